@@ -1,0 +1,18 @@
+//! Values only: what a job is, what may be asked of it, when things happen.
+//!
+//! Everything here is parsed, so never invalid, and knows nothing else of this crate: no SQL, no
+//! HTTP, no model. The other layers speak to each other in these words.
+
+mod clock;
+mod input;
+mod job;
+mod policy;
+mod scheduler;
+
+pub use clock::{Clock, Timestamp};
+pub use input::{
+    GenerationInput, ImageSize, InputLimits, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
+};
+pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
+pub use policy::Policy;
+pub use scheduler::SchedulerKind;
