@@ -1,0 +1,165 @@
+//! Which device the sessions run on, and what is said when the wish cannot be met.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+use std::str::FromStr;
+
+use ort::environment::Environment;
+use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
+use ort::session::Session;
+
+use super::RuntimeError;
+
+/// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// CUDA where it works, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    Cuda(u32),
+}
+
+/// The device that sessions are made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    Cuda {
+        index: u32,
+        /// Of the card, in GiB, where the driver's tool tells.
+        memory_gib: Option<u32>,
+    },
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || format!("'{text}' is no device: it is auto, cpu, cuda or cuda:N (such as cuda:1)");
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let index = text.strip_prefix("cuda:").ok_or_else(unknown)?;
+                index.parse().map(Self::Cuda).map_err(|_| unknown())
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl Device {
+    pub fn is_cpu(&self) -> bool {
+        *self == Self::Cpu
+    }
+
+    /// The status body's `gpu`: the card's memory in GiB, as the hosted service says it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda { memory_gib: Some(gib), .. } => gib.to_string(),
+            Self::Cuda { memory_gib: None, .. } => "cuda".to_owned(),
+        }
+    }
+
+    pub(super) fn execution_provider(&self) -> Option<ExecutionProviderDispatch> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda { index, .. } => Some(cuda(*index)),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("CPU"),
+            Self::Cuda { index, memory_gib: Some(gib) } => write!(f, "CUDA device {index} ({gib} GiB)"),
+            Self::Cuda { index, memory_gib: None } => write!(f, "CUDA device {index}"),
+        }
+    }
+}
+
+/// Turns a wish into a device: an explicit wish that fails is an error, `auto` falls back and says so.
+pub(super) fn settle(choice: DeviceChoice, environment: &Environment) -> Result<Device, RuntimeError> {
+    let (index, asked) = match choice {
+        DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Cuda(index) => (index, true),
+        DeviceChoice::Auto => (0, false),
+    };
+    match try_cuda(index, environment) {
+        Ok(()) => Ok(Device::Cuda { index, memory_gib: memory_gib(index) }),
+        Err(reason) if asked => {
+            Err(RuntimeError::Device(format!("CUDA device {index} cannot be used: {reason}")))
+        }
+        Err(reason) => {
+            if has_nvidia_card() {
+                tracing::warn!("working on the CPU, since CUDA cannot be used: {reason}");
+            }
+            Ok(Device::Cpu)
+        }
+    }
+}
+
+fn cuda(index: u32) -> ExecutionProviderDispatch {
+    ep::CUDA::default().with_device_id(index.cast_signed()).build().error_on_failure()
+}
+
+/// Whether a session can be given to CUDA, or why not.
+fn try_cuda(index: u32, environment: &Environment) -> Result<(), String> {
+    if !ep::CUDA::is_available().unwrap_or(false) {
+        return Err("the ONNX Runtime in use was built without CUDA; set STABLEHAND_ORT_DYLIB to the \
+             libonnxruntime of the onnxruntime-gpu package"
+            .to_owned());
+    }
+    Session::builder(environment)
+        .and_then(|builder| Ok(builder.with_execution_providers([cuda(index)])?))
+        .map(|_| ())
+        .map_err(|error| super::first_line(&error.to_string()))
+}
+
+fn has_nvidia_card() -> bool {
+    Path::new("/dev/nvidia0").exists() || Path::new("/proc/driver/nvidia").exists()
+}
+
+/// The card's memory as the driver's own tool reports it, rounded to GiB.
+fn memory_gib(index: u32) -> Option<u32> {
+    let output = Command::new("nvidia-smi")
+        .args(["--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", &index.to_string()])
+        .output()
+        .ok()?;
+    let mib: u32 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+    Some((mib + 512) / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+    }
+
+    #[test]
+    fn other_devices_are_refused_with_the_list() {
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA"] {
+            let sentence = text.parse::<DeviceChoice>().unwrap_err();
+            assert!(sentence.contains("auto, cpu, cuda or cuda:N"), "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! ONNX Runtime: where its library comes from, and on which device its sessions run.
+//!
+//! Knows nothing of models or pictures: it is given a graph and returns a session.
+
+mod device;
+#[cfg(feature = "embed-onnxruntime")]
+mod embedded;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+
+pub use device::{Device, DeviceChoice};
+#[cfg(feature = "embed-onnxruntime")]
+pub use embedded::notices;
+
+/// Why ONNX Runtime cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(
+        "cannot unpack ONNX Runtime to {path}: {reason}; make that folder writable or name another with STABLEHAND_CACHE_DIR"
+    )]
+    Cache { path: PathBuf, reason: String },
+    #[error("cannot load ONNX Runtime from {path}: {reason}; STABLEHAND_ORT_DYLIB names the library to use")]
+    Library { path: PathBuf, reason: String },
+    #[error(
+        "this stablehand was built without ONNX Runtime; set STABLEHAND_ORT_DYLIB to its shared library (such as libonnxruntime.so)"
+    )]
+    NoLibrary,
+    #[error("{0}")]
+    Device(String),
+    #[error("{0}")]
+    Graph(String),
+}
+
+/// A loaded ONNX Runtime with the device that its sessions are made for.
+#[derive(Clone)]
+pub struct Runtime {
+    environment: Environment,
+    device: Device,
+    threads: usize,
+}
+
+impl Runtime {
+    /// Loads the library (once a process) and settles on a device.
+    pub fn load(choice: DeviceChoice) -> Result<Self, RuntimeError> {
+        let environment = environment()?;
+        let device = device::settle(choice, &environment)?;
+        Ok(Self { environment, device, threads: physical_cores() })
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A session for the graph in `source`.
+    pub fn session(&self, source: GraphSource<'_>) -> Result<Session, RuntimeError> {
+        let build = || -> ort::Result<Session> {
+            let mut builder = self.builder()?;
+            match source {
+                GraphSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+                GraphSource::File(path) => builder.commit_from_file(path),
+            }
+        };
+        build().map_err(|error| RuntimeError::Graph(first_line(&error.to_string())))
+    }
+
+    fn builder(&self) -> ort::Result<SessionBuilder> {
+        let builder = Session::builder(&self.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.threads)?
+            .with_intra_op_spinning(false)?
+            .with_memory_pattern(false)?;
+        let builder = match self.device.execution_provider() {
+            Some(provider) => builder.with_execution_providers([provider])?,
+            None => builder,
+        };
+        Ok(builder)
+    }
+}
+
+/// Where a graph's bytes are.
+#[derive(Debug, Clone, Copy)]
+pub enum GraphSource<'a> {
+    Bytes(&'a [u8]),
+    /// By path, so that weights in files beside it are found.
+    File(&'a Path),
+}
+
+/// The process's one environment; it lives as long as somebody holds it, so one is kept here.
+fn environment() -> Result<Environment, RuntimeError> {
+    static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+    let mut environment = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = &*environment {
+        return Ok(environment.clone());
+    }
+    disable_telemetry();
+    let path = library()?;
+    let loaded = ort::init_from(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|builder| {
+            builder.with_name("stablehand").with_telemetry(false).build().map_err(|error| error.to_string())
+        })
+        .map_err(|reason| RuntimeError::Library { path, reason: first_line(&reason) })?;
+    loaded.set_log_level(ort::logging::LogLevel::Error);
+    Ok(environment.insert(loaded).clone())
+}
+
+/// ONNX Runtime's wheels write a device id and a database under the home folder unless this variable
+/// is set before the library is loaded.
+#[allow(unsafe_code)]
+fn disable_telemetry() {
+    // SAFETY: called once, under the lock above and before the library that reads it is loaded; no
+    // other code of this process writes the environment.
+    unsafe { env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+}
+
+/// The library to load: the one named by the user, else the embedded one.
+fn library() -> Result<PathBuf, RuntimeError> {
+    if let Some(path) = env::var_os("STABLEHAND_ORT_DYLIB").filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(RuntimeError::Library { path, reason: "there is no such file".to_owned() }),
+        };
+    }
+    #[cfg(feature = "embed-onnxruntime")]
+    return embedded::unpack(&cache_dir());
+    #[cfg(not(feature = "embed-onnxruntime"))]
+    Err(RuntimeError::NoLibrary)
+}
+
+/// Where unpacked files live: `STABLEHAND_CACHE_DIR`, else the user's cache folder.
+pub fn cache_dir() -> PathBuf {
+    if let Some(path) = env::var_os("STABLEHAND_CACHE_DIR").filter(|path| !path.is_empty()) {
+        return PathBuf::from(path);
+    }
+    directories::ProjectDirs::from("", "", "stablehand")
+        .map_or_else(|| env::temp_dir().join("stablehand"), |dirs| dirs.cache_dir().to_owned())
+}
+
+/// Threads for one operator: more than the physical cores only get in each other's way.
+fn physical_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// ONNX Runtime's messages go on for lines; the first says what is wrong.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim().to_owned()
+}
