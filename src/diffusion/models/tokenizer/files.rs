@@ -1,0 +1,245 @@
+//! What a model's `tokenizer/` folder says: vocabulary, merges, special tokens, window. Bytes come in, since
+//! the default model has no folder; which file wins over which is as in transformers
+//! (tokenization_utils_base.py, `_from_pretrained`).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::{Merges, Vocab};
+
+use super::TokenizerError;
+
+/// The tokens that CLIP's text encoder reads, where the config does not say.
+const CLIP_WINDOW: usize = 77;
+/// transformers writes a huge number where a tokenizer has no limit; no CLIP reads this many.
+const LONGEST_WINDOW: usize = 4096;
+const BOS: &str = "<|startoftext|>";
+const EOS: &str = "<|endoftext|>";
+
+/// The contents of a `tokenizer/` folder: `vocab` with `merges`, or `tokenizer_json`, which wins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokenizerFiles<'a> {
+    /// `vocab.json`
+    pub vocab: Option<&'a [u8]>,
+    /// `merges.txt`
+    pub merges: Option<&'a [u8]>,
+    /// `tokenizer_config.json`
+    pub config: Option<&'a [u8]>,
+    /// `special_tokens_map.json`
+    pub special_tokens_map: Option<&'a [u8]>,
+    /// `tokenizer.json`
+    pub tokenizer_json: Option<&'a [u8]>,
+}
+
+/// What the files say, taken together.
+pub(super) struct Contents {
+    pub vocab: Vocab,
+    pub merges: Merges,
+    /// Tokens that are found in the text before anything else, in the order in which they get their ids.
+    pub added: Vec<AddedToken>,
+    pub bos: String,
+    pub eos: String,
+    pub unk: String,
+    pub pad: String,
+    pub window: usize,
+}
+
+/// A special token as JSON has it: its content alone, or with its flags.
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+enum Written {
+    Content(String),
+    Flagged(Flagged),
+}
+
+#[derive(Deserialize, Clone)]
+struct Flagged {
+    content: String,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    #[serde(default)]
+    single_word: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    special: bool,
+}
+
+/// `special_tokens_map.json`; `tokenizer_config.json` has these fields too.
+#[derive(Deserialize, Default)]
+struct Named {
+    bos_token: Option<Written>,
+    eos_token: Option<Written>,
+    unk_token: Option<Written>,
+    pad_token: Option<Written>,
+}
+
+#[derive(Deserialize, Default)]
+struct Config {
+    #[serde(flatten)]
+    named: Named,
+    model_max_length: Option<f64>,
+    added_tokens_decoder: Option<BTreeMap<u32, Flagged>>,
+}
+
+#[derive(Deserialize)]
+struct TokenizerJson {
+    model: ModelJson,
+    #[serde(default)]
+    added_tokens: Vec<Flagged>,
+}
+
+#[derive(Deserialize)]
+struct ModelJson {
+    vocab: BTreeMap<String, u32>,
+    merges: Vec<MergeJson>,
+}
+
+/// Older files write "a b", newer ones ["a", "b"].
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MergeJson {
+    Line(String),
+    Pair(String, String),
+}
+
+impl Flagged {
+    fn token(self, special: bool) -> AddedToken {
+        let special = special || self.special;
+        AddedToken {
+            content: self.content,
+            single_word: self.single_word,
+            lstrip: self.lstrip,
+            rstrip: self.rstrip,
+            normalized: self.normalized.unwrap_or(!special),
+            special,
+        }
+    }
+}
+
+impl Written {
+    fn token(self, special: bool) -> AddedToken {
+        match self {
+            Self::Content(content) => AddedToken::from(content, true),
+            Self::Flagged(flagged) => flagged.token(special),
+        }
+    }
+}
+
+impl TokenizerFiles<'_> {
+    pub(super) fn read(&self) -> Result<Contents, TokenizerError> {
+        let config: Config = optional("tokenizer_config.json", self.config)?;
+        let (vocab, merges, listed) = self.vocabulary()?;
+
+        // A config that lists its added tokens is complete: transformers then leaves the map unread.
+        let mut map = Named::default();
+        let known: Vec<AddedToken> = if let Some(decoder) = config.added_tokens_decoder {
+            decoder.into_values().map(|token| token.token(false)).collect()
+        } else {
+            map = optional("special_tokens_map.json", self.special_tokens_map)?;
+            listed.into_iter().map(|token| token.token(false)).collect()
+        };
+        let choose = |mapped: Option<Written>, configured: Option<Written>, default: &str| {
+            let token = match (mapped, configured) {
+                (Some(mapped), _) => mapped.token(true),
+                (None, Some(configured)) => configured.token(false),
+                (None, None) => AddedToken::from(default, true),
+            };
+            known.iter().find(|known| known.content == token.content).cloned().unwrap_or(token)
+        };
+        let bos = choose(map.bos_token, config.named.bos_token, BOS);
+        let eos = choose(map.eos_token, config.named.eos_token, EOS);
+        let unk = choose(map.unk_token, config.named.unk_token, EOS);
+        let pad = choose(map.pad_token, config.named.pad_token, EOS);
+
+        let window = config.model_max_length.map_or(CLIP_WINDOW, |length| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, then checked
+            Some(length as usize)
+                .filter(|length| (2..=LONGEST_WINDOW).contains(length))
+                .unwrap_or(CLIP_WINDOW)
+        });
+        let [bos_content, eos_content, unk_content, pad_content] =
+            [&bos, &eos, &unk, &pad].map(|token| token.content.clone());
+        // Where one content comes twice with other flags, the later wins, so the order matters.
+        let added = known.into_iter().chain([bos, eos, unk, pad]).collect();
+        Ok(Contents {
+            vocab,
+            merges,
+            added,
+            bos: bos_content,
+            eos: eos_content,
+            unk: unk_content,
+            pad: pad_content,
+            window,
+        })
+    }
+
+    fn vocabulary(&self) -> Result<(Vocab, Merges, Vec<Flagged>), TokenizerError> {
+        let (vocab, merges, added) = if let Some(bytes) = self.tokenizer_json {
+            let file: TokenizerJson = json("tokenizer.json", bytes)?;
+            let merges = file.model.merges.into_iter().map(MergeJson::pair).collect::<Result<_, _>>()?;
+            (file.model.vocab, merges, file.added_tokens)
+        } else {
+            let (Some(vocab), Some(merges)) = (self.vocab, self.merges) else {
+                return Err(TokenizerError::Missing);
+            };
+            (json("vocab.json", vocab)?, read_merges(merges)?, Vec::new())
+        };
+        let vocab: Vocab = vocab.into_iter().collect();
+        // The library would panic, not err, on a merge whose result is longer than all that it knows.
+        for (left, right) in &merges {
+            let merged = format!("{left}{right}");
+            for part in [left, right, &merged] {
+                if !vocab.contains_key(part) {
+                    return Err(TokenizerError::ForeignMerge { part: shortened(part) });
+                }
+            }
+        }
+        Ok((vocab, merges, added))
+    }
+}
+
+impl MergeJson {
+    fn pair(self) -> Result<(String, String), TokenizerError> {
+        match self {
+            Self::Pair(left, right) => Ok((left, right)),
+            Self::Line(line) => {
+                pair(&line).ok_or_else(|| TokenizerError::BadMerge { line: shortened(&line) })
+            }
+        }
+    }
+}
+
+fn read_merges(bytes: &[u8]) -> Result<Merges, TokenizerError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| TokenizerError::Unreadable { file: "merges.txt", reason: error.to_string() })?;
+    text.lines()
+        .filter(|line| !line.starts_with("#version"))
+        .map(|line| pair(line).ok_or_else(|| TokenizerError::BadMerge { line: shortened(line) }))
+        .collect()
+}
+
+fn pair(line: &str) -> Option<(String, String)> {
+    let (left, right) = line.split_once(' ').filter(|(_, right)| !right.contains(' '))?;
+    Some((left.to_owned(), right.to_owned()))
+}
+
+fn optional<T: DeserializeOwned + Default>(
+    file: &'static str,
+    bytes: Option<&[u8]>,
+) -> Result<T, TokenizerError> {
+    bytes.map_or_else(|| Ok(T::default()), |bytes| json(file, bytes))
+}
+
+fn json<T: DeserializeOwned>(file: &'static str, bytes: &[u8]) -> Result<T, TokenizerError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| TokenizerError::Unreadable { file, reason: error.to_string() })
+}
+
+/// A token as an error sentence shows it.
+fn shortened(token: &str) -> String {
+    token.chars().take(40).collect()
+}
