@@ -2,3 +2,5 @@
 
 pub mod image;
 pub mod models;
+pub mod noise;
+pub mod schedulers;
