@@ -1,1 +1,156 @@
-//! Pixels.
+//! Pixels: the VAE's tensors become them, they are enlarged where a model draws small, and leave as PNG.
+
+mod infotext;
+mod png;
+mod size;
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use ndarray::ArrayView3;
+
+use crate::domain::ImageSize;
+
+pub use infotext::Parameters;
+pub use png::encode_png;
+pub use size::drawing_size;
+
+/// A picture of 8 bits a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    pub width: u32,
+    pub height: u32,
+    /// Row by row from the top, three bytes (red, green, blue) a pixel.
+    pub pixels: Vec<u8>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("a picture's tensor has the shape {shape:?}; it must be [3, height, width]")]
+    Shape { shape: Vec<usize> },
+    #[error("a picture of {width}×{height} has {bytes} bytes of pixels; it must have three a pixel")]
+    Length { width: u32, height: u32, bytes: usize },
+    #[error("'{0}' is no keyword of a PNG's text")]
+    Keyword(String),
+    #[error("the picture could not be resized: {0}")]
+    Resize(String),
+    #[error("the PNG could not be written: {0}")]
+    Png(#[from] ::png::EncodingError),
+}
+
+impl RgbImage {
+    /// The picture in a decoded tensor `[3, height, width]` of about −1…1, as diffusers' `VaeImageProcessor`
+    /// makes it (`image_processor.py`: `denormalize`, then `numpy_to_pil`). What is not a number is black.
+    #[allow(clippy::needless_pass_by_value)] // a view is a reference
+    pub fn from_tensor(tensor: ArrayView3<f32>) -> Result<Self, ImageError> {
+        let (channels, rows, columns) = tensor.dim();
+        let (3, Ok(width), Ok(height)) = (channels, u32::try_from(columns), u32::try_from(rows)) else {
+            return Err(ImageError::Shape { shape: tensor.shape().to_vec() });
+        };
+        // Channels last, which is the order of the bytes.
+        let pixels = tensor.permuted_axes([1, 2, 0]).iter().map(|&value| byte(value)).collect();
+        Ok(Self { width, height, pixels })
+    }
+
+    pub fn size(&self) -> ImageSize {
+        ImageSize { width: self.width, height: self.height }
+    }
+
+    /// The picture at another size, as Pillow's `resize(size, LANCZOS)` gives it, within one step a channel.
+    pub fn enlarge(&self, size: ImageSize) -> Result<Self, ImageError> {
+        // Pillow goes across first and rounds to bytes in between; the library would start downwards, which
+        // differs visibly at hard edges, where the filter overshoots.
+        self.resize_axis(size.width, self.height)?.resize_axis(size.width, size.height)
+    }
+
+    fn resize_axis(&self, width: u32, height: u32) -> Result<Self, ImageError> {
+        let refuse = |error: &dyn std::fmt::Display| ImageError::Resize(error.to_string());
+        let source = ImageRef::new(self.width, self.height, &self.pixels, PixelType::U8x3)
+            .map_err(|error| refuse(&error))?;
+        let mut target = Image::new(width, height, PixelType::U8x3);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+        Resizer::new().resize(&source, &mut target, &options).map_err(|error| refuse(&error))?;
+        Ok(Self { width, height, pixels: target.into_vec() })
+    }
+}
+
+/// Halves round to even, as numpy's do; a cast takes what is not a number to 0.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within 0…255 by then
+fn byte(value: f32) -> u8 {
+    ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+    use serde_json::Value;
+
+    const GOLDEN: &str = include_str!("../../tests/golden/image.json");
+
+    fn golden() -> Value {
+        serde_json::from_str(GOLDEN).unwrap()
+    }
+
+    fn number(value: &Value) -> u32 {
+        u32::try_from(value.as_u64().unwrap()).unwrap()
+    }
+
+    fn bytes(hex: &Value) -> Vec<u8> {
+        let hex = hex.as_str().unwrap();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_tensor_value_becomes_numpy_s_byte() {
+        let golden = golden();
+        let values: Vec<f32> =
+            golden["bits"].as_array().unwrap().iter().map(|bits| f32::from_bits(number(bits))).collect();
+        let wide = values.len() / 3;
+        let image =
+            RgbImage::from_tensor(Array3::from_shape_vec((3, 1, wide), values).unwrap().view()).unwrap();
+        let by_channel: Vec<u8> =
+            (0..3).flat_map(|c| image.pixels.iter().skip(c).step_by(3).copied()).collect();
+        assert_eq!(by_channel, bytes(&golden["bytes"]));
+        assert_eq!((image.width as usize, image.height), (wide, 1));
+        assert_eq!([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0].map(byte), [0, 255, 0, 128]);
+    }
+
+    #[test]
+    fn rows_columns_and_channels_keep_their_places() {
+        let tensor = Array3::from_shape_fn((3, 2, 4), |(c, y, x)| {
+            f32::from(u8::try_from(c * 100 + y * 10 + x).unwrap()) / 127.5 - 1.0
+        });
+        let image = RgbImage::from_tensor(tensor.view()).unwrap();
+        assert_eq!((image.width, image.height), (4, 2));
+        assert_eq!(image.pixels[(4 + 2) * 3..][..3], [12, 112, 212]);
+        assert!(matches!(
+            RgbImage::from_tensor(Array3::zeros((4, 2, 2)).view()),
+            Err(ImageError::Shape { .. })
+        ));
+    }
+
+    #[test]
+    fn enlarging_is_within_one_step_of_pillow() {
+        for case in golden()["lanczos"].as_array().unwrap() {
+            let image = RgbImage {
+                width: number(&case["from"][0]),
+                height: number(&case["from"][1]),
+                pixels: bytes(&case["pixels"]),
+            };
+            let size = ImageSize { width: number(&case["to"][0]), height: number(&case["to"][1]) };
+            let enlarged = image.enlarge(size).unwrap();
+            assert_eq!(enlarged.size(), size);
+            let expected = bytes(&case["resized"]);
+            assert_eq!(enlarged.pixels.len(), expected.len());
+            let furthest = enlarged.pixels.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(furthest <= Some(1), "{furthest:?} at {size:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_without_its_pixels_is_refused() {
+        let image = RgbImage { width: 4, height: 4, pixels: vec![0; 3] };
+        assert!(matches!(image.enlarge(ImageSize { width: 8, height: 8 }), Err(ImageError::Resize(_))));
+        assert!(matches!(encode_png(&image, &[]), Err(ImageError::Length { .. })));
+    }
+}

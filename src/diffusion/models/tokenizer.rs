@@ -1,5 +1,5 @@
 //! CLIP's byte-level BPE: a prompt in, the token ids of one text encoder window out. Equal to transformers'
-//! `CLIPTokenizer` (models/clip/tokenization_clip.py) with `padding="max_length", truncation=True`.
+//! `CLIPTokenizer` (`models/clip/tokenization_clip.py`) padded to its maximum, truncation on.
 
 mod files;
 

@@ -1,6 +1,6 @@
 //! What a model's `tokenizer/` folder says: vocabulary, merges, special tokens, window. Bytes come in, since
 //! the default model has no folder; which file wins over which is as in transformers
-//! (tokenization_utils_base.py, `_from_pretrained`).
+//! (`tokenization_utils_base.py`, `_from_pretrained`).
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,7 @@ enum Written {
 }
 
 #[derive(Deserialize, Clone)]
+#[allow(clippy::struct_excessive_bools)] // as the files have them
 struct Flagged {
     content: String,
     #[serde(default)]
@@ -71,10 +72,14 @@ struct Flagged {
 /// `special_tokens_map.json`; `tokenizer_config.json` has these fields too.
 #[derive(Deserialize, Default)]
 struct Named {
-    bos_token: Option<Written>,
-    eos_token: Option<Written>,
-    unk_token: Option<Written>,
-    pad_token: Option<Written>,
+    #[serde(rename = "bos_token")]
+    bos: Option<Written>,
+    #[serde(rename = "eos_token")]
+    eos: Option<Written>,
+    #[serde(rename = "unk_token")]
+    unk: Option<Written>,
+    #[serde(rename = "pad_token")]
+    pad: Option<Written>,
 }
 
 #[derive(Deserialize, Default)]
@@ -98,7 +103,7 @@ struct ModelJson {
     merges: Vec<MergeJson>,
 }
 
-/// Older files write "a b", newer ones ["a", "b"].
+/// Older files write `"a b"`, newer ones `["a", "b"]`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum MergeJson {
@@ -150,10 +155,10 @@ impl TokenizerFiles<'_> {
             };
             known.iter().find(|known| known.content == token.content).cloned().unwrap_or(token)
         };
-        let bos = choose(map.bos_token, config.named.bos_token, BOS);
-        let eos = choose(map.eos_token, config.named.eos_token, EOS);
-        let unk = choose(map.unk_token, config.named.unk_token, EOS);
-        let pad = choose(map.pad_token, config.named.pad_token, EOS);
+        let bos = choose(map.bos, config.named.bos, BOS);
+        let eos = choose(map.eos, config.named.eos, EOS);
+        let unk = choose(map.unk, config.named.unk, EOS);
+        let pad = choose(map.pad, config.named.pad, EOS);
 
         let window = config.model_max_length.map_or(CLIP_WINDOW, |length| {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, then checked
@@ -191,8 +196,8 @@ impl TokenizerFiles<'_> {
         let vocab: Vocab = vocab.into_iter().collect();
         // The library would panic, not err, on a merge whose result is longer than all that it knows.
         for (left, right) in &merges {
-            let merged = format!("{left}{right}");
-            for part in [left, right, &merged] {
+            let whole = format!("{left}{right}");
+            for part in [left, right, &whole] {
                 if !vocab.contains_key(part) {
                     return Err(TokenizerError::ForeignMerge { part: shortened(part) });
                 }

@@ -1,0 +1,121 @@
+//! The text that Stable Diffusion programs leave in their pictures and read back from others': A1111's
+//! infotext, under the keyword `parameters` (its `modules/processing.py` and `modules/infotext_utils.py`).
+
+use std::fmt::Write;
+
+use crate::domain::{ImageSize, SchedulerKind};
+
+/// How a picture was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameters<'a> {
+    pub prompt: &'a str,
+    pub negative_prompt: &'a str,
+    pub steps: u32,
+    pub scheduler: SchedulerKind,
+    pub guidance_scale: f32,
+    /// Of this very picture.
+    pub seed: u64,
+    pub size: ImageSize,
+    /// The size at which the model drew; another than `size` was enlarged.
+    pub drawn_at: ImageSize,
+    pub model: &'a str,
+}
+
+impl Parameters<'_> {
+    /// The text under `parameters`: the prompt, the negative prompt where there is one, one line of the rest.
+    pub fn infotext(&self) -> String {
+        let size = |size: ImageSize| format!("{}x{}", size.width, size.height);
+        let mut items = vec![
+            ("Steps", self.steps.to_string()),
+            ("Sampler", sampler(self.scheduler).to_owned()),
+            ("CFG scale", self.guidance_scale.to_string()),
+            ("Seed", self.seed.to_string()),
+            ("Size", size(self.size)),
+            ("Model", self.model.to_owned()),
+        ];
+        if self.drawn_at != self.size {
+            items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
+        }
+        items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
+
+        let mut text = self.prompt.to_owned();
+        if !self.negative_prompt.is_empty() {
+            let _ = write!(text, "\nNegative prompt: {}", self.negative_prompt);
+        }
+        let items: Vec<String> =
+            items.into_iter().map(|(name, value)| format!("{name}: {}", quoted(value))).collect();
+        let _ = write!(text, "\n{}", items.join(", "));
+        text.trim().to_owned()
+    }
+}
+
+/// A value that would end its item early is written as a JSON string.
+fn quoted(value: String) -> String {
+    if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value }
+}
+
+/// A1111's name of a scheduler; its own name where A1111 has none.
+fn sampler(kind: SchedulerKind) -> &'static str {
+    match kind {
+        SchedulerKind::DpmM => "DPM++ 2M",
+        SchedulerKind::DpmS => "DPM++ SDE",
+        SchedulerKind::EulerA => "Euler a",
+        SchedulerKind::EulerD => "Euler",
+        SchedulerKind::Heun => "Heun",
+        SchedulerKind::Kdpm2A => "DPM2 a",
+        SchedulerKind::Kdpm2D => "DPM2",
+        SchedulerKind::KLms => "LMS",
+        SchedulerKind::Pndm => "PLMS",
+        SchedulerKind::Ddim | SchedulerKind::Ddpm | SchedulerKind::Ipndm => kind.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: ImageSize = ImageSize { width: 512, height: 512 };
+
+    fn parameters() -> Parameters<'static> {
+        Parameters {
+            prompt: "a red fox",
+            negative_prompt: "",
+            steps: 20,
+            scheduler: SchedulerKind::KLms,
+            guidance_scale: 7.0,
+            seed: u64::MAX,
+            size: LARGE,
+            drawn_at: LARGE,
+            model: "tiny-sd",
+        }
+    }
+
+    #[test]
+    fn a_plain_picture_has_two_lines() {
+        assert_eq!(
+            parameters().infotext(),
+            "a red fox\nSteps: 20, Sampler: LMS, CFG scale: 7, Seed: 18446744073709551615, Size: 512x512, \
+             Model: tiny-sd, Version: stablehand 0.1.0"
+        );
+    }
+
+    #[test]
+    fn a_picture_drawn_small_says_so() {
+        let drawn_at = ImageSize { width: 128, height: 128 };
+        let text =
+            Parameters { negative_prompt: "blurry,\nbad", guidance_scale: 7.5, drawn_at, ..parameters() };
+        assert_eq!(
+            text.infotext(),
+            "a red fox\nNegative prompt: blurry,\nbad\nSteps: 20, Sampler: LMS, CFG scale: 7.5, \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Drawn at: \"128x128, enlarged\", \
+             Version: stablehand 0.1.0"
+        );
+    }
+
+    #[test]
+    fn a_value_with_signs_of_the_format_is_quoted() {
+        let text = Parameters { prompt: "", model: "C:\\models, \"mine\"\n日本", ..parameters() }.infotext();
+        assert!(text.starts_with("Steps: 20, "));
+        assert!(text.contains(r#", Model: "C:\\models, \"mine\"\n日本", Version: "#), "{text}");
+    }
+}
