@@ -7,7 +7,7 @@
 //! `DPMSolverMultistepScheduler`; the shared formulas are in `Update`, used by `dpm_s.rs` as well.
 
 use super::config::{FinalSigma, PredictionType, SchedulerConfig, SchedulerError, TimestepSpacing};
-use super::tables::{DDPM_BETAS, NoiseTable, ZeroSnr, solver_schedule};
+use super::tables::{DDPM_BETAS, Karras, NoiseTable, ZeroSnr, solver_schedule};
 use super::{Scheduler, check_step, draw};
 use crate::diffusion::noise::BatchNoise;
 use ndarray::{Array4, Zip};
@@ -188,8 +188,15 @@ impl DpmM {
             return Err(SchedulerError::value("solver_order", 3, "1 or 2 for \"sde-dpmsolver\""));
         }
         let spacing = config.spacing(TimestepSpacing::Linspace)?;
+        // The reference does not round Karras timesteps of the cosine schedule.
+        let cosine = config.beta_schedule.as_deref() == Some("squaredcos_cap_v2");
+        let mode = match karras {
+            false => Karras::Off,
+            true if cosine => Karras::Fractional,
+            true => Karras::Rounded,
+        };
         let last = table.len() - table.clipped(config.lambda_min_clipped);
-        let (timesteps, sigmas) = solver_schedule(config, &table, spacing, last, steps, karras)?;
+        let (timesteps, sigmas) = solver_schedule(config, &table, spacing, last, steps, mode)?;
         Ok(Self {
             timesteps,
             sigmas,

@@ -8,7 +8,7 @@
 
 use super::config::{FinalSigma, SchedulerConfig, SchedulerError, TimestepSpacing};
 use super::dpm_m::{Algorithm, Solver, Update, alpha_sigma, lambda};
-use super::tables::{DDPM_BETAS, NoiseTable, ZeroSnr, solver_schedule};
+use super::tables::{DDPM_BETAS, Karras, NoiseTable, ZeroSnr, solver_schedule};
 use super::{Scheduler, check_step, draw};
 use crate::diffusion::noise::BatchNoise;
 use ndarray::{Array4, Zip};
@@ -34,9 +34,10 @@ impl DpmS {
             let expected = "\"dpmsolver++\", \"dpmsolver\" or \"sde-dpmsolver++\" for DPM-S";
             return Err(SchedulerError::value("algorithm_type", "sde-dpmsolver", expected));
         }
+        let mode = if karras { Karras::Rounded } else { Karras::Off };
         let last = table.len() - table.clipped(config.lambda_min_clipped);
         let (timesteps, sigmas) =
-            solver_schedule(config, &table, TimestepSpacing::Linspace, last, steps, karras)?;
+            solver_schedule(config, &table, TimestepSpacing::Linspace, last, steps, mode)?;
         let zero = config.final_sigma()? == FinalSigma::Zero;
         // The reference switches this on by itself where the groups would not come out even.
         let lower = config.lower_order_final.unwrap_or(false) || zero || !steps.is_multiple_of(solver.order);

@@ -22,8 +22,10 @@ mod ipndm;
 mod k_lms;
 mod kdpm2_a;
 mod kdpm2_d;
+mod lcm;
 mod pndm;
 mod tables;
+mod uni_pc;
 
 #[cfg(test)]
 mod scheduler_tests;
@@ -123,7 +125,7 @@ pub struct SchedulerOptions {
 /// Whether the kind can space its sigmas as Karras et al. did.
 pub fn has_karras(kind: SchedulerKind) -> bool {
     use SchedulerKind as K;
-    matches!(kind, K::DpmM | K::DpmS | K::EulerD | K::Heun | K::Kdpm2A | K::Kdpm2D | K::KLms)
+    matches!(kind, K::DpmM | K::DpmS | K::EulerD | K::Heun | K::Kdpm2A | K::Kdpm2D | K::KLms | K::UniPc)
 }
 
 /// A scheduler of `kind` for `steps` steps over the model's training schedule.
@@ -149,6 +151,8 @@ pub fn build(
         SchedulerKind::Kdpm2A => Box::new(kdpm2_a::Kdpm2A::new(config, steps, karras)?),
         SchedulerKind::Kdpm2D => Box::new(kdpm2_d::Kdpm2D::new(config, steps, karras)?),
         SchedulerKind::KLms => Box::new(k_lms::KLms::new(config, steps, karras)?),
+        SchedulerKind::Lcm => Box::new(lcm::Lcm::new(config, steps)?),
+        SchedulerKind::UniPc => Box::new(uni_pc::UniPc::new(config, steps, karras)?),
         SchedulerKind::Pndm => Box::new(pndm::Pndm::new(config, steps)?),
     })
 }

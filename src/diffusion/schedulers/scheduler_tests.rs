@@ -69,30 +69,36 @@ struct Tolerance {
     latents: f64,
 }
 
-fn tolerance(kind: SchedulerKind, config: &SchedulerConfig, options: SchedulerOptions) -> Tolerance {
+fn tolerance(
+    kind: SchedulerKind,
+    config: &SchedulerConfig,
+    steps: usize,
+    options: SchedulerOptions,
+) -> Tolerance {
     use SchedulerKind as K;
     let karras = options.karras || config.use_karras_sigmas == Some(true);
     // Timesteps are equal to the bit where they are arithmetic. Found from a sigma, they inherit the last
     // bit of torch's processor-dependent square root; KDPM2-A's come from sigma_down, a difference of
     // nearly equal squares, of which few steps leave few digits.
     let timesteps = match kind {
-        K::Kdpm2A => 1e-2,
-        K::Kdpm2D => 1e-3,
+        K::Kdpm2A if steps < 4 => 1e-2,
+        K::Kdpm2A => 2e-4,
+        K::Kdpm2D => 2e-4,
         K::Ipndm => 1e-6,
-        K::EulerD | K::KLms | K::Heun if karras => 1e-3,
+        K::EulerD | K::KLms | K::Heun if karras => 2e-4,
         _ => 0.0,
     };
     let zero_snr = config.rescale_betas_zero_snr == Some(true);
     // The same cancellation is in KDPM2-A's step to sigma_down, worst where there is only one; and a
     // schedule that starts at sigma 4096 rounds its latents to 2e-4 there.
     let latents = match kind {
-        K::Kdpm2A => 1e-4,
+        K::Kdpm2A if steps < 4 => 1e-4,
         K::EulerA | K::EulerD if zero_snr => 1e-3,
         _ => 1e-5,
     };
     // Two ulps: one of the table's square root, one of the interpolation after it; zero terminal SNR
-    // takes a root and a product more.
-    Tolerance { timesteps, sigmas: if zero_snr { 5e-7 } else { 2.5e-7 }, latents }
+    // divides neighbours that differ by little and multiplies them up again.
+    Tolerance { timesteps, sigmas: if zero_snr { 3e-6 } else { 2.5e-7 }, latents }
 }
 
 fn numbers(json: &Value) -> Vec<f32> {
@@ -194,7 +200,7 @@ fn every_scheduler_makes_the_latents_of_diffusers() {
             Err(e) if want["error"].is_string() => assert!(!e.to_string().is_empty()),
             Ok(None) if want.is_null() => {}
             Ok(Some(got)) if want["final"].is_array() => {
-                let tolerance = tolerance(kind, &config, options);
+                let tolerance = tolerance(kind, &config, steps, options);
                 wrong.extend(compare(&got, want, tolerance).into_iter().map(|w| format!("{key}: {w}")));
             }
             Err(e) => wrong.push(format!("{key}: {e}")),
@@ -209,7 +215,7 @@ fn other_configurations_make_the_latents_of_diffusers_too() {
     let golden: Value = serde_json::from_str(EXTRA).unwrap();
     let mut wrong = Vec::new();
     for want in golden["runs"].as_array().unwrap() {
-        let Some(kind) = SchedulerKind::parse(want["kind"].as_str().unwrap()) else { continue };
+        let kind = SchedulerKind::parse(want["kind"].as_str().unwrap()).unwrap();
         let config = SchedulerConfig::from_json(&want["config"].to_string()).unwrap();
         let options = SchedulerOptions::default();
         let steps = usize::try_from(want["steps"].as_u64().unwrap()).unwrap();
@@ -218,7 +224,7 @@ fn other_configurations_make_the_latents_of_diffusers_too() {
         match got {
             Err(_) if want["error"].is_string() => {}
             Ok(Some(got)) if want["final"].is_array() => {
-                let tolerance = tolerance(kind, &config, options);
+                let tolerance = tolerance(kind, &config, steps, options);
                 wrong.extend(compare(&got, want, tolerance).into_iter().map(|w| format!("{key}: {w}")));
             }
             Err(e) => wrong.push(format!("{key}: {e}")),
@@ -228,11 +234,16 @@ fn other_configurations_make_the_latents_of_diffusers_too() {
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// LCM has only the steps that it was distilled from.
+fn most(kind: SchedulerKind) -> usize {
+    if kind == SchedulerKind::Lcm { 50 } else { 500 }
+}
+
 #[test]
 fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
-        for steps in (1..=500).filter(|n| *n < 30 || n % 37 == 0 || *n > 498) {
+        for steps in (1..=most(kind)).filter(|n| *n < 30 || n % 37 == 0 || *n > 498) {
             for karras in [false, has_karras(kind)] {
                 let options = SchedulerOptions { karras, eta: 0.0 };
                 let once = || run(kind, &config, steps, None, options).unwrap().unwrap();
@@ -242,7 +253,7 @@ fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
                 assert_eq!(a.latents, b.latents, "{kind} {steps}");
             }
         }
-        for steps in 1..=500 {
+        for steps in 1..=most(kind) {
             build(kind, &config, steps, SchedulerOptions::default()).unwrap();
         }
     }

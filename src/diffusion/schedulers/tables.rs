@@ -413,25 +413,18 @@ pub(super) fn solver_schedule(
     spacing: TimestepSpacing,
     last: usize,
     steps: usize,
-    use_karras: bool,
+    mode: Karras,
 ) -> Result<(Vec<f32>, Vec<f32>), SchedulerError> {
     config.refuse_unsupported()?;
     let table_sigmas = table.sigmas();
     let whole = solver_timesteps(config, spacing, last, steps)?;
-    let (timesteps, mut sigmas): (Vec<f32>, Vec<f32>) = if use_karras {
+    let (timesteps, mut sigmas): (Vec<f32>, Vec<f32>) = if mode != Karras::Off {
         let (min, max) = config.sigma_ends()?;
         let min = min.unwrap_or_else(|| f64::from(table_sigmas[0]));
         let max = max.unwrap_or_else(|| f64::from(table_sigmas[table_sigmas.len() - 1]));
         let sigmas = karras(min, max, steps);
-        // The tensor of timesteps is int64: what rounding leaves (the cosine schedule) is cut off.
-        let timesteps = karras_timesteps(
-            &table_sigmas,
-            &sigmas,
-            match config.beta_schedule.as_deref() {
-                Some("squaredcos_cap_v2") => Karras::Fractional,
-                _ => Karras::Rounded,
-            },
-        );
+        // The tensor of timesteps is int64: what is not rounded is cut off.
+        let timesteps = karras_timesteps(&table_sigmas, &sigmas, mode);
         (timesteps.iter().map(|t| t.trunc()).collect(), sigmas.iter().map(|&s| s as f32).collect())
     } else {
         let sigma = |&t: &usize| interpolate(&table_sigmas, t as f64) as f32;
