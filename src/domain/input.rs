@@ -318,7 +318,7 @@ mod tests {
                 "num_inference_steps should be int type, not float.",
                 "guidance_scale does not meet the constraints. It is 0; it must be above 0 and at most 20.",
                 "scheduler does not meet the constraints. It must be one of DDIM, DDPM, DPM-M, DPM-S, EULER-A, \
-                 EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS, PNDM.",
+                 EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS, LCM, PNDM, UNIPC.",
                 "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
                 "init_image is not supported by this model yet.",
             ]

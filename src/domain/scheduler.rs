@@ -16,11 +16,14 @@ pub enum SchedulerKind {
     Kdpm2A,
     Kdpm2D,
     KLms,
+    /// For latent consistency models.
+    Lcm,
     Pndm,
+    UniPc,
 }
 
 impl SchedulerKind {
-    pub const ALL: [SchedulerKind; 12] = [
+    pub const ALL: [SchedulerKind; 14] = [
         Self::Ddim,
         Self::Ddpm,
         Self::DpmM,
@@ -32,7 +35,9 @@ impl SchedulerKind {
         Self::Kdpm2A,
         Self::Kdpm2D,
         Self::KLms,
+        Self::Lcm,
         Self::Pndm,
+        Self::UniPc,
     ];
 
     /// The contract's name.
@@ -49,7 +54,9 @@ impl SchedulerKind {
             Self::Kdpm2A => "KDPM2-A",
             Self::Kdpm2D => "KDPM2-D",
             Self::KLms => "K-LMS",
+            Self::Lcm => "LCM",
             Self::Pndm => "PNDM",
+            Self::UniPc => "UNIPC",
         }
     }
 
@@ -60,6 +67,7 @@ impl SchedulerKind {
             "K_EULER" => Some(Self::EulerD),
             "K_EULER_ANCESTRAL" => Some(Self::EulerA),
             "DPMSolverMultistep" => Some(Self::DpmM),
+            "UniPC" | "UniPCMultistep" => Some(Self::UniPc),
             _ => Self::ALL.into_iter().find(|kind| kind.as_str() == name),
         }
     }
