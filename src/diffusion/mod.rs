@@ -2,3 +2,4 @@
 
 pub mod image;
 pub mod models;
+pub mod prompt;
