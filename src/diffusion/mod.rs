@@ -3,4 +3,5 @@
 pub mod image;
 pub mod models;
 pub mod noise;
+pub mod prompt;
 pub mod schedulers;
