@@ -1,4 +1,5 @@
 //! stablehand: Stable Diffusion as a service on one's own machine, in one binary.
 
 pub mod domain;
+pub mod secrets;
 pub mod wire;
