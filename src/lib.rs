@@ -1,3 +1,4 @@
 //! stablehand: Stable Diffusion as a service on one's own machine, in one binary.
 
 pub mod domain;
+pub mod store;
