@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn no_content_stays_in_the_tree() {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch("create table contents (id integer primary key, bytes blob not null) strict").unwrap();
+        db.execute_batch("create table contents (id integer primary key, bytes blob not null) strict")
+            .unwrap();
         for length in [0, 1, 300, 3000, 4092, 4093, 7700, 8184, 30_000, 1_044_000, 1_050_000] {
             insert(&db, &vec![b'x'; length]).unwrap();
         }

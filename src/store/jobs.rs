@@ -6,9 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{Store, StoreError, Write, content, images};
-use crate::domain::{
-    EndpointId, Job, JobCounts, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp,
-};
+use crate::domain::{EndpointId, Job, JobCounts, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp};
 
 /// A job on its way into the queue.
 #[derive(Debug)]
@@ -37,9 +35,16 @@ pub struct Claim {
 /// What becomes of a claim.
 #[derive(Debug, Clone)]
 pub enum End {
-    Completed { gpu: String, images: Arc<[NewImage]> },
-    Failed { error: String },
-    TimedOut { error: String },
+    Completed {
+        gpu: String,
+        images: Arc<[NewImage]>,
+    },
+    Failed {
+        error: String,
+    },
+    TimedOut {
+        error: String,
+    },
     /// Back into the queue, at its old place.
     Released,
 }
@@ -129,25 +134,8 @@ impl Store {
     }
 
     /// One endpoint's job with the list of its pictures.
-    pub fn find(
-        &self,
-        endpoint: &EndpointId,
-        id: &JobId,
-        now: Timestamp,
-    ) -> Result<Option<Job>, StoreError> {
+    pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
         self.read(|db| find(db, endpoint, id, now))
-    }
-
-    /// Whether a claim still holds its job.
-    pub fn is_claimed(&self, id: &JobId, attempt: u32) -> Result<bool, StoreError> {
-        self.read(|db| {
-            Ok(db
-                .prepare_cached(
-                    "select exists (select 1 from jobs
-                     where id = :id and attempt = :attempt and status = 'IN_PROGRESS')",
-                )?
-                .query_row(named_params! {":id": id.as_str(), ":attempt": attempt}, |row| row.get(0))?)
-        })
     }
 
     /// An endpoint's jobs by state. Those that timed out are counted as failed.
@@ -269,10 +257,9 @@ fn status(
     db.prepare_cached(
         "select seq, status from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
     )?
-    .query_row(
-        named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0},
-        |row| Ok((row.get(0)?, job_status(row)?)),
-    )
+    .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, |row| {
+        Ok((row.get(0)?, job_status(row)?))
+    })
     .optional()
     .map_err(StoreError::from)
 }
@@ -295,8 +282,7 @@ fn find(
         )
         .optional()?;
     let Some((seq, content, job)) = found else { return Ok(None) };
-    let images =
-        if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
+    let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
     Ok(Some(Job { input: input(db, content)?, images, ..job }))
 }
 

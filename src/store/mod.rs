@@ -15,6 +15,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use r2d2::Pool;
@@ -31,7 +32,7 @@ pub struct Store {
     writer: writer::Writer,
     readers: Pool<SqliteConnectionManager>,
     /// Something was deleted whose bytes may still be in the log file.
-    traces: AtomicBool,
+    traces: Arc<AtomicBool>,
     // Last, so that it is released last.
     _lock: File,
 }
@@ -44,7 +45,7 @@ impl Store {
         let connection = open::connect(&path)?;
         let readers = open::readers(&path)?;
         let writer = writer::Writer::start(connection)?;
-        Ok(Self { writer, readers, traces: AtomicBool::new(true), _lock: lock })
+        Ok(Self { writer, readers, traces: Arc::new(AtomicBool::new(true)), _lock: lock })
     }
 
     /// Finishes the writes that were sent, folds the log into the database and refuses further ones.

@@ -2,6 +2,7 @@
 //!
 //! All of it in bounded steps, between which other writes get their turn.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub struct Forgotten {
 impl Store {
     /// Deletes jobs that have expired, as many as fit a step.
     pub fn forget_expired(&self, now: Timestamp) -> Write<'_, Forgotten> {
-        self.traces.store(true, Ordering::SeqCst);
+        let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
             in_step(|| {
                 let deleted = db
@@ -41,6 +42,7 @@ impl Store {
                          (select seq from jobs where expires_at <= :now order by expires_at limit :rows)",
                     )?
                     .execute(named_params! {":now": now.0, ":rows": ROWS})?;
+                traces.fetch_or(deleted > 0, Ordering::SeqCst);
                 Ok((deleted as u64, deleted < ROWS as usize))
             })
         })
@@ -57,8 +59,7 @@ impl Store {
 
     /// Deletes an endpoint's queued jobs up to `newest`, as many as fit a step.
     pub fn purge(&self, endpoint: &EndpointId, newest: i64) -> Write<'_, Forgotten> {
-        self.traces.store(true, Ordering::SeqCst);
-        let endpoint = endpoint.clone();
+        let (endpoint, traces) = (endpoint.clone(), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
             in_step(|| {
                 let deleted = db
@@ -71,6 +72,7 @@ impl Store {
                     .execute(named_params! {
                         ":endpoint": endpoint.as_str(), ":newest": newest, ":rows": ROWS,
                     })?;
+                traces.fetch_or(deleted > 0, Ordering::SeqCst);
                 Ok((deleted as u64, deleted < ROWS as usize))
             })
         })
@@ -98,7 +100,8 @@ impl Store {
     /// Folds the log into the database and empties it, and says whether it could: while readers hold on
     /// to it, it cannot, and is to be asked again.
     pub fn clear_traces(&self) -> Result<bool, StoreError> {
-        // Before, not after: what is deleted meanwhile sets it again.
+        // Before, not after: the writer sets it again with every deletion, and a deletion that it had
+        // begun by now it commits before it comes to the checkpoint.
         self.traces.store(false, Ordering::SeqCst);
         let cleared = self.writer.alone(checkpoint).wait();
         if !matches!(cleared, Ok(true)) {

@@ -46,8 +46,10 @@ pub struct Write<'a, T> {
     writer: &'a Writer,
     alone: bool,
     work: Work<T>,
+    after: Option<After<T>>,
 }
 
+type After<T> = Box<dyn FnOnce(&T) + Send>;
 type Work<T> = Box<dyn FnOnce(&Connection) -> Result<T, StoreError> + Send>;
 type Reply<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
@@ -72,7 +74,7 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Write<'_, T> {
-        Write { writer: self, alone: false, work: Box::new(work) }
+        Write { writer: self, alone: false, work: Box::new(work), after: None }
     }
 
     /// Something that no transaction may be around.
@@ -80,7 +82,7 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Write<'_, T> {
-        Write { writer: self, alone: true, work: Box::new(work) }
+        Write { writer: self, alone: true, work: Box::new(work), after: None }
     }
 
     /// Finishes what was sent before, then closes the connection. What comes later is refused.
@@ -101,7 +103,20 @@ impl<T: Send + 'static> Write<'_, T> {
         receiver.recv().unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Once it is committed, and in the order of commits, calls `after` on the writer's thread; also if
+    /// the asker is gone by then, as a client that hung up is.
+    pub fn after(self, after: impl FnOnce(&T) + Send + 'static) -> Self {
+        Self { after: Some(Box::new(after)), ..self }
+    }
+
     fn send(self, reply: Reply<T>) {
+        let after = self.after;
+        let reply = Box::new(move |outcome: Result<T, StoreError>| {
+            if let (Ok(value), Some(after)) = (&outcome, after) {
+                after(value);
+            }
+            reply(outcome);
+        });
         let task = Box::new(Job { work: Some(self.work), outcome: None, reply });
         let message = if self.alone { Message::Alone(task) } else { Message::Grouped(task) };
         // A writer that is gone drops the task and its reply with it: the asker sees `Closed`.
