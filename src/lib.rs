@@ -1,6 +1,10 @@
 //! stablehand: Stable Diffusion as a service on one's own machine, in one binary.
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod http;
 pub mod queue;
 pub mod secrets;
 pub mod store;
