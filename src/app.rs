@@ -148,13 +148,9 @@ where
 
         self.stopping.send_replace(true);
         signal.stop(self.config.shutdown_grace);
-        self.queue.wake_workers();
         let answered = handle.stop(true);
-        let joined = web::block(move || join_all(threads));
-        // A worker in the middle of a long step cannot be interrupted; its job is found by the next
-        // start, as after a crash.
         let patience = self.config.shutdown_grace + STEP_GRACE;
-        if rt::time::timeout(patience, joined).await.is_err() {
+        if rt::time::timeout(patience, join(threads, &self.queue)).await.is_err() {
             tracing::warn!("a worker does not stop; its job will be taken up again by the next start");
         }
         answered.await;
@@ -296,7 +292,16 @@ fn ended_early<E: std::error::Error + Send + Sync + 'static>(ended: Result<io::R
     }
 }
 
-fn join_all(threads: Vec<JoinHandle<()>>) {
+/// Waits for threads that have been asked to stop. A worker in the middle of a long step cannot be
+/// interrupted, so the caller's patience ends this; its job is found by the next start, as after a
+/// crash.
+async fn join(threads: Vec<JoinHandle<()>>, queue: &JobQueue) {
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        // Again and again: a worker may have looked for a stop just before it came, and wait for
+        // work just after it was woken.
+        queue.wake_workers();
+        rt::time::sleep(Duration::from_millis(20)).await;
+    }
     for thread in threads {
         if thread.join().is_err() {
             tracing::error!("a background thread had panicked");

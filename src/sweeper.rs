@@ -8,7 +8,7 @@ use crate::queue::{JobQueue, Stop, Swept};
 pub fn run(queue: &JobQueue, interval: Duration, stop: &Stop) {
     while !stop.is_stopping() {
         sweep_once(queue);
-        stop.pause(interval);
+        stop.rest(interval);
     }
 }
 

@@ -37,7 +37,8 @@ pub fn serve(listener: TcpListener, api: web::Data<Api>, limits: ServerLimits) -
     .max_connections(limits.connections.div_ceil(threads))
     // A client has so long to send its headers; bodies are timed where they are read.
     .client_request_timeout(Duration::from_secs(10))
-    .client_disconnect_timeout(Duration::from_secs(5))
+    // How long a connection lingers for a client that was answered before it had sent all.
+    .client_disconnect_timeout(Duration::from_secs(2))
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(limits.shutdown_timeout.as_secs().max(1))
     .disable_signals()

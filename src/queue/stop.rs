@@ -23,6 +23,11 @@ impl Stop {
         self.deadline().is_some_and(|deadline| Instant::now() >= deadline)
     }
 
+    /// Sleeps, but not at all once it is asked to stop.
+    pub fn rest(&self, duration: Duration) {
+        drop(self.0.1.wait_timeout_while(self.deadline(), duration, |deadline| deadline.is_none()));
+    }
+
     /// Sleeps, but not beyond the moment at which it is asked to stop or, once it was, the grace.
     pub fn pause(&self, duration: Duration) {
         let deadline = self.deadline();
