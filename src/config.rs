@@ -13,6 +13,8 @@ use crate::queue::QueueSettings;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+#[allow(clippy::doc_markdown)] // the help text is for a terminal
 pub struct ServeArgs {
     /// Address and port to listen on
     #[arg(long, env = "STABLEHAND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8000",
@@ -25,13 +27,7 @@ pub struct ServeArgs {
     pub public_url: Option<String>,
 
     /// API keys, separated by commas; better in the environment, where `ps` does not show them
-    #[arg(
-        long,
-        env = "STABLEHAND_API_KEYS",
-        value_name = "KEYS",
-        hide_env_values = true,
-        help_heading = "Access"
-    )]
+    #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
     pub api_keys: Option<String>,
     /// File with API keys, one a line, # for comments
     #[arg(long, env = "STABLEHAND_API_KEYS_FILE", value_name = "FILE", help_heading = "Access")]
@@ -54,7 +50,7 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value = "auto",
         value_parser = device, help_heading = "Model")]
     pub device: DeviceChoice,
-    /// Pictures' workers; 0 takes jobs in and works on none
+    /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(0..=64), help_heading = "Model")]
     pub workers: u32,
@@ -245,15 +241,15 @@ fn device(text: &str) -> Result<DeviceChoice, String> {
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
-    time_within(text, Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600))
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    time_within(text, Duration::from_millis(100), Duration::from_secs(3600))
+    time_within(text, Duration::from_millis(100), Duration::from_hours(1))
 }
 
 fn grace(text: &str) -> Result<Duration, String> {
-    time_within(text, Duration::ZERO, Duration::from_secs(3600))
+    time_within(text, Duration::ZERO, Duration::from_hours(1))
 }
 
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {

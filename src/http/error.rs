@@ -91,7 +91,7 @@ impl From<QueueError> for ApiError {
                 tracing::warn!(reason = %sentence, "the queue is unavailable");
                 Self::Unavailable(sentence)
             }
-            error => {
+            error @ QueueError::Internal(_) => {
                 tracing::error!(%error, "the queue failed");
                 Self::Internal
             }

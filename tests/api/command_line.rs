@@ -1,7 +1,11 @@
 //! The binary from outside: what it refuses, in which words, with which exit code.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::client::Request;
 
 /// Exit code and stderr of a start that is meant to fail; with no one's environment.
 fn refused(args: &[&str], envs: &[(&str, &str)]) -> (i32, String) {
@@ -121,4 +125,67 @@ fn help_names_every_setting_and_its_twin() {
         assert!(help.contains(&format!("STABLEHAND_{twin}")), "{twin}");
         assert!(help.contains(&format!("--{}", twin.to_lowercase().replace('_', "-"))), "{twin}");
     }
+}
+
+/// A server process, and what it says first.
+#[cfg(unix)]
+struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    port: u16,
+}
+
+#[cfg(unix)]
+impl Process {
+    fn start(data_dir: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stablehand"))
+            .args(["--listen", "127.0.0.1:0", "--workers", "0", "--log", "trace", "--data-dir"])
+            .arg(data_dir)
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let url =
+            line.strip_prefix("stablehand listens on http://127.0.0.1:").unwrap_or_else(|| panic!("{line}"));
+        let port = url.split(' ').next().unwrap().parse().unwrap();
+        Self { child, stdout, port }
+    }
+
+    /// Ends it by a signal; its exit code, and the rest of its stdout and all of its stderr.
+    fn end(mut self, signal: &str) -> (Option<i32>, String, String) {
+        let (mut rest, mut log) = (String::new(), String::new());
+        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), rest, log)
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_first_start_shows_its_key_once_and_the_log_never_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Process::start(dir.path());
+    let key = std::fs::read_to_string(dir.path().join("api-key")).unwrap().trim().to_owned();
+    let response = Request::new("POST", "/v2/stable-diffusion-v1/run?note=query-secret")
+        .header("Authorization", &format!("Bearer {key}"))
+        .body(r#"{"input": {"prompt": "prompt-secret"}}"#)
+        .send(first.port);
+    assert_eq!(response.status, 200);
+    let port = first.port;
+    let (code, shown, log) = first.end("-TERM");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(shown.contains(&format!("curl -X POST http://127.0.0.1:{port}/v2/stable-diffusion-v1/runsync")));
+    assert!(shown.contains(&key), "{shown}");
+    assert!(log.contains("route=\"/v2/{endpoint}/run\" status=200"), "{log}");
+    for secret in [key.as_str(), "query-secret", "prompt-secret"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+
+    let (code, shown, log) = Process::start(dir.path()).end("-INT");
+    assert_eq!((code, shown.as_str()), (Some(0), ""), "{log}");
 }
