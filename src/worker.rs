@@ -128,6 +128,10 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         } else {
             self.admit();
         }
+        if self.engine.is_none() {
+            // It fell over one job, or could not be built: the others may begin again.
+            self.release_all();
+        }
         if self.active.is_empty() {
             if self.engine.is_some() {
                 self.entry.set(WorkerState::Idle);
@@ -212,7 +216,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     fn settle(&mut self) {
         for active in std::mem::take(&mut self.active) {
             let Some(engine) = &self.engine else {
-                // The engine fell over another job's end; this one may begin again.
+                // As above.
                 self.write(active.job.release());
                 continue;
             };
@@ -253,7 +257,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
 
     fn release_all(&mut self) {
         for active in std::mem::take(&mut self.active) {
-            tracing::info!(job = %active.job.id(), attempt = active.job.attempt(), "released at shutdown");
+            tracing::info!(job = %active.job.id(), attempt = active.job.attempt(), "put back into the queue");
             self.write(active.job.release());
         }
     }

@@ -9,7 +9,7 @@ mod claimed;
 mod error;
 mod stop;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod work_signal;
 mod workers;
 
@@ -281,6 +281,12 @@ impl JobQueue {
         self.inner.board.close();
         self.inner.signal.raise();
         self.inner.store.close();
+    }
+
+    /// Runs statements on the write connection, for tests that make trouble.
+    #[cfg(test)]
+    pub(crate) fn provoke(&self, statements: &'static str) {
+        self.inner.store.provoke(statements);
     }
 
     fn forget_expired(&self, jobs: &mut u64) -> Result<(), QueueError> {

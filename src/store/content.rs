@@ -88,7 +88,7 @@ mod tests {
             insert(&db, &vec![b'x'; length]).unwrap();
         }
         // What the leaves hold of the payload, and how many cells they hold.
-        let (cells, local): (u64, u64) = db
+        let (cells, local): (i64, i64) = db
             .query_row(
                 "select sum(ncell), sum(pgsize - unused) from dbstat
                  where name = 'contents' and pagetype = 'leaf'",
@@ -96,7 +96,7 @@ mod tests {
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .unwrap();
-        let leaves: u64 = db
+        let leaves: i64 = db
             .query_row(
                 "select count(*) from dbstat where name = 'contents' and pagetype = 'leaf'",
                 [],
@@ -105,7 +105,7 @@ mod tests {
             .unwrap();
         assert_eq!(cells, 11);
         // A cell: payload length (at most 4 bytes), key, LOCAL, first overflow page; its pointer; page heads.
-        let most = cells * (4 + 1 + LOCAL as u64 + 4 + 2) + leaves * 8;
+        let most = cells * (4 + 1 + i64::try_from(LOCAL).unwrap() + 4 + 2) + leaves * 8;
         assert!(local <= most, "{local} bytes lie in the tree, of which {most} are explained");
     }
 }

@@ -190,9 +190,11 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
     Ok(true)
 }
 
-const CLAIM: &str = "
+/// The index is named because the planner, which has seen no data, would rather sort by age all that
+/// has not expired.
+pub(super) const CLAIM: &str = "
     update jobs set status = 'IN_PROGRESS', attempt = attempt + 1, started_at = :now
-    where seq = (select seq from jobs where status = 'IN_QUEUE' and expires_at > :now
+    where seq = (select seq from jobs indexed by jobs_queued where status = 'IN_QUEUE' and expires_at > :now
                  order by low_priority, seq limit 1)
     returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
               expires_at, input";

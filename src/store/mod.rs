@@ -11,6 +11,8 @@ mod images;
 mod jobs;
 mod open;
 mod retention;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::File;

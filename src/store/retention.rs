@@ -21,6 +21,15 @@ const PAGES: u32 = 64;
 const READERS_PATIENCE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 
+pub(super) const EXPIRED: &str = "
+    delete from jobs where seq in
+    (select seq from jobs where expires_at <= :now order by expires_at limit :rows)";
+
+pub(super) const PURGE: &str = "
+    delete from jobs where seq in
+    (select seq from jobs indexed by jobs_queued
+     where status = 'IN_QUEUE' and endpoint = :endpoint and seq <= :newest order by low_priority, seq limit :rows)";
+
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forgotten {
@@ -36,12 +45,8 @@ impl Store {
         let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
             in_step(|| {
-                let deleted = db
-                    .prepare_cached(
-                        "delete from jobs where seq in
-                         (select seq from jobs where expires_at <= :now order by expires_at limit :rows)",
-                    )?
-                    .execute(named_params! {":now": now.0, ":rows": ROWS})?;
+                let deleted =
+                    db.prepare_cached(EXPIRED)?.execute(named_params! {":now": now.0, ":rows": ROWS})?;
                 traces.fetch_or(deleted > 0, Ordering::SeqCst);
                 Ok((deleted as u64, deleted < ROWS as usize))
             })
@@ -62,16 +67,9 @@ impl Store {
         let (endpoint, traces) = (endpoint.clone(), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
             in_step(|| {
-                let deleted = db
-                    .prepare_cached(
-                        "delete from jobs where seq in
-                         (select seq from jobs
-                          where status = 'IN_QUEUE' and endpoint = :endpoint and seq <= :newest
-                          order by low_priority, seq limit :rows)",
-                    )?
-                    .execute(named_params! {
-                        ":endpoint": endpoint.as_str(), ":newest": newest, ":rows": ROWS,
-                    })?;
+                let deleted = db.prepare_cached(PURGE)?.execute(named_params! {
+                    ":endpoint": endpoint.as_str(), ":newest": newest, ":rows": ROWS,
+                })?;
                 traces.fetch_or(deleted > 0, Ordering::SeqCst);
                 Ok((deleted as u64, deleted < ROWS as usize))
             })
