@@ -1,6 +1,8 @@
 //! The HTTP API from outside, over a real socket: a real queue in a temporary folder, and an engine
 //! that follows a script in place of the model.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on may say so
+
 mod auth;
 mod bodies;
 mod cancel;
