@@ -1,0 +1,67 @@
+//! `stablehand serve`: the server, until a signal stops it.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::app::{App, Model, termination};
+use crate::config::{Config, ServeArgs};
+use crate::domain::Clock;
+use crate::worker::Engine;
+
+pub(super) fn serve<E, F, L>(args: ServeArgs, load: L) -> Result<(), Failure>
+where
+    E: Engine,
+    F: Fn() -> Result<E, String> + Clone + Send + 'static,
+    L: FnOnce(&Config) -> Result<Model<F>, String>,
+{
+    start_log(&args.log)?;
+    let config = args.into_config()?;
+    let model = load(&config).map_err(Failure::Other)?;
+    let app =
+        App::build(&config, model, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
+    // A closed stdout is no reason not to serve.
+    let _ = io::stdout().write_all(welcome(&app, &config).as_bytes());
+    actix_web::rt::System::new()
+        .block_on(async { app.run_until_stopped(termination()?).await })
+        .map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.
+fn start_log(filter: &str) -> Result<(), Failure> {
+    let filter = match filter {
+        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,stablehand={filter}"),
+        other => other.to_owned(),
+    };
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|_| Failure::Usage(format!("invalid value '{filter}' for '--log <FILTER>'")))?;
+    // Fails only where a test has a log already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init();
+    Ok(())
+}
+
+/// Where the server listens, and a request to paste. The key is shown when it was made just now,
+/// and to a person at a terminal; never to a log that collects stdout start after start.
+fn welcome<F>(app: &App<F>, config: &Config) -> String {
+    let url = app.local_url();
+    let mut text =
+        format!("stablehand listens on {url} and keeps its data in {}\n", config.data_dir.display());
+    let own_key = app.own_api_key();
+    if !own_key.is_some_and(|key| key.is_new) && !io::stdout().is_terminal() {
+        return text;
+    }
+    let key = own_key.map_or("$STABLEHAND_API_KEY", |key| &key.key);
+    let _ = write!(
+        text,
+        "Try it:\n\n  curl -X POST {url}/v2/{}/runsync \\\n      -H \"Authorization: Bearer {key}\" \\\n      \
+         -H 'Content-Type: application/json' \\\n      -d '{{\"input\": {{\"prompt\": \"a red fox\"}}}}'\n\n",
+        config.endpoint
+    );
+    text
+}

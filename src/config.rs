@@ -1,0 +1,263 @@
+//! Every setting of the server once: its flag, its environment twin, its default, unit and check.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix_web::http::Uri;
+use clap::{Args, ValueEnum};
+
+use crate::domain::EndpointId;
+use crate::queue::QueueSettings;
+
+/// The flags of `stablehand serve`, each with its twin in the environment.
+#[derive(Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+#[allow(clippy::doc_markdown)] // the help text is for a terminal
+pub struct ServeArgs {
+    /// Address and port to listen on
+    #[arg(long, env = "STABLEHAND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8000",
+        value_parser = address, help_heading = "Network")]
+    pub listen: SocketAddr,
+    /// Base of the image URLs that clients get, such as https://pictures.example; otherwise the
+    /// Host that each client used
+    #[arg(long, env = "STABLEHAND_PUBLIC_URL", value_name = "URL", value_parser = public_url,
+        help_heading = "Network")]
+    pub public_url: Option<String>,
+
+    /// API keys, separated by commas; better in the environment, where `ps` does not show them
+    #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
+    pub api_keys: Option<String>,
+    /// File with API keys, one a line, # for comments
+    #[arg(long, env = "STABLEHAND_API_KEYS_FILE", value_name = "FILE", help_heading = "Access")]
+    pub api_keys_file: Option<PathBuf>,
+    /// Whether clients need an API key; `off` is for loopback only
+    #[arg(
+        long,
+        env = "STABLEHAND_AUTH",
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true,
+        help_heading = "Access"
+    )]
+    pub auth: AuthMode,
+
+    /// Model folder; otherwise the model inside this binary
+    #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+    /// What draws: auto, cpu, cuda or cuda:N
+    #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value = "auto",
+        value_parser = device, help_heading = "Model")]
+    pub device: DeviceChoice,
+    /// Workers, each with an engine of its own; 0 takes jobs in and works on none
+    #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(0..=64), help_heading = "Model")]
+    pub workers: u32,
+
+    /// Folder for jobs, pictures and keys; otherwise this user's data folder
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR", help_heading = "Jobs")]
+    pub data_dir: Option<PathBuf>,
+    /// How long an ended job is kept, such as 30m
+    #[arg(long, env = "STABLEHAND_RETENTION", value_name = "TIME", default_value = "30m",
+        value_parser = retention, help_heading = "Jobs")]
+    pub retention: Duration,
+    /// The same for runsync jobs [default: 1m, and 5m where the client gave ?wait]
+    #[arg(long, env = "STABLEHAND_SYNC_RETENTION", value_name = "TIME", value_parser = retention,
+        help_heading = "Jobs")]
+    pub sync_retention: Option<Duration>,
+    /// How often forgotten jobs are swept out [default: 30s, sooner for short retentions]
+    #[arg(long, env = "STABLEHAND_SWEEP_INTERVAL", value_name = "TIME", value_parser = interval,
+        help_heading = "Jobs")]
+    pub sweep_interval: Option<Duration>,
+    /// Jobs that may wait at once; more are refused
+    #[arg(long, env = "STABLEHAND_QUEUE_LIMIT", value_name = "N", default_value_t = 10_000,
+        value_parser = clap::value_parser!(u64).range(1..), help_heading = "Jobs")]
+    pub queue_limit: u64,
+    /// How long a stop waits for the running job before it goes back to the queue
+    #[arg(long, env = "STABLEHAND_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s",
+        value_parser = grace, help_heading = "Jobs")]
+    pub shutdown_grace: Duration,
+
+    /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter such as
+    /// stablehand=debug
+    #[arg(long, env = "STABLEHAND_LOG", value_name = "FILTER", default_value = "info", help_heading = "Log")]
+    pub log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    On,
+    Off,
+}
+
+/// The device that the operator asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU where there is one that works, else the CPU.
+    Auto,
+    Cpu,
+    /// This GPU and no other.
+    Cuda(u32),
+}
+
+/// Who is let in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Access {
+    Everybody,
+    Keys(Vec<String>),
+    /// The key in the data folder, made by the first start.
+    OwnKey,
+}
+
+/// A checked configuration.
+#[derive(Clone)]
+pub struct Config {
+    pub endpoint: EndpointId,
+    pub listen: SocketAddr,
+    /// Without a slash at its end.
+    pub public_url: Option<String>,
+    pub access: Access,
+    pub model: Option<PathBuf>,
+    pub device: DeviceChoice,
+    pub workers: u32,
+    pub data_dir: PathBuf,
+    pub queue: QueueSettings,
+    pub sweep_interval: Duration,
+    pub shutdown_grace: Duration,
+}
+
+/// What is wrong with the settings taken together, as a sentence for the operator.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ServeArgs {
+    /// Checks what no flag can check alone, and fills in what depends on others.
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let access = self.access()?;
+        if access == Access::Everybody && !self.listen.ip().is_loopback() {
+            return Err(ConfigError(format!(
+                "--auth off would let everybody in who reaches {}: listen on 127.0.0.1, or leave authentication on",
+                self.listen
+            )));
+        }
+        let defaults = QueueSettings::default();
+        let queue = QueueSettings {
+            retention: self.retention,
+            sync_retention: self.sync_retention.unwrap_or(defaults.sync_retention),
+            sync_waited_retention: self.sync_retention.unwrap_or(defaults.sync_waited_retention),
+            queue_limit: self.queue_limit,
+            ..defaults
+        };
+        let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
+        Ok(Config {
+            endpoint: EndpointId::default(),
+            listen: self.listen,
+            public_url: self.public_url,
+            access,
+            model: self.model,
+            device: self.device,
+            workers: self.workers,
+            data_dir: self.data_dir.map_or_else(default_data_dir, Ok)?,
+            queue,
+            sweep_interval,
+            shutdown_grace: self.shutdown_grace,
+        })
+    }
+
+    fn access(&self) -> Result<Access, ConfigError> {
+        if self.auth == AuthMode::Off {
+            return Ok(Access::Everybody);
+        }
+        let mut keys: Vec<String> = Vec::new();
+        keys.extend(self.api_keys.iter().flat_map(|keys| keys.split(',')).map(|key| key.trim().to_owned()));
+        if let Some(path) = &self.api_keys_file {
+            let text = fs::read_to_string(path).map_err(|error| {
+                ConfigError(format!("cannot read the API keys file {}: {error}", path.display()))
+            })?;
+            let before = keys.len();
+            keys.extend(text.lines().map(|line| line.split('#').next().unwrap_or("").trim().to_owned()));
+            if keys[before..].iter().all(String::is_empty) {
+                return Err(ConfigError(format!("there is no API key in the file {}", path.display())));
+            }
+        }
+        keys.retain(|key| !key.is_empty());
+        if keys.iter().any(|key| !key.chars().all(|c| c.is_ascii_graphic())) {
+            return Err(ConfigError(
+                "an API key may hold letters, digits and signs of ASCII only, and no spaces".to_owned(),
+            ));
+        }
+        Ok(if keys.is_empty() { Access::OwnKey } else { Access::Keys(keys) })
+    }
+}
+
+/// A third of the shortest retention, so that what is forgotten is soon gone; 30 s at most.
+fn sweep_interval_for(queue: &QueueSettings) -> Duration {
+    let shortest = queue.retention.min(queue.sync_retention).min(queue.sync_waited_retention);
+    (shortest / 3).clamp(Duration::from_millis(250), Duration::from_secs(30))
+}
+
+fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    directories::ProjectDirs::from("", "", "stablehand").map(|dirs| dirs.data_dir().to_owned()).ok_or_else(
+        || ConfigError("this user has no home folder: name a data folder with --data-dir".to_owned()),
+    )
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let loopback = || {
+        let port = text.strip_prefix("localhost:")?.parse().ok()?;
+        Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    };
+    text.parse().ok().or_else(loopback).ok_or_else(|| "it should read like 127.0.0.1:8000".to_owned())
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let base = text.trim_end_matches('/');
+    let uri: Uri = base.parse().map_err(|_| "it should read like https://pictures.example".to_owned())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("it should begin with http:// or https://".to_owned());
+    }
+    if uri.query().is_some() || text.contains(['#', '@', '?']) {
+        return Err("it should be a plain base, with no user, query or fragment".to_owned());
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("it should name a host".to_owned());
+    }
+    Ok(base.to_owned())
+}
+
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|number| number.parse().ok())
+            .map(DeviceChoice::Cuda)
+            .ok_or_else(|| "it should be auto, cpu, cuda or cuda:N".to_owned()),
+    }
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_millis(100), Duration::from_hours(1))
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::ZERO, Duration::from_hours(1))
+}
+
+fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let time =
+        humantime::parse_duration(text).map_err(|_| "it should read like 30m, 90s or 1h 30m".to_owned())?;
+    if (min..=max).contains(&time) {
+        return Ok(time);
+    }
+    let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+    Err(format!("it should be from {min} to {max}"))
+}

@@ -1,0 +1,102 @@
+//! What every handler needs, built once and shared by all server threads.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::HOST;
+use actix_web::http::uri::Authority;
+use futures_util::future::{Either, select};
+use tokio::sync::watch;
+
+use super::{ApiError, ApiKeys};
+use crate::domain::{EndpointId, InputLimits, Job, JobId};
+use crate::queue::JobQueue;
+use crate::wire::{ImageUrls, UrlSigner, status_body};
+
+/// The server's side of all operations.
+pub struct Api {
+    pub queue: JobQueue,
+    /// The endpoints served here, with what their models can be asked for.
+    pub endpoints: HashMap<EndpointId, InputLimits>,
+    pub keys: ApiKeys,
+    pub signer: UrlSigner,
+    /// The configured base of image URLs, without a slash at its end.
+    pub public_url: Option<String>,
+    /// Where the server listens: the base of image URLs when nothing better is known.
+    pub listen: SocketAddr,
+    /// Turns true once the server is to stop: whoever waits is answered then.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// A job, or 404.
+    pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Job, ApiError> {
+        self.queue.find(endpoint, id).await?.ok_or(ApiError::NO_JOB)
+    }
+
+    /// The job once it has ended; as it stands after `wait`, or when the server stops.
+    pub async fn wait(&self, endpoint: &EndpointId, id: &JobId, wait: Duration) -> Result<Job, ApiError> {
+        let mut stopping = self.stopping.clone();
+        let stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
+        let ended = std::pin::pin!(self.queue.wait(endpoint, id, wait));
+        match select(ended, stopped).await {
+            Either::Left((job, _)) => job?.ok_or(ApiError::NO_JOB),
+            Either::Right(_) => self.find(endpoint, id).await,
+        }
+    }
+
+    /// The status body of a job, with image URLs under the address that this client used.
+    pub fn status_body(&self, request: &HttpRequest, job: &Job) -> String {
+        let base = self.base_url(request);
+        let urls = ImageUrls { base: &base, signer: &self.signer };
+        status_body(job, self.queue.progress(&job.id), self.queue.now(), &urls)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    fn base_url(&self, request: &HttpRequest) -> String {
+        if let Some(url) = &self.public_url {
+            return url.clone();
+        }
+        match plain_host(request) {
+            Some(host) => format!("http://{host}"),
+            None => format!("http://{}", self.listen),
+        }
+    }
+}
+
+/// The request's Host, where it is nothing but a host and perhaps a port. It goes into URLs that
+/// others open, so whatever else was written there is not repeated.
+fn plain_host(request: &HttpRequest) -> Option<String> {
+    let mut hosts = request.headers().get_all(HOST);
+    let host = hosts.next()?.to_str().ok()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let sound = hosts.next().is_none() && !host.is_empty() && host.len() <= 255 && host.chars().all(plain);
+    let authority: Authority = host.parse().ok().filter(|_| sound)?;
+    (!authority.host().is_empty()).then(|| authority.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn only_a_plain_host_is_repeated_in_urls() {
+        let host =
+            |host: &str| plain_host(&TestRequest::default().insert_header((HOST, host)).to_http_request());
+        for good in ["localhost:8000", "pictures.example", "[::1]:80", "10.0.0.1"] {
+            assert_eq!(host(good).as_deref(), Some(good));
+        }
+        for bad in
+            ["", "a b", "user@evil.example", "evil.example/path", "a?b", "a#b", "<script>", ":80", "a:b:c"]
+        {
+            assert_eq!(host(bad), None, "{bad}");
+        }
+        assert_eq!(host(&"a".repeat(300)), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! Who may come in: the configured API keys, and the extractor that asks for one.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest, web};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::{Api, ApiError};
+
+type KeyHash = [u8; 32];
+
+/// The keys that are let in, kept as hashes only.
+#[derive(Clone)]
+pub struct ApiKeys(Option<Vec<KeyHash>>);
+
+impl ApiKeys {
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(Some(keys.into_iter().map(hash).collect()))
+    }
+
+    /// Everybody is let in.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Looks at every key whatever it finds, so that the time taken tells nothing.
+    fn admit(&self, authorization: Option<&str>) -> Option<ApiKey> {
+        let Some(known) = &self.0 else {
+            return Some(ApiKey(None));
+        };
+        let presented = hash(presented_key(authorization?)?);
+        let matched = known.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&presented));
+        bool::from(matched).then_some(ApiKey(Some(presented)))
+    }
+}
+
+fn hash(key: &str) -> KeyHash {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+/// The key in `KEY`, `Bearer KEY` or `bearer KEY`: published code sends all three.
+fn presented_key(header: &str) -> Option<&str> {
+    let header = header.trim();
+    let key = match header.split_once(char::is_whitespace) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim(),
+        Some(_) => return None,
+        None => header,
+    };
+    (!key.is_empty()).then_some(key)
+}
+
+/// Proof that a request came with a valid key; a handler that takes one is closed to all others.
+#[derive(Debug, Clone)]
+pub struct ApiKey(
+    /// The key's hash, by which limits are counted; none where authentication is off.
+    pub Option<KeyHash>,
+);
+
+impl FromRequest for ApiKey {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = request.app_data::<web::Data<Api>>().and_then(|api| api.keys.admit(header));
+        ready(key.ok_or(ApiError::Unauthorized))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_published_forms_of_the_header_are_read() {
+        let keys = ApiKeys::new(["other", "sesame"]);
+        for header in ["sesame", "Bearer sesame", "bearer sesame", "BEARER   sesame ", " sesame "] {
+            assert!(keys.admit(Some(header)).is_some(), "{header}");
+        }
+        for header in ["", "Bearer", "Bearer ", "Basic sesame", "sesam", "sesame2", "Bearer other sesame"] {
+            assert!(keys.admit(Some(header)).is_none(), "{header}");
+        }
+        assert!(keys.admit(None).is_none());
+        assert!(ApiKeys::off().admit(None).is_some());
+        assert!(ApiKeys::new([]).admit(Some("sesame")).is_none());
+    }
+}

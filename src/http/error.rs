@@ -1,0 +1,100 @@
+//! Every way to say no: one status and one sentence each, never SQL, paths or backtraces.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::json;
+
+use crate::domain::Violations;
+use crate::queue::QueueError;
+
+/// What a client is told when it does not get what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    Invalid(#[from] Violations),
+    #[error("No valid API key: send one as `Authorization: Bearer KEY`.")]
+    Unauthorized,
+    #[error("This image URL is not one that this server signed.")]
+    BadSignature,
+    #[error("{0}")]
+    NotFound(&'static str),
+    #[error("This route takes {allowed}.")]
+    MethodNotAllowed { allowed: &'static str },
+    #[error("The request body came too slowly.")]
+    BodyTooSlow,
+    #[error("The request body is larger than {limit} bytes, the most that this operation takes.")]
+    BodyTooLarge { limit: usize },
+    #[error("{limit} jobs are waiting already, the most that this server queues: try again later.")]
+    TooManyQueued { limit: u64 },
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("Something went wrong inside the server; its log says what.")]
+    Internal,
+}
+
+impl ApiError {
+    pub const NO_JOB: Self = Self::NotFound("No such job: it never was here, or it has been forgotten.");
+    pub const NO_IMAGE: Self = Self::NotFound("No such image: it never was here, or it has been forgotten.");
+    pub const NO_ENDPOINT: Self = Self::NotFound("No such endpoint on this server.");
+    pub const NO_ROUTE: Self = Self::NotFound("No such route.");
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::BadSignature => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        match self {
+            Self::Unauthorized => {
+                response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            }
+            Self::MethodNotAllowed { allowed } => {
+                response.insert_header((header::ALLOW, HeaderValue::from_static(allowed)));
+            }
+            Self::TooManyQueued { .. } => {
+                response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("10")));
+            }
+            Self::Unavailable(_) => {
+                response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("2")));
+            }
+            // What is left of the body is not worth reading.
+            Self::BodyTooSlow | Self::BodyTooLarge { .. } => {
+                response.force_close();
+            }
+            _ => {}
+        }
+        response.json(json!({ "error": self.to_string() }))
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::TooManyQueued { limit } => Self::TooManyQueued { limit },
+            QueueError::Unavailable(sentence) => {
+                tracing::warn!(reason = %sentence, "the queue is unavailable");
+                Self::Unavailable(sentence)
+            }
+            error @ QueueError::Internal(_) => {
+                tracing::error!(%error, "the queue failed");
+                Self::Internal
+            }
+        }
+    }
+}

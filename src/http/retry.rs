@@ -1,0 +1,16 @@
+//! `POST /retry/{id}`: the same job once more, after it failed or timed out.
+
+use actix_web::{HttpResponse, web};
+use serde_json::json;
+
+use super::{Api, ApiError, JobPath};
+use crate::domain::JobStatus;
+
+pub async fn retry(api: web::Data<Api>, path: JobPath) -> Result<HttpResponse, ApiError> {
+    api.queue.retry(&path.endpoint, &path.id).await?.ok_or(ApiError::NO_JOB)?.map_err(|status| {
+        ApiError::BadRequest(format!(
+            "Only a job that is FAILED or TIMED_OUT can be retried; this one is {status}."
+        ))
+    })?;
+    Ok(HttpResponse::Ok().json(json!({ "id": path.id, "status": JobStatus::InQueue })))
+}

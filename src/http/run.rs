@@ -1,0 +1,19 @@
+//! `POST /run`: take a job in and answer its id at once.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+
+use super::{Api, ApiError, Endpoint, body, submission};
+use crate::domain::{JobKind, JobStatus};
+
+pub async fn run(
+    api: web::Data<Api>,
+    endpoint: Endpoint,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body = body::read(&request, payload, body::RUN_LIMIT).await?;
+    let job = submission::read(body, endpoint.id, endpoint.limits, JobKind::Run).await?;
+    let id = api.queue.submit(job).await?;
+    Ok(HttpResponse::Ok().json(json!({ "id": id, "status": JobStatus::InQueue })))
+}

@@ -1,0 +1,21 @@
+//! `POST /runsync?wait=ms`: take a job in and answer once it has ended, or as it stands by then.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::{Api, ApiError, Endpoint, Wait, body, json_text, submission};
+use crate::domain::JobKind;
+
+pub async fn runsync(
+    api: web::Data<Api>,
+    endpoint: Endpoint,
+    wait: Wait,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body = body::read(&request, payload, body::RUNSYNC_LIMIT).await?;
+    let kind = JobKind::RunSync { waited: wait.asked };
+    let job = submission::read(body, endpoint.id.clone(), endpoint.limits, kind).await?;
+    let id = api.queue.submit(job).await?;
+    let job = api.wait(&endpoint.id, &id, wait.limit).await?;
+    Ok(json_text(api.status_body(&request, &job)))
+}

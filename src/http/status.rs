@@ -1,0 +1,14 @@
+//! `GET|POST /status/{id}`: the job as it stands.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::{Api, ApiError, JobPath, json_text};
+
+pub async fn status(
+    api: web::Data<Api>,
+    path: JobPath,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let job = api.find(&path.endpoint, &path.id).await?;
+    Ok(json_text(api.status_body(&request, &job)))
+}

@@ -1,0 +1,158 @@
+//! The body of run and runsync, read into a job: its input is checked, and kept as it was sent.
+
+use actix_web::web::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, error::Category};
+
+use super::ApiError;
+use crate::domain::{EndpointId, GenerationInput, InputLimits, JobKind, NewJob, Policy};
+
+/// Reading a body larger than this holds other requests up, so it happens off the server threads.
+const LARGE: usize = 256 * 1024;
+
+/// The fields that mean something here. Others are ignored, as the hosted service does.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    policy: Option<&'a RawValue>,
+    #[serde(borrow)]
+    webhook: Option<&'a RawValue>,
+    #[serde(borrow)]
+    s3_config: Option<&'a RawValue>,
+}
+
+/// Reads a request's body, wherever that is best done.
+pub async fn read(
+    body: Bytes,
+    endpoint: EndpointId,
+    limits: InputLimits,
+    kind: JobKind,
+) -> Result<NewJob, ApiError> {
+    if body.len() <= LARGE {
+        return parse(&body, endpoint, limits, kind);
+    }
+    actix_web::web::block(move || parse(&body, endpoint, limits, kind)).await.map_err(|error| {
+        tracing::error!(%error, "reading a request failed");
+        ApiError::Internal
+    })?
+}
+
+fn parse(body: &[u8], endpoint: EndpointId, limits: InputLimits, kind: JobKind) -> Result<NewJob, ApiError> {
+    let body: Body = serde_json::from_slice(body).map_err(|error| no_request(&error))?;
+    for (name, value) in [("webhook", body.webhook), ("s3Config", body.s3_config)] {
+        if value.is_some() {
+            return Err(ApiError::BadRequest(format!("{name} is not supported by this server yet.")));
+        }
+    }
+    let input = body.input.ok_or_else(|| ApiError::BadRequest("input is a required input.".to_owned()))?;
+    let parsed = GenerationInput::parse(&value_of("input", input)?, limits)?;
+    let policy = match body.policy {
+        None => Policy::default(),
+        Some(policy) => Policy::parse(&value_of("policy", policy)?).map_err(ApiError::BadRequest)?,
+    };
+    let seed = match parsed.seed {
+        Some(seed) => seed,
+        None => drawn_seed()?,
+    };
+    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy })
+}
+
+/// The parsed form of a part of the body. Raw text is only scanned; escapes and depth show here.
+fn value_of(name: &str, raw: &RawValue) -> Result<Value, ApiError> {
+    serde_json::from_str(raw.get())
+        .map_err(|error| ApiError::BadRequest(format!("The request's {name} is not valid JSON: {error}.")))
+}
+
+/// Why a body is no request, without a word of what it says.
+fn no_request(error: &serde_json::Error) -> ApiError {
+    let (line, column) = (error.line(), error.column());
+    ApiError::BadRequest(match error.classify() {
+        // All fields are taken raw, so these can only be about the outermost value.
+        Category::Data if error.to_string().starts_with("duplicate field") => {
+            format!("The request body names a field twice, at line {line} column {column}.")
+        }
+        Category::Data => {
+            r#"The request body should be a JSON object, such as {"input": {"prompt": "a dog"}}."#.to_owned()
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            format!("The request body is not valid JSON: {error}.")
+        }
+    })
+}
+
+/// 16 bits, as the hosted worker drew them: `int.from_bytes(os.urandom(2), "big")`.
+fn drawn_seed() -> Result<u64, ApiError> {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "the system gives no random numbers");
+        ApiError::Internal
+    })?;
+    Ok(u64::from(u16::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<NewJob, String> {
+        parse(body.as_bytes(), EndpointId::default(), InputLimits { grid: 64 }, JobKind::Run)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_input_is_kept_to_the_letter() {
+        let input = r#"{"seed":  7, "prompt":"\u00e9 \u0000", "guidance_scale": 7.50e0}"#;
+        let job = read(&format!(r#"{{"later": [1], "input": {input} , "webhook": null}}"#)).unwrap();
+        assert_eq!((job.input.as_str(), job.seed), (input, 7));
+    }
+
+    #[test]
+    fn a_seed_is_drawn_within_16_bits() {
+        for _ in 0..50 {
+            assert!(read(r#"{"input": {"prompt": ""}}"#).unwrap().seed < 65_536);
+        }
+    }
+
+    #[test]
+    fn refusals_say_where_and_repeat_nothing() {
+        for (body, error) in [
+            ("", "The request body is not valid JSON: EOF while parsing a value at line 1 column 0."),
+            (
+                "{\"input\": {\"prompt\": \"secret\"}",
+                "The request body is not valid JSON: EOF while parsing an object at line 1 column 30.",
+            ),
+            (
+                "\"secret\"",
+                r#"The request body should be a JSON object, such as {"input": {"prompt": "a dog"}}."#,
+            ),
+            ("null", r#"The request body should be a JSON object, such as {"input": {"prompt": "a dog"}}."#),
+            ("{}", "input is a required input."),
+            (r#"{"input": null}"#, "input is a required input."),
+            (r#"{"input": "secret"}"#, "input should be an object."),
+            (r#"{"input": {}}"#, "prompt is a required input."),
+            (
+                r#"{"input": {"prompt": ""}, "webhook": "http://a"}"#,
+                "webhook is not supported by this server yet.",
+            ),
+            (r#"{"input": {"prompt": ""}, "s3Config": {}}"#, "s3Config is not supported by this server yet."),
+            (r#"{"input": {"prompt": ""}, "policy": 3}"#, "policy should be an object."),
+        ] {
+            assert_eq!(read(body).unwrap_err(), error, "{body}");
+        }
+        assert!(read(r#"{"input": {}, "input": {}}"#).unwrap_err().contains("twice"));
+        assert!(read(r#"{"input": {"prompt": "\ud800"}}"#).unwrap_err().contains("not valid JSON"));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_nothing_overflows() {
+        let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+        assert!(read(&deep).is_err());
+        assert!(read(&format!(r#"{{"input": {deep}}}"#)).unwrap_err().contains("recursion limit"));
+        assert!(read(&format!(r#"{{"input": {{"prompt": ""}}, "other": {deep}}}"#)).is_ok());
+        assert!(read(&format!(r#"{{"input": {{"prompt": ""}}, "policy": {deep}}}"#)).is_err());
+    }
+}

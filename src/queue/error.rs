@@ -1,0 +1,25 @@
+//! Why the queue did not do what it was asked.
+
+use crate::store::StoreError;
+
+/// Its sentences may be shown to clients.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    #[error("{limit} jobs are queued already, which is the limit; try again later")]
+    TooManyQueued { limit: u64 },
+    /// It may work later without a restart: the disk is full, the database locked, the server going down.
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for QueueError {
+    fn from(error: StoreError) -> Self {
+        if error.is_passing() || error == StoreError::Closed {
+            Self::Unavailable(error.to_string())
+        } else {
+            Self::Internal(error.to_string())
+        }
+    }
+}

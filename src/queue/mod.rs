@@ -1,0 +1,316 @@
+//! Where HTTP and the workers meet: jobs are submitted, claimed, watched, cancelled and forgotten here.
+//!
+//! What must survive is in [`crate::store`]; what need not (who waits, how far a job is, who is to stop)
+//! is on the [`board`]. Nothing of HTTP or of the engine is known here. Methods that block, for threads of
+//! their own, say so; the others are async.
+
+mod board;
+mod claimed;
+mod error;
+mod stop;
+#[cfg(test)]
+pub(crate) mod tests;
+mod work_signal;
+mod workers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use claimed::{ClaimedJob, Ended, StopReason, Unwritten};
+pub use error::QueueError;
+pub use stop::Stop;
+pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
+
+use crate::domain::{
+    Clock, EndpointId, Job, JobCounts, JobId, JobKind, JobStatus, NewJob, Progress, Timestamp,
+};
+use crate::store::{NewRow, Store, StoreError};
+
+/// What an operator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How long the end of a `/run` job is remembered.
+    pub retention: Duration,
+    /// The same for `/runsync`.
+    pub sync_retention: Duration,
+    /// The same for `/runsync?wait=`.
+    pub sync_waited_retention: Duration,
+    /// How often the process may die over a job before that job is given up.
+    pub max_attempts: u32,
+    /// How many jobs may be queued.
+    pub queue_limit: u64,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_secs(30 * 60),
+            sync_retention: Duration::from_secs(60),
+            sync_waited_retention: Duration::from_secs(5 * 60),
+            max_attempts: 3,
+            queue_limit: 10_000,
+        }
+    }
+}
+
+impl QueueSettings {
+    fn retention_of(&self, kind: JobKind) -> Duration {
+        match kind {
+            JobKind::Run => self.retention,
+            JobKind::RunSync { waited: false } => self.sync_retention,
+            JobKind::RunSync { waited: true } => self.sync_waited_retention,
+        }
+    }
+}
+
+/// The queue. A clone is another handle to the same one.
+#[derive(Clone)]
+pub struct JobQueue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    settings: QueueSettings,
+    clock: Clock,
+    // Shared with what the writer's thread does after a commit, which must not hold the store itself.
+    board: Arc<board::Board>,
+    signal: Arc<work_signal::WorkSignal>,
+    workers: Arc<workers::Tally>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs forgotten.
+    pub jobs: u64,
+    /// Whether no byte of a forgotten job is left in the files. If not, a reader was in the way, and the
+    /// next sweep tries again.
+    pub clean: bool,
+}
+
+impl JobQueue {
+    /// Opens the data folder and puts back into the queue what was in progress when the last process
+    /// died. Blocks.
+    pub fn open(data_dir: &Path, settings: QueueSettings, clock: Clock) -> Result<Self, QueueError> {
+        let store = Store::open(data_dir)?;
+        let times = settings.max_attempts;
+        let error = format!("The server stopped {times} times while it worked on this job; it was given up.");
+        let orphans = store.requeue_orphans(times, error, clock.now()).wait()?;
+        if orphans.requeued + orphans.failed > 0 {
+            tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
+        }
+        let (board, signal, workers) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, signal, workers }) })
+    }
+
+    /// Queues a job. Once its id is answered, it is on the disk.
+    pub async fn submit(&self, job: NewJob) -> Result<JobId, QueueError> {
+        let Inner { store, settings, signal, .. } = &*self.inner;
+        let id = JobId::new(job.kind);
+        let retention = settings.retention_of(job.kind);
+        let row = NewRow { id: id.clone(), job, retention, now: self.now() };
+        let signal = Arc::clone(signal);
+        let queued = store.insert(row, settings.queue_limit).after(move |_| signal.raise()).await?;
+        if queued { Ok(id) } else { Err(QueueError::TooManyQueued { limit: settings.queue_limit }) }
+    }
+
+    /// The job, if it is that endpoint's and not yet forgotten.
+    pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Option<Job>, QueueError> {
+        let (endpoint, id, now) = (endpoint.clone(), id.clone(), self.now());
+        self.reading(move |store| store.find(&endpoint, &id, now)).await
+    }
+
+    /// How far a running job is.
+    pub fn progress(&self, id: &JobId) -> Option<Progress> {
+        self.inner.board.progress(id)
+    }
+
+    /// The job once it has ended, or as it stands after `timeout` or at a shutdown.
+    pub async fn wait(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        timeout: Duration,
+    ) -> Result<Option<Job>, QueueError> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        // Before the query, or an end between the two would go unheard.
+        let mut listener = self.inner.board.listen(id);
+        loop {
+            let job = self.find(endpoint, id).await?;
+            let over = job.as_ref().is_none_or(|job| job.status.is_final());
+            if over || self.inner.board.is_closed() {
+                return Ok(job);
+            }
+            if tokio::time::timeout_at(deadline, listener.changed()).await.is_err() {
+                return self.find(endpoint, id).await;
+            }
+        }
+    }
+
+    /// Cancels a job that has not ended and answers its state afterwards: an ended one keeps its own.
+    pub async fn cancel(&self, endpoint: &EndpointId, id: &JobId) -> Result<Option<JobStatus>, QueueError> {
+        let (board, name) = (Arc::clone(&self.inner.board), id.clone());
+        let cancel = self.inner.store.cancel(endpoint, id, self.now()).after(move |status| {
+            if *status == Some(JobStatus::Cancelled) {
+                board.cancel(&name);
+                board.notify(&name);
+            }
+        });
+        Ok(cancel.await?)
+    }
+
+    /// Puts a job that failed or timed out back into the queue, without its output; answers the state of
+    /// one that is in no state for it.
+    pub async fn retry(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+    ) -> Result<Option<Result<(), JobStatus>>, QueueError> {
+        let signal = Arc::clone(&self.inner.signal);
+        Ok(self.inner.store.retry(endpoint, id, self.now()).after(move |_| signal.raise()).await?)
+    }
+
+    /// Removes an endpoint's queued jobs and says how many; running ones go on.
+    pub async fn purge(&self, endpoint: &EndpointId) -> Result<u64, QueueError> {
+        // Only what is queued now, or a busy submitter would keep this going for ever.
+        let newest = self.reading(Store::newest).await?;
+        let mut removed = 0;
+        loop {
+            let step = self.inner.store.purge(endpoint, newest).await?;
+            removed += step.count;
+            if !step.more {
+                break;
+            }
+        }
+        self.inner.board.notify_all();
+        Ok(removed)
+    }
+
+    pub async fn counts(&self, endpoint: &EndpointId) -> Result<JobCounts, QueueError> {
+        let endpoint = endpoint.clone();
+        self.reading(move |store| store.counts(&endpoint)).await
+    }
+
+    /// The PNG file of one of a job's pictures.
+    pub async fn image(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        index: u32,
+    ) -> Result<Option<Vec<u8>>, QueueError> {
+        let (endpoint, id, now) = (endpoint.clone(), id.clone(), self.now());
+        self.reading(move |store| store.image(&endpoint, &id, index, now)).await
+    }
+
+    pub fn workers(&self) -> WorkerCounts {
+        self.inner.workers.counts()
+    }
+
+    /// A new worker's entry in those counts, initializing.
+    pub fn enter_worker(&self) -> WorkerEntry {
+        WorkerEntry::new(Arc::clone(&self.inner.workers))
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    /// Takes the next job: priority first, then age. Blocks.
+    pub fn claim(&self) -> Result<Option<ClaimedJob>, QueueError> {
+        let Inner { store, board, signal, .. } = &*self.inner;
+        let generation = signal.generation();
+        // On the board in the order of commits, so that no cancel comes before there is one to signal.
+        let noted = Arc::clone(board);
+        let claim = store.claim(self.now()).after(move |claim| {
+            if let Some(claim) = claim {
+                noted.start(&claim.id);
+            }
+        });
+        let Some(claim) = claim.wait()? else {
+            signal.found_empty(generation);
+            return Ok(None);
+        };
+        let running = board.running(&claim.id);
+        Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
+    }
+
+    /// Blocks until there may be work that the last fruitless claim has not seen, or somebody calls
+    /// [`Self::wake_workers`], or `timeout` is over.
+    pub fn wait_for_work(&self, timeout: Duration) {
+        if !self.inner.board.is_closed() {
+            self.inner.signal.wait(timeout);
+        }
+    }
+
+    /// Makes every `wait_for_work` return.
+    pub fn wake_workers(&self) {
+        self.inner.signal.raise();
+    }
+
+    /// Whether [`Self::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.inner.board.is_closed()
+    }
+
+    /// Forgets what has expired, gives the space back and clears the traces. Blocks, in many small steps.
+    pub fn sweep(&self) -> Result<Swept, QueueError> {
+        let Inner { store, board, .. } = &*self.inner;
+        let mut swept = Swept::default();
+        let forgotten = self.forget_expired(&mut swept.jobs);
+        if swept.jobs > 0 {
+            board.notify_all();
+        }
+        // Even if the disk was too full to delete: emptying the log makes room.
+        if store.leaves_traces() {
+            swept.clean = store.clear_traces()?;
+        } else {
+            swept.clean = true;
+        }
+        forgotten?;
+        Ok(swept)
+    }
+
+    /// Wakes every waiter and finishes the writes under way; later ones are refused. Blocks.
+    pub fn close(&self) {
+        self.inner.board.close();
+        self.inner.signal.raise();
+        self.inner.store.close();
+    }
+
+    /// Runs statements on the write connection, for tests that make trouble.
+    #[cfg(test)]
+    pub(crate) fn provoke(&self, statements: &'static str) {
+        self.inner.store.provoke(statements);
+    }
+
+    fn forget_expired(&self, jobs: &mut u64) -> Result<(), QueueError> {
+        let store = &self.inner.store;
+        loop {
+            let step = store.forget_expired(self.now()).wait()?;
+            *jobs += step.count;
+            if !step.more {
+                break;
+            }
+        }
+        while store.give_back().wait()?.more {}
+        Ok(())
+    }
+
+    /// Runs a query where it may block.
+    async fn reading<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let inner = Arc::clone(&self.inner);
+        match tokio::task::spawn_blocking(move || query(&inner.store)).await {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(StoreError::Internal.into()),
+        }
+    }
+}

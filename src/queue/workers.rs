@@ -1,0 +1,65 @@
+//! How many workers there are, and what they are at.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The workers as `/health` shows them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerCounts {
+    pub idle: u32,
+    pub initializing: u32,
+    /// Those that can work, whether or not they do: idle and running.
+    pub ready: u32,
+    pub running: u32,
+    /// The hosted service's word for workers held back; here none ever is.
+    pub throttled: u32,
+}
+
+/// What one worker is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Building its engine.
+    Initializing,
+    Idle,
+    Running,
+}
+
+/// One worker's entry, which leaves with it.
+pub struct WorkerEntry {
+    tally: Arc<Tally>,
+    state: WorkerState,
+}
+
+#[derive(Default)]
+pub(super) struct Tally([AtomicU32; 3]);
+
+impl Tally {
+    pub(super) fn counts(&self) -> WorkerCounts {
+        let [initializing, idle, running] = [0, 1, 2].map(|state| self.0[state].load(Ordering::SeqCst));
+        WorkerCounts { idle, initializing, ready: idle + running, running, throttled: 0 }
+    }
+
+    fn of(&self, state: WorkerState) -> &AtomicU32 {
+        &self.0[state as usize]
+    }
+}
+
+impl WorkerEntry {
+    pub(super) fn new(tally: Arc<Tally>) -> Self {
+        let state = WorkerState::Initializing;
+        tally.of(state).fetch_add(1, Ordering::SeqCst);
+        Self { tally, state }
+    }
+
+    pub fn set(&mut self, state: WorkerState) {
+        self.tally.of(self.state).fetch_sub(1, Ordering::SeqCst);
+        self.tally.of(state).fetch_add(1, Ordering::SeqCst);
+        self.state = state;
+    }
+}
+
+impl Drop for WorkerEntry {
+    fn drop(&mut self) {
+        self.tally.of(self.state).fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,139 @@
+//! The two secrets in the data folder: the key that signs image URLs, and the API key that a first
+//! start makes. Both are files that their owner alone can read.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+const SIGNING_KEY_FILE: &str = "signing-key";
+const API_KEY_FILE: &str = "api-key";
+const API_KEY_PREFIX: &str = "sh_";
+
+/// What is wrong with a secret, as a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("cannot use the key file {path}: {source}")]
+    File { path: String, source: io::Error },
+    #[error("the key file {path} holds no key of ours: delete it, and the next start makes a new one")]
+    Damaged { path: String },
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// The API key of this data folder.
+pub struct OwnApiKey {
+    pub key: String,
+    /// Whether this start made it.
+    pub is_new: bool,
+}
+
+/// The key that signs image URLs, made at the first start.
+pub fn signing_key(data_dir: &Path) -> Result<[u8; 32], SecretError> {
+    let path = data_dir.join(SIGNING_KEY_FILE);
+    let (text, _) = read_or_make(&path, "")?;
+    let key = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    key.ok_or_else(|| SecretError::Damaged { path: path.display().to_string() })
+}
+
+/// The API key for a server that has none configured, made at the first start.
+pub fn own_api_key(data_dir: &Path) -> Result<OwnApiKey, SecretError> {
+    let path = data_dir.join(API_KEY_FILE);
+    let (key, is_new) = read_or_make(&path, API_KEY_PREFIX)?;
+    if key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(SecretError::Damaged { path: path.display().to_string() });
+    }
+    Ok(OwnApiKey { key, is_new })
+}
+
+/// The file's one line; where there is no file, 32 new random bytes behind `prefix`, and true.
+fn read_or_make(path: &Path, prefix: &str) -> Result<(String, bool), SecretError> {
+    let failed = |source| SecretError::File { path: path.display().to_string(), source };
+    match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read.map(|text| (text, false)).map_err(failed),
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    let secret = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes));
+    match write_new(path, &secret) {
+        Ok(()) => Ok((secret, true)),
+        // Another start was quicker: its secret is the one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            read(path).map(|text| (text, false)).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(path)?;
+    close_to_others(path)?;
+    Ok(text.trim().to_owned())
+}
+
+/// Appears whole or not at all, and readable by its owner alone from the first moment.
+fn write_new(path: &Path, secret: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
+    writeln!(file, "{secret}")?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// Takes rights away that a copy or a restored backup may have given to others.
+fn close_to_others(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(path)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!(file = %path.display(), "a key file was open to other users; closing it");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = own_api_key(dir.path()).unwrap();
+        assert!(first.is_new && first.key.starts_with("sh_") && first.key.len() == 46, "{}", first.key);
+        let second = own_api_key(dir.path()).unwrap();
+        assert!(!second.is_new && second.key == first.key);
+        assert_eq!(signing_key(dir.path()).unwrap(), signing_key(dir.path()).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn key_files_are_readable_by_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(API_KEY_FILE);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        own_api_key(dir.path()).unwrap();
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        own_api_key(dir.path()).unwrap();
+        assert_eq!(mode(), 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left lying about");
+    }
+
+    #[test]
+    fn a_damaged_key_is_a_sentence() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(SIGNING_KEY_FILE), "short").unwrap();
+        let error = signing_key(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("holds no key of ours: delete it, and the next start makes a new one"));
+    }
+}

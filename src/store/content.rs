@@ -1,0 +1,111 @@
+//! How bytes that must be forgotten lie in the database file.
+//!
+//! `secure_delete` zeroes what is deleted, but when SQLite balances a tree it copies whole cells to
+//! another page and leaves the old copies where they were, in the unused middle of a page that may live
+//! on for long. A prompt could so outlive its row. Overflow pages are spared: nothing but their own
+//! deletion (zeroed) touches them. Hence the layout: a header that fills exactly the part of the payload
+//! that SQLite keeps in the tree, then the content, then zeros up to whole overflow pages. It costs up to
+//! a page a content. The sizes are those of <https://www.sqlite.org/fileformat2.html#b_tree_pages>.
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::StoreError;
+
+/// The database's page size, set when it is made.
+pub(super) const PAGE: usize = 4096;
+/// What SQLite keeps in the tree, at least, of a payload that overflows: `((U-12)*32/255)-23`.
+const LOCAL: usize = (PAGE - 12) * 32 / 255 - 23;
+/// What an overflow page holds, behind the number of the next.
+const OVERFLOW: usize = PAGE - 4;
+const LENGTH: usize = size_of::<u64>();
+
+/// Stores `content` and answers its id.
+pub(super) fn insert(db: &Connection, content: &[u8]) -> Result<i64, StoreError> {
+    db.prepare_cached("insert into contents (bytes) values (:bytes)")?
+        .insert(named_params! {":bytes": lay_out(content)})
+        .map_err(StoreError::from)
+}
+
+pub(super) fn find(db: &Connection, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
+    db.prepare_cached("select bytes from contents where id = :id")?
+        .query_row(named_params! {":id": id}, |row| row.get(0))
+        .optional()?
+        .map(|bytes: Vec<u8>| pick_up(&bytes).ok_or(StoreError::Damaged))
+        .transpose()
+}
+
+/// The blob for `content`: its record (header of the record, blob) is `LOCAL + k × OVERFLOW` bytes long,
+/// so that SQLite keeps exactly `LOCAL` bytes in the tree.
+fn lay_out(content: &[u8]) -> Vec<u8> {
+    let pages = content.len().div_ceil(OVERFLOW).max(1);
+    let record = LOCAL + pages * OVERFLOW;
+    let blob = record - record_header(record);
+    let mut bytes = Vec::with_capacity(blob);
+    bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
+    bytes.resize(blob - pages * OVERFLOW, 0);
+    bytes.extend_from_slice(content);
+    bytes.resize(blob, 0);
+    bytes
+}
+
+/// What `lay_out` was given.
+fn pick_up(blob: &[u8]) -> Option<Vec<u8>> {
+    let (length, _) = blob.split_first_chunk::<LENGTH>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let pages = length.div_ceil(OVERFLOW).max(1);
+    let start = blob.len().checked_sub(pages * OVERFLOW)?;
+    Some(blob.get(start..)?.get(..length)?.to_vec())
+}
+
+/// The length of the header of a record (integer primary key, blob): its own length, NULL for the key,
+/// and the blob's type `12 + 2 × length` as a variable-length integer of 7 bits a byte.
+fn record_header(record: usize) -> usize {
+    (3..=9).find(|header| 2 + varint(12 + 2 * (record - header)) == *header).unwrap_or(4)
+}
+
+fn varint(value: usize) -> usize {
+    (usize::BITS - value.leading_zeros()).div_ceil(7).max(1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_of_every_length_reads_back() {
+        for length in [0, 1, 7, 488, 489, 4091, 4092, 4093, 8184, 8185, 100_000, 1_100_000] {
+            let content: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            assert_eq!(pick_up(&lay_out(&content)).unwrap(), content, "{length}");
+        }
+    }
+
+    #[test]
+    fn no_content_stays_in_the_tree() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("create table contents (id integer primary key, bytes blob not null) strict")
+            .unwrap();
+        for length in [0, 1, 300, 3000, 4092, 4093, 7700, 8184, 30_000, 1_044_000, 1_050_000] {
+            insert(&db, &vec![b'x'; length]).unwrap();
+        }
+        // What the leaves hold of the payload, and how many cells they hold.
+        let (cells, local): (i64, i64) = db
+            .query_row(
+                "select sum(ncell), sum(pgsize - unused) from dbstat
+                 where name = 'contents' and pagetype = 'leaf'",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        let leaves: i64 = db
+            .query_row(
+                "select count(*) from dbstat where name = 'contents' and pagetype = 'leaf'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(cells, 11);
+        // A cell: payload length (at most 4 bytes), key, LOCAL, first overflow page; its pointer; page heads.
+        let most = cells * (4 + 1 + i64::try_from(LOCAL).unwrap() + 4 + 2) + leaves * 8;
+        assert!(local <= most, "{local} bytes lie in the tree, of which {most} are explained");
+    }
+}

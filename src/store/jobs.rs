@@ -1,0 +1,340 @@
+//! The jobs' rows: every transition of a job's life is one statement here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::{Store, StoreError, Write, content, images};
+use crate::domain::{EndpointId, Job, JobCounts, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp};
+
+/// A job on its way into the queue.
+#[derive(Debug)]
+pub struct NewRow {
+    pub id: JobId,
+    pub job: NewJob,
+    pub retention: Duration,
+    pub now: Timestamp,
+}
+
+/// A job that is being worked on, as its worker needs it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub id: JobId,
+    pub endpoint: EndpointId,
+    pub attempt: u32,
+    pub input: String,
+    pub seed: u64,
+    pub policy: Policy,
+    pub created_at: Timestamp,
+    pub started_at: Timestamp,
+    /// When it is forgotten if it does not end before.
+    pub expires_at: Timestamp,
+}
+
+/// What becomes of a claim.
+#[derive(Debug, Clone)]
+pub enum End {
+    Completed {
+        gpu: String,
+        images: Arc<[NewImage]>,
+    },
+    Failed {
+        error: String,
+    },
+    TimedOut {
+        error: String,
+    },
+    /// Back into the queue, at its old place.
+    Released,
+}
+
+/// What was found in progress at a start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requeued {
+    pub requeued: u64,
+    /// They ended the process too often.
+    pub failed: u64,
+}
+
+impl Store {
+    /// Appends a job to the queue unless `limit` jobs are queued already, and says whether it did.
+    pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, bool> {
+        self.writer.grouped(move |db| insert(db, &row, limit))
+    }
+
+    /// Takes the next job: priority first, then age.
+    pub fn claim(&self, now: Timestamp) -> Write<'_, Option<Claim>> {
+        self.writer.grouped(move |db| claim(db, now))
+    }
+
+    /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
+    pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
+        let id = id.clone();
+        self.writer.grouped(move |db| self::end(db, &id, attempt, &end, now))
+    }
+
+    /// Cancels a job that has not ended, and answers its state afterwards.
+    pub fn cancel(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, Option<JobStatus>> {
+        let (endpoint, id) = (endpoint.clone(), id.clone());
+        self.writer.grouped(move |db| {
+            let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
+            if !status.can_become(JobStatus::Cancelled) {
+                return Ok(Some(status));
+            }
+            db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
+                .execute(named_params! {":now": now.0, ":seq": seq})?;
+            Ok(Some(JobStatus::Cancelled))
+        })
+    }
+
+    /// Puts a job that failed or timed out at the end of the queue, its output removed; otherwise answers
+    /// the state that it stays in.
+    pub fn retry(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        now: Timestamp,
+    ) -> Write<'_, Option<Result<(), JobStatus>>> {
+        let (endpoint, id) = (endpoint.clone(), id.clone());
+        self.writer.grouped(move |db| {
+            let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
+            if !matches!(status, JobStatus::Failed | JobStatus::TimedOut) {
+                return Ok(Some(Err(status)));
+            }
+            images::delete(db, seq)?;
+            db.prepare_cached(
+                "update jobs set status = 'IN_QUEUE', seq = (select max(seq) + 1 from jobs), crashes = 0,
+                    started_at = null, finished_at = null, gpu = null, error = null
+                 where seq = :seq",
+            )?
+            .execute(named_params! {":seq": seq})?;
+            Ok(Some(Ok(())))
+        })
+    }
+
+    /// Puts what was in progress when the last process died back into the queue; what did so
+    /// `max_crashes` times ends as failed with `error`.
+    pub fn requeue_orphans(&self, max_crashes: u32, error: String, now: Timestamp) -> Write<'_, Requeued> {
+        self.writer.grouped(move |db| {
+            let failed = db
+                .prepare_cached(
+                    "update jobs set crashes = crashes + 1, status = 'FAILED', finished_at = :now, error = :error
+                     where status = 'IN_PROGRESS' and crashes + 1 >= :max",
+                )?
+                .execute(named_params! {":now": now.0, ":error": error, ":max": max_crashes})?;
+            let requeued = db
+                .prepare_cached(
+                    "update jobs set crashes = crashes + 1, status = 'IN_QUEUE', started_at = null
+                     where status = 'IN_PROGRESS'",
+                )?
+                .execute([])?;
+            Ok(Requeued { requeued: requeued as u64, failed: failed as u64 })
+        })
+    }
+
+    /// One endpoint's job with the list of its pictures.
+    pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
+        self.read(|db| find(db, endpoint, id, now))
+    }
+
+    /// An endpoint's jobs by state. Those that timed out are counted as failed.
+    pub fn counts(&self, endpoint: &EndpointId) -> Result<JobCounts, StoreError> {
+        self.read(|db| {
+            let mut counts = JobCounts::default();
+            let mut statement =
+                db.prepare_cached("select counted, jobs from tally where endpoint = :endpoint")?;
+            let mut rows = statement.query(named_params! {":endpoint": endpoint.as_str()})?;
+            while let Some(row) = rows.next()? {
+                let jobs = row.get::<_, i64>(1)?.cast_unsigned();
+                match row.get_ref(0)?.as_str().unwrap_or_default() {
+                    "IN_QUEUE" => counts.in_queue += jobs,
+                    "IN_PROGRESS" => counts.in_progress += jobs,
+                    "COMPLETED" => counts.completed += jobs,
+                    "FAILED" | "TIMED_OUT" => counts.failed += jobs,
+                    "RETRIED" => counts.retried += jobs,
+                    _ => {}
+                }
+            }
+            Ok(counts)
+        })
+    }
+}
+
+fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError> {
+    let queued: i64 = db
+        .prepare_cached("select coalesce(sum(jobs), 0) from tally where counted = 'IN_QUEUE'")?
+        .query_row([], |row| row.get(0))?;
+    if queued.cast_unsigned() >= limit {
+        return Ok(false);
+    }
+    let NewRow { id, job, retention, now } = row;
+    let input = content::insert(db, job.input.as_bytes())?;
+    db.prepare_cached(
+        "insert into jobs (id, endpoint, status, low_priority, execution_timeout_ms, ttl_ms, retention_ms,
+                           seed, created_at, input)
+         values (:id, :endpoint, 'IN_QUEUE', :low_priority, :execution_timeout_ms, :ttl_ms, :retention_ms,
+                 :seed, :now, :input)",
+    )?
+    .execute(named_params! {
+        ":id": id.as_str(),
+        ":endpoint": job.endpoint.as_str(),
+        ":low_priority": job.policy.low_priority,
+        ":execution_timeout_ms": ms(job.policy.execution_timeout),
+        ":ttl_ms": ms(job.policy.ttl),
+        ":retention_ms": ms(*retention),
+        ":seed": job.seed.cast_signed(),
+        ":now": now.0,
+        ":input": input,
+    })?;
+    Ok(true)
+}
+
+/// The index is named because the planner, which has seen no data, would rather sort by age all that
+/// has not expired.
+pub(super) const CLAIM: &str = "
+    update jobs set status = 'IN_PROGRESS', attempt = attempt + 1, started_at = :now
+    where seq = (select seq from jobs indexed by jobs_queued where status = 'IN_QUEUE' and expires_at > :now
+                 order by low_priority, seq limit 1)
+    returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
+              expires_at, input";
+
+fn claim(db: &Connection, now: Timestamp) -> Result<Option<Claim>, StoreError> {
+    let claimed = db
+        .prepare_cached(CLAIM)?
+        .query_row(named_params! {":now": now.0}, |row| {
+            let claim = Claim {
+                id: id(row, "id")?,
+                endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
+                attempt: row.get("attempt")?,
+                input: String::new(),
+                seed: row.get::<_, i64>("seed")?.cast_unsigned(),
+                policy: policy(row)?,
+                created_at: Timestamp(row.get("created_at")?),
+                started_at: Timestamp(row.get("started_at")?),
+                expires_at: Timestamp(row.get("expires_at")?),
+            };
+            Ok((claim, row.get("input")?))
+        })
+        .optional()?;
+    let Some((claim, content)) = claimed else { return Ok(None) };
+    Ok(Some(Claim { input: input(db, content)?, ..claim }))
+}
+
+fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> Result<bool, StoreError> {
+    let (status, gpu, error) = match end {
+        End::Completed { gpu, .. } => (JobStatus::Completed, Some(gpu), None),
+        End::Failed { error } => (JobStatus::Failed, None, Some(error)),
+        End::TimedOut { error } => (JobStatus::TimedOut, None, Some(error)),
+        End::Released => (JobStatus::InQueue, None, None),
+    };
+    let seq: Option<i64> = db
+        .prepare_cached(
+            "update jobs set status = :status, gpu = :gpu, error = :error,
+                finished_at = case :status when 'IN_QUEUE' then null else :now end,
+                started_at = case :status when 'IN_QUEUE' then null else started_at end
+             where id = :id and attempt = :attempt and status = 'IN_PROGRESS'
+             returning seq",
+        )?
+        .query_row(
+            named_params! {
+                ":status": status.as_str(), ":gpu": gpu, ":error": error, ":now": now.0, ":id": id.as_str(),
+                ":attempt": attempt,
+            },
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let (Some(seq), End::Completed { images, .. }) = (seq, end) {
+        images::insert(db, seq, images)?;
+    }
+    Ok(seq.is_some())
+}
+
+fn status(
+    db: &Connection,
+    endpoint: &EndpointId,
+    id: &JobId,
+    now: Timestamp,
+) -> Result<Option<(i64, JobStatus)>, StoreError> {
+    db.prepare_cached(
+        "select seq, status from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
+    )?
+    .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, |row| {
+        Ok((row.get(0)?, job_status(row)?))
+    })
+    .optional()
+    .map_err(StoreError::from)
+}
+
+fn find(
+    db: &Connection,
+    endpoint: &EndpointId,
+    id: &JobId,
+    now: Timestamp,
+) -> Result<Option<Job>, StoreError> {
+    let found = db
+        .prepare_cached(
+            "select seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at,
+                    started_at, finished_at, expires_at, gpu, error, input
+             from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
+        )?
+        .query_row(
+            named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0},
+            |row| Ok((row.get("seq")?, row.get("input")?, job(row)?)),
+        )
+        .optional()?;
+    let Some((seq, content, job)) = found else { return Ok(None) };
+    let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
+    Ok(Some(Job { input: input(db, content)?, images, ..job }))
+}
+
+/// The row's own columns; the input and the pictures lie elsewhere.
+fn job(row: &Row) -> rusqlite::Result<Job> {
+    Ok(Job {
+        id: id(row, "id")?,
+        endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
+        status: job_status(row)?,
+        attempt: row.get("attempt")?,
+        input: String::new(),
+        seed: row.get::<_, i64>("seed")?.cast_unsigned(),
+        policy: policy(row)?,
+        created_at: Timestamp(row.get("created_at")?),
+        started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
+        finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),
+        expires_at: Timestamp(row.get("expires_at")?),
+        error: row.get("error")?,
+        gpu: row.get("gpu")?,
+        images: Vec::new(),
+    })
+}
+
+fn policy(row: &Row) -> rusqlite::Result<Policy> {
+    Ok(Policy {
+        execution_timeout: Duration::from_millis(row.get::<_, i64>("execution_timeout_ms")?.cast_unsigned()),
+        ttl: Duration::from_millis(row.get::<_, i64>("ttl_ms")?.cast_unsigned()),
+        low_priority: row.get("low_priority")?,
+    })
+}
+
+fn id(row: &Row, column: &str) -> rusqlite::Result<JobId> {
+    let text: String = row.get(column)?;
+    JobId::parse(&text).ok_or_else(corrupt)
+}
+
+fn job_status(row: &Row) -> rusqlite::Result<JobStatus> {
+    JobStatus::parse(row.get_ref("status")?.as_str()?).ok_or_else(corrupt)
+}
+
+fn input(db: &Connection, id: i64) -> Result<String, StoreError> {
+    let bytes = content::find(db, id)?.ok_or(StoreError::Damaged)?;
+    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
+}
+
+/// A value that this crate never wrote.
+fn corrupt() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

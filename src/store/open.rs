@@ -1,0 +1,120 @@
+//! Opening the data folder: the lock, the file, its pragmas, its schema.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+
+use super::StoreError;
+use super::content::PAGE;
+
+pub(super) const DATABASE: &str = "stablehand.db";
+const LOCK: &str = "lock";
+const STEPS: &[M<'static>] = &[M::up(include_str!("../../migrations/01-jobs.sql"))];
+const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+/// "sthd" in the file's header, by which `file` and we know whose it is.
+const APPLICATION_ID: i32 = 0x7374_6864;
+const READERS: u32 = 8;
+/// How long another program's lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes the folder if it is absent, for its owner alone, and takes its lock.
+pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
+    let refused = |error: io::Error| StoreError::folder(dir, &error);
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(refused)?;
+    let lock = owner_only().open(dir.join(LOCK)).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+/// The write connection, with the schema up to date.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let dir = path.parent().unwrap_or(path);
+    // Made here rather than by SQLite, so that it and its log are readable by the owner alone.
+    owner_only().open(path).map_err(|error| match fs::metadata(path) {
+        Ok(_) if error.kind() == io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
+        _ => StoreError::folder(dir, &error),
+    })?;
+    let mut db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | FLAGS)?;
+    db.busy_timeout(PATIENCE)?;
+    refuse_strangers(&db, path)?;
+    // The page size and auto_vacuum only take effect before the first table is made.
+    db.pragma_update(None, "page_size", i64::try_from(PAGE).unwrap_or(4096))?;
+    db.pragma_update(None, "auto_vacuum", "incremental")?;
+    db.pragma_update(None, "journal_mode", "wal")?;
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "secure_delete", true)?;
+    // Otherwise what is deleted could pass through a file in /tmp.
+    db.pragma_update(None, "temp_store", "memory")?;
+    db.set_prepared_statement_cache_capacity(64);
+    MIGRATIONS.to_latest(&mut db).map_err(|error| match error {
+        MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+            StoreError::Newer(path.to_owned())
+        }
+        MigrationError::RusqliteError { err, .. } => err.into(),
+        error => {
+            tracing::error!(%error, "the job database's schema could not be brought up to date");
+            StoreError::Damaged
+        }
+    })?;
+    db.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(db)
+}
+
+/// Connections that cannot write.
+pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, StoreError> {
+    let manager = SqliteConnectionManager::file(path)
+        .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | FLAGS)
+        .with_init(|db| {
+            db.busy_timeout(PATIENCE)?;
+            db.set_prepared_statement_cache_capacity(32);
+            db.pragma_update(None, "temp_store", "memory")
+        });
+    Pool::builder().max_size(READERS).test_on_check_out(false).build(manager).map_err(|error| {
+        tracing::error!(%error, "the job database cannot be opened for reading");
+        StoreError::Internal
+    })
+}
+
+/// Each connection is used by one thread at a time, which the types see to.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+
+fn owner_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// A file that is no database, or somebody else's, is left as it is.
+fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    let look = || -> rusqlite::Result<(i32, u32)> {
+        let owner = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let tables = db.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
+        Ok((owner, tables))
+    };
+    match look() {
+        Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
+        // The schema is committed just before our mark is.
+        Ok((0, _)) if MIGRATIONS.current_version(db).is_ok_and(|v| usize::from(&v) > 0) => Ok(()),
+        Ok(_) => Err(StoreError::NotOurs(path.to_owned())),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Err(StoreError::NotOurs(path.to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,227 @@
+//! Data folders in all the states that they should not be in, and the writer under bad luck.
+
+use std::fs;
+use std::sync::mpsc::channel;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::{EndpointId, JobId, JobKind, NewJob, Policy, Timestamp};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn row(input: &str) -> NewRow {
+    NewRow {
+        id: JobId::new(JobKind::Run),
+        job: NewJob {
+            endpoint: EndpointId::default(),
+            kind: JobKind::Run,
+            input: input.to_owned(),
+            seed: u64::MAX,
+            policy: Policy::default(),
+        },
+        retention: std::time::Duration::from_secs(1),
+        now: NOW,
+    }
+}
+
+fn open_error(dir: &Path) -> String {
+    Store::open(dir).map(drop).unwrap_err().to_string()
+}
+
+#[test]
+fn a_folder_in_use_is_refused_until_it_is_free() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(
+        open_error(dir.path()),
+        format!("another stablehand uses {}; stop it or choose another --data-dir", dir.path().display())
+    );
+    drop(store);
+    Store::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_database_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("stablehand.db");
+    let garbage = "not a database, but somebody's diary ".repeat(200);
+    fs::write(&path, &garbage).unwrap();
+    assert!(open_error(dir.path()).contains("is not a stablehand database"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), garbage);
+}
+
+#[test]
+fn another_programs_database_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("stablehand.db");
+    Connection::open(&path).unwrap().execute_batch("create table diary (day text)").unwrap();
+    assert_eq!(Store::open(dir.path()).map(drop), Err(StoreError::NotOurs(path)));
+}
+
+#[test]
+fn a_damaged_database_is_named_as_such() {
+    let dir = TempDir::new().unwrap();
+    drop(Store::open(dir.path()).unwrap());
+    let path = dir.path().join("stablehand.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // The schema's page, behind the file's header.
+    bytes[100..4096].fill(0xAA);
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(Store::open(dir.path()).map(drop), Err(StoreError::Damaged));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let sentence = open_error(&path);
+        assert!(sentence.contains("it is not a folder; choose another --data-dir"), "{sentence}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_may_not_be_written_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::write(dir.path().join("probe"), "").is_ok() {
+        return; // root may write anywhere
+    }
+    assert!(open_error(dir.path()).contains("permission denied"));
+}
+
+#[cfg(unix)]
+#[test]
+fn folder_and_files_are_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("made");
+    let store = Store::open(&dir).unwrap();
+    store.insert(row("{}"), 1).wait().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn one_error_in_a_group_undoes_only_its_own() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (first, second, twice) = (row("{}"), row("{}"), row("{}"));
+    let again = NewRow { id: twice.id.clone(), ..row("{}") };
+    // While the writer is held up, all of these pile up for one group.
+    let (release, held) = channel::<()>();
+    std::thread::scope(|scope| {
+        let (holding, is_held) = channel();
+        let writer = &store.writer;
+        scope.spawn(move || {
+            writer
+                .alone(move |_| {
+                    holding.send(()).unwrap();
+                    held.recv().unwrap();
+                    Ok(())
+                })
+                .wait()
+                .unwrap();
+        });
+        is_held.recv().unwrap();
+        let sent: Vec<_> = [first, twice, again, second]
+            .map(|row| store.insert(row, 100).into_future())
+            .into_iter()
+            .chain([store
+                .writer
+                .grouped(|db| {
+                    db.execute_batch("update jobs set attempt = 99")?;
+                    panic!("a panic undoes its own, too")
+                })
+                .into_future()])
+            .collect();
+        release.send(()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let outcomes: Vec<_> = runtime.block_on(async {
+            let mut outcomes = Vec::new();
+            for answer in sent {
+                outcomes.push(answer.await);
+            }
+            outcomes
+        });
+        let internal = Err(StoreError::Internal);
+        assert_eq!(outcomes, [Ok(true), Ok(true), internal.clone(), Ok(true), internal]);
+    });
+    assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 3);
+    assert_eq!(store.claim(NOW).wait().unwrap().unwrap().attempt, 1);
+}
+
+#[test]
+fn a_full_disk_is_survived_without_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let kept = row("{}");
+    let id = kept.id.clone();
+    store.insert(kept, 100).wait().unwrap();
+    store.provoke("pragma max_page_count = 1");
+    let big = "x".repeat(1_000_000);
+    assert_eq!(store.insert(row(&big), 100).wait(), Err(StoreError::Full));
+    assert_eq!(store.insert(row(&big), 100).wait(), Err(StoreError::Full));
+    assert!(store.find(&EndpointId::default(), &id, NOW).unwrap().is_some());
+    store.provoke("pragma max_page_count = 1000000");
+    assert_eq!(store.insert(row(&big), 100).wait(), Ok(true));
+    assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 2);
+}
+
+#[test]
+fn a_lock_of_another_program_is_named_and_survived() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.provoke("pragma busy_timeout = 1");
+    let intruder = Connection::open(dir.path().join("stablehand.db")).unwrap();
+    intruder.execute_batch("begin immediate").unwrap();
+    assert_eq!(store.insert(row("{}"), 100).wait(), Err(StoreError::Locked));
+    intruder.execute_batch("rollback").unwrap();
+    assert_eq!(store.insert(row("{}"), 100).wait(), Ok(true));
+}
+
+#[test]
+fn after_close_everything_is_refused_and_nothing_hangs() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.close();
+    assert_eq!(store.insert(row("{}"), 100).wait(), Err(StoreError::Closed));
+}
+
+#[test]
+fn hot_queries_use_their_index() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let plan = |query: &str| {
+        store
+            .read(|db| {
+                let mut statement = db.prepare(&format!("explain query plan {query}"))?;
+                // What is bound does not matter to the plan.
+                let mut rows = statement.raw_query();
+                let mut lines = Vec::new();
+                while let Some(row) = rows.next()? {
+                    lines.push(row.get::<_, String>("detail")?);
+                }
+                Ok(lines.join("; "))
+            })
+            .unwrap()
+    };
+    for (query, wanted) in [
+        (jobs::CLAIM, "SCAN jobs USING COVERING INDEX jobs_queued"),
+        (retention::PURGE, "SCAN jobs USING COVERING INDEX jobs_queued"),
+        (retention::EXPIRED, "SEARCH jobs USING COVERING INDEX jobs_expiring"),
+    ] {
+        let plan = plan(query);
+        assert!(plan.contains(wanted) && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}

@@ -1,0 +1,237 @@
+//! The one writer: a thread that owns the write connection and commits what others ask in groups.
+//!
+//! Durability is paid for with an fsync. While one is under way, requests pile up in the channel; the
+//! next transaction takes all of them, each in a savepoint of its own, and only when its COMMIT has
+//! returned do their answers go out. So durability costs a batch and not a request, and nobody is told of
+//! what is not on the disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::{mem, thread};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::StoreError;
+
+/// How many requests share one transaction at most, so that the first need not wait for ever.
+const GROUP: usize = 512;
+
+/// The sending side of the writer's thread.
+pub(super) struct Writer {
+    sender: Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    /// Within the group's transaction.
+    Grouped(Box<dyn Task>),
+    /// Outside any transaction, as a checkpoint must be.
+    Alone(Box<dyn Task>),
+    Stop,
+}
+
+/// Something to be done with the write connection, then answered once it is certain.
+trait Task: Send {
+    fn run(&mut self, db: &Connection) -> Result<(), StoreError>;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// A write that is described and not yet sent: `.await` it, or `wait` for it on a thread.
+#[must_use = "a write does nothing until it is awaited or waited for"]
+pub struct Write<'a, T> {
+    writer: &'a Writer,
+    alone: bool,
+    work: Work<T>,
+    after: Option<After<T>>,
+}
+
+type After<T> = Box<dyn FnOnce(&T) + Send>;
+type Work<T> = Box<dyn FnOnce(&Connection) -> Result<T, StoreError> + Send>;
+type Reply<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+
+struct Job<T> {
+    work: Option<Work<T>>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: Reply<T>,
+}
+
+impl Writer {
+    pub(super) fn start(db: Connection) -> Result<Self, StoreError> {
+        let (sender, receiver) = channel();
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || run(&db, &receiver))
+            .map_err(|_| StoreError::Internal)?;
+        Ok(Self { sender, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// A write in the next group's transaction.
+    pub(super) fn grouped<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Write<'_, T> {
+        Write { writer: self, alone: false, work: Box::new(work), after: None }
+    }
+
+    /// Something that no transaction may be around.
+    pub(super) fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Write<'_, T> {
+        Write { writer: self, alone: true, work: Box::new(work), after: None }
+    }
+
+    /// Finishes what was sent before, then closes the connection. What comes later is refused.
+    pub(super) fn stop(&self) {
+        let _ = self.sender.send(Message::Stop);
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<T: Send + 'static> Write<'_, T> {
+    /// Blocks until it is committed, or is not.
+    pub fn wait(self) -> Result<T, StoreError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.send(Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Once it is committed, and in the order of commits, calls `after` on the writer's thread; also if
+    /// the asker is gone by then, as a client that hung up is.
+    pub fn after(self, after: impl FnOnce(&T) + Send + 'static) -> Self {
+        Self { after: Some(Box::new(after)), ..self }
+    }
+
+    fn send(self, reply: Reply<T>) {
+        let after = self.after;
+        let reply = Box::new(move |outcome: Result<T, StoreError>| {
+            if let (Ok(value), Some(after)) = (&outcome, after) {
+                after(value);
+            }
+            reply(outcome);
+        });
+        let task = Box::new(Job { work: Some(self.work), outcome: None, reply });
+        let message = if self.alone { Message::Alone(task) } else { Message::Grouped(task) };
+        // A writer that is gone drops the task and its reply with it: the asker sees `Closed`.
+        let _ = self.writer.sender.send(message);
+    }
+}
+
+impl<'a, T: Send + 'static> IntoFuture for Write<'a, T> {
+    type Output = Result<T, StoreError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Box::new(move |outcome| drop(sender.send(outcome))));
+        Box::pin(async move { receiver.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+}
+
+impl<T: Send> Task for Job<T> {
+    fn run(&mut self, db: &Connection) -> Result<(), StoreError> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or(Err(StoreError::Internal));
+        let succeeded = outcome.as_ref().map(drop).map_err(Clone::clone);
+        self.outcome = Some(outcome);
+        succeeded
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let outcome = match (self.outcome, committed) {
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (None, Ok(())) => Err(StoreError::Internal),
+        };
+        (self.reply)(outcome);
+    }
+}
+
+fn run(db: &Connection, receiver: &Receiver<Message>) {
+    let mut next = receiver.recv().ok();
+    while let Some(message) = next.take() {
+        match message {
+            Message::Stop => break,
+            Message::Alone(mut task) => {
+                let done = task.run(db);
+                task.answer(done);
+            }
+            Message::Grouped(first) => {
+                let mut group = vec![first];
+                while group.len() < GROUP {
+                    match receiver.try_recv() {
+                        Ok(Message::Grouped(task)) => group.push(task),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                commit(db, group);
+            }
+        }
+        if next.is_none() {
+            next = receiver.recv().ok();
+        }
+    }
+    let _ = super::retention::checkpoint(db);
+}
+
+/// One transaction for all of `group`; everybody hears of its own outcome, once that is final.
+fn commit(db: &Connection, mut group: Vec<Box<dyn Task>>) {
+    let mut begun = execute(db, "begin immediate");
+    let mut done = Vec::with_capacity(group.len());
+    for mut task in group.drain(..) {
+        if begun.is_ok() {
+            begun = isolated(db, task.as_mut());
+            if let Err(error) = &begun {
+                // A full or failing disk may roll the whole transaction back: nothing of it remains.
+                if !db.is_autocommit() {
+                    let _ = execute(db, "rollback");
+                }
+                answer(mem::take(&mut done), Err(error));
+                task.answer(Err(error.clone()));
+                begun = execute(db, "begin immediate");
+                continue;
+            }
+        }
+        done.push(task);
+    }
+    let committed = begun.and_then(|()| execute(db, "commit"));
+    if committed.is_err() && !db.is_autocommit() {
+        let _ = execute(db, "rollback");
+    }
+    answer(done, committed.as_ref().copied());
+}
+
+/// Runs one task in a savepoint. An error here means that the transaction itself is lost.
+fn isolated(db: &Connection, task: &mut dyn Task) -> Result<(), StoreError> {
+    execute(db, "savepoint task")?;
+    let outcome = task.run(db);
+    if outcome.is_err() {
+        if db.is_autocommit() {
+            return outcome;
+        }
+        execute(db, "rollback to task")?;
+    }
+    execute(db, "release task")
+}
+
+fn answer(tasks: Vec<Box<dyn Task>>, committed: Result<(), &StoreError>) {
+    for task in tasks {
+        task.answer(committed.map_err(Clone::clone));
+    }
+}
+
+fn execute(db: &Connection, statement: &str) -> Result<(), StoreError> {
+    db.prepare_cached(statement)?.execute([])?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The status body of the contract, made from a job as it stands.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{ImageUrls, JsonObject};
+use crate::domain::{Job, JobStatus, Progress, Timestamp};
+
+/// A job as `status`, `runsync` and their like show it. The input is the client's own text.
+pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: &ImageUrls<'_>) -> String {
+    let queued = job.status == JobStatus::InQueue;
+    let started_at = job.started_at.filter(|_| !queued);
+    let picked_up_at = started_at.or(job.finished_at.filter(|_| !queued)).unwrap_or(now);
+
+    let mut body = JsonObject::default();
+    body.field("delayTime", &ms(picked_up_at.since(job.created_at)));
+    if job.status.is_final() {
+        if let Some(error) = error_of(job) {
+            body.field("error", &error);
+        }
+        if let (Some(started), Some(finished)) = (started_at, job.finished_at) {
+            body.field("executionTime", &ms(finished.since(started)));
+        }
+    }
+    if let Some(gpu) = job.gpu.as_ref().filter(|_| !queued) {
+        body.field("gpu", gpu);
+    }
+    body.field("id", &job.id).raw("input", &job.input);
+    if job.status == JobStatus::Completed {
+        let output: Vec<Picture> = job
+            .images
+            .iter()
+            .map(|image| Picture { image: urls.url_of(job, image.index), seed: image.seed })
+            .collect();
+        body.field("output", &output);
+    }
+    if let Some(progress) = progress.filter(|_| job.status == JobStatus::InProgress) {
+        body.field(
+            "progress",
+            &ProgressBody { step: progress.step, steps: progress.steps, eta: progress.eta.map(ms) },
+        );
+    }
+    body.field("status", &job.status).finish()
+}
+
+#[derive(Serialize)]
+struct Picture {
+    image: String,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct ProgressBody {
+    step: u32,
+    steps: u32,
+    /// Milliseconds left at the pace so far; null before the first step.
+    eta: Option<u64>,
+}
+
+/// The Go client decodes `error` as a string, so a job that failed always has one.
+fn error_of(job: &Job) -> Option<String> {
+    match job.status {
+        JobStatus::Failed => Some(job.error.clone().unwrap_or_else(|| "The job failed.".to_owned())),
+        JobStatus::TimedOut => Some(job.error.clone().unwrap_or_else(|| {
+            format!(
+                "The job took longer than its executionTimeout of {} ms.",
+                ms(job.policy.execution_timeout)
+            )
+        })),
+        _ => None,
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EndpointId, ImageRef, JobId, Policy};
+    use crate::wire::UrlSigner;
+
+    fn job(status: JobStatus) -> Job {
+        Job {
+            id: JobId::parse("c80ffee4-f315-4e25-a146-0f3d98cf024b").unwrap(),
+            endpoint: EndpointId::default(),
+            status,
+            attempt: 1,
+            input: r#"{"prompt": "a dog",  "guidance_scale": 7.50}"#.to_owned(),
+            seed: 1,
+            policy: Policy::default(),
+            created_at: Timestamp(1_000),
+            started_at: Some(Timestamp(3_188)),
+            finished_at: Some(Timestamp(4_485)),
+            expires_at: Timestamp(2_000_000),
+            error: None,
+            gpu: Some("24".to_owned()),
+            images: vec![ImageRef { index: 0, seed: 1 }],
+        }
+    }
+
+    fn body(job: &Job, progress: Option<Progress>) -> String {
+        let signer = UrlSigner::new([7; 32]);
+        status_body(job, progress, Timestamp(5_000), &ImageUrls { base: "http://h", signer: &signer })
+    }
+
+    #[test]
+    fn a_completed_job_reads_as_the_contract_shows_it() {
+        let text = body(&job(JobStatus::Completed), None);
+        let url_at = text.find("http://h").unwrap();
+        assert_eq!(
+            text[..url_at],
+            *r#"{"delayTime":2188,"executionTime":1297,"gpu":"24","id":"c80ffee4-f315-4e25-a146-0f3d98cf024b","input":{"prompt": "a dog",  "guidance_scale": 7.50},"output":[{"image":""#
+        );
+        assert!(text.ends_with(r#"","seed":1}],"status":"COMPLETED"}"#), "{text}");
+    }
+
+    #[test]
+    fn a_waiting_job_shows_its_wait_so_far_and_nothing_of_an_attempt_before() {
+        let text = body(&job(JobStatus::InQueue), None);
+        assert!(text.starts_with(r#"{"delayTime":4000,"id":"#), "{text}");
+        assert!(!text.contains("output") && !text.contains("gpu"));
+    }
+
+    #[test]
+    fn a_running_job_shows_its_progress_alone() {
+        let progress = Progress { step: 12, steps: 50, eta: Some(Duration::from_millis(900)) };
+        let text = body(&job(JobStatus::InProgress), Some(progress));
+        assert!(
+            text.ends_with(r#","progress":{"step":12,"steps":50,"eta":900},"status":"IN_PROGRESS"}"#),
+            "{text}"
+        );
+        assert!(!text.contains("executionTime"));
+    }
+
+    #[test]
+    fn what_went_wrong_is_always_a_sentence() {
+        let mut failed = job(JobStatus::Failed);
+        assert!(body(&failed, None).contains(r#""error":"The job failed.""#));
+        failed.error = Some("No memory.".to_owned());
+        assert!(body(&failed, None).contains(r#""error":"No memory.""#));
+        let timed_out = body(&job(JobStatus::TimedOut), None);
+        assert!(timed_out.contains("executionTimeout of 600000 ms."), "{timed_out}");
+        assert!(!timed_out.contains("output"));
+    }
+}

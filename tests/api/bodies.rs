@@ -1,0 +1,133 @@
+use serde_json::json;
+
+use crate::client::Request;
+use crate::helpers::{KEY, TestApp, prompt};
+
+const RUN: &str = "/v2/stable-diffusion-v1/run";
+const RUNSYNC: &str = "/v2/stable-diffusion-v1/runsync";
+const MIB: usize = 1024 * 1024;
+
+fn post(target: &str, body: impl Into<Vec<u8>>) -> Request {
+    Request::new("POST", target).header("Authorization", KEY).body(body)
+}
+
+#[test]
+fn what_is_no_json_is_refused_with_its_place_and_without_its_content() {
+    let app = TestApp::start();
+    for (body, place) in [
+        ("", "line 1 column 0"),
+        ("secret", "line 1 column 1"),
+        ("{\"input\": {\"prompt\": \"secret\"}}}", "line 1 column 32"),
+        ("{\"input\":\n {secret", "line 2 column 3"),
+        ("{\"input\": {\"prompt\": \"secret\0\"}}", "line 1 column 28"),
+    ] {
+        let response = post(RUN, body).send(app.port);
+        let error = response.error();
+        assert_eq!(response.status, 400, "{body}");
+        assert!(
+            error.starts_with("The request body is not valid JSON: ") && error.contains(place),
+            "{error}"
+        );
+        assert!(!error.contains("secret"), "{error}");
+    }
+    assert_eq!(post(RUN, [0xff, 0xfe, 0x00]).send(app.port).status, 400);
+    assert_eq!(post(RUN, b"{\"input\": {\"prompt\": \"\xff\"}}".to_vec()).send(app.port).status, 400);
+}
+
+#[test]
+fn what_is_no_object_is_refused_in_one_sentence() {
+    let app = TestApp::start();
+    for body in ["null", "[]", "3", "\"secret\""] {
+        let response = post(RUN, body).send(app.port);
+        assert_eq!(response.status, 400);
+        assert_eq!(
+            response.error(),
+            r#"The request body should be a JSON object, such as {"input": {"prompt": "a dog"}}."#
+        );
+    }
+}
+
+#[test]
+fn bodies_beyond_the_limits_are_refused_however_they_are_sent() {
+    let app = TestApp::start();
+    for (target, limit) in [(RUN, 10 * MIB), (RUNSYNC, 20 * MIB)] {
+        let sentence =
+            format!("The request body is larger than {limit} bytes, the most that this operation takes.");
+        let large = vec![b' '; limit + 1];
+        for request in [post(target, large.clone()), post(target, large).chunked()] {
+            let response = request.send(app.port);
+            assert_eq!((response.status, response.error()), (413, sentence.clone()));
+        }
+    }
+    let announced = format!(
+        "POST {RUN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {KEY}\r\nContent-Length: 99999999999\r\n\r\n"
+    );
+    assert_eq!(crate::client::exchange(app.port, announced.as_bytes()).status, 413);
+}
+
+#[test]
+fn a_body_just_within_the_limit_is_read() {
+    let app = TestApp::with(|config| config.workers = 0);
+    let mut body = prompt("a dog").to_string().into_bytes();
+    body.resize(10 * MIB, b' ');
+    assert_eq!(post(RUN, body.clone()).send(app.port).status, 200);
+    assert_eq!(post(RUN, body).chunked().send(app.port).status, 200);
+}
+
+#[test]
+fn a_prompt_of_a_megabyte_is_refused_by_its_length() {
+    let app = TestApp::start();
+    let response = app.post(RUN, prompt(&"a".repeat(MIB)));
+    assert_eq!(response.status, 400);
+    assert_eq!(
+        response.error(),
+        "prompt does not meet the constraints. It has 1048576 bytes; at most 65536 are read."
+    );
+}
+
+#[test]
+fn deep_nesting_is_refused_and_the_server_lives_on() {
+    let app = TestApp::start();
+    let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    for body in
+        [deep.clone(), format!(r#"{{"input": {deep}}}"#), format!(r#"{{"input": {{"prompt": {deep}}}}}"#)]
+    {
+        assert_eq!(post(RUN, body).send(app.port).status, 400);
+    }
+    assert_eq!(app.get("/v2/stable-diffusion-v1/health").status, 200);
+}
+
+#[test]
+fn operations_without_a_body_take_any() {
+    let app = TestApp::with(|config| config.workers = 0);
+    let id = app.submit(&prompt("a dog"));
+    for body in ["", "null", "{}", "not json", "\0"] {
+        for operation in ["status", "cancel"] {
+            let response = post(&format!("/v2/stable-diffusion-v1/{operation}/{id}"), body).send(app.port);
+            assert_eq!(response.status, 200, "{operation} {body}");
+        }
+        assert_eq!(post("/v2/stable-diffusion-v1/purge-queue", body).send(app.port).status, 200);
+    }
+}
+
+#[test]
+fn a_connection_is_kept_after_a_body_that_nobody_read() {
+    let app = TestApp::with(|config| config.workers = 0);
+    let id = app.submit(&prompt("a dog"));
+    let one = format!(
+        "POST /v2/stable-diffusion-v1/status/{id} HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\nContent-Length: 4\r\n"
+    );
+    let both = format!("{one}\r\nnull{one}Connection: close\r\n\r\nnull");
+    let answers = crate::client::exchange_all(app.port, both.as_bytes());
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+}
+
+#[test]
+fn a_nul_in_a_prompt_comes_back_as_it_was_sent() {
+    let app = TestApp::with(|config| config.workers = 0);
+    let response = post(RUN, r#"{"input": {"prompt": "a\u0000b"}}"#).send(app.port);
+    let id = response.json()["id"].as_str().unwrap().to_owned();
+    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    assert_eq!(status.json()["input"], json!({"prompt": "a\0b"}));
+    assert!(status.text().contains(r#""input":{"prompt": "a\u0000b"}"#));
+}

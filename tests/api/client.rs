@@ -1,0 +1,142 @@
+//! An HTTP/1.1 client that sends whatever bytes a test wants, well-formed or not.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    chunked: bool,
+}
+
+impl Request {
+    pub fn new(method: &str, target: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            chunked: false,
+        }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends the body in chunks, its length unannounced.
+    pub fn chunked(mut self) -> Self {
+        self.chunked = true;
+        self
+    }
+
+    /// The bytes on the wire. The connection ends with the answer.
+    fn bytes(&self, port: u16) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
+        if !self.headers.iter().any(|(name, _)| name == "Host") {
+            head += &format!("Host: 127.0.0.1:{port}\r\n");
+        }
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let mut bytes;
+        if self.chunked {
+            head += "Transfer-Encoding: chunked\r\n\r\n";
+            bytes = head.into_bytes();
+            for chunk in self.body.chunks(64 * 1024) {
+                bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
+                bytes.extend(chunk);
+                bytes.extend(b"\r\n");
+            }
+            bytes.extend(b"0\r\n\r\n");
+        } else {
+            if !self.body.is_empty() || self.method == "POST" {
+                head += &format!("Content-Length: {}\r\n", self.body.len());
+            }
+            head += "\r\n";
+            bytes = head.into_bytes();
+            bytes.extend(&self.body);
+        }
+        bytes
+    }
+
+    pub fn send(&self, port: u16) -> Response {
+        exchange(port, &self.bytes(port))
+    }
+}
+
+/// Sends raw bytes and reads one answer.
+pub fn exchange(port: u16, bytes: &[u8]) -> Response {
+    Response::parse(&exchange_bytes(port, bytes))
+}
+
+/// Sends raw bytes and reads all that comes back until the server closes.
+pub fn exchange_all(port: u16, bytes: &[u8]) -> String {
+    String::from_utf8(exchange_bytes(port, bytes)).unwrap()
+}
+
+fn exchange_bytes(port: u16, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // A server that has heard enough may close before it has read all; its answer is there then.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
+    answer
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an HTTP answer");
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Self { status, headers, body: bytes[end + 4..].to_vec() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The body, which must be JSON and say so.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The sentence of an error body, which must hold nothing else.
+    pub fn error(&self) -> String {
+        let body = self.json();
+        let error = body["error"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned();
+        assert_eq!(body, serde_json::json!({ "error": error }));
+        assert!(!error.is_empty() && error.lines().count() == 1, "{error}");
+        error
+    }
+}

@@ -1,0 +1,191 @@
+//! The binary from outside: what it refuses, in which words, with which exit code.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::client::Request;
+
+/// Exit code and stderr of a start that is meant to fail; with no one's environment.
+fn refused(args: &[&str], envs: &[(&str, &str)]) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_stablehand"))
+        .args(args)
+        .env_clear()
+        .env("STABLEHAND_DATA_DIR", dir.path().join("data"))
+        .env("STABLEHAND_LISTEN", "127.0.0.1:0")
+        .env("STABLEHAND_WORKERS", "0")
+        .envs(envs.iter().copied())
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn wrong_usage_is_one_line_and_exit_code_2() {
+    for (args, sentence) in [
+        (&["--nonsense"][..], "unexpected argument '--nonsense' found"),
+        (&["dance"], "unrecognized subcommand 'dance'"),
+        (
+            &["--retention", "soon"],
+            "invalid value 'soon' for '--retention <TIME>': it should read like 30m, 90s or 1h 30m",
+        ),
+        (
+            &["--retention", "0s"],
+            "invalid value '0s' for '--retention <TIME>': it should be from 1s to 30days",
+        ),
+        (
+            &["--listen", "here"],
+            "invalid value 'here' for '--listen <ADDRESS>': it should read like 127.0.0.1:8000",
+        ),
+        (
+            &["--public-url", "a.example"],
+            "invalid value 'a.example' for '--public-url <URL>': it should begin with http:// or https://",
+        ),
+        (
+            &["--public-url", "http://a/?b"],
+            "invalid value 'http://a/?b' for '--public-url <URL>': it should be a plain base, with no user, query or fragment",
+        ),
+        (
+            &["--device", "gpu"],
+            "invalid value 'gpu' for '--device <DEVICE>': it should be auto, cpu, cuda or cuda:N",
+        ),
+        (
+            &["serve", "--listen", "0.0.0.0:0", "--auth", "off"],
+            "--auth off would let everybody in who reaches 0.0.0.0:0: listen on 127.0.0.1, or leave authentication on",
+        ),
+        (
+            &["--api-keys-file", "/nonexistent"],
+            "cannot read the API keys file /nonexistent: No such file or directory (os error 2)",
+        ),
+        (&["--log", "a=b=c"], "invalid value 'a=b=c' for '--log <FILTER>'"),
+    ] {
+        assert_eq!(refused(args, &[]), (2, format!("stablehand: {sentence}\n")), "{args:?}");
+    }
+}
+
+#[test]
+fn the_environment_is_checked_as_flags_are() {
+    let (code, error) = refused(&[], &[("STABLEHAND_SYNC_RETENTION", "3 fortnights")]);
+    assert_eq!(code, 2);
+    assert!(
+        error.starts_with("stablehand: invalid value '3 fortnights' for '--sync-retention <TIME>'"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert_eq!(
+        refused(&["--listen", &address], &[]),
+        (
+            1,
+            format!(
+                "stablehand: {address} is in use by another program: stop it, or choose another port with --listen\n"
+            )
+        )
+    );
+}
+
+#[test]
+fn an_unusable_data_folder_is_one_line_and_exit_code_1() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let (code, error) = refused(&["--data-dir", path], &[]);
+    assert_eq!(code, 1);
+    assert!(error.starts_with(&format!("stablehand: cannot use the data folder {path}: ")), "{error}");
+    assert_eq!(error.lines().count(), 1);
+}
+
+#[test]
+fn help_names_every_setting_and_its_twin() {
+    let output = Command::new(env!("CARGO_BIN_EXE_stablehand")).args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for twin in [
+        "LISTEN",
+        "PUBLIC_URL",
+        "API_KEYS",
+        "API_KEYS_FILE",
+        "AUTH",
+        "MODEL",
+        "DEVICE",
+        "WORKERS",
+        "DATA_DIR",
+        "RETENTION",
+        "SYNC_RETENTION",
+        "SWEEP_INTERVAL",
+        "QUEUE_LIMIT",
+        "SHUTDOWN_GRACE",
+        "LOG",
+    ] {
+        assert!(help.contains(&format!("STABLEHAND_{twin}")), "{twin}");
+        assert!(help.contains(&format!("--{}", twin.to_lowercase().replace('_', "-"))), "{twin}");
+    }
+}
+
+/// A server process, and what it says first.
+#[cfg(unix)]
+struct Process {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    port: u16,
+}
+
+#[cfg(unix)]
+impl Process {
+    fn start(data_dir: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stablehand"))
+            .args(["--listen", "127.0.0.1:0", "--workers", "0", "--log", "trace", "--data-dir"])
+            .arg(data_dir)
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let url =
+            line.strip_prefix("stablehand listens on http://127.0.0.1:").unwrap_or_else(|| panic!("{line}"));
+        let port = url.split(' ').next().unwrap().parse().unwrap();
+        Self { child, stdout, port }
+    }
+
+    /// Ends it by a signal; its exit code, and the rest of its stdout and all of its stderr.
+    fn end(mut self, signal: &str) -> (Option<i32>, String, String) {
+        let (mut rest, mut log) = (String::new(), String::new());
+        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), rest, log)
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_first_start_shows_its_key_once_and_the_log_never_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Process::start(dir.path());
+    let key = std::fs::read_to_string(dir.path().join("api-key")).unwrap().trim().to_owned();
+    let response = Request::new("POST", "/v2/stable-diffusion-v1/run?note=query-secret")
+        .header("Authorization", &format!("Bearer {key}"))
+        .body(r#"{"input": {"prompt": "prompt-secret"}}"#)
+        .send(first.port);
+    assert_eq!(response.status, 200);
+    let port = first.port;
+    let (code, shown, log) = first.end("-TERM");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(shown.contains(&format!("curl -X POST http://127.0.0.1:{port}/v2/stable-diffusion-v1/runsync")));
+    assert!(shown.contains(&key), "{shown}");
+    assert!(log.contains("route=\"/v2/{endpoint}/run\" status=200"), "{log}");
+    for secret in [key.as_str(), "query-secret", "prompt-secret"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+
+    let (code, shown, log) = Process::start(dir.path()).end("-INT");
+    assert_eq!((code, shown.as_str()), (Some(0), ""), "{log}");
+}

@@ -1,0 +1,130 @@
+//! An engine that draws nothing and does what a test's script says.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use stablehand::domain::{GenerationInput, NewImage};
+use stablehand::worker::Engine;
+
+/// What the engine may do, and how far it has come. Shared with the test.
+#[derive(Default)]
+pub struct Script {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Building the engine waits for `open` too.
+    slow_start: bool,
+    /// Why the engine cannot be built.
+    broken: Option<String>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Steps that may still be taken; any number if none.
+    allowed: Option<u32>,
+    /// Steps begun since the last `hold` or `allow`.
+    begun: u32,
+}
+
+impl Script {
+    /// The engine is built only once the script is opened.
+    pub fn slow_to_start() -> Self {
+        let script = Self { slow_start: true, ..Self::default() };
+        script.hold();
+        script
+    }
+
+    /// The engine cannot be built.
+    pub fn broken(reason: &str) -> Self {
+        Self { broken: Some(reason.to_owned()), ..Self::default() }
+    }
+
+    /// No step ends before `open`.
+    pub fn hold(&self) {
+        self.allow(0);
+    }
+
+    pub fn allow(&self, steps: u32) {
+        *self.state.lock().unwrap() = State { allowed: Some(steps), begun: 0 };
+    }
+
+    pub fn open(&self) {
+        self.state.lock().unwrap().allowed = None;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the engine has begun so many steps.
+    pub fn wait_for_step(&self, steps: u32) {
+        drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.begun < steps).unwrap());
+    }
+
+    /// Steps begun since the last `hold` or `allow`.
+    pub fn steps(&self) -> u32 {
+        self.state.lock().unwrap().begun
+    }
+
+    fn step(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.begun += 1;
+        self.changed.notify_all();
+        let mut state = self.changed.wait_while(state, |state| state.allowed == Some(0)).unwrap();
+        state.allowed = state.allowed.map(|allowed| allowed - 1);
+    }
+}
+
+pub struct ScriptedEngine(Arc<Script>);
+
+pub struct Generation {
+    step: u32,
+    steps: u32,
+    seeds: Vec<u64>,
+}
+
+impl ScriptedEngine {
+    pub fn build(script: Arc<Script>) -> Result<Self, String> {
+        if script.slow_start {
+            drop(
+                script
+                    .changed
+                    .wait_while(script.state.lock().unwrap(), |state| state.allowed == Some(0))
+                    .unwrap(),
+            );
+        }
+        script.broken.clone().map_or(Ok(Self(script)), Err)
+    }
+}
+
+impl Engine for ScriptedEngine {
+    type Generation = Generation;
+    type Error = String;
+
+    /// The prompt `fail` does.
+    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, String> {
+        if input.prompt == "fail" {
+            return Err("The script says no.".to_owned());
+        }
+        let seeds = (0..input.num_outputs).map(|index| GenerationInput::seed_of(seed, index)).collect();
+        Ok(Generation { step: 0, steps: input.num_inference_steps, seeds })
+    }
+
+    fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), String> {
+        self.0.step();
+        batch.iter_mut().for_each(|generation| generation.step += 1);
+        Ok(())
+    }
+
+    fn progress(&self, generation: &Generation) -> (u32, u32) {
+        (generation.step, generation.steps)
+    }
+
+    fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, String> {
+        let png = b"\x89PNG scripted".to_vec();
+        Ok(generation.seeds.into_iter().map(|seed| NewImage { seed, png: png.clone() }).collect())
+    }
+
+    fn capacity(&self) -> usize {
+        1
+    }
+
+    fn device(&self) -> String {
+        "cpu".to_owned()
+    }
+}

@@ -1,0 +1,173 @@
+//! A server of one's own for each test: on a free port, in a temporary folder, with a clock that
+//! stands still until the test moves it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stablehand::app::{App, Model};
+use stablehand::config::{Access, Config, DeviceChoice};
+use stablehand::domain::{Clock, EndpointId, InputLimits, Timestamp};
+use stablehand::queue::QueueSettings;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::client::{Request, Response};
+use crate::engine::{Script, ScriptedEngine};
+
+pub const KEY: &str = "first-key";
+pub const VERSIONS: [&str; 2] = ["v1", "v2"];
+/// When all tests begin, in ms.
+const START: Timestamp = Timestamp(1_700_000_000_000);
+
+pub struct TestApp {
+    pub port: u16,
+    pub script: Arc<Script>,
+    config: Config,
+    clock: Clock,
+    now: Arc<AtomicI64>,
+    running: Option<Running>,
+    _dir: TempDir,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl TestApp {
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A server whose configuration `change` has changed.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(change, Script::default())
+    }
+
+    /// A server whose engine is built only once the script is opened.
+    pub fn loading_until_opened() -> Self {
+        let script = Script::slow_to_start();
+        Self::launch(|_| {}, script)
+    }
+
+    /// A server whose engine cannot be built.
+    pub fn start_broken(reason: &str) -> Self {
+        Self::launch(|_| {}, Script::broken(reason))
+    }
+
+    fn launch(change: impl FnOnce(&mut Config), script: Script) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, now) = Clock::manual(START);
+        let mut config = Config {
+            endpoint: EndpointId::default(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            public_url: None,
+            access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
+            model: None,
+            device: DeviceChoice::Cpu,
+            workers: 1,
+            data_dir: dir.path().join("data"),
+            queue: QueueSettings::default(),
+            sweep_interval: Duration::from_secs(3600),
+            shutdown_grace: Duration::from_secs(10),
+        };
+        change(&mut config);
+        let mut app =
+            Self { port: 0, script: Arc::new(script), config, clock, now, running: None, _dir: dir };
+        app.serve();
+        app
+    }
+
+    fn serve(&mut self) {
+        let script = Arc::clone(&self.script);
+        let model = Model {
+            limits: InputLimits { grid: 64 },
+            make_engine: move || ScriptedEngine::build(Arc::clone(&script)),
+        };
+        let app = App::build(&self.config, model, self.clock.clone()).unwrap();
+        self.port = app.port();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            actix_web::rt::System::new()
+                .block_on(app.run_until_stopped(async {
+                    let _ = stopped.await;
+                }))
+                .map_err(|error| error.to_string())
+        });
+        self.running = Some(Running { stop, thread });
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let _ = running.stop.send(());
+            running.thread.join().unwrap().unwrap();
+        }
+    }
+
+    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+    }
+
+    /// Stops the server and starts another in the same folder.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.serve();
+    }
+
+    /// Waits for a server that ends by itself.
+    pub fn outcome(mut self) -> Result<(), String> {
+        self.running.take().unwrap().thread.join().unwrap()
+    }
+
+    pub fn advance_ms(&self, ms: i64) {
+        self.now.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub fn own_key(&self) -> String {
+        std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
+    }
+
+    /// A request with a good key.
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        self.request("GET", target).send(self.port)
+    }
+
+    pub fn post(&self, target: &str, body: Value) -> Response {
+        self.post_text(target, &body.to_string())
+    }
+
+    pub fn post_text(&self, target: &str, body: &str) -> Response {
+        self.request("POST", target).header("Content-Type", "application/json").body(body).send(self.port)
+    }
+
+    /// Submits a job through `/run`.
+    pub fn submit(&self, body: &Value) -> String {
+        let response = self.post_text("/v2/stable-diffusion-v1/run", &body.to_string());
+        response.json()["id"].as_str().unwrap_or_else(|| panic!("{}", response.text())).to_owned()
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.script.open();
+        if let Some(running) = self.running.take() {
+            let _ = running.stop.send(());
+            let outcome = running.thread.join();
+            if !std::thread::panicking() {
+                outcome.unwrap().unwrap();
+            }
+        }
+    }
+}
+
+/// The body of the smallest request.
+pub fn prompt(text: &str) -> Value {
+    json!({"input": {"prompt": text}})
+}

@@ -1,0 +1,22 @@
+//! The HTTP API from outside, over a real socket: a real queue in a temporary folder, and an engine
+//! that follows a script in place of the model.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on may say so
+
+mod auth;
+mod bodies;
+mod cancel;
+mod client;
+mod command_line;
+mod engine;
+mod health;
+mod helpers;
+mod image;
+mod paths;
+mod purge_queue;
+mod retry;
+mod run;
+mod runsync;
+mod settings;
+mod shutdown;
+mod status;

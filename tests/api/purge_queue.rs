@@ -1,0 +1,29 @@
+use serde_json::json;
+
+use crate::helpers::{TestApp, VERSIONS, prompt};
+
+#[test]
+fn purging_drops_what_waits_and_says_how_many() {
+    let app = TestApp::with(|config| config.workers = 0);
+    for version in VERSIONS {
+        for _ in 0..3 {
+            app.submit(&prompt("a dog"));
+        }
+        let response = app.post(&format!("/{version}/stable-diffusion-v1/purge-queue"), json!(null));
+        assert_eq!((response.status, response.json()), (200, json!({"removed": 3, "status": "completed"})));
+    }
+}
+
+#[test]
+fn a_running_job_goes_on() {
+    let app = TestApp::start();
+    app.script.hold();
+    let id = app.submit(&prompt("a dog"));
+    app.script.wait_for_step(1);
+    let waiting = app.submit(&prompt("a cat"));
+    let response = app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
+    assert_eq!(response.json(), json!({"removed": 1, "status": "completed"}));
+    app.script.open();
+    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
+    assert_ne!(app.get(&format!("/v2/stable-diffusion-v1/status/{waiting}")).json()["status"], "COMPLETED");
+}

@@ -1,0 +1,75 @@
+use serde_json::json;
+
+use crate::client::Request;
+use crate::helpers::{KEY, TestApp, VERSIONS, prompt};
+
+#[test]
+fn run_answers_an_id_at_once_on_both_versions() {
+    let app = TestApp::start();
+    for version in VERSIONS {
+        let response = app.post(&format!("/{version}/stable-diffusion-v1/run"), prompt("a dog"));
+        assert_eq!(response.status, 200);
+        let id = response.json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(response.json(), json!({"id": id, "status": "IN_QUEUE"}));
+        assert_eq!((id.len(), id.starts_with("sync-")), (36, false));
+    }
+}
+
+#[test]
+fn a_body_is_json_whatever_its_content_type_says() {
+    let app = TestApp::start();
+    for content_type in ["application/json", "text/plain", "application/x-www-form-urlencoded", "nonsense"] {
+        let response = Request::new("POST", "/v2/stable-diffusion-v1/run")
+            .header("Authorization", KEY)
+            .header("Content-Type", content_type)
+            .body(prompt("a dog").to_string())
+            .send(app.port);
+        assert_eq!(response.status, 200, "{content_type}");
+    }
+}
+
+#[test]
+fn every_violation_is_named_in_one_answer() {
+    let app = TestApp::start();
+    let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"size": 1, "num_outputs": 11}}));
+    assert_eq!(response.status, 400);
+    assert_eq!(
+        response.error(),
+        "Unexpected input. size is not a valid input option. prompt is a required input. num_outputs does not \
+         meet the constraints. It is 11; it must be a whole number from 1 to 10."
+    );
+}
+
+#[test]
+fn what_this_server_cannot_do_yet_is_refused_by_name() {
+    let app = TestApp::start();
+    for name in ["webhook", "s3Config"] {
+        let response =
+            app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": ""}, name: "http://a"}));
+        assert_eq!(
+            (response.status, response.error()),
+            (400, format!("{name} is not supported by this server yet."))
+        );
+    }
+    let body = json!({"input": {"prompt": ""}, "webhook": null, "s3Config": null, "unheard": [{}]});
+    assert_eq!(app.post("/v2/stable-diffusion-v1/run", body).status, 200);
+}
+
+#[test]
+fn more_jobs_than_may_wait_are_refused_until_there_is_room() {
+    let app = TestApp::with(|config| {
+        config.workers = 0;
+        config.queue.queue_limit = 2;
+    });
+    for _ in 0..2 {
+        assert_eq!(app.post("/v2/stable-diffusion-v1/run", prompt("a dog")).status, 200);
+    }
+    let refused = app.post("/v2/stable-diffusion-v1/run", prompt("a dog"));
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("10")));
+    assert_eq!(
+        refused.error(),
+        "2 jobs are waiting already, the most that this server queues: try again later."
+    );
+    app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
+    assert_eq!(app.post("/v2/stable-diffusion-v1/run", prompt("a dog")).status, 200);
+}

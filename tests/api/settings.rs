@@ -1,0 +1,84 @@
+use std::time::Duration;
+
+use clap::{Args, Command, FromArgMatches};
+use stablehand::config::{Access, Config, DeviceChoice, ServeArgs};
+
+fn config(flags: &[&str]) -> Result<Config, String> {
+    let command = ServeArgs::augment_args(Command::new("serve").no_binary_name(true));
+    let matches = command.try_get_matches_from(flags).map_err(|error| error.to_string())?;
+    let args = ServeArgs::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+    args.into_config().map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_defaults_are_the_contracts() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.queue.retention, Duration::from_secs(30 * 60));
+    assert_eq!(config.queue.sync_retention, Duration::from_secs(60));
+    assert_eq!(config.queue.sync_waited_retention, Duration::from_secs(5 * 60));
+    assert_eq!((config.queue.queue_limit, config.workers), (10_000, 1));
+    assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+    assert_eq!(config.sweep_interval, Duration::from_secs(20));
+    assert_eq!((config.device, config.model, config.public_url), (DeviceChoice::Auto, None, None));
+    assert!(config.access == Access::OwnKey);
+    assert!(config.data_dir.ends_with("stablehand"));
+}
+
+#[test]
+fn an_explicit_sync_retention_holds_for_waited_jobs_too_and_is_swept_in_time() {
+    let config = config(&["--sync-retention", "3s"]).unwrap();
+    assert_eq!(config.queue.sync_retention, Duration::from_secs(3));
+    assert_eq!(config.queue.sync_waited_retention, Duration::from_secs(3));
+    assert_eq!(config.sweep_interval, Duration::from_secs(1));
+}
+
+#[test]
+fn keys_come_from_a_list_and_from_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# ours\n  third \n\nfourth # the night shift\n").unwrap();
+    let flags = ["--api-keys", "first, second,,", "--api-keys-file", file.path().to_str().unwrap()];
+    let keys = ["first", "second", "third", "fourth"].map(str::to_owned).to_vec();
+    assert!(config(&flags).unwrap().access == Access::Keys(keys));
+    assert!(config(&["--api-keys", " , "]).unwrap().access == Access::OwnKey);
+    assert!(config(&["--api-keys", "two words"]).is_err());
+    std::fs::write(file.path(), "# none\n").unwrap();
+    assert!(config(&["--api-keys-file", file.path().to_str().unwrap()]).is_err());
+}
+
+#[test]
+fn authentication_is_off_on_loopback_only() {
+    assert!(config(&["--auth", "off"]).unwrap().access == Access::Everybody);
+    assert!(config(&["--auth", "off", "--listen", "[::1]:1"]).is_ok());
+    assert!(config(&["--auth", "off", "--listen", "0.0.0.0:8000"]).is_err());
+    assert!(config(&["--listen", "0.0.0.0:8000"]).is_ok());
+}
+
+#[test]
+fn values_are_read_and_bounded() {
+    let config = |flags: &[&str]| config(flags);
+    assert_eq!(
+        config(&["--public-url", "https://a.example/sd/"]).unwrap().public_url.as_deref(),
+        Some("https://a.example/sd")
+    );
+    assert_eq!(config(&["--device", "cuda:3"]).unwrap().device, DeviceChoice::Cuda(3));
+    assert_eq!(config(&["--listen", "localhost:81"]).unwrap().listen.to_string(), "127.0.0.1:81");
+    for flags in [
+        ["--public-url", "ftp://a"],
+        ["--public-url", "a.example"],
+        ["--public-url", "http://"],
+        ["--public-url", "http://a b"],
+        ["--public-url", "http://u@a"],
+        ["--public-url", "http://a/#b"],
+        ["--device", "cuda:x"],
+        ["--device", "cuda:"],
+        ["--workers", "-1"],
+        ["--workers", "65"],
+        ["--queue-limit", "0"],
+        ["--retention", "30"],
+        ["--retention", "1ms"],
+        ["--sweep-interval", "0s"],
+    ] {
+        assert!(config(&flags).is_err(), "{flags:?}");
+    }
+}

@@ -1,0 +1,66 @@
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::client::Request;
+use crate::helpers::{KEY, TestApp, prompt};
+
+/// Sends a request that waits for minutes, and says once the server has it.
+fn waiter(app: &TestApp, method: &'static str, target: String) -> std::thread::JoinHandle<serde_json::Value> {
+    let port = app.port;
+    std::thread::spawn(move || {
+        let request = Request::new(method, &target).header("Authorization", KEY);
+        let request = if method == "POST" { request.body(prompt("a dog").to_string()) } else { request };
+        request.send(port).json()
+    })
+}
+
+#[test]
+fn those_who_wait_are_answered_at_once_when_the_server_stops() {
+    let mut app = TestApp::with(|config| config.workers = 0);
+    let id = app.submit(&prompt("a dog"));
+    let runsync = waiter(&app, "POST", "/v2/stable-diffusion-v1/runsync?wait=300000".to_owned());
+    while app.get("/v2/stable-diffusion-v1/health").json()["jobs"]["inQueue"] != 2 {
+        std::thread::yield_now();
+    }
+    let status = waiter(&app, "GET", format!("/v2/stable-diffusion-v1/status-sync/{id}?wait=300000"));
+    app.get("/v2/stable-diffusion-v1/health"); // the waiter before it has connected
+    let start = Instant::now();
+    app.stop();
+    assert_eq!(runsync.join().unwrap()["status"], "IN_QUEUE");
+    if let Ok(body) = status.join() {
+        assert_eq!(body["status"], "IN_QUEUE");
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_running_job_that_makes_it_within_the_grace_is_kept() {
+    let mut app = TestApp::start();
+    app.script.hold();
+    let id = app.submit(&prompt("a dog"));
+    app.script.wait_for_step(1);
+    app.script.open();
+    app.restart();
+    let body = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json();
+    assert_eq!(body["status"], "COMPLETED");
+}
+
+#[test]
+fn a_running_job_that_does_not_make_it_goes_back_to_the_queue() {
+    let mut app = TestApp::with(|config| config.shutdown_grace = Duration::ZERO);
+    app.script.allow(2);
+    let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 500}}));
+    app.script.wait_for_step(1);
+    app.script.open();
+    app.configure(|config| config.workers = 0);
+    app.restart();
+    let body = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    assert_eq!(body, json!({"delayTime": 0, "id": id, "input": body["input"], "status": "IN_QUEUE"}));
+}
+
+#[test]
+fn an_engine_that_cannot_be_built_ends_the_server_with_its_reason() {
+    let app = TestApp::start_broken("The model folder holds no unet.");
+    assert_eq!(app.outcome().unwrap_err(), "The model folder holds no unet.");
+}

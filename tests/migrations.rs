@@ -1,0 +1,83 @@
+//! The schema as a start makes it, and databases of other versions.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+use stablehand::domain::{Clock, EndpointId, JobKind, NewJob, Policy};
+use stablehand::queue::{JobQueue, QueueSettings};
+use tempfile::TempDir;
+
+fn open(dir: &Path) -> Result<JobQueue, String> {
+    JobQueue::open(dir, QueueSettings::default(), Clock::system()).map_err(|error| error.to_string())
+}
+
+fn peek(dir: &Path, pragma: &str) -> String {
+    let db = Connection::open(dir.join("stablehand.db")).unwrap();
+    db.pragma_query_value(None, pragma, |row| {
+        Ok(match row.get_ref(0)? {
+            rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+            value => value.as_str().unwrap_or_default().to_owned(),
+        })
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_fresh_folder_gets_every_migration_and_a_second_start_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let files = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+    let steps = files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "sql"));
+    let steps = steps.count().to_string();
+    for _ in 0..2 {
+        let queue = open(dir.path()).unwrap();
+        queue.close();
+        drop(queue);
+        assert_eq!(peek(dir.path(), "user_version"), steps);
+    }
+    assert_eq!(peek(dir.path(), "auto_vacuum"), "2", "incremental");
+    assert_eq!(peek(dir.path(), "journal_mode"), "wal");
+    assert_eq!(peek(dir.path(), "page_size"), "4096");
+    assert_eq!(peek(dir.path(), "integrity_check"), "ok");
+    let db = Connection::open(dir.path().join("stablehand.db")).unwrap();
+    let lax: i64 = db
+        .query_row(
+            "select count(*) from pragma_table_list where schema = 'main' and not strict
+             and name not like 'sqlite_%'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(lax, 0, "all tables are strict");
+}
+
+#[test]
+fn a_newer_database_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    drop(open(dir.path()).unwrap());
+    let db = Connection::open(dir.path().join("stablehand.db")).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let error = open(dir.path()).map(drop).unwrap_err();
+    assert!(error.contains("was written by a newer stablehand"), "{error}");
+    assert_eq!(peek(dir.path(), "user_version"), "99");
+}
+
+#[test]
+fn jobs_survive_a_second_start() {
+    let dir = TempDir::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let queue = open(dir.path()).unwrap();
+    let job = NewJob {
+        endpoint: EndpointId::default(),
+        kind: JobKind::Run,
+        input: r#"{"prompt":"a fox"}"#.to_owned(),
+        seed: 7,
+        policy: Policy::default(),
+    };
+    let id = runtime.block_on(queue.submit(job)).unwrap();
+    drop(queue);
+    let queue = open(dir.path()).unwrap();
+    let job = runtime.block_on(queue.find(&EndpointId::default(), &id)).unwrap().unwrap();
+    assert_eq!((job.input.as_str(), job.seed), (r#"{"prompt":"a fox"}"#, 7));
+}
