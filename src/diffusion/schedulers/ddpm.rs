@@ -19,7 +19,7 @@ pub(super) struct Ddpm {
     timesteps: Vec<f32>,
     prediction: PredictionType,
     clip: Option<f32>,
-    /// `variance_type` "fixed_large": β itself instead of the posterior's variance.
+    /// `variance_type` "`fixed_large"`: β itself instead of the posterior's variance.
     large: bool,
 }
 
@@ -65,11 +65,11 @@ impl Scheduler for Ddpm {
         check_step(i, self.whole.len(), noise_pred, sample)?;
         let alpha = self.table.alpha(self.whole[i]);
         let alpha_prev = self.whole.get(i + 1).map_or(1.0, |&prev| self.table.alpha(prev));
-        let (beta, beta_prev) = (1.0 - alpha, 1.0 - alpha_prev);
-        let step_alpha = alpha / alpha_prev;
-        let step_beta = 1.0 - step_alpha;
-        let x0_share = alpha_prev.sqrt() * step_beta / beta;
-        let x_share = step_alpha.sqrt() * beta_prev / beta;
+        let (beta, spread_prev) = (1.0 - alpha, 1.0 - alpha_prev);
+        let kept = alpha / alpha_prev;
+        let added = 1.0 - kept;
+        let x0_share = alpha_prev.sqrt() * added / beta;
+        let x_share = kept.sqrt() * spread_prev / beta;
         let (signal, spread) = (alpha.sqrt(), beta.sqrt());
         let (prediction, clip) = (self.prediction, self.clip);
 
@@ -83,7 +83,7 @@ impl Scheduler for Ddpm {
             *x = x0_share * x0 + x_share * *x;
         });
         if self.whole[i] > 0 {
-            let variance = if self.large { step_beta } else { (beta_prev / beta * step_beta).max(1e-20) };
+            let variance = if self.large { added } else { (spread_prev / beta * added).max(1e-20) };
             let fresh = draw(noise, sample)?;
             sample.scaled_add(variance.sqrt(), &fresh);
         }
