@@ -65,11 +65,11 @@ impl Scheduler for Ddpm {
         check_step(i, self.whole.len(), noise_pred, sample)?;
         let alpha = self.table.alpha(self.whole[i]);
         let alpha_prev = self.whole.get(i + 1).map_or(1.0, |&prev| self.table.alpha(prev));
-        let (beta, spread_prev) = (1.0 - alpha, 1.0 - alpha_prev);
+        let (beta, beta_prev) = (1.0 - alpha, 1.0 - alpha_prev);
         let kept = alpha / alpha_prev;
         let added = 1.0 - kept;
         let x0_share = alpha_prev.sqrt() * added / beta;
-        let x_share = kept.sqrt() * spread_prev / beta;
+        let current_share = kept.sqrt() * beta_prev / beta;
         let (signal, spread) = (alpha.sqrt(), beta.sqrt());
         let (prediction, clip) = (self.prediction, self.clip);
 
@@ -80,10 +80,10 @@ impl Scheduler for Ddpm {
                 PredictionType::Sample => m,
             };
             let x0 = clip.map_or(x0, |range| x0.clamp(-range, range));
-            *x = x0_share * x0 + x_share * *x;
+            *x = x0_share * x0 + current_share * *x;
         });
         if self.whole[i] > 0 {
-            let variance = if self.large { added } else { (spread_prev / beta * added).max(1e-20) };
+            let variance = if self.large { added } else { (beta_prev / beta * added).max(1e-20) };
             let fresh = draw(noise, sample)?;
             sample.scaled_add(variance.sqrt(), &fresh);
         }
