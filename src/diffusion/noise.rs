@@ -1,6 +1,6 @@
 //! The random numbers of `torch.randn` on the CPU, bit for bit.
 //!
-//! A seed means a picture only if the noise is the reference's, so this follows PyTorch's own code
+//! A seed means a picture only if the noise is the reference's, so this follows `PyTorch`'s own code
 //! (`ATen/native/cpu/DistributionTemplates.h`, `avx_mathfun.h`, `core/MT19937RNGEngine.h`) down to
 //! where its compiler fuses a multiplication with an addition; what was measured is in
 //! `tests/golden/noise_golden.py`. It is the stream of the AVX2 kernels, which torch also uses on
@@ -127,9 +127,10 @@ fn normal_block(block: &mut [f32]) {
     }
 }
 
-// Cephes' constants are written as avx_mathfun.h writes them, digits beyond f32 included.
 /// Cephes `logf` as `avx_mathfun.h` has it, with the fused operations of torch's wheels.
+// Constants are written as the header writes them, digits beyond f32 included, and so are the names.
 #[allow(clippy::excessive_precision, clippy::approx_constant, clippy::unreadable_literal)]
+#[allow(clippy::many_single_char_names)]
 fn log_avx(x: f32) -> f32 {
     const COEFFICIENTS: [f32; 8] = [
         -1.1514610310e-1,
@@ -161,7 +162,9 @@ fn log_avx(x: f32) -> f32 {
 }
 
 /// Cephes `sincosf` for `x >= 0`, as `avx_mathfun.h` has it: `(sin, cos)`.
+// Constants are written as the header writes them, digits beyond f32 included, and so are the names.
 #[allow(clippy::excessive_precision, clippy::approx_constant, clippy::unreadable_literal)]
+#[allow(clippy::many_single_char_names)]
 fn sincos_avx(x: f32) -> (f32, f32) {
     // x is an angle in [0, 2 pi), so the octant is a small whole number.
     #[allow(clippy::cast_possible_truncation)]
@@ -243,6 +246,7 @@ impl Mt19937 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::format_collect)]
 mod tests {
     use super::*;
     use serde_json::Value;

@@ -28,7 +28,12 @@ pub enum SchedulerError {
 }
 
 impl SchedulerError {
-    pub(super) fn value(key: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
+    #[allow(clippy::needless_pass_by_value)] // Mostly literals: a reference would be noise.
+    pub(super) fn value(
+        key: &'static str,
+        value: impl std::fmt::Display,
+        expected: impl Into<String>,
+    ) -> Self {
         Self::Value { key, value: value.to_string(), expected: expected.into() }
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Ddpm {
     timesteps: Vec<f32>,
     prediction: PredictionType,
     clip: Option<f32>,
-    /// `variance_type` "fixed_large": β itself instead of the posterior's variance.
+    /// `variance_type` "`fixed_large"`: β itself instead of the posterior's variance.
     large: bool,
 }
 
@@ -66,10 +66,10 @@ impl Scheduler for Ddpm {
         let alpha = self.table.alpha(self.whole[i]);
         let alpha_prev = self.whole.get(i + 1).map_or(1.0, |&prev| self.table.alpha(prev));
         let (beta, beta_prev) = (1.0 - alpha, 1.0 - alpha_prev);
-        let step_alpha = alpha / alpha_prev;
-        let step_beta = 1.0 - step_alpha;
-        let x0_share = alpha_prev.sqrt() * step_beta / beta;
-        let x_share = step_alpha.sqrt() * beta_prev / beta;
+        let kept = alpha / alpha_prev;
+        let added = 1.0 - kept;
+        let x0_share = alpha_prev.sqrt() * added / beta;
+        let current_share = kept.sqrt() * beta_prev / beta;
         let (signal, spread) = (alpha.sqrt(), beta.sqrt());
         let (prediction, clip) = (self.prediction, self.clip);
 
@@ -80,10 +80,10 @@ impl Scheduler for Ddpm {
                 PredictionType::Sample => m,
             };
             let x0 = clip.map_or(x0, |range| x0.clamp(-range, range));
-            *x = x0_share * x0 + x_share * *x;
+            *x = x0_share * x0 + current_share * *x;
         });
         if self.whole[i] > 0 {
-            let variance = if self.large { step_beta } else { (beta_prev / beta * step_beta).max(1e-20) };
+            let variance = if self.large { added } else { (beta_prev / beta * added).max(1e-20) };
             let fresh = draw(noise, sample)?;
             sample.scaled_add(variance.sqrt(), &fresh);
         }

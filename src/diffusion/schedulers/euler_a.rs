@@ -1,7 +1,7 @@
 //! EULER-A: Euler's method to below the next sigma, then fresh noise up to it.
 //!
-//! Crowson's k-diffusion, `sample_euler_ancestral`: σ_up² = σ'²(σ² − σ'²)/σ², σ_down² = σ'² − σ_up²,
-//! x' = x + d·(σ_down − σ) + σ_up·z. Noise is drawn at every step, the last (where σ_up = 0) included:
+//! Crowson's k-diffusion, `sample_euler_ancestral`: `σ_up²` = σ'²(σ² − σ'²)/σ², `σ_down²` = σ'² − `σ_up²`,
+//! x' = x + `d·(σ_down` − σ) + `σ_up·z`. Noise is drawn at every step, the last (where `σ_up` = 0) included:
 //! it advances the generator. The reference is diffusers' `EulerAncestralDiscreteScheduler`.
 
 use super::config::{FinalSigma, PredictionType, SchedulerConfig, SchedulerError};

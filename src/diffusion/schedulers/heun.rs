@@ -89,7 +89,7 @@ impl Scheduler for Heun {
             };
             let dt = self.sigmas[i] - self.sigmas[i - 1];
             Zip::from(sample).and(&start).and(&first).and(&derivative).for_each(|x, &x0, &d1, &d2| {
-                *x = x0 + (d1 + d2) / 2.0 * dt;
+                *x = x0 + f32::midpoint(d1, d2) * dt;
             });
         }
         Ok(())

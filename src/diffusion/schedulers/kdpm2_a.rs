@@ -1,7 +1,7 @@
 //! KDPM2-A: the midpoint method to below the next sigma, then fresh noise up to it.
 //!
-//! Crowson's k-diffusion, `sample_dpm_2_ancestral`: KDPM2-D's step towards σ_down (see `euler_a.rs`),
-//! over the geometric mean of σ and σ_down, plus σ_up·z. Noise is drawn after second halves only. The
+//! Crowson's k-diffusion, `sample_dpm_2_ancestral`: KDPM2-D's step towards `σ_down` (see `euler_a.rs`),
+//! over the geometric mean of σ and `σ_down`, plus `σ_up·z`. Noise is drawn after second halves only. The
 //! reference is diffusers' `KDPM2AncestralDiscreteScheduler`.
 
 use super::config::{FinalSigma, PredictionType, SchedulerConfig, SchedulerError};

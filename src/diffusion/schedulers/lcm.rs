@@ -1,7 +1,7 @@
 //! LCM: sampling of latent consistency models, which are distilled to jump to the end in a few calls.
 //!
 //! Luo et al. 2023 (arXiv 2310.04378), algorithm 3: x0 by the model, mixed with the latents by the
-//! boundary conditions c_skip = s²/(τ² + s²), c_out = τ/√(τ² + s²) (s = 1/2, τ = t·`timestep_scaling`), then noised
+//! boundary conditions `c_skip` = s²/(τ² + s²), `c_out` = τ/√(τ² + s²) (s = 1/2, τ = t·`timestep_scaling`), then noised
 //! again to the next timestep; the last call's is the result. The timesteps are picked from the
 //! `original_inference_steps` of the distillation. The reference is diffusers' `LCMScheduler`.
 

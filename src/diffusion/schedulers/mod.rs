@@ -28,6 +28,7 @@ mod tables;
 mod uni_pc;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::match_same_arms)]
 mod scheduler_tests;
 
 pub use config::{PredictionType, SchedulerConfig, SchedulerError, TimestepSpacing};

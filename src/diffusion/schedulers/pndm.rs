@@ -121,7 +121,7 @@ impl Pndm {
                 if let Some(start) = self.start.take() {
                     *sample = start;
                 }
-                Zip::from(noise_pred).and(&ets[0]).map_collect(|&m, &e| (m + e) / 2.0)
+                Zip::from(noise_pred).and(&ets[0]).map_collect(|&m, &e| f32::midpoint(m, e))
             }
             (2, _) => Zip::from(&ets[0]).and(&ets[1]).map_collect(|&a, &b| (3.0 * a - b) / 2.0),
             (3, _) => Zip::from(&ets[0])

@@ -1,9 +1,9 @@
 //! The arithmetic that the schedulers share: the noise table of training, the inference steps picked
 //! from it, and the way from a sigma back to a timestep.
 //!
-//! Tables are interpolated in f64 and stored in f32, as NumPy and torch do in the reference; where
+//! Tables are interpolated in f64 and stored in f32, as `NumPy` and torch do in the reference; where
 //! the reference's own rounding is observable (torch's fused linspace, its double accumulator in
-//! `cumprod`, NumPy's f32 logarithm), it is reproduced. The one exception is the square root in the
+//! `cumprod`, `NumPy`'s f32 logarithm), it is reproduced. The one exception is the square root in the
 //! sigma table: torch's is a Newton step from the processor's `rsqrtps` guess and so differs by an
 //! ulp between processor makers; this one is correctly rounded.
 
@@ -219,7 +219,7 @@ pub(super) fn whole_timesteps(
     Ok(list)
 }
 
-/// DPM-Solver's and UniPC's whole timesteps: one step more is spaced, and the last of it dropped.
+/// DPM-Solver's and `UniPC`'s whole timesteps: one step more is spaced, and the last of it dropped.
 /// `last` is `num_train_timesteps` less what `lambda_min_clipped` cuts.
 pub(super) fn solver_timesteps(
     config: &SchedulerConfig,
@@ -298,7 +298,7 @@ impl LogSigmas {
     }
 }
 
-/// NumPy's f32 logarithm of a positive normal number (its AVX2 and AVX-512 kernel): a 5/5 rational
+/// `NumPy`'s f32 logarithm of a positive normal number (its AVX2 and AVX-512 kernel): a 5/5 rational
 /// approximation. Correct rounding would move a fifth of the fractional timesteps by an ulp.
 #[allow(clippy::excessive_precision, clippy::unreadable_literal)]
 fn numpy_log(x: f32) -> f32 {
@@ -406,7 +406,7 @@ fn karras_timesteps(table_sigmas: &[f32], sigmas: &[f64], mode: Karras) -> Vec<f
     sigmas.iter().map(of).collect()
 }
 
-/// The sigmas of DPM-Solver and UniPC, and their whole timesteps: `Karras` between the table's ends.
+/// The sigmas of DPM-Solver and `UniPC`, and their whole timesteps: `Karras` between the table's ends.
 pub(super) fn solver_schedule(
     config: &SchedulerConfig,
     table: &NoiseTable,
@@ -418,7 +418,10 @@ pub(super) fn solver_schedule(
     config.refuse_unsupported()?;
     let table_sigmas = table.sigmas();
     let whole = solver_timesteps(config, spacing, last, steps)?;
-    let (timesteps, mut sigmas): (Vec<f32>, Vec<f32>) = if mode != Karras::Off {
+    let (timesteps, mut sigmas): (Vec<f32>, Vec<f32>) = if mode == Karras::Off {
+        let sigma = |&t: &usize| interpolate(&table_sigmas, t as f64) as f32;
+        (whole.iter().map(|&t| t as f32).collect(), whole.iter().map(sigma).collect())
+    } else {
         let (min, max) = config.sigma_ends()?;
         let min = min.unwrap_or_else(|| f64::from(table_sigmas[0]));
         let max = max.unwrap_or_else(|| f64::from(table_sigmas[table_sigmas.len() - 1]));
@@ -426,9 +429,6 @@ pub(super) fn solver_schedule(
         // The tensor of timesteps is int64: what is not rounded is cut off.
         let timesteps = karras_timesteps(&table_sigmas, &sigmas, mode);
         (timesteps.iter().map(|t| t.trunc()).collect(), sigmas.iter().map(|&s| s as f32).collect())
-    } else {
-        let sigma = |&t: &usize| interpolate(&table_sigmas, t as f64) as f32;
-        (whole.iter().map(|&t| t as f32).collect(), whole.iter().map(sigma).collect())
     };
     sigmas.push(match config.final_sigma()? {
         FinalSigma::Zero => 0.0,
@@ -438,6 +438,7 @@ pub(super) fn solver_schedule(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
