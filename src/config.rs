@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 
 use crate::domain::EndpointId;
 use crate::queue::QueueSettings;
+use crate::runtime::DeviceChoice;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
@@ -47,8 +48,7 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR", help_heading = "Model")]
     pub model: Option<PathBuf>,
     /// What draws: auto, cpu, cuda or cuda:N
-    #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value = "auto",
-        value_parser = device, help_heading = "Model")]
+    #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
     /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
@@ -89,16 +89,6 @@ pub struct ServeArgs {
 pub enum AuthMode {
     On,
     Off,
-}
-
-/// The device that the operator asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// A GPU where there is one that works, else the CPU.
-    Auto,
-    Cpu,
-    /// This GPU and no other.
-    Cuda(u32),
 }
 
 /// Who is let in.
@@ -225,19 +215,6 @@ fn public_url(text: &str) -> Result<String, String> {
         return Err("it should name a host".to_owned());
     }
     Ok(base.to_owned())
-}
-
-fn device(text: &str) -> Result<DeviceChoice, String> {
-    match text {
-        "auto" => Ok(DeviceChoice::Auto),
-        "cpu" => Ok(DeviceChoice::Cpu),
-        "cuda" => Ok(DeviceChoice::Cuda(0)),
-        _ => text
-            .strip_prefix("cuda:")
-            .and_then(|number| number.parse().ok())
-            .map(DeviceChoice::Cuda)
-            .ok_or_else(|| "it should be auto, cpu, cuda or cuda:N".to_owned()),
-    }
 }
 
 fn retention(text: &str) -> Result<Duration, String> {

@@ -4,6 +4,7 @@
 //! steps it looks at cancel, timeout, expiry and shutdown. Whatever the engine does, even panic, ends in one
 //! job's end and a worker that goes on.
 
+mod pipeline;
 #[cfg(test)]
 mod tests;
 

@@ -1,16 +1,19 @@
 //! The command line: one file a command, and one way to fail: a line on stderr and an exit code.
 
+mod generate;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::app::Model;
-use crate::config::{Config, ConfigError, ServeArgs};
-use crate::worker::Engine;
+use crate::config::{ConfigError, ServeArgs};
+use crate::diffusion::DiffusionError;
+use crate::diffusion::models::ModelError;
+use crate::runtime::RuntimeError;
 
 /// Stable Diffusion as a service on one's own machine, in one binary.
 #[derive(Parser)]
@@ -28,6 +31,10 @@ enum Command {
     /// Serve the HTTP API (the default)
     #[command(long_about = SERVE_ABOUT)]
     Serve(Box<ServeArgs>),
+    /// Draw pictures without a server
+    Generate(Box<generate::GenerateArgs>),
+    /// Print the licences of what this binary carries
+    Licenses,
 }
 
 const SERVE_ABOUT: &str = "Serve the HTTP API: POST /v2/stable-diffusion-v1/run, poll /status, \
@@ -48,16 +55,30 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Runs the command that `args` (the program's name first) ask for. `load` looks at the configured
-/// model, quickly, and says how to make engines of it.
-pub fn run<E, F, L>(args: impl IntoIterator<Item = OsString>, load: L) -> ExitCode
-where
-    E: Engine,
-    F: Fn() -> Result<E, String> + Clone + Send + 'static,
-    L: FnOnce(&Config) -> Result<Model<F>, String>,
-{
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<DiffusionError> for Failure {
+    fn from(error: DiffusionError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Runs the command that `args` (the program's name first) ask for.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::try_parse_from(with_default_command(args)) {
-        Ok(Cli { command: Command::Serve(args) }) => serve::serve(*args, load),
+        Ok(Cli { command: Command::Serve(args) }) => serve::serve(*args),
+        Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
+        Ok(Cli { command: Command::Licenses }) => licenses(),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let _ = error.print();
@@ -73,6 +94,24 @@ where
             ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
+}
+
+const LICENSES: &str = "stablehand is licensed under MIT OR Apache-2.0.\n";
+
+fn licenses() -> Result<(), Failure> {
+    let mut text = LICENSES.to_owned();
+    text.push_str("\n==== The built-in model ====\n\n");
+    text.push_str(include_str!("../../models/tiny-sd/NOTICE"));
+    text.push('\n');
+    text.push_str(include_str!("../../models/tiny-sd/LICENSE-APACHE"));
+    #[cfg(feature = "embed-onnxruntime")]
+    {
+        text.push_str("\n==== ONNX Runtime (MIT, Copyright (c) Microsoft Corporation) ====\n\n");
+        text.push_str(&crate::runtime::notices());
+    }
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
 }
 
 /// Puts `serve` in where the first word is a flag of its own, or nothing.

@@ -2,24 +2,22 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::app::{App, Model, termination};
 use crate::config::{Config, ServeArgs};
+use crate::diffusion::Pipeline;
+use crate::diffusion::models::ModelFolder;
 use crate::domain::Clock;
-use crate::worker::Engine;
+use crate::runtime::Runtime;
 
-pub(super) fn serve<E, F, L>(args: ServeArgs, load: L) -> Result<(), Failure>
-where
-    E: Engine,
-    F: Fn() -> Result<E, String> + Clone + Send + 'static,
-    L: FnOnce(&Config) -> Result<Model<F>, String>,
-{
+pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log)?;
     let config = args.into_config()?;
-    let model = load(&config).map_err(Failure::Other)?;
+    let model = model(&config)?;
     let app =
         App::build(&config, model, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
     // A closed stdout is no reason not to serve.
@@ -27,6 +25,24 @@ where
     actix_web::rt::System::new()
         .block_on(async { app.run_until_stopped(termination()?).await })
         .map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// What the configured model can be asked for, read from its config files, and how a worker loads it.
+fn model(
+    config: &Config,
+) -> Result<Model<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
+    let folder = ModelFolder::of(config.model.as_deref())?;
+    let limits = folder.describe()?.input_limits();
+    let device = config.device;
+    let make_engine = move || {
+        let started = Instant::now();
+        let runtime = Runtime::load(device).map_err(|error| error.to_string())?;
+        let pipeline = Pipeline::load(&folder, &runtime).map_err(|error| error.to_string())?;
+        let duration_ms = started.elapsed().as_millis();
+        tracing::info!(model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
+        Ok(pipeline)
+    };
+    Ok(Model { limits, make_engine })
 }
 
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.

@@ -1,7 +1,12 @@
 //! The maths and ONNX: from a prompt to the bytes of a PNG. Has never heard of jobs, SQL or HTTP.
 
+mod generation;
 pub mod image;
 pub mod models;
 pub mod noise;
+mod pipeline;
 pub mod prompt;
 pub mod schedulers;
+
+pub use generation::Generation;
+pub use pipeline::{DiffusionError, Picture, Pipeline};

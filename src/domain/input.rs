@@ -105,6 +105,14 @@ impl GenerationInput {
         })
     }
 
+    /// A seed for who names none: 16 bits, as the hosted worker drew them
+    /// (`int.from_bytes(os.urandom(2), "big")`).
+    pub fn random_seed() -> Result<u64, getrandom::Error> {
+        let mut bytes = [0; 2];
+        getrandom::fill(&mut bytes)?;
+        Ok(u64::from(u16::from_be_bytes(bytes)))
+    }
+
     /// The seed that reproduces image `index` alone.
     pub fn seed_of(seed: u64, index: u32) -> u64 {
         seed.wrapping_add(u64::from(index))

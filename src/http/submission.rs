@@ -84,14 +84,11 @@ fn no_request(error: &serde_json::Error) -> ApiError {
     })
 }
 
-/// 16 bits, as the hosted worker drew them: `int.from_bytes(os.urandom(2), "big")`.
 fn drawn_seed() -> Result<u64, ApiError> {
-    let mut bytes = [0; 2];
-    getrandom::fill(&mut bytes).map_err(|error| {
+    GenerationInput::random_seed().map_err(|error| {
         tracing::error!(%error, "the system gives no random numbers");
         ApiError::Internal
-    })?;
-    Ok(u64::from(u16::from_be_bytes(bytes)))
+    })
 }
 
 #[cfg(test)]

@@ -66,7 +66,10 @@ fn sampler(kind: SchedulerKind) -> &'static str {
         SchedulerKind::Kdpm2D => "DPM2",
         SchedulerKind::KLms => "LMS",
         SchedulerKind::Pndm => "PLMS",
-        SchedulerKind::Ddim | SchedulerKind::Ddpm | SchedulerKind::Ipndm => kind.as_str(),
+        SchedulerKind::UniPc => "UniPC",
+        SchedulerKind::Ddim | SchedulerKind::Ddpm | SchedulerKind::Ipndm | SchedulerKind::Lcm => {
+            kind.as_str()
+        }
     }
 }
 

@@ -1,3 +1,38 @@
-//! What a model folder holds, ready to run; names, types and ranks are read from it, never assumed.
+//! The parts of a Stable Diffusion v1 model, each behind the maths it stands for.
+//!
+//! Names, element types and ranks are read from the graphs, never assumed: the folders that people
+//! have were written by many exporters.
 
-pub mod tokenizer;
+mod folder;
+mod session;
+mod text_encoder;
+mod tokenizer;
+mod unet;
+mod vae;
+
+use std::path::PathBuf;
+
+use crate::runtime::RuntimeError;
+
+pub use folder::{ModelDescription, ModelFolder};
+pub use text_encoder::TextEncoder;
+pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
+pub use unet::{UNet, UNetRows};
+pub use vae::VaeDecoder;
+
+/// Why a model cannot be used. Each names the part or the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("{path} is no Stable Diffusion model folder: {reason}")]
+    NotAModel { path: PathBuf, reason: String },
+    #[error("cannot read {file} of the model: {reason}")]
+    File { file: String, reason: String },
+    #[error("the model's {part} cannot be used: {reason}")]
+    Graph { part: &'static str, reason: String },
+    #[error("the model's {part} failed: {reason}")]
+    Run { part: &'static str, reason: String },
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}

@@ -1,0 +1,134 @@
+//! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::Failure;
+use crate::diffusion::Pipeline;
+use crate::diffusion::models::ModelFolder;
+use crate::domain::GenerationInput;
+use crate::runtime::{DeviceChoice, Runtime};
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// What to draw
+    prompt: String,
+    /// Where to write the PNG; `-` is standard output. Several pictures get -0, -1, … before .png
+    #[arg(short, long, value_name = "FILE", default_value = "picture.png")]
+    output: PathBuf,
+    /// Of the first picture; the next ones count up [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Denoising steps, 1 to 500
+    #[arg(long, default_value_t = 50)]
+    steps: u32,
+    /// DDIM, DDPM, DPM-M, DPM-S, EULER-A, EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS or PNDM
+    #[arg(long, default_value = "K-LMS", value_name = "NAME")]
+    scheduler: String,
+    /// How closely to follow the prompt, up to 20; 1 and less is not at all
+    #[arg(long, default_value_t = 7.5, value_name = "SCALE")]
+    guidance_scale: f64,
+    /// What not to draw
+    #[arg(long, value_name = "TEXT")]
+    negative_prompt: Option<String>,
+    /// In pixels [default: the model's own side]
+    #[arg(long, value_name = "PX")]
+    width: Option<u32>,
+    /// In pixels [default: the model's own side]
+    #[arg(long, value_name = "PX")]
+    height: Option<u32>,
+    /// Pictures to draw, 1 to 10
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    num_outputs: u32,
+    /// A folder in Stable Diffusion v1's ONNX layout [default: the built-in tiny-sd]
+    #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// auto, cpu or cuda[:N]
+    #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
+    device: DeviceChoice,
+}
+
+pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
+    let folder = ModelFolder::of(args.model.as_deref())?;
+    let description = folder.describe()?;
+    let input = GenerationInput::parse(&args.request(description.native_side), description.input_limits())
+        .map_err(|violations| Failure::Usage(violations.to_string()))?;
+    let to_stdout = args.output == Path::new("-");
+    if to_stdout && input.num_outputs > 1 {
+        return Err(Failure::Usage(
+            "standard output takes one picture; name a file with -o for more".to_owned(),
+        ));
+    }
+    let seed = match input.seed {
+        Some(seed) => seed,
+        None => GenerationInput::random_seed()
+            .map_err(|error| Failure::Other(format!("the system gives no random numbers: {error}")))?,
+    };
+
+    let runtime = Runtime::load(args.device)?;
+    let mut pipeline = Pipeline::load(&folder, &runtime)?;
+    let mut generation = pipeline.begin(&input, seed)?;
+    let bar = progress_bar(input.num_inference_steps);
+    while !generation.is_done() {
+        pipeline.step(&mut [&mut generation])?;
+        bar.set_position(u64::from(generation.progress().0));
+    }
+    let pictures = pipeline.finish(&generation)?;
+    bar.finish_and_clear();
+
+    for (index, picture) in pictures.iter().enumerate() {
+        if to_stdout {
+            io::stdout().write_all(&picture.png).map_err(|error| cannot_write("standard output", &error))?;
+            continue;
+        }
+        let path = numbered(&args.output, index, pictures.len());
+        fs::write(&path, &picture.png).map_err(|error| cannot_write(&path.display().to_string(), &error))?;
+        println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
+    }
+    Ok(())
+}
+
+fn cannot_write(place: &str, error: &io::Error) -> Failure {
+    Failure::Other(format!("cannot write {place}: {error}"))
+}
+
+impl GenerateArgs {
+    /// The flags as a request's `input`, so that they are held to the same bounds.
+    fn request(&self, native_side: u32) -> Value {
+        let mut input = Map::new();
+        input.insert("prompt".into(), json!(self.prompt));
+        input.insert("negative_prompt".into(), json!(self.negative_prompt));
+        input.insert("width".into(), json!(self.width.unwrap_or(native_side)));
+        input.insert("height".into(), json!(self.height.unwrap_or(native_side)));
+        input.insert("num_outputs".into(), json!(self.num_outputs));
+        input.insert("num_inference_steps".into(), json!(self.steps));
+        input.insert("guidance_scale".into(), json!(self.guidance_scale));
+        input.insert("scheduler".into(), json!(self.scheduler));
+        input.insert("seed".into(), json!(self.seed));
+        Value::Object(input)
+    }
+}
+
+fn progress_bar(steps: u32) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(u64::from(steps)).with_style(style)
+}
+
+/// `fox.png` for one picture; `fox-0.png`, `fox-1.png`, … for several.
+fn numbered(path: &Path, index: usize, count: usize) -> PathBuf {
+    if count == 1 {
+        return path.to_owned();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or_else(|| "png".into(), |extension| extension.to_string_lossy());
+    path.with_file_name(format!("{stem}-{index}.{extension}"))
+}

@@ -1,0 +1,91 @@
+//! One request in flight: its latents, its schedule, its embeddings, and how far it is.
+
+use ndarray::{Array3, Array4};
+
+use super::noise::BatchNoise;
+use super::schedulers::{Scheduler, SchedulerError};
+use crate::domain::{GenerationInput, ImageSize};
+
+/// What [`Pipeline::begin`](super::Pipeline::begin) makes and `finish` consumes.
+pub struct Generation {
+    pub(super) input: GenerationInput,
+    pub(super) seed: u64,
+    /// The size of the latents in pixels, which may lie below the size asked for.
+    pub(super) drawn_at: ImageSize,
+    /// `[1, tokens, dim]`; the negative prompt's only where guidance is at work.
+    pub(super) positive: Array3<f32>,
+    pub(super) negative: Option<Array3<f32>>,
+    /// `[images, channels, height, width]`.
+    pub(super) latents: Array4<f32>,
+    /// The latents as the UNet wants them at the current step.
+    pub(super) model_input: Array4<f32>,
+    pub(super) noise_pred: Array4<f32>,
+    scheduler: Box<dyn Scheduler>,
+    noise: BatchNoise,
+    /// UNet calls done.
+    calls: usize,
+}
+
+impl Generation {
+    /// Starts from pure noise, drawn by image i from `seed + i`.
+    pub(super) fn new(
+        input: GenerationInput,
+        seed: u64,
+        drawn_at: ImageSize,
+        latent_shape: (usize, usize, usize),
+        scheduler: Box<dyn Scheduler>,
+        positive: Array3<f32>,
+        negative: Option<Array3<f32>>,
+    ) -> Self {
+        let mut noise = BatchNoise::consecutive(seed, input.num_outputs as usize);
+        let mut latents = noise.randn(latent_shape);
+        let init_noise_sigma = scheduler.init_noise_sigma();
+        latents.mapv_inplace(|value| value * init_noise_sigma);
+        Self {
+            model_input: latents.clone(),
+            noise_pred: latents.clone(),
+            input,
+            seed,
+            drawn_at,
+            positive,
+            negative,
+            latents,
+            scheduler,
+            noise,
+            calls: 0,
+        }
+    }
+
+    pub fn images(&self) -> usize {
+        self.latents.dim().0
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.calls == self.scheduler.timesteps().len()
+    }
+
+    /// Steps done and steps asked for. Schedulers that call the UNet more than once a step count
+    /// their calls in proportion.
+    pub fn progress(&self) -> (u32, u32) {
+        let steps = self.input.num_inference_steps;
+        let calls = self.scheduler.timesteps().len().max(1);
+        let done = self.calls * steps as usize / calls;
+        (u32::try_from(done).unwrap_or(steps), steps)
+    }
+
+    pub(super) fn timestep(&self) -> f32 {
+        self.scheduler.timesteps()[self.calls]
+    }
+
+    /// Prepares `model_input` for the next call.
+    pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
+        self.scheduler.scale_model_input(&self.latents, self.calls, self.model_input.view_mut())
+    }
+
+    /// Moves the latents on by what the UNet answered into `noise_pred`.
+    pub(super) fn advance(&mut self) -> Result<(), SchedulerError> {
+        self.scheduler.step(&self.noise_pred, self.calls, &mut self.latents, &mut self.noise)?;
+        self.calls += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! One ONNX graph as a function from tensors to a tensor.
+//!
+//! Here alone is it known which element types the graph wants: callers speak f32 (and token ids), and
+//! values are converted at the border, so that half-precision and integer graphs need no other code.
+
+use std::time::{Duration, Instant};
+
+use half::f16;
+use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
+
+use super::{ModelError, ModelFolder};
+use crate::runtime::Runtime;
+
+/// A named input or output with its declared type.
+#[derive(Debug, Clone)]
+pub(super) struct Port {
+    pub name: String,
+    pub element: TensorElementType,
+    /// The declared sizes; -1 where any size goes.
+    pub shape: Vec<i64>,
+}
+
+impl Port {
+    fn read(name: &str, value: &ValueType) -> Option<Self> {
+        let element = value.tensor_type()?;
+        Some(Self { name: name.to_owned(), element, shape: value.tensor_shape()?.to_vec() })
+    }
+
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    pub fn is_integer(&self) -> bool {
+        matches!(self.element, TensorElementType::Int32 | TensorElementType::Int64)
+    }
+}
+
+/// A session with its ports.
+pub(super) struct Graph {
+    part: &'static str,
+    session: Session,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    in_run: Duration,
+}
+
+impl Graph {
+    /// Loads `part` (a subfolder such as `unet`) of the model.
+    pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
+        let session = folder
+            .with_graph(part, |source| runtime.session(source))?
+            .map_err(|error| ModelError::Graph { part, reason: error.to_string() })?;
+        let inputs =
+            session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
+        let outputs =
+            session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
+        Ok(Self { part, session, inputs, outputs, in_run: Duration::ZERO })
+    }
+
+    /// The input that `is` describes, or an error saying what was looked for.
+    pub fn input(&self, what: &str, is: impl Fn(&Port) -> bool) -> Result<Port, ModelError> {
+        self.inputs
+            .iter()
+            .find(|port| is(port))
+            .cloned()
+            .ok_or_else(|| self.lacks("input", what, &self.inputs))
+    }
+
+    /// The graph's first tensor of this rank among its outputs.
+    pub fn output(&self, what: &str, rank: usize) -> Result<Port, ModelError> {
+        self.outputs
+            .iter()
+            .find(|port| port.rank() == rank)
+            .cloned()
+            .ok_or_else(|| self.lacks("output", what, &self.outputs))
+    }
+
+    /// A refusal of this graph.
+    pub fn refuse(&self, reason: impl Into<String>) -> ModelError {
+        ModelError::Graph { part: self.part, reason: reason.into() }
+    }
+
+    fn lacks(&self, kind: &str, what: &str, ports: &[Port]) -> ModelError {
+        let found: Vec<_> = ports.iter().map(|port| format!("{} {:?}", port.name, port.shape)).collect();
+        self.refuse(format!("it has no {kind} for the {what} among {}", found.join(", ")))
+    }
+
+    /// Runs the graph on `inputs` and returns `output` as f32.
+    pub fn run(&mut self, inputs: Vec<(&str, DynValue)>, output: &Port) -> Result<ArrayD<f32>, ModelError> {
+        let part = self.part;
+        let failed = |error: ort::Error| ModelError::Run {
+            part,
+            reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
+        };
+        let inputs: Vec<(&str, SessionInputValue)> =
+            inputs.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let started = Instant::now();
+        let outputs = self.session.run(inputs).map_err(failed)?;
+        self.in_run += started.elapsed();
+        let value = &outputs[output.name.as_str()];
+        match output.element {
+            TensorElementType::Float16 => {
+                let half: ArrayViewD<f16> = value.try_extract_array().map_err(failed)?;
+                Ok(half.mapv(f16::to_f32))
+            }
+            _ => Ok(value.try_extract_array::<f32>().map_err(failed)?.to_owned()),
+        }
+    }
+
+    /// How long the session itself has worked so far.
+    pub fn time_in_run(&self) -> Duration {
+        self.in_run
+    }
+}
+
+/// `values` as the tensor that `port` declares.
+#[allow(clippy::cast_possible_truncation)] // integer timesteps: the graph knows whole ones only
+pub(super) fn tensor<D: Dimension>(port: &Port, values: &Array<f32, D>) -> Result<DynValue, ModelError> {
+    let shape = values.shape().to_vec();
+    let values = values.iter().copied();
+    match port.element {
+        TensorElementType::Float16 => owned(port, shape, values.map(f16::from_f32).collect()),
+        TensorElementType::Int64 => owned(port, shape, values.map(|value| value as i64).collect()),
+        TensorElementType::Int32 => owned(port, shape, values.map(|value| value as i32).collect()),
+        _ => owned(port, shape, values.collect()),
+    }
+}
+
+/// Token ids as the tensor that `port` declares.
+pub(super) fn ids(
+    port: &Port,
+    shape: &[usize],
+    ids: impl Iterator<Item = u32>,
+) -> Result<DynValue, ModelError> {
+    match port.element {
+        TensorElementType::Int32 => owned(port, shape.to_vec(), ids.map(u32::cast_signed).collect()),
+        _ => owned(port, shape.to_vec(), ids.map(i64::from).collect()),
+    }
+}
+
+fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
+    port: &Port,
+    shape: Vec<usize>,
+    values: Vec<T>,
+) -> Result<DynValue, ModelError> {
+    Tensor::from_array((shape, values))
+        .map(Tensor::into_dyn)
+        .map_err(|error| ModelError::File { file: port.name.clone(), reason: error.to_string() })
+}
+
+/// `array` with the rank that its reader expects.
+pub(super) fn ranked<D: Dimension>(
+    part: &'static str,
+    array: ArrayD<f32>,
+) -> Result<Array<f32, D>, ModelError> {
+    let shape = array.shape().to_vec();
+    array
+        .into_dimensionality()
+        .map_err(|_| ModelError::Run { part, reason: format!("it answered a tensor of shape {shape:?}") })
+}

@@ -1,0 +1,249 @@
+//! Text to pictures in three verbs: begin, step, finish.
+//!
+//! `begin` tokenises, encodes and draws the noise; `step` runs the UNet once for everything in the
+//! batch and lets each generation's own scheduler move on; `finish` decodes. Between steps the caller
+//! may look around: cancel, progress, time-outs and batching need nothing else.
+
+use std::time::Duration;
+
+use ndarray::{Array1, Array3, Array4, Axis, s};
+use serde_json::json;
+
+use super::generation::Generation;
+use super::image::{ImageError, Parameters, RgbImage, drawing_size, encode_png};
+use super::models::{
+    ModelDescription, ModelError, ModelFolder, TextEncoder, Tokenizer, UNet, UNetRows, VaeDecoder,
+};
+use super::schedulers::{self, SchedulerError, SchedulerOptions};
+use crate::domain::{GenerationInput, InputLimits};
+use crate::runtime::{Device, Runtime};
+
+/// A loaded model on a device. One thread owns it.
+pub struct Pipeline {
+    description: ModelDescription,
+    device: Device,
+    tokenizer: Tokenizer,
+    text_encoder: TextEncoder,
+    unet: UNet,
+    vae_decoder: VaeDecoder,
+    /// Images in one UNet call.
+    images_per_call: usize,
+}
+
+/// One finished picture.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub seed: u64,
+    pub image: RgbImage,
+    /// The PNG file, with its parameters as text.
+    pub png: Vec<u8>,
+}
+
+/// Why a picture could not be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffusionError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Scheduler(#[from] SchedulerError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+}
+
+impl Pipeline {
+    /// Loads every part of the model.
+    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
+        let description = folder.describe()?;
+        let unet = UNet::load(folder, runtime)?;
+        if unet.truncates_timesteps() {
+            tracing::warn!(
+                "this UNet takes whole timesteps only: K-LMS, EULER and HEUN pictures differ from the reference"
+            );
+        }
+        Ok(Self {
+            tokenizer: folder.tokenizer()?,
+            text_encoder: TextEncoder::load(folder, runtime)?,
+            vae_decoder: VaeDecoder::load(folder, description.scaling_factor, runtime)?,
+            unet,
+            images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
+            device: runtime.device().clone(),
+            description,
+        })
+    }
+
+    pub fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`.
+    pub fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, DiffusionError> {
+        let scheduler = schedulers::build(
+            input.scheduler,
+            &self.description.scheduler,
+            input.num_inference_steps as usize,
+            SchedulerOptions::default(),
+        )?;
+        let positive = self.embed(&input.prompt)?;
+        let negative = match input.guidance_scale > 1.0 {
+            true => Some(self.embed(&input.negative_prompt)?),
+            false => None,
+        };
+        let drawn_at = drawing_size(input.size, self.description.max_side, self.description.grid);
+        let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
+        let shape = (
+            self.description.latent_channels as usize,
+            latent_side(drawn_at.height),
+            latent_side(drawn_at.width),
+        );
+        Ok(Generation::new(input.clone(), seed, drawn_at, shape, scheduler, positive, negative))
+    }
+
+    fn embed(&mut self, prompt: &str) -> Result<Array3<f32>, ModelError> {
+        let tokens = self.tokenizer.encode(prompt)?;
+        self.text_encoder.encode(&tokens)
+    }
+
+    /// One denoising step of each generation that is not done yet.
+    pub fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), DiffusionError> {
+        let mut units = Vec::new();
+        for (index, generation) in batch.iter_mut().enumerate().filter(|(_, g)| !g.is_done()) {
+            generation.scale_model_input()?;
+            units.extend((0..generation.images()).map(|image| Unit { generation: index, image }));
+        }
+        while !units.is_empty() {
+            let call = self.take_call(&mut units, batch);
+            self.predict(&call, batch)?;
+        }
+        for generation in batch.iter_mut().filter(|generation| !generation.is_done()) {
+            generation.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of `units` what can share a UNet call with the first of them.
+    fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
+        let first = &batch[units[0].generation];
+        let mut call = Vec::new();
+        units.retain(|unit| {
+            let other = &batch[unit.generation];
+            #[allow(clippy::float_cmp)] // two schedules at the very same timestep
+            let shares = other.latents.dim().2 == first.latents.dim().2
+                && other.latents.dim().3 == first.latents.dim().3
+                && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
+            let taken = shares && call.len() < self.images_per_call;
+            if taken {
+                call.push(*unit);
+            }
+            !taken
+        });
+        call
+    }
+
+    /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
+    /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
+    fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
+        let guided: Vec<Unit> =
+            call.iter().copied().filter(|unit| batch[unit.generation].negative.is_some()).collect();
+        let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
+        let mut sample = Vec::new();
+        let mut embeddings = Vec::new();
+        let mut timesteps = Vec::new();
+        for (unit, is_negative) in rows {
+            let generation = &batch[unit.generation];
+            let embedding = generation.negative.as_ref().filter(|_| is_negative);
+            sample.push(generation.model_input.index_axis(Axis(0), unit.image));
+            embeddings.push(embedding.unwrap_or(&generation.positive).index_axis(Axis(0), 0));
+            timesteps.push(generation.timestep());
+        }
+        let mismatch =
+            |error: ndarray::ShapeError| ModelError::Run { part: "unet", reason: error.to_string() };
+        let rows = UNetRows {
+            sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
+            embeddings: ndarray::stack(Axis(0), &embeddings).map_err(mismatch)?,
+            timesteps: Array1::from(timesteps),
+        };
+        let predicted: Array4<f32> = self.unet.predict(&rows)?;
+
+        let mut negatives = predicted.outer_iter();
+        let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
+        for unit in call {
+            let generation = &mut *batch[unit.generation];
+            let guidance_scale = generation.input.guidance_scale;
+            let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
+            let conditional = positives.next().expect("a row for each image");
+            noise_pred.assign(&conditional);
+            if generation.negative.is_some() {
+                let unconditional = negatives.next().expect("a row for each guided image");
+                noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
+    pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
+        let mut pictures = Vec::with_capacity(generation.images());
+        for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
+            let pixels = self.vae_decoder.decode(&latents.to_owned())?;
+            let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
+            if image.size() != generation.input.size {
+                image = image.enlarge(generation.input.size)?;
+            }
+            let seed = GenerationInput::seed_of(generation.seed, index);
+            let png = self.png(generation, &image, seed)?;
+            pictures.push(Picture { seed, image, png });
+        }
+        Ok(pictures)
+    }
+
+    /// The PNG file with its parameters as text: in A1111's form for the readers that there are, and as
+    /// the request's JSON.
+    fn png(&self, generation: &Generation, image: &RgbImage, seed: u64) -> Result<Vec<u8>, ImageError> {
+        let input = &generation.input;
+        let infotext = Parameters {
+            prompt: &input.prompt,
+            negative_prompt: &input.negative_prompt,
+            steps: input.num_inference_steps,
+            scheduler: input.scheduler,
+            guidance_scale: input.guidance_scale,
+            seed,
+            size: input.size,
+            drawn_at: generation.drawn_at,
+            model: &self.description.name,
+        };
+        let request = json!({
+            "prompt": input.prompt,
+            "negative_prompt": input.negative_prompt,
+            "width": input.size.width,
+            "height": input.size.height,
+            "num_inference_steps": input.num_inference_steps,
+            "guidance_scale": input.guidance_scale,
+            "scheduler": input.scheduler.as_str(),
+            "seed": seed,
+        });
+        encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
+    }
+
+    /// How long the sessions themselves have worked so far.
+    pub fn time_in_run(&self) -> Duration {
+        self.text_encoder.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run()
+    }
+}
+
+impl ModelDescription {
+    /// What requests to this model are held to.
+    pub fn input_limits(&self) -> InputLimits {
+        InputLimits { grid: self.grid }
+    }
+}
+
+/// One image of one generation in the batch.
+#[derive(Clone, Copy)]
+struct Unit {
+    generation: usize,
+    image: usize,
+}

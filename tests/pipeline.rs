@@ -1,0 +1,185 @@
+//! The built-in model draws what the prompt says, and the same again from the same seed.
+//!
+//! Run with `STABLEHAND_TEST_PICTURES=DIR` to keep every picture that is looked at here.
+
+use std::cell::RefCell;
+use std::{env, fs};
+
+use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::{Picture, Pipeline};
+use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::runtime::{DeviceChoice, Runtime};
+
+thread_local! {
+    static PIPELINE: RefCell<Pipeline> = RefCell::new({
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        Pipeline::load(&ModelFolder::Embedded, &runtime).unwrap()
+    });
+}
+
+fn native(prompt: &str) -> GenerationInput {
+    GenerationInput {
+        size: ImageSize { width: 128, height: 128 },
+        num_inference_steps: 20,
+        guidance_scale: 5.0,
+        ..GenerationInput::new(prompt)
+    }
+}
+
+fn draw(input: &GenerationInput, seed: u64) -> Vec<Picture> {
+    let pictures = PIPELINE.with_borrow_mut(|pipeline| {
+        let mut generation = pipeline.begin(input, seed).unwrap();
+        while !generation.is_done() {
+            pipeline.step(&mut [&mut generation]).unwrap();
+        }
+        pipeline.finish(&generation).unwrap()
+    });
+    if let Some(folder) = env::var_os("STABLEHAND_TEST_PICTURES") {
+        for picture in &pictures {
+            let name = format!("{}-{}-{}.png", input.prompt.replace(' ', "-"), input.scheduler, picture.seed);
+            fs::write(std::path::Path::new(&folder).join(name), &picture.png).unwrap();
+        }
+    }
+    pictures
+}
+
+/// The mean colour of the pixels that `inside` chooses by column and row.
+fn mean(picture: &Picture, inside: impl Fn(u32, u32) -> bool) -> [f32; 3] {
+    let (width, height) = (picture.image.width, picture.image.height);
+    let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+    let (mut sum, mut count) = ([0.0; 3], 0.0);
+    for (x, y) in places.filter(|(x, y)| inside(*x, *y)) {
+        let at = 3 * (y * width + x) as usize;
+        for (sum, value) in sum.iter_mut().zip(&picture.image.pixels[at..at + 3]) {
+            *sum += f32::from(*value);
+        }
+        count += 1.0;
+    }
+    sum.map(|sum| sum / count)
+}
+
+/// The solid colours that the model was trained on (models/tiny-sd/training/prepare_data.py).
+const COLOURS: [(&str, [f32; 3]); 11] = [
+    ("white", [255.0, 255.0, 255.0]),
+    ("black", [16.0, 16.0, 20.0]),
+    ("gray", [140.0, 144.0, 150.0]),
+    ("red", [214.0, 48.0, 49.0]),
+    ("orange", [245.0, 140.0, 40.0]),
+    ("yellow", [250.0, 218.0, 70.0]),
+    ("green", [58.0, 170.0, 83.0]),
+    ("blue", [52.0, 110.0, 220.0]),
+    ("purple", [132.0, 68.0, 190.0]),
+    ("pink", [248.0, 160.0, 200.0]),
+    ("brown", [125.0, 80.0, 50.0]),
+];
+
+fn nearest_colour(colour: [f32; 3]) -> &'static str {
+    let distance = |to: &[f32; 3]| colour.iter().zip(to).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+    COLOURS.iter().min_by(|(_, a), (_, b)| distance(a).total_cmp(&distance(b))).unwrap().0
+}
+
+#[test]
+fn the_background_has_the_colour_that_the_prompt_names() {
+    let prompts = [
+        ("a star on a purple background", "purple"),
+        ("a banana on a pink background", "pink"),
+        ("a rocket on a black background", "black"),
+        ("a mushroom on a green background", "green"),
+        ("a key on a red background", "red"),
+        ("a penguin on an orange background", "orange"),
+        ("a house on a blue background", "blue"),
+        ("a fish on a yellow background", "yellow"),
+        ("a cat on a white background", "white"),
+        ("a heart on a gray background", "gray"),
+        ("a robot on a brown background", "brown"),
+        ("a tree on a pink background", "pink"),
+    ];
+    for (seed, (prompt, colour)) in (0..).zip(prompts) {
+        let picture = &draw(&native(prompt), seed)[0];
+        let border = mean(picture, |x, y| x < 4 || y < 4 || x >= 124 || y >= 124);
+        assert_eq!(nearest_colour(border), colour, "{prompt}: the border is {border:?}");
+    }
+}
+
+#[test]
+fn a_red_heart_is_red_where_a_green_heart_is_green() {
+    let middle = |x: u32, y: u32| (48..80).contains(&x) && (48..80).contains(&y);
+    let red = mean(&draw(&native("a red heart"), 7)[0], middle);
+    let green = mean(&draw(&native("a green heart"), 7)[0], middle);
+    assert!(red[0] > red[1] + 60.0 && red[0] > red[2] + 60.0, "{red:?}");
+    assert!(green[1] > green[0] + 40.0 && green[1] > green[2] + 20.0, "{green:?}");
+}
+
+#[test]
+fn one_seed_gives_the_same_bytes_again() {
+    for scheduler in [SchedulerKind::KLms, SchedulerKind::Ddim, SchedulerKind::EulerD] {
+        let input = GenerationInput { scheduler, ..native("a red fox") };
+        assert_eq!(draw(&input, 42)[0].png, draw(&input, 42)[0].png, "{scheduler}");
+    }
+    let input = native("a red fox");
+    assert_ne!(draw(&input, 42)[0].image.pixels, draw(&input, 43)[0].image.pixels);
+}
+
+#[test]
+fn image_i_is_reproduced_alone_by_the_seed_that_it_reports() {
+    let several = GenerationInput { num_outputs: 3, num_inference_steps: 5, ..native("a butterfly") };
+    let alone = GenerationInput { num_outputs: 1, ..several.clone() };
+    for picture in draw(&several, u64::MAX - 1) {
+        assert_eq!(draw(&alone, picture.seed)[0].image.pixels, picture.image.pixels, "seed {}", picture.seed);
+    }
+}
+
+#[test]
+fn generations_in_one_batch_draw_what_each_draws_alone() {
+    let fox = native("a red fox");
+    let unguided = GenerationInput { guidance_scale: 1.0, num_inference_steps: 7, ..native("a house") };
+    let wide = GenerationInput { size: ImageSize { width: 128, height: 64 }, ..native("a car") };
+    let alone: Vec<_> = [(&fox, 1), (&unguided, 2), (&wide, 3)].map(|(input, seed)| draw(input, seed)).into();
+    let together = PIPELINE.with_borrow_mut(|pipeline| {
+        let mut batch: Vec<_> = [(&fox, 1), (&unguided, 2), (&wide, 3)]
+            .map(|(input, seed)| pipeline.begin(input, seed).unwrap())
+            .into();
+        while batch.iter().any(|generation| !generation.is_done()) {
+            pipeline.step(&mut batch.iter_mut().collect::<Vec<_>>()).unwrap();
+        }
+        batch.iter().map(|generation| pipeline.finish(generation).unwrap()).collect::<Vec<_>>()
+    });
+    for (alone, together) in alone.iter().zip(&together) {
+        assert_eq!(alone[0].image.pixels, together[0].image.pixels);
+    }
+}
+
+#[test]
+fn a_size_beyond_the_models_own_is_drawn_small_and_enlarged() {
+    let input = GenerationInput {
+        num_inference_steps: 20,
+        ..GenerationInput::new("a red heart on a blue background")
+    };
+    let picture = &draw(&input, 5)[0];
+    assert_eq!((picture.image.width, picture.image.height), (512, 512));
+    let border = mean(picture, |x, y| x < 16 || y < 16 || x >= 496 || y >= 496);
+    let middle = mean(picture, |x, y| (192..320).contains(&x) && (192..320).contains(&y));
+    assert_eq!((nearest_colour(border), nearest_colour(middle)), ("blue", "red"));
+    let texts = texts(&picture.png);
+    assert!(texts.iter().any(|text| text.contains("128x128")), "{texts:?}");
+}
+
+#[test]
+fn a_png_tells_how_it_was_made() {
+    let input = GenerationInput { negative_prompt: "rain".to_owned(), ..native("a sun, \u{1F31E}") };
+    let texts = texts(&draw(&input, 9)[0].png).join("\n");
+    for part in
+        ["a sun, \u{1F31E}", "Negative prompt: rain", "Steps: 20", "CFG scale: 5", "Seed: 9", "Size: 128x128"]
+    {
+        assert!(texts.contains(part), "{part} in {texts}");
+    }
+}
+
+/// All text chunks of a PNG file.
+fn texts(png: &[u8]) -> Vec<String> {
+    let reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+    let info = reader.info();
+    let latin1 = info.uncompressed_latin1_text.iter().map(|chunk| chunk.text.clone());
+    let utf8 = info.utf8_text.iter().map(|chunk| chunk.get_text().unwrap());
+    latin1.chain(utf8).collect()
+}

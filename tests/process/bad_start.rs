@@ -1,0 +1,133 @@
+//! What is wrong before the first request is said in one sentence.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use crate::helpers::{KEY, Server, assert_refused, data_dir, output, small, stablehand};
+
+fn serve(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = stablehand(&["serve", "--device", "cpu", "--listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(data).args(args).env("STABLEHAND_API_KEYS", KEY).envs(env.iter().copied());
+    output(command)
+}
+
+/// A copy of the built-in model's folder, to be broken.
+fn model_copy(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
+    for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae_decoder"] {
+        fs::create_dir_all(to.join(part)).unwrap();
+        for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    fs::copy(from.join("model_index.json"), to.join("model_index.json")).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_no_model_is_refused_by_what_it_lacks() {
+    let (data, model) = (data_dir(), data_dir());
+    let path = model.path().to_str().unwrap();
+    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &[path, "it has no model_index.json"]);
+    model_copy(model.path());
+    fs::remove_dir_all(model.path().join("unet")).unwrap();
+    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &[path, "it has no unet/model.onnx"]);
+}
+
+#[test]
+fn a_damaged_model_is_refused_by_the_part_that_is_damaged() {
+    let (data, model) = (data_dir(), data_dir());
+    let path = model.path().to_str().unwrap();
+    model_copy(model.path());
+    let unet = model.path().join("unet/model.onnx");
+    let whole = fs::read(&unet).unwrap();
+    fs::write(&unet, &whole[..whole.len() / 2]).unwrap();
+    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["unet"]);
+    fs::write(&unet, &whole).unwrap();
+    fs::write(model.path().join("tokenizer/vocab.json"), "{").unwrap();
+    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["vocab.json"]);
+    model_copy(model.path());
+    fs::write(model.path().join("scheduler/scheduler_config.json"), "[]").unwrap();
+    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["scheduler_config.json"]);
+}
+
+#[test]
+fn a_copied_model_folder_works_like_the_built_in_one() {
+    let (data, model) = (data_dir(), data_dir());
+    model_copy(model.path());
+    let server = Server::start_with(data.path(), |command| {
+        command.arg("--model").arg(model.path());
+    });
+    let id = server.submit(&small("a dog")).unwrap();
+    assert_eq!(server.wait(&id)["status"], "COMPLETED");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let data = data_dir();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = stablehand(&["serve", "--listen", &address, "--data-dir"]);
+    command.arg(data.path()).env("STABLEHAND_API_KEYS", KEY);
+    assert_refused(&output(command), 1, &[&address, "--listen"]);
+}
+
+#[test]
+fn a_data_dir_in_use_is_named() {
+    let data = data_dir();
+    let _first = Server::start(data.path());
+    assert_refused(&serve(data.path(), &[], &[]), 1, &["another stablehand", "--data-dir"]);
+}
+
+#[test]
+fn a_damaged_database_is_named_and_left_as_it_is() {
+    let data = data_dir();
+    let database = data.path().join("stablehand.db");
+    let garbage = "this is no database, whatever its name says. ".repeat(200);
+    fs::write(&database, &garbage).unwrap();
+    assert_refused(&serve(data.path(), &[], &[]), 1, &["stablehand.db"]);
+    assert_eq!(fs::read_to_string(&database).unwrap(), garbage);
+}
+
+#[test]
+fn an_unusable_onnx_runtime_is_named() {
+    let data = data_dir();
+    let library = data.path().join("libwrong.so");
+    let path = library.to_str().unwrap();
+    assert_refused(&serve(data.path(), &[], &[("STABLEHAND_ORT_DYLIB", path)]), 1, &[path, "no such file"]);
+    fs::write(&library, "no library").unwrap();
+    assert_refused(&serve(data.path(), &[], &[("STABLEHAND_ORT_DYLIB", path)]), 1, &[path]);
+    let file = data.path().join("file");
+    fs::write(&file, "").unwrap();
+    let cache = [("STABLEHAND_CACHE_DIR", file.to_str().unwrap())];
+    assert_refused(&serve(data.path(), &[], &cache), 1, &["STABLEHAND_CACHE_DIR"]);
+}
+
+#[test]
+fn settings_that_cannot_be_are_usage_errors() {
+    let data = data_dir();
+    for (env, parts) in [
+        (("STABLEHAND_RETENTION", "soon"), &["retention"][..]),
+        (("STABLEHAND_DEVICE", "tpu"), &["auto, cpu, cuda or cuda:N"]),
+        (("STABLEHAND_PUBLIC_URL", "example.org"), &["public"]),
+        (("STABLEHAND_LISTEN", "8000"), &["listen"]),
+    ] {
+        let output = {
+            let mut command = stablehand(&["serve", "--data-dir"]);
+            command.arg(data.path()).env("STABLEHAND_API_KEYS", KEY).env(env.0, env.1);
+            output(command)
+        };
+        assert_eq!(output.status.code(), Some(2), "{env:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(parts.iter().all(|part| stderr.contains(&part.to_lowercase())), "{env:?}: {stderr}");
+    }
+}
+
+#[test]
+fn listening_to_the_world_without_keys_is_refused() {
+    let data = data_dir();
+    let mut command = stablehand(&["serve", "--listen", "0.0.0.0:0", "--auth", "off", "--data-dir"]);
+    command.arg(data.path());
+    assert_refused(&output(command), 2, &["auth"]);
+}

@@ -1,0 +1,61 @@
+//! `stablehand generate` as a person runs it.
+
+use std::fs;
+
+use crate::helpers::{assert_refused, data_dir, output, stablehand};
+
+const QUICK: [&str; 6] = ["--steps", "2", "--width", "64", "--height", "64"];
+
+#[test]
+fn a_picture_is_written_where_it_was_asked_for() {
+    let folder = data_dir();
+    let mut command = stablehand(&["generate", "a red fox", "-o", "fox.png", "--seed", "3"]);
+    let output = output({
+        command.args(QUICK).current_dir(folder.path());
+        command
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("fox.png  seed 3  64×64"));
+    assert!(fs::read(folder.path().join("fox.png")).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn several_pictures_are_numbered() {
+    let folder = data_dir();
+    let mut command = stablehand(&["generate", "a red fox", "-o", "fox.png", "--num-outputs", "2"]);
+    command.args(QUICK).current_dir(folder.path());
+    assert!(output(command).status.success());
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["fox-0.png", "fox-1.png"]);
+}
+
+#[test]
+fn standard_output_gets_the_bytes_alone() {
+    let mut command = stablehand(&["generate", "a red fox", "-o", "-"]);
+    command.args(QUICK);
+    let output = output(command);
+    assert!(output.status.success());
+    assert!(output.stdout.starts_with(b"\x89PNG") && output.stdout.ends_with(b"IEND\xaeB`\x82"));
+    assert!(output.stderr.is_empty(), "no progress bar where there is no terminal");
+}
+
+#[test]
+fn bad_wishes_are_one_line() {
+    for (args, code, parts) in [
+        (&["--steps", "501"][..], 2, &["num_inference_steps", "from 1 to 500"][..]),
+        (&["--width", "100"], 2, &["width", "multiples of 32"]),
+        (&["--scheduler", "FASTEST"], 2, &["scheduler", "K-LMS"]),
+        (&["--guidance-scale", "nan"], 2, &["guidance_scale"]),
+        (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),
+        (&["--model", "/nowhere"], 1, &["/nowhere", "no Stable Diffusion model folder"]),
+        (&["-o", "/nowhere/fox.png", "--steps", "1"], 1, &["cannot write /nowhere/fox.png"]),
+    ] {
+        let mut command = stablehand(&["generate", "a red fox"]);
+        command.args(args);
+        assert_refused(&output(command), code, parts);
+    }
+}

@@ -1,0 +1,172 @@
+//! Starts the binary in a world of its own and talks to it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const KEY: &str = "test-key";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// ONNX Runtime is unpacked once for all tests of this binary.
+fn cache_dir() -> &'static Path {
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    CACHE.get_or_init(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+}
+
+/// The binary with an environment that holds nothing of the machine's own settings.
+pub fn stablehand(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stablehand"));
+    for (name, _) in env::vars().filter(|(name, _)| name.starts_with("STABLEHAND_")) {
+        command.env_remove(name);
+    }
+    command.env("STABLEHAND_CACHE_DIR", cache_dir()).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub fn output(mut command: Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+}
+
+/// What a refusal must look like: this exit code and one line on standard error.
+pub fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let lines: Vec<_> = stderr.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 1, "one line, not {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "'{part}' in {stderr}");
+    }
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    base: String,
+}
+
+impl Server {
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, |_| {})
+    }
+
+    /// Starts `stablehand serve` on a free port and waits until it answers.
+    pub fn start_with(data: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut command = stablehand(&["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--data-dir"]);
+        command.arg(data).env("STABLEHAND_API_KEYS", KEY).stdout(Stdio::piped()).stderr(Stdio::null());
+        configure(&mut command);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let base = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
+            })
+            .expect("the server says where it listens");
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, base: base.trim_end_matches('/').to_owned() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/v2/stable-diffusion-v1/{path}", self.base)
+    }
+
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let request = ureq::get(self.url(path)).header("Authorization", KEY);
+        request.call().ok()?.body_mut().read_json().ok()
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Option<Value> {
+        let request = ureq::post(self.url(path)).header("Authorization", KEY);
+        request.send_json(body).ok()?.body_mut().read_json().ok()
+    }
+
+    /// Submits a small job; its id, if it was acknowledged.
+    pub fn submit(&self, input: &Value) -> Option<String> {
+        Some(self.post("run", &json!({ "input": input }))?["id"].as_str()?.to_owned())
+    }
+
+    /// The status body once the job has ended.
+    pub fn wait(&self, id: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let body =
+                self.get(&format!("status-sync/{id}?wait=10000")).unwrap_or_else(|| panic!("{id} is known"));
+            if !["IN_QUEUE", "IN_PROGRESS"].contains(&body["status"].as_str().unwrap()) {
+                return body;
+            }
+            assert!(Instant::now() < deadline, "{body}");
+        }
+    }
+
+    pub fn download(&self, url: &str) -> Vec<u8> {
+        let mut response = ureq::get(url).call().unwrap();
+        assert_eq!(response.headers()["content-type"], "image/png");
+        response.body_mut().read_to_vec().unwrap()
+    }
+
+    /// `kill -9` while others still talk to it.
+    pub fn kill_now(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, then the exit status.
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "SIGTERM ends the server");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A small job: two steps at the least size.
+pub fn small(prompt: &str) -> Value {
+    json!({"prompt": prompt, "width": 64, "height": 64, "num_inference_steps": 2})
+}
+
+pub fn data_dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// All files under `root`, relative to it.
+pub fn files_under(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(entry.path().strip_prefix(root).unwrap().to_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
+}

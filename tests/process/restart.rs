@@ -1,0 +1,116 @@
+//! An acknowledged job survives whatever ends the process.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::helpers::{Server, data_dir, small};
+
+/// A xorshift: the kills fall at points that differ from run to run of the loop, and alike in each run
+/// of the test.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+#[test]
+fn every_acknowledged_job_is_completed_once_after_twenty_kills_under_load() {
+    let data = data_dir();
+    let acknowledged = Mutex::new(BTreeSet::new());
+    let mut random = 0x5eed_u64;
+    for _ in 0..20 {
+        let server = Server::start(data.path());
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for client in 0..3 {
+                let (server, stop, acknowledged) = (&server, &stop, &acknowledged);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some(id) = server.submit(&small(&format!("a dog {client}"))) else { continue };
+                        let mut acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+                        assert!(acknowledged.insert(id), "no id is given twice");
+                        drop(acknowledged);
+                        thread::sleep(Duration::from_millis(60));
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(20 + next(&mut random) % 900));
+            server.kill_now();
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(acknowledged.len() > 20, "only {} jobs were acknowledged", acknowledged.len());
+    let server = Server::start(data.path());
+    for id in &acknowledged {
+        let body = server.wait(id);
+        assert_eq!(body["status"], "COMPLETED", "{body}");
+        assert_eq!(body["output"].as_array().unwrap().len(), 1, "{body}");
+    }
+    // Jobs whose acknowledgement was lost on the way may be there too, but none is there twice.
+    let health = server.get("health").unwrap();
+    let completed = health["jobs"]["completed"].as_u64().unwrap();
+    assert!(completed >= acknowledged.len() as u64, "{health}");
+    assert_eq!(server.terminate().code(), Some(0));
+
+    let database = rusqlite::Connection::open(data.path().join("stablehand.db")).unwrap();
+    let images: i64 = database.query_row("select count(*) from images", [], |row| row.get(0)).unwrap();
+    assert_eq!(images, completed.cast_signed(), "one picture for each completed job");
+}
+
+#[test]
+fn sigterm_puts_a_job_back_that_does_not_make_it_and_the_next_start_completes_it() {
+    let data = data_dir();
+    let server = Server::start_with(data.path(), |command| {
+        command.env("STABLEHAND_SHUTDOWN_GRACE", "0s");
+    });
+    let long = json!({"prompt": "a dog", "num_inference_steps": 500, "seed": 11});
+    let running = server.submit(&long).unwrap();
+    let queued = server.submit(&small("a cat")).unwrap();
+    while server.get(&format!("status/{running}")).unwrap()["status"] != "IN_PROGRESS" {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.terminate().code(), Some(0));
+
+    let server = Server::start(data.path());
+    for id in [&running, &queued] {
+        let body = server.wait(id);
+        assert_eq!(body["status"], "COMPLETED", "{body}");
+    }
+    assert_eq!(server.wait(&running)["output"][0]["seed"], 11);
+}
+
+#[test]
+fn sigterm_lets_a_job_end_within_its_grace() {
+    let data = data_dir();
+    let server = Server::start(data.path());
+    let id = server.submit(&json!({"prompt": "a dog", "num_inference_steps": 60})).unwrap();
+    while server.get(&format!("status/{id}")).unwrap()["status"] != "IN_PROGRESS" {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(server.terminate().code(), Some(0));
+    let server = Server::start_with(data.path(), |command| {
+        command.env("STABLEHAND_WORKERS", "0");
+    });
+    assert_eq!(server.get(&format!("status/{id}")).unwrap()["status"], "COMPLETED");
+}
+
+#[test]
+fn a_random_seed_stays_the_jobs_own_across_restarts() {
+    let data = data_dir();
+    let idle = Server::start_with(data.path(), |command| {
+        command.env("STABLEHAND_WORKERS", "0");
+    });
+    let id = idle.submit(&small("a dog")).unwrap();
+    assert_eq!(idle.get(&format!("status/{id}")).unwrap()["status"], "IN_QUEUE");
+    idle.kill();
+    let body = Server::start(data.path()).wait(&id);
+    assert!(body["output"][0]["seed"].as_u64().unwrap() < 65_536, "{body}");
+}
