@@ -1,6 +1,7 @@
 //! The command line: one file a command, and one way to fail: a line on stderr and an exit code.
 
 mod serve;
+mod signals;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

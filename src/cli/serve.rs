@@ -6,7 +6,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use crate::app::{App, Model, termination};
+use super::signals::termination;
+use crate::app::{App, Model};
 use crate::config::{Config, ServeArgs};
 use crate::domain::Clock;
 use crate::worker::Engine;

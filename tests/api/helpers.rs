@@ -1,6 +1,7 @@
 //! A server of one's own for each test: on a free port, in a temporary folder, with a clock that
 //! stands still until the test moves it.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -33,7 +34,7 @@ pub struct TestApp {
 }
 
 struct Running {
-    stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<Result<(), String>>,
 }
 
@@ -97,12 +98,22 @@ impl TestApp {
                 }))
                 .map_err(|error| error.to_string())
         });
-        self.running = Some(Running { stop, thread });
+        self.running = Some(Running { stop: Some(stop), thread });
+    }
+
+    /// Asks the server to stop, and comes back once it takes no more connections.
+    pub fn begin_to_stop(&mut self) {
+        if let Some(stop) = self.running.as_mut().and_then(|running| running.stop.take()) {
+            stop.send(()).unwrap();
+        }
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            std::thread::yield_now();
+        }
     }
 
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
+            drop(running.stop); // which asks, as sending does
             running.thread.join().unwrap().unwrap();
         }
     }
@@ -158,7 +169,7 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         self.script.open();
         if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
+            drop(running.stop);
             let outcome = running.thread.join();
             if !std::thread::panicking() {
                 outcome.unwrap().unwrap();
