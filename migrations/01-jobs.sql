@@ -44,8 +44,9 @@ create table jobs (
     input integer not null
 ) strict;
 
--- The next job: what a claim takes, without a look at the rows.
-create index jobs_queued on jobs (low_priority, seq, endpoint, expires_at) where status = 'IN_QUEUE';
+-- The next job: what a claim takes, without a look at the rows (hence the columns behind seq;
+-- expires_at among them would not do, for SQLite reads generated columns from the rows).
+create index jobs_queued on jobs (low_priority, seq, endpoint, created_at, ttl_ms, status) where status = 'IN_QUEUE';
 -- What was being worked on when the process died.
 create index jobs_running on jobs (seq) where status = 'IN_PROGRESS';
 -- What is to be forgotten.

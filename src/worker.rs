@@ -65,7 +65,7 @@ struct Active<G> {
 }
 
 /// At most this long without a look at the queue, should a wake-up be missed after all.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Between attempts at what the disk or the device refused.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -265,14 +265,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     /// Calls the engine. A panic takes it down: in what state it is nobody knows.
     fn guarded<T>(&mut self, call: impl FnOnce(&mut E) -> Result<T, E::Error>) -> Result<T, String> {
         let Some(engine) = self.engine.as_mut() else { return Err(PANICKED.to_owned()) };
-        match catch_unwind(AssertUnwindSafe(|| call(engine))) {
-            Ok(outcome) => outcome.map_err(|error| format!("The model failed: {error}")),
-            Err(_) => {
-                tracing::error!("the engine panicked and is built anew");
-                self.engine = None;
-                Err(PANICKED.to_owned())
-            }
+        if let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| call(engine))) {
+            return outcome.map_err(|error| format!("The model failed: {error}"));
         }
+        tracing::error!("the engine panicked and is built anew");
+        self.engine = None;
+        Err(PANICKED.to_owned())
     }
 
     /// Sees an end through to the disk: what was drawn is not lost because that is full for a while.

@@ -1,5 +1,7 @@
 //! The schema as a start makes it, and databases of other versions.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 

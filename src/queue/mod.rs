@@ -7,7 +7,9 @@
 mod board;
 mod claimed;
 mod error;
+mod settings;
 mod stop;
+mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 mod work_signal;
@@ -19,50 +21,13 @@ use std::time::Duration;
 
 pub use claimed::{ClaimedJob, Ended, StopReason, Unwritten};
 pub use error::QueueError;
+pub use settings::QueueSettings;
 pub use stop::Stop;
+pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
-use crate::domain::{
-    Clock, EndpointId, Job, JobCounts, JobId, JobKind, JobStatus, NewJob, Progress, Timestamp,
-};
+use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
 use crate::store::{NewRow, Store, StoreError};
-
-/// What an operator may set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueSettings {
-    /// How long the end of a `/run` job is remembered.
-    pub retention: Duration,
-    /// The same for `/runsync`.
-    pub sync_retention: Duration,
-    /// The same for `/runsync?wait=`.
-    pub sync_waited_retention: Duration,
-    /// How often the process may die over a job before that job is given up.
-    pub max_attempts: u32,
-    /// How many jobs may be queued.
-    pub queue_limit: u64,
-}
-
-impl Default for QueueSettings {
-    fn default() -> Self {
-        Self {
-            retention: Duration::from_secs(30 * 60),
-            sync_retention: Duration::from_secs(60),
-            sync_waited_retention: Duration::from_secs(5 * 60),
-            max_attempts: 3,
-            queue_limit: 10_000,
-        }
-    }
-}
-
-impl QueueSettings {
-    fn retention_of(&self, kind: JobKind) -> Duration {
-        match kind {
-            JobKind::Run => self.retention,
-            JobKind::RunSync { waited: false } => self.sync_retention,
-            JobKind::RunSync { waited: true } => self.sync_waited_retention,
-        }
-    }
-}
 
 /// The queue. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -78,16 +43,6 @@ struct Inner {
     board: Arc<board::Board>,
     signal: Arc<work_signal::WorkSignal>,
     workers: Arc<workers::Tally>,
-}
-
-/// What a sweep did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Jobs forgotten.
-    pub jobs: u64,
-    /// Whether no byte of a forgotten job is left in the files. If not, a reader was in the way, and the
-    /// next sweep tries again.
-    pub clean: bool,
 }
 
 impl JobQueue {
@@ -258,24 +213,6 @@ impl JobQueue {
         self.inner.board.is_closed()
     }
 
-    /// Forgets what has expired, gives the space back and clears the traces. Blocks, in many small steps.
-    pub fn sweep(&self) -> Result<Swept, QueueError> {
-        let Inner { store, board, .. } = &*self.inner;
-        let mut swept = Swept::default();
-        let forgotten = self.forget_expired(&mut swept.jobs);
-        if swept.jobs > 0 {
-            board.notify_all();
-        }
-        // Even if the disk was too full to delete: emptying the log makes room.
-        if store.leaves_traces() {
-            swept.clean = store.clear_traces()?;
-        } else {
-            swept.clean = true;
-        }
-        forgotten?;
-        Ok(swept)
-    }
-
     /// Wakes every waiter and finishes the writes under way; later ones are refused. Blocks.
     pub fn close(&self) {
         self.inner.board.close();
@@ -287,19 +224,6 @@ impl JobQueue {
     #[cfg(test)]
     pub(crate) fn provoke(&self, statements: &'static str) {
         self.inner.store.provoke(statements);
-    }
-
-    fn forget_expired(&self, jobs: &mut u64) -> Result<(), QueueError> {
-        let store = &self.inner.store;
-        loop {
-            let step = store.forget_expired(self.now()).wait()?;
-            *jobs += step.count;
-            if !step.more {
-                break;
-            }
-        }
-        while store.give_back().wait()?.more {}
-        Ok(())
     }
 
     /// Runs a query where it may block.

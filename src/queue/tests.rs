@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::domain::{ImageRef, NewImage, Policy};
+use crate::domain::{ImageRef, JobKind, NewImage, Policy};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 /// A queue, its folder and its clock. Its methods block, as a test does.
 pub(crate) struct TestQueue {
@@ -366,7 +366,7 @@ fn each_kind_is_remembered_for_its_own_time() {
         let id = test.submit_job(NewJob { kind, ..new_job("{}") });
         test.pass(Duration::from_secs(100));
         assert!(ended(test.claim().complete("cpu", vec![image("png")])));
-        test.pass(Duration::from_secs(seconds) - Duration::from_millis(1));
+        test.pass(Duration::from_millis(seconds * 1000 - 1));
         assert!(test.find(&id).is_some(), "{kind:?}");
         test.pass(Duration::from_millis(1));
         assert!(test.find(&id).is_none(), "{kind:?}");
@@ -456,7 +456,7 @@ fn pictures_drawn_before_a_full_disk_are_written_when_there_is_room() {
 #[test]
 fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
     let test = TestQueue::new();
-    let short = Policy { ttl: Duration::from_secs(60), ..Policy::default() };
+    let short = Policy { ttl: Duration::from_mins(1), ..Policy::default() };
     // Neighbours that live on are what makes SQLite move cells about, and leave copies behind.
     let (mut forgotten, mut kept) = (Vec::new(), Vec::new());
     for i in 0..240_usize {
@@ -476,14 +476,14 @@ fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
         jobs.iter().flat_map(|(_, markers)| markers).filter(|marker| test.on_disk(marker)).count()
     };
     assert!(left(&forgotten) > forgotten.len());
-    test.pass(Duration::from_secs(60));
+    test.pass(Duration::from_mins(1));
     assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: forgotten.len() as u64, clean: true });
     assert_eq!(left(&forgotten), 0);
     assert!(left(&kept) >= kept.len() && kept.iter().all(|(id, _)| test.find(id).is_some()));
 
     let size = || fs::metadata(test.dir.path().join("stablehand.db")).unwrap().len();
     let before = size();
-    test.pass(Duration::from_secs(24 * 3600));
+    test.pass(Duration::from_hours(24));
     assert!(test.queue.sweep().unwrap().clean);
     assert_eq!((left(&forgotten), left(&kept)), (0, 0));
     assert!(size() < before / 2, "{before} bytes became {}", size());

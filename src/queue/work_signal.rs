@@ -51,7 +51,7 @@ impl WorkSignal {
 mod tests {
     use super::*;
 
-    const FOR_EVER: Duration = Duration::from_secs(3600);
+    const FOR_EVER: Duration = Duration::from_hours(1);
 
     #[test]
     fn work_that_comes_between_the_claim_and_the_wait_is_not_slept_through() {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::{Store, StoreError, Write, content, images};
-use crate::domain::{EndpointId, Job, JobCounts, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp};
+use super::{Store, StoreError, Write, content, images, rows};
+use crate::domain::{EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp};
 
 /// A job on its way into the queue.
 #[derive(Debug)]
@@ -135,29 +135,7 @@ impl Store {
 
     /// One endpoint's job with the list of its pictures.
     pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
-        self.read(|db| find(db, endpoint, id, now))
-    }
-
-    /// An endpoint's jobs by state. Those that timed out are counted as failed.
-    pub fn counts(&self, endpoint: &EndpointId) -> Result<JobCounts, StoreError> {
-        self.read(|db| {
-            let mut counts = JobCounts::default();
-            let mut statement =
-                db.prepare_cached("select counted, jobs from tally where endpoint = :endpoint")?;
-            let mut rows = statement.query(named_params! {":endpoint": endpoint.as_str()})?;
-            while let Some(row) = rows.next()? {
-                let jobs = row.get::<_, i64>(1)?.cast_unsigned();
-                match row.get_ref(0)?.as_str().unwrap_or_default() {
-                    "IN_QUEUE" => counts.in_queue += jobs,
-                    "IN_PROGRESS" => counts.in_progress += jobs,
-                    "COMPLETED" => counts.completed += jobs,
-                    "FAILED" | "TIMED_OUT" => counts.failed += jobs,
-                    "RETRIED" => counts.retried += jobs,
-                    _ => {}
-                }
-            }
-            Ok(counts)
-        })
+        self.read(|db| rows::find(db, endpoint, id, now))
     }
 }
 
@@ -191,10 +169,10 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
 }
 
 /// The index is named because the planner, which has seen no data, would rather sort by age all that
-/// has not expired.
+/// has not expired. A queued job expires at `created_at + ttl_ms`, which that index holds.
 pub(super) const CLAIM: &str = "
     update jobs set status = 'IN_PROGRESS', attempt = attempt + 1, started_at = :now
-    where seq = (select seq from jobs indexed by jobs_queued where status = 'IN_QUEUE' and expires_at > :now
+    where seq = (select seq from jobs indexed by jobs_queued where status = 'IN_QUEUE' and created_at + ttl_ms > :now
                  order by low_priority, seq limit 1)
     returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
               expires_at, input";
@@ -204,12 +182,12 @@ fn claim(db: &Connection, now: Timestamp) -> Result<Option<Claim>, StoreError> {
         .prepare_cached(CLAIM)?
         .query_row(named_params! {":now": now.0}, |row| {
             let claim = Claim {
-                id: id(row, "id")?,
+                id: rows::id(row, "id")?,
                 endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
                 attempt: row.get("attempt")?,
                 input: String::new(),
                 seed: row.get::<_, i64>("seed")?.cast_unsigned(),
-                policy: policy(row)?,
+                policy: rows::policy(row)?,
                 created_at: Timestamp(row.get("created_at")?),
                 started_at: Timestamp(row.get("started_at")?),
                 expires_at: Timestamp(row.get("expires_at")?),
@@ -218,7 +196,7 @@ fn claim(db: &Connection, now: Timestamp) -> Result<Option<Claim>, StoreError> {
         })
         .optional()?;
     let Some((claim, content)) = claimed else { return Ok(None) };
-    Ok(Some(Claim { input: input(db, content)?, ..claim }))
+    Ok(Some(Claim { input: rows::input(db, content)?, ..claim }))
 }
 
 fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> Result<bool, StoreError> {
@@ -260,79 +238,10 @@ fn status(
         "select seq, status from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
     )?
     .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, |row| {
-        Ok((row.get(0)?, job_status(row)?))
+        Ok((row.get(0)?, rows::job_status(row)?))
     })
     .optional()
     .map_err(StoreError::from)
-}
-
-fn find(
-    db: &Connection,
-    endpoint: &EndpointId,
-    id: &JobId,
-    now: Timestamp,
-) -> Result<Option<Job>, StoreError> {
-    let found = db
-        .prepare_cached(
-            "select seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at,
-                    started_at, finished_at, expires_at, gpu, error, input
-             from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
-        )?
-        .query_row(
-            named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0},
-            |row| Ok((row.get("seq")?, row.get("input")?, job(row)?)),
-        )
-        .optional()?;
-    let Some((seq, content, job)) = found else { return Ok(None) };
-    let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
-    Ok(Some(Job { input: input(db, content)?, images, ..job }))
-}
-
-/// The row's own columns; the input and the pictures lie elsewhere.
-fn job(row: &Row) -> rusqlite::Result<Job> {
-    Ok(Job {
-        id: id(row, "id")?,
-        endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
-        status: job_status(row)?,
-        attempt: row.get("attempt")?,
-        input: String::new(),
-        seed: row.get::<_, i64>("seed")?.cast_unsigned(),
-        policy: policy(row)?,
-        created_at: Timestamp(row.get("created_at")?),
-        started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
-        finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),
-        expires_at: Timestamp(row.get("expires_at")?),
-        error: row.get("error")?,
-        gpu: row.get("gpu")?,
-        images: Vec::new(),
-    })
-}
-
-fn policy(row: &Row) -> rusqlite::Result<Policy> {
-    Ok(Policy {
-        execution_timeout: Duration::from_millis(row.get::<_, i64>("execution_timeout_ms")?.cast_unsigned()),
-        ttl: Duration::from_millis(row.get::<_, i64>("ttl_ms")?.cast_unsigned()),
-        low_priority: row.get("low_priority")?,
-    })
-}
-
-fn id(row: &Row, column: &str) -> rusqlite::Result<JobId> {
-    let text: String = row.get(column)?;
-    JobId::parse(&text).ok_or_else(corrupt)
-}
-
-fn job_status(row: &Row) -> rusqlite::Result<JobStatus> {
-    JobStatus::parse(row.get_ref("status")?.as_str()?).ok_or_else(corrupt)
-}
-
-fn input(db: &Connection, id: i64) -> Result<String, StoreError> {
-    let bytes = content::find(db, id)?.ok_or(StoreError::Damaged)?;
-    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
-}
-
-/// A value that this crate never wrote.
-fn corrupt() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
 }
 
 fn ms(duration: Duration) -> i64 {

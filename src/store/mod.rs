@@ -11,6 +11,8 @@ mod images;
 mod jobs;
 mod open;
 mod retention;
+mod rows;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -12,7 +12,7 @@ use super::{Store, StoreError, Write};
 use crate::domain::{EndpointId, Timestamp};
 
 /// How long one step may keep the writer from others.
-const STEP: Duration = Duration::from_millis(20);
+const STEP: Duration = Duration::from_millis(10);
 /// Rows deleted between two looks at the clock: few, for each may own megabytes of pictures.
 const ROWS: u32 = 8;
 /// Pages given back between two looks at the clock.

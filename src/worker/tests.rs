@@ -9,7 +9,7 @@ use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
 
 const LIMITS: InputLimits = InputLimits { grid: 64 };
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// What the engines did, and how many were built.
 #[derive(Default)]

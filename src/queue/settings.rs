@@ -1,0 +1,42 @@
+//! What an operator may set of the queue.
+
+use std::time::Duration;
+
+use crate::domain::JobKind;
+
+/// What an operator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How long the end of a `/run` job is remembered.
+    pub retention: Duration,
+    /// The same for `/runsync`.
+    pub sync_retention: Duration,
+    /// The same for `/runsync?wait=`.
+    pub sync_waited_retention: Duration,
+    /// How often the process may die over a job before that job is given up.
+    pub max_attempts: u32,
+    /// How many jobs may be queued.
+    pub queue_limit: u64,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            retention: Duration::from_mins(30),
+            sync_retention: Duration::from_mins(1),
+            sync_waited_retention: Duration::from_mins(5),
+            max_attempts: 3,
+            queue_limit: 10_000,
+        }
+    }
+}
+
+impl QueueSettings {
+    pub(super) fn retention_of(&self, kind: JobKind) -> Duration {
+        match kind {
+            JobKind::Run => self.retention,
+            JobKind::RunSync { waited: false } => self.sync_retention,
+            JobKind::RunSync { waited: true } => self.sync_waited_retention,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Forgetting what has expired, in many small steps.
+
+use super::{Inner, JobQueue, QueueError};
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs forgotten.
+    pub jobs: u64,
+    /// Whether no byte of a forgotten job is left in the files. If not, a reader was in the way, and the
+    /// next sweep tries again.
+    pub clean: bool,
+}
+
+impl JobQueue {
+    /// Forgets what has expired, gives the space back and clears the traces. Blocks, in many small steps.
+    pub fn sweep(&self) -> Result<Swept, QueueError> {
+        let Inner { store, board, .. } = &*self.inner;
+        let mut swept = Swept::default();
+        let forgotten = self.forget_expired(&mut swept.jobs);
+        if swept.jobs > 0 {
+            board.notify_all();
+        }
+        // Even if the disk was too full to delete: emptying the log makes room.
+        if store.leaves_traces() {
+            swept.clean = store.clear_traces()?;
+        } else {
+            swept.clean = true;
+        }
+        forgotten?;
+        Ok(swept)
+    }
+
+    fn forget_expired(&self, jobs: &mut u64) -> Result<(), QueueError> {
+        let store = &self.inner.store;
+        loop {
+            let step = store.forget_expired(self.now()).wait()?;
+            *jobs += step.count;
+            if !step.more {
+                break;
+            }
+        }
+        while store.give_back().wait()?.more {}
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Rows and columns read back as values of the domain.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::{StoreError, content, images};
+use crate::domain::{EndpointId, Job, JobId, JobStatus, Policy, Timestamp};
+
+pub(super) fn find(
+    db: &Connection,
+    endpoint: &EndpointId,
+    id: &JobId,
+    now: Timestamp,
+) -> Result<Option<Job>, StoreError> {
+    let found = db
+        .prepare_cached(
+            "select seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at,
+                    started_at, finished_at, expires_at, gpu, error, input
+             from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
+        )?
+        .query_row(
+            named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0},
+            |row| Ok((row.get("seq")?, row.get("input")?, job(row)?)),
+        )
+        .optional()?;
+    let Some((seq, content, job)) = found else { return Ok(None) };
+    let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
+    Ok(Some(Job { input: input(db, content)?, images, ..job }))
+}
+
+/// The row's own columns; the input and the pictures lie elsewhere.
+pub(super) fn job(row: &Row) -> rusqlite::Result<Job> {
+    Ok(Job {
+        id: id(row, "id")?,
+        endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
+        status: job_status(row)?,
+        attempt: row.get("attempt")?,
+        input: String::new(),
+        seed: row.get::<_, i64>("seed")?.cast_unsigned(),
+        policy: policy(row)?,
+        created_at: Timestamp(row.get("created_at")?),
+        started_at: row.get::<_, Option<i64>>("started_at")?.map(Timestamp),
+        finished_at: row.get::<_, Option<i64>>("finished_at")?.map(Timestamp),
+        expires_at: Timestamp(row.get("expires_at")?),
+        error: row.get("error")?,
+        gpu: row.get("gpu")?,
+        images: Vec::new(),
+    })
+}
+
+pub(super) fn policy(row: &Row) -> rusqlite::Result<Policy> {
+    Ok(Policy {
+        execution_timeout: Duration::from_millis(row.get::<_, i64>("execution_timeout_ms")?.cast_unsigned()),
+        ttl: Duration::from_millis(row.get::<_, i64>("ttl_ms")?.cast_unsigned()),
+        low_priority: row.get("low_priority")?,
+    })
+}
+
+pub(super) fn id(row: &Row, column: &str) -> rusqlite::Result<JobId> {
+    let text: String = row.get(column)?;
+    JobId::parse(&text).ok_or_else(corrupt)
+}
+
+pub(super) fn job_status(row: &Row) -> rusqlite::Result<JobStatus> {
+    JobStatus::parse(row.get_ref("status")?.as_str()?).ok_or_else(corrupt)
+}
+
+pub(super) fn input(db: &Connection, id: i64) -> Result<String, StoreError> {
+    let bytes = content::find(db, id)?.ok_or(StoreError::Damaged)?;
+    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
+}
+
+/// A value that this crate never wrote.
+fn corrupt() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
+}
