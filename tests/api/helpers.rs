@@ -72,7 +72,7 @@ impl TestApp {
             workers: 1,
             data_dir: dir.path().join("data"),
             queue: QueueSettings::default(),
-            sweep_interval: Duration::from_secs(3600),
+            sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
         };
         change(&mut config);
@@ -141,13 +141,8 @@ impl TestApp {
         std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
     }
 
-    /// A request with a good key.
-    pub fn request(&self, method: &str, target: &str) -> Request {
-        Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
-    }
-
     pub fn get(&self, target: &str) -> Response {
-        self.request("GET", target).send(self.port)
+        keyed("GET", target).send(self.port)
     }
 
     pub fn post(&self, target: &str, body: Value) -> Response {
@@ -155,7 +150,7 @@ impl TestApp {
     }
 
     pub fn post_text(&self, target: &str, body: &str) -> Response {
-        self.request("POST", target).header("Content-Type", "application/json").body(body).send(self.port)
+        keyed("POST", target).header("Content-Type", "application/json").body(body).send(self.port)
     }
 
     /// Submits a job through `/run`.
@@ -181,4 +176,9 @@ impl Drop for TestApp {
 /// The body of the smallest request.
 pub fn prompt(text: &str) -> Value {
     json!({"input": {"prompt": text}})
+}
+
+/// A request with a good key.
+pub fn keyed(method: &str, target: &str) -> Request {
+    Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
 }
