@@ -183,56 +183,6 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 const STEP_GRACE: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// Ends at the first SIGTERM or SIGINT. A second one ends the process at once.
-pub fn termination() -> Result<impl Future<Output = ()>, AppError> {
-    let mut signals = Signals::new()?;
-    Ok(async move {
-        signals.next().await;
-        rt::spawn(async move {
-            let code = signals.next().await;
-            eprintln!("stablehand: stopped at once");
-            std::process::exit(code);
-        });
-    })
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: rt::signal::unix::Signal,
-    interrupt: rt::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use rt::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The next signal, as the exit code that a shell gives for it.
-    async fn next(&mut self) -> i32 {
-        match select(pin!(self.terminate.recv()), pin!(self.interrupt.recv())).await {
-            Either::Left(_) => 128 + 15,
-            Either::Right(_) => 128 + 2,
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) -> i32 {
-        let _ = rt::signal::ctrl_c().await;
-        130
-    }
-}
-
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => AppError::PortInUse(address),

@@ -2,6 +2,7 @@
 
 mod generate;
 mod serve;
+mod signals;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -7,7 +7,8 @@ use std::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use crate::app::{App, Model, termination};
+use super::signals::termination;
+use crate::app::{App, Model};
 use crate::config::{Config, ServeArgs};
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::ModelFolder;

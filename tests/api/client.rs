@@ -1,5 +1,6 @@
 //! An HTTP/1.1 client that sends whatever bytes a test wants, well-formed or not.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -45,10 +46,10 @@ impl Request {
     fn bytes(&self, port: u16) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name == "Host") {
-            head += &format!("Host: 127.0.0.1:{port}\r\n");
+            let _ = write!(head, "Host: 127.0.0.1:{port}\r\n");
         }
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         let mut bytes;
         if self.chunked {
@@ -62,7 +63,7 @@ impl Request {
             bytes.extend(b"0\r\n\r\n");
         } else {
             if !self.body.is_empty() || self.method == "POST" {
-                head += &format!("Content-Length: {}\r\n", self.body.len());
+                let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
             }
             head += "\r\n";
             bytes = head.into_bytes();

@@ -107,7 +107,9 @@ impl Engine for ScriptedEngine {
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), String> {
         self.0.step();
-        batch.iter_mut().for_each(|generation| generation.step += 1);
+        for generation in batch {
+            generation.step += 1;
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A server of one's own for each test: on a free port, in a temporary folder, with a clock that
 //! stands still until the test moves it.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stablehand::app::{App, Model};
-use stablehand::config::{Access, Config, DeviceChoice};
+use stablehand::config::{Access, Config};
 use stablehand::domain::{Clock, EndpointId, InputLimits, Timestamp};
 use stablehand::queue::QueueSettings;
+use stablehand::runtime::DeviceChoice;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -33,7 +35,7 @@ pub struct TestApp {
 }
 
 struct Running {
-    stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
     thread: JoinHandle<Result<(), String>>,
 }
 
@@ -71,7 +73,7 @@ impl TestApp {
             workers: 1,
             data_dir: dir.path().join("data"),
             queue: QueueSettings::default(),
-            sweep_interval: Duration::from_secs(3600),
+            sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
         };
         change(&mut config);
@@ -97,12 +99,22 @@ impl TestApp {
                 }))
                 .map_err(|error| error.to_string())
         });
-        self.running = Some(Running { stop, thread });
+        self.running = Some(Running { stop: Some(stop), thread });
+    }
+
+    /// Asks the server to stop, and comes back once it takes no more connections.
+    pub fn begin_to_stop(&mut self) {
+        if let Some(stop) = self.running.as_mut().and_then(|running| running.stop.take()) {
+            stop.send(()).unwrap();
+        }
+        while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            std::thread::yield_now();
+        }
     }
 
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
+            drop(running.stop); // which asks, as sending does
             running.thread.join().unwrap().unwrap();
         }
     }
@@ -130,13 +142,8 @@ impl TestApp {
         std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
     }
 
-    /// A request with a good key.
-    pub fn request(&self, method: &str, target: &str) -> Request {
-        Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
-    }
-
     pub fn get(&self, target: &str) -> Response {
-        self.request("GET", target).send(self.port)
+        keyed("GET", target).send(self.port)
     }
 
     pub fn post(&self, target: &str, body: Value) -> Response {
@@ -144,7 +151,7 @@ impl TestApp {
     }
 
     pub fn post_text(&self, target: &str, body: &str) -> Response {
-        self.request("POST", target).header("Content-Type", "application/json").body(body).send(self.port)
+        keyed("POST", target).header("Content-Type", "application/json").body(body).send(self.port)
     }
 
     /// Submits a job through `/run`.
@@ -158,7 +165,7 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         self.script.open();
         if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
+            drop(running.stop);
             let outcome = running.thread.join();
             if !std::thread::panicking() {
                 outcome.unwrap().unwrap();
@@ -170,4 +177,9 @@ impl Drop for TestApp {
 /// The body of the smallest request.
 pub fn prompt(text: &str) -> Value {
     json!({"input": {"prompt": text}})
+}
+
+/// A request with a good key.
+pub fn keyed(method: &str, target: &str) -> Request {
+    Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
 }

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use crate::client::{Request, Response};
-use crate::helpers::{TestApp, prompt};
+use crate::helpers::{TestApp, keyed, prompt};
 
 /// A finished picture's URL, without the server's address.
 fn drawn(app: &TestApp) -> String {
@@ -103,7 +103,7 @@ fn the_public_url_comes_before_the_host_and_a_bad_host_is_not_repeated() {
     let id = app.post("/v2/stable-diffusion-v1/runsync?wait=90000", prompt("a dog")).json()["id"].clone();
     let target = format!("/v2/stable-diffusion-v1/status/{}", id.as_str().unwrap());
     let image_under = |app: &TestApp, host: &str| {
-        let request = app.request("GET", &target).header("Host", host);
+        let request = keyed("GET", &target).header("Host", host);
         request.send(app.port).json()["output"][0]["image"].as_str().unwrap().to_owned()
     };
     assert!(image_under(&app, "pictures.example:81").starts_with("http://pictures.example:81/v2/"));

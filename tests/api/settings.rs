@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
-use stablehand::config::{Access, Config, DeviceChoice, ServeArgs};
+use stablehand::config::{Access, Config, ServeArgs};
+use stablehand::runtime::DeviceChoice;
 
 fn config(flags: &[&str]) -> Result<Config, String> {
     let command = ServeArgs::augment_args(Command::new("serve").no_binary_name(true));
@@ -14,9 +15,9 @@ fn config(flags: &[&str]) -> Result<Config, String> {
 fn the_defaults_are_the_contracts() {
     let config = config(&[]).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
-    assert_eq!(config.queue.retention, Duration::from_secs(30 * 60));
-    assert_eq!(config.queue.sync_retention, Duration::from_secs(60));
-    assert_eq!(config.queue.sync_waited_retention, Duration::from_secs(5 * 60));
+    assert_eq!(config.queue.retention, Duration::from_mins(30));
+    assert_eq!(config.queue.sync_retention, Duration::from_mins(1));
+    assert_eq!(config.queue.sync_waited_retention, Duration::from_mins(5));
     assert_eq!((config.queue.queue_limit, config.workers), (10_000, 1));
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.sweep_interval, Duration::from_secs(20));

@@ -49,9 +49,10 @@ fn a_running_job_that_makes_it_within_the_grace_is_kept() {
 #[test]
 fn a_running_job_that_does_not_make_it_goes_back_to_the_queue() {
     let mut app = TestApp::with(|config| config.shutdown_grace = Duration::ZERO);
-    app.script.allow(2);
+    app.script.hold();
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 500}}));
     app.script.wait_for_step(1);
+    app.begin_to_stop();
     app.script.open();
     app.configure(|config| config.workers = 0);
     app.restart();
