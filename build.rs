@@ -8,6 +8,7 @@
 use std::env;
 use std::error::Error;
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -150,7 +151,10 @@ fn sha256_of(path: &Path) -> Result<String, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Writes the library's and the notices' deflate streams, and the Rust that describes them.
@@ -183,6 +187,7 @@ fn unpack(wheel: &Wheel, path: &Path, out: &Path) -> Result<(), Box<dyn Error>> 
     let description = format!(
         "pub const VERSION: &str = \"{VERSION}\";\n\
          pub const FILE_NAME: &str = \"{name}\";\n\
+         #[allow(clippy::unreadable_literal)]\n\
          pub const SIZE: u64 = {};\n\
          pub const SHA256: &str = \"{}\";\n",
         bytes.len(),

@@ -40,12 +40,12 @@ fn jobs(pipeline: &mut Pipeline) {
                     pipeline.step(&mut [&mut generation]).expect("it steps");
                 }
                 black_box(pipeline.finish(&generation).expect("it finishes"));
-                (started.elapsed(), pipeline.time_in_run() - in_run)
+                (started.elapsed(), pipeline.time_in_run().saturating_sub(in_run))
             })
             .collect();
         runs.sort();
         let (whole, in_run) = runs[runs.len() / 2];
-        let outside = 100.0 * (whole - in_run).as_secs_f64() / whole.as_secs_f64();
+        let outside = 100.0 * whole.saturating_sub(in_run).as_secs_f64() / whole.as_secs_f64();
         say(&format!("50 steps, {side}×{side}, guided"), whole);
         println!("{:44} {outside:9.2} %", "  of which outside Session::run");
     }

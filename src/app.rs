@@ -17,7 +17,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Access, Config};
-use crate::domain::{Clock, InputLimits};
+use crate::domain::{Clock, InputRules};
 use crate::http::{self, Api, ApiKeys, ServerLimits};
 use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
@@ -28,7 +28,7 @@ use crate::worker::{self, Engine};
 /// A model as the server needs it: what it can be asked for, known without loading it, and how to
 /// make an engine of it, once a worker.
 pub struct Model<F> {
-    pub limits: InputLimits,
+    pub rules: InputRules,
     /// `Fn() -> Result<E, String>`, its error a sentence for the operator.
     pub make_engine: F,
 }
@@ -61,7 +61,7 @@ pub struct App<F> {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
-    limits: InputLimits,
+    rules: InputRules,
     make_engine: F,
 }
 
@@ -82,14 +82,14 @@ where
         let (stopping, stop_seen) = watch::channel(false);
         let api = web::Data::new(Api {
             queue: queue.clone(),
-            endpoints: HashMap::from([(config.endpoint.clone(), model.limits)]),
+            endpoints: HashMap::from([(config.endpoint.clone(), model.rules)]),
             keys,
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),
             stopping: stop_seen,
         });
-        let Model { limits, make_engine } = model;
+        let Model { rules, make_engine } = model;
         Ok(Self {
             config: config.clone(),
             queue,
@@ -98,7 +98,7 @@ where
             address,
             stopping,
             own_api_key,
-            limits,
+            rules,
             make_engine,
         })
     }
@@ -129,7 +129,7 @@ where
                 }
             };
             let (queue, factory) = (self.queue.clone(), self.make_engine.clone());
-            threads.push(worker::spawn(queue, factory, self.limits, signal.clone(), tell)?);
+            threads.push(worker::spawn(queue, factory, self.rules, signal.clone(), tell)?);
         }
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());
         let sweep = move || sweeper::run(&queue, interval, &sweeping);
@@ -144,7 +144,9 @@ where
             }
             Either::Right((ended, _)) => Err(AppError::Server(ended_early(ended))),
         };
-        tracing::info!("stopping");
+        if outcome.is_ok() {
+            tracing::info!("stopping");
+        }
 
         self.stopping.send_replace(true);
         signal.stop(self.config.shutdown_grace);

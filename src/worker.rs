@@ -16,7 +16,7 @@ use std::{io, thread};
 
 use serde_json::Value;
 
-use crate::domain::{GenerationInput, InputLimits, NewImage, Progress, Timestamp};
+use crate::domain::{GenerationInput, InputRules, NewImage, Progress, Timestamp};
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 
 /// Something that draws, a step at a time.
@@ -50,7 +50,7 @@ pub enum Turn {
 pub struct Worker<E: Engine, F> {
     queue: JobQueue,
     factory: F,
-    limits: InputLimits,
+    rules: InputRules,
     stop: Stop,
     entry: WorkerEntry,
     /// None after a panic, until it is built anew.
@@ -77,7 +77,7 @@ const PANICKED: &str = "The engine stopped unexpectedly while it worked on this 
 pub fn spawn<E: Engine, F>(
     queue: JobQueue,
     factory: F,
-    limits: InputLimits,
+    rules: InputRules,
     stop: Stop,
     ready: impl FnOnce(Result<(), String>) + Send + 'static,
 ) -> io::Result<JoinHandle<()>>
@@ -85,7 +85,7 @@ where
     F: Fn() -> Result<E, String> + Send + 'static,
 {
     thread::Builder::new().name("worker".to_owned()).spawn(move || {
-        match Worker::new(queue, factory, limits, stop) {
+        match Worker::new(queue, factory, rules, stop) {
             Ok(worker) => {
                 ready(Ok(()));
                 worker.run();
@@ -97,13 +97,13 @@ where
 
 impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     /// Builds the engine, and fails as that fails.
-    pub fn new(queue: JobQueue, factory: F, limits: InputLimits, stop: Stop) -> Result<Self, String> {
+    pub fn new(queue: JobQueue, factory: F, rules: InputRules, stop: Stop) -> Result<Self, String> {
         let mut entry = queue.enter_worker();
         let engine = build(&factory)?;
         entry.set(WorkerState::Idle);
         let patience = stop.clone();
         let pause = Box::new(move |duration| patience.pause(duration));
-        Ok(Self { queue, factory, limits, stop, entry, engine: Some(engine), active: Vec::new(), pause })
+        Ok(Self { queue, factory, rules, stop, entry, engine: Some(engine), active: Vec::new(), pause })
     }
 
     /// Works until it is asked to stop.
@@ -190,7 +190,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
 
     fn begin(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
-        let input = match parse(job.input(), self.limits) {
+        let input = match parse(job.input(), self.rules) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
@@ -299,7 +299,7 @@ fn build<E>(factory: &impl Fn() -> Result<E, String>) -> Result<E, String> {
         .unwrap_or_else(|_| Err("The engine could not be built.".to_owned()))
 }
 
-fn parse(input: &str, limits: InputLimits) -> Result<GenerationInput, String> {
+fn parse(input: &str, rules: InputRules) -> Result<GenerationInput, String> {
     let value: Value = serde_json::from_str(input).map_err(|_| "input is not JSON.".to_owned())?;
-    GenerationInput::parse(&value, limits).map_err(|violations| violations.to_string())
+    GenerationInput::parse(&value, rules).map_err(|violations| violations.to_string())
 }

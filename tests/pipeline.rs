@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::{env, fs};
 
+use serde_json::json;
 use stablehand::diffusion::models::ModelFolder;
 use stablehand::diffusion::{Picture, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
@@ -22,6 +23,7 @@ fn native(prompt: &str) -> GenerationInput {
         size: ImageSize { width: 128, height: 128 },
         num_inference_steps: 20,
         guidance_scale: 5.0,
+        scheduler: SchedulerKind::EulerD,
         ..GenerationInput::new(prompt)
     }
 }
@@ -150,11 +152,11 @@ fn generations_in_one_batch_draw_what_each_draws_alone() {
 }
 
 #[test]
-fn a_size_beyond_the_models_own_is_drawn_small_and_enlarged() {
-    let input = GenerationInput {
-        num_inference_steps: 20,
-        ..GenerationInput::new("a red heart on a blue background")
-    };
+fn a_bare_prompt_is_drawn_at_the_models_own_size_and_enlarged() {
+    // What a client gets that sends a prompt and nothing else.
+    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let input =
+        GenerationInput::parse(&json!({"prompt": "a red heart on a blue background"}), rules).unwrap();
     let picture = &draw(&input, 5)[0];
     assert_eq!((picture.image.width, picture.image.height), (512, 512));
     let border = mean(picture, |x, y| x < 16 || y < 16 || x >= 496 || y >= 496);

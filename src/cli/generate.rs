@@ -27,11 +27,11 @@ pub struct GenerateArgs {
     /// Denoising steps, 1 to 500
     #[arg(long, default_value_t = 50)]
     steps: u32,
-    /// DDIM, DDPM, DPM-M, DPM-S, EULER-A, EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS or PNDM
-    #[arg(long, default_value = "K-LMS", value_name = "NAME")]
-    scheduler: String,
+    /// Such as DDIM, EULER-A, EULER-D, DPM-M or K-LMS [default: the model's own, else K-LMS]
+    #[arg(long, value_name = "NAME")]
+    scheduler: Option<String>,
     /// How closely to follow the prompt, up to 20; 1 and less is not at all
-    #[arg(long, default_value_t = 7.5, value_name = "SCALE")]
+    #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite)]
     guidance_scale: f64,
     /// What not to draw
     #[arg(long, value_name = "TEXT")]
@@ -56,7 +56,7 @@ pub struct GenerateArgs {
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let folder = ModelFolder::of(args.model.as_deref())?;
     let description = folder.describe()?;
-    let input = GenerationInput::parse(&args.request(description.native_side), description.input_limits())
+    let input = GenerationInput::parse(&args.request(description.native_side), description.rules)
         .map_err(|violations| Failure::Usage(violations.to_string()))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
@@ -112,6 +112,12 @@ impl GenerateArgs {
         input.insert("seed".into(), json!(self.seed));
         Value::Object(input)
     }
+}
+
+/// JSON, in whose form the request is checked, has no word for other numbers.
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "it should be a number".to_owned())
 }
 
 fn progress_bar(steps: u32) -> ProgressBar {

@@ -33,7 +33,7 @@ fn model(
     config: &Config,
 ) -> Result<Model<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
     let folder = ModelFolder::of(config.model.as_deref())?;
-    let limits = folder.describe()?.input_limits();
+    let rules = folder.describe()?.rules;
     let device = config.device;
     let make_engine = move || {
         let started = Instant::now();
@@ -43,7 +43,7 @@ fn model(
         tracing::info!(model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
         Ok(pipeline)
     };
-    Ok(Model { limits, make_engine })
+    Ok(Model { rules, make_engine })
 }
 
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.

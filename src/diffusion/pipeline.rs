@@ -15,7 +15,7 @@ use super::models::{
     ModelDescription, ModelError, ModelFolder, TextEncoder, Tokenizer, UNet, UNetRows, VaeDecoder,
 };
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
-use crate::domain::{GenerationInput, InputLimits};
+use crate::domain::GenerationInput;
 use crate::runtime::{Device, Runtime};
 
 /// A loaded model on a device. One thread owns it.
@@ -92,7 +92,7 @@ impl Pipeline {
             true => Some(self.embed(&input.negative_prompt)?),
             false => None,
         };
-        let drawn_at = drawing_size(input.size, self.description.max_side, self.description.grid);
+        let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
         let shape = (
             self.description.latent_channels as usize,
@@ -231,13 +231,6 @@ impl Pipeline {
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
         self.text_encoder.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run()
-    }
-}
-
-impl ModelDescription {
-    /// What requests to this model are held to.
-    pub fn input_limits(&self) -> InputLimits {
-        InputLimits { grid: self.grid }
     }
 }
 

@@ -33,11 +33,20 @@ pub struct GenerationInput {
     pub seed: Option<u64>,
 }
 
-/// What the loaded model can be asked for.
+/// What a model can be asked for, and what it does where a request is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InputLimits {
+pub struct InputRules {
     /// Width and height are multiples of this many pixels.
     pub grid: u32,
+    /// Draws where the request names no scheduler.
+    pub scheduler: SchedulerKind,
+}
+
+impl Default for InputRules {
+    /// Stable Diffusion v1's, as the hosted worker had it.
+    fn default() -> Self {
+        Self { grid: 64, scheduler: SchedulerKind::KLms }
+    }
 }
 
 /// Everything that is wrong with a request, in the hosted worker's words.
@@ -61,7 +70,7 @@ impl GenerationInput {
     }
 
     /// Reads the `input` of a request. `null` means the default; every violation is collected.
-    pub fn parse(input: &Value, limits: InputLimits) -> Result<Self, Violations> {
+    pub fn parse(input: &Value, rules: InputRules) -> Result<Self, Violations> {
         let Some(fields) = input.as_object() else {
             return Err(Violations(vec!["input should be an object.".to_owned()]));
         };
@@ -74,8 +83,8 @@ impl GenerationInput {
             reader.violations.push("prompt is a required input.".to_owned());
         }
         let negative_prompt = reader.text("negative_prompt");
-        let width = reader.side("width", limits.grid).unwrap_or(defaults.size.width);
-        let height = reader.side("height", limits.grid).unwrap_or(defaults.size.height);
+        let width = reader.side("width", rules.grid).unwrap_or(defaults.size.width);
+        let height = reader.side("height", rules.grid).unwrap_or(defaults.size.height);
         if u64::from(width) * u64::from(height) > u64::from(MAX_PIXELS) {
             reader.unmet(
                 "width",
@@ -100,7 +109,7 @@ impl GenerationInput {
             num_outputs: num_outputs.map_or(defaults.num_outputs, small),
             num_inference_steps: num_inference_steps.map_or(defaults.num_inference_steps, small),
             guidance_scale: guidance_scale.unwrap_or(defaults.guidance_scale),
-            scheduler: scheduler.unwrap_or(defaults.scheduler),
+            scheduler: scheduler.unwrap_or(rules.scheduler),
             seed,
         })
     }
@@ -175,13 +184,11 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, name: &str) -> Option<String> {
-        let text = match self.get(name)? {
-            Value::String(text) => text.clone(),
-            _ => {
-                self.mistyped(name, "str");
-                return None;
-            }
+        let Value::String(text) = self.get(name)? else {
+            self.mistyped(name, "str");
+            return None;
         };
+        let text = text.clone();
         if text.len() > MAX_PROMPT_BYTES {
             self.unmet(name, &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are read.", text.len()));
         }
@@ -204,7 +211,7 @@ impl Reader<'_> {
 
     fn side(&mut self, name: &str, grid: u32) -> Option<u32> {
         let side = small(self.integer(name, u64::from(MIN_SIDE), u64::from(MAX_PIXELS / MIN_SIDE))?);
-        if side % grid == 0 {
+        if side.is_multiple_of(grid) {
             return Some(side);
         }
         self.unmet(name, &format!("It is {side}; this model draws multiples of {grid}."));
@@ -287,15 +294,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const LIMITS: InputLimits = InputLimits { grid: 64 };
-
     fn violations(input: &Value) -> Vec<String> {
-        GenerationInput::parse(input, LIMITS).unwrap_err().0
+        GenerationInput::parse(input, InputRules::default()).unwrap_err().0
     }
 
     #[test]
     fn a_prompt_alone_gets_the_hosted_defaults() {
-        let input = GenerationInput::parse(&json!({"prompt": "a dog"}), LIMITS).unwrap();
+        let input = GenerationInput::parse(&json!({"prompt": "a dog"}), InputRules::default()).unwrap();
         assert_eq!(input, GenerationInput::new("a dog"));
         assert_eq!((input.size.width, input.num_inference_steps), (512, 50));
         assert_eq!(input.scheduler, SchedulerKind::KLms);
@@ -306,7 +311,10 @@ mod tests {
         let nulls: Map<String, Value> = FIELDS.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
         let mut fields = nulls.clone();
         fields.insert("prompt".to_owned(), json!("a dog"));
-        assert_eq!(GenerationInput::parse(&fields.into(), LIMITS).unwrap(), GenerationInput::new("a dog"));
+        assert_eq!(
+            GenerationInput::parse(&fields.into(), InputRules::default()).unwrap(),
+            GenerationInput::new("a dog")
+        );
         assert_eq!(violations(&nulls.into()), ["prompt is a required input."]);
     }
 
@@ -335,7 +343,7 @@ mod tests {
 
     #[test]
     fn bounds_hold_at_their_edges() {
-        let ok = |input: Value| GenerationInput::parse(&input, LIMITS).unwrap();
+        let ok = |input: Value| GenerationInput::parse(&input, InputRules::default()).unwrap();
         let input =
             ok(json!({"prompt": "", "seed": u64::MAX, "guidance_scale": 20, "num_inference_steps": 500,
             "num_outputs": 10, "width": 1024, "height": 768, "prompt_strength": 1, "nsfw": true}));
@@ -358,9 +366,19 @@ mod tests {
             ("K_EULER", SchedulerKind::EulerD),
             ("DPMSolverMultistep", SchedulerKind::DpmM),
         ] {
-            let input = GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), LIMITS).unwrap();
+            let input =
+                GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), InputRules::default())
+                    .unwrap();
             assert_eq!(input.scheduler, kind);
         }
+    }
+
+    #[test]
+    fn a_model_may_have_a_scheduler_of_its_own_choice() {
+        let rules = InputRules { scheduler: SchedulerKind::EulerD, ..InputRules::default() };
+        let scheduler = |input: Value| GenerationInput::parse(&input, rules).unwrap().scheduler;
+        assert_eq!(scheduler(json!({"prompt": ""})), SchedulerKind::EulerD);
+        assert_eq!(scheduler(json!({"prompt": "", "scheduler": "K-LMS"})), SchedulerKind::KLms);
     }
 
     #[test]

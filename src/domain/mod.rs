@@ -11,7 +11,7 @@ mod scheduler;
 
 pub use clock::{Clock, Timestamp};
 pub use input::{
-    GenerationInput, ImageSize, InputLimits, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
+    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
 };
 pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
 pub use policy::Policy;

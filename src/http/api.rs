@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
 use super::{ApiError, ApiKeys};
-use crate::domain::{EndpointId, InputLimits, Job, JobId};
+use crate::domain::{EndpointId, InputRules, Job, JobId};
 use crate::queue::JobQueue;
 use crate::wire::{ImageUrls, UrlSigner, status_body};
 
@@ -19,7 +19,7 @@ use crate::wire::{ImageUrls, UrlSigner, status_body};
 pub struct Api {
     pub queue: JobQueue,
     /// The endpoints served here, with what their models can be asked for.
-    pub endpoints: HashMap<EndpointId, InputLimits>,
+    pub endpoints: HashMap<EndpointId, InputRules>,
     pub keys: ApiKeys,
     pub signer: UrlSigner,
     /// The configured base of image URLs, without a slash at its end.

@@ -6,12 +6,12 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 
 use super::{Api, ApiError, ApiKey};
-use crate::domain::{EndpointId, InputLimits, JobId};
+use crate::domain::{EndpointId, InputRules, JobId};
 
 /// The `{endpoint}` of a path, open to this caller and known here.
 pub struct Endpoint {
     pub id: EndpointId,
-    pub limits: InputLimits,
+    pub rules: InputRules,
 }
 
 impl Endpoint {
@@ -19,8 +19,8 @@ impl Endpoint {
     pub fn of(request: &HttpRequest) -> Result<Self, ApiError> {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let id = EndpointId::new(request.match_info().get("endpoint").unwrap_or_default());
-        let limits = *api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?;
-        Ok(Self { id, limits })
+        let rules = *api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?;
+        Ok(Self { id, rules })
     }
 }
 

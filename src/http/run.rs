@@ -13,7 +13,7 @@ pub async fn run(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body = body::read(&request, payload, body::RUN_LIMIT).await?;
-    let job = submission::read(body, endpoint.id, endpoint.limits, JobKind::Run).await?;
+    let job = submission::read(body, endpoint.id, endpoint.rules, JobKind::Run).await?;
     let id = api.queue.submit(job).await?;
     Ok(HttpResponse::Ok().json(json!({ "id": id, "status": JobStatus::InQueue })))
 }

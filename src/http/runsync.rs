@@ -14,7 +14,7 @@ pub async fn runsync(
 ) -> Result<HttpResponse, ApiError> {
     let body = body::read(&request, payload, body::RUNSYNC_LIMIT).await?;
     let kind = JobKind::RunSync { waited: wait.asked };
-    let job = submission::read(body, endpoint.id.clone(), endpoint.limits, kind).await?;
+    let job = submission::read(body, endpoint.id.clone(), endpoint.rules, kind).await?;
     let id = api.queue.submit(job).await?;
     let job = api.wait(&endpoint.id, &id, wait.limit).await?;
     Ok(json_text(api.status_body(&request, &job)))

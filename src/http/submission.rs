@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, error::Category};
 
 use super::ApiError;
-use crate::domain::{EndpointId, GenerationInput, InputLimits, JobKind, NewJob, Policy};
+use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy};
 
 /// Reading a body larger than this holds other requests up, so it happens off the server threads.
 const LARGE: usize = 256 * 1024;
@@ -29,19 +29,19 @@ struct Body<'a> {
 pub async fn read(
     body: Bytes,
     endpoint: EndpointId,
-    limits: InputLimits,
+    rules: InputRules,
     kind: JobKind,
 ) -> Result<NewJob, ApiError> {
     if body.len() <= LARGE {
-        return parse(&body, endpoint, limits, kind);
+        return parse(&body, endpoint, rules, kind);
     }
-    actix_web::web::block(move || parse(&body, endpoint, limits, kind)).await.map_err(|error| {
+    actix_web::web::block(move || parse(&body, endpoint, rules, kind)).await.map_err(|error| {
         tracing::error!(%error, "reading a request failed");
         ApiError::Internal
     })?
 }
 
-fn parse(body: &[u8], endpoint: EndpointId, limits: InputLimits, kind: JobKind) -> Result<NewJob, ApiError> {
+fn parse(body: &[u8], endpoint: EndpointId, rules: InputRules, kind: JobKind) -> Result<NewJob, ApiError> {
     let body: Body = serde_json::from_slice(body).map_err(|error| no_request(&error))?;
     for (name, value) in [("webhook", body.webhook), ("s3Config", body.s3_config)] {
         if value.is_some() {
@@ -49,7 +49,7 @@ fn parse(body: &[u8], endpoint: EndpointId, limits: InputLimits, kind: JobKind) 
         }
     }
     let input = body.input.ok_or_else(|| ApiError::BadRequest("input is a required input.".to_owned()))?;
-    let parsed = GenerationInput::parse(&value_of("input", input)?, limits)?;
+    let parsed = GenerationInput::parse(&value_of("input", input)?, rules)?;
     let policy = match body.policy {
         None => Policy::default(),
         Some(policy) => Policy::parse(&value_of("policy", policy)?).map_err(ApiError::BadRequest)?,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<NewJob, String> {
-        parse(body.as_bytes(), EndpointId::default(), InputLimits { grid: 64 }, JobKind::Run)
+        parse(body.as_bytes(), EndpointId::default(), InputRules::default(), JobKind::Run)
             .map_err(|error| error.to_string())
     }
 

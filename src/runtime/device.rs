@@ -36,7 +36,7 @@ impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("'{text}' is no device: it is auto, cpu, cuda or cuda:N (such as cuda:1)");
+        let unknown = || "it should be auto, cpu, cuda or cuda:N (such as cuda:1)".to_owned();
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),

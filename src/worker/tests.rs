@@ -8,7 +8,6 @@ use crate::domain::{JobId, JobStatus, NewJob, Policy};
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
 
-const LIMITS: InputLimits = InputLimits { grid: 64 };
 const LONG: Duration = Duration::from_hours(1);
 
 /// What the engines did, and how many were built.
@@ -94,7 +93,8 @@ impl Bench {
             log.built.set(log.built.get() + 1);
             Ok(Scripted { log: Rc::clone(&log), capacity })
         };
-        let mut worker = Worker::new(self.test.queue.clone(), factory, LIMITS, self.stop.clone()).unwrap();
+        let mut worker =
+            Worker::new(self.test.queue.clone(), factory, InputRules::default(), self.stop.clone()).unwrap();
         let log = Rc::clone(&self.log);
         worker.pause = Box::new(move |pause| log.pauses.borrow_mut().push(pause));
         worker
@@ -325,7 +325,7 @@ fn an_engine_that_cannot_be_built_is_told_to_the_owner() {
     let (tell, told) = std::sync::mpsc::channel();
     let factory = || Err::<Scripted, _>("no such model".to_owned());
     let ready = move |outcome| tell.send(outcome).unwrap();
-    let thread = spawn(test.queue.clone(), factory, LIMITS, Stop::default(), ready).unwrap();
+    let thread = spawn(test.queue.clone(), factory, InputRules::default(), Stop::default(), ready).unwrap();
     assert_eq!(told.recv().unwrap(), Err("no such model".to_owned()));
     thread.join().unwrap();
     assert_eq!(test.queue.workers(), WorkerCounts::default());
@@ -336,7 +336,7 @@ fn a_thread_works_when_there_is_work_and_stops_when_asked() {
     let test = TestQueue::new();
     let stop = Stop::default();
     let factory = || Ok(Scripted { log: Rc::default(), capacity: 1 });
-    let thread = spawn(test.queue.clone(), factory, LIMITS, stop.clone(), drop).unwrap();
+    let thread = spawn(test.queue.clone(), factory, InputRules::default(), stop.clone(), drop).unwrap();
     for _ in 0..3 {
         let id = test.submit(&input("a fox", 3));
         let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap().unwrap();

@@ -49,7 +49,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         ),
         (
             &["--device", "gpu"],
-            "invalid value 'gpu' for '--device <DEVICE>': it should be auto, cpu, cuda or cuda:N",
+            "invalid value 'gpu' for '--device <DEVICE>': it should be auto, cpu, cuda or cuda:N (such as cuda:1)",
         ),
         (
             &["serve", "--listen", "0.0.0.0:0", "--auth", "off"],

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stablehand::app::{App, Model};
 use stablehand::config::{Access, Config};
-use stablehand::domain::{Clock, EndpointId, InputLimits, Timestamp};
+use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
 use stablehand::queue::QueueSettings;
 use stablehand::runtime::DeviceChoice;
 use tempfile::TempDir;
@@ -86,7 +86,7 @@ impl TestApp {
     fn serve(&mut self) {
         let script = Arc::clone(&self.script);
         let model = Model {
-            limits: InputLimits { grid: 64 },
+            rules: InputRules::default(),
             make_engine: move || ScriptedEngine::build(Arc::clone(&script)),
         };
         let app = App::build(&self.config, model, self.clock.clone()).unwrap();

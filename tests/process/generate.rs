@@ -49,7 +49,7 @@ fn bad_wishes_are_one_line() {
         (&["--steps", "501"][..], 2, &["num_inference_steps", "from 1 to 500"][..]),
         (&["--width", "100"], 2, &["width", "multiples of 32"]),
         (&["--scheduler", "FASTEST"], 2, &["scheduler", "K-LMS"]),
-        (&["--guidance-scale", "nan"], 2, &["guidance_scale"]),
+        (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),
         (&["--model", "/nowhere"], 1, &["/nowhere", "no Stable Diffusion model folder"]),
         (&["-o", "/nowhere/fox.png", "--steps", "1"], 1, &["cannot write /nowhere/fox.png"]),

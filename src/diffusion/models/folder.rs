@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{ModelError, Tokenizer, TokenizerFiles};
 use crate::diffusion::schedulers::SchedulerConfig;
+use crate::domain::{InputRules, SchedulerKind};
 use crate::runtime::GraphSource;
 
 /// Where a model's files are.
@@ -53,8 +54,7 @@ pub struct ModelDescription {
     pub latent_channels: u32,
     /// What the VAE's latents are multiplied with before the UNet sees them.
     pub scaling_factor: f32,
-    /// Width and height are multiples of this, in pixels.
-    pub grid: u32,
+    pub rules: InputRules,
     /// The side that the model was trained at, in pixels.
     pub native_side: u32,
     /// The largest side that it draws well, where `stablehand.json` states one.
@@ -75,9 +75,14 @@ struct VaeConfig {
     scaling_factor: Option<f32>,
 }
 
+/// Our own file beside the others: what their formats have no word for.
 #[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 struct StablehandConfig {
+    /// The largest side that the model draws well, in pixels.
     max_side: Option<u32>,
+    /// The scheduler that suits it, where a request names none.
+    scheduler: Option<String>,
 }
 
 impl ModelFolder {
@@ -129,12 +134,19 @@ impl ModelFolder {
         let file = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::from_json(&self.text(file)?.unwrap_or_else(|| "{}".to_owned()))
             .map_err(|error| ModelError::File { file: file.to_owned(), reason: error.to_string() })?;
+        let default_scheduler = match own.scheduler {
+            None => InputRules::default().scheduler,
+            Some(name) => SchedulerKind::parse(&name).ok_or_else(|| ModelError::File {
+                file: "stablehand.json".to_owned(),
+                reason: format!("'{name}' is no scheduler"),
+            })?,
+        };
         Ok(ModelDescription {
             name: self.name(),
             vae_scale_factor,
             latent_channels: vae.latent_channels.unwrap_or(4),
             scaling_factor: vae.scaling_factor.unwrap_or(0.18215),
-            grid,
+            rules: InputRules { grid, scheduler: default_scheduler },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),
             scheduler,
