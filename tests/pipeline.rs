@@ -2,6 +2,8 @@
 //!
 //! Run with `STABLEHAND_TEST_PICTURES=DIR` to keep every picture that is looked at here.
 
+#![allow(clippy::unwrap_used)] // a test may
+
 use std::cell::RefCell;
 use std::{env, fs};
 

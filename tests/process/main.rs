@@ -1,5 +1,7 @@
 //! The real binary with the real model: signals, kills, restarts, bad surroundings.
 
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+
 mod bad_start;
 mod files;
 mod generate;
