@@ -37,6 +37,7 @@ create table jobs (
         case when finished_at is null then created_at + ttl_ms
              else min(created_at + ttl_ms, finished_at + retention_ms) end
     ) virtual,
+    -- What it is worked on with, as the status body says it.
     gpu text,
     error text,
     -- Of its row in contents, which the triggers below keep in step: a foreign key would cost every submit
@@ -45,8 +46,10 @@ create table jobs (
 ) strict;
 
 -- The next job: what a claim takes, without a look at the rows (hence the columns behind seq;
--- expires_at among them would not do, for SQLite reads generated columns from the rows).
-create index jobs_queued on jobs (low_priority, seq, endpoint, created_at, ttl_ms, status) where status = 'IN_QUEUE';
+-- expires_at among them would not do, for SQLite reads generated columns from the rows). A job over which
+-- the process died twice waits behind the others, so that it cannot keep them from being done.
+create index jobs_queued on jobs (low_priority, crashes >= 2, seq, endpoint, created_at, ttl_ms, status)
+    where status = 'IN_QUEUE';
 -- What was being worked on when the process died.
 create index jobs_running on jobs (seq) where status = 'IN_PROGRESS';
 -- What is to be forgotten.

@@ -176,13 +176,14 @@ impl JobQueue {
         self.inner.clock.now()
     }
 
-    /// Takes the next job: priority first, then age. Blocks.
-    pub fn claim(&self) -> Result<Option<ClaimedJob>, QueueError> {
+    /// Takes the next job for a worker on `gpu`: priority first, then age; what the process died over twice
+    /// comes behind the others. Blocks.
+    pub fn claim(&self, gpu: &str) -> Result<Option<ClaimedJob>, QueueError> {
         let Inner { store, board, signal, .. } = &*self.inner;
         let generation = signal.generation();
         // On the board in the order of commits, so that no cancel comes before there is one to signal.
         let noted = Arc::clone(board);
-        let claim = store.claim(self.now()).after(move |claim| {
+        let claim = store.claim(gpu, self.now()).after(move |claim| {
             if let Some(claim) = claim {
                 noted.start(&claim.id);
             }
