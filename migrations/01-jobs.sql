@@ -46,10 +46,8 @@ create table jobs (
 ) strict;
 
 -- The next job: what a claim takes, without a look at the rows (hence the columns behind seq;
--- expires_at among them would not do, for SQLite reads generated columns from the rows). A job over which
--- the process died twice waits behind the others, so that it cannot keep them from being done.
-create index jobs_queued on jobs (low_priority, crashes >= 2, seq, endpoint, created_at, ttl_ms, status)
-    where status = 'IN_QUEUE';
+-- expires_at among them would not do, for SQLite reads generated columns from the rows).
+create index jobs_queued on jobs (low_priority, seq, endpoint, created_at, ttl_ms, status) where status = 'IN_QUEUE';
 -- What was being worked on when the process died.
 create index jobs_running on jobs (seq) where status = 'IN_PROGRESS';
 -- What is to be forgotten.
