@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Failure;
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::ModelFolder;
-use crate::domain::GenerationInput;
+use crate::domain::{GenerationInput, Violations};
 use crate::runtime::{DeviceChoice, Runtime};
 
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let folder = ModelFolder::of(args.model.as_deref())?;
     let description = folder.describe()?;
     let input = GenerationInput::parse(&args.request(description.native_side), description.rules)
-        .map_err(|violations| Failure::Usage(violations.to_string()))?;
+        .map_err(|violations| Failure::Usage(in_flags(violations)))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
         return Err(Failure::Usage(
@@ -125,6 +125,19 @@ impl GenerateArgs {
         input.insert("clip_skip".into(), json!(self.clip_skip));
         Value::Object(input)
     }
+}
+
+/// The violations of a request, with its fields named as the flags that they came from.
+fn in_flags(violations: Violations) -> String {
+    let flag = |field: &str| match field {
+        "num_inference_steps" => "--steps".to_owned(),
+        field => format!("--{}", field.replace('_', "-")),
+    };
+    let sentence = |text: String| match text.split_once(' ') {
+        Some((field, rest)) => format!("{} {rest}", flag(field)),
+        None => text,
+    };
+    Violations(violations.0.into_iter().map(sentence).collect()).to_string()
 }
 
 /// JSON, in whose form the request is checked, has no word for other numbers.

@@ -129,7 +129,7 @@ impl ClaimedJob {
         let effect = inner.store.end(&self.claim.id, self.claim.attempt, end, self.queue.now()).wait()?;
         inner.board.notify(&self.claim.id);
         if released {
-            inner.signal.raise();
+            inner.desks.of(&self.claim.endpoint).signal.raise();
         }
         Ok(effect)
     }

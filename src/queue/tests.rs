@@ -69,7 +69,7 @@ impl TestQueue {
     }
 
     pub fn claim(&self) -> ClaimedJob {
-        self.queue.claim().unwrap().unwrap()
+        self.queue.claim(&endpoint()).unwrap().unwrap()
     }
 
     pub fn cancel(&self, id: &JobId) -> Option<JobStatus> {
@@ -155,7 +155,30 @@ fn jobs_are_claimed_by_priority_then_age() {
     let claimed = [0; 4].map(|_| test.claim());
     let order = claimed.each_ref().map(|job| job.id().clone());
     assert_eq!(order, [1, 2, 0, 3].map(|i: usize| expected[i].clone()));
-    assert!(test.queue.claim().unwrap().is_none());
+    assert!(test.queue.claim(&endpoint()).unwrap().is_none());
+}
+
+#[test]
+fn workers_claim_the_jobs_of_their_endpoint_alone_and_hear_of_no_others() {
+    let test = TestQueue::new();
+    let another = EndpointId::new("another");
+    let theirs = test.submit_job(NewJob { endpoint: another.clone(), ..new_job("{}") });
+    assert!(test.queue.claim(&endpoint()).unwrap().is_none());
+    test.queue.wait_for_work(&endpoint(), Duration::ZERO);
+    let ours = test.submit("{}");
+    assert_eq!(*test.claim().id(), ours);
+    // Our fruitless claim has not hidden their job from them.
+    test.queue.wait_for_work(&another, LONG);
+    assert_eq!(*test.queue.claim(&another).unwrap().unwrap().id(), theirs);
+}
+
+#[test]
+fn a_full_queue_is_its_endpoints_own_matter() {
+    let test = TestQueue::with(QueueSettings { queue_limit: 1, ..QueueSettings::default() });
+    test.submit("{}");
+    let refused = test.run(test.queue.submit(new_job("{}")));
+    assert!(matches!(refused, Err(QueueError::TooManyQueued { limit: 1 })), "{refused:?}");
+    test.submit_job(NewJob { endpoint: EndpointId::new("another"), ..new_job("{}") });
 }
 
 #[test]
@@ -166,7 +189,7 @@ fn several_threads_claim_each_job_once() {
     let claimed: Vec<JobId> = std::thread::scope(|scope| {
         let work = || {
             let mut ids = Vec::new();
-            while let Some(job) = queue.claim().unwrap() {
+            while let Some(job) = queue.claim(&endpoint()).unwrap() {
                 ids.push(job.id().clone());
                 assert!(ended(job.complete("cpu", vec![])));
             }
@@ -207,7 +230,7 @@ fn cancelling_a_queued_job_ends_it() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
-    assert!(test.queue.claim().unwrap().is_none());
+    assert!(test.queue.claim(&endpoint()).unwrap().is_none());
     assert_eq!(test.cancel(&JobId::new(JobKind::Run)), None);
 }
 
@@ -389,7 +412,7 @@ fn a_job_is_gone_at_its_ttl_whatever_its_state() {
     test.pass(Duration::from_secs(10));
     assert_eq!(job.stop_requested(), Some(StopReason::Gone));
     assert!([done, running, queued].iter().all(|id| test.find(id).is_none()));
-    assert!(test.queue.claim().unwrap().is_none());
+    assert!(test.queue.claim(&endpoint()).unwrap().is_none());
     assert_eq!(test.queue.sweep().unwrap().jobs, 3);
     assert!(!ended(job.complete("cpu", vec![image("too late")])));
 }
@@ -436,7 +459,7 @@ fn a_wait_ends_with_its_time_the_jobs_removal_or_the_server() {
     let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap();
     assert_eq!(job.unwrap().status, JobStatus::InQueue);
     assert!(matches!(test.run(test.queue.submit(new_job("{}"))), Err(QueueError::Unavailable(_))));
-    test.queue.wait_for_work(LONG);
+    test.queue.wait_for_work(&endpoint(), LONG);
 }
 
 #[test]

@@ -58,14 +58,15 @@ pub struct Requeued {
 }
 
 impl Store {
-    /// Appends a job to the queue unless `limit` jobs are queued already, and says whether it did.
+    /// Appends a job to its endpoint's queue unless `limit` jobs are in it already, and says whether it did.
     pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, bool> {
         self.writer.grouped(move |db| insert(db, &row, limit))
     }
 
-    /// Takes the next job: priority first, then age.
-    pub fn claim(&self, now: Timestamp) -> Write<'_, Option<Claim>> {
-        self.writer.grouped(move |db| claim(db, now))
+    /// Takes the endpoint's next job: priority first, then age.
+    pub fn claim(&self, endpoint: &EndpointId, now: Timestamp) -> Write<'_, Option<Claim>> {
+        let endpoint = endpoint.clone();
+        self.writer.grouped(move |db| claim(db, &endpoint, now))
     }
 
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
@@ -141,8 +142,10 @@ impl Store {
 
 fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError> {
     let queued: i64 = db
-        .prepare_cached("select coalesce(sum(jobs), 0) from tally where counted = 'IN_QUEUE'")?
-        .query_row([], |row| row.get(0))?;
+        .prepare_cached(
+            "select coalesce(sum(jobs), 0) from tally where endpoint = :endpoint and counted = 'IN_QUEUE'",
+        )?
+        .query_row(named_params! {":endpoint": row.job.endpoint.as_str()}, |row| row.get(0))?;
     if queued.cast_unsigned() >= limit {
         return Ok(false);
     }
@@ -172,15 +175,16 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
 /// has not expired. A queued job expires at `created_at + ttl_ms`, which that index holds.
 pub(super) const CLAIM: &str = "
     update jobs set status = 'IN_PROGRESS', attempt = attempt + 1, started_at = :now
-    where seq = (select seq from jobs indexed by jobs_queued where status = 'IN_QUEUE' and created_at + ttl_ms > :now
+    where seq = (select seq from jobs indexed by jobs_queued
+                 where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now
                  order by low_priority, seq limit 1)
     returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
               expires_at, input";
 
-fn claim(db: &Connection, now: Timestamp) -> Result<Option<Claim>, StoreError> {
+fn claim(db: &Connection, endpoint: &EndpointId, now: Timestamp) -> Result<Option<Claim>, StoreError> {
     let claimed = db
         .prepare_cached(CLAIM)?
-        .query_row(named_params! {":now": now.0}, |row| {
+        .query_row(named_params! {":endpoint": endpoint.as_str(), ":now": now.0}, |row| {
             let claim = Claim {
                 id: rows::id(row, "id")?,
                 endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
