@@ -27,9 +27,18 @@ pub struct GenerateArgs {
     /// Denoising steps, 1 to 500
     #[arg(long, default_value_t = 50)]
     steps: u32,
-    /// Such as DDIM, EULER-A, EULER-D, DPM-M or K-LMS [default: the model's own, else K-LMS]
+    /// Such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, else K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
+    /// Sigmas spaced as Karras et al. did, as "DPM++ 2M Karras" has them
+    #[arg(long)]
+    karras: bool,
+    /// Whose random numbers a seed means: torch's on the cpu, or those on cuda, as hosted workers drew
+    #[arg(long, value_name = "SOURCE", default_value = "cpu")]
+    noise: String,
+    /// Stop the text encoder before its last layers; 1 is the last, 2 the one before it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    clip_skip: u32,
     /// How closely to follow the prompt, up to 20; 1 and less is not at all
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite)]
     guidance_scale: f64,
@@ -109,7 +118,11 @@ impl GenerateArgs {
         input.insert("num_inference_steps".into(), json!(self.steps));
         input.insert("guidance_scale".into(), json!(self.guidance_scale));
         input.insert("scheduler".into(), json!(self.scheduler));
+        // Without the flag it is what the scheduler's name says.
+        input.insert("karras".into(), json!(self.karras.then_some(true)));
         input.insert("seed".into(), json!(self.seed));
+        input.insert("noise".into(), json!(self.noise));
+        input.insert("clip_skip".into(), json!(self.clip_skip));
         Value::Object(input)
     }
 }
