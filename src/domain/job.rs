@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Policy, Timestamp};
+use super::{Idempotency, Policy, Timestamp};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -149,6 +149,8 @@ pub struct NewJob {
     /// same pictures.
     pub seed: u64,
     pub policy: Policy,
+    /// Where the client may repeat the request.
+    pub once: Option<Idempotency>,
 }
 
 /// A job as it stands in the database.

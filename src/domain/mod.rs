@@ -4,6 +4,7 @@
 //! HTTP, no model. The other layers speak to each other in these words.
 
 mod clock;
+mod idempotency;
 mod input;
 mod job;
 mod noise;
@@ -11,6 +12,7 @@ mod policy;
 mod scheduler;
 
 pub use clock::{Clock, Timestamp};
+pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
 };

@@ -23,6 +23,8 @@ pub enum ApiError {
     NotFound(&'static str),
     #[error("This route takes {allowed}.")]
     MethodNotAllowed { allowed: &'static str },
+    #[error("This Idempotency-Key was used for another request: send each request under a key of its own.")]
+    KeyReused,
     #[error("The request body came too slowly.")]
     BodyTooSlow,
     #[error("The request body is larger than {limit} bytes, the most that this operation takes.")]
@@ -50,6 +52,7 @@ impl ResponseError for ApiError {
             Self::BadSignature => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::KeyReused => StatusCode::CONFLICT,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -87,6 +90,7 @@ impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::TooManyQueued { limit } => Self::TooManyQueued { limit },
+            QueueError::KeyReused => Self::KeyReused,
             QueueError::Unavailable(sentence) => {
                 tracing::warn!(reason = %sentence, "the queue is unavailable");
                 Self::Unavailable(sentence)

@@ -3,7 +3,9 @@
 use actix_web::dev::HttpServiceFactory;
 use actix_web::{FromRequest, Handler, Resource, Responder, guard, web};
 
-use super::{ApiError, cancel, health, image, index, purge_queue, retry, run, runsync, status, status_sync};
+use super::{
+    ApiError, cancel, health, image, index, purge_queue, requests, retry, run, runsync, status, status_sync,
+};
 
 /// All routes. Published code mixes `/v1` and `/v2`, so both lead to the same operations.
 pub fn routes(config: &mut web::ServiceConfig) {
@@ -24,6 +26,7 @@ fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
         .service(on("/cancel/{id}", Methods::GetOrPost, cancel::cancel))
         .service(on("/retry/{id}", Methods::Post, retry::retry))
         .service(on("/purge-queue", Methods::Post, purge_queue::purge_queue))
+        .service(on("/requests", Methods::Get, requests::requests))
         .service(on("/health", Methods::Get, health::health))
         .service(on("/images/{id}/{index}.png", Methods::Get, image::image))
         .default_service(web::to(no_route))

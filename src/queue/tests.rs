@@ -57,7 +57,7 @@ impl TestQueue {
     }
 
     pub fn submit_job(&self, job: NewJob) -> JobId {
-        self.run(self.queue.submit(job)).unwrap()
+        self.run(self.queue.submit(job)).unwrap().id
     }
 
     pub fn find(&self, id: &JobId) -> Option<Job> {
@@ -104,6 +104,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
         input: input.to_owned(),
         seed: u64::MAX,
         policy: Policy::default(),
+        once: None,
     }
 }
 
@@ -214,7 +215,7 @@ fn a_thousand_concurrent_submits_are_all_durable() {
             .collect();
         let mut ids = Vec::new();
         for submit in submits {
-            ids.push(submit.await.unwrap());
+            ids.push(submit.await.unwrap().id);
         }
         ids
     });
