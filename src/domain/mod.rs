@@ -8,6 +8,7 @@ mod input;
 mod job;
 mod policy;
 mod scheduler;
+mod web_url;
 
 pub use clock::{Clock, Timestamp};
 pub use input::{
@@ -16,3 +17,4 @@ pub use input::{
 pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;
+pub use web_url::{WebUrl, WebUrlError};
