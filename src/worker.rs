@@ -157,8 +157,8 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         if !self.has_engine() {
             return;
         }
-        while self.engine.as_ref().is_some_and(|engine| self.active.len() < engine.capacity()) {
-            match self.queue.claim(&self.assignment.endpoint) {
+        while let Some(engine) = self.engine.as_ref().filter(|engine| self.active.len() < engine.capacity()) {
+            match self.queue.claim(&self.assignment.endpoint, &engine.device()) {
                 Ok(Some(job)) => {
                     self.entry.set(WorkerState::Running);
                     self.begin(job);
@@ -206,6 +206,9 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         match self.guarded(|engine| engine.begin(&input, job.seed())) {
             Ok(generation) => {
                 let stepping_since = self.queue.now();
+                if let Some((step, steps)) = self.engine.as_ref().map(|engine| engine.progress(&generation)) {
+                    job.publish(Progress { step, steps, eta: None });
+                }
                 self.active.push(Active { job, generation, stepping_since });
             }
             Err(error) => self.write(job.fail(error)),
@@ -254,12 +257,11 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     }
 
     fn finish(&mut self, job: ClaimedJob, generation: E::Generation, steps: u32) {
-        let device = self.engine.as_ref().map(Engine::device).unwrap_or_default();
         match self.guarded(|engine| engine.finish(generation)) {
             Ok(images) => {
                 let duration_ms = self.queue.now().since(job.started_at()).as_millis();
                 tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
-                self.write(job.complete(&device, images));
+                self.write(job.complete(images));
             }
             Err(error) => self.write(job.fail(error)),
         }

@@ -9,6 +9,7 @@ mod job;
 mod noise;
 mod policy;
 mod scheduler;
+mod web_url;
 
 pub use clock::{Clock, Timestamp};
 pub use input::{
@@ -19,3 +20,4 @@ pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, N
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;
+pub use web_url::{WebUrl, WebUrlError};

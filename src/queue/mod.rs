@@ -176,14 +176,15 @@ impl JobQueue {
         self.inner.clock.now()
     }
 
-    /// Takes an endpoint's next job: priority first, then age. Blocks.
-    pub fn claim(&self, endpoint: &EndpointId) -> Result<Option<ClaimedJob>, QueueError> {
+    /// Takes an endpoint's next job for a worker on `gpu`: priority first, then age; what the process died
+    /// over twice comes behind the others. Blocks.
+    pub fn claim(&self, endpoint: &EndpointId, gpu: &str) -> Result<Option<ClaimedJob>, QueueError> {
         let Inner { store, board, desks, .. } = &*self.inner;
         let desk = desks.of(endpoint);
         let generation = desk.signal.generation();
         // On the board in the order of commits, so that no cancel comes before there is one to signal.
         let noted = Arc::clone(board);
-        let claim = store.claim(endpoint, self.now()).after(move |claim| {
+        let claim = store.claim(endpoint, gpu, self.now()).after(move |claim| {
             if let Some(claim) = claim {
                 noted.start(&claim.id);
             }

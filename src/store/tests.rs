@@ -158,7 +158,7 @@ fn one_error_in_a_group_undoes_only_its_own() {
         assert_eq!(outcomes, [Ok(true), Ok(true), internal.clone(), Ok(true), internal]);
     });
     assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 3);
-    assert_eq!(store.claim(&EndpointId::default(), NOW).wait().unwrap().unwrap().attempt, 1);
+    assert_eq!(store.claim(&EndpointId::default(), "cpu", NOW).wait().unwrap().unwrap().attempt, 1);
 }
 
 #[test]
