@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{ModelError, Tokenizer, TokenizerFiles};
+use crate::diffusion::prompt::ChunkCheck;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::domain::{InputRules, SchedulerKind};
 use crate::runtime::GraphSource;
@@ -46,7 +48,7 @@ static EMBEDDED: &[(&str, &[u8])] = embedded![
 const GRAPHS: [&str; 3] = ["text_encoder", "unet", "vae_decoder"];
 
 /// What a model's config files state, with SD v1's values where they are silent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ModelDescription {
     pub name: String,
     /// Pixels along one side of a latent.
@@ -60,6 +62,7 @@ pub struct ModelDescription {
     /// The largest side that it draws well, where `stablehand.json` states one.
     pub max_side: Option<u32>,
     pub scheduler: SchedulerConfig,
+    pub tokenizer: Arc<Tokenizer>,
 }
 
 #[derive(Deserialize, Default)]
@@ -142,15 +145,23 @@ impl ModelFolder {
                 reason: format!("'{name}' is no scheduler"),
             })?,
         };
+        let tokenizer = Arc::new(self.tokenizer()?);
         Ok(ModelDescription {
             name: self.name(),
             vae_scale_factor,
             latent_channels: vae.latent_channels.unwrap_or(4),
             scaling_factor: vae.scaling_factor.unwrap_or(0.18215),
-            rules: InputRules { grid, scheduler: default_scheduler, karras, ..rules },
+            rules: InputRules {
+                grid,
+                scheduler: default_scheduler,
+                karras,
+                prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
+                ..rules
+            },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),
             scheduler,
+            tokenizer,
         })
     }
 
