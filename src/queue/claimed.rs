@@ -39,8 +39,8 @@ impl ClaimedJob {
         Self { queue, claim, running, ended: false }
     }
 
-    pub fn complete(self, gpu: &str, images: Vec<NewImage>) -> Ended {
-        self.end(End::Completed { gpu: gpu.to_owned(), images: images.into() })
+    pub fn complete(self, images: Vec<NewImage>) -> Ended {
+        self.end(End::Completed { images: images.into() })
     }
 
     /// `error`: one sentence for the client.
@@ -129,7 +129,7 @@ impl ClaimedJob {
         let effect = inner.store.end(&self.claim.id, self.claim.attempt, end, self.queue.now()).wait()?;
         inner.board.notify(&self.claim.id);
         if released {
-            inner.signal.raise();
+            inner.desks.of(&self.claim.endpoint).signal.raise();
         }
         Ok(effect)
     }

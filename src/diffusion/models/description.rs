@@ -77,8 +77,9 @@ impl ModelFolder {
         };
         assumptions.extend(correct(&mut scheduler));
         let own: StablehandConfig = self.config("stablehand.json")?.unwrap_or_default();
-        let default_scheduler = match own.scheduler {
-            None => InputRules::default().scheduler,
+        let rules = InputRules::default();
+        let (default_scheduler, karras) = match own.scheduler {
+            None => (rules.scheduler, rules.karras),
             Some(name) => SchedulerKind::parse(&name).ok_or_else(|| ModelError::File {
                 file: "stablehand.json".to_owned(),
                 reason: format!("'{name}' is no scheduler"),
@@ -92,7 +93,7 @@ impl ModelFolder {
             vae_scale_factor,
             latent_channels: vae.latent_channels.unwrap_or(4),
             scaling_factor: vae.scaling_factor.unwrap_or(SCALING_FACTOR),
-            rules: InputRules { grid, scheduler: default_scheduler },
+            rules: InputRules { grid, scheduler: default_scheduler, karras, ..rules },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),
             scheduler,
