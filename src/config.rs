@@ -9,6 +9,7 @@ use actix_web::http::Uri;
 use clap::{Args, ValueEnum};
 
 use crate::domain::EndpointId;
+use crate::fetch::AllowedAddresses;
 use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
 
@@ -26,6 +27,17 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_PUBLIC_URL", value_name = "URL", value_parser = public_url,
         help_heading = "Network")]
     pub public_url: Option<String>,
+    /// Networks and hosts, separated by commas, that init_image, webhook and s3Config may reach although
+    /// they are not public, such as 10.1.2.0/24
+    #[arg(
+        long,
+        env = "STABLEHAND_ALLOW_ADDRESSES",
+        value_name = "NETWORKS",
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Network"
+    )]
+    pub allow_addresses: AllowedAddresses,
 
     /// API keys, separated by commas; better in the environment, where `ps` does not show them
     #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
@@ -107,6 +119,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
+    /// What clients' URLs may reach besides public addresses.
+    pub allow_addresses: AllowedAddresses,
     pub access: Access,
     pub model: Option<PathBuf>,
     pub device: DeviceChoice,
@@ -145,6 +159,7 @@ impl ServeArgs {
             endpoint: EndpointId::default(),
             listen: self.listen,
             public_url: self.public_url,
+            allow_addresses: self.allow_addresses,
             access,
             model: self.model,
             device: self.device,

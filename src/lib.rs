@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod diffusion;
 pub mod domain;
+pub mod fetch;
 pub mod http;
 pub mod queue;
 pub mod runtime;

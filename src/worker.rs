@@ -199,7 +199,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
 
     fn begin(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
-        let input = match parse(job.input(), self.assignment.rules) {
+        let input = match parse(job.input(), &self.assignment.rules) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
@@ -310,7 +310,7 @@ fn build<E>(factory: &impl Fn() -> Result<E, String>) -> Result<E, String> {
         .unwrap_or_else(|_| Err("The engine could not be built.".to_owned()))
 }
 
-fn parse(input: &str, rules: InputRules) -> Result<GenerationInput, String> {
+fn parse(input: &str, rules: &InputRules) -> Result<GenerationInput, String> {
     let value: Value = serde_json::from_str(input).map_err(|_| "input is not JSON.".to_owned())?;
     GenerationInput::parse(&value, rules).map_err(|violations| violations.to_string())
 }

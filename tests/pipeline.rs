@@ -158,7 +158,7 @@ fn a_bare_prompt_is_drawn_at_the_models_own_size_and_enlarged() {
     // What a client gets that sends a prompt and nothing else.
     let rules = ModelFolder::Embedded.describe().unwrap().rules;
     let input =
-        GenerationInput::parse(&json!({"prompt": "a red heart on a blue background"}), rules).unwrap();
+        GenerationInput::parse(&json!({"prompt": "a red heart on a blue background"}), &rules).unwrap();
     let picture = &draw(&input, 5)[0];
     assert_eq!((picture.image.width, picture.image.height), (512, 512));
     let border = mean(picture, |x, y| x < 16 || y < 16 || x >= 496 || y >= 496);

@@ -65,7 +65,7 @@ pub struct GenerateArgs {
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let folder = ModelFolder::of(args.model.as_deref())?;
     let description = folder.describe()?;
-    let input = GenerationInput::parse(&args.request(description.native_side), description.rules)
+    let input = GenerationInput::parse(&args.request(description.native_side), &description.rules)
         .map_err(|violations| Failure::Usage(in_flags(violations)))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {

@@ -1,8 +1,9 @@
 //! One request in flight: its latents, its schedule, its embeddings, and how far it is.
 
-use ndarray::{Array3, Array4};
+use ndarray::Array4;
 
 use super::noise::BatchNoise;
+use super::prompt_encoder::Embeddings;
 use super::schedulers::{Scheduler, SchedulerError};
 use crate::domain::{GenerationInput, ImageSize};
 
@@ -12,9 +13,7 @@ pub struct Generation {
     pub(super) seed: u64,
     /// The size of the latents in pixels, which may lie below the size asked for.
     pub(super) drawn_at: ImageSize,
-    /// `[1, tokens, dim]`; the negative prompt's only where guidance is at work.
-    pub(super) positive: Array3<f32>,
-    pub(super) negative: Option<Array3<f32>>,
+    pub(super) embeddings: Embeddings,
     /// `[images, channels, height, width]`.
     pub(super) latents: Array4<f32>,
     /// The latents as the UNet wants them at the current step.
@@ -34,8 +33,7 @@ impl Generation {
         drawn_at: ImageSize,
         latent_shape: (usize, usize, usize),
         scheduler: Box<dyn Scheduler>,
-        positive: Array3<f32>,
-        negative: Option<Array3<f32>>,
+        embeddings: Embeddings,
     ) -> Self {
         let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
         let mut latents = noise.randn(latent_shape);
@@ -47,8 +45,7 @@ impl Generation {
             input,
             seed,
             drawn_at,
-            positive,
-            negative,
+            embeddings,
             latents,
             scheduler,
             noise,

@@ -6,7 +6,9 @@ pub mod models;
 pub mod noise;
 mod pipeline;
 pub mod prompt;
+mod prompt_encoder;
 pub mod schedulers;
 
 pub use generation::Generation;
 pub use pipeline::{DiffusionError, Picture, Pipeline};
+pub use prompt_encoder::{Embeddings, PromptEncoder};

@@ -4,15 +4,16 @@
 //! batch and lets each generation's own scheduler move on; `finish` decodes. Between steps the caller
 //! may look around: cancel, progress, time-outs and batching need nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array1, Array3, Array4, Axis, s};
+use ndarray::{Array1, Array4, Axis, s};
 
 use super::generation::Generation;
 use super::image::{ImageError, Parameters, RgbImage, drawing_size, encode_png};
-use super::models::{
-    ModelDescription, ModelError, ModelFolder, TextEncoder, Tokenizer, UNet, UNetRows, VaeDecoder,
-};
+use super::models::{ModelDescription, ModelError, ModelFolder, TextEncoder, UNet, UNetRows, VaeDecoder};
+use super::prompt::PromptError;
+use super::prompt_encoder::PromptEncoder;
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
 use crate::domain::GenerationInput;
 use crate::runtime::{Device, Runtime};
@@ -21,8 +22,7 @@ use crate::runtime::{Device, Runtime};
 pub struct Pipeline {
     description: ModelDescription,
     device: Device,
-    tokenizer: Tokenizer,
-    text_encoder: TextEncoder,
+    prompts: PromptEncoder,
     unet: UNet,
     vae_decoder: VaeDecoder,
     /// Images in one UNet call.
@@ -47,20 +47,20 @@ pub enum DiffusionError {
     Scheduler(#[from] SchedulerError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the prompt cannot be encoded: {0}")]
+    Prompt(#[from] PromptError),
 }
 
 impl Pipeline {
     /// Loads every part of the model.
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
         let description = folder.describe()?;
-        let tokenizer = folder.tokenizer()?;
         let text_encoder = TextEncoder::load(folder, runtime)?;
         let unet = UNet::load(folder, runtime)?;
-        text_encoder.check_window(tokenizer.window())?;
+        text_encoder.check_window(description.tokenizer.window())?;
         unet.check_text_encoder(&text_encoder)?;
         Ok(Self {
-            tokenizer,
-            text_encoder,
+            prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
             vae_decoder: VaeDecoder::load(folder, description.scaling_factor, runtime)?,
             unet,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
@@ -98,11 +98,7 @@ impl Pipeline {
             input.num_inference_steps as usize,
             SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
         )?;
-        let positive = self.embed(&input.prompt)?;
-        let negative = match input.guidance_scale > 1.0 {
-            true => Some(self.embed(&input.negative_prompt)?),
-            false => None,
-        };
+        let embeddings = self.prompts.encode(input)?;
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
         let shape = (
@@ -110,12 +106,7 @@ impl Pipeline {
             latent_side(drawn_at.height),
             latent_side(drawn_at.width),
         );
-        Ok(Generation::new(input.clone(), seed, drawn_at, shape, scheduler, positive, negative))
-    }
-
-    fn embed(&mut self, prompt: &str) -> Result<Array3<f32>, ModelError> {
-        let tokens = self.tokenizer.encode(prompt)?;
-        self.text_encoder.encode(&tokens)
+        Ok(Generation::new(input.clone(), seed, drawn_at, shape, scheduler, embeddings))
     }
 
     /// One denoising step of each generation that is not done yet.
@@ -144,6 +135,7 @@ impl Pipeline {
             #[allow(clippy::float_cmp)] // two schedules at the very same timestep
             let shares = other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
+                && other.embeddings.positive.dim() == first.embeddings.positive.dim()
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.images_per_call;
             if taken {
@@ -157,17 +149,20 @@ impl Pipeline {
     /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
     /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> =
-            call.iter().copied().filter(|unit| batch[unit.generation].negative.is_some()).collect();
+        let guided: Vec<Unit> = call
+            .iter()
+            .copied()
+            .filter(|unit| batch[unit.generation].embeddings.negative.is_some())
+            .collect();
         let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         for (unit, is_negative) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.negative.as_ref().filter(|_| is_negative);
+            let embedding = generation.embeddings.negative.as_ref().filter(|_| is_negative);
             sample.push(generation.model_input.index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.positive).index_axis(Axis(0), 0));
+            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive).index_axis(Axis(0), 0));
             timesteps.push(generation.timestep());
         }
         let mismatch =
@@ -187,7 +182,7 @@ impl Pipeline {
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
             let conditional = positives.next().expect("a row for each image");
             noise_pred.assign(&conditional);
-            if generation.negative.is_some() {
+            if generation.embeddings.negative.is_some() {
                 let unconditional = negatives.next().expect("a row for each guided image");
                 noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
             }
@@ -228,6 +223,7 @@ impl Pipeline {
             noise: input.noise,
             size: input.size,
             drawn_at: generation.drawn_at,
+            prompt_cut: generation.embeddings.cut,
             model: &self.description.name,
         };
         let request = input.request_for(generation.seed, index);
@@ -236,7 +232,7 @@ impl Pipeline {
 
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
-        self.text_encoder.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run()
+        self.prompts.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run()
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a client may ask the model for, parsed and bounded once.
 
 mod reader;
+mod rules;
 
 use serde_json::{Value, json};
 
 use self::reader::{Reader, small};
+pub use self::rules::{InputRules, PromptCheck};
 use super::{NoiseSource, SchedulerKind};
 
 /// The longest prompt taken, in bytes; the model itself reads far less.
@@ -43,26 +45,6 @@ pub struct GenerationInput {
     pub noise: NoiseSource,
 }
 
-/// What a model can be asked for, and what it does where a request is silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InputRules {
-    /// Width and height are multiples of this many pixels.
-    pub grid: u32,
-    /// Draws where the request names no scheduler.
-    pub scheduler: SchedulerKind,
-    /// Whether it does so with Karras sigmas.
-    pub karras: bool,
-    /// The largest `clip_skip`: 1 where the text encoder gives its last layer alone.
-    pub max_clip_skip: u32,
-}
-
-impl Default for InputRules {
-    /// Stable Diffusion v1's, as the hosted worker had it.
-    fn default() -> Self {
-        Self { grid: 64, scheduler: SchedulerKind::KLms, karras: false, max_clip_skip: 1 }
-    }
-}
-
 /// Everything that is wrong with a request, in the hosted worker's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join(" "))]
@@ -87,7 +69,7 @@ impl GenerationInput {
     }
 
     /// Reads the `input` of a request. `null` means the default; every violation is collected.
-    pub fn parse(input: &Value, rules: InputRules) -> Result<Self, Violations> {
+    pub fn parse(input: &Value, rules: &InputRules) -> Result<Self, Violations> {
         let Some(fields) = input.as_object() else {
             return Err(Violations(vec!["input should be an object.".to_owned()]));
         };
@@ -95,8 +77,8 @@ impl GenerationInput {
         let defaults = Self::new("");
 
         reader.refuse_unknown(&FIELDS);
-        let prompt = reader.required_text("prompt");
-        let negative_prompt = reader.text("negative_prompt");
+        let prompt = reader.required_text("prompt", rules);
+        let negative_prompt = reader.text("negative_prompt", rules);
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -180,7 +162,7 @@ const FIELDS: [&str; 19] = [
     "lora_scale",
 ];
 
-fn clip_skip(reader: &mut Reader, rules: InputRules) -> Option<u32> {
+fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
     let layer = small(reader.integer("clip_skip", 1, u64::from(MAX_CLIP_SKIP))?);
     if layer <= rules.max_clip_skip {
         return Some(layer);
@@ -199,7 +181,7 @@ fn clip_skip(reader: &mut Reader, rules: InputRules) -> Option<u32> {
     None
 }
 
-fn size(reader: &mut Reader, rules: InputRules, default: ImageSize) -> ImageSize {
+fn size(reader: &mut Reader, rules: &InputRules, default: ImageSize) -> ImageSize {
     let width = reader.side("width", rules.grid).unwrap_or(default.width);
     let height = reader.side("height", rules.grid).unwrap_or(default.height);
     if u64::from(width) * u64::from(height) > u64::from(MAX_PIXELS) {
@@ -213,7 +195,7 @@ fn size(reader: &mut Reader, rules: InputRules, default: ImageSize) -> ImageSize
 
 /// The scheduler and whether with Karras sigmas, which its name may say (`DPM++ 2M Karras`) or `karras`;
 /// where both do, `karras` counts.
-fn scheduler(reader: &mut Reader, rules: InputRules) -> (SchedulerKind, bool) {
+fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
     let name = reader.string("scheduler").map(str::to_owned);
     let karras = reader.flag("karras");
     let (scheduler, named_karras) = match name {

@@ -9,12 +9,15 @@ mod job;
 mod noise;
 mod policy;
 mod scheduler;
+mod web_url;
 
 pub use clock::{Clock, Timestamp};
 pub use input::{
-    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
+    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
+    Violations,
 };
 pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;
+pub use web_url::{WebUrl, WebUrlError};

@@ -19,7 +19,7 @@ impl Endpoint {
     pub fn of(request: &HttpRequest) -> Result<Self, ApiError> {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let id = EndpointId::new(request.match_info().get("endpoint").unwrap_or_default());
-        let rules = *api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?;
+        let rules = api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?.clone();
         Ok(Self { id, rules })
     }
 }

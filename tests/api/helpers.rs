@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stablehand::app::{App, Model};
 use stablehand::config::{Access, Config};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
+use stablehand::fetch::AllowedAddresses;
 use stablehand::queue::QueueSettings;
 use stablehand::runtime::DeviceChoice;
 use tempfile::TempDir;
@@ -67,6 +68,7 @@ impl TestApp {
             endpoint: EndpointId::default(),
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
+            allow_addresses: AllowedAddresses::default(),
             access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
             model: None,
             device: DeviceChoice::Cpu,

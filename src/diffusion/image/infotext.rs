@@ -22,6 +22,8 @@ pub struct Parameters<'a> {
     pub size: ImageSize,
     /// The size at which the model drew; another than `size` was enlarged.
     pub drawn_at: ImageSize,
+    /// Chunks of the prompts that were read, of how many, where that is not all.
+    pub prompt_cut: Option<(usize, usize)>,
     pub model: &'a str,
 }
 
@@ -46,6 +48,9 @@ impl Parameters<'_> {
         items.push(("RNG", random_numbers(self.noise).to_owned()));
         if self.drawn_at != self.size {
             items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
+        }
+        if let Some((read, of)) = self.prompt_cut {
+            items.push(("Prompt cut", format!("{read} of {of} chunks read")));
         }
         items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
 
@@ -111,6 +116,7 @@ mod tests {
             noise: NoiseSource::Cpu,
             size: LARGE,
             drawn_at: LARGE,
+            prompt_cut: None,
             model: "tiny-sd",
         }
     }

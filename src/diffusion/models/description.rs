@@ -1,13 +1,16 @@
 //! What a model's config files state, with SD v1's values where they are silent.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
-use super::{ModelError, ModelFolder};
+use super::{ModelError, ModelFolder, Tokenizer};
+use crate::diffusion::prompt::ChunkCheck;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::domain::{InputRules, SchedulerKind};
 
 /// The numbers of a model that its graphs do not tell.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ModelDescription {
     pub name: String,
     /// Pixels along one side of a latent.
@@ -21,6 +24,7 @@ pub struct ModelDescription {
     /// The largest side that it draws well, where `stablehand.json` states one.
     pub max_side: Option<u32>,
     pub scheduler: SchedulerConfig,
+    pub tokenizer: Arc<Tokenizer>,
     /// What was assumed for want of a file, a sentence each.
     pub assumptions: Vec<String>,
 }
@@ -85,6 +89,7 @@ impl ModelFolder {
                 reason: format!("'{name}' is no scheduler"),
             })?,
         };
+        let tokenizer = Arc::new(self.tokenizer()?);
         let halvings = |levels: usize| 1 << u32::try_from(levels.saturating_sub(1)).unwrap_or(0).min(8);
         let vae_scale_factor = halvings(vae.block_out_channels.map_or(4, |channels| channels.len()));
         let grid = vae_scale_factor * halvings(unet.down_block_types.map_or(4, |blocks| blocks.len()));
@@ -93,10 +98,17 @@ impl ModelFolder {
             vae_scale_factor,
             latent_channels: vae.latent_channels.unwrap_or(4),
             scaling_factor: vae.scaling_factor.unwrap_or(SCALING_FACTOR),
-            rules: InputRules { grid, scheduler: default_scheduler, karras, ..rules },
+            rules: InputRules {
+                grid,
+                scheduler: default_scheduler,
+                karras,
+                prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
+                ..rules
+            },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),
             scheduler,
+            tokenizer,
             assumptions,
         })
     }

@@ -83,6 +83,11 @@ impl UNet {
         self.timestep.is_integer()
     }
 
+    /// The length of the text embedding that it was exported for, where it takes no other.
+    pub fn tokens_read(&self) -> Option<usize> {
+        usize::try_from(self.encoder_hidden_states.shape[1]).ok().filter(|&tokens| tokens > 0)
+    }
+
     /// The noise prediction `[rows, channels, height, width]`.
     pub fn predict(&mut self, rows: &UNetRows) -> Result<Array4<f32>, ModelError> {
         let timesteps = match (self.timestep.rank(), self.takes_mixed_timesteps()) {

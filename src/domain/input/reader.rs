@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
+use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
 
 /// A request's fields, and what was found wrong with them so far.
 pub(super) struct Reader<'a> {
@@ -36,18 +36,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn required_text(&mut self, name: &str) -> Option<String> {
+    pub fn required_text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
         if self.get(name).is_none() {
             self.violation(format!("{name} is a required input."));
         }
-        self.text(name)
+        self.text(name, rules)
     }
 
     /// A prompt.
-    pub fn text(&mut self, name: &str) -> Option<String> {
+    pub fn text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
         let text = self.string(name)?;
         if text.len() > MAX_PROMPT_BYTES {
             self.unmet(name, &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are read.", text.len()));
+        } else if let Some(Err(sentence)) = rules.prompts.as_ref().map(|prompts| prompts.check(text)) {
+            self.unmet(name, &sentence);
         }
         Some(text.to_owned())
     }

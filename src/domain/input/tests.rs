@@ -3,12 +3,12 @@ use serde_json::{Map, json};
 use super::*;
 
 fn violations(input: &Value) -> Vec<String> {
-    GenerationInput::parse(input, InputRules::default()).unwrap_err().0
+    GenerationInput::parse(input, &InputRules::default()).unwrap_err().0
 }
 
 #[test]
 fn a_prompt_alone_gets_the_hosted_defaults() {
-    let input = GenerationInput::parse(&json!({"prompt": "a dog"}), InputRules::default()).unwrap();
+    let input = GenerationInput::parse(&json!({"prompt": "a dog"}), &InputRules::default()).unwrap();
     assert_eq!(input, GenerationInput::new("a dog"));
     assert_eq!((input.size.width, input.num_inference_steps), (512, 50));
     assert_eq!(input.scheduler, SchedulerKind::KLms);
@@ -20,7 +20,7 @@ fn null_means_the_default() {
     let mut fields = nulls.clone();
     fields.insert("prompt".to_owned(), json!("a dog"));
     assert_eq!(
-        GenerationInput::parse(&fields.into(), InputRules::default()).unwrap(),
+        GenerationInput::parse(&fields.into(), &InputRules::default()).unwrap(),
         GenerationInput::new("a dog")
     );
     assert_eq!(violations(&nulls.into()), ["prompt is a required input."]);
@@ -53,7 +53,7 @@ fn every_violation_is_named_at_once() {
 
 #[test]
 fn bounds_hold_at_their_edges() {
-    let ok = |input: Value| GenerationInput::parse(&input, InputRules::default()).unwrap();
+    let ok = |input: Value| GenerationInput::parse(&input, &InputRules::default()).unwrap();
     let input = ok(json!({"prompt": "", "seed": u64::MAX, "guidance_scale": 20, "num_inference_steps": 500,
         "num_outputs": 10, "width": 1024, "height": 768, "prompt_strength": 1, "nsfw": true}));
     assert_eq!(input.seed, Some(u64::MAX));
@@ -75,8 +75,8 @@ fn every_documented_scheduler_name_is_known() {
         ("K_EULER", SchedulerKind::EulerD),
         ("DPMSolverMultistep", SchedulerKind::DpmM),
     ] {
-        let input =
-            GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), InputRules::default()).unwrap();
+        let input = GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), &InputRules::default())
+            .unwrap();
         assert_eq!(input.scheduler, kind);
     }
 }
@@ -84,7 +84,7 @@ fn every_documented_scheduler_name_is_known() {
 #[test]
 fn a_model_may_have_a_scheduler_of_its_own_choice() {
     let rules = InputRules { scheduler: SchedulerKind::EulerD, ..InputRules::default() };
-    let scheduler = |input: Value| GenerationInput::parse(&input, rules).unwrap().scheduler;
+    let scheduler = |input: Value| GenerationInput::parse(&input, &rules).unwrap().scheduler;
     assert_eq!(scheduler(json!({"prompt": ""})), SchedulerKind::EulerD);
     assert_eq!(scheduler(json!({"prompt": "", "scheduler": "K-LMS"})), SchedulerKind::KLms);
 }
@@ -97,7 +97,7 @@ fn what_is_no_object_is_one_sentence() {
 #[test]
 fn karras_is_a_field_or_a_part_of_the_name() {
     let parsed = |input: Value| {
-        let input = GenerationInput::parse(&input, InputRules::default()).unwrap();
+        let input = GenerationInput::parse(&input, &InputRules::default()).unwrap();
         (input.scheduler, input.karras)
     };
     let of = |scheduler: &str, karras: Value| json!({"prompt": "", "scheduler": scheduler, "karras": karras});
@@ -117,7 +117,7 @@ fn karras_is_a_field_or_a_part_of_the_name() {
 #[test]
 fn a_model_s_own_karras_is_its_scheduler_s_alone() {
     let rules = InputRules { scheduler: SchedulerKind::DpmM, karras: true, ..InputRules::default() };
-    let parsed = |input: Value| GenerationInput::parse(&input, rules).unwrap();
+    let parsed = |input: Value| GenerationInput::parse(&input, &rules).unwrap();
     assert!(parsed(json!({"prompt": ""})).karras);
     assert!(!parsed(json!({"prompt": "", "karras": false})).karras);
     assert!(!parsed(json!({"prompt": "", "scheduler": "DDIM"})).karras);
@@ -127,11 +127,11 @@ fn a_model_s_own_karras_is_its_scheduler_s_alone() {
 fn clip_skip_reaches_as_far_back_as_the_model_does() {
     let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
     let input = json!({"prompt": "", "clip_skip": 12});
-    assert_eq!(GenerationInput::parse(&input, rules).unwrap().clip_skip, 12);
+    assert_eq!(GenerationInput::parse(&input, &rules).unwrap().clip_skip, 12);
     assert!(violations(&input)[0].contains("It is not supported by this model"));
     assert_eq!(violations(&json!({"prompt": "", "clip_skip": 13})).len(), 1);
     let one = json!({"prompt": "", "clip_skip": 1});
-    assert_eq!(GenerationInput::parse(&one, InputRules::default()).unwrap(), GenerationInput::new(""));
+    assert_eq!(GenerationInput::parse(&one, &InputRules::default()).unwrap(), GenerationInput::new(""));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn the_request_for_one_image_asks_for_that_image() {
     assert_eq!(request["guidance_scale"], json!(7.3));
     let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
     let expected = GenerationInput { num_outputs: 1, seed: Some(1), ..input };
-    assert_eq!(GenerationInput::parse(&request, rules).unwrap(), expected);
+    assert_eq!(GenerationInput::parse(&request, &rules).unwrap(), expected);
     for name in request.as_object().unwrap().keys() {
         assert!(FIELDS.contains(&name.as_str()));
     }
