@@ -8,6 +8,7 @@ mod pipeline;
 pub mod prompt;
 mod prompt_encoder;
 pub mod schedulers;
+mod start;
 
 pub use generation::Generation;
 pub use pipeline::{DiffusionError, Picture, Pipeline};

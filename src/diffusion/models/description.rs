@@ -102,6 +102,7 @@ impl ModelFolder {
                 grid,
                 scheduler: default_scheduler,
                 karras,
+                takes_images: self.has("vae_encoder"),
                 prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
                 ..rules
             },
