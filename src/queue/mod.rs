@@ -8,8 +8,10 @@ mod board;
 mod claimed;
 mod desks;
 mod error;
+mod running;
 mod settings;
 mod stop;
+mod stream;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,6 +26,7 @@ pub use claimed::{ClaimedJob, Ended, StopReason, Unwritten};
 pub use error::QueueError;
 pub use settings::QueueSettings;
 pub use stop::Stop;
+pub use stream::{Drained, Follower, News};
 pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
@@ -117,7 +120,7 @@ impl JobQueue {
             if over || self.inner.board.is_closed() {
                 return Ok(job);
             }
-            if tokio::time::timeout_at(deadline, listener.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, listener.heard()).await.is_err() {
                 return self.find(endpoint, id).await;
             }
         }
@@ -212,7 +215,7 @@ impl JobQueue {
             desk.signal.found_empty(generation);
             return Ok(None);
         };
-        let running = board.running(&claim.id);
+        let running = board.running(&claim.id).unwrap_or_default();
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
 
