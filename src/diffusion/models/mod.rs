@@ -5,6 +5,7 @@
 
 mod description;
 mod folder;
+mod parts;
 mod refusal;
 mod session;
 mod text_encoder;
@@ -18,6 +19,7 @@ use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub use parts::PartReport;
 pub use session::Port;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
