@@ -186,15 +186,19 @@ impl Report<'_> {
         };
         let unet = self.parts.iter().find(|part| part.name == "unet");
         let takes_mask = unet.is_some_and(|unet| unet.inputs.iter().any(|port| port.fixed(1) == Some(9)));
-        let text = match takes_mask {
-            true => "no: its UNet is made for inpainting",
-            false => "yes",
+        let inpainting = match takes_mask && has("vae_encoder") {
+            true => "yes, by a UNet made for it".to_owned(),
+            false => with("vae_encoder"),
+        };
+        let previews = match self.description.latent_rgb {
+            Some(_) => "yes",
+            None => "no: its stablehand.json states no latent_rgb_factors",
         };
         [
-            ("text to image", text.to_owned()),
-            ("image to image", if takes_mask { text.to_owned() } else { with("vae_encoder") }),
-            ("inpainting", with("vae_encoder")),
-            ("previews", "yes".to_owned()),
+            ("text to image", "yes".to_owned()),
+            ("image to image", with("vae_encoder")),
+            ("inpainting", inpainting),
+            ("previews", previews.to_owned()),
             ("safety checker", with("safety_checker")),
         ]
         .map(|(name, value)| (name.to_owned(), value))

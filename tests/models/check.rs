@@ -39,7 +39,9 @@ fn a_folder_that_draws_is_described_part_by_part() {
         assert!(found.iter().any(|found| found == line), "no '{line}' in:\n{stdout}");
     }
     assert!(found.iter().any(|line| line.contains("weights.pb") && line.contains("MB")), "{stdout}");
-    assert!(found.iter().any(|line| line.contains("whole timesteps")), "{stdout}");
+    for warning in ["whole timesteps", "its own random numbers"] {
+        assert!(found.iter().any(|line| line.contains(warning)), "{stdout}");
+    }
     assert!(found.last().unwrap().contains("draws: a step at 64×64 px took"), "{stdout}");
 }
 
