@@ -19,7 +19,10 @@ pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
     Violations,
 };
-pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
+pub use job::{
+    EndpointId, Frame, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage, NewJob,
+    Progress,
+};
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;

@@ -17,8 +17,10 @@ pub enum ApiError {
     Invalid(#[from] Violations),
     #[error("No valid API key: send one as `Authorization: Bearer KEY`.")]
     Unauthorized,
-    #[error("This image URL is not one that this server signed.")]
+    #[error("This URL is not one that this server signed.")]
     BadSignature,
+    #[error("This URL has expired: ask for a new one.")]
+    Expired,
     #[error("{0}")]
     NotFound(&'static str),
     #[error("This route takes {allowed}.")]
@@ -49,7 +51,7 @@ impl ResponseError for ApiError {
         match self {
             Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::BadSignature => StatusCode::FORBIDDEN,
+            Self::BadSignature | Self::Expired => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::KeyReused => StatusCode::CONFLICT,

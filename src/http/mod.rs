@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod cancel;
 mod error;
+mod events;
 mod health;
 mod idempotency;
 mod image;
@@ -22,8 +23,10 @@ mod routes;
 mod run;
 mod runsync;
 mod server;
+mod signed_query;
 mod status;
 mod status_sync;
+mod stream;
 mod submission;
 mod wait;
 

@@ -9,8 +9,10 @@ mod claimed;
 mod desks;
 mod error;
 mod mail;
+mod running;
 mod settings;
 mod stop;
+mod stream;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,6 +28,7 @@ pub use error::QueueError;
 pub use mail::{BETWEEN_TRIES, Outgoing, TRIES};
 pub use settings::QueueSettings;
 pub use stop::Stop;
+pub use stream::{Drained, Follower, News};
 pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
@@ -128,7 +131,7 @@ impl JobQueue {
             if over || self.inner.board.is_closed() {
                 return Ok(job);
             }
-            if tokio::time::timeout_at(deadline, listener.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, listener.heard()).await.is_err() {
                 return self.find(endpoint, id).await;
             }
         }
@@ -227,7 +230,7 @@ impl JobQueue {
             desk.signal.found_empty(generation);
             return Ok(None);
         };
-        let running = board.running(&claim.id);
+        let running = board.running(&claim.id).unwrap_or_default();
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
 

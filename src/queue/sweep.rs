@@ -19,6 +19,7 @@ impl JobQueue {
         let mut swept = Swept::default();
         store.note_time(self.now()).wait()?;
         let forgotten = self.forget_expired(&mut swept.jobs);
+        board.forget_expired(self.now());
         if swept.jobs > 0 {
             board.notify_all();
         }

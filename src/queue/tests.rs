@@ -139,7 +139,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!((job.id(), job.attempt(), job.seed()), (&id, 1, u64::MAX));
     assert_eq!(job.input(), r#"{"prompt":  "a fox"}"#);
     let progress = Progress { step: 1, steps: 2, eta: None };
-    job.publish(progress);
+    job.publish(progress, None);
     assert_eq!(test.queue.progress(&id), Some(progress));
     test.pass(Duration::from_secs(3));
     assert!(ended(job.complete(vec![image("first"), image("second")])));
@@ -452,7 +452,7 @@ fn an_end_between_listening_and_asking_is_heard() {
     let id = test.submit("{}");
     let mut listener = test.queue.inner.board.listen(&id);
     assert!(ended(test.claim().complete(vec![])));
-    test.run(async { tokio::time::timeout(LONG, listener.changed()).await.unwrap() });
+    test.run(async { tokio::time::timeout(LONG, listener.heard()).await.unwrap() });
 }
 
 #[test]

@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use super::idempotency::{self, Earlier};
 use super::outbox::{self, Describe, Event};
 use super::{Store, StoreError, Write, content, images, rows};
-use crate::domain::{EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp, WebhookEvents};
+use crate::domain::{
+    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, Timestamp, WebhookEvents,
+};
 
 /// A job on its way into the queue.
 #[derive(Debug)]
@@ -160,6 +162,16 @@ impl Store {
     /// One endpoint's job with the list of its pictures.
     pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
         self.read(|db| rows::find(db, endpoint, id, now))
+    }
+
+    /// The same without its input, which may be large.
+    pub fn outline(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        now: Timestamp,
+    ) -> Result<Option<JobOutline>, StoreError> {
+        self.read(|db| rows::outline(db, endpoint, id, now))
     }
 }
 

@@ -88,7 +88,7 @@ fn start_and_progress_are_told_where_asked_for() {
     bench.submit(&["start", "progress"]);
     let job = bench.test.claim();
     let publish = |step| {
-        job.publish(Progress { step, steps: 9, eta: None });
+        job.publish(Progress { step, steps: 9, eta: None }, None);
         bench.test.submit("{}"); // written after it, so by now it is
     };
     publish(0);

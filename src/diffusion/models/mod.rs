@@ -5,6 +5,8 @@
 
 mod description;
 mod folder;
+mod hidden_layers;
+mod onnx_file;
 mod refusal;
 mod session;
 mod text_encoder;
