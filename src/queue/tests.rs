@@ -256,10 +256,10 @@ fn cancelling_a_running_job_keeps_it_cancelled() {
     assert_eq!(job.stop_requested(), None);
     assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
     assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
-    assert!(!ended(job.complete(vec![image("late")])));
+    assert!(!ended(job.complete(vec![image("<too late>")])));
     let job = test.find(&id).unwrap();
     assert_eq!((job.status, job.images.len()), (JobStatus::Cancelled, 0));
-    assert!(!test.on_disk("late"));
+    assert!(!test.on_disk("<too late>"));
 }
 
 #[test]
