@@ -13,6 +13,7 @@ mod jobs;
 mod list;
 mod open;
 mod retention;
+mod room;
 mod rows;
 mod tally;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use writer::Write;
 pub struct Store {
     writer: writer::Writer,
     readers: Pool<SqliteConnectionManager>,
+    dir: Arc<Path>,
     /// Something was deleted whose bytes may still be in the log file.
     traces: Arc<AtomicBool>,
     // Last, so that it is released last.
@@ -52,7 +54,7 @@ impl Store {
         let connection = open::connect(&path)?;
         let readers = open::readers(&path)?;
         let writer = writer::Writer::start(connection)?;
-        Ok(Self { writer, readers, traces: Arc::new(AtomicBool::new(true)), _lock: lock })
+        Ok(Self { writer, readers, dir: dir.into(), traces: Arc::new(AtomicBool::new(true)), _lock: lock })
     }
 
     /// Finishes the writes that were sent, folds the log into the database and refuses further ones.
