@@ -5,15 +5,18 @@
 
 mod clock;
 mod idempotency;
+mod image_source;
 mod input;
 mod job;
 mod noise;
 mod policy;
 mod scheduler;
 mod web_url;
+mod webhook;
 
 pub use clock::{Clock, Timestamp};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
+pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
     Violations,
@@ -26,3 +29,4 @@ pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};
+pub use webhook::{Webhook, WebhookEvents};

@@ -78,6 +78,8 @@ impl TestApp {
             queue: QueueSettings::default(),
             sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
+            webhook_secret: None,
+            webhooks_at_once: 2,
         };
         change(&mut config);
         let mut app =

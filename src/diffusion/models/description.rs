@@ -121,6 +121,7 @@ impl ModelFolder {
                 grid,
                 scheduler: default_scheduler,
                 karras,
+                takes_images: self.has("vae_encoder"),
                 max_clip_skip: HiddenLayers::find(self)?.map_or(1, |layers| layers.max_clip_skip()),
                 prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
             },

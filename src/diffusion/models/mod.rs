@@ -24,7 +24,7 @@ pub use session::Port;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
 pub use unet::{UNet, UNetRows};
-pub use vae::VaeDecoder;
+pub use vae::{Posterior, VaeDecoder, VaeEncoder};
 
 /// Why a model cannot be used. Each names the part or the file.
 #[derive(Debug, thiserror::Error)]
