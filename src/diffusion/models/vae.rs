@@ -78,14 +78,19 @@ impl VaeEncoder {
         let graph = Graph::load(folder, "vae_encoder", runtime)?;
         let sample = graph.input("picture", |port| port.rank() == 4)?;
         let latents = graph.output("latents", 4)?;
-        if i64::from(description.latent_channels) == latents.shape[1] {
-            tracing::warn!(
-                "this VAE encoder draws its own random numbers: pictures that start from a picture differ from \
-                 one time to the next"
-            );
+        graph.only(&[&sample])?;
+        if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
+            return Err(graph.refuse(format!(
+                "it was exported for pictures of {width}×{height} only; export it with dynamic axes"
+            )));
         }
         let tiling = Tiling::new(description.vae_scale_factor);
         Ok(Some(Self { graph, sample, latents, scaling_factor: description.scaling_factor, tiling }))
+    }
+
+    /// Whether the graph draws its own random numbers and answers latents.
+    pub fn draws_by_itself(&self, latent_channels: u32) -> bool {
+        self.latents.fixed(1) == Some(latent_channels.into())
     }
 
     /// What latents stand for `pixels`.
