@@ -6,6 +6,7 @@ pub mod config;
 pub mod diffusion;
 pub mod domain;
 pub mod http;
+pub mod metrics;
 pub mod queue;
 pub mod runtime;
 pub mod secrets;

@@ -4,7 +4,6 @@
 //! of its own; all of them say no through [`ApiError`]. Nothing here knows a worker or a model:
 //! a request meets its job in the [`crate::queue`].
 
-mod access_log;
 mod api;
 mod auth;
 mod body;
@@ -13,13 +12,19 @@ mod error;
 mod health;
 mod image;
 mod index;
+mod limits;
+mod metrics;
+mod observe;
+mod operation;
 mod path;
 mod purge_queue;
+mod request_id;
 mod retry;
 mod routes;
 mod run;
 mod runsync;
 mod server;
+mod settings;
 mod status;
 mod status_sync;
 mod submission;
@@ -28,9 +33,12 @@ mod wait;
 pub use api::Api;
 pub use auth::{ApiKey, ApiKeys};
 pub use error::ApiError;
+pub use limits::{Limit, Limiter, RateLimits, Turn};
+pub use operation::Operation;
 pub use path::{Endpoint, JobPath};
 pub use routes::routes;
 pub use server::{ServerLimits, serve};
+pub use settings::{HttpSettings, MetricsAccess};
 pub use wait::Wait;
 
 /// A 200 whose body is JSON text already.

@@ -27,6 +27,7 @@ pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
+use crate::metrics::{Metrics, WorkerLoad};
 use crate::store::{NewRow, Store, StoreError};
 
 /// The queue. A clone is another handle to the same one.
@@ -43,6 +44,7 @@ struct Inner {
     board: Arc<board::Board>,
     signal: Arc<work_signal::WorkSignal>,
     workers: Arc<workers::Tally>,
+    metrics: Metrics,
 }
 
 impl JobQueue {
@@ -56,8 +58,8 @@ impl JobQueue {
         if orphans.requeued + orphans.failed > 0 {
             tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
         }
-        let (board, signal, workers) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, signal, workers }) })
+        let (board, signal, workers, metrics) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, signal, workers, metrics }) })
     }
 
     /// Queues a job. Once its id is answered, it is on the disk.
@@ -168,6 +170,19 @@ impl JobQueue {
         WorkerEntry::new(Arc::clone(&self.inner.workers))
     }
 
+    /// Where everyone who has a queue counts and times what happens.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// All that was counted and timed, and how things stand, as Prometheus reads it.
+    pub async fn metrics_page(&self) -> Result<String, QueueError> {
+        let now = self.now();
+        let load = self.reading(move |store| store.load(now)).await?;
+        let WorkerCounts { initializing, idle, running, .. } = self.workers();
+        Ok(self.metrics().page(&load, WorkerLoad { initializing, idle, running }))
+    }
+
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
     }
@@ -192,6 +207,7 @@ impl JobQueue {
             return Ok(None);
         };
         let running = board.running(&claim.id);
+        self.metrics().job_started(&claim.endpoint, claim.started_at.since(claim.created_at));
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
 

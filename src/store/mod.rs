@@ -9,6 +9,7 @@ mod content;
 mod error;
 mod images;
 mod jobs;
+mod load;
 mod open;
 mod retention;
 mod rows;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stablehand::app::{App, Model};
 use stablehand::config::{Access, Config};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
+use stablehand::http::HttpSettings;
 use stablehand::queue::QueueSettings;
 use stablehand::runtime::DeviceChoice;
 use tempfile::TempDir;
@@ -68,6 +69,7 @@ impl TestApp {
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
             access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
+            http: HttpSettings::default(),
             model: None,
             device: DeviceChoice::Cpu,
             workers: 1,
