@@ -9,7 +9,7 @@ use stablehand::diffusion::image::{RgbImage, encode_png};
 use stablehand::diffusion::models::ModelFolder;
 use stablehand::diffusion::noise::BatchNoise;
 use stablehand::diffusion::schedulers::{self, SchedulerConfig, SchedulerOptions};
-use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 fn main() {
@@ -55,8 +55,8 @@ fn parts() {
     let tokenizer = ModelFolder::Embedded.tokenizer().expect("the built-in tokenizer loads");
     let prompt = "a cute magical flying dog, fantasy art drawn by disney concept artists, ".repeat(4);
     time("tokenise 288 characters", || tokenizer.encode(&prompt));
-    time("noise for 64×64 latents", || BatchNoise::new([1]).randn((4, 64, 64)));
-    let noise = BatchNoise::new([1]).randn((3, 512, 512)).mapv(|value| value * 0.3);
+    time("noise for 64×64 latents", || BatchNoise::new(NoiseSource::Cpu, [1]).randn((4, 64, 64)));
+    let noise = BatchNoise::new(NoiseSource::Cpu, [1]).randn((3, 512, 512)).mapv(|value| value * 0.3);
     let image = RgbImage::from_tensor(noise.index_axis(ndarray::Axis(0), 0)).expect("three channels");
     let small = RgbImage { width: 128, height: 128, pixels: image.pixels[..128 * 128 * 3].to_vec() };
     time("PNG of 512×512, pure noise", || encode_png(&image, &[]));
@@ -66,7 +66,7 @@ fn parts() {
 /// One step of each scheduler on latents of 4×64×64.
 fn scheduler_steps() {
     for kind in SchedulerKind::ALL {
-        let mut noise = BatchNoise::new([1]);
+        let mut noise = BatchNoise::new(NoiseSource::Cpu, [1]);
         let noise_pred: Array4<f32> = noise.randn((4, 64, 64));
         let mut scheduler =
             schedulers::build(kind, &SchedulerConfig::default(), 50, SchedulerOptions::default())

@@ -37,6 +37,7 @@ create table jobs (
         case when finished_at is null then created_at + ttl_ms
              else min(created_at + ttl_ms, finished_at + retention_ms) end
     ) virtual,
+    -- What it is worked on with, as the status body says it.
     gpu text,
     error text,
     -- Of its row in contents, which the triggers below keep in step: a foreign key would cost every submit

@@ -23,7 +23,7 @@ use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
 use crate::wire::UrlSigner;
-use crate::worker::{self, Engine};
+use crate::worker::{self, Assignment, Engine};
 
 /// A model as the server needs it: what it can be asked for, known without loading it, and how to
 /// make an engine of it, once a worker.
@@ -131,7 +131,8 @@ where
                 }
             };
             let (queue, factory) = (self.queue.clone(), self.make_engine.clone());
-            threads.push(worker::spawn(queue, factory, self.rules, signal.clone(), tell)?);
+            let assignment = Assignment { endpoint: self.config.endpoint.clone(), rules: self.rules };
+            threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
         }
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());
         let sweep = move || sweeper::run(&queue, interval, &sweeping);

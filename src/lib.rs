@@ -1,4 +1,26 @@
 //! stablehand: Stable Diffusion as a service on one's own machine, in one binary.
+//!
+//! # One request, eight stops
+//!
+//! 1. [`http`] routes `POST /v2/{endpoint}/run`; the `ApiKey` extractor lets it in.
+//! 2. The body becomes a [`domain::GenerationInput`], or an error that names every violation.
+//! 3. [`queue::JobQueue::submit`] commits the row, wakes a worker, answers the id. `runsync` waits here.
+//! 4. [`worker`] claims: one committed `update … returning`; no transaction stays open while it works.
+//! 5. [`diffusion::Pipeline::begin`] tokenises, encodes and draws the noise: a [`diffusion::Generation`].
+//! 6. [`diffusion::Pipeline::step`] runs the UNet for everything in the batch, then each generation's own
+//!    scheduler. Between steps the worker looks at cancel, timeout and shutdown, and publishes progress.
+//! 7. [`diffusion::Pipeline::finish`] decodes to PNG; `ClaimedJob::complete` writes pictures and state in
+//!    one transaction, and only if the job is still this attempt's. Waiters wake.
+//! 8. `status` reads the row; the image route serves the bytes; [`sweeper`] forgets both in time.
+//!
+//! `stablehand generate` is stops 5 to 7 in a loop, without the rest.
+//!
+//! # Who may import whom
+//!
+//! One direction only: `domain ← store ← queue ← {http, worker, sweeper} ← app ← cli`. [`wire`] (the status
+//! body and the signed URLs in it) stands on `domain` and serves whoever shows a job to the outside.
+//! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
+//! by `worker` and `cli` alone. Siblings do not import each other.
 
 pub mod app;
 pub mod cli;

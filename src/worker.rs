@@ -16,7 +16,7 @@ use std::{io, thread};
 
 use serde_json::Value;
 
-use crate::domain::{GenerationInput, InputRules, NewImage, Progress, Timestamp};
+use crate::domain::{EndpointId, GenerationInput, InputRules, NewImage, Progress, Timestamp};
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 
 /// Something that draws, a step at a time.
@@ -37,6 +37,14 @@ pub trait Engine {
     fn device(&self) -> String;
 }
 
+/// Whose jobs a worker takes.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub endpoint: EndpointId,
+    /// What that endpoint's model can be asked for.
+    pub rules: InputRules,
+}
+
 /// What a turn of the worker came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -49,8 +57,8 @@ pub enum Turn {
 
 pub struct Worker<E: Engine, F> {
     queue: JobQueue,
+    assignment: Assignment,
     factory: F,
-    rules: InputRules,
     stop: Stop,
     entry: WorkerEntry,
     /// None after a panic, until it is built anew.
@@ -72,12 +80,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PANICKED: &str = "The engine stopped unexpectedly while it worked on this job.";
 
-/// Starts a worker's thread, which builds its engine itself (an engine need not be `Send`) and then tells
+/// Starts the thread of a worker on one endpoint's jobs, which builds its engine itself (an engine need not be `Send`) and then tells
 /// `ready`; if it cannot be built, the sentence why, and the thread ends.
 pub fn spawn<E: Engine, F>(
     queue: JobQueue,
+    assignment: Assignment,
     factory: F,
-    rules: InputRules,
     stop: Stop,
     ready: impl FnOnce(Result<(), String>) + Send + 'static,
 ) -> io::Result<JoinHandle<()>>
@@ -85,7 +93,7 @@ where
     F: Fn() -> Result<E, String> + Send + 'static,
 {
     thread::Builder::new().name("worker".to_owned()).spawn(move || {
-        match Worker::new(queue, factory, rules, stop) {
+        match Worker::new(queue, assignment, factory, stop) {
             Ok(worker) => {
                 ready(Ok(()));
                 worker.run();
@@ -97,13 +105,14 @@ where
 
 impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     /// Builds the engine, and fails as that fails.
-    pub fn new(queue: JobQueue, factory: F, rules: InputRules, stop: Stop) -> Result<Self, String> {
-        let mut entry = queue.enter_worker();
+    pub fn new(queue: JobQueue, assignment: Assignment, factory: F, stop: Stop) -> Result<Self, String> {
+        let mut entry = queue.enter_worker(&assignment.endpoint);
         let engine = build(&factory)?;
         entry.set(WorkerState::Idle);
         let patience = stop.clone();
         let pause = Box::new(move |duration| patience.pause(duration));
-        Ok(Self { queue, factory, rules, stop, entry, engine: Some(engine), active: Vec::new(), pause })
+        let (engine, active) = (Some(engine), Vec::new());
+        Ok(Self { queue, assignment, factory, stop, entry, engine, active, pause })
     }
 
     /// Works until it is asked to stop.
@@ -111,7 +120,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         loop {
             match self.run_once() {
                 Turn::Worked => {}
-                Turn::Idle => self.queue.wait_for_work(IDLE),
+                Turn::Idle => self.queue.wait_for_work(&self.assignment.endpoint, IDLE),
                 Turn::Stopped => return,
             }
         }
@@ -148,8 +157,8 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         if !self.has_engine() {
             return;
         }
-        while self.engine.as_ref().is_some_and(|engine| self.active.len() < engine.capacity()) {
-            match self.queue.claim() {
+        while let Some(engine) = self.engine.as_ref().filter(|engine| self.active.len() < engine.capacity()) {
+            match self.queue.claim(&self.assignment.endpoint, &engine.device()) {
                 Ok(Some(job)) => {
                     self.entry.set(WorkerState::Running);
                     self.begin(job);
@@ -190,13 +199,16 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
 
     fn begin(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
-        let input = match parse(job.input(), self.rules) {
+        let input = match parse(job.input(), self.assignment.rules) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
         match self.guarded(|engine| engine.begin(&input, job.seed())) {
             Ok(generation) => {
                 let stepping_since = self.queue.now();
+                if let Some((step, steps)) = self.engine.as_ref().map(|engine| engine.progress(&generation)) {
+                    job.publish(Progress { step, steps, eta: None });
+                }
                 self.active.push(Active { job, generation, stepping_since });
             }
             Err(error) => self.write(job.fail(error)),
@@ -251,7 +263,6 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     }
 
     fn finish(&mut self, job: ClaimedJob, generation: E::Generation, steps: u32) {
-        let device = self.engine.as_ref().map(Engine::device).unwrap_or_default();
         match self.guarded(|engine| engine.finish(generation)) {
             Ok(images) => {
                 let duration = self.queue.now().since(job.started_at());
@@ -261,7 +272,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                     self.queue.metrics().image(job.endpoint(), duration / count);
                 }
                 tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
-                self.write(job.complete(&device, images));
+                self.write(job.complete(images));
             }
             Err(error) => self.write(job.fail(error)),
         }

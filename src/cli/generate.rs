@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Failure;
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::ModelFolder;
-use crate::domain::GenerationInput;
+use crate::domain::{GenerationInput, Violations};
 use crate::runtime::{DeviceChoice, Runtime};
 
 #[derive(Debug, Args)]
@@ -27,9 +27,18 @@ pub struct GenerateArgs {
     /// Denoising steps, 1 to 500
     #[arg(long, default_value_t = 50)]
     steps: u32,
-    /// Such as DDIM, EULER-A, EULER-D, DPM-M or K-LMS [default: the model's own, else K-LMS]
+    /// Such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, else K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
+    /// Sigmas spaced as Karras et al. did, as "DPM++ 2M Karras" has them
+    #[arg(long)]
+    karras: bool,
+    /// Whose random numbers a seed means: torch's on the cpu, or those on cuda, as hosted workers drew
+    #[arg(long, value_name = "SOURCE", default_value = "cpu")]
+    noise: String,
+    /// Stop the text encoder before its last layers; 1 is the last, 2 the one before it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    clip_skip: u32,
     /// How closely to follow the prompt, up to 20; 1 and less is not at all
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite)]
     guidance_scale: f64,
@@ -57,7 +66,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let folder = ModelFolder::of(args.model.as_deref())?;
     let description = folder.describe()?;
     let input = GenerationInput::parse(&args.request(description.native_side), description.rules)
-        .map_err(|violations| Failure::Usage(violations.to_string()))?;
+        .map_err(|violations| Failure::Usage(in_flags(violations)))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
         return Err(Failure::Usage(
@@ -109,9 +118,26 @@ impl GenerateArgs {
         input.insert("num_inference_steps".into(), json!(self.steps));
         input.insert("guidance_scale".into(), json!(self.guidance_scale));
         input.insert("scheduler".into(), json!(self.scheduler));
+        // Without the flag it is what the scheduler's name says.
+        input.insert("karras".into(), json!(self.karras.then_some(true)));
         input.insert("seed".into(), json!(self.seed));
+        input.insert("noise".into(), json!(self.noise));
+        input.insert("clip_skip".into(), json!(self.clip_skip));
         Value::Object(input)
     }
+}
+
+/// The violations of a request, with its fields named as the flags that they came from.
+fn in_flags(violations: Violations) -> String {
+    let flag = |field: &str| match field {
+        "num_inference_steps" => "--steps".to_owned(),
+        field => format!("--{}", field.replace('_', "-")),
+    };
+    let sentence = |text: String| match text.split_once(' ') {
+        Some((field, rest)) => format!("{} {rest}", flag(field)),
+        None => text,
+    };
+    Violations(violations.0.into_iter().map(sentence).collect()).to_string()
 }
 
 /// JSON, in whose form the request is checked, has no word for other numbers.

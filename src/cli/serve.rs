@@ -77,7 +77,7 @@ fn welcome<F>(app: &App<F>, config: &Config) -> String {
     let _ = write!(
         text,
         "Try it:\n\n  curl -X POST {url}/v2/{}/runsync \\\n      -H \"Authorization: Bearer {key}\" \\\n      \
-         -H 'Content-Type: application/json' \\\n      -d '{{\"input\": {{\"prompt\": \"a red fox\"}}}}'\n\n",
+         -H 'Content-Type: application/json' \\\n      -d '{{\"input\": {{\"prompt\": \"a rocket on a black background\"}}}}'\n\n",
         config.endpoint
     );
     text

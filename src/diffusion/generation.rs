@@ -37,7 +37,7 @@ impl Generation {
         positive: Array3<f32>,
         negative: Option<Array3<f32>>,
     ) -> Self {
-        let mut noise = BatchNoise::consecutive(seed, input.num_outputs as usize);
+        let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
         let mut latents = noise.randn(latent_shape);
         let init_noise_sigma = scheduler.init_noise_sigma();
         latents.mapv_inplace(|value| value * init_noise_sigma);

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use ndarray::{Array1, Array3, Array4, Axis, s};
-use serde_json::json;
 
 use super::generation::Generation;
 use super::image::{ImageError, Parameters, RgbImage, drawing_size, encode_png};
@@ -85,7 +84,7 @@ impl Pipeline {
             input.scheduler,
             &self.description.scheduler,
             input.num_inference_steps as usize,
-            SchedulerOptions::default(),
+            SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
         )?;
         let positive = self.embed(&input.prompt)?;
         let negative = match input.guidance_scale > 1.0 {
@@ -194,37 +193,32 @@ impl Pipeline {
                 image = image.enlarge(generation.input.size)?;
             }
             let seed = GenerationInput::seed_of(generation.seed, index);
-            let png = self.png(generation, &image, seed)?;
+            let png = self.png(generation, &image, index)?;
             pictures.push(Picture { seed, image, png });
         }
         Ok(pictures)
     }
 
     /// The PNG file with its parameters as text: in A1111's form for the readers that there are, and as
-    /// the request's JSON.
-    fn png(&self, generation: &Generation, image: &RgbImage, seed: u64) -> Result<Vec<u8>, ImageError> {
+    /// the `input` of a request that draws it again.
+    fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
         let input = &generation.input;
+        let file_karras = self.description.scheduler.use_karras_sigmas == Some(true);
         let infotext = Parameters {
             prompt: &input.prompt,
             negative_prompt: &input.negative_prompt,
+            clip_skip: input.clip_skip,
             steps: input.num_inference_steps,
             scheduler: input.scheduler,
+            karras: input.karras || (file_karras && input.scheduler.has_karras()),
             guidance_scale: input.guidance_scale,
-            seed,
+            seed: GenerationInput::seed_of(generation.seed, index),
+            noise: input.noise,
             size: input.size,
             drawn_at: generation.drawn_at,
             model: &self.description.name,
         };
-        let request = json!({
-            "prompt": input.prompt,
-            "negative_prompt": input.negative_prompt,
-            "width": input.size.width,
-            "height": input.size.height,
-            "num_inference_steps": input.num_inference_steps,
-            "guidance_scale": input.guidance_scale,
-            "scheduler": input.scheduler.as_str(),
-            "seed": seed,
-        });
+        let request = input.request_for(generation.seed, index);
         encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
     }
 

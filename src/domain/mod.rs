@@ -6,6 +6,7 @@
 mod clock;
 mod input;
 mod job;
+mod noise;
 mod policy;
 mod scheduler;
 
@@ -14,5 +15,6 @@ pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
 };
 pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
+pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;

@@ -7,7 +7,7 @@ use super::{Api, ApiError, Endpoint};
 
 pub async fn health(api: web::Data<Api>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
     let jobs = api.queue.counts(&endpoint.id).await?;
-    let workers = api.queue.workers();
+    let workers = api.queue.workers(&endpoint.id);
     Ok(HttpResponse::Ok().json(json!({
         "jobs": {
             "completed": jobs.completed,

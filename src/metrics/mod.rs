@@ -6,6 +6,7 @@
 
 mod process;
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
@@ -35,8 +36,8 @@ pub struct Metrics {
 pub struct Load {
     /// By endpoint and state; RETRIED, no state of a job, is how often jobs were put back.
     pub jobs: Vec<(String, String, u64)>,
-    /// Of the job that waits longest.
-    pub oldest_queued: Option<Duration>,
+    /// How long the oldest queued job of each endpoint has waited.
+    pub oldest_queued: Vec<(String, Duration)>,
     pub database_bytes: u64,
     /// Of `database_bytes`, those in free pages.
     pub free_bytes: u64,
@@ -44,9 +45,10 @@ pub struct Load {
     pub log_bytes: u64,
 }
 
-/// The workers by what they are at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// An endpoint's workers by what they are at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerLoad {
+    pub endpoint: String,
     pub initializing: u32,
     pub idle: u32,
     pub running: u32,
@@ -83,6 +85,7 @@ struct StateLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkerLabels {
+    endpoint: String,
     state: &'static str,
 }
 
@@ -145,7 +148,7 @@ impl Metrics {
     }
 
     /// The page in Prometheus' text format.
-    pub fn page(&self, load: &Load, workers: WorkerLoad) -> String {
+    pub fn page(&self, load: &Load, workers: &[WorkerLoad]) -> String {
         let mut registry = Registry::with_prefix("stablehand");
         self.register(&mut registry);
         register_load(&mut registry, load, workers);
@@ -186,7 +189,7 @@ fn labels(endpoint: &EndpointId) -> EndpointLabels {
     EndpointLabels { endpoint: endpoint.as_str().to_owned() }
 }
 
-fn register_load(registry: &mut Registry, load: &Load, workers: WorkerLoad) {
+fn register_load(registry: &mut Registry, load: &Load, workers: &[WorkerLoad]) {
     let jobs = Family::<StateLabels, Gauge>::default();
     let retries = Family::<EndpointLabels, Counter>::default();
     for (endpoint, counted, count) in &load.jobs {
@@ -200,14 +203,18 @@ fn register_load(registry: &mut Registry, load: &Load, workers: WorkerLoad) {
     }
     registry.register("jobs", "Jobs kept, by state", jobs);
     registry.register("job_retries", "Times that a job was put back into the queue", retries);
-    let oldest = load.oldest_queued.unwrap_or_default().as_secs_f64();
-    registry.register("queue_oldest_seconds", "Age of the job that waits longest", ConstGauge::new(oldest));
+    let oldest = Family::<EndpointLabels, Gauge<f64, AtomicU64>>::default();
+    for (endpoint, age) in &load.oldest_queued {
+        oldest.get_or_create(&EndpointLabels { endpoint: endpoint.clone() }).set(age.as_secs_f64());
+    }
+    registry.register("queue_oldest_seconds", "Age of the job that waits longest", oldest);
 
     let states = Family::<WorkerLabels, Gauge>::default();
-    for (state, count) in
-        [("initializing", workers.initializing), ("idle", workers.idle), ("running", workers.running)]
-    {
-        states.get_or_create(&WorkerLabels { state }).set(i64::from(count));
+    for WorkerLoad { endpoint, initializing, idle, running } in workers {
+        for (state, count) in [("initializing", initializing), ("idle", idle), ("running", running)] {
+            let labels = WorkerLabels { endpoint: endpoint.clone(), state };
+            states.get_or_create(&labels).set(i64::from(*count));
+        }
     }
     registry.register("workers", "Workers by what they are at", states);
 
@@ -258,11 +265,12 @@ mod tests {
                 ("stable-diffusion-v1".to_owned(), "IN_QUEUE".to_owned(), 7),
                 ("stable-diffusion-v1".to_owned(), "RETRIED".to_owned(), 2),
             ],
-            oldest_queued: Some(Duration::from_millis(1_500)),
+            oldest_queued: vec![("stable-diffusion-v1".to_owned(), Duration::from_millis(1_500))],
             database_bytes: 4096,
             ..Load::default()
         };
-        let page = metrics.page(&load, WorkerLoad { idle: 1, ..WorkerLoad::default() });
+        let page =
+            metrics.page(&load, &[WorkerLoad { endpoint: "a".to_owned(), idle: 1, ..WorkerLoad::default() }]);
         for line in [
             r#"stablehand_requests_total{route="/v2/{endpoint}/run",method="POST",code="200"} 1"#,
             r#"stablehand_request_seconds_bucket{le="0.0025",route="/v2/{endpoint}/run"} 1"#,
@@ -270,8 +278,8 @@ mod tests {
             r#"stablehand_jobs_ended_total{endpoint="stable-diffusion-v1",status="COMPLETED"} 1"#,
             r#"stablehand_jobs{endpoint="stable-diffusion-v1",status="IN_QUEUE"} 7"#,
             r#"stablehand_job_retries_total{endpoint="stable-diffusion-v1"} 2"#,
-            "stablehand_queue_oldest_seconds 1.5",
-            r#"stablehand_workers{state="idle"} 1"#,
+            r#"stablehand_queue_oldest_seconds{endpoint="stable-diffusion-v1"} 1.5"#,
+            r#"stablehand_workers{endpoint="a",state="idle"} 1"#,
             "stablehand_database_bytes 4096",
             "stablehand_jobs_forgotten_total 3",
         ] {
@@ -287,7 +295,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_process_is_measured_where_the_system_tells() {
-        let page = Metrics::default().page(&Load::default(), WorkerLoad::default());
+        let page = Metrics::default().page(&Load::default(), &[]);
         for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_cpu_seconds_total "] {
             let value = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             assert!(value.parse::<f64>().unwrap() >= 0.0, "{name}{value}");

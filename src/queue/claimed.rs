@@ -39,8 +39,8 @@ impl ClaimedJob {
         Self { queue, claim, running, ended: false }
     }
 
-    pub fn complete(self, gpu: &str, images: Vec<NewImage>) -> Ended {
-        self.end(End::Completed { gpu: gpu.to_owned(), images: images.into() })
+    pub fn complete(self, images: Vec<NewImage>) -> Ended {
+        self.end(End::Completed { images: images.into() })
     }
 
     /// `error`: one sentence for the client.
@@ -132,7 +132,7 @@ impl ClaimedJob {
             inner.metrics.job_ended(&self.claim.endpoint, status);
         }
         if status.is_none() {
-            inner.signal.raise();
+            inner.desks.of(&self.claim.endpoint).signal.raise();
         }
         Ok(effect)
     }

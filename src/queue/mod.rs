@@ -6,6 +6,7 @@
 
 mod board;
 mod claimed;
+mod desks;
 mod error;
 mod settings;
 mod stop;
@@ -27,7 +28,7 @@ pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
-use crate::metrics::{Metrics, WorkerLoad};
+use crate::metrics::Metrics;
 use crate::store::{NewRow, Store, StoreError};
 
 /// The queue. A clone is another handle to the same one.
@@ -42,8 +43,7 @@ struct Inner {
     clock: Clock,
     // Shared with what the writer's thread does after a commit, which must not hold the store itself.
     board: Arc<board::Board>,
-    signal: Arc<work_signal::WorkSignal>,
-    workers: Arc<workers::Tally>,
+    desks: desks::Desks,
     metrics: Metrics,
 }
 
@@ -58,18 +58,18 @@ impl JobQueue {
         if orphans.requeued + orphans.failed > 0 {
             tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
         }
-        let (board, signal, workers, metrics) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, signal, workers, metrics }) })
+        let (board, desks, metrics) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, desks, metrics }) })
     }
 
     /// Queues a job. Once its id is answered, it is on the disk.
     pub async fn submit(&self, job: NewJob) -> Result<JobId, QueueError> {
-        let Inner { store, settings, signal, .. } = &*self.inner;
+        let Inner { store, settings, desks, .. } = &*self.inner;
         let id = JobId::new(job.kind);
         let retention = settings.retention_of(job.kind);
+        let desk = desks.of(&job.endpoint);
         let row = NewRow { id: id.clone(), job, retention, now: self.now() };
-        let signal = Arc::clone(signal);
-        let queued = store.insert(row, settings.queue_limit).after(move |_| signal.raise()).await?;
+        let queued = store.insert(row, settings.queue_limit).after(move |_| desk.signal.raise()).await?;
         if queued { Ok(id) } else { Err(QueueError::TooManyQueued { limit: settings.queue_limit }) }
     }
 
@@ -125,8 +125,8 @@ impl JobQueue {
         endpoint: &EndpointId,
         id: &JobId,
     ) -> Result<Option<Result<(), JobStatus>>, QueueError> {
-        let signal = Arc::clone(&self.inner.signal);
-        Ok(self.inner.store.retry(endpoint, id, self.now()).after(move |_| signal.raise()).await?)
+        let desk = self.inner.desks.of(endpoint);
+        Ok(self.inner.store.retry(endpoint, id, self.now()).after(move |_| desk.signal.raise()).await?)
     }
 
     /// Removes an endpoint's queued jobs and says how many; running ones go on.
@@ -161,13 +161,13 @@ impl JobQueue {
         self.reading(move |store| store.image(&endpoint, &id, index, now)).await
     }
 
-    pub fn workers(&self) -> WorkerCounts {
-        self.inner.workers.counts()
+    pub fn workers(&self, endpoint: &EndpointId) -> WorkerCounts {
+        self.inner.desks.of(endpoint).workers.counts()
     }
 
-    /// A new worker's entry in those counts, initializing.
-    pub fn enter_worker(&self) -> WorkerEntry {
-        WorkerEntry::new(Arc::clone(&self.inner.workers))
+    /// A new worker's entry in an endpoint's counts, initializing.
+    pub fn enter_worker(&self, endpoint: &EndpointId) -> WorkerEntry {
+        WorkerEntry::new(self.inner.desks.of(endpoint))
     }
 
     /// Where everyone who has a queue counts and times what happens.
@@ -179,8 +179,7 @@ impl JobQueue {
     pub async fn metrics_page(&self) -> Result<String, QueueError> {
         let now = self.now();
         let load = self.reading(move |store| store.load(now)).await?;
-        let WorkerCounts { initializing, idle, running, .. } = self.workers();
-        Ok(self.metrics().page(&load, WorkerLoad { initializing, idle, running }))
+        Ok(self.metrics().page(&load, &self.inner.desks.worker_load()))
     }
 
     pub fn clock(&self) -> &Clock {
@@ -191,19 +190,21 @@ impl JobQueue {
         self.inner.clock.now()
     }
 
-    /// Takes the next job: priority first, then age. Blocks.
-    pub fn claim(&self) -> Result<Option<ClaimedJob>, QueueError> {
-        let Inner { store, board, signal, .. } = &*self.inner;
-        let generation = signal.generation();
+    /// Takes an endpoint's next job for a worker on `gpu`: priority first, then age; what the process died
+    /// over twice comes behind the others. Blocks.
+    pub fn claim(&self, endpoint: &EndpointId, gpu: &str) -> Result<Option<ClaimedJob>, QueueError> {
+        let Inner { store, board, desks, .. } = &*self.inner;
+        let desk = desks.of(endpoint);
+        let generation = desk.signal.generation();
         // On the board in the order of commits, so that no cancel comes before there is one to signal.
         let noted = Arc::clone(board);
-        let claim = store.claim(self.now()).after(move |claim| {
+        let claim = store.claim(endpoint, gpu, self.now()).after(move |claim| {
             if let Some(claim) = claim {
                 noted.start(&claim.id);
             }
         });
         let Some(claim) = claim.wait()? else {
-            signal.found_empty(generation);
+            desk.signal.found_empty(generation);
             return Ok(None);
         };
         let running = board.running(&claim.id);
@@ -211,17 +212,17 @@ impl JobQueue {
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
 
-    /// Blocks until there may be work that the last fruitless claim has not seen, or somebody calls
+    /// Blocks until an endpoint may have work that the last fruitless claim has not seen, or somebody calls
     /// [`Self::wake_workers`], or `timeout` is over.
-    pub fn wait_for_work(&self, timeout: Duration) {
+    pub fn wait_for_work(&self, endpoint: &EndpointId, timeout: Duration) {
         if !self.inner.board.is_closed() {
-            self.inner.signal.wait(timeout);
+            self.inner.desks.of(endpoint).signal.wait(timeout);
         }
     }
 
     /// Makes every `wait_for_work` return.
     pub fn wake_workers(&self) {
-        self.inner.signal.raise();
+        self.inner.desks.raise_all();
     }
 
     /// Whether [`Self::close`] was called.
@@ -232,7 +233,7 @@ impl JobQueue {
     /// Wakes every waiter and finishes the writes under way; later ones are refused. Blocks.
     pub fn close(&self) {
         self.inner.board.close();
-        self.inner.signal.raise();
+        self.inner.desks.raise_all();
         self.inner.store.close();
     }
 

@@ -15,7 +15,7 @@ pub struct QueueSettings {
     pub sync_waited_retention: Duration,
     /// How often the process may die over a job before that job is given up.
     pub max_attempts: u32,
-    /// How many jobs may be queued.
+    /// How many jobs of one endpoint may be queued.
     pub queue_limit: u64,
 }
 

@@ -69,7 +69,7 @@ impl TestQueue {
     }
 
     pub fn claim(&self) -> ClaimedJob {
-        self.queue.claim().unwrap().unwrap()
+        self.queue.claim(&endpoint(), "24").unwrap().unwrap()
     }
 
     pub fn cancel(&self, id: &JobId) -> Option<JobStatus> {
@@ -128,7 +128,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     job.publish(progress);
     assert_eq!(test.queue.progress(&id), Some(progress));
     test.pass(Duration::from_secs(3));
-    assert!(ended(job.complete("24", vec![image("first"), image("second")])));
+    assert!(ended(job.complete(vec![image("first"), image("second")])));
     assert_eq!(test.queue.progress(&id), None);
 
     let job = test.find(&id).unwrap();
@@ -155,7 +155,30 @@ fn jobs_are_claimed_by_priority_then_age() {
     let claimed = [0; 4].map(|_| test.claim());
     let order = claimed.each_ref().map(|job| job.id().clone());
     assert_eq!(order, [1, 2, 0, 3].map(|i: usize| expected[i].clone()));
-    assert!(test.queue.claim().unwrap().is_none());
+    assert!(test.queue.claim(&endpoint(), "24").unwrap().is_none());
+}
+
+#[test]
+fn workers_claim_the_jobs_of_their_endpoint_alone_and_hear_of_no_others() {
+    let test = TestQueue::new();
+    let another = EndpointId::new("another");
+    let theirs = test.submit_job(NewJob { endpoint: another.clone(), ..new_job("{}") });
+    assert!(test.queue.claim(&endpoint(), "24").unwrap().is_none());
+    test.queue.wait_for_work(&endpoint(), Duration::ZERO);
+    let ours = test.submit("{}");
+    assert_eq!(*test.claim().id(), ours);
+    // Our fruitless claim has not hidden their job from them.
+    test.queue.wait_for_work(&another, LONG);
+    assert_eq!(*test.queue.claim(&another, "24").unwrap().unwrap().id(), theirs);
+}
+
+#[test]
+fn a_full_queue_is_its_endpoints_own_matter() {
+    let test = TestQueue::with(QueueSettings { queue_limit: 1, ..QueueSettings::default() });
+    test.submit("{}");
+    let refused = test.run(test.queue.submit(new_job("{}")));
+    assert!(matches!(refused, Err(QueueError::TooManyQueued { limit: 1 })), "{refused:?}");
+    test.submit_job(NewJob { endpoint: EndpointId::new("another"), ..new_job("{}") });
 }
 
 #[test]
@@ -166,9 +189,9 @@ fn several_threads_claim_each_job_once() {
     let claimed: Vec<JobId> = std::thread::scope(|scope| {
         let work = || {
             let mut ids = Vec::new();
-            while let Some(job) = queue.claim().unwrap() {
+            while let Some(job) = queue.claim(&endpoint(), "24").unwrap() {
                 ids.push(job.id().clone());
-                assert!(ended(job.complete("cpu", vec![])));
+                assert!(ended(job.complete(vec![])));
             }
             ids
         };
@@ -207,7 +230,7 @@ fn cancelling_a_queued_job_ends_it() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
-    assert!(test.queue.claim().unwrap().is_none());
+    assert!(test.queue.claim(&endpoint(), "24").unwrap().is_none());
     assert_eq!(test.cancel(&JobId::new(JobKind::Run)), None);
 }
 
@@ -219,7 +242,7 @@ fn cancelling_a_running_job_keeps_it_cancelled() {
     assert_eq!(job.stop_requested(), None);
     assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
     assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
-    assert!(!ended(job.complete("cpu", vec![image("late")])));
+    assert!(!ended(job.complete(vec![image("late")])));
     let job = test.find(&id).unwrap();
     assert_eq!((job.status, job.images.len()), (JobStatus::Cancelled, 0));
     assert!(!test.on_disk("late"));
@@ -229,7 +252,7 @@ fn cancelling_a_running_job_keeps_it_cancelled() {
 fn cancelling_an_ended_job_leaves_it_as_it_is() {
     let test = TestQueue::new();
     let id = test.submit("{}");
-    assert!(ended(test.claim().complete("cpu", vec![])));
+    assert!(ended(test.claim().complete(vec![])));
     assert_eq!(test.cancel(&id), Some(JobStatus::Completed));
 }
 
@@ -276,9 +299,9 @@ fn a_superseded_attempt_ends_nothing() {
     let requeued = test.queue.inner.store.requeue_orphans(3, String::new(), START).wait().unwrap();
     assert_eq!(requeued.requeued, 1);
     let second = test.claim();
-    assert!(!ended(first.complete("cpu", vec![image("stale")])));
+    assert!(!ended(first.complete(vec![image("stale")])));
     assert_eq!(test.status(&id), Some(JobStatus::InProgress));
-    assert!(ended(second.complete("cpu", vec![])));
+    assert!(ended(second.complete(vec![])));
 }
 
 #[test]
@@ -321,7 +344,7 @@ fn only_what_failed_or_timed_out_can_be_retried() {
     assert_eq!(job.attempt(), 2);
     assert!(ended(job.time_out()));
     assert_eq!(test.retry(&id), Some(Ok(())));
-    assert!(ended(test.claim().complete("cpu", vec![])));
+    assert!(ended(test.claim().complete(vec![])));
     assert_eq!(test.retry(&id), Some(Err(JobStatus::Completed)));
     assert_eq!(test.retry(&JobId::new(JobKind::Run)), None);
     assert_eq!(test.counts().retried, 2);
@@ -340,7 +363,7 @@ fn purge_takes_an_endpoints_queued_jobs_only() {
     assert_eq!(test.status(&running), Some(JobStatus::InProgress));
     assert_eq!(test.counts(), JobCounts { in_progress: 1, ..Default::default() });
     assert_eq!(test.run(test.queue.counts(&EndpointId::new("other"))).unwrap().in_queue, 1);
-    assert!(ended(claimed.complete("cpu", vec![])));
+    assert!(ended(claimed.complete(vec![])));
 }
 
 #[test]
@@ -365,7 +388,7 @@ fn each_kind_is_remembered_for_its_own_time() {
     for (kind, seconds) in kinds {
         let id = test.submit_job(NewJob { kind, ..new_job("{}") });
         test.pass(Duration::from_secs(100));
-        assert!(ended(test.claim().complete("cpu", vec![image("png")])));
+        assert!(ended(test.claim().complete(vec![image("png")])));
         test.pass(Duration::from_millis(seconds * 1000 - 1));
         assert!(test.find(&id).is_some(), "{kind:?}");
         test.pass(Duration::from_millis(1));
@@ -384,14 +407,14 @@ fn a_job_is_gone_at_its_ttl_whatever_its_state() {
     let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };
     let mortal = || test.submit_job(NewJob { policy, ..new_job("{}") });
     let (done, running, queued) = (mortal(), mortal(), mortal());
-    assert!(ended(test.claim().complete("cpu", vec![])));
+    assert!(ended(test.claim().complete(vec![])));
     let job = test.claim();
     test.pass(Duration::from_secs(10));
     assert_eq!(job.stop_requested(), Some(StopReason::Gone));
     assert!([done, running, queued].iter().all(|id| test.find(id).is_none()));
-    assert!(test.queue.claim().unwrap().is_none());
+    assert!(test.queue.claim(&endpoint(), "24").unwrap().is_none());
     assert_eq!(test.queue.sweep().unwrap().jobs, 3);
-    assert!(!ended(job.complete("cpu", vec![image("too late")])));
+    assert!(!ended(job.complete(vec![image("too late")])));
 }
 
 #[test]
@@ -414,7 +437,7 @@ fn an_end_between_listening_and_asking_is_heard() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let mut listener = test.queue.inner.board.listen(&id);
-    assert!(ended(test.claim().complete("cpu", vec![])));
+    assert!(ended(test.claim().complete(vec![])));
     test.run(async { tokio::time::timeout(LONG, listener.changed()).await.unwrap() });
 }
 
@@ -436,7 +459,7 @@ fn a_wait_ends_with_its_time_the_jobs_removal_or_the_server() {
     let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap();
     assert_eq!(job.unwrap().status, JobStatus::InQueue);
     assert!(matches!(test.run(test.queue.submit(new_job("{}"))), Err(QueueError::Unavailable(_))));
-    test.queue.wait_for_work(LONG);
+    test.queue.wait_for_work(&endpoint(), LONG);
 }
 
 #[test]
@@ -445,7 +468,7 @@ fn pictures_drawn_before_a_full_disk_are_written_when_there_is_room() {
     let id = test.submit("{}");
     let job = test.claim();
     test.queue.provoke("pragma max_page_count = 1");
-    let unwritten = job.complete("cpu", vec![image(&"x".repeat(100_000))]).unwrap_err();
+    let unwritten = job.complete(vec![image(&"x".repeat(100_000))]).unwrap_err();
     assert!(matches!(unwritten.error(), QueueError::Unavailable(_)), "{}", unwritten.error());
     assert_eq!(test.status(&id), Some(JobStatus::InProgress));
     test.queue.provoke("pragma max_page_count = 1000000");
@@ -467,7 +490,7 @@ fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
         if i % 3 == 0 {
             let job = test.claim();
             let png = job.input().replace("prompt", "image").repeat(1 + i % 4);
-            assert!(ended(job.complete("cpu", vec![image(&png), image(&png)])));
+            assert!(ended(job.complete(vec![image(&png), image(&png)])));
         }
         let markers = [format!("<prompt-{i:04}>"), format!("<image-{i:04}>")];
         if lives { kept.push((id, markers)) } else { forgotten.push((id, markers)) }
@@ -487,4 +510,39 @@ fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
     assert!(test.queue.sweep().unwrap().clean);
     assert_eq!((left(&forgotten), left(&kept)), (0, 0));
     assert!(size() < before / 2, "{before} bytes became {}", size());
+}
+
+#[test]
+fn a_job_that_ended_the_process_twice_waits_behind_the_others() {
+    let mut test = TestQueue::new();
+    let suspect = test.submit("{}");
+    for _ in 0..2 {
+        let job = test.claim();
+        assert_eq!(*job.id(), suspect, "once may be chance, and it keeps its place");
+        job.abandon();
+        test.reopen();
+    }
+    let innocent = test.submit("{}");
+    let patient = test
+        .submit_job(NewJob { policy: Policy { low_priority: true, ..Policy::default() }, ..new_job("{}") });
+    let order = [(); 3].map(|()| {
+        let job = test.claim();
+        let id = job.id().clone();
+        assert!(ended(job.complete(vec![])));
+        id
+    });
+    assert_eq!(order, [innocent, suspect, patient]);
+}
+
+#[test]
+fn the_device_is_known_from_the_claim_on() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let gpu = || test.find(&id).unwrap().gpu;
+    let job = test.claim();
+    assert_eq!(gpu().as_deref(), Some("24"));
+    assert!(ended(job.release()));
+    assert_eq!(gpu(), None);
+    assert!(ended(test.claim().fail("No.")));
+    assert_eq!(gpu().as_deref(), Some("24"));
 }

@@ -1,7 +1,9 @@
-//! How many workers there are, and what they are at.
+//! How many workers an endpoint has, and what they are at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::desks::Desk;
 
 /// The workers as `/health` shows them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub enum WorkerState {
 
 /// One worker's entry, which leaves with it.
 pub struct WorkerEntry {
-    tally: Arc<Tally>,
+    desk: Arc<Desk>,
     state: WorkerState,
 }
 
@@ -45,21 +47,21 @@ impl Tally {
 }
 
 impl WorkerEntry {
-    pub(super) fn new(tally: Arc<Tally>) -> Self {
+    pub(super) fn new(desk: Arc<Desk>) -> Self {
         let state = WorkerState::Initializing;
-        tally.of(state).fetch_add(1, Ordering::SeqCst);
-        Self { tally, state }
+        desk.workers.of(state).fetch_add(1, Ordering::SeqCst);
+        Self { desk, state }
     }
 
     pub fn set(&mut self, state: WorkerState) {
-        self.tally.of(self.state).fetch_sub(1, Ordering::SeqCst);
-        self.tally.of(state).fetch_add(1, Ordering::SeqCst);
+        self.desk.workers.of(self.state).fetch_sub(1, Ordering::SeqCst);
+        self.desk.workers.of(state).fetch_add(1, Ordering::SeqCst);
         self.state = state;
     }
 }
 
 impl Drop for WorkerEntry {
     fn drop(&mut self) {
-        self.tally.of(self.state).fetch_sub(1, Ordering::SeqCst);
+        self.desk.workers.of(self.state).fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -36,7 +36,6 @@ pub struct Claim {
 #[derive(Debug, Clone)]
 pub enum End {
     Completed {
-        gpu: String,
         images: Arc<[NewImage]>,
     },
     Failed {
@@ -70,14 +69,15 @@ pub struct Requeued {
 }
 
 impl Store {
-    /// Appends a job to the queue unless `limit` jobs are queued already, and says whether it did.
+    /// Appends a job to its endpoint's queue unless `limit` jobs are in it already, and says whether it did.
     pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, bool> {
         self.writer.grouped(move |db| insert(db, &row, limit))
     }
 
-    /// Takes the next job: priority first, then age.
-    pub fn claim(&self, now: Timestamp) -> Write<'_, Option<Claim>> {
-        self.writer.grouped(move |db| claim(db, now))
+    /// Takes the endpoint's next job for a worker on `gpu`: priority first, suspects last, then age.
+    pub fn claim(&self, endpoint: &EndpointId, gpu: &str, now: Timestamp) -> Write<'_, Option<Claim>> {
+        let (endpoint, gpu) = (endpoint.clone(), gpu.to_owned());
+        self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now))
     }
 
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
@@ -137,7 +137,7 @@ impl Store {
                 .execute(named_params! {":now": now.0, ":error": error, ":max": max_crashes})?;
             let requeued = db
                 .prepare_cached(
-                    "update jobs set crashes = crashes + 1, status = 'IN_QUEUE', started_at = null
+                    "update jobs set crashes = crashes + 1, status = 'IN_QUEUE', started_at = null, gpu = null
                      where status = 'IN_PROGRESS'",
                 )?
                 .execute([])?;
@@ -153,8 +153,10 @@ impl Store {
 
 fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError> {
     let queued: i64 = db
-        .prepare_cached("select coalesce(sum(jobs), 0) from tally where counted = 'IN_QUEUE'")?
-        .query_row([], |row| row.get(0))?;
+        .prepare_cached(
+            "select coalesce(sum(jobs), 0) from tally where endpoint = :endpoint and counted = 'IN_QUEUE'",
+        )?
+        .query_row(named_params! {":endpoint": row.job.endpoint.as_str()}, |row| row.get(0))?;
     if queued.cast_unsigned() >= limit {
         return Ok(false);
     }
@@ -183,16 +185,22 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
 /// The index is named because the planner, which has seen no data, would rather sort by age all that
 /// has not expired. A queued job expires at `created_at + ttl_ms`, which that index holds.
 pub(super) const CLAIM: &str = "
-    update jobs set status = 'IN_PROGRESS', attempt = attempt + 1, started_at = :now
-    where seq = (select seq from jobs indexed by jobs_queued where status = 'IN_QUEUE' and created_at + ttl_ms > :now
-                 order by low_priority, seq limit 1)
+    update jobs set status = 'IN_PROGRESS', attempt = attempt + 1, started_at = :now, gpu = :gpu
+    where seq = (select seq from jobs indexed by jobs_queued
+                 where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now
+                 order by low_priority, crashes >= 2, seq limit 1)
     returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
               expires_at, input";
 
-fn claim(db: &Connection, now: Timestamp) -> Result<Option<Claim>, StoreError> {
+fn claim(
+    db: &Connection,
+    endpoint: &EndpointId,
+    gpu: &str,
+    now: Timestamp,
+) -> Result<Option<Claim>, StoreError> {
     let claimed = db
         .prepare_cached(CLAIM)?
-        .query_row(named_params! {":now": now.0}, |row| {
+        .query_row(named_params! {":endpoint": endpoint.as_str(), ":gpu": gpu, ":now": now.0}, |row| {
             let claim = Claim {
                 id: rows::id(row, "id")?,
                 endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
@@ -212,15 +220,16 @@ fn claim(db: &Connection, now: Timestamp) -> Result<Option<Claim>, StoreError> {
 }
 
 fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> Result<bool, StoreError> {
-    let (status, gpu, error) = match end {
-        End::Completed { gpu, .. } => (JobStatus::Completed, Some(gpu), None),
-        End::Failed { error } => (JobStatus::Failed, None, Some(error)),
-        End::TimedOut { error } => (JobStatus::TimedOut, None, Some(error)),
-        End::Released => (JobStatus::InQueue, None, None),
+    let (status, error) = match end {
+        End::Completed { .. } => (JobStatus::Completed, None),
+        End::Failed { error } => (JobStatus::Failed, Some(error)),
+        End::TimedOut { error } => (JobStatus::TimedOut, Some(error)),
+        End::Released => (JobStatus::InQueue, None),
     };
     let seq: Option<i64> = db
         .prepare_cached(
-            "update jobs set status = :status, gpu = :gpu, error = :error,
+            "update jobs set status = :status, error = :error,
+                gpu = case :status when 'IN_QUEUE' then null else gpu end,
                 finished_at = case :status when 'IN_QUEUE' then null else :now end,
                 started_at = case :status when 'IN_QUEUE' then null else started_at end
              where id = :id and attempt = :attempt and status = 'IN_PROGRESS'
@@ -228,13 +237,12 @@ fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> 
         )?
         .query_row(
             named_params! {
-                ":status": status.as_str(), ":gpu": gpu, ":error": error, ":now": now.0, ":id": id.as_str(),
-                ":attempt": attempt,
+                ":status": status.as_str(), ":error": error, ":now": now.0, ":id": id.as_str(), ":attempt": attempt,
             },
             |row| row.get(0),
         )
         .optional()?;
-    if let (Some(seq), End::Completed { images, .. }) = (seq, end) {
+    if let (Some(seq), End::Completed { images }) = (seq, end) {
         images::insert(db, seq, images)?;
     }
     Ok(seq.is_some())

@@ -15,7 +15,10 @@ use super::content::PAGE;
 
 pub(super) const DATABASE: &str = "stablehand.db";
 const LOCK: &str = "lock";
-const STEPS: &[M<'static>] = &[M::up(include_str!("../../migrations/01-jobs.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("../../migrations/01-jobs.sql")),
+    M::up(include_str!("../../migrations/02-endpoints.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, by which `file` and we know whose it is.
 const APPLICATION_ID: i32 = 0x7374_6864;

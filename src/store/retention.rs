@@ -28,7 +28,7 @@ pub(super) const EXPIRED: &str = "
 pub(super) const PURGE: &str = "
     delete from jobs where seq in
     (select seq from jobs indexed by jobs_queued
-     where status = 'IN_QUEUE' and endpoint = :endpoint and seq <= :newest order by low_priority, seq limit :rows)";
+     where status = 'IN_QUEUE' and endpoint = :endpoint and seq <= :newest order by low_priority, crashes >= 2, seq limit :rows)";
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -158,7 +158,7 @@ fn one_error_in_a_group_undoes_only_its_own() {
         assert_eq!(outcomes, [Ok(true), Ok(true), internal.clone(), Ok(true), internal]);
     });
     assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 3);
-    assert_eq!(store.claim(NOW).wait().unwrap().unwrap().attempt, 1);
+    assert_eq!(store.claim(&EndpointId::default(), "cpu", NOW).wait().unwrap().unwrap().attempt, 1);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn hot_queries_use_their_index() {
             .unwrap()
     };
     for (query, wanted) in [
-        (jobs::CLAIM, "SCAN jobs USING COVERING INDEX jobs_queued"),
-        (retention::PURGE, "SCAN jobs USING COVERING INDEX jobs_queued"),
+        (jobs::CLAIM, "SEARCH jobs USING COVERING INDEX jobs_queued"),
+        (retention::PURGE, "SEARCH jobs USING COVERING INDEX jobs_queued"),
         (retention::EXPIRED, "SEARCH jobs USING INDEX jobs_expiring"),
     ] {
         let plan = plan(query);

@@ -94,7 +94,7 @@ impl Bench {
             Ok(Scripted { log: Rc::clone(&log), capacity })
         };
         let mut worker =
-            Worker::new(self.test.queue.clone(), factory, InputRules::default(), self.stop.clone()).unwrap();
+            Worker::new(self.test.queue.clone(), assignment(), factory, self.stop.clone()).unwrap();
         let log = Rc::clone(&self.log);
         worker.pause = Box::new(move |pause| log.pauses.borrow_mut().push(pause));
         worker
@@ -113,6 +113,10 @@ impl Bench {
     fn completed(&self, id: &JobId) -> bool {
         self.test.status(id) == Some(JobStatus::Completed)
     }
+}
+
+fn assignment() -> Assignment {
+    Assignment { endpoint: endpoint(), rules: InputRules::default() }
 }
 
 fn input(prompt: &str, steps: u32) -> String {
@@ -158,7 +162,7 @@ fn jobs_are_stepped_together_up_to_the_engines_capacity() {
 #[test]
 fn workers_are_counted_by_what_they_do() {
     let bench = Bench::new();
-    let counts = || bench.test.queue.workers();
+    let counts = || bench.test.queue.workers(&endpoint());
     assert_eq!(counts(), WorkerCounts::default());
     let mut worker = bench.worker(1);
     assert_eq!(counts(), WorkerCounts { idle: 1, ready: 1, ..Default::default() });
@@ -325,10 +329,10 @@ fn an_engine_that_cannot_be_built_is_told_to_the_owner() {
     let (tell, told) = std::sync::mpsc::channel();
     let factory = || Err::<Scripted, _>("no such model".to_owned());
     let ready = move |outcome| tell.send(outcome).unwrap();
-    let thread = spawn(test.queue.clone(), factory, InputRules::default(), Stop::default(), ready).unwrap();
+    let thread = spawn(test.queue.clone(), assignment(), factory, Stop::default(), ready).unwrap();
     assert_eq!(told.recv().unwrap(), Err("no such model".to_owned()));
     thread.join().unwrap();
-    assert_eq!(test.queue.workers(), WorkerCounts::default());
+    assert_eq!(test.queue.workers(&endpoint()), WorkerCounts::default());
 }
 
 #[test]
@@ -336,7 +340,7 @@ fn a_thread_works_when_there_is_work_and_stops_when_asked() {
     let test = TestQueue::new();
     let stop = Stop::default();
     let factory = || Ok(Scripted { log: Rc::default(), capacity: 1 });
-    let thread = spawn(test.queue.clone(), factory, InputRules::default(), stop.clone(), drop).unwrap();
+    let thread = spawn(test.queue.clone(), assignment(), factory, stop.clone(), drop).unwrap();
     for _ in 0..3 {
         let id = test.submit(&input("a fox", 3));
         let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap().unwrap();

@@ -45,7 +45,7 @@ fn a_running_job_shows_how_far_it_is() {
     assert_eq!(
         body,
         json!({
-            "delayTime": 0, "id": id, "input": {"prompt": "a dog", "num_inference_steps": 3},
+            "delayTime": 0, "gpu": "cpu", "id": id, "input": {"prompt": "a dog", "num_inference_steps": 3},
             "progress": {"step": 1, "steps": 3, "eta": 0},
             "status": "IN_PROGRESS",
         })

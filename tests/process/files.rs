@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::helpers::{Server, data_dir, files_under, small};
+use crate::helpers::{Server, data_dir, download, files_under, small};
 
 #[test]
 fn a_run_writes_nothing_outside_the_data_and_cache_folders() {
@@ -49,7 +49,7 @@ fn after_its_retention_no_byte_of_a_prompt_or_picture_is_left() {
     let prompt = "zebra-crossing-lighthouse";
     let id = server.submit(&json!({"prompt": prompt, "num_inference_steps": 2})).unwrap();
     let url = server.wait(&id)["output"][0]["image"].as_str().unwrap().to_owned();
-    let png = server.download(&url);
+    let png = download(&url);
     assert!(png.starts_with(b"\x89PNG"));
     let piece = &png[png.len() / 2..png.len() / 2 + 32];
     assert!(holds(data.path(), prompt.as_bytes()) && holds(data.path(), piece), "both are there at first");

@@ -46,9 +46,9 @@ fn standard_output_gets_the_bytes_alone() {
 #[test]
 fn bad_wishes_are_one_line() {
     for (args, code, parts) in [
-        (&["--steps", "501"][..], 2, &["num_inference_steps", "from 1 to 500"][..]),
-        (&["--width", "100"], 2, &["width", "multiples of 32"]),
-        (&["--scheduler", "FASTEST"], 2, &["scheduler", "K-LMS"]),
+        (&["--steps", "501"][..], 2, &["--steps", "from 1 to 500"][..]),
+        (&["--width", "100"], 2, &["--width", "multiples of 32"]),
+        (&["--scheduler", "FASTEST"], 2, &["--scheduler", "K-LMS"]),
         (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),
         (&["--model", "/nowhere"], 1, &["/nowhere", "no Stable Diffusion model folder"]),

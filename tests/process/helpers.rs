@@ -106,12 +106,6 @@ impl Server {
         }
     }
 
-    pub fn download(&self, url: &str) -> Vec<u8> {
-        let mut response = ureq::get(url).call().unwrap();
-        assert_eq!(response.headers()["content-type"], "image/png");
-        response.body_mut().read_to_vec().unwrap()
-    }
-
     /// `kill -9` while others still talk to it.
     pub fn kill_now(&self) {
         let pid = self.child.id().to_string();
@@ -149,6 +143,13 @@ impl Drop for Server {
 /// A small job: two steps at the least size.
 pub fn small(prompt: &str) -> Value {
     json!({"prompt": prompt, "width": 64, "height": 64, "num_inference_steps": 2})
+}
+
+/// What an image URL of an answer serves.
+pub fn download(url: &str) -> Vec<u8> {
+    let mut response = ureq::get(url).call().unwrap();
+    assert_eq!(response.headers()["content-type"], "image/png");
+    response.body_mut().read_to_vec().unwrap()
 }
 
 pub fn data_dir() -> TempDir {

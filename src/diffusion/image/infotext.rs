@@ -3,18 +3,22 @@
 
 use std::fmt::Write;
 
-use crate::domain::{ImageSize, SchedulerKind};
+use crate::domain::{ImageSize, NoiseSource, SchedulerKind};
 
 /// How a picture was made.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameters<'a> {
     pub prompt: &'a str,
     pub negative_prompt: &'a str,
+    /// 1 is the text encoder's last layer.
+    pub clip_skip: u32,
     pub steps: u32,
     pub scheduler: SchedulerKind,
+    pub karras: bool,
     pub guidance_scale: f32,
     /// Of this very picture.
     pub seed: u64,
+    pub noise: NoiseSource,
     pub size: ImageSize,
     /// The size at which the model drew; another than `size` was enlarged.
     pub drawn_at: ImageSize,
@@ -33,6 +37,13 @@ impl Parameters<'_> {
             ("Size", size(self.size)),
             ("Model", self.model.to_owned()),
         ];
+        if self.karras {
+            items.insert(2, ("Schedule type", "Karras".to_owned()));
+        }
+        if self.clip_skip > 1 {
+            items.push(("Clip skip", self.clip_skip.to_string()));
+        }
+        items.push(("RNG", random_numbers(self.noise).to_owned()));
         if self.drawn_at != self.size {
             items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
         }
@@ -73,6 +84,14 @@ fn sampler(kind: SchedulerKind) -> &'static str {
     }
 }
 
+/// A1111's words: NV is Philox computed on the CPU, the same on every machine.
+fn random_numbers(noise: NoiseSource) -> &'static str {
+    match noise {
+        NoiseSource::Cpu => "CPU",
+        NoiseSource::Cuda => "NV",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,10 +102,13 @@ mod tests {
         Parameters {
             prompt: "a red fox",
             negative_prompt: "",
+            clip_skip: 1,
             steps: 20,
             scheduler: SchedulerKind::KLms,
+            karras: false,
             guidance_scale: 7.0,
             seed: u64::MAX,
+            noise: NoiseSource::Cpu,
             size: LARGE,
             drawn_at: LARGE,
             model: "tiny-sd",
@@ -98,7 +120,7 @@ mod tests {
         assert_eq!(
             parameters().infotext(),
             "a red fox\nSteps: 20, Sampler: LMS, CFG scale: 7, Seed: 18446744073709551615, Size: 512x512, \
-             Model: tiny-sd, Version: stablehand 0.1.0"
+             Model: tiny-sd, RNG: CPU, Version: stablehand 0.1.0"
         );
     }
 
@@ -110,7 +132,24 @@ mod tests {
         assert_eq!(
             text.infotext(),
             "a red fox\nNegative prompt: blurry,\nbad\nSteps: 20, Sampler: LMS, CFG scale: 7.5, \
-             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Drawn at: \"128x128, enlarged\", \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, RNG: CPU, Drawn at: \"128x128, enlarged\", \
+             Version: stablehand 0.1.0"
+        );
+    }
+
+    #[test]
+    fn what_changes_the_picture_is_named_as_a1111_names_it() {
+        let text = Parameters {
+            scheduler: SchedulerKind::DpmM,
+            karras: true,
+            clip_skip: 2,
+            noise: NoiseSource::Cuda,
+            ..parameters()
+        };
+        assert_eq!(
+            text.infotext(),
+            "a red fox\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Clip skip: 2, RNG: NV, \
              Version: stablehand 0.1.0"
         );
     }
@@ -119,6 +158,6 @@ mod tests {
     fn a_value_with_signs_of_the_format_is_quoted() {
         let text = Parameters { prompt: "", model: "C:\\models, \"mine\"\n日本", ..parameters() }.infotext();
         assert!(text.starts_with("Steps: 20, "));
-        assert!(text.contains(r#", Model: "C:\\models, \"mine\"\n日本", Version: "#), "{text}");
+        assert!(text.contains(r#", Model: "C:\\models, \"mine\"\n日本", RNG: CPU, Version: "#), "{text}");
     }
 }

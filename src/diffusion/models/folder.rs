@@ -134,8 +134,9 @@ impl ModelFolder {
         let file = "scheduler/scheduler_config.json";
         let scheduler = SchedulerConfig::from_json(&self.text(file)?.unwrap_or_else(|| "{}".to_owned()))
             .map_err(|error| ModelError::File { file: file.to_owned(), reason: error.to_string() })?;
-        let default_scheduler = match own.scheduler {
-            None => InputRules::default().scheduler,
+        let rules = InputRules::default();
+        let (default_scheduler, karras) = match own.scheduler {
+            None => (rules.scheduler, rules.karras),
             Some(name) => SchedulerKind::parse(&name).ok_or_else(|| ModelError::File {
                 file: "stablehand.json".to_owned(),
                 reason: format!("'{name}' is no scheduler"),
@@ -146,7 +147,7 @@ impl ModelFolder {
             vae_scale_factor,
             latent_channels: vae.latent_channels.unwrap_or(4),
             scaling_factor: vae.scaling_factor.unwrap_or(0.18215),
-            rules: InputRules { grid, scheduler: default_scheduler },
+            rules: InputRules { grid, scheduler: default_scheduler, karras, ..rules },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),
             scheduler,

@@ -123,12 +123,6 @@ pub struct SchedulerOptions {
     pub eta: f32,
 }
 
-/// Whether the kind can space its sigmas as Karras et al. did.
-pub fn has_karras(kind: SchedulerKind) -> bool {
-    use SchedulerKind as K;
-    matches!(kind, K::DpmM | K::DpmS | K::EulerD | K::Heun | K::Kdpm2A | K::Kdpm2D | K::KLms | K::UniPc)
-}
-
 /// A scheduler of `kind` for `steps` steps over the model's training schedule.
 pub fn build(
     kind: SchedulerKind,
@@ -136,7 +130,7 @@ pub fn build(
     steps: usize,
     options: SchedulerOptions,
 ) -> Result<Box<dyn Scheduler>, SchedulerError> {
-    if options.karras && !has_karras(kind) {
+    if options.karras && !kind.has_karras() {
         return Err(SchedulerError::NoKarras(kind.as_str()));
     }
     let karras = options.karras || config.use_karras_sigmas == Some(true);

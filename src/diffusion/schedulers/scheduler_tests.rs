@@ -2,6 +2,7 @@
 //! them: `eps(x, t) = 0.3 x + 0.1 sin(t / 100)`.
 
 use super::*;
+use crate::domain::NoiseSource;
 use serde_json::Value;
 
 const GOLDEN: &str =
@@ -32,7 +33,7 @@ fn run(
     options: SchedulerOptions,
 ) -> Result<Option<Run>, SchedulerError> {
     let mut scheduler = build(kind, config, steps, options)?;
-    let mut noise = BatchNoise::new([42]);
+    let mut noise = BatchNoise::new(NoiseSource::Cpu, [42]);
     let begin = strength.map_or(0, |s| scheduler.begin_index(steps, s));
     let mut sample = noise.randn((4, 8, 8));
     match strength {
@@ -215,7 +216,7 @@ fn other_configurations_make_the_latents_of_diffusers_too() {
     let golden: Value = serde_json::from_str(EXTRA).unwrap();
     let mut wrong = Vec::new();
     for want in golden["runs"].as_array().unwrap() {
-        let kind = SchedulerKind::parse(want["kind"].as_str().unwrap()).unwrap();
+        let kind = SchedulerKind::parse(want["kind"].as_str().unwrap()).unwrap().0;
         let config = SchedulerConfig::from_json(&want["config"].to_string()).unwrap();
         let options = SchedulerOptions::default();
         let steps = usize::try_from(want["steps"].as_u64().unwrap()).unwrap();
@@ -244,7 +245,7 @@ fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
         for steps in (1..=most(kind)).filter(|n| *n < 30 || n % 37 == 0 || *n > 498) {
-            for karras in [false, has_karras(kind)] {
+            for karras in [false, kind.has_karras()] {
                 let options = SchedulerOptions { karras, eta: 0.0 };
                 let once = || run(kind, &config, steps, None, options).unwrap().unwrap();
                 let (a, b) = (once(), once());
@@ -265,7 +266,7 @@ fn a_batch_is_its_rows_alone() {
     for kind in SchedulerKind::ALL {
         let together = |seeds: &[u64]| {
             let mut scheduler = build(kind, &config, 6, SchedulerOptions::default()).unwrap();
-            let mut noise = BatchNoise::new(seeds.iter().copied());
+            let mut noise = BatchNoise::new(NoiseSource::Cpu, seeds.iter().copied());
             let mut sample = noise.randn((4, 8, 8));
             for i in 0..scheduler.timesteps().len() {
                 let pred = model(&sample, scheduler.timesteps()[i]);
@@ -307,7 +308,7 @@ fn nonsense_in_the_file_is_a_sentence_that_names_it() {
     let betas = SchedulerConfig { trained_betas: Some(vec![f32::NAN; 1000]), ..SchedulerConfig::default() };
     for kind in SchedulerKind::ALL {
         for config in [&nan, &wild, &betas] {
-            let options = SchedulerOptions { karras: has_karras(kind), eta: 0.0 };
+            let options = SchedulerOptions { karras: kind.has_karras(), eta: 0.0 };
             // Some kinds do not read the key at all; none may panic.
             if let Err(e) = build(kind, config, 5, options) {
                 assert!(
@@ -335,7 +336,7 @@ fn what_cannot_be_stepped_is_refused() {
         assert!(build(kind, &config, 0, options).is_err());
         assert!(build(kind, &config, 1001, options).is_err());
         let mut scheduler = build(kind, &config, 4, options).unwrap();
-        let mut noise = BatchNoise::new([1]);
+        let mut noise = BatchNoise::new(NoiseSource::Cpu, [1]);
         let mut sample = noise.randn((4, 8, 8));
         let (pred, small) = (sample.clone(), Array4::zeros((1, 4, 8, 4)));
         let calls = scheduler.timesteps().len();

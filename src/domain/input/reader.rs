@@ -1,0 +1,156 @@
+//! Takes typed values out of a request's `input` and notes what is wrong with them, in the hosted worker's
+//! words. Which fields there are, and what they mean together, is said where a request is parsed.
+
+use serde_json::{Map, Value};
+
+use super::{MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
+
+/// A request's fields, and what was found wrong with them so far.
+pub(super) struct Reader<'a> {
+    fields: &'a Map<String, Value>,
+    violations: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(fields: &'a Map<String, Value>) -> Self {
+        Self { fields, violations: Vec::new() }
+    }
+
+    /// Fails if anything was wrong.
+    pub fn finish(self) -> Result<(), Violations> {
+        if self.violations.is_empty() { Ok(()) } else { Err(Violations(self.violations)) }
+    }
+
+    pub fn violation(&mut self, sentence: String) {
+        self.violations.push(sentence);
+    }
+
+    pub fn unmet(&mut self, name: &str, constraint: &str) {
+        self.violation(format!("{name} does not meet the constraints. {constraint}"));
+    }
+
+    pub fn refuse_unknown(&mut self, known: &[&str]) {
+        for name in self.fields.keys().filter(|name| !known.contains(&name.as_str())) {
+            let name: String = name.chars().take(64).collect();
+            self.violations.push(format!("Unexpected input. {name} is not a valid input option."));
+        }
+    }
+
+    pub fn required_text(&mut self, name: &str) -> Option<String> {
+        if self.get(name).is_none() {
+            self.violation(format!("{name} is a required input."));
+        }
+        self.text(name)
+    }
+
+    /// A prompt.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        let text = self.string(name)?;
+        if text.len() > MAX_PROMPT_BYTES {
+            self.unmet(name, &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are read.", text.len()));
+        }
+        Some(text.to_owned())
+    }
+
+    pub fn string(&mut self, name: &str) -> Option<&'a str> {
+        let text = self.get(name)?.as_str();
+        if text.is_none() {
+            self.mistyped(name, "str");
+        }
+        text
+    }
+
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        let flag = self.get(name)?.as_bool();
+        if flag.is_none() {
+            self.mistyped(name, "bool");
+        }
+        flag
+    }
+
+    pub fn integer(&mut self, name: &str, min: u64, max: u64) -> Option<u64> {
+        let value = self.get(name)?;
+        if let Some(value) = value.as_u64().filter(|value| (min..=max).contains(value)) {
+            return Some(value);
+        }
+        let shown = shown(value);
+        if value.is_u64() || value.is_i64() || is_whole(value) {
+            self.unmet(name, &format!("It is {shown}; it must be a whole number from {min} to {max}."));
+        } else {
+            self.mistyped(name, "int");
+        }
+        None
+    }
+
+    pub fn side(&mut self, name: &str, grid: u32) -> Option<u32> {
+        let side = small(self.integer(name, u64::from(MIN_SIDE), u64::from(MAX_PIXELS / MIN_SIDE))?);
+        if side.is_multiple_of(grid) {
+            return Some(side);
+        }
+        self.unmet(name, &format!("It is {side}; this model draws multiples of {grid}."));
+        None
+    }
+
+    pub fn number(&mut self, name: &str, bounds: &str, met: impl Fn(f32) -> bool) -> Option<f32> {
+        let value = self.get(name)?;
+        let Some(number) = value.as_f64() else {
+            self.mistyped(name, "float");
+            return None;
+        };
+        #[allow(clippy::cast_possible_truncation)] // the bounds are checked on the f32
+        let number = number as f32;
+        if met(number) {
+            return Some(number);
+        }
+        self.unmet(name, &format!("It is {}; it must be {bounds}.", shown(value)));
+        None
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let word = self.string(name)?;
+        let chosen = choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value);
+        if chosen.is_none() {
+            let known: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.unmet(name, &format!("It must be one of {}.", known.join(", ")));
+        }
+        chosen
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    fn mistyped(&mut self, name: &str, wanted: &str) {
+        let found = self.get(name).map_or("NoneType", python_type);
+        self.violation(format!("{name} should be {wanted} type, not {found}."));
+    }
+}
+
+/// A value as an error sentence shows it: short.
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(32).collect()
+}
+
+/// A number without a fraction that no 64-bit integer holds.
+fn is_whole(value: &Value) -> bool {
+    value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() >= 9.0e15)
+}
+
+/// The type's name in the hosted worker's sentences, which were Python's.
+fn python_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "int",
+        Value::String(_) => "str",
+        Value::Array(_) => "list",
+        Value::Object(_) => "dict",
+    }
+}
+
+/// A bounded integer, which by its bounds fits.
+pub(super) fn small(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,160 @@
+use serde_json::{Map, json};
+
+use super::*;
+
+fn violations(input: &Value) -> Vec<String> {
+    GenerationInput::parse(input, InputRules::default()).unwrap_err().0
+}
+
+#[test]
+fn a_prompt_alone_gets_the_hosted_defaults() {
+    let input = GenerationInput::parse(&json!({"prompt": "a dog"}), InputRules::default()).unwrap();
+    assert_eq!(input, GenerationInput::new("a dog"));
+    assert_eq!((input.size.width, input.num_inference_steps), (512, 50));
+    assert_eq!(input.scheduler, SchedulerKind::KLms);
+}
+
+#[test]
+fn null_means_the_default() {
+    let nulls: Map<String, Value> = FIELDS.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+    let mut fields = nulls.clone();
+    fields.insert("prompt".to_owned(), json!("a dog"));
+    assert_eq!(
+        GenerationInput::parse(&fields.into(), InputRules::default()).unwrap(),
+        GenerationInput::new("a dog")
+    );
+    assert_eq!(violations(&nulls.into()), ["prompt is a required input."]);
+}
+
+#[test]
+fn every_violation_is_named_at_once() {
+    assert_eq!(
+        violations(&json!({
+            "size": 3, "num_outputs": 11, "width": "wide", "height": 500, "guidance_scale": 0,
+            "scheduler": "DDIMM", "seed": -1, "num_inference_steps": 2.5, "init_image": "aGk=",
+            "noise": "gpu",
+        })),
+        [
+            "Unexpected input. size is not a valid input option.",
+            "prompt is a required input.",
+            "width should be int type, not str.",
+            "height does not meet the constraints. It is 500; this model draws multiples of 64.",
+            "num_outputs does not meet the constraints. It is 11; it must be a whole number from 1 to 10.",
+            "num_inference_steps should be int type, not float.",
+            "guidance_scale does not meet the constraints. It is 0; it must be above 0 and at most 20.",
+            "scheduler does not meet the constraints. It must be one of DDIM, DDPM, DPM-M, DPM-S, EULER-A, \
+             EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS, LCM, PNDM, UNIPC.",
+            "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
+            "noise does not meet the constraints. It must be one of cpu, cuda.",
+            "init_image is not supported by this model yet.",
+        ]
+    );
+}
+
+#[test]
+fn bounds_hold_at_their_edges() {
+    let ok = |input: Value| GenerationInput::parse(&input, InputRules::default()).unwrap();
+    let input = ok(json!({"prompt": "", "seed": u64::MAX, "guidance_scale": 20, "num_inference_steps": 500,
+        "num_outputs": 10, "width": 1024, "height": 768, "prompt_strength": 1, "nsfw": true}));
+    assert_eq!(input.seed, Some(u64::MAX));
+    assert_eq!(violations(&json!({"prompt": "", "width": 1024, "height": 1024})).len(), 1);
+    assert_eq!(violations(&json!({"prompt": "", "seed": 18_446_744_073_709_551_616.0})).len(), 1);
+    assert_eq!(violations(&json!({"prompt": "a".repeat(MAX_PROMPT_BYTES + 1)})).len(), 1);
+    assert_eq!(violations(&json!({"prompt": "", "width": 0})).len(), 1);
+    assert_eq!(
+        violations(&json!({"prompt": "", "num_outputs": true})),
+        ["num_outputs should be int type, not bool."]
+    );
+}
+
+#[test]
+fn every_documented_scheduler_name_is_known() {
+    for (name, kind) in [
+        ("K-LMS", SchedulerKind::KLms),
+        ("KLMS", SchedulerKind::KLms),
+        ("K_EULER", SchedulerKind::EulerD),
+        ("DPMSolverMultistep", SchedulerKind::DpmM),
+    ] {
+        let input =
+            GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), InputRules::default()).unwrap();
+        assert_eq!(input.scheduler, kind);
+    }
+}
+
+#[test]
+fn a_model_may_have_a_scheduler_of_its_own_choice() {
+    let rules = InputRules { scheduler: SchedulerKind::EulerD, ..InputRules::default() };
+    let scheduler = |input: Value| GenerationInput::parse(&input, rules).unwrap().scheduler;
+    assert_eq!(scheduler(json!({"prompt": ""})), SchedulerKind::EulerD);
+    assert_eq!(scheduler(json!({"prompt": "", "scheduler": "K-LMS"})), SchedulerKind::KLms);
+}
+
+#[test]
+fn what_is_no_object_is_one_sentence() {
+    assert_eq!(violations(&json!([1])), ["input should be an object."]);
+}
+
+#[test]
+fn karras_is_a_field_or_a_part_of_the_name() {
+    let parsed = |input: Value| {
+        let input = GenerationInput::parse(&input, InputRules::default()).unwrap();
+        (input.scheduler, input.karras)
+    };
+    let of = |scheduler: &str, karras: Value| json!({"prompt": "", "scheduler": scheduler, "karras": karras});
+    assert_eq!(parsed(of("DPM++ 2M Karras", json!(null))), (SchedulerKind::DpmM, true));
+    assert_eq!(parsed(of("DPM++ 2M Karras", json!(false))), (SchedulerKind::DpmM, false));
+    assert_eq!(parsed(of("EULER-D", json!(true))), (SchedulerKind::EulerD, true));
+    assert_eq!(parsed(json!({"prompt": "", "karras": true})), (SchedulerKind::KLms, true));
+    assert_eq!(
+        violations(&of("DDIM", json!(true))),
+        ["karras does not meet the constraints. DDIM has no Karras sigmas; DPM-M, DPM-S, EULER-D, HEUN, \
+          KDPM2-A, KDPM2-D, K-LMS, UNIPC have."]
+    );
+    assert!(violations(&of("Euler a Karras", json!(null)))[0].starts_with("scheduler does not meet"));
+    assert_eq!(violations(&of("DDIM", json!("yes"))), ["karras should be bool type, not str."]);
+}
+
+#[test]
+fn a_model_s_own_karras_is_its_scheduler_s_alone() {
+    let rules = InputRules { scheduler: SchedulerKind::DpmM, karras: true, ..InputRules::default() };
+    let parsed = |input: Value| GenerationInput::parse(&input, rules).unwrap();
+    assert!(parsed(json!({"prompt": ""})).karras);
+    assert!(!parsed(json!({"prompt": "", "karras": false})).karras);
+    assert!(!parsed(json!({"prompt": "", "scheduler": "DDIM"})).karras);
+}
+
+#[test]
+fn clip_skip_reaches_as_far_back_as_the_model_does() {
+    let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
+    let input = json!({"prompt": "", "clip_skip": 12});
+    assert_eq!(GenerationInput::parse(&input, rules).unwrap().clip_skip, 12);
+    assert!(violations(&input)[0].contains("It is not supported by this model"));
+    assert_eq!(violations(&json!({"prompt": "", "clip_skip": 13})).len(), 1);
+    let one = json!({"prompt": "", "clip_skip": 1});
+    assert_eq!(GenerationInput::parse(&one, InputRules::default()).unwrap(), GenerationInput::new(""));
+}
+
+#[test]
+fn the_request_for_one_image_asks_for_that_image() {
+    let input = GenerationInput {
+        prompt: "a (red:1.2) fox, \u{1f98a}".to_owned(),
+        negative_prompt: "rain".to_owned(),
+        clip_skip: 2,
+        size: ImageSize { width: 256, height: 128 },
+        num_outputs: 3,
+        num_inference_steps: 7,
+        guidance_scale: 7.3,
+        scheduler: SchedulerKind::DpmM,
+        karras: true,
+        seed: None,
+        noise: NoiseSource::Cuda,
+    };
+    let request = input.request_for(u64::MAX, 2);
+    assert_eq!(request["guidance_scale"], json!(7.3));
+    let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
+    let expected = GenerationInput { num_outputs: 1, seed: Some(1), ..input };
+    assert_eq!(GenerationInput::parse(&request, rules).unwrap(), expected);
+    for name in request.as_object().unwrap().keys() {
+        assert!(FIELDS.contains(&name.as_str()));
+    }
+}
