@@ -12,7 +12,8 @@ mod scheduler;
 
 pub use clock::{Clock, Timestamp};
 pub use input::{
-    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, Violations,
+    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE,
+    Violations,
 };
 pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
 pub use noise::NoiseSource;

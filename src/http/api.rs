@@ -60,7 +60,8 @@ impl Api {
         *self.stopping.borrow()
     }
 
-    fn base_url(&self, request: &HttpRequest) -> String {
+    /// Under which address this client reaches the server.
+    pub fn base_url(&self, request: &HttpRequest) -> String {
         if let Some(url) = &self.public_url {
             return url.clone();
         }

@@ -5,14 +5,18 @@ use actix_web::{FromRequest, Handler, Resource, Responder, web};
 
 use super::operation::Methods;
 use super::{
-    ApiError, Operation, cancel, health, image, index, metrics, purge_queue, retry, run, runsync, status,
-    status_sync,
+    ApiError, Operation, cancel, docs, health, image, index, metrics, openapi, purge_queue, retry, run,
+    runsync, status, status_sync,
 };
 
 /// All routes. Published code mixes `/v1` and `/v2`, so both lead to the same operations.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(on("/", Methods::Get, index::index))
+        .service(on("/docs", Methods::Get, docs::docs))
+        .service(on("/docs/page.css", Methods::Get, docs::style))
+        .service(on("/docs/page.js", Methods::Get, docs::script))
+        .service(on("/openapi.json", Methods::Get, openapi::openapi))
         .service(on("/metrics", Methods::Get, metrics::metrics))
         .service(endpoint("/v1/{endpoint}"))
         .service(endpoint("/v2/{endpoint}"))

@@ -273,7 +273,7 @@ mod tests {
             metrics.page(&load, &[WorkerLoad { endpoint: "a".to_owned(), idle: 1, ..WorkerLoad::default() }]);
         for line in [
             r#"stablehand_requests_total{route="/v2/{endpoint}/run",method="POST",code="200"} 1"#,
-            r#"stablehand_request_seconds_bucket{le="0.0025",route="/v2/{endpoint}/run"} 1"#,
+            r#"stablehand_request_seconds_bucket{route="/v2/{endpoint}/run",le="0.0025"} 1"#,
             r#"stablehand_step_seconds_count{endpoint="stable-diffusion-v1"} 1"#,
             r#"stablehand_jobs_ended_total{endpoint="stable-diffusion-v1",status="COMPLETED"} 1"#,
             r#"stablehand_jobs{endpoint="stable-diffusion-v1",status="IN_QUEUE"} 7"#,
