@@ -82,7 +82,7 @@ where
         let (stopping, stop_seen) = watch::channel(false);
         let api = web::Data::new(Api {
             queue: queue.clone(),
-            endpoints: HashMap::from([(config.endpoint.clone(), model.rules)]),
+            endpoints: HashMap::from([(config.endpoint.clone(), model.rules.clone())]),
             keys,
             limiter: Limiter::new(&config.http.rate_limits),
             metrics: config.http.metrics,
@@ -131,7 +131,7 @@ where
                 }
             };
             let (queue, factory) = (self.queue.clone(), self.make_engine.clone());
-            let assignment = Assignment { endpoint: self.config.endpoint.clone(), rules: self.rules };
+            let assignment = Assignment { endpoint: self.config.endpoint.clone(), rules: self.rules.clone() };
             threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
         }
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());

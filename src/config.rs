@@ -9,6 +9,7 @@ use actix_web::http::Uri;
 use clap::{Args, ValueEnum};
 
 use crate::domain::EndpointId;
+use crate::fetch::AllowedAddresses;
 use crate::http::{HttpSettings, MetricsAccess, RateLimits};
 use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
@@ -27,6 +28,17 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_PUBLIC_URL", value_name = "URL", value_parser = public_url,
         help_heading = "Network")]
     pub public_url: Option<String>,
+    /// Networks and hosts, separated by commas, that init_image, webhook and s3Config may reach although
+    /// they are not public, such as 10.1.2.0/24
+    #[arg(
+        long,
+        env = "STABLEHAND_ALLOW_ADDRESSES",
+        value_name = "NETWORKS",
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Network"
+    )]
+    pub allow_addresses: AllowedAddresses,
 
     /// Pages of other sites that may read answers in a browser: origins such as
     /// https://gallery.example, separated by commas, or * for all
@@ -152,6 +164,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
+    /// What clients' URLs may reach besides public addresses.
+    pub allow_addresses: AllowedAddresses,
     pub access: Access,
     pub http: HttpSettings,
     pub model: Option<PathBuf>,
@@ -191,6 +205,7 @@ impl ServeArgs {
             endpoint: EndpointId::default(),
             listen: self.listen,
             public_url: self.public_url,
+            allow_addresses: self.allow_addresses,
             access,
             http: HttpSettings {
                 rate_limits: self.rate_limits,

@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod diffusion;
 pub mod domain;
+pub mod fetch;
 pub mod http;
 pub mod metrics;
 pub mod queue;

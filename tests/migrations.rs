@@ -76,8 +76,9 @@ fn jobs_survive_a_second_start() {
         input: r#"{"prompt":"a fox"}"#.to_owned(),
         seed: 7,
         policy: Policy::default(),
+        once: None,
     };
-    let id = runtime.block_on(queue.submit(job)).unwrap();
+    let id = runtime.block_on(queue.submit(job)).unwrap().id;
     drop(queue);
     let queue = open(dir.path()).unwrap();
     let job = runtime.block_on(queue.find(&EndpointId::default(), &id)).unwrap().unwrap();

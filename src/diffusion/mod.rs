@@ -5,8 +5,13 @@ pub mod image;
 pub mod models;
 pub mod noise;
 mod pipeline;
+mod preview;
 pub mod prompt;
+mod prompt_encoder;
 pub mod schedulers;
+mod start;
 
 pub use generation::Generation;
 pub use pipeline::{DiffusionError, Picture, Pipeline};
+pub use preview::LatentRgb;
+pub use prompt_encoder::{Embeddings, PromptEncoder};

@@ -4,27 +4,34 @@
 //! batch and lets each generation's own scheduler move on; `finish` decodes. Between steps the caller
 //! may look around: cancel, progress, time-outs and batching need nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array1, Array3, Array4, Axis, s};
+use ndarray::{Array1, Array4, Axis, s};
+use serde_json::json;
 
 use super::generation::Generation;
-use super::image::{ImageError, Parameters, RgbImage, drawing_size, encode_png};
+use super::image::{ImageError, Mask, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
-    ModelDescription, ModelError, ModelFolder, TextEncoder, Tokenizer, UNet, UNetRows, VaeDecoder,
+    ModelDescription, ModelError, ModelFolder, Posterior, TextEncoder, UNet, UNetRows, VaeDecoder, VaeEncoder,
 };
+use super::noise::BatchNoise;
+use super::prompt::PromptError;
+use super::prompt_encoder::PromptEncoder;
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
-use crate::domain::GenerationInput;
+use super::start::{Given, Start};
+use crate::domain::{GenerationInput, ImageSize, ImageSource};
 use crate::runtime::{Device, Runtime};
 
 /// A loaded model on a device. One thread owns it.
 pub struct Pipeline {
     description: ModelDescription,
     device: Device,
-    tokenizer: Tokenizer,
-    text_encoder: TextEncoder,
+    prompts: PromptEncoder,
     unet: UNet,
     vae_decoder: VaeDecoder,
+    /// None where the model cannot start from pictures.
+    vae_encoder: Option<VaeEncoder>,
     /// Images in one UNet call.
     images_per_call: usize,
 }
@@ -47,22 +54,28 @@ pub enum DiffusionError {
     Scheduler(#[from] SchedulerError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the prompt cannot be encoded: {0}")]
+    Prompt(#[from] PromptError),
 }
 
 impl Pipeline {
     /// Loads every part of the model.
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
         let description = folder.describe()?;
+        let text_encoder = TextEncoder::load(folder, runtime)?;
         let unet = UNet::load(folder, runtime)?;
-        if unet.truncates_timesteps() {
-            tracing::warn!(
-                "this UNet takes whole timesteps only: K-LMS, EULER and HEUN pictures differ from the reference"
-            );
+        if unet.is_inpainting() && !folder.has("vae_encoder") {
+            return Err(ModelError::Graph {
+                part: "unet",
+                reason: "it is one for inpainting, which needs a vae_encoder beside it".to_owned(),
+            });
         }
+        text_encoder.check_window(description.tokenizer.window())?;
+        unet.check_text_encoder(&text_encoder)?;
         Ok(Self {
-            tokenizer: folder.tokenizer()?,
-            text_encoder: TextEncoder::load(folder, runtime)?,
-            vae_decoder: VaeDecoder::load(folder, description.scaling_factor, runtime)?,
+            prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
+            vae_decoder: VaeDecoder::load(folder, &description, runtime)?,
+            vae_encoder: VaeEncoder::load(folder, &description, runtime)?,
             unet,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
@@ -74,8 +87,27 @@ impl Pipeline {
         &self.description
     }
 
+    /// What is peculiar about this model, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.description.assumptions.clone();
+        if self.unet.truncates_timesteps() {
+            warnings.push(
+                "its UNet takes whole timesteps: what K-LMS, EULER, HEUN and KDPM2 draw differs from the reference, \
+                 and DDIM, PNDM and DPM-M are exact"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Puts so many images into one UNet call: 1 on a CPU, 8 elsewhere, unless told otherwise.
+    #[must_use]
+    pub fn with_images_per_call(self, images: usize) -> Self {
+        Self { images_per_call: images.max(1), ..self }
     }
 
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`.
@@ -86,24 +118,57 @@ impl Pipeline {
             input.num_inference_steps as usize,
             SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
         )?;
-        let positive = self.embed(&input.prompt)?;
-        let negative = match input.guidance_scale > 1.0 {
-            true => Some(self.embed(&input.negative_prompt)?),
-            false => None,
-        };
+        let embeddings = self.prompts.encode(input)?;
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
+        let given = self.read(input, drawn_at)?;
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
         let shape = (
             self.description.latent_channels as usize,
             latent_side(drawn_at.height),
             latent_side(drawn_at.width),
         );
-        Ok(Generation::new(input.clone(), seed, drawn_at, shape, scheduler, positive, negative))
+        let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
+        let steps = input.num_inference_steps as usize;
+        let start = Start::new(given, shape, steps, scheduler.as_ref(), &mut noise)?;
+        Ok(Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings))
     }
 
-    fn embed(&mut self, prompt: &str) -> Result<Array3<f32>, ModelError> {
-        let tokens = self.tokenizer.encode(prompt)?;
-        self.text_encoder.encode(&tokens)
+    /// Reads the pictures of a request, at the size that is drawn at.
+    fn read(&mut self, input: &GenerationInput, drawn_at: ImageSize) -> Result<Given, DiffusionError> {
+        let mask = match &input.mask {
+            Some(mask) => Some(Mask::new(&pixels(mask)?, drawn_at, input.mask_invert)?),
+            // An inpainting UNet can do without a picture only if it may paint everywhere.
+            None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
+        };
+        let image = match &input.init_image {
+            Some(image) => Some(pixels(image)?.resize(drawn_at)?.to_tensor()?),
+            None => None,
+        };
+        let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
+            None => None,
+            Some(mask) => {
+                let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
+                let mut masked = image.clone().unwrap_or_else(blank);
+                mask.hide(&mut masked);
+                Some(self.encode(&masked)?)
+            }
+        };
+        let scale = self.description.vae_scale_factor as usize;
+        Ok(Given {
+            image: image.map(|image| self.encode(&image)).transpose()?,
+            strength: input.prompt_strength,
+            mask: mask.map(|mask| mask.to_latents(scale)),
+            masked_image,
+        })
+    }
+
+    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
+        let channels = self.description.latent_channels;
+        let encoder = self.vae_encoder.as_mut().ok_or_else(|| ModelError::Graph {
+            part: "vae_encoder",
+            reason: "it is missing, and without it no picture can be started from".to_owned(),
+        })?;
+        encoder.encode(pixels, channels)
     }
 
     /// One denoising step of each generation that is not done yet.
@@ -132,6 +197,7 @@ impl Pipeline {
             #[allow(clippy::float_cmp)] // two schedules at the very same timestep
             let shares = other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
+                && other.embeddings.positive.dim() == first.embeddings.positive.dim()
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.images_per_call;
             if taken {
@@ -145,17 +211,20 @@ impl Pipeline {
     /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
     /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> =
-            call.iter().copied().filter(|unit| batch[unit.generation].negative.is_some()).collect();
+        let guided: Vec<Unit> = call
+            .iter()
+            .copied()
+            .filter(|unit| batch[unit.generation].embeddings.negative.is_some())
+            .collect();
         let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         for (unit, is_negative) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.negative.as_ref().filter(|_| is_negative);
+            let embedding = generation.embeddings.negative.as_ref().filter(|_| is_negative);
             sample.push(generation.model_input.index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.positive).index_axis(Axis(0), 0));
+            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive).index_axis(Axis(0), 0));
             timesteps.push(generation.timestep());
         }
         let mismatch =
@@ -175,12 +244,20 @@ impl Pipeline {
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
             let conditional = positives.next().expect("a row for each image");
             noise_pred.assign(&conditional);
-            if generation.negative.is_some() {
+            if generation.embeddings.negative.is_some() {
                 let unconditional = negatives.next().expect("a row for each guided image");
                 noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
             }
         }
         Ok(())
+    }
+
+    /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
+    /// colours, and before the first step.
+    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+        let map = self.description.latent_rgb.as_ref()?;
+        let prediction = self.description.scheduler.prediction().ok()?;
+        map.draw(generation.predicted_original(prediction)?.view()).ok()
     }
 
     /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
@@ -190,7 +267,7 @@ impl Pipeline {
             let pixels = self.vae_decoder.decode(&latents.to_owned())?;
             let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
             if image.size() != generation.input.size {
-                image = image.enlarge(generation.input.size)?;
+                image = image.resize(generation.input.size)?;
             }
             let seed = GenerationInput::seed_of(generation.seed, index);
             let png = self.png(generation, &image, index)?;
@@ -216,15 +293,30 @@ impl Pipeline {
             noise: input.noise,
             size: input.size,
             drawn_at: generation.drawn_at,
+            strength: generation.strength,
+            prompt_cut: generation.embeddings.cut,
             model: &self.description.name,
         };
-        let request = input.request_for(generation.seed, index);
+        let mut request = input.request_for(generation.seed, index);
+        if let Some(strength) = generation.strength {
+            // Without the picture itself: that is the client's, and large.
+            request["prompt_strength"] = json!(strength);
+        }
         encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
     }
 
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
-        self.text_encoder.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run()
+        let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
+        self.prompts.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run() + encoder
+    }
+}
+
+/// The pixels of a picture, whose bytes must be at hand by now.
+fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
+    match source {
+        ImageSource::Bytes(bytes) => decode_image(bytes),
+        ImageSource::Url(_) => Err(ImageError::Unfetched),
     }
 }
 

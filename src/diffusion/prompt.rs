@@ -7,6 +7,12 @@
 //! - `BREAK` as a word of its own ends a window of the text encoder.
 //! - A bracket that is never closed counts to the end; a closing one too many is text.
 
+mod check;
+mod chunks;
+
+pub use check::ChunkCheck;
+pub use chunks::{Chunk, MAX_CHUNKS, PromptError, chunks};
+
 const ROUND: f64 = 1.1;
 const SQUARE: f64 = 1.0 / 1.1;
 /// A piece weighs at most this much and at least nothing. Beyond, a picture is noise; a negative or endless

@@ -1,11 +1,13 @@
 //! What a client may ask the model for, parsed and bounded once.
 
 mod reader;
+mod rules;
 
 use serde_json::{Value, json};
 
 use self::reader::{Reader, small};
-use super::{NoiseSource, SchedulerKind};
+pub use self::rules::{InputRules, PromptCheck};
+use super::{ImageSource, NoiseSource, SchedulerKind};
 
 /// The longest prompt taken, in bytes; the model itself reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -41,26 +43,14 @@ pub struct GenerationInput {
     /// Of image 0; image i has `seed + i`. Absent: to be drawn.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
-}
-
-/// What a model can be asked for, and what it does where a request is silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InputRules {
-    /// Width and height are multiples of this many pixels.
-    pub grid: u32,
-    /// Draws where the request names no scheduler.
-    pub scheduler: SchedulerKind,
-    /// Whether it does so with Karras sigmas.
-    pub karras: bool,
-    /// The largest `clip_skip`: 1 where the text encoder gives its last layer alone.
-    pub max_clip_skip: u32,
-}
-
-impl Default for InputRules {
-    /// Stable Diffusion v1's, as the hosted worker had it.
-    fn default() -> Self {
-        Self { grid: 64, scheduler: SchedulerKind::KLms, karras: false, max_clip_skip: 1 }
-    }
+    /// The picture to start from.
+    pub init_image: Option<ImageSource>,
+    /// Where to repaint `init_image`; there is none without that.
+    pub mask: Option<ImageSource>,
+    /// Black is repainted instead of white.
+    pub mask_invert: bool,
+    /// How much of `init_image` may change, 0 to 1.
+    pub prompt_strength: f64,
 }
 
 /// Everything that is wrong with a request, in the hosted worker's words.
@@ -83,11 +73,15 @@ impl GenerationInput {
             karras: false,
             seed: None,
             noise: NoiseSource::Cpu,
+            init_image: None,
+            mask: None,
+            mask_invert: false,
+            prompt_strength: 0.8,
         }
     }
 
     /// Reads the `input` of a request. `null` means the default; every violation is collected.
-    pub fn parse(input: &Value, rules: InputRules) -> Result<Self, Violations> {
+    pub fn parse(input: &Value, rules: &InputRules) -> Result<Self, Violations> {
         let Some(fields) = input.as_object() else {
             return Err(Violations(vec!["input should be an object.".to_owned()]));
         };
@@ -95,8 +89,8 @@ impl GenerationInput {
         let defaults = Self::new("");
 
         reader.refuse_unknown(&Self::FIELDS);
-        let prompt = reader.required_text("prompt");
-        let negative_prompt = reader.text("negative_prompt");
+        let prompt = reader.required_text("prompt", rules);
+        let negative_prompt = reader.text("negative_prompt", rules);
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -106,6 +100,9 @@ impl GenerationInput {
         let (scheduler, karras) = scheduler(&mut reader, rules);
         let seed = reader.integer("seed", 0, u64::MAX);
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
+        let (init_image, mask) = pictures(&mut reader, rules, scheduler);
+        let mask_invert = reader.flag("mask_invert");
+        let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
         read_later(&mut reader);
 
         reader.finish()?;
@@ -121,6 +118,10 @@ impl GenerationInput {
             karras,
             seed,
             noise: noise.unwrap_or(defaults.noise),
+            init_image,
+            mask,
+            mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
+            prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
         })
     }
 
@@ -182,7 +183,7 @@ impl GenerationInput {
     ];
 }
 
-fn clip_skip(reader: &mut Reader, rules: InputRules) -> Option<u32> {
+fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
     let layer = small(reader.integer("clip_skip", 1, u64::from(MAX_CLIP_SKIP))?);
     if layer <= rules.max_clip_skip {
         return Some(layer);
@@ -201,7 +202,7 @@ fn clip_skip(reader: &mut Reader, rules: InputRules) -> Option<u32> {
     None
 }
 
-fn size(reader: &mut Reader, rules: InputRules, default: ImageSize) -> ImageSize {
+fn size(reader: &mut Reader, rules: &InputRules, default: ImageSize) -> ImageSize {
     let width = reader.side("width", rules.grid).unwrap_or(default.width);
     let height = reader.side("height", rules.grid).unwrap_or(default.height);
     if u64::from(width) * u64::from(height) > u64::from(MAX_PIXELS) {
@@ -215,7 +216,7 @@ fn size(reader: &mut Reader, rules: InputRules, default: ImageSize) -> ImageSize
 
 /// The scheduler and whether with Karras sigmas, which its name may say (`DPM++ 2M Karras`) or `karras`;
 /// where both do, `karras` counts.
-fn scheduler(reader: &mut Reader, rules: InputRules) -> (SchedulerKind, bool) {
+fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
     let name = reader.string("scheduler").map(str::to_owned);
     let karras = reader.flag("karras");
     let (scheduler, named_karras) = match name {
@@ -236,16 +237,36 @@ fn scheduler(reader: &mut Reader, rules: InputRules) -> (SchedulerKind, bool) {
     (scheduler, karras)
 }
 
+/// The picture to start from and its mask, without which there is none.
+fn pictures(
+    reader: &mut Reader,
+    rules: &InputRules,
+    scheduler: SchedulerKind,
+) -> (Option<ImageSource>, Option<ImageSource>) {
+    let mut picture = |name: &str| {
+        let text = reader.string(name)?;
+        if rules.takes_images {
+            return ImageSource::parse(text).map_err(|reason| reader.unmet(name, &reason)).ok();
+        }
+        reader.violation(format!("{name} is not supported by this model: it has no encoder for pictures."));
+        None
+    };
+    let (init_image, mask) = (picture("init_image"), picture("mask"));
+    if mask.is_some() && !reader.is_present("init_image") {
+        reader.unmet("mask", "It needs an init_image, which it is the mask of.");
+    }
+    if init_image.is_some() && !scheduler.starts_from_image() {
+        reader.unmet("scheduler", &format!("{scheduler} cannot start from an init_image; choose another."));
+    }
+    (init_image, mask)
+}
+
 /// The contract's fields whose engine is not there yet: checked, then refused by name.
 fn read_later(reader: &mut Reader) {
-    reader.number("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
     reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
     reader.flag("nsfw");
-    reader.flag("mask_invert");
-    for name in ["init_image", "mask", "lora"] {
-        if reader.string(name).is_some() {
-            reader.violation(format!("{name} is not supported by this model yet."));
-        }
+    if reader.string("lora").is_some() {
+        reader.violation("lora is not supported by this model yet.".to_owned());
     }
 }
 

@@ -1,12 +1,13 @@
 //! A job: its name, its states and what becomes of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Policy, Timestamp};
+use super::{Idempotency, Policy, Timestamp};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -149,6 +150,8 @@ pub struct NewJob {
     /// same pictures.
     pub seed: u64,
     pub policy: Policy,
+    /// Where the client may repeat the request.
+    pub once: Option<Idempotency>,
 }
 
 /// A job as it stands in the database.
@@ -176,6 +179,19 @@ pub struct Job {
     pub images: Vec<ImageRef>,
 }
 
+/// A job without what it was asked for: all that those need who only watch it.
+#[derive(Debug, Clone)]
+pub struct JobOutline {
+    pub id: JobId,
+    pub endpoint: EndpointId,
+    pub status: JobStatus,
+    pub attempt: u32,
+    pub expires_at: Timestamp,
+    pub error: Option<String>,
+    /// Its pictures, in order; empty unless completed.
+    pub images: Vec<ImageRef>,
+}
+
 /// One finished picture without its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageRef {
@@ -199,6 +215,14 @@ pub struct Progress {
     pub steps: u32,
     /// What is left at the pace so far; nothing before the first step.
     pub eta: Option<Duration>,
+}
+
+/// A moment of a running job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub progress: Progress,
+    /// How its first picture looks so far: a small PNG file, where there is a new one.
+    pub preview: Option<Arc<[u8]>>,
 }
 
 /// An endpoint's jobs by state, as `/health` shows them.

@@ -4,18 +4,27 @@
 //! HTTP, no model. The other layers speak to each other in these words.
 
 mod clock;
+mod idempotency;
+mod image_source;
 mod input;
 mod job;
 mod noise;
 mod policy;
 mod scheduler;
+mod web_url;
 
 pub use clock::{Clock, Timestamp};
+pub use idempotency::{BadIdempotencyKey, Idempotency};
+pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE,
-    Violations,
+    PromptCheck, Violations,
 };
-pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
+pub use job::{
+    EndpointId, Frame, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage, NewJob,
+    Progress,
+};
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;
+pub use web_url::{WebUrl, WebUrlError};

@@ -12,6 +12,8 @@ pub enum Operation {
     Status,
     StatusSync,
     Stream,
+    Events,
+    EventsUrl,
     Cancel,
     Retry,
     PurgeQueue,
@@ -20,12 +22,14 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Run,
         Self::RunSync,
         Self::Status,
         Self::StatusSync,
         Self::Stream,
+        Self::Events,
+        Self::EventsUrl,
         Self::Cancel,
         Self::Retry,
         Self::PurgeQueue,
@@ -41,6 +45,8 @@ impl Operation {
             Self::Status => "status",
             Self::StatusSync => "status-sync",
             Self::Stream => "stream",
+            Self::Events => "events",
+            Self::EventsUrl => "events-url",
             Self::Cancel => "cancel",
             Self::Retry => "retry",
             Self::PurgeQueue => "purge-queue",
@@ -57,6 +63,8 @@ impl Operation {
             Self::Status => "/status/{id}",
             Self::StatusSync => "/status-sync/{id}",
             Self::Stream => "/stream/{id}",
+            Self::Events => "/events/{id}",
+            Self::EventsUrl => "/events/{id}/url",
             Self::Cancel => "/cancel/{id}",
             Self::Retry => "/retry/{id}",
             Self::PurgeQueue => "/purge-queue",
@@ -67,9 +75,9 @@ impl Operation {
 
     pub(super) fn methods(self) -> Methods {
         match self {
-            Self::Run | Self::RunSync | Self::Retry | Self::PurgeQueue => Methods::Post,
+            Self::Run | Self::RunSync | Self::EventsUrl | Self::Retry | Self::PurgeQueue => Methods::Post,
             Self::Status | Self::StatusSync | Self::Stream | Self::Cancel => Methods::GetOrPost,
-            Self::Health | Self::Requests => Methods::Get,
+            Self::Events | Self::Health | Self::Requests => Methods::Get,
         }
     }
 }

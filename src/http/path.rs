@@ -12,6 +12,8 @@ use crate::domain::{EndpointId, InputRules, JobId};
 pub struct Endpoint {
     pub id: EndpointId,
     pub rules: InputRules,
+    /// Whose request it is.
+    pub key: ApiKey,
     /// Held for as long as the request is under way.
     pub turn: Turn,
 }
@@ -21,8 +23,8 @@ impl Endpoint {
     pub fn of(request: &HttpRequest) -> Result<Self, ApiError> {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let id = EndpointId::new(request.match_info().get("endpoint").unwrap_or_default());
-        let rules = *api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?;
-        Ok(Self { id, rules, turn: Turn::default() })
+        let rules = api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?.clone();
+        Ok(Self { id, rules, key: ApiKey(None), turn: Turn::default() })
     }
 }
 
@@ -35,7 +37,7 @@ impl FromRequest for Endpoint {
         let admitted = ApiKey::from_request(request, payload).into_inner();
         ready(admitted.and_then(|key| {
             let turn = turn(&key, request)?;
-            Ok(Self { turn, ..Self::of(request)? })
+            Ok(Self { key, turn, ..Self::of(request)? })
         }))
     }
 }

@@ -5,8 +5,8 @@ use actix_web::{FromRequest, Handler, Resource, Responder, web};
 
 use super::operation::Methods;
 use super::{
-    ApiError, Operation, cancel, docs, health, image, index, metrics, openapi, purge_queue, retry, run,
-    runsync, status, status_sync,
+    ApiError, Operation, cancel, docs, events, health, image, index, metrics, openapi, purge_queue, requests,
+    retry, run, runsync, status, status_sync, stream,
 };
 
 /// All routes. Published code mixes `/v1` and `/v2`, so both lead to the same operations.
@@ -30,9 +30,13 @@ fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
         .service(operation(Operation::RunSync, runsync::runsync))
         .service(operation(Operation::Status, status::status))
         .service(operation(Operation::StatusSync, status_sync::status_sync))
+        .service(operation(Operation::Stream, stream::stream))
+        .service(operation(Operation::Events, events::events))
+        .service(operation(Operation::EventsUrl, events::url))
         .service(operation(Operation::Cancel, cancel::cancel))
         .service(operation(Operation::Retry, retry::retry))
         .service(operation(Operation::PurgeQueue, purge_queue::purge_queue))
+        .service(operation(Operation::Requests, requests::requests))
         .service(operation(Operation::Health, health::health))
         .service(on("/images/{id}/{index}.png", Methods::Get, image::image))
         .default_service(web::to(no_route))

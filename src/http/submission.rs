@@ -8,8 +8,9 @@ use serde_json::{Value, error::Category};
 use super::ApiError;
 use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy};
 
-/// Reading a body larger than this holds other requests up, so it happens off the server threads.
-const LARGE: usize = 256 * 1024;
+/// Reading a body larger than this, long prompts included, holds other requests up, so it happens off the
+/// server threads.
+const LARGE: usize = 16 * 1024;
 
 /// The fields that mean something here. Others are ignored, as the hosted service does.
 #[derive(Deserialize)]
@@ -33,15 +34,15 @@ pub async fn read(
     kind: JobKind,
 ) -> Result<NewJob, ApiError> {
     if body.len() <= LARGE {
-        return parse(&body, endpoint, rules, kind);
+        return parse(&body, endpoint, &rules, kind);
     }
-    actix_web::web::block(move || parse(&body, endpoint, rules, kind)).await.map_err(|error| {
+    actix_web::web::block(move || parse(&body, endpoint, &rules, kind)).await.map_err(|error| {
         tracing::error!(%error, "reading a request failed");
         ApiError::Internal
     })?
 }
 
-fn parse(body: &[u8], endpoint: EndpointId, rules: InputRules, kind: JobKind) -> Result<NewJob, ApiError> {
+fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -> Result<NewJob, ApiError> {
     let body: Body = serde_json::from_slice(body).map_err(|error| no_request(&error))?;
     for (name, value) in [("webhook", body.webhook), ("s3Config", body.s3_config)] {
         if value.is_some() {
@@ -58,7 +59,7 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: InputRules, kind: JobKind) ->
         Some(seed) => seed,
         None => drawn_seed()?,
     };
-    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy })
+    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, once: None })
 }
 
 /// The parsed form of a part of the body. Raw text is only scanned; escapes and depth show here.
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<NewJob, String> {
-        parse(body.as_bytes(), EndpointId::default(), InputRules::default(), JobKind::Run)
+        parse(body.as_bytes(), EndpointId::default(), &InputRules::default(), JobKind::Run)
             .map_err(|error| error.to_string())
     }
 

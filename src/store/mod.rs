@@ -7,8 +7,10 @@
 
 mod content;
 mod error;
+mod idempotency;
 mod images;
 mod jobs;
+mod list;
 mod load;
 mod open;
 mod retention;
@@ -28,7 +30,8 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
 pub use error::StoreError;
-pub use jobs::{Claim, End, NewRow, Requeued};
+pub use jobs::{Claim, End, Inserted, NewRow, Requeued};
+pub use list::{JobFilter, JobPage};
 pub use retention::Forgotten;
 pub use writer::Write;
 

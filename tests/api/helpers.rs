@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stablehand::app::{App, Model};
 use stablehand::config::{Access, Config};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
+use stablehand::fetch::AllowedAddresses;
 use stablehand::http::HttpSettings;
 use stablehand::queue::QueueSettings;
 use stablehand::runtime::DeviceChoice;
@@ -68,6 +69,7 @@ impl TestApp {
             endpoint: EndpointId::default(),
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
+            allow_addresses: AllowedAddresses::default(),
             access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
             http: HttpSettings::default(),
             model: None,

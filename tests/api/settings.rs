@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 use stablehand::config::{Access, Config, ServeArgs};
+use stablehand::fetch::AllowedAddresses;
 use stablehand::runtime::DeviceChoice;
 
 fn config(flags: &[&str]) -> Result<Config, String> {
@@ -22,6 +23,7 @@ fn the_defaults_are_the_contracts() {
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.sweep_interval, Duration::from_secs(20));
     assert_eq!((config.device, config.model, config.public_url), (DeviceChoice::Auto, None, None));
+    assert_eq!(config.allow_addresses, AllowedAddresses::default());
     assert!(config.access == Access::OwnKey);
     assert!(config.data_dir.ends_with("stablehand"));
 }
@@ -105,4 +107,12 @@ fn limits_and_origins_are_read_and_refused_in_one_sentence() {
     ] {
         assert!(config(&flags).is_err(), "{flags:?}");
     }
+}
+
+#[test]
+fn what_may_be_reached_besides_the_public_is_read_in_one_list() {
+    let allowed = config(&["--allow-addresses", "127.0.0.0/8, minio.internal"]).unwrap().allow_addresses;
+    assert_eq!(allowed.to_string(), "127.0.0.0/8,minio.internal");
+    let error = config(&["--allow-addresses", "10.0.0.0/33"]).map(|_| ()).unwrap_err();
+    assert!(error.contains("10.0.0.0/33 is neither a network like 10.1.2.0/24 nor a host"), "{error}");
 }

@@ -3,7 +3,11 @@
 //! Names, element types and ranks are read from the graphs, never assumed: the folders that people
 //! have were written by many exporters.
 
+mod description;
 mod folder;
+mod hidden_layers;
+mod onnx_file;
+mod refusal;
 mod session;
 mod text_encoder;
 mod tokenizer;
@@ -14,11 +18,13 @@ use std::path::PathBuf;
 
 use crate::runtime::RuntimeError;
 
-pub use folder::{ModelDescription, ModelFolder};
+pub use description::ModelDescription;
+pub use folder::ModelFolder;
+pub use session::Port;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
 pub use unet::{UNet, UNetRows};
-pub use vae::VaeDecoder;
+pub use vae::{Posterior, VaeDecoder, VaeEncoder};
 
 /// Why a model cannot be used. Each names the part or the file.
 #[derive(Debug, thiserror::Error)]

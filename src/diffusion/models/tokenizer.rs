@@ -106,6 +106,16 @@ impl Tokenizer {
         self.window
     }
 
+    /// The tokens of a text's own that one window takes.
+    pub fn room(&self) -> usize {
+        self.window - 2
+    }
+
+    /// The comma as a word of its own, if the vocabulary has it.
+    pub fn comma_id(&self) -> Option<u32> {
+        self.library.token_to_id(",</w>")
+    }
+
     /// One window of text.
     pub fn encode(&self, text: &str) -> Result<Tokens, TokenizerError> {
         Ok(self.frame(&self.text_ids(text)?))
@@ -118,7 +128,7 @@ impl Tokenizer {
 
     /// Puts a text's own tokens into one window, as far as they fit.
     pub fn frame(&self, text_ids: &[u32]) -> Tokens {
-        let kept = text_ids.len().min(self.window - 2);
+        let kept = text_ids.len().min(self.room());
         let mut ids = Vec::with_capacity(self.window);
         ids.push(self.bos_id);
         ids.extend_from_slice(&text_ids[..kept]);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
@@ -73,30 +74,23 @@ fn weights_stay_within_their_bounds() {
     assert_eq!(parse("(a:1.2.3)"), [text("a:1.2.3", 1.1)]);
 }
 
-#[test]
-fn any_brackets_keep_the_letters_in_order() {
-    let signs = ['(', ')', '[', ']', ':', '\\', '1', '.', ' ', 'a', 'é', '😀'];
-    let mut state = 7_usize;
-    for length in 0..2000 {
-        let prompt: String = (0..length % 60)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                signs[(state >> 33) % signs.len()]
-            })
-            .collect();
-        let pieces = parse(&prompt);
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_brackets_keep_the_letters_in_order(prompt in "[()\\[\\]:.1 aé😀\\\\]{0,60}|.{0,40}|((BREAK|a|\\(|\\)) ?){0,20}") {
         let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).collect::<String>();
-        let whole: String = pieces
-            .iter()
-            .map(|piece| match piece {
+        let mut whole = String::new();
+        for piece in parse(&prompt) {
+            match piece {
                 Piece::Text(text, weight) => {
-                    assert!((0.0..=MAX_WEIGHT).contains(weight), "{prompt:?}");
-                    text.as_str()
+                    prop_assert!((0.0..=MAX_WEIGHT).contains(&weight));
+                    whole.push_str(&text);
                 }
-                Piece::Break => "",
-            })
-            .collect();
-        assert_eq!(letters(&whole), letters(&prompt), "{prompt:?}");
+                Piece::Break => whole.push_str("BREAK"),
+            }
+        }
+        prop_assert_eq!(letters(&whole), letters(&prompt));
     }
 }
 

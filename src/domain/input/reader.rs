@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
+use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
 
 /// A request's fields, and what was found wrong with them so far.
 pub(super) struct Reader<'a> {
@@ -36,18 +36,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn required_text(&mut self, name: &str) -> Option<String> {
+    pub fn required_text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
         if self.get(name).is_none() {
             self.violation(format!("{name} is a required input."));
         }
-        self.text(name)
+        self.text(name, rules)
     }
 
     /// A prompt.
-    pub fn text(&mut self, name: &str) -> Option<String> {
+    pub fn text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
         let text = self.string(name)?;
         if text.len() > MAX_PROMPT_BYTES {
             self.unmet(name, &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are read.", text.len()));
+        } else if let Some(Err(sentence)) = rules.prompts.as_ref().map(|prompts| prompts.check(text)) {
+            self.unmet(name, &sentence);
         }
         Some(text.to_owned())
     }
@@ -91,14 +93,17 @@ impl<'a> Reader<'a> {
         None
     }
 
+    #[allow(clippy::cast_possible_truncation)] // the bounds are checked on the f32
     pub fn number(&mut self, name: &str, bounds: &str, met: impl Fn(f32) -> bool) -> Option<f32> {
+        self.double(name, bounds, |number| met(number as f32)).map(|number| number as f32)
+    }
+
+    pub fn double(&mut self, name: &str, bounds: &str, met: impl Fn(f64) -> bool) -> Option<f64> {
         let value = self.get(name)?;
         let Some(number) = value.as_f64() else {
             self.mistyped(name, "float");
             return None;
         };
-        #[allow(clippy::cast_possible_truncation)] // the bounds are checked on the f32
-        let number = number as f32;
         if met(number) {
             return Some(number);
         }
@@ -115,6 +120,10 @@ impl<'a> Reader<'a> {
             self.unmet(name, &format!("It must be one of {}.", known.join(", ")));
         }
         chosen
+    }
+
+    pub fn is_present(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     fn get(&self, name: &str) -> Option<&'a Value> {

@@ -3,12 +3,12 @@ use serde_json::{Map, json};
 use super::*;
 
 fn violations(input: &Value) -> Vec<String> {
-    GenerationInput::parse(input, InputRules::default()).unwrap_err().0
+    GenerationInput::parse(input, &InputRules::default()).unwrap_err().0
 }
 
 #[test]
 fn a_prompt_alone_gets_the_hosted_defaults() {
-    let input = GenerationInput::parse(&json!({"prompt": "a dog"}), InputRules::default()).unwrap();
+    let input = GenerationInput::parse(&json!({"prompt": "a dog"}), &InputRules::default()).unwrap();
     assert_eq!(input, GenerationInput::new("a dog"));
     assert_eq!((input.size.width, input.num_inference_steps), (512, 50));
     assert_eq!(input.scheduler, SchedulerKind::KLms);
@@ -21,7 +21,7 @@ fn null_means_the_default() {
     let mut fields = nulls.clone();
     fields.insert("prompt".to_owned(), json!("a dog"));
     assert_eq!(
-        GenerationInput::parse(&fields.into(), InputRules::default()).unwrap(),
+        GenerationInput::parse(&fields.into(), &InputRules::default()).unwrap(),
         GenerationInput::new("a dog")
     );
     assert_eq!(violations(&nulls.into()), ["prompt is a required input."]);
@@ -33,7 +33,7 @@ fn every_violation_is_named_at_once() {
         violations(&json!({
             "size": 3, "num_outputs": 11, "width": "wide", "height": 500, "guidance_scale": 0,
             "scheduler": "DDIMM", "seed": -1, "num_inference_steps": 2.5, "init_image": "aGk=",
-            "noise": "gpu",
+            "noise": "gpu", "mask_invert": 1, "prompt_strength": 1.5, "lora": "style",
         })),
         [
             "Unexpected input. size is not a valid input option.",
@@ -47,14 +47,18 @@ fn every_violation_is_named_at_once() {
              EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS, LCM, PNDM, UNIPC.",
             "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
             "noise does not meet the constraints. It must be one of cpu, cuda.",
-            "init_image is not supported by this model yet.",
+            "init_image does not meet the constraints. Its bytes are no picture that is read here: send a \
+             PNG, JPEG or WebP.",
+            "mask_invert should be bool type, not int.",
+            "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
+            "lora is not supported by this model yet.",
         ]
     );
 }
 
 #[test]
 fn bounds_hold_at_their_edges() {
-    let ok = |input: Value| GenerationInput::parse(&input, InputRules::default()).unwrap();
+    let ok = |input: Value| GenerationInput::parse(&input, &InputRules::default()).unwrap();
     let input = ok(json!({"prompt": "", "seed": u64::MAX, "guidance_scale": 20, "num_inference_steps": 500,
         "num_outputs": 10, "width": 1024, "height": 768, "prompt_strength": 1, "nsfw": true}));
     assert_eq!(input.seed, Some(u64::MAX));
@@ -69,6 +73,30 @@ fn bounds_hold_at_their_edges() {
 }
 
 #[test]
+fn a_picture_to_start_from_is_taken_where_the_model_can() {
+    let url = "https://example.org/fox.png";
+    let request = json!({"prompt": "", "init_image": url, "mask": url, "prompt_strength": 1});
+    let input = GenerationInput::parse(&request, &InputRules::default()).unwrap();
+    assert_eq!(input.init_image, Some(ImageSource::Url(url.parse().unwrap())));
+    assert_eq!((input.mask, input.mask_invert), (input.init_image, false));
+    assert!((input.prompt_strength - 1.0).abs() < f64::EPSILON);
+
+    let rules = InputRules { takes_images: false, ..InputRules::default() };
+    assert_eq!(
+        GenerationInput::parse(&json!({"prompt": "", "init_image": url}), &rules).unwrap_err().0,
+        ["init_image is not supported by this model: it has no encoder for pictures."]
+    );
+    assert_eq!(
+        violations(&json!({"prompt": "", "mask": url})),
+        ["mask does not meet the constraints. It needs an init_image, which it is the mask of."]
+    );
+    assert_eq!(
+        violations(&json!({"prompt": "", "init_image": url, "scheduler": "IPNDM"})),
+        ["scheduler does not meet the constraints. IPNDM cannot start from an init_image; choose another."]
+    );
+}
+
+#[test]
 fn every_documented_scheduler_name_is_known() {
     for (name, kind) in [
         ("K-LMS", SchedulerKind::KLms),
@@ -76,8 +104,8 @@ fn every_documented_scheduler_name_is_known() {
         ("K_EULER", SchedulerKind::EulerD),
         ("DPMSolverMultistep", SchedulerKind::DpmM),
     ] {
-        let input =
-            GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), InputRules::default()).unwrap();
+        let input = GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), &InputRules::default())
+            .unwrap();
         assert_eq!(input.scheduler, kind);
     }
 }
@@ -85,7 +113,7 @@ fn every_documented_scheduler_name_is_known() {
 #[test]
 fn a_model_may_have_a_scheduler_of_its_own_choice() {
     let rules = InputRules { scheduler: SchedulerKind::EulerD, ..InputRules::default() };
-    let scheduler = |input: Value| GenerationInput::parse(&input, rules).unwrap().scheduler;
+    let scheduler = |input: Value| GenerationInput::parse(&input, &rules).unwrap().scheduler;
     assert_eq!(scheduler(json!({"prompt": ""})), SchedulerKind::EulerD);
     assert_eq!(scheduler(json!({"prompt": "", "scheduler": "K-LMS"})), SchedulerKind::KLms);
 }
@@ -98,7 +126,7 @@ fn what_is_no_object_is_one_sentence() {
 #[test]
 fn karras_is_a_field_or_a_part_of_the_name() {
     let parsed = |input: Value| {
-        let input = GenerationInput::parse(&input, InputRules::default()).unwrap();
+        let input = GenerationInput::parse(&input, &InputRules::default()).unwrap();
         (input.scheduler, input.karras)
     };
     let of = |scheduler: &str, karras: Value| json!({"prompt": "", "scheduler": scheduler, "karras": karras});
@@ -118,7 +146,7 @@ fn karras_is_a_field_or_a_part_of_the_name() {
 #[test]
 fn a_model_s_own_karras_is_its_scheduler_s_alone() {
     let rules = InputRules { scheduler: SchedulerKind::DpmM, karras: true, ..InputRules::default() };
-    let parsed = |input: Value| GenerationInput::parse(&input, rules).unwrap();
+    let parsed = |input: Value| GenerationInput::parse(&input, &rules).unwrap();
     assert!(parsed(json!({"prompt": ""})).karras);
     assert!(!parsed(json!({"prompt": "", "karras": false})).karras);
     assert!(!parsed(json!({"prompt": "", "scheduler": "DDIM"})).karras);
@@ -128,11 +156,11 @@ fn a_model_s_own_karras_is_its_scheduler_s_alone() {
 fn clip_skip_reaches_as_far_back_as_the_model_does() {
     let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
     let input = json!({"prompt": "", "clip_skip": 12});
-    assert_eq!(GenerationInput::parse(&input, rules).unwrap().clip_skip, 12);
+    assert_eq!(GenerationInput::parse(&input, &rules).unwrap().clip_skip, 12);
     assert!(violations(&input)[0].contains("It is not supported by this model"));
     assert_eq!(violations(&json!({"prompt": "", "clip_skip": 13})).len(), 1);
     let one = json!({"prompt": "", "clip_skip": 1});
-    assert_eq!(GenerationInput::parse(&one, InputRules::default()).unwrap(), GenerationInput::new(""));
+    assert_eq!(GenerationInput::parse(&one, &InputRules::default()).unwrap(), GenerationInput::new(""));
 }
 
 #[test]
@@ -149,12 +177,13 @@ fn the_request_for_one_image_asks_for_that_image() {
         karras: true,
         seed: None,
         noise: NoiseSource::Cuda,
+        ..GenerationInput::new("")
     };
     let request = input.request_for(u64::MAX, 2);
     assert_eq!(request["guidance_scale"], json!(7.3));
     let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
     let expected = GenerationInput { num_outputs: 1, seed: Some(1), ..input };
-    assert_eq!(GenerationInput::parse(&request, rules).unwrap(), expected);
+    assert_eq!(GenerationInput::parse(&request, &rules).unwrap(), expected);
     for name in request.as_object().unwrap().keys() {
         assert!(GenerationInput::FIELDS.contains(&name.as_str()));
     }

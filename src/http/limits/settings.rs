@@ -41,7 +41,8 @@ impl RateLimits {
 }
 
 impl Default for RateLimits {
-    /// The hosted service's; it says nothing of retry and health.
+    /// The hosted service's; it says nothing of retry and health, and
+    /// events, which are ours, are another way to stream.
     fn default() -> Self {
         let limit = |per_window, at_once| Limit {
             per_window: NonZeroU32::new(per_window),
@@ -53,9 +54,12 @@ impl Default for RateLimits {
                 operation,
                 match operation {
                     Operation::Run => limit(1000, 200),
-                    Operation::RunSync | Operation::Status | Operation::StatusSync | Operation::Stream => {
-                        limit(2000, 400)
-                    }
+                    Operation::RunSync
+                    | Operation::Status
+                    | Operation::StatusSync
+                    | Operation::Stream
+                    | Operation::Events
+                    | Operation::EventsUrl => limit(2000, 400),
                     Operation::Cancel => limit(100, 20),
                     Operation::PurgeQueue => limit(2, 0),
                     Operation::Requests => limit(10, 2),
@@ -141,6 +145,8 @@ mod tests {
                 ("status", (2000, 400)),
                 ("status-sync", (2000, 400)),
                 ("stream", (2000, 400)),
+                ("events", (2000, 400)),
+                ("events-url", (2000, 400)),
                 ("cancel", (100, 20)),
                 ("retry", (0, 0)),
                 ("purge-queue", (2, 0)),

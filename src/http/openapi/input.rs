@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// The body of run and runsync. Keys that mean nothing here are ignored, as the hosted service does.
-pub(super) fn request(rules: InputRules) -> Object {
+pub(super) fn request(rules: &InputRules) -> Object {
     object("A job to be done. Other keys are ignored.")
         .property("input", reference("Input"))
         .property("policy", reference("Policy"))
@@ -21,7 +21,7 @@ pub(super) fn request(rules: InputRules) -> Object {
         .build()
 }
 
-fn example(rules: InputRules) -> serde_json::Value {
+fn example(rules: &InputRules) -> serde_json::Value {
     json!({
         "prompt": "a red fox in the snow", "negative_prompt": "blurry", "width": 512, "height": 512,
         "num_inference_steps": 25, "guidance_scale": 7.5, "scheduler": rules.scheduler.as_str(), "seed": 42,
@@ -29,7 +29,7 @@ fn example(rules: InputRules) -> serde_json::Value {
 }
 
 /// The `input` of a request. A key that is none of these is refused.
-pub(super) fn input(rules: InputRules) -> Object {
+pub(super) fn input(rules: &InputRules) -> Object {
     let input =
         object("What to draw. Where a field is absent or null, its default holds; others are refused.");
     fields(rules)
@@ -47,7 +47,7 @@ have for them are read as well.";
 const ALIASES: [&str; 4] = ["KLMS", "K_EULER", "K_EULER_ANCESTRAL", "DPMSolverMultistep"];
 
 /// Every field of `input` by its name, in the order in which people think of them.
-pub fn fields(rules: InputRules) -> Vec<(&'static str, Object)> {
+pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
     let defaults = GenerationInput::new("");
     let side = |about: &str, default: u32| {
         or_null(

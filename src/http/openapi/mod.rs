@@ -40,6 +40,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         ServerBuilder::new().url(format!("{base}/{version}")).description(Some(about)).build()
     };
     let license = License::builder().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
+    let rules = rules(api);
     let mut openapi = OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -53,8 +54,8 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .paths(operations::paths(api))
         .components(Some(
             replies::add(ComponentsBuilder::new())
-                .schema("Request", input::request(rules(api)))
-                .schema("Input", input::input(rules(api)))
+                .schema("Request", input::request(&rules))
+                .schema("Input", input::input(&rules))
                 .schema("Policy", input::policy())
                 .security_scheme(operations::BEARER, bearer())
                 .security_scheme(operations::PLAIN, plain())
@@ -68,8 +69,12 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
 /// The rules that hold for all models served: where they differ, the mildest of each.
 fn rules(api: &Api) -> InputRules {
     let all = || api.endpoints.values();
-    let first = all().next().copied().unwrap_or_default();
-    InputRules { grid: all().map(|rules| rules.grid).min().unwrap_or(first.grid), ..first }
+    let first = all().next().cloned().unwrap_or_default();
+    InputRules {
+        grid: all().map(|rules| rules.grid).min().unwrap_or(first.grid),
+        max_clip_skip: all().map(|rules| rules.max_clip_skip).max().unwrap_or(first.max_clip_skip),
+        ..first
+    }
 }
 
 fn bearer() -> SecurityScheme {

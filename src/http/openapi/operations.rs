@@ -11,6 +11,8 @@ use utoipa::openapi::{
 };
 
 use super::schema::{choice, integer, number, reference, text};
+use crate::domain::{Idempotency, JobStatus};
+use crate::http::requests::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::http::wait::{DEFAULT_MS, MAX_MS, MIN_MS};
 use crate::http::{Api, Limit, Operation};
 
@@ -25,7 +27,7 @@ struct Words {
     answer: (&'static str, &'static str),
 }
 
-fn words(operation: Operation) -> Option<Words> {
+fn words(operation: Operation) -> Words {
     let (summary, about, answer) = match operation {
         Operation::Run => (
             "Submit a job",
@@ -61,15 +63,34 @@ fn words(operation: Operation) -> Option<Words> {
         Operation::Health => {
             ("Count jobs and workers", "How busy the endpoint is.", ("Health", "The counts"))
         }
-        Operation::Stream | Operation::Requests => return None,
+        Operation::Stream => (
+            "Follow a job",
+            "What the job has brought since this was asked last: steps, then pictures. Held until there is \
+             something, for 5 seconds at most; what was read once does not come again.",
+            ("Stream", "What is new, perhaps nothing"),
+        ),
+        Operation::Events => (
+            "Follow a job in a browser",
+            "Server-Sent Events `state`, `step`, `picture` and at last `end`, to any number of listeners. With a key, \
+             or by a URL that `POST …/url` gave, for `EventSource` cannot send one.",
+            ("", "Events, as long as the job lasts"),
+        ),
+        Operation::EventsUrl => (
+            "Get a URL for events",
+            "A signed URL at which a browser follows this job without a key. It lets listeners in for 10 minutes.",
+            ("EventsUrl", "The URL"),
+        ),
+        Operation::Requests => {
+            ("List jobs", "The endpoint's jobs, newest first, a page at a time.", ("Requests", "A page"))
+        }
     };
-    Some(Words { summary, about, answer })
+    Words { summary, about, answer }
 }
 
 pub(super) fn paths(api: &Api) -> Paths {
     let mut paths = PathsBuilder::new();
     for operation in Operation::ALL {
-        let Some(words) = words(operation) else { continue };
+        let words = words(operation);
         let methods = operation.methods();
         let mut item = PathItem::default();
         // The method that the clients use comes first, under the plain name.
@@ -102,8 +123,18 @@ fn describe(api: &Api, operation: Operation, words: &Words, method: HttpMethod) 
     if waits(operation) {
         described = described.parameter(wait());
     }
+    if operation == Operation::Requests {
+        described = page().into_iter().fold(described, OperationBuilder::parameter);
+    }
+    if operation == Operation::Events {
+        let either = "Of a URL that `POST …/url` gave";
+        described = described
+            .parameter(query("expires", integer(either)))
+            .parameter(query("signature", text(either)))
+            .security(SecurityRequirement::default());
+    }
     if submits(operation) {
-        described = described.request_body(Some(
+        described = described.parameter(idempotency_key()).request_body(Some(
             RequestBodyBuilder::new()
                 .description(Some(if operation == Operation::Run { "Up to 10 MB." } else { "Up to 20 MB." }))
                 .required(Some(Required::True))
@@ -116,7 +147,13 @@ fn describe(api: &Api, operation: Operation, words: &Words, method: HttpMethod) 
 
 fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
     let (schema, about) = words.answer;
-    let mut responses = ResponsesBuilder::new().response("200", json(about, schema));
+    let mut responses = ResponsesBuilder::new();
+    responses = match operation {
+        Operation::Events => responses
+            .response("200", events(about))
+            .response("204", Response::new("The listener that connects again has seen the end")),
+        _ => responses.response("200", json(about, schema)),
+    };
     let mut refuse = |code: &str, why: &str| {
         let builder = std::mem::take(&mut responses);
         responses = builder.response(code, refusal(code, why));
@@ -127,11 +164,17 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
         refuse("400", "The job is in a state from which there is no retry");
     } else if waits(operation) {
         refuse("400", "`wait` is no number");
+    } else if operation == Operation::Requests {
+        refuse("400", "The query is not one");
     }
     refuse("401", "No valid API key");
+    if operation == Operation::Events {
+        refuse("403", "Not a URL that this server signed, or one that has expired");
+    }
     refuse("404", if has_id(operation) { "No such endpoint or job" } else { "No such endpoint" });
     refuse("405", "The route takes other methods, which `Allow` names");
     if submits(operation) {
+        refuse("409", "The `Idempotency-Key` was used for another request");
         refuse("408", "The body came too slowly");
         refuse("413", "The body is too large");
     }
@@ -142,13 +185,6 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
 }
 
 fn image(api: &Api) -> PathItem {
-    let query = |name: &str, schema: ObjectBuilder| {
-        ParameterBuilder::new()
-            .name(name)
-            .parameter_in(ParameterIn::Query)
-            .required(Required::True)
-            .schema(Some(schema.build()))
-    };
     let png = ResponseBuilder::new()
         .description("The picture")
         .content("image/png", Content::new(Some(text("A PNG file").content_media_type("image/png").build())))
@@ -163,8 +199,10 @@ fn image(api: &Api) -> PathItem {
         .parameter(endpoint(api))
         .parameter(path("id", text("The job's name")))
         .parameter(path("index", integer("Which of its pictures").minimum(Some(0))))
-        .parameter(query("expires", integer("When the URL expires, in seconds since 1970")))
-        .parameter(query("signature", text("Over everything before")))
+        .parameter(
+            query("expires", integer("When the URL expires, in seconds since 1970")).required(Required::True),
+        )
+        .parameter(query("signature", text("Over everything before")).required(Required::True))
         .security(SecurityRequirement::default())
         .response("200", png)
         .response("304", Response::new("The picture is the one that `If-None-Match` names"))
@@ -235,9 +273,53 @@ fn path(name: &str, schema: ObjectBuilder) -> ParameterBuilder {
 
 fn wait() -> ParameterBuilder {
     let about = format!("Milliseconds; what is below {MIN_MS} or above {MAX_MS} is brought within.");
+    query("wait", number(&about).default(Some(serde_json::json!(DEFAULT_MS))))
+}
+
+fn query(name: &str, schema: ObjectBuilder) -> ParameterBuilder {
     ParameterBuilder::new()
-        .name("wait")
+        .name(name)
         .parameter_in(ParameterIn::Query)
         .required(Required::False)
-        .schema(Some(number(&about).default(Some(serde_json::json!(DEFAULT_MS))).build()))
+        .schema(Some(schema.build()))
+}
+
+fn page() -> [ParameterBuilder; 3] {
+    [
+        query(
+            "limit",
+            integer("Jobs on a page")
+                .minimum(Some(1))
+                .maximum(Some(MAX_LIMIT))
+                .default(Some(serde_json::json!(DEFAULT_LIMIT))),
+        ),
+        query("status", choice("Only jobs in this state", JobStatus::ALL.map(JobStatus::as_str))),
+        query(
+            "cursor",
+            text("Where the page begins, as the one before said").pattern(Some("^[1-9][0-9]{0,17}$")),
+        ),
+    ]
+}
+
+fn idempotency_key() -> ParameterBuilder {
+    let about =
+        "The same key with the same body is the same request: it is answered with the job that is there.";
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .schema(Some(
+            text(about)
+                .min_length(Some(1))
+                .max_length(Some(Idempotency::MAX_LENGTH))
+                .pattern(Some("^[!-~]+$"))
+                .build(),
+        ))
+}
+
+fn events(about: &str) -> Response {
+    ResponseBuilder::new()
+        .description(about)
+        .content("text/event-stream", Content::new(Some(text("Events").build())))
+        .build()
 }

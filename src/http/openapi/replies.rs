@@ -22,6 +22,9 @@ pub(super) fn add(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema("Cancelled", acknowledged("The job's state afterwards: one that had ended keeps its own"))
         .schema("Purged", purged())
         .schema("Health", health())
+        .schema("Stream", stream())
+        .schema("EventsUrl", events_url())
+        .schema("Requests", requests())
 }
 
 fn error() -> Object {
@@ -48,7 +51,7 @@ fn job() -> Object {
     object("A job as it stands")
         .property("id", text(ID))
         .property("status", reference("JobStatus"))
-        .property("input", object("The input as it was sent"))
+        .property("input", object("The input as it was sent; not in lists"))
         .property("delayTime", integer("Milliseconds in the queue, so far while it waits").minimum(Some(0)))
         .property("executionTime", integer("Milliseconds of work, once it has ended").minimum(Some(0)))
         .property("gpu", text("The memory of the device that draws it, in GiB, or `cpu`"))
@@ -57,7 +60,6 @@ fn job() -> Object {
         .property("progress", reference("Progress"))
         .required("id")
         .required("status")
-        .required("input")
         .required("delayTime")
         .additional_properties(CLOSED)
         .examples([json!({
@@ -128,6 +130,46 @@ fn health() -> Object {
         )
         .required("jobs")
         .required("workers")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn stream() -> Object {
+    let step = object("A step, or one of the finished pictures")
+        .property("step", integer("Steps done").minimum(Some(0)))
+        .property("steps", integer("Steps in all").minimum(Some(1)))
+        .property("eta_ms", or_null(number("Milliseconds left at the pace so far").minimum(Some(0))))
+        .property("preview", text("How the picture looks so far, as a data URI"))
+        .property("image", text("Where a finished picture can be fetched"))
+        .property("seed", integer("The seed that draws it alone").minimum(Some(0)))
+        .additional_properties(CLOSED);
+    let chunk =
+        object("Something new").property("output", step).required("output").additional_properties(CLOSED);
+    object("What a job has brought since this was asked last")
+        .property("status", reference("JobStatus"))
+        .property("stream", list("Empty where nothing is new", chunk.build()))
+        .required("status")
+        .required("stream")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn events_url() -> Object {
+    object("Where a browser follows the job")
+        .property("url", text("An absolute URL that needs no key"))
+        .property("expires", integer("When it lets nobody in any more, in seconds since 1970"))
+        .required("url")
+        .required("expires")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn requests() -> Object {
+    object("A page of jobs")
+        .property("requests", list("Newest first", reference("Job")))
+        .property("cursor", or_null(text("Where the next page begins; null on the last")))
+        .required("requests")
+        .required("cursor")
         .additional_properties(CLOSED)
         .build()
 }
