@@ -1,8 +1,8 @@
 //! What run and runsync take, field by field, with the bounds that the parser holds them to.
 
 use serde_json::json;
-use utoipa::openapi::schema::KnownFormat;
-use utoipa::openapi::{Object, ObjectBuilder, SchemaFormat};
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaType, Type};
+use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
 
 use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
 use crate::domain::{
@@ -15,10 +15,24 @@ pub(super) fn request(rules: &InputRules) -> Object {
     object("A job to be done. Other keys are ignored.")
         .property("input", reference("Input"))
         .property("policy", reference("Policy"))
+        .property("webhook", or_null(text(WEBHOOK).format(Some(SchemaFormat::Custom("uri".to_owned())))))
+        .property("webhookEvents", webhook_events())
         .required("input")
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
         .examples([json!({ "input": example(rules) })])
         .build()
+}
+
+const WEBHOOK: &str = "Told of the job's end by a POST of its status body: an http or https URL";
+
+fn webhook_events() -> Schema {
+    let events = choice("One of them", ["start", "progress", "completed", "end"]);
+    let mut events = ArrayBuilder::new()
+        .items(events.build())
+        .description(Some("What else the webhook is told of; the end it always is"))
+        .build();
+    events.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    events.into()
 }
 
 fn example(rules: &InputRules) -> serde_json::Value {
