@@ -77,8 +77,11 @@ impl ConfigFile {
             let flag = |name: &str| serve.get_arguments().find(|arg| arg.get_long() == Some(name));
             let Some(arg) = flag(name).filter(|_| !NOT_IN_FILES.contains(&name.as_str())) else {
                 let dashed = name.replace('_', "-");
-                let hint =
-                    if flag(&dashed).is_some() { format!("; did you mean {dashed}?") } else { String::new() };
+                let hint = if dashed != *name && flag(&dashed).is_some() {
+                    format!("; did you mean {dashed}?")
+                } else {
+                    String::new()
+                };
                 return Err(refuse(format!("there is no setting {name}{hint}")));
             };
             let id = arg.get_id().clone();

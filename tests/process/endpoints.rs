@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::helpers::{KEY, Server, assert_refused, data_dir, output, stablehand};
+use crate::helpers::{KEY, Server, assert_refused, data_dir, download, output, stablehand};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -41,7 +41,7 @@ fn two_endpoints_draw_with_their_own_models() {
         let body: Value =
             request.send_json(json!({ "input": input })).unwrap().body_mut().read_json().unwrap();
         assert_eq!(body["status"], "COMPLETED", "{body}");
-        let png = server.download(body["output"][0]["image"].as_str().unwrap());
+        let png = download(body["output"][0]["image"].as_str().unwrap());
         String::from_utf8_lossy(&png).into_owned()
     };
     assert!(draw("small").contains("Model: small"));
