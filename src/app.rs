@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -18,10 +19,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{Access, Config};
 use crate::domain::{Clock, EndpointId, InputRules};
+use crate::fetch::{FetchError, Fetcher};
 use crate::http::{self, Api, ApiKeys, ServerLimits};
 use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
+use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
 use crate::worker::{self, Assignment, Engine};
 
@@ -44,6 +47,8 @@ pub enum AppError {
     Queue { path: String, source: QueueError },
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("cannot call webhooks: {0}")]
+    Fetch(#[from] FetchError),
     #[error("{0} is in use by another program: stop it, or choose another port with --listen")]
     PortInUse(SocketAddr),
     #[error("cannot listen on {address}: {source}")]
@@ -59,6 +64,7 @@ pub struct App<F> {
     config: Config,
     queue: JobQueue,
     api: web::Data<Api>,
+    webhooks: Webhooks,
     listener: TcpListener,
     address: SocketAddr,
     stopping: watch::Sender<bool>,
@@ -78,8 +84,18 @@ where
         prepare_data_dir(&config.data_dir)?;
         let signer = UrlSigner::new(secrets::signing_key(&config.data_dir)?);
         let (keys, own_api_key) = api_keys(config)?;
-        let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock)
+        let secret = match &config.webhook_secret {
+            Some(secret) => secret.clone(),
+            None => secrets::webhook_secret(&config.data_dir)?,
+        };
+        let fetcher = Fetcher::new(config.allow_addresses.clone())?;
+        // A webhook has no request whose Host could be used.
+        let base = config.public_url.clone().unwrap_or_else(|| format!("http://{}", reachable(address)));
+        let describe = webhooks::describe(signer.clone(), base);
+        let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock, describe)
             .map_err(|source| AppError::Queue { path: config.data_dir.display().to_string(), source })?;
+        let at_once = config.webhooks_at_once as usize;
+        let webhooks = Webhooks::new(queue.clone(), secret, post_with(fetcher), at_once);
         let (stopping, stop_seen) = watch::channel(false);
         let api = web::Data::new(Api {
             queue: queue.clone(),
@@ -90,13 +106,24 @@ where
             listen: reachable(address),
             stopping: stop_seen,
         });
-        Ok(Self { config: config.clone(), queue, api, listener, address, stopping, own_api_key, endpoints })
+        Ok(Self {
+            config: config.clone(),
+            queue,
+            api,
+            webhooks,
+            listener,
+            address,
+            stopping,
+            own_api_key,
+            endpoints,
+        })
     }
 
     /// Serves until `stop` comes, a worker cannot build its engine, or the server breaks.
     ///
     /// The order of an end: those who wait are answered and no new connection is taken; the workers
-    /// finish or hand back what they hold, within the grace; the sweeper rests; the queue is closed
+    /// finish or hand back what they hold, within the grace; the sweeper rests, and a webhook under way is
+    /// heard out; the queue is closed
     /// last, since all others write to it.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let limits = ServerLimits {
@@ -124,6 +151,7 @@ where
                 threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
             }
         }
+        threads.extend(self.webhooks.spawn(self.config.webhooks_at_once as usize, &signal)?);
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());
         let sweep = move || sweeper::run(&queue, interval, &sweeping);
         threads.push(thread::Builder::new().name("sweeper".to_owned()).spawn(sweep)?);
@@ -146,7 +174,9 @@ where
         let answered = handle.stop(true);
         let patience = self.config.shutdown_grace + STEP_GRACE;
         if rt::time::timeout(patience, join(threads, &self.queue)).await.is_err() {
-            tracing::warn!("a worker does not stop; its job will be taken up again by the next start");
+            tracing::warn!(
+                "a worker or a webhook does not stop; the next start takes up again what it was at"
+            );
         }
         answered.await;
         let queue = self.queue;
@@ -181,6 +211,15 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// How long a step may take beyond the grace.
 const STEP_GRACE: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 10_000;
+
+/// How webhooks are called: at public addresses, and those that the operator allows.
+fn post_with(fetcher: Fetcher) -> Post {
+    Arc::new(move |url, headers, body| {
+        fetcher
+            .post_json(url, headers, body.as_bytes(), webhooks::DEADLINE)
+            .map_err(|error| error.to_string())
+    })
+}
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
     let failed = |source: io::Error| match source.kind() {
@@ -249,6 +288,7 @@ async fn join(threads: Vec<JoinHandle<()>>, queue: &JobQueue) {
         // Again and again: a worker may have looked for a stop just before it came, and wait for
         // work just after it was woken.
         queue.wake_workers();
+        queue.wake_mail();
         rt::time::sleep(Duration::from_millis(20)).await;
     }
     for thread in threads {

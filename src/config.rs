@@ -16,6 +16,7 @@ use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
 use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
+use crate::webhooks::WebhookSecret;
 
 pub use file::{ConfigFile, EndpointTable};
 
@@ -107,6 +108,15 @@ pub struct ServeArgs {
         value_parser = grace, help_heading = "Jobs")]
     pub shutdown_grace: Duration,
 
+    /// What signs webhooks, whsec_ and base64; better in the environment, where `ps` does not show it
+    /// [default: made by the first start, in the file webhook-secret of the data folder]
+    #[arg(long, env = "STABLEHAND_WEBHOOK_SECRET", value_name = "SECRET", help_heading = "Webhooks")]
+    pub webhook_secret: Option<String>,
+    /// Webhooks under way at once
+    #[arg(long, env = "STABLEHAND_WEBHOOKS_AT_ONCE", value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Webhooks")]
+    pub webhooks_at_once: u32,
+
     /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter such as
     /// stablehand=debug
     #[arg(long, env = "STABLEHAND_LOG", value_name = "FILTER", default_value = "info", help_heading = "Log")]
@@ -153,6 +163,9 @@ pub struct Config {
     pub queue: QueueSettings,
     pub sweep_interval: Duration,
     pub shutdown_grace: Duration,
+    /// Otherwise the one in the data folder.
+    pub webhook_secret: Option<WebhookSecret>,
+    pub webhooks_at_once: u32,
 }
 
 /// What is wrong with the settings taken together, as a sentence for the operator.
@@ -178,6 +191,10 @@ impl ServeArgs {
             queue_limit: self.queue_limit,
             ..defaults
         };
+        // Not by clap, whose refusal would repeat it.
+        let webhook_secret = self.webhook_secret.as_ref().map(|secret| secret.parse()).transpose();
+        let webhook_secret =
+            webhook_secret.map_err(|error| ConfigError(format!("the webhook secret is none: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
         Ok(Config {
             endpoints: self.endpoint_configs(),
@@ -189,6 +206,8 @@ impl ServeArgs {
             queue,
             sweep_interval,
             shutdown_grace: self.shutdown_grace,
+            webhook_secret,
+            webhooks_at_once: self.webhooks_at_once,
         })
     }
 

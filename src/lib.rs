@@ -34,5 +34,6 @@ pub mod runtime;
 pub mod secrets;
 pub mod store;
 pub mod sweeper;
+pub mod webhooks;
 pub mod wire;
 pub mod worker;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Idempotency, Policy, Timestamp};
+use super::{Idempotency, Policy, Timestamp, Webhook};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -152,6 +152,7 @@ pub struct NewJob {
     pub policy: Policy,
     /// Where the client may repeat the request.
     pub once: Option<Idempotency>,
+    pub webhook: Option<Webhook>,
 }
 
 /// A job as it stands in the database.

@@ -12,6 +12,7 @@ mod noise;
 mod policy;
 mod scheduler;
 mod web_url;
+mod webhook;
 
 pub use clock::{Clock, Timestamp};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
@@ -28,3 +29,4 @@ pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};
+pub use webhook::{Webhook, WebhookEvents};

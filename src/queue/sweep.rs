@@ -17,6 +17,7 @@ impl JobQueue {
     pub fn sweep(&self) -> Result<Swept, QueueError> {
         let Inner { store, board, .. } = &*self.inner;
         let mut swept = Swept::default();
+        store.note_time(self.now()).wait()?;
         let forgotten = self.forget_expired(&mut swept.jobs);
         board.forget_expired(self.now());
         if swept.jobs > 0 {

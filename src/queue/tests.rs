@@ -30,7 +30,7 @@ impl TestQueue {
     pub fn with(settings: QueueSettings) -> Self {
         let dir = TempDir::new().unwrap();
         let (clock, now) = Clock::manual(START);
-        let queue = JobQueue::open(dir.path(), settings, clock.clone()).unwrap();
+        let queue = JobQueue::open(dir.path(), settings, clock.clone(), describe()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         Self { queue, dir, now, clock, runtime }
     }
@@ -39,9 +39,13 @@ impl TestQueue {
     pub fn reopen(&mut self) {
         self.queue.close();
         let elsewhere = TempDir::new().unwrap();
-        let closed = JobQueue::open(elsewhere.path(), QueueSettings::default(), self.clock.clone()).unwrap();
+        let closed =
+            JobQueue::open(elsewhere.path(), QueueSettings::default(), self.clock.clone(), describe())
+                .unwrap();
         drop(std::mem::replace(&mut self.queue, closed));
-        self.queue = JobQueue::open(self.dir.path(), QueueSettings::default(), self.clock.clone()).unwrap();
+        self.queue =
+            JobQueue::open(self.dir.path(), QueueSettings::default(), self.clock.clone(), describe())
+                .unwrap();
     }
 
     pub fn pass(&self, time: Duration) {
@@ -85,12 +89,20 @@ impl TestQueue {
     }
 
     /// Whether `needle` is in any file of the data folder.
-    fn on_disk(&self, needle: &str) -> bool {
+    pub fn on_disk(&self, needle: &str) -> bool {
         fs::read_dir(self.dir.path()).unwrap().any(|entry| {
             let bytes = fs::read(entry.unwrap().path()).unwrap();
             bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
         })
     }
+}
+
+/// What webhooks are told here: the state, and how far it is.
+fn describe() -> Describe {
+    Arc::new(|job, progress, _| match progress {
+        Some(progress) => format!("{} {}/{}", job.status, progress.step, progress.steps),
+        None => job.status.to_string(),
+    })
 }
 
 pub(crate) fn endpoint() -> EndpointId {
@@ -105,6 +117,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
         seed: u64::MAX,
         policy: Policy::default(),
         once: None,
+        webhook: None,
     }
 }
 
@@ -243,10 +256,10 @@ fn cancelling_a_running_job_keeps_it_cancelled() {
     assert_eq!(job.stop_requested(), None);
     assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
     assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
-    assert!(!ended(job.complete(vec![image("late")])));
+    assert!(!ended(job.complete(vec![image("<too late>")])));
     let job = test.find(&id).unwrap();
     assert_eq!((job.status, job.images.len()), (JobStatus::Cancelled, 0));
-    assert!(!test.on_disk("late"));
+    assert!(!test.on_disk("<too late>"));
 }
 
 #[test]
@@ -546,4 +559,24 @@ fn the_device_is_known_from_the_claim_on() {
     assert_eq!(gpu(), None);
     assert!(ended(test.claim().fail("No.")));
     assert_eq!(gpu().as_deref(), Some("24"));
+}
+
+#[test]
+fn a_clock_set_back_between_two_starts_expires_nothing_early_and_keeps_nothing_longer() {
+    let mut test = TestQueue::new();
+    let id = test.submit("{}");
+    assert!(ended(test.claim().complete(vec![])));
+    test.pass(Duration::from_mins(10));
+    test.queue.sweep().unwrap();
+    (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
+    test.reopen();
+    test.pass(Duration::from_mins(20) - Duration::from_millis(1));
+    assert!(test.find(&id).is_some());
+    test.pass(Duration::from_millis(1));
+    assert!(test.find(&id).is_none());
+    assert_eq!(test.queue.sweep().unwrap().jobs, 1);
+    // With nothing left to forget, the machine's clock is as good as any.
+    (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
+    test.reopen();
+    assert_eq!(test.queue.now(), START - Duration::from_hours(24));
 }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::idempotency::{self, Earlier};
-use super::{Store, StoreError, Write, content, images, rows};
-use crate::domain::{EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, Timestamp};
+use super::outbox::{self, Describe, Event};
+use super::{Store, StoreError, Write, content, images, room, rows};
+use crate::domain::{
+    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, Timestamp, WebhookEvents,
+};
 
 /// A job on its way into the queue.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Claim {
     pub started_at: Timestamp,
     /// When it is forgotten if it does not end before.
     pub expires_at: Timestamp,
+    /// What its webhook is told besides the end, if it has one.
+    pub webhook: Option<WebhookEvents>,
 }
 
 /// What becomes of a claim.
@@ -73,24 +78,28 @@ impl Store {
     /// Appends a job to its endpoint's queue unless `limit` jobs are in it already or the same request was
     /// made before.
     pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
-        self.writer.grouped(move |db| insert(db, &row, limit))
+        let dir = Arc::clone(&self.dir);
+        self.writer.grouped(move |db| {
+            room::check(&dir)?;
+            insert(db, &row, limit)
+        })
     }
 
     /// Takes the endpoint's next job for a worker on `gpu`: priority first, suspects last, then age.
     pub fn claim(&self, endpoint: &EndpointId, gpu: &str, now: Timestamp) -> Write<'_, Option<Claim>> {
-        let (endpoint, gpu) = (endpoint.clone(), gpu.to_owned());
-        self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now))
+        let (endpoint, gpu, describe) = (endpoint.clone(), gpu.to_owned(), Arc::clone(&self.describe));
+        self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now, &describe))
     }
 
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
-        let id = id.clone();
-        self.writer.grouped(move |db| self::end(db, &id, attempt, &end, now))
+        let (id, describe) = (id.clone(), Arc::clone(&self.describe));
+        self.writer.grouped(move |db| self::end(db, &id, attempt, &end, now, &describe))
     }
 
     /// Cancels a job that has not ended, and answers its state afterwards.
     pub fn cancel(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, Option<JobStatus>> {
-        let (endpoint, id) = (endpoint.clone(), id.clone());
+        let (endpoint, id, describe) = (endpoint.clone(), id.clone(), Arc::clone(&self.describe));
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !status.can_become(JobStatus::Cancelled) {
@@ -98,6 +107,7 @@ impl Store {
             }
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
                 .execute(named_params! {":now": now.0, ":seq": seq})?;
+            outbox::announce(db, seq, Event::End, now, &describe)?;
             Ok(Some(JobStatus::Cancelled))
         })
     }
@@ -130,20 +140,26 @@ impl Store {
     /// Puts what was in progress when the last process died back into the queue; what did so
     /// `max_crashes` times ends as failed with `error`.
     pub fn requeue_orphans(&self, max_crashes: u32, error: String, now: Timestamp) -> Write<'_, Requeued> {
+        let describe = Arc::clone(&self.describe);
         self.writer.grouped(move |db| {
-            let failed = db
+            let failed: Vec<i64> = db
                 .prepare_cached(
                     "update jobs set crashes = crashes + 1, status = 'FAILED', finished_at = :now, error = :error
-                     where status = 'IN_PROGRESS' and crashes + 1 >= :max",
+                     where status = 'IN_PROGRESS' and crashes + 1 >= :max
+                     returning seq",
                 )?
-                .execute(named_params! {":now": now.0, ":error": error, ":max": max_crashes})?;
+                .query_map(named_params! {":now": now.0, ":error": error, ":max": max_crashes}, |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for seq in &failed {
+                outbox::announce(db, *seq, Event::End, now, &describe)?;
+            }
             let requeued = db
                 .prepare_cached(
                     "update jobs set crashes = crashes + 1, status = 'IN_QUEUE', started_at = null, gpu = null
                      where status = 'IN_PROGRESS'",
                 )?
                 .execute([])?;
-            Ok(Requeued { requeued: requeued as u64, failed: failed as u64 })
+            Ok(Requeued { requeued: requeued as u64, failed: failed.len() as u64 })
         })
     }
 
@@ -201,6 +217,9 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
     if let Some(once) = &job.once {
         idempotency::insert(db, once, seq)?;
     }
+    if let Some(webhook) = &job.webhook {
+        outbox::subscribe(db, seq, webhook)?;
+    }
     Ok(Inserted::Queued)
 }
 
@@ -212,13 +231,14 @@ pub(super) const CLAIM: &str = "
                  where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now
                  order by low_priority, crashes >= 2, seq limit 1)
     returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
-              expires_at, input";
+              expires_at, input, seq";
 
 fn claim(
     db: &Connection,
     endpoint: &EndpointId,
     gpu: &str,
     now: Timestamp,
+    describe: &Describe,
 ) -> Result<Option<Claim>, StoreError> {
     let claimed = db
         .prepare_cached(CLAIM)?
@@ -233,15 +253,27 @@ fn claim(
                 created_at: Timestamp(row.get("created_at")?),
                 started_at: Timestamp(row.get("started_at")?),
                 expires_at: Timestamp(row.get("expires_at")?),
+                webhook: None,
             };
-            Ok((claim, row.get("input")?))
+            Ok((claim, row.get("input")?, row.get("seq")?))
         })
         .optional()?;
-    let Some((claim, content)) = claimed else { return Ok(None) };
-    Ok(Some(Claim { input: rows::input(db, content)?, ..claim }))
+    let Some((claim, content, seq)) = claimed else { return Ok(None) };
+    let webhook = outbox::subscription(db, seq)?;
+    if webhook.is_some_and(|events| events.start) {
+        outbox::announce(db, seq, Event::Start, now, describe)?;
+    }
+    Ok(Some(Claim { input: rows::input(db, content)?, webhook, ..claim }))
 }
 
-fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> Result<bool, StoreError> {
+fn end(
+    db: &Connection,
+    id: &JobId,
+    attempt: u32,
+    end: &End,
+    now: Timestamp,
+    describe: &Describe,
+) -> Result<bool, StoreError> {
     let (status, error) = match end {
         End::Completed { .. } => (JobStatus::Completed, None),
         End::Failed { error } => (JobStatus::Failed, Some(error)),
@@ -264,10 +296,14 @@ fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> 
             |row| row.get(0),
         )
         .optional()?;
-    if let (Some(seq), End::Completed { images }) = (seq, end) {
+    let Some(seq) = seq else { return Ok(false) };
+    if let End::Completed { images } = end {
         images::insert(db, seq, images)?;
     }
-    Ok(seq.is_some())
+    if status.is_final() {
+        outbox::announce(db, seq, Event::End, now, describe)?;
+    }
+    Ok(true)
 }
 
 fn status(

@@ -2,6 +2,7 @@
 //! stands still until the test moves it.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -74,6 +75,8 @@ impl TestApp {
             queue: QueueSettings::default(),
             sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
+            webhook_secret: None,
+            webhooks_at_once: 2,
         };
         change(&mut config);
         let mut app =
@@ -142,8 +145,12 @@ impl TestApp {
         self.now.fetch_add(ms, Ordering::SeqCst);
     }
 
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
     pub fn own_key(&self) -> String {
-        std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
+        std::fs::read_to_string(self.data_dir().join("api-key")).unwrap().trim().to_owned()
     }
 
     pub fn get(&self, target: &str) -> Response {

@@ -4,6 +4,7 @@
 // A test that cannot go on may say so, and `json!` reads better without a borrow.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+mod arbitrary;
 mod auth;
 mod bodies;
 mod cancel;
@@ -17,6 +18,7 @@ mod helpers;
 mod idempotency;
 mod image;
 mod paths;
+mod policy;
 mod purge_queue;
 mod requests;
 mod retry;
@@ -26,3 +28,4 @@ mod settings;
 mod shutdown;
 mod status;
 mod stream;
+mod webhook;
