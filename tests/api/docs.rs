@@ -63,7 +63,7 @@ fn every_reference_in_the_document_leads_somewhere() {
 #[test]
 fn the_documents_bounds_are_the_servers() {
     let app = TestApp::with(|config| {
-        config.workers = 0;
+        config.endpoints[0].workers = 0;
         config.http.rate_limits = stablehand::http::RateLimits::OFF;
     });
     let document = openapi(&app);
@@ -96,7 +96,7 @@ fn the_documents_bounds_are_the_servers() {
 
 #[test]
 fn every_field_that_is_taken_is_described() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let document = openapi(&app);
     let described: BTreeSet<&str> = document["components"]["schemas"]["Input"]["properties"]
         .as_object()

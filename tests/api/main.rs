@@ -11,6 +11,7 @@ mod cancel;
 mod client;
 mod command_line;
 mod docs;
+mod endpoints;
 mod engine;
 mod events;
 mod headers;

@@ -32,7 +32,7 @@ fn the_page_counts_jobs_requests_and_pictures() {
 
 #[test]
 fn the_age_of_the_queue_is_that_of_its_oldest_job() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     app.submit(&serde_json::json!({"input": {"prompt": ""}, "policy": {"lowPriority": true}}));
     app.advance_ms(1_500);
     app.submit(&prompt("a dog"));
