@@ -4,6 +4,7 @@
 mod decode;
 mod infotext;
 mod mask;
+mod overlay;
 mod png;
 mod size;
 
@@ -16,6 +17,7 @@ use crate::domain::ImageSize;
 pub use decode::decode_image;
 pub use infotext::Parameters;
 pub use mask::Mask;
+pub use overlay::Overlay;
 pub use png::encode_png;
 pub use size::drawing_size;
 

@@ -11,7 +11,7 @@ use ndarray::{Array1, Array4, Axis, s};
 use serde_json::json;
 
 use super::generation::Generation;
-use super::image::{ImageError, Mask, Parameters, RgbImage, decode_image, drawing_size, encode_png};
+use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
     ModelDescription, ModelError, ModelFolder, Posterior, TextEncoder, UNet, UNetRows, VaeDecoder, VaeEncoder,
 };
@@ -128,7 +128,7 @@ impl Pipeline {
         )?;
         let embeddings = self.prompts.encode(input)?;
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
-        let given = self.read(input, drawn_at)?;
+        let (given, overlay) = self.read(input, drawn_at)?;
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
         let shape = (
             self.description.latent_channels as usize,
@@ -138,18 +138,34 @@ impl Pipeline {
         let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
         let steps = input.num_inference_steps as usize;
         let start = Start::new(given, shape, steps, scheduler.as_ref(), &mut noise)?;
-        Ok(Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings))
+        let mut generation =
+            Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings);
+        generation.overlay = overlay;
+        Ok(generation)
     }
 
-    /// Reads the pictures of a request, at the size that is drawn at.
-    fn read(&mut self, input: &GenerationInput, drawn_at: ImageSize) -> Result<Given, DiffusionError> {
-        let mask = match &input.mask {
-            Some(mask) => Some(Mask::new(&pixels(mask)?, drawn_at, input.mask_invert)?),
+    /// Reads the pictures of a request, at the size that is drawn at; and what is to be laid over the result.
+    fn read(
+        &mut self,
+        input: &GenerationInput,
+        drawn_at: ImageSize,
+    ) -> Result<(Given, Option<Overlay>), DiffusionError> {
+        let image = input.init_image.as_ref().map(pixels).transpose()?;
+        let mask = input.mask.as_ref().map(pixels).transpose()?;
+        let overlay = match (&image, &mask, input.mask_blur) {
+            (Some(image), Some(mask), Some(blur)) => {
+                let mask = Mask::new(mask, input.size, input.mask_invert)?;
+                Some(Overlay::new(image.resize(input.size)?, &mask, blur))
+            }
+            _ => None,
+        };
+        let mask = match mask {
+            Some(mask) => Some(Mask::new(&mask, drawn_at, input.mask_invert)?),
             // An inpainting UNet can do without a picture only if it may paint everywhere.
             None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
         };
-        let image = match &input.init_image {
-            Some(image) => Some(pixels(image)?.resize(drawn_at)?.to_tensor()?),
+        let image = match image {
+            Some(image) => Some(image.resize(drawn_at)?.to_tensor()?),
             None => None,
         };
         let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
@@ -162,12 +178,13 @@ impl Pipeline {
             }
         };
         let scale = self.description.vae_scale_factor as usize;
-        Ok(Given {
+        let given = Given {
             image: image.map(|image| self.encode(&image)).transpose()?,
             strength: input.prompt_strength,
             mask: mask.map(|mask| mask.to_latents(scale)),
             masked_image,
-        })
+        };
+        Ok((given, overlay))
     }
 
     fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
@@ -277,6 +294,9 @@ impl Pipeline {
             if image.size() != generation.input.size {
                 image = image.resize(generation.input.size)?;
             }
+            if let Some(overlay) = &generation.overlay {
+                overlay.lay_over(&mut image)?;
+            }
             let seed = GenerationInput::seed_of(generation.seed, index);
             let png = self.png(generation, &image, index)?;
             pictures.push(Picture { seed, image, png });
@@ -309,6 +329,8 @@ impl Pipeline {
         if let Some(strength) = generation.strength {
             // Without the picture itself: that is the client's, and large.
             request["prompt_strength"] = json!(strength);
+            request["mask_invert"] = json!(input.mask_invert);
+            request["mask_blur"] = json!(input.mask_blur);
         }
         encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
     }
