@@ -51,6 +51,8 @@ pub struct GenerationInput {
     pub mask_invert: bool,
     /// How much of `init_image` may change, 0 to 1.
     pub prompt_strength: f64,
+    /// Whether pictures that the model's safety checker flags are wanted, too.
+    pub nsfw: bool,
 }
 
 /// Everything that is wrong with a request, in the hosted worker's words.
@@ -77,6 +79,7 @@ impl GenerationInput {
             mask: None,
             mask_invert: false,
             prompt_strength: 0.8,
+            nsfw: true,
         }
     }
 
@@ -103,6 +106,7 @@ impl GenerationInput {
         let (init_image, mask) = pictures(&mut reader, rules, scheduler);
         let mask_invert = reader.flag("mask_invert");
         let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
+        let nsfw = reader.flag("nsfw");
         read_later(&mut reader);
 
         reader.finish()?;
@@ -122,6 +126,7 @@ impl GenerationInput {
             mask,
             mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
+            nsfw: nsfw.unwrap_or(defaults.nsfw),
         })
     }
 
@@ -262,7 +267,6 @@ fn pictures(
 /// The contract's fields whose engine is not there yet: checked, then refused by name.
 fn read_later(reader: &mut Reader) {
     reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
-    reader.flag("nsfw");
     if reader.string("lora").is_some() {
         reader.violation("lora is not supported by this model yet.".to_owned());
     }
