@@ -1,4 +1,8 @@
 //! Every setting of the server once: its flag, its environment twin, its default, unit and check.
+//!
+//! A flag comes before the environment, that before the configuration file ([`file`]), and that before the default.
+
+mod file;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,11 +18,23 @@ use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
 use crate::webhooks::WebhookSecret;
 
+pub use file::{ConfigFile, EndpointTable};
+
+/// Workers of one endpoint.
+const MAX_WORKERS: u32 = 64;
+
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
 #[command(mut_args(|arg| arg.hide_env_values(true)))]
 #[allow(clippy::doc_markdown)] // the help text is for a terminal
 pub struct ServeArgs {
+    /// TOML file with settings by the names of these flags, which come before it, and with endpoints
+    #[arg(long, env = "STABLEHAND_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What the file says of endpoints.
+    #[arg(skip)]
+    pub endpoints: Vec<EndpointTable>,
+
     /// Address and port to listen on
     #[arg(long, env = "STABLEHAND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8000",
         value_parser = address, help_heading = "Network")]
@@ -65,7 +81,7 @@ pub struct ServeArgs {
     pub device: DeviceChoice,
     /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(0..=64), help_heading = "Model")]
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)), help_heading = "Model")]
     pub workers: u32,
 
     /// Folder for jobs, pictures and keys; otherwise this user's data folder
@@ -83,7 +99,7 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_SWEEP_INTERVAL", value_name = "TIME", value_parser = interval,
         help_heading = "Jobs")]
     pub sweep_interval: Option<Duration>,
-    /// Jobs that may wait at once; more are refused
+    /// Jobs that may wait at once for an endpoint; more are refused
     #[arg(long, env = "STABLEHAND_QUEUE_LIMIT", value_name = "N", default_value_t = 10_000,
         value_parser = clap::value_parser!(u64).range(1..), help_heading = "Jobs")]
     pub queue_limit: u64,
@@ -122,19 +138,27 @@ pub enum Access {
     OwnKey,
 }
 
+/// One endpoint: an id in the paths, a model, and workers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointConfig {
+    pub id: EndpointId,
+    /// None is the model inside this binary.
+    pub model: Option<PathBuf>,
+    pub device: DeviceChoice,
+    pub workers: u32,
+}
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
-    pub endpoint: EndpointId,
+    /// At least one.
+    pub endpoints: Vec<EndpointConfig>,
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
     /// What clients' URLs may reach besides public addresses.
     pub allow_addresses: AllowedAddresses,
     pub access: Access,
-    pub model: Option<PathBuf>,
-    pub device: DeviceChoice,
-    pub workers: u32,
     pub data_dir: PathBuf,
     pub queue: QueueSettings,
     pub sweep_interval: Duration,
@@ -168,19 +192,16 @@ impl ServeArgs {
             ..defaults
         };
         // Not by clap, whose refusal would repeat it.
-        let webhook_secret = self.webhook_secret.map(|secret| secret.parse()).transpose();
+        let webhook_secret = self.webhook_secret.as_ref().map(|secret| secret.parse()).transpose();
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("the webhook secret is none: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
         Ok(Config {
-            endpoint: EndpointId::default(),
+            endpoints: self.endpoint_configs(),
             listen: self.listen,
             public_url: self.public_url,
             allow_addresses: self.allow_addresses,
             access,
-            model: self.model,
-            device: self.device,
-            workers: self.workers,
             data_dir: self.data_dir.map_or_else(default_data_dir, Ok)?,
             queue,
             sweep_interval,
@@ -188,6 +209,21 @@ impl ServeArgs {
             webhook_secret,
             webhooks_at_once: self.webhooks_at_once,
         })
+    }
+
+    /// The endpoints of the file; without any, the one that the flags alone make.
+    fn endpoint_configs(&self) -> Vec<EndpointConfig> {
+        let of = |table: &EndpointTable| EndpointConfig {
+            id: table.id.clone(),
+            model: table.model.clone().or_else(|| self.model.clone()),
+            device: table.device.unwrap_or(self.device),
+            workers: table.workers.unwrap_or(self.workers),
+        };
+        if self.endpoints.is_empty() {
+            let id = EndpointId::default();
+            return vec![of(&EndpointTable { id, model: None, device: None, workers: None })];
+        }
+        self.endpoints.iter().map(of).collect()
     }
 
     fn access(&self) -> Result<Access, ConfigError> {

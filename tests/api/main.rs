@@ -10,6 +10,7 @@ mod bodies;
 mod cancel;
 mod client;
 mod command_line;
+mod endpoints;
 mod engine;
 mod events;
 mod health;

@@ -7,7 +7,7 @@ const UNKNOWN: &str = "c80ffee4-f315-4e25-a146-0f3d98cf024b";
 
 #[test]
 fn repeated_slashes_collapse_anywhere() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     for path in [
         format!("//v2/stable-diffusion-v1/status/{id}"),
