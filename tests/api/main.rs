@@ -29,3 +29,4 @@ mod shutdown;
 mod status;
 mod stream;
 mod webhook;
+mod withheld;
