@@ -149,11 +149,6 @@ fn a_safety_checker_may_be_null_missing_or_named_without_a_folder() {
 }
 
 #[test]
-fn an_inpainting_unet_is_loaded() {
-    load(&Folder::inpainting()).unwrap();
-}
-
-#[test]
 fn a_safety_checker_flags_pictures_where_the_request_wants_none_of_them() {
     let folder = Folder::tiny_sd();
     folder.safety_checker();

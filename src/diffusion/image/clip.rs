@@ -8,7 +8,7 @@ use super::{ImageError, RgbImage};
 use crate::domain::ImageSize;
 
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// `[1, 3, side, side]`: the shorter edge resized to `side` (bicubic, as Pillow does it), the middle cropped,
 /// each channel normalised.
@@ -17,12 +17,12 @@ pub fn clip_input(image: &RgbImage, side: u32) -> Result<Array4<f32>, ImageError
     // Rounded down, as transformers rounds.
     let scaled =
         |edge: u32| u32::try_from(u64::from(edge) * u64::from(side) / u64::from(short)).unwrap_or(side);
-    let size = ImageSize { width: scaled(image.width), height: scaled(image.height) };
-    let resized = image.resize_by(size, FilterType::CatmullRom)?;
-    let (left, top) = ((size.width - side) / 2, (size.height - side) / 2);
+    let whole = ImageSize { width: scaled(image.width), height: scaled(image.height) };
+    let resized = image.resize_by(whole, FilterType::CatmullRom)?;
+    let (left, top) = ((whole.width - side) / 2, (whole.height - side) / 2);
     Ok(Array4::from_shape_fn((1, 3, side as usize, side as usize), |(_, channel, y, x)| {
         let row = top as usize + y;
-        let at = (row * size.width as usize + left as usize + x) * 3 + channel;
+        let at = (row * whole.width as usize + left as usize + x) * 3 + channel;
         (f32::from(resized.pixels[at]) / 255.0 - MEAN[channel]) / STD[channel]
     }))
 }
