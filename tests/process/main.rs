@@ -6,4 +6,5 @@ mod bad_start;
 mod files;
 mod generate;
 mod helpers;
+mod kills;
 mod restart;
