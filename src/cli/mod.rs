@@ -1,6 +1,7 @@
 //! The command line: one file a command, and one way to fail: a line on stderr and an exit code.
 
 mod generate;
+mod models;
 mod serve;
 mod signals;
 
@@ -34,6 +35,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
+    /// Look at model folders
+    Models(models::ModelsArgs),
     /// Print the licences of what this binary carries
     Licenses,
 }
@@ -79,6 +82,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::try_parse_from(with_default_command(args)) {
         Ok(Cli { command: Command::Serve(args) }) => serve::serve(*args),
         Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
+        Ok(Cli { command: Command::Models(args) }) => models::models(&args),
         Ok(Cli { command: Command::Licenses }) => licenses(),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

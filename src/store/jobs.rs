@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::idempotency::{self, Earlier};
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, content, images, rows};
+use super::{Store, StoreError, Write, content, images, room, rows};
 use crate::domain::{
     EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, Timestamp, WebhookEvents,
 };
@@ -78,7 +78,11 @@ impl Store {
     /// Appends a job to its endpoint's queue unless `limit` jobs are in it already or the same request was
     /// made before.
     pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
-        self.writer.grouped(move |db| insert(db, &row, limit))
+        let dir = Arc::clone(&self.dir);
+        self.writer.grouped(move |db| {
+            room::check(&dir)?;
+            insert(db, &row, limit)
+        })
     }
 
     /// Takes the endpoint's next job for a worker on `gpu`: priority first, suspects last, then age.

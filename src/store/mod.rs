@@ -15,6 +15,7 @@ mod list;
 mod open;
 mod outbox;
 mod retention;
+mod room;
 mod rows;
 mod tally;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use writer::Write;
 pub struct Store {
     writer: writer::Writer,
     readers: Pool<SqliteConnectionManager>,
+    dir: Arc<Path>,
     /// Something was deleted whose bytes may still be in the log file.
     traces: Arc<AtomicBool>,
     /// What webhooks are told.
@@ -57,7 +59,8 @@ impl Store {
         let connection = open::connect(&path)?;
         let readers = open::readers(&path)?;
         let writer = writer::Writer::start(connection)?;
-        Ok(Self { writer, readers, traces: Arc::new(AtomicBool::new(true)), describe, _lock: lock })
+        let traces = Arc::new(AtomicBool::new(true));
+        Ok(Self { writer, readers, dir: dir.into(), traces, describe, _lock: lock })
     }
 
     /// Finishes the writes that were sent, folds the log into the database and refuses further ones.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use super::open::PATIENCE;
 use super::{Store, StoreError, Write};
 use crate::domain::{EndpointId, Timestamp};
 
@@ -17,7 +18,6 @@ const STEP: Duration = Duration::from_millis(4);
 const PAGES: u32 = 64;
 /// How long a checkpoint waits for readers.
 const READERS_PATIENCE: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const EXPIRED: &str = "
     select seq from jobs where expires_at <= :now order by expires_at limit 1";

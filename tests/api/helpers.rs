@@ -2,6 +2,7 @@
 //! stands still until the test moves it.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -142,8 +143,12 @@ impl TestApp {
         self.now.fetch_add(ms, Ordering::SeqCst);
     }
 
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
     pub fn own_key(&self) -> String {
-        std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
+        std::fs::read_to_string(self.data_dir().join("api-key")).unwrap().trim().to_owned()
     }
 
     pub fn get(&self, target: &str) -> Response {

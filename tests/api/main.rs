@@ -4,6 +4,7 @@
 // A test that cannot go on may say so, and `json!` reads better without a borrow.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+mod arbitrary;
 mod auth;
 mod bodies;
 mod cancel;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may
 
+mod check;
 mod drawing;
 mod folders;
 mod onnx;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+mod bad_disk;
 mod bad_start;
 mod files;
 mod generate;
