@@ -18,9 +18,9 @@ use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Access, Config};
-use crate::domain::{Clock, InputRules};
+use crate::domain::{Clock, EndpointId, InputRules};
 use crate::fetch::{FetchError, Fetcher};
-use crate::http::{self, Api, ApiKeys, ServerLimits};
+use crate::http::{self, Api, ApiKeys, Limiter, ServerLimits};
 use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
@@ -28,9 +28,11 @@ use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
 use crate::worker::{self, Assignment, Engine};
 
-/// A model as the server needs it: what it can be asked for, known without loading it, and how to
+/// An endpoint as the server needs it: what its model can be asked for, known without loading it, and how to
 /// make an engine of it, once a worker.
-pub struct Model<F> {
+pub struct Endpoint<F> {
+    pub id: EndpointId,
+    pub workers: u32,
     pub rules: InputRules,
     /// `Fn() -> Result<E, String>`, its error a sentence for the operator.
     pub make_engine: F,
@@ -67,8 +69,7 @@ pub struct App<F> {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
-    rules: InputRules,
-    make_engine: F,
+    endpoints: Vec<Endpoint<F>>,
 }
 
 impl<E, F> App<F>
@@ -77,7 +78,7 @@ where
     F: Fn() -> Result<E, String> + Clone + Send + 'static,
 {
     /// Takes the data folder and the port. Blocks, but for no longer than the database's opening.
-    pub fn build(config: &Config, model: Model<F>, clock: Clock) -> Result<Self, AppError> {
+    pub fn build(config: &Config, endpoints: Vec<Endpoint<F>>, clock: Clock) -> Result<Self, AppError> {
         // The port first: a second server on one machine should fail before it touches the jobs.
         let (listener, address) = listen(config.listen)?;
         prepare_data_dir(&config.data_dir)?;
@@ -98,14 +99,15 @@ where
         let (stopping, stop_seen) = watch::channel(false);
         let api = web::Data::new(Api {
             queue: queue.clone(),
-            endpoints: HashMap::from([(config.endpoint.clone(), model.rules.clone())]),
+            endpoints: rules_of(&endpoints),
             keys,
+            limiter: Limiter::new(&config.http.rate_limits),
+            metrics: config.http.metrics,
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),
             stopping: stop_seen,
         });
-        let Model { rules, make_engine } = model;
         Ok(Self {
             config: config.clone(),
             queue,
@@ -115,8 +117,7 @@ where
             address,
             stopping,
             own_api_key,
-            rules,
-            make_engine,
+            endpoints,
         })
     }
 
@@ -132,23 +133,25 @@ where
             connections: MAX_CONNECTIONS,
             shutdown_timeout: ANSWER_GRACE,
         };
-        let server = http::serve(self.listener, self.api, limits)?;
+        let server = http::serve(self.listener, self.api, &self.config.http.cors_origins, limits)?;
         let handle = server.handle();
         let mut server = rt::spawn(server);
 
         let signal = Stop::default();
         let (failed, mut failures) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
-        for _ in 0..self.config.workers {
-            let failed = failed.clone();
-            let tell = move |ready: Result<(), String>| {
-                if let Err(sentence) = ready {
-                    let _ = failed.send(sentence);
-                }
-            };
-            let (queue, factory) = (self.queue.clone(), self.make_engine.clone());
-            let assignment = Assignment { endpoint: self.config.endpoint.clone(), rules: self.rules.clone() };
-            threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
+        for endpoint in self.endpoints {
+            for _ in 0..endpoint.workers {
+                let failed = failed.clone();
+                let tell = move |ready: Result<(), String>| {
+                    if let Err(sentence) = ready {
+                        let _ = failed.send(sentence);
+                    }
+                };
+                let (queue, factory) = (self.queue.clone(), endpoint.make_engine.clone());
+                let assignment = Assignment { endpoint: endpoint.id.clone(), rules: endpoint.rules.clone() };
+                threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
+            }
         }
         threads.extend(self.webhooks.spawn(self.config.webhooks_at_once as usize, &signal)?);
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());
@@ -199,6 +202,10 @@ impl<F> App<F> {
     pub fn own_api_key(&self) -> Option<&OwnApiKey> {
         self.own_api_key.as_ref()
     }
+}
+
+fn rules_of<F>(endpoints: &[Endpoint<F>]) -> HashMap<EndpointId, InputRules> {
+    endpoints.iter().map(|endpoint| (endpoint.id.clone(), endpoint.rules.clone())).collect()
 }
 
 /// How long an answer under way may take once the server stops.

@@ -32,6 +32,7 @@ impl JobQueue {
         } else {
             swept.clean = true;
         }
+        self.metrics().sweep(swept.jobs);
         forgotten?;
         Ok(swept)
     }

@@ -31,7 +31,7 @@ fn a_job_that_takes_longer_than_its_execution_timeout_is_timed_out() {
 
 #[test]
 fn a_job_is_unknown_once_its_ttl_is_over() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&json!({"input": {"prompt": "a dog"}, "policy": {"ttl": 20_000}}));
     app.advance_ms(19_999);
     assert_eq!(app.get(&format!("{ENDPOINT}/status/{id}")).status, 200);
@@ -43,11 +43,11 @@ fn a_job_is_unknown_once_its_ttl_is_over() {
 
 #[test]
 fn a_job_of_low_priority_lets_the_others_go_first() {
-    let mut app = TestApp::with(|config| config.workers = 0);
+    let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let patient = app.submit(&json!({"input": {"prompt": "a dog"}, "policy": {"lowPriority": true}}));
     let other = app.submit(&json!({"input": {"prompt": "a cat"}}));
     app.script.allow(10);
-    app.configure(|config| config.workers = 1);
+    app.configure(|config| config.endpoints[0].workers = 1);
     app.restart();
     app.script.wait_for_step(11);
     let status = |id: &str| app.get(&format!("{ENDPOINT}/status/{id}")).json()["status"].clone();

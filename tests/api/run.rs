@@ -55,7 +55,7 @@ fn what_this_server_cannot_do_yet_is_refused_by_name() {
 #[test]
 fn more_jobs_than_may_wait_are_refused_until_there_is_room() {
     let app = TestApp::with(|config| {
-        config.workers = 0;
+        config.endpoints[0].workers = 0;
         config.queue.queue_limit = 2;
     });
     for _ in 0..2 {

@@ -4,6 +4,7 @@
 
 mod bad_disk;
 mod bad_start;
+mod endpoints;
 mod files;
 mod generate;
 mod helpers;
