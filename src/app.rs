@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Access, Config};
 use crate::domain::{Clock, EndpointId, InputRules};
 use crate::fetch::{FetchError, Fetcher};
-use crate::http::{self, Api, ApiKeys, ServerLimits};
+use crate::http::{self, Api, ApiKeys, Limiter, ServerLimits};
 use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
@@ -101,6 +101,8 @@ where
             queue: queue.clone(),
             endpoints: rules_of(&endpoints),
             keys,
+            limiter: Limiter::new(&config.http.rate_limits),
+            metrics: config.http.metrics,
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),
@@ -131,7 +133,7 @@ where
             connections: MAX_CONNECTIONS,
             shutdown_timeout: ANSWER_GRACE,
         };
-        let server = http::serve(self.listener, self.api, limits)?;
+        let server = http::serve(self.listener, self.api, &self.config.http.cors_origins, limits)?;
         let handle = server.handle();
         let mut server = rt::spawn(server);
 

@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
+use crate::http::{HttpSettings, MetricsAccess, RateLimits};
 use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
 use crate::webhooks::WebhookSecret;
@@ -56,6 +57,12 @@ pub struct ServeArgs {
     )]
     pub allow_addresses: AllowedAddresses,
 
+    /// Pages of other sites that may read answers in a browser: origins such as
+    /// https://gallery.example, separated by commas, or * for all
+    #[arg(long, env = "STABLEHAND_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',',
+        value_parser = origin, help_heading = "Network")]
+    pub cors_origins: Vec<String>,
+
     /// API keys, separated by commas; better in the environment, where `ps` does not show them
     #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
     pub api_keys: Option<String>,
@@ -72,6 +79,28 @@ pub struct ServeArgs {
         help_heading = "Access"
     )]
     pub auth: AuthMode,
+
+    /// Limits of requests by key: off, or exceptions from the hosted service's, in 10 seconds / at
+    /// once, such as run=500/50,cancel=off,unauthorized=20
+    #[arg(
+        long,
+        env = "STABLEHAND_RATE_LIMITS",
+        value_name = "off|LIMITS",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Access"
+    )]
+    pub rate_limits: RateLimits,
+    /// Who may read /metrics: who has an API key (`key`), or everybody (`open`)
+    #[arg(
+        long,
+        env = "STABLEHAND_METRICS",
+        value_name = "key|open",
+        default_value = "key",
+        hide_possible_values = true,
+        help_heading = "Access"
+    )]
+    pub metrics: MetricsAccess,
 
     /// Model folder; otherwise the model inside this binary
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR", help_heading = "Model")]
@@ -121,6 +150,22 @@ pub struct ServeArgs {
     /// stablehand=debug
     #[arg(long, env = "STABLEHAND_LOG", value_name = "FILTER", default_value = "info", help_heading = "Log")]
     pub log: String,
+    /// Log lines for people (`text`) or for programs (`json`)
+    #[arg(
+        long,
+        env = "STABLEHAND_LOG_FORMAT",
+        value_name = "text|json",
+        default_value = "text",
+        hide_possible_values = true,
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -159,6 +204,7 @@ pub struct Config {
     /// What clients' URLs may reach besides public addresses.
     pub allow_addresses: AllowedAddresses,
     pub access: Access,
+    pub http: HttpSettings,
     pub data_dir: PathBuf,
     pub queue: QueueSettings,
     pub sweep_interval: Duration,
@@ -202,6 +248,11 @@ impl ServeArgs {
             public_url: self.public_url,
             allow_addresses: self.allow_addresses,
             access,
+            http: HttpSettings {
+                rate_limits: self.rate_limits,
+                metrics: self.metrics,
+                cors_origins: self.cors_origins,
+            },
             data_dir: self.data_dir.map_or_else(default_data_dir, Ok)?,
             queue,
             sweep_interval,
@@ -285,6 +336,24 @@ fn public_url(text: &str) -> Result<String, String> {
         return Err("it should name a host".to_owned());
     }
     Ok(base.to_owned())
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let uri: Uri = text.parse().map_err(|_| "it should read like https://gallery.example".to_owned())?;
+    let base =
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty());
+    // A browser sends it so, in lower case and with nothing behind the host and port.
+    if !base
+        || text.contains(['@', '?', '#'])
+        || text.matches('/').count() != 2
+        || text != text.to_lowercase()
+    {
+        return Err("it should read like https://gallery.example, with nothing behind the host".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn retention(text: &str) -> Result<Duration, String> {

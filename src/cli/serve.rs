@@ -9,14 +9,14 @@ use tracing_subscriber::EnvFilter;
 use super::Failure;
 use super::signals::termination;
 use crate::app::{App, Endpoint};
-use crate::config::{Config, EndpointConfig, ServeArgs};
+use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::ModelFolder;
 use crate::domain::Clock;
 use crate::runtime::Runtime;
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
-    start_log(&args.log)?;
+    start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
     let endpoints = config.endpoints.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
     let app =
@@ -50,19 +50,19 @@ fn endpoint(
 }
 
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.
-fn start_log(filter: &str) -> Result<(), Failure> {
+fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = match filter {
         "error" | "warn" | "info" | "debug" | "trace" => format!("warn,stablehand={filter}"),
         other => other.to_owned(),
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|_| Failure::Usage(format!("invalid value '{filter}' for '--log <FILTER>'")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Fails only where a test has a log already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .try_init();
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+    };
     Ok(())
 }
 

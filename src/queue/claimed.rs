@@ -154,13 +154,16 @@ impl ClaimedJob {
 
     fn write(&self, end: End) -> Result<bool, QueueError> {
         let inner = &self.queue.inner;
-        let released = matches!(end, End::Released);
+        let status = end.status();
         let effect = inner.store.end(&self.claim.id, self.claim.attempt, end, self.queue.now()).wait()?;
         inner.board.notify(&self.claim.id);
+        if let (true, Some(status)) = (effect, status) {
+            inner.metrics.job_ended(&self.claim.endpoint, status);
+        }
         if self.claim.webhook.is_some() {
             inner.mail.signal.raise();
         }
-        if released {
+        if status.is_none() {
             inner.desks.of(&self.claim.endpoint).signal.raise();
         }
         Ok(effect)

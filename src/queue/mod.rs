@@ -33,6 +33,7 @@ pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
+use crate::metrics::Metrics;
 pub use crate::store::{Describe, JobFilter, JobPage};
 use crate::store::{Inserted, NewRow, Store, StoreError};
 
@@ -57,6 +58,7 @@ struct Inner {
     board: Arc<board::Board>,
     desks: desks::Desks,
     mail: Arc<mail::Mail>,
+    metrics: Metrics,
 }
 
 impl JobQueue {
@@ -78,8 +80,8 @@ impl JobQueue {
         if orphans.requeued + orphans.failed > 0 {
             tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
         }
-        let (board, desks, mail) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, desks, mail }) })
+        let (board, desks, mail, metrics) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, desks, mail, metrics }) })
     }
 
     /// Queues a job, unless the same request made one before. Once its id is answered, it is on the disk.
@@ -202,6 +204,18 @@ impl JobQueue {
         WorkerEntry::new(self.inner.desks.of(endpoint))
     }
 
+    /// Where everyone who has a queue counts and times what happens.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// All that was counted and timed, and how things stand, as Prometheus reads it.
+    pub async fn metrics_page(&self) -> Result<String, QueueError> {
+        let now = self.now();
+        let load = self.reading(move |store| store.load(now)).await?;
+        Ok(self.metrics().page(&load, &self.inner.desks.worker_load()))
+    }
+
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
     }
@@ -230,6 +244,7 @@ impl JobQueue {
             desk.signal.found_empty(generation);
             return Ok(None);
         };
+        self.metrics().job_started(&claim.endpoint, claim.started_at.since(claim.created_at));
         let running = board.running(&claim.id).unwrap_or_default();
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }

@@ -29,6 +29,7 @@ impl JobQueue {
         } else {
             swept.clean = true;
         }
+        self.metrics().sweep(swept.jobs);
         forgotten?;
         Ok(swept)
     }

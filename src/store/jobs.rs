@@ -66,6 +66,18 @@ pub enum End {
     Released,
 }
 
+impl End {
+    /// The final state that it brings; none where the job goes on later.
+    pub fn status(&self) -> Option<JobStatus> {
+        match self {
+            Self::Completed { .. } => Some(JobStatus::Completed),
+            Self::Failed { .. } => Some(JobStatus::Failed),
+            Self::TimedOut { .. } => Some(JobStatus::TimedOut),
+            Self::Released => None,
+        }
+    }
+}
+
 /// What was found in progress at a start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Requeued {

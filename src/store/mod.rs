@@ -12,6 +12,7 @@ mod images;
 mod jobs;
 mod latest_time;
 mod list;
+mod load;
 mod open;
 mod outbox;
 mod retention;

@@ -150,6 +150,11 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
+    /// The sentence of an error, or none where there is none.
+    pub fn error_or_ok(&self) -> Option<String> {
+        (self.status >= 400).then(|| self.error())
+    }
+
     /// The sentence of an error body, which must hold nothing else.
     pub fn error(&self) -> String {
         let body = self.json();

@@ -197,7 +197,7 @@ fn a_stop_closes_without_an_end_so_that_browsers_come_back() {
 
 #[test]
 fn a_thousand_listeners_hear_the_end_and_one_that_hung_up_costs_no_preview() {
-    let app = TestApp::start();
+    let app = TestApp::with(|config| config.http.rate_limits = stablehand::http::RateLimits::OFF);
     app.script.allow(1);
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 400}}));
     app.script.wait_for_step(2);

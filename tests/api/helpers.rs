@@ -13,6 +13,7 @@ use stablehand::app::{App, Endpoint};
 use stablehand::config::{Access, Config, EndpointConfig};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
 use stablehand::fetch::AllowedAddresses;
+use stablehand::http::HttpSettings;
 use stablehand::queue::QueueSettings;
 use stablehand::runtime::DeviceChoice;
 use tempfile::TempDir;
@@ -71,6 +72,7 @@ impl TestApp {
             public_url: None,
             allow_addresses: AllowedAddresses::default(),
             access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
+            http: HttpSettings::default(),
             data_dir: dir.path().join("data"),
             queue: QueueSettings::default(),
             sweep_interval: Duration::from_hours(1),

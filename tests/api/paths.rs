@@ -104,7 +104,7 @@ fn the_root_names_the_product() {
         response.json(),
         json!({
             "name": "stablehand", "version": env!("CARGO_PKG_VERSION"), "endpoints": ["stable-diffusion-v1"],
-            "docs": "README.md, or `stablehand serve --help`",
+            "docs": "/docs", "openapi": "/openapi.json",
         })
     );
 }

@@ -105,6 +105,29 @@ fn values_are_read_and_bounded() {
 }
 
 #[test]
+fn limits_and_origins_are_read_and_refused_in_one_sentence() {
+    let http = config(&[]).unwrap().http;
+    assert_eq!(http, stablehand::http::HttpSettings::default());
+    let http = config(&["--rate-limits", "off", "--cors-origins", "https://a.example,http://localhost:3000"])
+        .unwrap()
+        .http;
+    assert_eq!(http.rate_limits, stablehand::http::RateLimits::OFF);
+    assert_eq!(http.cors_origins, ["https://a.example", "http://localhost:3000"]);
+    for flags in [
+        ["--rate-limits", "run"],
+        ["--rate-limits", "dance=1"],
+        ["--metrics", "closed"],
+        ["--log-format", "xml"],
+        ["--cors-origins", "a.example"],
+        ["--cors-origins", "https://a.example/"],
+        ["--cors-origins", "https://A.example"],
+        ["--cors-origins", "https://a.example/page"],
+    ] {
+        assert!(config(&flags).is_err(), "{flags:?}");
+    }
+}
+
+#[test]
 fn what_may_be_reached_besides_the_public_is_read_in_one_list() {
     let allowed = config(&["--allow-addresses", "127.0.0.0/8, minio.internal"]).unwrap().allow_addresses;
     assert_eq!(allowed.to_string(), "127.0.0.0/8,minio.internal");
