@@ -10,11 +10,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use stablehand::diffusion::image::{RgbImage, encode_png};
+use stablehand::diffusion::image::{RgbImage, decode_image, encode_png};
 use stablehand::diffusion::models::ModelFolder;
 use stablehand::diffusion::{prompt, schedulers::SchedulerConfig};
-use stablehand::domain::{GenerationInput, Policy};
+use stablehand::domain::{GenerationInput, ImageSource, Policy};
 
 /// No input of these sizes may keep a thread for longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -176,6 +178,23 @@ fn png_texts() {
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, image.pixels);
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn pictures() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("golden/decode.json")).unwrap();
+    let files: Vec<Vec<u8>> =
+        cases.iter().map(|case| STANDARD.decode(case["file"].as_str().unwrap()).unwrap()).collect();
+    let corpus: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    fuzz("pictures", &corpus, |input| {
+        let _ = ImageSource::parse(&String::from_utf8_lossy(input));
+        // What the head's check lets through, and what it does not.
+        let _ = ImageSource::from_bytes(input.to_vec());
+        if let Ok(image) = decode_image(input) {
+            assert_eq!(image.pixels.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
+        }
     });
 }
 

@@ -5,21 +5,23 @@
 
 #![allow(clippy::unwrap_used)] // a test may
 
-use std::io::Cursor;
+#[path = "golden/pictures.rs"]
+mod pictures;
 
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use ndarray::{Array4, Axis};
 use serde::Deserialize;
 use stablehand::diffusion::image::RgbImage as Picture;
 use stablehand::diffusion::models::{ModelFolder, VaeDecoder};
 use stablehand::diffusion::{Generation, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, ImageSource, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
+
+use self::pictures::{distance, start_mask, start_picture};
 
 const TABLE: &str = include_str!("golden/pipelines/cases.json");
 const LATENTS: &[u8] = include_bytes!("golden/pipelines/latents.bin");
 
-/// ‖ours − theirs‖ / ‖theirs‖ of the final latents.
+/// Of the final latents, relative.
 const LATENT_TOLERANCE: f64 = 1e-3;
 const LEAST_PSNR: f64 = 50.0;
 /// Pictures drawn side by side, which must not show.
@@ -67,33 +69,6 @@ impl Case {
     }
 }
 
-fn png(image: RgbImage) -> ImageSource {
-    let mut bytes = Cursor::new(Vec::new());
-    DynamicImage::from(image).write_to(&mut bytes, ImageFormat::Png).unwrap();
-    ImageSource::from_bytes(bytes.into_inner()).unwrap()
-}
-
-/// The script's disc on a slope.
-fn start_picture(width: u32, height: u32) -> ImageSource {
-    let shade = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
-    let radius = i64::from(width.min(height) * 2 / 3);
-    png(RgbImage::from_fn(width, height, |x, y| {
-        let from_middle = |at: u32, of: u32| 2 * i64::from(at) - i64::from(of);
-        let distance = from_middle(x, width).pow(2) + from_middle(y, height).pow(2);
-        if distance < radius * radius {
-            Rgb([230, 40, 40])
-        } else {
-            Rgb([shade(x, width), shade(y, height), 200])
-        }
-    }))
-}
-
-/// White from within a latent on.
-fn start_mask(width: u32, height: u32) -> ImageSource {
-    let edge = width * 2 / 5 + 3;
-    png(RgbImage::from_fn(width, height, |x, _| if x >= edge { Rgb([255; 3]) } else { Rgb([0; 3]) }))
-}
-
 /// The golden latents of each case.
 fn expected(cases: &[Case]) -> Vec<Array4<f32>> {
     let mut floats = LATENTS.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
@@ -106,13 +81,6 @@ fn expected(cases: &[Case]) -> Vec<Array4<f32>> {
         .collect();
     assert!(floats.next().is_none(), "the file holds the cases and nothing else");
     expected
-}
-
-fn distance(ours: &Array4<f32>, theirs: &Array4<f32>) -> f64 {
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
-    let difference = norm(&mut ours.iter().zip(theirs).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    // IPNDM's only step ends in zeros.
-    difference / norm(&mut theirs.iter().map(|&b| f64::from(b))).max(1e-3)
 }
 
 /// To the bit where they are arithmetic. IPNDM's are arcs, and KDPM2's middles are looked up by sigma: they end in

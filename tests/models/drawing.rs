@@ -147,8 +147,3 @@ fn a_safety_checker_may_be_null_missing_or_named_without_a_folder() {
     });
     load(&folder).unwrap();
 }
-
-#[test]
-fn an_inpainting_unet_is_loaded() {
-    load(&Folder::inpainting()).unwrap();
-}

@@ -6,5 +6,8 @@
 mod check;
 mod drawing;
 mod folders;
+mod inpainting;
 mod onnx;
+#[path = "../golden/pictures.rs"]
+mod pictures;
 mod refused;
