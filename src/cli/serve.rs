@@ -21,10 +21,14 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     let endpoints = config.endpoints.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
-    // A closed stdout is no reason not to serve.
-    let _ = io::stdout().write_all(welcome(&app, &config).as_bytes());
     actix_web::rt::System::new()
-        .block_on(async { app.run_until_stopped(termination()?).await })
+        .block_on(async {
+            // Before the first word: who has read it may send a signal.
+            let stop = termination()?;
+            // A closed stdout is no reason not to serve.
+            let _ = io::stdout().write_all(welcome(&app, &config).as_bytes());
+            app.run_until_stopped(stop).await
+        })
         .map_err(|error| Failure::Other(error.to_string()))
 }
 
@@ -42,7 +46,7 @@ fn endpoint(
         for warning in pipeline.warnings() {
             tracing::warn!(model = folder.name(), "{warning}");
         }
-        let duration_ms = started.elapsed().as_millis();
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(endpoint = %id, model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
         Ok(pipeline)
     };

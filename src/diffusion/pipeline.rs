@@ -13,7 +13,8 @@ use serde_json::json;
 use super::generation::Generation;
 use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
-    ModelDescription, ModelError, ModelFolder, Posterior, TextEncoder, UNet, UNetRows, VaeDecoder, VaeEncoder,
+    ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet, UNetRows,
+    VaeDecoder, VaeEncoder,
 };
 use super::noise::BatchNoise;
 use super::prompt::PromptError;
@@ -32,6 +33,7 @@ pub struct Pipeline {
     vae_decoder: VaeDecoder,
     /// None where the model cannot start from pictures.
     vae_encoder: Option<VaeEncoder>,
+    safety_checker: Option<SafetyChecker>,
     /// Images in one UNet call.
     images_per_call: usize,
 }
@@ -43,6 +45,8 @@ pub struct Picture {
     pub image: RgbImage,
     /// The PNG file, with its parameters as text.
     pub png: Vec<u8>,
+    /// The model's safety checker flagged it, and the request wants no such pictures: not to be shown.
+    pub flagged: bool,
 }
 
 /// Why a picture could not be drawn.
@@ -76,6 +80,7 @@ impl Pipeline {
             prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
             vae_decoder: VaeDecoder::load(folder, &description, runtime)?,
             vae_encoder: VaeEncoder::load(folder, &description, runtime)?,
+            safety_checker: SafetyChecker::load(folder, runtime)?,
             unet,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
@@ -278,8 +283,11 @@ impl Pipeline {
     }
 
     /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
-    /// colours, and before the first step.
+    /// colours, before the first step, and where a safety checker has the last word on what is shown.
     pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+        if self.safety_checker.is_some() && !generation.input.nsfw {
+            return None;
+        }
         let map = self.description.latent_rgb.as_ref()?;
         let prediction = self.description.scheduler.prediction().ok()?;
         map.draw(generation.predicted_original(prediction)?.view()).ok()
@@ -291,6 +299,11 @@ impl Pipeline {
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let pixels = self.vae_decoder.decode(&latents.to_owned())?;
             let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
+            // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
+            let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
+                Some(checker) => checker.flags(&image)?,
+                None => false,
+            };
             if image.size() != generation.input.size {
                 image = image.resize(generation.input.size)?;
             }
@@ -299,7 +312,7 @@ impl Pipeline {
             }
             let seed = GenerationInput::seed_of(generation.seed, index);
             let png = self.png(generation, &image, index)?;
-            pictures.push(Picture { seed, image, png });
+            pictures.push(Picture { seed, image, png, flagged });
         }
         Ok(pictures)
     }
@@ -338,7 +351,12 @@ impl Pipeline {
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
-        self.prompts.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run() + encoder
+        let checker = self.safety_checker.as_ref().map_or(Duration::ZERO, SafetyChecker::time_in_run);
+        self.prompts.time_in_run()
+            + self.unet.time_in_run()
+            + self.vae_decoder.time_in_run()
+            + encoder
+            + checker
     }
 }
 

@@ -56,6 +56,8 @@ pub struct GenerationInput {
     pub mask_blur: Option<u32>,
     /// How much of `init_image` may change, 0 to 1.
     pub prompt_strength: f64,
+    /// Whether pictures that the model's safety checker flags are wanted, too.
+    pub nsfw: bool,
 }
 
 /// Everything that is wrong with a request, in the hosted worker's words.
@@ -83,6 +85,7 @@ impl GenerationInput {
             mask_invert: false,
             mask_blur: None,
             prompt_strength: 0.8,
+            nsfw: true,
         }
     }
 
@@ -110,6 +113,7 @@ impl GenerationInput {
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
+        let nsfw = reader.flag("nsfw");
         read_later(&mut reader);
 
         reader.finish()?;
@@ -130,6 +134,7 @@ impl GenerationInput {
             mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
             mask_blur: mask_blur.map(small),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
+            nsfw: nsfw.unwrap_or(defaults.nsfw),
         })
     }
 
@@ -273,7 +278,6 @@ fn pictures(
 /// The contract's fields whose engine is not there yet: checked, then refused by name.
 fn read_later(reader: &mut Reader) {
     reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
-    reader.flag("nsfw");
     if reader.string("lora").is_some() {
         reader.violation("lora is not supported by this model yet.".to_owned());
     }

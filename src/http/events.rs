@@ -117,9 +117,8 @@ async fn tell(mut telling: Telling) -> Option<(Result<Bytes, ApiError>, Telling)
             telling.is_over = true;
             push(&mut text, "end", &json!({ "error": ApiError::NO_JOB.to_string() }).to_string());
         }
-        Ok(None) => return None,
-        // No job's news, and no end either: the browser connects again.
-        Err(Silence::Stopped) => return None,
+        // Without an end where the server stops: the browser connects again.
+        Ok(None) | Err(Silence::Stopped) => return None,
         Err(Silence::Failed(error)) => {
             telling.is_over = true;
             return Some((Err(error), telling));

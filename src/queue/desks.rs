@@ -43,6 +43,8 @@ impl Desks {
     pub(super) fn raise_all(&self) {
         let desks: Vec<_> =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
-        desks.iter().for_each(|desk| desk.signal.raise());
+        for desk in desks {
+            desk.signal.raise();
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -122,7 +123,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
 }
 
 fn image(content: &str) -> NewImage {
-    NewImage { seed: u64::MAX, png: content.as_bytes().to_vec() }
+    NewImage { seed: u64::MAX, png: Some(content.as_bytes().to_vec()) }
 }
 
 fn ended(ended: Ended) -> bool {
@@ -149,7 +150,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!(job.status, JobStatus::Completed);
     assert_eq!(job.input, r#"{"prompt":  "a fox"}"#);
     assert_eq!(job.gpu.as_deref(), Some("24"));
-    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX }));
+    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, withheld: false }));
     assert_eq!(job.started_at.unwrap().since(job.created_at), Duration::from_secs(2));
     assert_eq!(job.finished_at.unwrap().since(job.started_at.unwrap()), Duration::from_secs(3));
     let png = |endpoint: &EndpointId, index| test.run(test.queue.image(endpoint, &id, index)).unwrap();
@@ -579,4 +580,83 @@ fn a_clock_set_back_between_two_starts_expires_nothing_early_and_keeps_nothing_l
     (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
     test.reopen();
     assert_eq!(test.queue.now(), START - Duration::from_hours(24));
+}
+
+fn step(step: u32) -> Progress {
+    Progress { step, steps: 3, eta: None }
+}
+
+#[test]
+fn a_stream_is_drained_by_whoever_reads_and_forgotten_with_its_job() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let drain = || {
+        let drained = test.run(test.queue.drain(&endpoint(), &id, Duration::ZERO)).unwrap().unwrap();
+        (
+            drained.job.status,
+            drained.frame.map(|frame| (frame.progress.step, frame.preview)),
+            drained.images.len(),
+        )
+    };
+    assert_eq!(drain(), (JobStatus::InQueue, None, 0));
+    let job = test.claim();
+    job.publish(step(1), Some(b"png".to_vec()));
+    job.publish(step(2), None);
+    let preview: Arc<[u8]> = Arc::from(*b"png");
+    assert_eq!(drain(), (JobStatus::InProgress, Some((2, Some(preview))), 0), "the latest of each");
+    assert_eq!(drain(), (JobStatus::InProgress, None, 0));
+    job.publish(step(3), None);
+    assert!(ended(job.complete(vec![image("first"), image("second")])));
+    assert_eq!(drain(), (JobStatus::Completed, None, 2));
+    assert_eq!(drain(), (JobStatus::Completed, None, 0));
+    test.pass(Duration::from_mins(30));
+    assert_eq!(test.queue.sweep().unwrap().jobs, 1);
+    assert!(test.run(test.queue.drain(&endpoint(), &id, LONG)).unwrap().is_none());
+    assert!(test.queue.inner.board.is_empty());
+}
+
+#[test]
+fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_lives() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let mut follower = test.queue.follow(&endpoint(), &id);
+    let next = |follower: &mut Follower| match test.run(follower.next()).unwrap() {
+        Some(News::State(job)) => job.status.to_string(),
+        other => panic!("{other:?}"),
+    };
+    // Polled once and dropped: a row takes a trip to another thread, so none is read.
+    let interrupt = |follower: &mut Follower| {
+        test.run(async { assert!(follower.next().now_or_never().is_none()) });
+    };
+    assert_eq!(next(&mut follower), "IN_QUEUE");
+    interrupt(&mut follower);
+    let job = test.claim();
+    assert!(job.wants_preview());
+    interrupt(&mut follower); // having heard of the claim, before it has read the row
+    assert_eq!(next(&mut follower), "IN_PROGRESS");
+    job.publish(step(1), Some(b"png".to_vec()));
+    assert!(!job.wants_preview(), "one a second");
+    test.pass(Duration::from_secs(1));
+    assert!(job.wants_preview());
+    job.publish(step(2), None);
+    drop(follower);
+    assert!(!job.wants_preview());
+
+    let mut late = test.queue.follow(&endpoint(), &id);
+    assert!(
+        matches!(test.run(late.next()).unwrap(), Some(News::State(job)) if job.status == JobStatus::InProgress)
+    );
+    let Some(News::Step(frame)) = test.run(late.next()).unwrap() else { panic!("a step") };
+    assert_eq!(
+        (frame.progress.step, frame.preview.is_some()),
+        (2, true),
+        "the picture so far, though of before"
+    );
+    assert!(ended(job.fail("No.")));
+    assert!(
+        matches!(test.run(late.next()).unwrap(), Some(News::State(job)) if job.error.as_deref() == Some("No."))
+    );
+    assert!(test.run(late.next()).unwrap().is_none());
+    drop(late);
+    assert!(test.queue.inner.board.is_empty());
 }

@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// The body of run and runsync. Keys that mean nothing here are ignored, as the hosted service does.
-pub(super) fn request(rules: &InputRules) -> Object {
+pub(super) fn request() -> Object {
     object("A job to be done. Other keys are ignored.")
         .property("input", reference("Input"))
         .property("policy", reference("Policy"))
@@ -19,7 +19,7 @@ pub(super) fn request(rules: &InputRules) -> Object {
         .property("webhookEvents", webhook_events())
         .required("input")
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
-        .examples([json!({ "input": example(rules) })])
+        .examples([json!({ "input": { "prompt": "a red fox in the snow", "seed": 42 } })])
         .build()
 }
 
@@ -150,7 +150,7 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
             ),
         ),
         ("prompt_strength", fraction("How much of init_image is given up; 1 is all of it", &json!(0.8))),
-        ("nsfw", or_null(flag("Whether pictures for adults are let through, where a checker is there"))),
+        ("nsfw", or_null(flag("False withholds what the safety checker flags, where the model has one"))),
         ("lora", or_null(text("A LoRA by name or file"))),
         ("lora_scale", fraction("How much the LoRA counts", &json!(1.0))),
     ]
