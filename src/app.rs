@@ -26,7 +26,7 @@ use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
-use crate::worker::{self, Assignment, Engine};
+use crate::worker::{self, Assignment, Engine, FetchPicture};
 
 /// An endpoint as the server needs it: what its model can be asked for, known without loading it, and how to
 /// make an engine of it, once a worker.
@@ -65,6 +65,7 @@ pub struct App<F> {
     queue: JobQueue,
     api: web::Data<Api>,
     webhooks: Webhooks,
+    fetch: FetchPicture,
     listener: TcpListener,
     address: SocketAddr,
     stopping: watch::Sender<bool>,
@@ -95,7 +96,7 @@ where
         let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock, describe)
             .map_err(|source| AppError::Queue { path: config.data_dir.display().to_string(), source })?;
         let at_once = config.webhooks_at_once as usize;
-        let webhooks = Webhooks::new(queue.clone(), secret, post_with(fetcher), at_once);
+        let webhooks = Webhooks::new(queue.clone(), secret, post_with(fetcher.clone()), at_once);
         let (stopping, stop_seen) = watch::channel(false);
         let api = web::Data::new(Api {
             queue: queue.clone(),
@@ -113,6 +114,7 @@ where
             queue,
             api,
             webhooks,
+            fetch: fetch_with(fetcher),
             listener,
             address,
             stopping,
@@ -149,7 +151,11 @@ where
                     }
                 };
                 let (queue, factory) = (self.queue.clone(), endpoint.make_engine.clone());
-                let assignment = Assignment { endpoint: endpoint.id.clone(), rules: endpoint.rules.clone() };
+                let assignment = Assignment {
+                    endpoint: endpoint.id.clone(),
+                    rules: endpoint.rules.clone(),
+                    fetch: Arc::clone(&self.fetch),
+                };
                 threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
             }
         }
@@ -221,6 +227,11 @@ fn post_with(fetcher: Fetcher) -> Post {
             .post_json(url, headers, body.as_bytes(), webhooks::DEADLINE)
             .map_err(|error| error.to_string())
     })
+}
+
+/// How pictures are got: from public addresses, and those that the operator allows.
+fn fetch_with(fetcher: Fetcher) -> FetchPicture {
+    Arc::new(move |url| fetcher.fetch_image(url).map_err(|error| error.to_string()))
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {

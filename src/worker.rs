@@ -10,13 +10,16 @@ mod tests;
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use serde_json::Value;
 
-use crate::domain::{EndpointId, GenerationInput, InputRules, NewImage, Progress, Timestamp};
+use crate::domain::{
+    EndpointId, GenerationInput, ImageSource, InputRules, NewImage, Progress, Timestamp, WebUrl,
+};
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 
 /// Something that draws, a step at a time.
@@ -40,12 +43,17 @@ pub trait Engine {
 }
 
 /// Whose jobs a worker takes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Assignment {
     pub endpoint: EndpointId,
     /// What that endpoint's model can be asked for.
     pub rules: InputRules,
+    /// How a picture is got that a request names by its address.
+    pub fetch: FetchPicture,
 }
+
+/// What is at an address: a file's bytes, or why there are none, to follow a colon.
+pub type FetchPicture = Arc<dyn Fn(&WebUrl) -> Result<Vec<u8>, String> + Send + Sync>;
 
 /// What a turn of the worker came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +209,8 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
 
     fn begin(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
-        let input = match parse(job.input(), &self.assignment.rules) {
+        let parsed = parse(job.input(), &self.assignment.rules);
+        let input = match parsed.and_then(|input| fetched(input, &self.assignment.fetch)) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
@@ -334,6 +343,20 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
 fn build<E>(factory: &impl Fn() -> Result<E, String>) -> Result<E, String> {
     catch_unwind(AssertUnwindSafe(factory))
         .unwrap_or_else(|_| Err("The engine could not be built.".to_owned()))
+}
+
+/// `input` with its pictures' bytes in place of their addresses. They live as long as the work does: the job
+/// keeps the addresses alone.
+fn fetched(mut input: GenerationInput, fetch: &FetchPicture) -> Result<GenerationInput, String> {
+    for (name, source) in [("init_image", &mut input.init_image), ("mask", &mut input.mask)] {
+        if let Some(ImageSource::Url(url)) = source {
+            let bytes = fetch(url).map_err(|reason| format!("{name} could not be fetched: {reason}."))?;
+            let picture = ImageSource::from_bytes(bytes)
+                .map_err(|reason| format!("{name} cannot be used. {reason}"))?;
+            *source = Some(picture);
+        }
+    }
+    Ok(input)
 }
 
 fn parse(input: &str, rules: &InputRules) -> Result<GenerationInput, String> {

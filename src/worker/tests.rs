@@ -121,7 +121,16 @@ impl Bench {
 }
 
 fn assignment() -> Assignment {
-    Assignment { endpoint: endpoint(), rules: InputRules::default() }
+    let fetch: FetchPicture = Arc::new(|url| match url.as_str() {
+        "https://pictures.example/dot.png" => Ok(DOT.to_vec()),
+        "https://pictures.example/page.html" => Ok(b"<html>".to_vec()),
+        _ => Err("there is no host gone.example".to_owned()),
+    });
+    Assignment {
+        endpoint: endpoint(),
+        rules: InputRules { takes_images: true, ..InputRules::default() },
+        fetch,
+    }
 }
 
 fn input(prompt: &str, steps: u32) -> String {
@@ -355,4 +364,32 @@ fn a_thread_works_when_there_is_work_and_stops_when_asked() {
     stop.stop(LONG);
     test.queue.wake_workers();
     thread.join().unwrap();
+}
+
+/// A PNG of one white pixel.
+const DOT: &[u8] = &[
+    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
+    0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0xf8, 0x0f, 0,
+    1, 1, 1, 0, 0x1b, 0xb6, 0xee, 0x56, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
+];
+
+#[test]
+fn a_picture_named_by_its_address_is_fetched_before_the_work_begins() {
+    let bench = Bench::new();
+    let submit = |address: &str| {
+        let input = serde_json::json!({"prompt": "a dog", "init_image": address, "num_inference_steps": 1});
+        bench.test.submit(&input.to_string())
+    };
+    let fetched = submit("https://pictures.example/dot.png");
+    let page = submit("https://pictures.example/page.html");
+    let gone = submit("https://gone.example/dot.png");
+    work_off(&mut bench.worker(1));
+    assert_eq!(bench.test.status(&fetched), Some(JobStatus::Completed));
+    let error = |id| bench.test.find(id).unwrap().error.unwrap();
+    assert!(
+        error(&page).starts_with("init_image cannot be used. Its bytes are no picture"),
+        "{}",
+        error(&page)
+    );
+    assert_eq!(error(&gone), "init_image could not be fetched: there is no host gone.example.");
 }
