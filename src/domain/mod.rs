@@ -8,6 +8,7 @@ mod input;
 mod job;
 mod noise;
 mod policy;
+mod s3_config;
 mod scheduler;
 mod web_url;
 
@@ -19,5 +20,6 @@ pub use input::{
 pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
 pub use noise::NoiseSource;
 pub use policy::Policy;
+pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};

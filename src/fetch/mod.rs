@@ -8,6 +8,7 @@
 //! block.
 
 mod addresses;
+mod bucket;
 mod error;
 mod resolver;
 #[cfg(test)]
@@ -27,7 +28,7 @@ pub use addresses::AllowedAddresses;
 pub use error::FetchError;
 use resolver::CheckedResolver;
 
-use crate::domain::WebUrl;
+use crate::domain::{WebUrl, WebUrlError};
 
 /// Calls outside. A clone is the same one.
 #[derive(Clone)]
@@ -171,7 +172,7 @@ fn redirect(url: &WebUrl, response: &Response<Body>) -> Result<Option<WebUrl>, F
     }
     let host = || url.host().to_owned();
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let next = location.ok_or(crate::domain::WebUrlError::NoUrl).and_then(|location| url.join(location));
+    let next = location.ok_or(WebUrlError::NoUrl).and_then(|location| url.join(location));
     let next = next.map_err(|reason| FetchError::Redirect { host: host(), reason })?;
     if url.is_https() && !next.is_https() {
         return Err(FetchError::Downgrade { host: host() });
