@@ -39,6 +39,9 @@ fn model(
         let started = Instant::now();
         let runtime = Runtime::load(device).map_err(|error| error.to_string())?;
         let pipeline = Pipeline::load(&folder, &runtime).map_err(|error| error.to_string())?;
+        for warning in pipeline.warnings() {
+            tracing::warn!(model = folder.name(), "{warning}");
+        }
         let duration_ms = started.elapsed().as_millis();
         tracing::info!(model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
         Ok(pipeline)

@@ -55,18 +55,12 @@ impl Pipeline {
     /// Loads every part of the model.
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
         let description = folder.describe()?;
+        let text_encoder = TextEncoder::load(folder, runtime)?;
         let unet = UNet::load(folder, runtime)?;
-        if unet.truncates_timesteps() {
-            tracing::warn!(
-                "this UNet takes whole timesteps only: K-LMS, EULER and HEUN pictures differ from the reference"
-            );
-        }
+        text_encoder.check_window(description.tokenizer.window())?;
+        unet.check_text_encoder(&text_encoder)?;
         Ok(Self {
-            prompts: PromptEncoder::new(
-                Arc::clone(&description.tokenizer),
-                TextEncoder::load(folder, runtime)?,
-                unet.tokens_read(),
-            ),
+            prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
             vae_decoder: VaeDecoder::load(folder, description.scaling_factor, runtime)?,
             unet,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
@@ -77,6 +71,19 @@ impl Pipeline {
 
     pub fn description(&self) -> &ModelDescription {
         &self.description
+    }
+
+    /// What is peculiar about this model, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.description.assumptions.clone();
+        if self.unet.truncates_timesteps() {
+            warnings.push(
+                "its UNet takes whole timesteps: what K-LMS, EULER, HEUN and KDPM2 draw differs from the reference, \
+                 and DDIM, PNDM and DPM-M are exact"
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 
     pub fn device(&self) -> &Device {

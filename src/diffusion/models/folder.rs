@@ -1,18 +1,13 @@
-//! A model's files, embedded in the binary or in a folder, and what its config files say.
+//! A model's files, embedded in the binary or in a folder. What they say is `description`'s.
 
 use std::borrow::Cow;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{ModelError, Tokenizer, TokenizerFiles};
-use crate::diffusion::prompt::ChunkCheck;
-use crate::diffusion::schedulers::SchedulerConfig;
-use crate::domain::{InputRules, SchedulerKind};
+use super::{ModelError, Tokenizer, TokenizerFiles, refusal};
 use crate::runtime::GraphSource;
 
 /// Where a model's files are.
@@ -45,48 +40,11 @@ static EMBEDDED: &[(&str, &[u8])] = embedded![
     "vae_decoder/model.onnx",
 ];
 
+/// What nothing can be drawn without.
 const GRAPHS: [&str; 3] = ["text_encoder", "unet", "vae_decoder"];
 
-/// What a model's config files state, with SD v1's values where they are silent.
-#[derive(Clone)]
-pub struct ModelDescription {
-    pub name: String,
-    /// Pixels along one side of a latent.
-    pub vae_scale_factor: u32,
-    pub latent_channels: u32,
-    /// What the VAE's latents are multiplied with before the UNet sees them.
-    pub scaling_factor: f32,
-    pub rules: InputRules,
-    /// The side that the model was trained at, in pixels.
-    pub native_side: u32,
-    /// The largest side that it draws well, where `stablehand.json` states one.
-    pub max_side: Option<u32>,
-    pub scheduler: SchedulerConfig,
-    pub tokenizer: Arc<Tokenizer>,
-}
-
-#[derive(Deserialize, Default)]
-struct UNetConfig {
-    sample_size: Option<u32>,
-    down_block_types: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, Default)]
-struct VaeConfig {
-    block_out_channels: Option<Vec<u32>>,
-    latent_channels: Option<u32>,
-    scaling_factor: Option<f32>,
-}
-
-/// Our own file beside the others: what their formats have no word for.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct StablehandConfig {
-    /// The largest side that the model draws well, in pixels.
-    max_side: Option<u32>,
-    /// The scheduler that suits it, where a request names none.
-    scheduler: Option<String>,
-}
+/// What exporters call a part's graph, the usual first.
+const GRAPH_NAMES: [&str; 3] = ["model.onnx", "model_fp16.onnx", "model.fp16.onnx"];
 
 impl ModelFolder {
     /// The folder at `path`, or the built-in model where none is named.
@@ -97,21 +55,20 @@ impl ModelFolder {
     /// The folder at `path`, if it has the parts of a model.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let refuse = |reason: String| Err(ModelError::NotAModel { path: path.to_owned(), reason });
-        match fs::metadata(path) {
-            Err(error) => return refuse(error.to_string()),
-            Ok(metadata) if !metadata.is_dir() => {
-                return refuse("it is a file; name the folder that holds model_index.json".to_owned());
-            }
-            Ok(_) => {}
+        if let Err(error) = fs::metadata(path) {
+            return refuse(error.to_string());
         }
-        let graphs = GRAPHS.map(|part| format!("{part}/model.onnx"));
-        let wanted = ["model_index.json", "tokenizer", "scheduler/scheduler_config.json"];
-        for file in wanted.into_iter().chain(graphs.iter().map(String::as_str)) {
-            if !path.join(file).exists() {
-                return refuse(format!("it has no {file}"));
-            }
+        let folder = Self::Directory(path.to_owned());
+        if let Some(reason) = refusal::reason(path, &folder)? {
+            return refuse(reason);
         }
-        Ok(Self::Directory(path.to_owned()))
+        if !path.join("tokenizer").is_dir() {
+            return refuse("it has no folder tokenizer".to_owned());
+        }
+        for part in GRAPHS {
+            folder.graph_file(part)?;
+        }
+        Ok(folder)
     }
 
     /// The folder's own name.
@@ -124,45 +81,6 @@ impl ModelFolder {
                     .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
             }
         }
-    }
-
-    /// Reads the config files.
-    pub fn describe(&self) -> Result<ModelDescription, ModelError> {
-        let unet: UNetConfig = self.config("unet/config.json")?.unwrap_or_default();
-        let vae: VaeConfig = self.config("vae_decoder/config.json")?.unwrap_or_default();
-        let own: StablehandConfig = self.config("stablehand.json")?.unwrap_or_default();
-        let halvings = |levels: usize| 1 << u32::try_from(levels.saturating_sub(1)).unwrap_or(0).min(8);
-        let vae_scale_factor = halvings(vae.block_out_channels.map_or(4, |channels| channels.len()));
-        let grid = vae_scale_factor * halvings(unet.down_block_types.map_or(4, |blocks| blocks.len()));
-        let file = "scheduler/scheduler_config.json";
-        let scheduler = SchedulerConfig::from_json(&self.text(file)?.unwrap_or_else(|| "{}".to_owned()))
-            .map_err(|error| ModelError::File { file: file.to_owned(), reason: error.to_string() })?;
-        let rules = InputRules::default();
-        let (default_scheduler, karras) = match own.scheduler {
-            None => (rules.scheduler, rules.karras),
-            Some(name) => SchedulerKind::parse(&name).ok_or_else(|| ModelError::File {
-                file: "stablehand.json".to_owned(),
-                reason: format!("'{name}' is no scheduler"),
-            })?,
-        };
-        let tokenizer = Arc::new(self.tokenizer()?);
-        Ok(ModelDescription {
-            name: self.name(),
-            vae_scale_factor,
-            latent_channels: vae.latent_channels.unwrap_or(4),
-            scaling_factor: vae.scaling_factor.unwrap_or(0.18215),
-            rules: InputRules {
-                grid,
-                scheduler: default_scheduler,
-                karras,
-                prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
-                ..rules
-            },
-            native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
-            max_side: own.max_side.map(|side| side.max(grid)),
-            scheduler,
-            tokenizer,
-        })
     }
 
     /// The tokenizer, made from its files.
@@ -180,13 +98,65 @@ impl ModelFolder {
         })?)
     }
 
+    /// Whether the model has `part` (a subfolder such as `vae_encoder`).
+    pub fn has(&self, part: &str) -> bool {
+        self.graph_file(part).is_ok()
+    }
+
+    /// The graph of `part`, relative to the model: by one of its usual names, else the only `.onnx` there.
+    pub fn graph_file(&self, part: &str) -> Result<String, ModelError> {
+        let name = match self {
+            Self::Embedded => {
+                let file = format!("{part}/{}", GRAPH_NAMES[0]);
+                EMBEDDED.iter().any(|(name, _)| *name == file).then_some(GRAPH_NAMES[0].to_owned())
+            }
+            Self::Directory(path) => {
+                let names = onnx_files(&path.join(part));
+                let usual = GRAPH_NAMES.iter().find(|usual| names.iter().any(|name| name == *usual));
+                match (usual, names.as_slice()) {
+                    (Some(usual), _) => Some((*usual).to_owned()),
+                    (None, [only]) => Some(only.clone()),
+                    (None, _) => None,
+                }
+            }
+        };
+        let file = name.map(|name| format!("{part}/{name}"));
+        file.ok_or_else(|| self.refuse(format!("it has no {part}/{}", GRAPH_NAMES[0])))
+    }
+
+    /// The graph of `part` and the files with its weights, each with its size in bytes.
+    pub fn files_of(&self, part: &str) -> Vec<(String, u64)> {
+        match self {
+            Self::Embedded => {
+                let files = EMBEDDED.iter().filter_map(|(name, bytes)| {
+                    let name = name.strip_prefix(part)?.strip_prefix('/')?;
+                    (!is_text(name)).then(|| (name.to_owned(), bytes.len() as u64))
+                });
+                files.collect()
+            }
+            Self::Directory(path) => {
+                let entries = fs::read_dir(path.join(part)).into_iter().flatten().filter_map(Result::ok);
+                let mut files: Vec<_> = entries
+                    .filter_map(|entry| {
+                        let name = entry.file_name().to_string_lossy().into_owned();
+                        // By path: a folder of a download cache is made of links.
+                        let metadata = fs::metadata(entry.path()).ok()?;
+                        (metadata.is_file() && !is_text(&name)).then(|| (name, metadata.len()))
+                    })
+                    .collect();
+                files.sort();
+                files
+            }
+        }
+    }
+
     /// Hands the graph of `part` to `load`.
     pub fn with_graph<T>(
         &self,
         part: &str,
         load: impl FnOnce(GraphSource<'_>) -> T,
     ) -> Result<T, ModelError> {
-        let file = format!("{part}/model.onnx");
+        let file = self.graph_file(part)?;
         match self {
             Self::Embedded => {
                 let bytes = self.read(&file)?.unwrap_or_default();
@@ -196,7 +166,8 @@ impl ModelFolder {
         }
     }
 
-    fn config<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, ModelError> {
+    /// A config file's fields, if there is such a file.
+    pub(super) fn config<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, ModelError> {
         let parse = |text: String| {
             serde_json::from_str(&text)
                 .map_err(|error| ModelError::File { file: file.to_owned(), reason: error.to_string() })
@@ -204,7 +175,15 @@ impl ModelFolder {
         self.text(file)?.map(parse).transpose()
     }
 
-    fn text(&self, file: &str) -> Result<Option<String>, ModelError> {
+    pub(super) fn refuse(&self, reason: impl Into<String>) -> ModelError {
+        let path = match self {
+            Self::Embedded => PathBuf::from(self.name()),
+            Self::Directory(path) => path.clone(),
+        };
+        ModelError::NotAModel { path, reason: reason.into() }
+    }
+
+    pub(super) fn text(&self, file: &str) -> Result<Option<String>, ModelError> {
         let decode = |bytes: Cow<'static, [u8]>| {
             String::from_utf8(bytes.into_owned())
                 .map_err(|error| ModelError::File { file: file.to_owned(), reason: error.to_string() })
@@ -226,4 +205,19 @@ impl ModelFolder {
             },
         }
     }
+}
+
+/// The names of the ONNX files in a folder; none where it cannot be read.
+pub(super) fn onnx_files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // macOS leaves `._model.onnx` beside the file on foreign disks.
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".onnx") && !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+/// Whether a file is configuration, by its name.
+fn is_text(name: &str) -> bool {
+    [".json", ".txt", ".md"].iter().any(|ending| name.ends_with(ending)) || name.starts_with('.')
 }

@@ -3,7 +3,9 @@
 //! Names, element types and ranks are read from the graphs, never assumed: the folders that people
 //! have were written by many exporters.
 
+mod description;
 mod folder;
+mod refusal;
 mod session;
 mod text_encoder;
 mod tokenizer;
@@ -14,7 +16,9 @@ use std::path::PathBuf;
 
 use crate::runtime::RuntimeError;
 
-pub use folder::{ModelDescription, ModelFolder};
+pub use description::ModelDescription;
+pub use folder::ModelFolder;
+pub use session::Port;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
 pub use unet::{UNet, UNetRows};

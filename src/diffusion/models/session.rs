@@ -3,6 +3,7 @@
 //! Here alone is it known which element types the graph wants: callers speak f32 (and token ids), and
 //! values are converted at the border, so that half-precision and integer graphs need no other code.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use half::f16;
@@ -15,25 +16,56 @@ use crate::runtime::Runtime;
 
 /// A named input or output with its declared type.
 #[derive(Debug, Clone)]
-pub(super) struct Port {
+pub struct Port {
     pub name: String,
     pub element: TensorElementType,
     /// The declared sizes; -1 where any size goes.
     pub shape: Vec<i64>,
+    /// The names that the exporter gave to sizes; empty where it gave none.
+    symbols: Vec<String>,
 }
 
 impl Port {
     fn read(name: &str, value: &ValueType) -> Option<Self> {
-        let element = value.tensor_type()?;
-        Some(Self { name: name.to_owned(), element, shape: value.tensor_shape()?.to_vec() })
+        let ValueType::Tensor { ty, shape, dimension_symbols } = value else { return None };
+        let symbols = dimension_symbols.iter().cloned().collect();
+        Some(Self { name: name.to_owned(), element: *ty, shape: shape.to_vec(), symbols })
     }
 
     pub fn rank(&self) -> usize {
         self.shape.len()
     }
 
+    /// The declared size along `axis`, if the graph fixes one.
+    pub fn fixed(&self, axis: usize) -> Option<i64> {
+        self.shape.get(axis).copied().filter(|size| *size > 0)
+    }
+
     pub fn is_integer(&self) -> bool {
         matches!(self.element, TensorElementType::Int32 | TensorElementType::Int64)
+    }
+}
+
+impl fmt::Display for Port {
+    /// Such as `float32 [batch, 4, height, width]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = self.shape.iter().enumerate().map(|(axis, size)| match self.symbols.get(axis) {
+            Some(symbol) if *size < 0 && !symbol.is_empty() => symbol.clone(),
+            _ if *size < 0 => "any".to_owned(),
+            _ => size.to_string(),
+        });
+        write!(f, "{} [{}]", element_name(self.element), sizes.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// ONNX Runtime's types by the names that people know.
+fn element_name(element: TensorElementType) -> String {
+    match element {
+        TensorElementType::Float16 => "float16".to_owned(),
+        TensorElementType::Float32 => "float32".to_owned(),
+        TensorElementType::Float64 => "float64".to_owned(),
+        TensorElementType::Bfloat16 => "bfloat16".to_owned(),
+        other => format!("{other:?}").to_ascii_lowercase(),
     }
 }
 
@@ -61,20 +93,40 @@ impl Graph {
 
     /// The input that `is` describes, or an error saying what was looked for.
     pub fn input(&self, what: &str, is: impl Fn(&Port) -> bool) -> Result<Port, ModelError> {
-        self.inputs
-            .iter()
-            .find(|port| is(port))
-            .cloned()
-            .ok_or_else(|| self.lacks("input", what, &self.inputs))
+        use TensorElementType as Element;
+        let port = self.inputs.iter().find(|port| is(port)).cloned();
+        let port = port.ok_or_else(|| self.lacks("input", what, &self.inputs))?;
+        match port.element {
+            Element::Float32 | Element::Float16 | Element::Int64 | Element::Int32 => Ok(port),
+            _ => Err(self.foreign_element(&port)),
+        }
     }
 
     /// The graph's first tensor of this rank among its outputs.
     pub fn output(&self, what: &str, rank: usize) -> Result<Port, ModelError> {
-        self.outputs
-            .iter()
-            .find(|port| port.rank() == rank)
-            .cloned()
-            .ok_or_else(|| self.lacks("output", what, &self.outputs))
+        let port = self.outputs.iter().find(|port| port.rank() == rank).cloned();
+        let port = port.ok_or_else(|| self.lacks("output", what, &self.outputs))?;
+        match port.element {
+            TensorElementType::Float32 | TensorElementType::Float16 => Ok(port),
+            _ => Err(self.foreign_element(&port)),
+        }
+    }
+
+    /// Refuses the graph where it asks for more than `known`.
+    pub fn only(&self, known: &[&Port]) -> Result<(), ModelError> {
+        let mut foreign =
+            self.inputs.iter().filter(|port| !known.iter().any(|known| known.name == port.name));
+        foreign.next().map_or(Ok(()), |port| {
+            Err(self.refuse(format!(
+                "it wants an input {}, which no Stable Diffusion v1 {} has",
+                port.name, self.part
+            )))
+        })
+    }
+
+    /// All inputs and outputs, as declared.
+    pub fn into_ports(self) -> (Vec<Port>, Vec<Port>) {
+        (self.inputs, self.outputs)
     }
 
     /// A refusal of this graph.
@@ -83,8 +135,13 @@ impl Graph {
     }
 
     fn lacks(&self, kind: &str, what: &str, ports: &[Port]) -> ModelError {
-        let found: Vec<_> = ports.iter().map(|port| format!("{} {:?}", port.name, port.shape)).collect();
+        let found: Vec<_> = ports.iter().map(|port| format!("{} {port}", port.name)).collect();
         self.refuse(format!("it has no {kind} for the {what} among {}", found.join(", ")))
+    }
+
+    fn foreign_element(&self, port: &Port) -> ModelError {
+        let element = element_name(port.element);
+        self.refuse(format!("its {} is {element}; float32 and float16 are what works", port.name))
     }
 
     /// Runs the graph on `inputs` and returns `output` as f32.

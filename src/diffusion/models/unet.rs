@@ -5,8 +5,11 @@ use std::time::Duration;
 use ndarray::{Array1, Array3, Array4, ArrayD, IxDyn};
 
 use super::session::{Graph, Port, ranked, tensor};
-use super::{ModelError, ModelFolder};
+use super::{ModelError, ModelFolder, TextEncoder, refusal};
 use crate::runtime::Runtime;
+
+/// Latents, mask and masked image's latents.
+const INPAINTING_CHANNELS: i64 = 9;
 
 pub struct UNet {
     graph: Graph,
@@ -32,17 +35,42 @@ impl UNet {
         let timestep = graph.input("timestep", |port| port.rank() <= 1)?;
         let encoder_hidden_states = graph.input("text embedding", |port| port.rank() == 3)?;
         let out_sample = graph.output("noise prediction", 4)?;
-        let channels = sample.shape[1];
-        if channels != 4 && channels != -1 {
-            return Err(graph.refuse(format!("it takes {channels} channels; text-to-image UNets take 4")));
+        graph.only(&[&sample, &timestep, &encoder_hidden_states])?;
+        if let Some(channels) =
+            sample.fixed(1).filter(|channels| ![4, INPAINTING_CHANNELS].contains(channels))
+        {
+            return Err(graph.refuse(format!(
+                "it takes {channels} channels; UNets take 4, or {INPAINTING_CHANNELS} for inpainting"
+            )));
         }
-        let (height, width) = (sample.shape[2], sample.shape[3]);
-        if height > 0 && width > 0 {
+        if let Some(family) = encoder_hidden_states.fixed(2).and_then(refusal::family_of_width) {
+            return Err(graph.refuse(format!("it is of {family}, not of Stable Diffusion v1")));
+        }
+        if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
             return Err(graph.refuse(format!(
                 "it was exported for latents of {width}×{height} only; export it with dynamic axes"
             )));
         }
+        if let Some(rows) = sample.fixed(0) {
+            return Err(graph
+                .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
+        }
         Ok(Self { graph, sample, timestep, encoder_hidden_states, out_sample })
+    }
+
+    /// The channels of its input: 4, or 9 for inpainting.
+    pub fn in_channels(&self) -> usize {
+        usize::try_from(self.sample.fixed(1).unwrap_or(4)).unwrap_or(4)
+    }
+
+    /// Refuses a text encoder whose embeddings have another width than this UNet reads.
+    pub fn check_text_encoder(&self, text_encoder: &TextEncoder) -> Result<(), ModelError> {
+        match (self.encoder_hidden_states.fixed(2), text_encoder.width()) {
+            (Some(read), Some(written)) if read != written => Err(self.graph.refuse(format!(
+                "it reads embeddings of width {read}, and the text encoder writes {written}: they belong to different models"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether rows at different timesteps can share a call.

@@ -19,6 +19,12 @@ impl VaeDecoder {
     pub fn load(folder: &ModelFolder, scaling_factor: f32, runtime: &Runtime) -> Result<Self, ModelError> {
         let graph = Graph::load(folder, "vae_decoder", runtime)?;
         let latent_sample = graph.input("latents", |port| port.rank() == 4)?;
+        graph.only(&[&latent_sample])?;
+        if let (Some(height), Some(width)) = (latent_sample.fixed(2), latent_sample.fixed(3)) {
+            return Err(graph.refuse(format!(
+                "it was exported for latents of {width}×{height} only; export it with dynamic axes"
+            )));
+        }
         let sample = graph.output("picture", 4)?;
         Ok(Self { graph, latent_sample, sample, scaling_factor })
     }
