@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Policy, Timestamp};
+use super::{Policy, S3Config, Timestamp};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -149,6 +149,8 @@ pub struct NewJob {
     /// same pictures.
     pub seed: u64,
     pub policy: Policy,
+    /// Where the pictures go, if not here.
+    pub s3_config: Option<S3Config>,
 }
 
 /// A job as it stands in the database.
@@ -177,10 +179,12 @@ pub struct Job {
 }
 
 /// One finished picture without its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef {
     pub index: u32,
     pub seed: u64,
+    /// Where it is, if not here: in the client's bucket.
+    pub url: Option<String>,
 }
 
 /// One finished picture on its way into the database.
@@ -189,6 +193,14 @@ pub struct NewImage {
     pub seed: u64,
     /// The whole PNG file.
     pub png: Vec<u8>,
+}
+
+/// One finished picture that lies in the client's bucket.
+#[derive(Debug, Clone)]
+pub struct StoredImage {
+    pub seed: u64,
+    /// Opens it to whoever has this.
+    pub url: String,
 }
 
 /// How far a running job is.

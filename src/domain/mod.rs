@@ -17,7 +17,9 @@ pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
     Violations,
 };
-pub use job::{EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress};
+pub use job::{
+    EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress, StoredImage,
+};
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use s3_config::S3Config;

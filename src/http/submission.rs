@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, error::Category};
 
 use super::ApiError;
-use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy};
+use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, S3Config};
 
 /// Reading a body larger than this, long prompts included, holds other requests up, so it happens off the
 /// server threads.
@@ -44,10 +44,8 @@ pub async fn read(
 
 fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -> Result<NewJob, ApiError> {
     let body: Body = serde_json::from_slice(body).map_err(|error| no_request(&error))?;
-    for (name, value) in [("webhook", body.webhook), ("s3Config", body.s3_config)] {
-        if value.is_some() {
-            return Err(ApiError::BadRequest(format!("{name} is not supported by this server yet.")));
-        }
+    if body.webhook.is_some() {
+        return Err(ApiError::BadRequest("webhook is not supported by this server yet.".to_owned()));
     }
     let input = body.input.ok_or_else(|| ApiError::BadRequest("input is a required input.".to_owned()))?;
     let parsed = GenerationInput::parse(&value_of("input", input)?, rules)?;
@@ -55,11 +53,15 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
         None => Policy::default(),
         Some(policy) => Policy::parse(&value_of("policy", policy)?).map_err(ApiError::BadRequest)?,
     };
+    let s3_config = match body.s3_config {
+        None => None,
+        Some(config) => S3Config::parse(&value_of("s3Config", config)?).map_err(ApiError::BadRequest)?,
+    };
     let seed = match parsed.seed {
         Some(seed) => seed,
         None => drawn_seed()?,
     };
-    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy })
+    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, s3_config })
 }
 
 /// The parsed form of a part of the body. Raw text is only scanned; escapes and depth show here.
@@ -136,7 +138,7 @@ mod tests {
                 r#"{"input": {"prompt": ""}, "webhook": "http://a"}"#,
                 "webhook is not supported by this server yet.",
             ),
-            (r#"{"input": {"prompt": ""}, "s3Config": {}}"#, "s3Config is not supported by this server yet."),
+            (r#"{"input": {"prompt": ""}, "s3Config": {}}"#, "s3Config.accessId is a required input."),
             (r#"{"input": {"prompt": ""}, "policy": 3}"#, "policy should be an object."),
         ] {
             assert_eq!(read(body).unwrap_err(), error, "{body}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::board::Running;
 use super::{JobQueue, QueueError};
-use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, Timestamp};
+use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp};
 use crate::store::{Claim, End};
 
 /// A claim. Each way to end it consumes it and says whether it took effect: it did not if the job was
@@ -41,6 +41,11 @@ impl ClaimedJob {
 
     pub fn complete(self, images: Vec<NewImage>) -> Ended {
         self.end(End::Completed { images: images.into() })
+    }
+
+    /// The same, with the pictures in the client's bucket.
+    pub fn complete_stored(self, images: Vec<StoredImage>) -> Ended {
+        self.end(End::Stored { images: images.into() })
     }
 
     /// `error`: one sentence for the client.
@@ -87,6 +92,11 @@ impl ClaimedJob {
 
     pub fn policy(&self) -> Policy {
         self.claim.policy
+    }
+
+    /// Where the pictures go, if not here.
+    pub fn s3_config(&self) -> Option<&S3Config> {
+        self.claim.s3_config.as_ref()
     }
 
     pub fn started_at(&self) -> Timestamp {

@@ -76,7 +76,7 @@ impl TestQueue {
         self.run(self.queue.cancel(&endpoint(), id)).unwrap()
     }
 
-    pub fn retry(&self, id: &JobId) -> Option<Result<(), JobStatus>> {
+    pub fn retry(&self, id: &JobId) -> Option<Result<(), NoRetry>> {
         self.run(self.queue.retry(&endpoint(), id)).unwrap()
     }
 
@@ -104,6 +104,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
         input: input.to_owned(),
         seed: u64::MAX,
         policy: Policy::default(),
+        s3_config: None,
     }
 }
 
@@ -135,7 +136,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!(job.status, JobStatus::Completed);
     assert_eq!(job.input, r#"{"prompt":  "a fox"}"#);
     assert_eq!(job.gpu.as_deref(), Some("24"));
-    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX }));
+    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, url: None }));
     assert_eq!(job.started_at.unwrap().since(job.created_at), Duration::from_secs(2));
     assert_eq!(job.finished_at.unwrap().since(job.started_at.unwrap()), Duration::from_secs(3));
     let png = |endpoint: &EndpointId, index| test.run(test.queue.image(endpoint, &id, index)).unwrap();
@@ -332,9 +333,9 @@ fn a_claim_dropped_without_an_end_fails() {
 fn only_what_failed_or_timed_out_can_be_retried() {
     let test = TestQueue::new();
     let (id, later) = (test.submit("{}"), test.submit("{}"));
-    assert_eq!(test.retry(&id), Some(Err(JobStatus::InQueue)));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InQueue))));
     let job = test.claim();
-    assert_eq!(test.retry(&id), Some(Err(JobStatus::InProgress)));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InProgress))));
     assert!(ended(job.fail("No.")));
     assert_eq!(test.retry(&id), Some(Ok(())));
     let job = test.find(&id).unwrap();
@@ -345,7 +346,7 @@ fn only_what_failed_or_timed_out_can_be_retried() {
     assert!(ended(job.time_out()));
     assert_eq!(test.retry(&id), Some(Ok(())));
     assert!(ended(test.claim().complete(vec![])));
-    assert_eq!(test.retry(&id), Some(Err(JobStatus::Completed)));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::Completed))));
     assert_eq!(test.retry(&JobId::new(JobKind::Run)), None);
     assert_eq!(test.counts().retried, 2);
 }

@@ -34,6 +34,12 @@ pub(super) fn find(db: &Connection, id: i64) -> Result<Option<Vec<u8>>, StoreErr
         .transpose()
 }
 
+/// A content that was text when it was stored.
+pub(super) fn text(db: &Connection, id: i64) -> Result<String, StoreError> {
+    let bytes = find(db, id)?.ok_or(StoreError::Damaged)?;
+    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
+}
+
 /// The blob for `content`: its record (header of the record, blob) is `LOCAL + k × OVERFLOW` bytes long,
 /// so that SQLite keeps exactly `LOCAL` bytes in the tree.
 fn lay_out(content: &[u8]) -> Vec<u8> {

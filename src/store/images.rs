@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Store, StoreError, content};
-use crate::domain::{EndpointId, ImageRef, JobId, NewImage, Timestamp};
+use crate::domain::{EndpointId, ImageRef, JobId, NewImage, StoredImage, Timestamp};
 
 impl Store {
     /// The PNG file of one picture, if the job is that endpoint's and both still exist.
@@ -19,7 +19,7 @@ impl Store {
                 .prepare_cached(
                     "select images.png from images join jobs on jobs.seq = images.job
                      where jobs.id = :id and jobs.endpoint = :endpoint and jobs.expires_at > :now
-                       and images.idx = :index",
+                       and images.idx = :index and not images.stored_elsewhere",
                 )?
                 .query_row(
                     named_params! {
@@ -34,22 +34,50 @@ impl Store {
 }
 
 pub(super) fn insert(db: &Connection, job: i64, images: &[NewImage]) -> Result<(), StoreError> {
-    for (index, image) in (0_u32..).zip(images) {
-        let png = content::insert(db, &image.png)?;
-        db.prepare_cached("insert into images (job, idx, seed, png) values (:job, :index, :seed, :png)")?
-            .execute(named_params! {
-                ":job": job, ":index": index, ":seed": image.seed.cast_signed(), ":png": png,
-            })?;
-    }
+    let mut images = (0_u32..).zip(images);
+    images.try_for_each(|(index, image)| insert_one(db, job, index, image.seed, &image.png, false))
+}
+
+pub(super) fn insert_stored(db: &Connection, job: i64, images: &[StoredImage]) -> Result<(), StoreError> {
+    let mut images = (0_u32..).zip(images);
+    images.try_for_each(|(index, image)| insert_one(db, job, index, image.seed, image.url.as_bytes(), true))
+}
+
+fn insert_one(
+    db: &Connection,
+    job: i64,
+    index: u32,
+    seed: u64,
+    bytes: &[u8],
+    stored_elsewhere: bool,
+) -> Result<(), StoreError> {
+    let content = content::insert(db, bytes)?;
+    db.prepare_cached(
+        "insert into images (job, idx, seed, png, stored_elsewhere)
+         values (:job, :index, :seed, :content, :stored_elsewhere)",
+    )?
+    .execute(named_params! {
+        ":job": job, ":index": index, ":seed": seed.cast_signed(), ":content": content,
+        ":stored_elsewhere": stored_elsewhere,
+    })?;
     Ok(())
 }
 
 pub(super) fn list(db: &Connection, job: i64) -> Result<Vec<ImageRef>, StoreError> {
-    let mut statement = db.prepare_cached("select idx, seed from images where job = :job order by idx")?;
-    let images = statement.query_map(named_params! {":job": job}, |row| {
-        Ok(ImageRef { index: row.get(0)?, seed: row.get::<_, i64>(1)?.cast_unsigned() })
-    })?;
-    Ok(images.collect::<Result<_, _>>()?)
+    let mut statement = db.prepare_cached(
+        "select idx, seed, iif(stored_elsewhere, png, null) from images where job = :job order by idx",
+    )?;
+    let mut rows = statement.query(named_params! {":job": job})?;
+    let mut images = Vec::new();
+    while let Some(row) = rows.next()? {
+        let elsewhere: Option<i64> = row.get(2)?;
+        images.push(ImageRef {
+            index: row.get(0)?,
+            seed: row.get::<_, i64>(1)?.cast_unsigned(),
+            url: elsewhere.map(|content| content::text(db, content)).transpose()?,
+        });
+    }
+    Ok(images)
 }
 
 pub(super) fn delete(db: &Connection, job: i64) -> Result<(), StoreError> {

@@ -1,12 +1,15 @@
 //! The jobs' rows: every transition of a job's life is one statement here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::{Store, StoreError, Write, content, images, rows};
-use crate::domain::{EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Policy, Timestamp};
+use super::{Store, StoreError, Write, buckets, content, images, rows};
+use crate::domain::{
+    EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Policy, S3Config, StoredImage, Timestamp,
+};
 
 /// A job on its way into the queue.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Claim {
     pub input: String,
     pub seed: u64,
     pub policy: Policy,
+    /// Where the pictures go, if not here.
+    pub s3_config: Option<S3Config>,
     pub created_at: Timestamp,
     pub started_at: Timestamp,
     /// When it is forgotten if it does not end before.
@@ -38,6 +43,10 @@ pub enum End {
     Completed {
         images: Arc<[NewImage]>,
     },
+    /// Completed, its pictures in the client's bucket.
+    Stored {
+        images: Arc<[StoredImage]>,
+    },
     Failed {
         error: String,
     },
@@ -46,6 +55,15 @@ pub enum End {
     },
     /// Back into the queue, at its old place.
     Released,
+}
+
+/// Why a job cannot be put back into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRetry {
+    /// It is in no state for it.
+    Status(JobStatus),
+    /// The keys of its bucket are forgotten.
+    NoBucket,
 }
 
 /// What was found in progress at a start.
@@ -70,13 +88,17 @@ impl Store {
 
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
-        let id = id.clone();
-        self.writer.grouped(move |db| self::end(db, &id, attempt, &end, now))
+        let (id, traces) = (id.clone(), Arc::clone(&self.traces));
+        self.writer.grouped(move |db| {
+            let Some(seq) = self::end(db, &id, attempt, &end, now)? else { return Ok(false) };
+            traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
+            Ok(true)
+        })
     }
 
     /// Cancels a job that has not ended, and answers its state afterwards.
     pub fn cancel(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, Option<JobStatus>> {
-        let (endpoint, id) = (endpoint.clone(), id.clone());
+        let (endpoint, id, traces) = (endpoint.clone(), id.clone(), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !status.can_become(JobStatus::Cancelled) {
@@ -84,23 +106,27 @@ impl Store {
             }
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
                 .execute(named_params! {":now": now.0, ":seq": seq})?;
+            traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
             Ok(Some(JobStatus::Cancelled))
         })
     }
 
     /// Puts a job that failed or timed out at the end of the queue, its output removed; otherwise answers
-    /// the state that it stays in.
+    /// why not.
     pub fn retry(
         &self,
         endpoint: &EndpointId,
         id: &JobId,
         now: Timestamp,
-    ) -> Write<'_, Option<Result<(), JobStatus>>> {
+    ) -> Write<'_, Option<Result<(), NoRetry>>> {
         let (endpoint, id) = (endpoint.clone(), id.clone());
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !matches!(status, JobStatus::Failed | JobStatus::TimedOut) {
-                return Ok(Some(Err(status)));
+                return Ok(Some(Err(NoRetry::Status(status))));
+            }
+            if buckets::is_named(db, seq)? {
+                return Ok(Some(Err(NoRetry::NoBucket)));
             }
             images::delete(db, seq)?;
             db.prepare_cached(
@@ -150,13 +176,13 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
     }
     let NewRow { id, job, retention, now } = row;
     let input = content::insert(db, job.input.as_bytes())?;
-    db.prepare_cached(
+    let seq = db.prepare_cached(
         "insert into jobs (id, endpoint, status, low_priority, execution_timeout_ms, ttl_ms, retention_ms,
                            seed, created_at, input)
          values (:id, :endpoint, 'IN_QUEUE', :low_priority, :execution_timeout_ms, :ttl_ms, :retention_ms,
                  :seed, :now, :input)",
     )?
-    .execute(named_params! {
+    .insert(named_params! {
         ":id": id.as_str(),
         ":endpoint": job.endpoint.as_str(),
         ":low_priority": job.policy.low_priority,
@@ -167,6 +193,9 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
         ":now": now.0,
         ":input": input,
     })?;
+    if let Some(config) = &job.s3_config {
+        buckets::insert(db, seq, config)?;
+    }
     Ok(true)
 }
 
@@ -177,7 +206,7 @@ pub(super) const CLAIM: &str = "
     where seq = (select seq from jobs indexed by jobs_queued
                  where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now
                  order by low_priority, crashes >= 2, seq limit 1)
-    returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
+    returning seq, id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
               expires_at, input";
 
 fn claim(
@@ -196,20 +225,27 @@ fn claim(
                 input: String::new(),
                 seed: row.get::<_, i64>("seed")?.cast_unsigned(),
                 policy: rows::policy(row)?,
+                s3_config: None,
                 created_at: Timestamp(row.get("created_at")?),
                 started_at: Timestamp(row.get("started_at")?),
                 expires_at: Timestamp(row.get("expires_at")?),
             };
-            Ok((claim, row.get("input")?))
+            Ok((claim, row.get("seq")?, row.get("input")?))
         })
         .optional()?;
-    let Some((claim, content)) = claimed else { return Ok(None) };
-    Ok(Some(Claim { input: rows::input(db, content)?, ..claim }))
+    let Some((claim, seq, content)) = claimed else { return Ok(None) };
+    Ok(Some(Claim { input: content::text(db, content)?, s3_config: buckets::find(db, seq)?, ..claim }))
 }
 
-fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> Result<bool, StoreError> {
+fn end(
+    db: &Connection,
+    id: &JobId,
+    attempt: u32,
+    end: &End,
+    now: Timestamp,
+) -> Result<Option<i64>, StoreError> {
     let (status, error) = match end {
-        End::Completed { .. } => (JobStatus::Completed, None),
+        End::Completed { .. } | End::Stored { .. } => (JobStatus::Completed, None),
         End::Failed { error } => (JobStatus::Failed, Some(error)),
         End::TimedOut { error } => (JobStatus::TimedOut, Some(error)),
         End::Released => (JobStatus::InQueue, None),
@@ -230,10 +266,12 @@ fn end(db: &Connection, id: &JobId, attempt: u32, end: &End, now: Timestamp) -> 
             |row| row.get(0),
         )
         .optional()?;
-    if let (Some(seq), End::Completed { images }) = (seq, end) {
-        images::insert(db, seq, images)?;
+    match (seq, end) {
+        (Some(seq), End::Completed { images }) => images::insert(db, seq, images)?,
+        (Some(seq), End::Stored { images }) => images::insert_stored(db, seq, images)?,
+        _ => {}
     }
-    Ok(seq.is_some())
+    Ok(seq)
 }
 
 fn status(

@@ -26,7 +26,7 @@ pub(super) fn find(
         .optional()?;
     let Some((seq, content, job)) = found else { return Ok(None) };
     let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
-    Ok(Some(Job { input: input(db, content)?, images, ..job }))
+    Ok(Some(Job { input: content::text(db, content)?, images, ..job }))
 }
 
 /// The row's own columns; the input and the pictures lie elsewhere.
@@ -64,11 +64,6 @@ pub(super) fn id(row: &Row, column: &str) -> rusqlite::Result<JobId> {
 
 pub(super) fn job_status(row: &Row) -> rusqlite::Result<JobStatus> {
     JobStatus::parse(row.get_ref("status")?.as_str()?).ok_or_else(corrupt)
-}
-
-pub(super) fn input(db: &Connection, id: i64) -> Result<String, StoreError> {
-    let bytes = content::find(db, id)?.ok_or(StoreError::Damaged)?;
-    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
 }
 
 /// A value that this crate never wrote.

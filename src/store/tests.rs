@@ -19,6 +19,7 @@ fn row(input: &str) -> NewRow {
             input: input.to_owned(),
             seed: u64::MAX,
             policy: Policy::default(),
+            s3_config: None,
         },
         retention: std::time::Duration::from_secs(1),
         now: NOW,

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::domain::{EndpointId, Job, JobId, Timestamp};
+use crate::domain::{EndpointId, ImageRef, Job, JobId, Timestamp};
 
 /// Signs and checks image URLs with a key that never leaves the data folder.
 #[derive(Clone)]
@@ -65,8 +65,12 @@ pub struct ImageUrls<'a> {
 }
 
 impl ImageUrls<'_> {
-    /// Where picture `index` of `job` is served until the job is forgotten.
-    pub fn url_of(&self, job: &Job, index: u32) -> String {
+    /// Where a picture of `job` is served until the job is forgotten, or where it lies in the client's bucket.
+    pub fn url_of(&self, job: &Job, image: &ImageRef) -> String {
+        if let Some(url) = &image.url {
+            return url.clone();
+        }
+        let index = image.index;
         let expires = last_second(job.expires_at);
         let signature = self.signer.sign(&job.endpoint, &job.id, index, expires);
         let (base, endpoint, id) = (self.base, &job.endpoint, &job.id);

@@ -31,7 +31,7 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
         let output: Vec<Picture> = job
             .images
             .iter()
-            .map(|image| Picture { image: urls.url_of(job, image.index), seed: image.seed })
+            .map(|image| Picture { image: urls.url_of(job, image), seed: image.seed })
             .collect();
         body.field("output", &output);
     }
@@ -97,7 +97,7 @@ mod tests {
             expires_at: Timestamp(2_000_000),
             error: None,
             gpu: Some("24".to_owned()),
-            images: vec![ImageRef { index: 0, seed: 1 }],
+            images: vec![ImageRef { index: 0, seed: 1, url: None }],
         }
     }
 
