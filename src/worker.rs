@@ -30,6 +30,8 @@ pub trait Engine {
     fn step(&mut self, batch: &mut [&mut Self::Generation]) -> Result<(), Self::Error>;
     /// Steps done, and steps in all.
     fn progress(&self, generation: &Self::Generation) -> (u32, u32);
+    /// How the first picture looks so far, as a small PNG file; none where the model has no quick way to tell.
+    fn preview(&mut self, generation: &Self::Generation) -> Option<Vec<u8>>;
     fn finish(&mut self, generation: Self::Generation) -> Result<Vec<NewImage>, Self::Error>;
     /// How many jobs it steps at once: 1 on a CPU.
     fn capacity(&self) -> usize;
@@ -207,7 +209,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
             Ok(generation) => {
                 let stepping_since = self.queue.now();
                 if let Some((step, steps)) = self.engine.as_ref().map(|engine| engine.progress(&generation)) {
-                    job.publish(Progress { step, steps, eta: None });
+                    job.publish(Progress { step, steps, eta: None }, None);
                 }
                 self.active.push(Active { job, generation, stepping_since });
             }
@@ -244,13 +246,26 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                     tracing::info!(job = %job.id(), attempt = job.attempt(), step, "forgotten while it ran");
                     job.abandon();
                 }
-                None if step >= steps => self.finish(job, generation, steps),
+                None if step >= steps => {
+                    // Decoding takes a while, too.
+                    job.publish(Progress { step: steps, steps, eta: Some(Duration::ZERO) }, None);
+                    self.finish(job, generation, steps);
+                }
                 None if job.is_overdue() => self.write(job.time_out()),
                 None => {
                     let elapsed = self.queue.now().since(stepping_since);
                     let eta = (step > 0).then(|| elapsed * (steps - step) / step);
-                    job.publish(Progress { step, steps, eta });
-                    self.active.push(Active { job, generation, stepping_since });
+                    let preview = match job.wants_preview() {
+                        true => self.guarded(|engine| Ok(engine.preview(&generation))),
+                        false => Ok(None),
+                    };
+                    match preview {
+                        Ok(preview) => {
+                            job.publish(Progress { step, steps, eta }, preview);
+                            self.active.push(Active { job, generation, stepping_since });
+                        }
+                        Err(error) => self.write(job.fail(error)),
+                    }
                 }
             }
         }

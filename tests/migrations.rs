@@ -77,8 +77,9 @@ fn jobs_survive_a_second_start() {
         seed: 7,
         policy: Policy::default(),
         s3_config: None,
+        once: None,
     };
-    let id = runtime.block_on(queue.submit(job)).unwrap();
+    let id = runtime.block_on(queue.submit(job)).unwrap().id;
     drop(queue);
     let queue = open(dir.path()).unwrap();
     let job = runtime.block_on(queue.find(&EndpointId::default(), &id)).unwrap().unwrap();

@@ -1,10 +1,10 @@
 //! One request in flight: its latents, its schedule, its embeddings, and how far it is.
 
-use ndarray::Array4;
+use ndarray::{Array3, Array4, Axis, Zip, s};
 
 use super::noise::BatchNoise;
 use super::prompt_encoder::Embeddings;
-use super::schedulers::{Scheduler, SchedulerError};
+use super::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
 use crate::domain::{GenerationInput, ImageSize};
 
 /// What [`Pipeline::begin`](super::Pipeline::begin) makes and `finish` consumes.
@@ -68,6 +68,19 @@ impl Generation {
         let calls = self.scheduler.timesteps().len().max(1);
         let done = self.calls * steps as usize / calls;
         (u32::try_from(done).unwrap_or(steps), steps)
+    }
+
+    /// The clean latents of the first image, `[channels, height, width]`, to which the last prediction points; none
+    /// before there is one, or where the scheduler has no word for it.
+    pub(super) fn predicted_original(&self, prediction: PredictionType) -> Option<Array3<f32>> {
+        let call = self.calls.checked_sub(1)?;
+        let (signal, share) = self.scheduler.noising(call).ok()?;
+        // The sample at that call as k-diffusion scales it, from what the UNet was shown.
+        let unscale = self.scheduler.input_divisor(call).unwrap_or(1.0) / signal;
+        let denoise = Denoise::at(prediction, share / signal);
+        let shown = self.model_input.slice(s![0, ..self.latents.dim().1, .., ..]);
+        let predicted = self.noise_pred.index_axis(Axis(0), 0);
+        Some(Zip::from(&shown).and(&predicted).map_collect(|&x, &m| denoise.x0(x * unscale, m)))
     }
 
     pub(super) fn timestep(&self) -> f32 {

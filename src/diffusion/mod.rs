@@ -5,10 +5,12 @@ pub mod image;
 pub mod models;
 pub mod noise;
 mod pipeline;
+mod preview;
 pub mod prompt;
 mod prompt_encoder;
 pub mod schedulers;
 
 pub use generation::Generation;
 pub use pipeline::{DiffusionError, Picture, Pipeline};
+pub use preview::LatentRgb;
 pub use prompt_encoder::{Embeddings, PromptEncoder};

@@ -190,6 +190,14 @@ impl Pipeline {
         Ok(())
     }
 
+    /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
+    /// colours, and before the first step.
+    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+        let map = self.description.latent_rgb.as_ref()?;
+        let prediction = self.description.scheduler.prediction().ok()?;
+        map.draw(generation.predicted_original(prediction)?.view()).ok()
+    }
+
     /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
     pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
         let mut pictures = Vec::with_capacity(generation.images());

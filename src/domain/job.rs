@@ -1,12 +1,13 @@
 //! A job: its name, its states and what becomes of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Policy, S3Config, Timestamp};
+use super::{Idempotency, Policy, S3Config, Timestamp};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -151,6 +152,8 @@ pub struct NewJob {
     pub policy: Policy,
     /// Where the pictures go, if not here.
     pub s3_config: Option<S3Config>,
+    /// Where the client may repeat the request.
+    pub once: Option<Idempotency>,
 }
 
 /// A job as it stands in the database.
@@ -174,6 +177,19 @@ pub struct Job {
     pub error: Option<String>,
     /// The device that worked on it: its memory in GiB, or `cpu`.
     pub gpu: Option<String>,
+    /// Its pictures, in order; empty unless completed.
+    pub images: Vec<ImageRef>,
+}
+
+/// A job without what it was asked for: all that those need who only watch it.
+#[derive(Debug, Clone)]
+pub struct JobOutline {
+    pub id: JobId,
+    pub endpoint: EndpointId,
+    pub status: JobStatus,
+    pub attempt: u32,
+    pub expires_at: Timestamp,
+    pub error: Option<String>,
     /// Its pictures, in order; empty unless completed.
     pub images: Vec<ImageRef>,
 }
@@ -211,6 +227,14 @@ pub struct Progress {
     pub steps: u32,
     /// What is left at the pace so far; nothing before the first step.
     pub eta: Option<Duration>,
+}
+
+/// A moment of a running job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub progress: Progress,
+    /// How its first picture looks so far: a small PNG file, where there is a new one.
+    pub preview: Option<Arc<[u8]>>,
 }
 
 /// An endpoint's jobs by state, as `/health` shows them.

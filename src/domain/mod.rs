@@ -4,6 +4,7 @@
 //! HTTP, no model. The other layers speak to each other in these words.
 
 mod clock;
+mod idempotency;
 mod input;
 mod job;
 mod noise;
@@ -13,12 +14,14 @@ mod scheduler;
 mod web_url;
 
 pub use clock::{Clock, Timestamp};
+pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
     Violations,
 };
 pub use job::{
-    EndpointId, ImageRef, Job, JobCounts, JobId, JobKind, JobStatus, NewImage, NewJob, Progress, StoredImage,
+    EndpointId, Frame, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage, NewJob,
+    Progress, StoredImage,
 };
 pub use noise::NoiseSource;
 pub use policy::Policy;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{ApiError, ApiKeys};
 use crate::domain::{EndpointId, InputRules, Job, JobId};
-use crate::queue::JobQueue;
+use crate::queue::{Drained, JobQueue};
 use crate::wire::{ImageUrls, UrlSigner, status_body};
 
 /// The server's side of all operations.
@@ -47,6 +47,24 @@ impl Api {
         }
     }
 
+    /// What a job has brought since it was drained last, once there is something; after `hold`, or when the server
+    /// stops, what there is.
+    pub async fn drain(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        hold: Duration,
+    ) -> Result<Drained, ApiError> {
+        let mut stopping = self.stopping.clone();
+        let stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
+        let drained = std::pin::pin!(self.queue.drain(endpoint, id, hold));
+        let drained = match select(drained, stopped).await {
+            Either::Left((drained, _)) => drained,
+            Either::Right(_) => self.queue.drain(endpoint, id, Duration::ZERO).await,
+        };
+        drained?.ok_or(ApiError::NO_JOB)
+    }
+
     /// The status body of a job, with image URLs under the address that this client used.
     pub fn status_body(&self, request: &HttpRequest, job: &Job) -> String {
         let base = self.base_url(request);
@@ -58,7 +76,7 @@ impl Api {
         *self.stopping.borrow()
     }
 
-    fn base_url(&self, request: &HttpRequest) -> String {
+    pub fn base_url(&self, request: &HttpRequest) -> String {
         if let Some(url) = &self.public_url {
             return url.clone();
         }

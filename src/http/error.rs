@@ -17,12 +17,16 @@ pub enum ApiError {
     Invalid(#[from] Violations),
     #[error("No valid API key: send one as `Authorization: Bearer KEY`.")]
     Unauthorized,
-    #[error("This image URL is not one that this server signed.")]
+    #[error("This URL is not one that this server signed.")]
     BadSignature,
+    #[error("This URL has expired: ask for a new one.")]
+    Expired,
     #[error("{0}")]
     NotFound(&'static str),
     #[error("This route takes {allowed}.")]
     MethodNotAllowed { allowed: &'static str },
+    #[error("This Idempotency-Key was used for another request: send each request under a key of its own.")]
+    KeyReused,
     #[error("The request body came too slowly.")]
     BodyTooSlow,
     #[error("The request body is larger than {limit} bytes, the most that this operation takes.")]
@@ -47,9 +51,10 @@ impl ResponseError for ApiError {
         match self {
             Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::BadSignature => StatusCode::FORBIDDEN,
+            Self::BadSignature | Self::Expired => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::KeyReused => StatusCode::CONFLICT,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -87,6 +92,7 @@ impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::TooManyQueued { limit } => Self::TooManyQueued { limit },
+            QueueError::KeyReused => Self::KeyReused,
             QueueError::Unavailable(sentence) => {
                 tracing::warn!(reason = %sentence, "the queue is unavailable");
                 Self::Unavailable(sentence)

@@ -4,16 +4,11 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
 
+use super::signed_query::{SignedQuery, canonical};
 use super::{Api, ApiError, Endpoint};
 use crate::domain::JobId;
-
-#[derive(Deserialize)]
-struct Signed {
-    expires: String,
-    signature: String,
-}
+use crate::wire::Opens;
 
 pub async fn image(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let endpoint = Endpoint::of(&request)?.id;
@@ -21,10 +16,8 @@ pub async fn image(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResp
     // Whatever is not to the letter what we signed, we did not sign.
     let id = path.get("id").and_then(JobId::parse).ok_or(ApiError::BadSignature)?;
     let index: u32 = canonical(path.get("index").unwrap_or_default()).ok_or(ApiError::BadSignature)?;
-    let signed =
-        web::Query::<Signed>::from_query(request.query_string()).map_err(|_| ApiError::BadSignature)?;
-    let expires: i64 = canonical(&signed.expires).ok_or(ApiError::BadSignature)?;
-    if !api.signer.verifies(&endpoint, &id, index, expires, &signed.signature) {
+    let SignedQuery { expires, signature } = SignedQuery::find(&request)?.ok_or(ApiError::BadSignature)?;
+    if !api.signer.verifies(Opens::Image(index), &endpoint, &id, expires, &signature) {
         return Err(ApiError::BadSignature);
     }
 
@@ -44,9 +37,4 @@ pub async fn image(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResp
         return Ok(response.status(actix_web::http::StatusCode::NOT_MODIFIED).finish());
     }
     Ok(response.content_type("image/png").body(png))
-}
-
-/// A number in the one spelling that we write: no sign, no leading zeros.
-fn canonical<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
-    text.parse::<N>().ok().filter(|number| number.to_string() == text)
 }

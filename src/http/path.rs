@@ -12,6 +12,8 @@ use crate::domain::{EndpointId, InputRules, JobId};
 pub struct Endpoint {
     pub id: EndpointId,
     pub rules: InputRules,
+    /// Whose request it is.
+    pub key: ApiKey,
 }
 
 impl Endpoint {
@@ -20,7 +22,7 @@ impl Endpoint {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let id = EndpointId::new(request.match_info().get("endpoint").unwrap_or_default());
         let rules = api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?.clone();
-        Ok(Self { id, rules })
+        Ok(Self { id, rules, key: ApiKey(None) })
     }
 }
 
@@ -31,7 +33,7 @@ impl FromRequest for Endpoint {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         // The key first: a stranger learns nothing about what is served here.
         let admitted = ApiKey::from_request(request, payload).into_inner();
-        ready(admitted.and_then(|_| Self::of(request)))
+        ready(admitted.and_then(|key| Ok(Self { key, ..Self::of(request)? })))
     }
 }
 

@@ -3,7 +3,10 @@
 use actix_web::dev::HttpServiceFactory;
 use actix_web::{FromRequest, Handler, Resource, Responder, guard, web};
 
-use super::{ApiError, cancel, health, image, index, purge_queue, retry, run, runsync, status, status_sync};
+use super::{
+    ApiError, cancel, events, health, image, index, purge_queue, requests, retry, run, runsync, status,
+    status_sync, stream,
+};
 
 /// All routes. Published code mixes `/v1` and `/v2`, so both lead to the same operations.
 pub fn routes(config: &mut web::ServiceConfig) {
@@ -21,9 +24,13 @@ fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
         .service(on("/runsync", Methods::Post, runsync::runsync))
         .service(on("/status/{id}", Methods::GetOrPost, status::status))
         .service(on("/status-sync/{id}", Methods::GetOrPost, status_sync::status_sync))
+        .service(on("/stream/{id}", Methods::GetOrPost, stream::stream))
+        .service(on("/events/{id}", Methods::Get, events::events))
+        .service(on("/events/{id}/url", Methods::Post, events::url))
         .service(on("/cancel/{id}", Methods::GetOrPost, cancel::cancel))
         .service(on("/retry/{id}", Methods::Post, retry::retry))
         .service(on("/purge-queue", Methods::Post, purge_queue::purge_queue))
+        .service(on("/requests", Methods::Get, requests::requests))
         .service(on("/health", Methods::Get, health::health))
         .service(on("/images/{id}/{index}.png", Methods::Get, image::image))
         .default_service(web::to(no_route))

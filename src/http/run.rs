@@ -3,8 +3,8 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use super::{Api, ApiError, Endpoint, body, submission};
-use crate::domain::{JobKind, JobStatus};
+use super::{Api, ApiError, Endpoint, body, idempotency, submission};
+use crate::domain::{JobKind, NewJob};
 
 pub async fn run(
     api: web::Data<Api>,
@@ -13,7 +13,8 @@ pub async fn run(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let body = body::read(&request, payload, body::RUN_LIMIT).await?;
+    let once = idempotency::of(&request, &endpoint, &body)?;
     let job = submission::read(body, endpoint.id, endpoint.rules, JobKind::Run).await?;
-    let id = api.queue.submit(job).await?;
-    Ok(HttpResponse::Ok().json(json!({ "id": id, "status": JobStatus::InQueue })))
+    let submitted = api.queue.submit(NewJob { once, ..job }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "id": submitted.id, "status": submitted.status })))
 }

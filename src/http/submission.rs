@@ -61,7 +61,7 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
         Some(seed) => seed,
         None => drawn_seed()?,
     };
-    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, s3_config })
+    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, s3_config, once: None })
 }
 
 /// The parsed form of a part of the body. Raw text is only scanned; escapes and depth show here.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::board::Running;
+use super::running::Running;
 use super::{JobQueue, QueueError};
 use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp};
 use crate::store::{Claim, End};
@@ -103,8 +103,15 @@ impl ClaimedJob {
         self.claim.started_at
     }
 
-    pub fn publish(&self, progress: Progress) {
-        self.running.publish(progress);
+    /// Makes known how far it is; `preview`, a small PNG file, is how its first picture looks so far.
+    pub fn publish(&self, progress: Progress, preview: Option<Vec<u8>>) {
+        self.queue.inner.board.publish(&self.claim.id, &self.running, progress, preview, self.queue.now());
+    }
+
+    /// Whether somebody would see a preview, and it is time for one.
+    pub fn wants_preview(&self) -> bool {
+        let followed = self.queue.inner.board.is_followed(&self.claim.id);
+        self.running.wants_preview(followed, self.queue.now())
     }
 
     /// Asks memory and the clock, so that it may be called at each step.

@@ -7,6 +7,8 @@ use crate::store::StoreError;
 pub enum QueueError {
     #[error("{limit} jobs are queued already, which is the limit; try again later")]
     TooManyQueued { limit: u64 },
+    #[error("another request was made under the same key")]
+    KeyReused,
     /// It may work later without a restart: the disk is full, the database locked, the server going down.
     #[error("{0}")]
     Unavailable(String),

@@ -8,8 +8,10 @@ mod board;
 mod claimed;
 mod desks;
 mod error;
+mod running;
 mod settings;
 mod stop;
+mod stream;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,17 +26,25 @@ pub use claimed::{ClaimedJob, Ended, StopReason, Unwritten};
 pub use error::QueueError;
 pub use settings::QueueSettings;
 pub use stop::Stop;
+pub use stream::{Drained, Follower, News};
 pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
-pub use crate::store::NoRetry;
-use crate::store::{NewRow, Store, StoreError};
+use crate::store::{Inserted, NewRow, Store, StoreError};
+pub use crate::store::{JobFilter, JobPage, NoRetry};
 
 /// The queue. A clone is another handle to the same one.
 #[derive(Clone)]
 pub struct JobQueue {
     inner: Arc<Inner>,
+}
+
+/// A job that was submitted, now or by the same request before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    pub id: JobId,
+    pub status: JobStatus,
 }
 
 struct Inner {
@@ -61,21 +71,32 @@ impl JobQueue {
         Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, desks }) })
     }
 
-    /// Queues a job. Once its id is answered, it is on the disk.
-    pub async fn submit(&self, job: NewJob) -> Result<JobId, QueueError> {
+    /// Queues a job, unless the same request made one before. Once its id is answered, it is on the disk.
+    pub async fn submit(&self, job: NewJob) -> Result<Submitted, QueueError> {
         let Inner { store, settings, desks, .. } = &*self.inner;
         let id = JobId::new(job.kind);
         let retention = settings.retention_of(job.kind);
         let desk = desks.of(&job.endpoint);
         let row = NewRow { id: id.clone(), job, retention, now: self.now() };
-        let queued = store.insert(row, settings.queue_limit).after(move |_| desk.signal.raise()).await?;
-        if queued { Ok(id) } else { Err(QueueError::TooManyQueued { limit: settings.queue_limit }) }
+        let insert = store.insert(row, settings.queue_limit).after(move |_| desk.signal.raise());
+        match insert.await? {
+            Inserted::Queued => Ok(Submitted { id, status: JobStatus::InQueue }),
+            Inserted::Known(id, status) => Ok(Submitted { id, status }),
+            Inserted::KeyReused => Err(QueueError::KeyReused),
+            Inserted::Full => Err(QueueError::TooManyQueued { limit: settings.queue_limit }),
+        }
     }
 
     /// The job, if it is that endpoint's and not yet forgotten.
     pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Option<Job>, QueueError> {
         let (endpoint, id, now) = (endpoint.clone(), id.clone(), self.now());
         self.reading(move |store| store.find(&endpoint, &id, now)).await
+    }
+
+    /// A page of an endpoint's jobs, newest first.
+    pub async fn list(&self, endpoint: &EndpointId, filter: JobFilter) -> Result<JobPage, QueueError> {
+        let (endpoint, now) = (endpoint.clone(), self.now());
+        self.reading(move |store| store.list(&endpoint, filter, now)).await
     }
 
     /// How far a running job is.
@@ -99,7 +120,7 @@ impl JobQueue {
             if over || self.inner.board.is_closed() {
                 return Ok(job);
             }
-            if tokio::time::timeout_at(deadline, listener.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, listener.heard()).await.is_err() {
                 return self.find(endpoint, id).await;
             }
         }
@@ -193,7 +214,7 @@ impl JobQueue {
             desk.signal.found_empty(generation);
             return Ok(None);
         };
-        let running = board.running(&claim.id);
+        let running = board.running(&claim.id).unwrap_or_default();
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
 

@@ -18,6 +18,7 @@ impl JobQueue {
         let Inner { store, board, .. } = &*self.inner;
         let mut swept = Swept::default();
         let forgotten = self.forget_expired(&mut swept.jobs);
+        board.forget_expired(self.now());
         if swept.jobs > 0 {
             board.notify_all();
         }

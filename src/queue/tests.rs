@@ -57,7 +57,7 @@ impl TestQueue {
     }
 
     pub fn submit_job(&self, job: NewJob) -> JobId {
-        self.run(self.queue.submit(job)).unwrap()
+        self.run(self.queue.submit(job)).unwrap().id
     }
 
     pub fn find(&self, id: &JobId) -> Option<Job> {
@@ -105,6 +105,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
         seed: u64::MAX,
         policy: Policy::default(),
         s3_config: None,
+        once: None,
     }
 }
 
@@ -126,7 +127,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!((job.id(), job.attempt(), job.seed()), (&id, 1, u64::MAX));
     assert_eq!(job.input(), r#"{"prompt":  "a fox"}"#);
     let progress = Progress { step: 1, steps: 2, eta: None };
-    job.publish(progress);
+    job.publish(progress, None);
     assert_eq!(test.queue.progress(&id), Some(progress));
     test.pass(Duration::from_secs(3));
     assert!(ended(job.complete(vec![image("first"), image("second")])));
@@ -215,7 +216,7 @@ fn a_thousand_concurrent_submits_are_all_durable() {
             .collect();
         let mut ids = Vec::new();
         for submit in submits {
-            ids.push(submit.await.unwrap());
+            ids.push(submit.await.unwrap().id);
         }
         ids
     });
@@ -439,7 +440,7 @@ fn an_end_between_listening_and_asking_is_heard() {
     let id = test.submit("{}");
     let mut listener = test.queue.inner.board.listen(&id);
     assert!(ended(test.claim().complete(vec![])));
-    test.run(async { tokio::time::timeout(LONG, listener.changed()).await.unwrap() });
+    test.run(async { tokio::time::timeout(LONG, listener.heard()).await.unwrap() });
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use super::idempotency::{self, Earlier};
 use super::{Store, StoreError, Write, buckets, content, images, rows};
 use crate::domain::{
-    EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Policy, S3Config, StoredImage, Timestamp,
+    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, S3Config, StoredImage, Timestamp,
 };
 
 /// A job on its way into the queue.
@@ -18,6 +19,18 @@ pub struct NewRow {
     pub job: NewJob,
     pub retention: Duration,
     pub now: Timestamp,
+}
+
+/// What became of a job that was to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    Queued,
+    /// As many as may be are queued already.
+    Full,
+    /// The same request was made before, and this is its job.
+    Known(JobId, JobStatus),
+    /// Another request was made under the same key.
+    KeyReused,
 }
 
 /// A job that is being worked on, as its worker needs it.
@@ -75,8 +88,9 @@ pub struct Requeued {
 }
 
 impl Store {
-    /// Appends a job to its endpoint's queue unless `limit` jobs are in it already, and says whether it did.
-    pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, bool> {
+    /// Appends a job to its endpoint's queue unless `limit` jobs are in it already or the same request was
+    /// made before.
+    pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
         self.writer.grouped(move |db| insert(db, &row, limit))
     }
 
@@ -163,16 +177,33 @@ impl Store {
     pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
         self.read(|db| rows::find(db, endpoint, id, now))
     }
+
+    /// The same without its input, which may be large.
+    pub fn outline(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        now: Timestamp,
+    ) -> Result<Option<JobOutline>, StoreError> {
+        self.read(|db| rows::outline(db, endpoint, id, now))
+    }
 }
 
-fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError> {
+fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreError> {
+    if let Some(once) = &row.job.once {
+        match idempotency::find(db, once, row.now)? {
+            None => {}
+            Some(Earlier::Same(id, status)) => return Ok(Inserted::Known(id, status)),
+            Some(Earlier::Other) => return Ok(Inserted::KeyReused),
+        }
+    }
     let queued: i64 = db
         .prepare_cached(
             "select coalesce(sum(jobs), 0) from tally where endpoint = :endpoint and counted = 'IN_QUEUE'",
         )?
         .query_row(named_params! {":endpoint": row.job.endpoint.as_str()}, |row| row.get(0))?;
     if queued.cast_unsigned() >= limit {
-        return Ok(false);
+        return Ok(Inserted::Full);
     }
     let NewRow { id, job, retention, now } = row;
     let input = content::insert(db, job.input.as_bytes())?;
@@ -193,10 +224,13 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<bool, StoreError>
         ":now": now.0,
         ":input": input,
     })?;
+    if let Some(once) = &job.once {
+        idempotency::insert(db, once, seq)?;
+    }
     if let Some(config) = &job.s3_config {
         buckets::insert(db, seq, config)?;
     }
-    Ok(true)
+    Ok(Inserted::Queued)
 }
 
 /// The index is named because the planner, which has seen no data, would rather sort by age all that

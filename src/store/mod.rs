@@ -8,8 +8,10 @@
 mod buckets;
 mod content;
 mod error;
+mod idempotency;
 mod images;
 mod jobs;
+mod list;
 mod open;
 mod retention;
 mod rows;
@@ -28,7 +30,8 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
 pub use error::StoreError;
-pub use jobs::{Claim, End, NewRow, NoRetry, Requeued};
+pub use jobs::{Claim, End, Inserted, NewRow, NoRetry, Requeued};
+pub use list::{JobFilter, JobPage};
 pub use retention::Forgotten;
 pub use writer::Write;
 

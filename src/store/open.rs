@@ -18,7 +18,8 @@ const LOCK: &str = "lock";
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/01-jobs.sql")),
     M::up(include_str!("../../migrations/02-endpoints.sql")),
-    M::up(include_str!("../../migrations/03-buckets.sql")),
+    M::up(include_str!("../../migrations/03-requests.sql")),
+    M::up(include_str!("../../migrations/04-buckets.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, by which `file` and we know whose it is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{StoreError, content, images};
-use crate::domain::{EndpointId, Job, JobId, JobStatus, Policy, Timestamp};
+use crate::domain::{EndpointId, Job, JobId, JobOutline, JobStatus, Policy, Timestamp};
 
 pub(super) fn find(
     db: &Connection,
@@ -27,6 +27,35 @@ pub(super) fn find(
     let Some((seq, content, job)) = found else { return Ok(None) };
     let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
     Ok(Some(Job { input: content::text(db, content)?, images, ..job }))
+}
+
+pub(super) fn outline(
+    db: &Connection,
+    endpoint: &EndpointId,
+    id: &JobId,
+    now: Timestamp,
+) -> Result<Option<JobOutline>, StoreError> {
+    let found = db
+        .prepare_cached(
+            "select seq, status, attempt, expires_at, error
+             from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
+        )?
+        .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, |row| {
+            let outline = JobOutline {
+                id: id.clone(),
+                endpoint: endpoint.clone(),
+                status: job_status(row)?,
+                attempt: row.get("attempt")?,
+                expires_at: Timestamp(row.get("expires_at")?),
+                error: row.get("error")?,
+                images: Vec::new(),
+            };
+            Ok((row.get("seq")?, outline))
+        })
+        .optional()?;
+    let Some((seq, outline)) = found else { return Ok(None) };
+    let images = if outline.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
+    Ok(Some(JobOutline { images, ..outline }))
 }
 
 /// The row's own columns; the input and the pictures lie elsewhere.

@@ -20,6 +20,7 @@ fn row(input: &str) -> NewRow {
             seed: u64::MAX,
             policy: Policy::default(),
             s3_config: None,
+            once: None,
         },
         retention: std::time::Duration::from_secs(1),
         now: NOW,
@@ -155,8 +156,8 @@ fn one_error_in_a_group_undoes_only_its_own() {
             }
             outcomes
         });
-        let internal = Err(StoreError::Internal);
-        assert_eq!(outcomes, [Ok(true), Ok(true), internal.clone(), Ok(true), internal]);
+        let (queued, internal) = (Ok(Inserted::Queued), Err(StoreError::Internal));
+        assert_eq!(outcomes, [queued.clone(), queued.clone(), internal.clone(), queued, internal]);
     });
     assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 3);
     assert_eq!(store.claim(&EndpointId::default(), "cpu", NOW).wait().unwrap().unwrap().attempt, 1);
@@ -175,7 +176,7 @@ fn a_full_disk_is_survived_without_a_restart() {
     assert_eq!(store.insert(row(&big), 100).wait(), Err(StoreError::Full));
     assert!(store.find(&EndpointId::default(), &id, NOW).unwrap().is_some());
     store.provoke("pragma max_page_count = 1000000");
-    assert_eq!(store.insert(row(&big), 100).wait(), Ok(true));
+    assert_eq!(store.insert(row(&big), 100).wait(), Ok(Inserted::Queued));
     assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 2);
 }
 
@@ -188,7 +189,7 @@ fn a_lock_of_another_program_is_named_and_survived() {
     intruder.execute_batch("begin immediate").unwrap();
     assert_eq!(store.insert(row("{}"), 100).wait(), Err(StoreError::Locked));
     intruder.execute_batch("rollback").unwrap();
-    assert_eq!(store.insert(row("{}"), 100).wait(), Ok(true));
+    assert_eq!(store.insert(row("{}"), 100).wait(), Ok(Inserted::Queued));
 }
 
 #[test]
@@ -219,6 +220,7 @@ fn hot_queries_use_their_index() {
     };
     for (query, wanted) in [
         (jobs::CLAIM, "SEARCH jobs USING COVERING INDEX jobs_queued"),
+        (list::LIST, "SEARCH jobs USING INDEX jobs_listed"),
         (retention::PURGE, "SEARCH jobs USING COVERING INDEX jobs_queued"),
         (retention::EXPIRED, "SEARCH jobs USING INDEX jobs_expiring"),
     ] {

@@ -1,13 +1,22 @@
-//! Image URLs that need no key: signed, bound to one picture, and dead with the job.
+//! URLs that need no key: signed, bound to one picture or one job's events, and dead in time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::domain::{EndpointId, ImageRef, Job, JobId, Timestamp};
+use crate::domain::{EndpointId, ImageRef, Job, JobId, JobOutline, Timestamp};
 
-/// Signs and checks image URLs with a key that never leaves the data folder.
+/// What a signed URL opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// A job's picture of that index.
+    Image(u32),
+    /// A job's events.
+    Events,
+}
+
+/// Signs and checks URLs with a key that never leaves the data folder.
 #[derive(Clone)]
 pub struct UrlSigner(
     /// The key, filled up with zeros to SHA-256's block size as HMAC has it (RFC 2104, section 2).
@@ -21,29 +30,33 @@ impl UrlSigner {
         Self(block)
     }
 
-    fn sign(&self, endpoint: &EndpointId, id: &JobId, index: u32, expires: i64) -> String {
-        URL_SAFE_NO_PAD.encode(self.mac(endpoint, id, index, expires).finalize().into_bytes())
+    fn sign(&self, opens: Opens, endpoint: &EndpointId, id: &JobId, expires: i64) -> String {
+        URL_SAFE_NO_PAD.encode(self.mac(opens, endpoint, id, expires).finalize().into_bytes())
     }
 
     /// Whether `signature` is ours for exactly these values; compared in constant time.
     pub fn verifies(
         &self,
+        opens: Opens,
         endpoint: &EndpointId,
         id: &JobId,
-        index: u32,
         expires: i64,
         signature: &str,
     ) -> bool {
         URL_SAFE_NO_PAD
             .decode(signature)
-            .is_ok_and(|bytes| self.mac(endpoint, id, index, expires).verify_slice(&bytes).is_ok())
+            .is_ok_and(|bytes| self.mac(opens, endpoint, id, expires).verify_slice(&bytes).is_ok())
     }
 
     /// Every part goes in behind its length, so that no two lists of parts read alike.
-    fn mac(&self, endpoint: &EndpointId, id: &JobId, index: u32, expires: i64) -> Hmac<Sha256> {
+    fn mac(&self, opens: Opens, endpoint: &EndpointId, id: &JobId, expires: i64) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as KeyInit>::new(&self.0.into());
+        let (kind, index): (&[u8], u32) = match opens {
+            Opens::Image(index) => (b"stablehand image v1", index),
+            Opens::Events => (b"stablehand events v1", 0),
+        };
         let parts: [&[u8]; 5] = [
-            b"stablehand image v1",
+            kind,
             endpoint.as_str().as_bytes(),
             id.as_str().as_bytes(),
             &index.to_be_bytes(),
@@ -67,13 +80,29 @@ pub struct ImageUrls<'a> {
 impl ImageUrls<'_> {
     /// Where a picture of `job` is served until the job is forgotten, or where it lies in the client's bucket.
     pub fn url_of(&self, job: &Job, image: &ImageRef) -> String {
+        self.url(&job.endpoint, &job.id, job.expires_at, image)
+    }
+
+    /// The same, of a job whose outline is known.
+    pub fn url_in(&self, job: &JobOutline, image: &ImageRef) -> String {
+        self.url(&job.endpoint, &job.id, job.expires_at, image)
+    }
+
+    /// Where a job's events are told to those who connect before `expires`, in seconds since the epoch.
+    pub fn events(&self, endpoint: &EndpointId, id: &JobId, expires: i64) -> String {
+        let signature = self.signer.sign(Opens::Events, endpoint, id, expires);
+        let base = self.base;
+        format!("{base}/v2/{endpoint}/events/{id}?expires={expires}&signature={signature}")
+    }
+
+    fn url(&self, endpoint: &EndpointId, id: &JobId, expires_at: Timestamp, image: &ImageRef) -> String {
         if let Some(url) = &image.url {
             return url.clone();
         }
         let index = image.index;
-        let expires = last_second(job.expires_at);
-        let signature = self.signer.sign(&job.endpoint, &job.id, index, expires);
-        let (base, endpoint, id) = (self.base, &job.endpoint, &job.id);
+        let expires = last_second(expires_at);
+        let signature = self.signer.sign(Opens::Image(index), endpoint, id, expires);
+        let base = self.base;
         format!("{base}/v2/{endpoint}/images/{id}/{index}.png?expires={expires}&signature={signature}")
     }
 }
@@ -92,14 +121,16 @@ mod tests {
         let signer = UrlSigner::new([1; 32]);
         let endpoint = EndpointId::default();
         let id = JobId::parse("c80ffee4-f315-4e25-a146-0f3d98cf024b").unwrap();
-        let signature = signer.sign(&endpoint, &id, 0, 100);
-        assert!(signer.verifies(&endpoint, &id, 0, 100, &signature));
-        assert!(!signer.verifies(&endpoint, &id, 1, 100, &signature));
-        assert!(!signer.verifies(&endpoint, &id, 0, 101, &signature));
-        assert!(!signer.verifies(&EndpointId::new("other"), &id, 0, 100, &signature));
-        assert!(!UrlSigner::new([2; 32]).verifies(&endpoint, &id, 0, 100, &signature));
-        assert!(!signer.verifies(&endpoint, &id, 0, 100, ""));
-        assert!(!signer.verifies(&endpoint, &id, 0, 100, &signature[1..]));
+        let first = Opens::Image(0);
+        let signature = signer.sign(first, &endpoint, &id, 100);
+        assert!(signer.verifies(first, &endpoint, &id, 100, &signature));
+        assert!(!signer.verifies(Opens::Image(1), &endpoint, &id, 100, &signature));
+        assert!(!signer.verifies(Opens::Events, &endpoint, &id, 100, &signature));
+        assert!(!signer.verifies(first, &endpoint, &id, 101, &signature));
+        assert!(!signer.verifies(first, &EndpointId::new("other"), &id, 100, &signature));
+        assert!(!UrlSigner::new([2; 32]).verifies(first, &endpoint, &id, 100, &signature));
+        assert!(!signer.verifies(first, &endpoint, &id, 100, ""));
+        assert!(!signer.verifies(first, &endpoint, &id, 100, &signature[1..]));
     }
 
     #[test]

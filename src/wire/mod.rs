@@ -6,7 +6,9 @@
 mod image_url;
 mod json;
 mod status_body;
+mod watched;
 
-pub use image_url::{ImageUrls, UrlSigner};
+pub use image_url::{ImageUrls, Opens, UrlSigner};
 pub use json::JsonObject;
 pub use status_body::status_body;
+pub use watched::{end_of, picture_of, state_of, step_of};

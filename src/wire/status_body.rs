@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{ImageUrls, JsonObject};
 use crate::domain::{Job, JobStatus, Progress, Timestamp};
 
-/// A job as `status`, `runsync` and their like show it. The input is the client's own text.
+/// A job as `status`, `runsync` and their like show it. The input is the client's own text, where it was
+/// read at all.
 pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: &ImageUrls<'_>) -> String {
     let queued = job.status == JobStatus::InQueue;
     let started_at = job.started_at.filter(|_| !queued);
@@ -26,7 +27,11 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
     if let Some(gpu) = job.gpu.as_ref().filter(|_| !queued) {
         body.field("gpu", gpu);
     }
-    body.field("id", &job.id).raw("input", &job.input);
+    body.field("id", &job.id);
+    // Too long for a list.
+    if !job.input.is_empty() {
+        body.raw("input", &job.input);
+    }
     if job.status == JobStatus::Completed {
         let output: Vec<Picture> = job
             .images
@@ -72,7 +77,7 @@ fn error_of(job: &Job) -> Option<String> {
     }
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -20,6 +20,10 @@ impl Engine for Pipeline {
         generation.progress()
     }
 
+    fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
+        Pipeline::preview(self, generation)
+    }
+
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, DiffusionError> {
         let pictures = Pipeline::finish(self, &generation)?;
         Ok(pictures.into_iter().map(|picture| NewImage { seed: picture.seed, png: picture.png }).collect())

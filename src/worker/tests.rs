@@ -62,6 +62,11 @@ impl Engine for Scripted {
         (drawing.done, drawing.steps)
     }
 
+    fn preview(&mut self, drawing: &Drawing) -> Option<Vec<u8>> {
+        Self::act(&drawing.prompt, "preview").ok()?;
+        Some(format!("{} of {}", drawing.done, drawing.steps).into_bytes())
+    }
+
     fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, String> {
         Self::act(&drawing.prompt, "finish")?;
         Ok(vec![NewImage { seed: drawing.seed, png: drawing.prompt.into_bytes() }])

@@ -22,6 +22,8 @@ struct State {
     allowed: Option<u32>,
     /// Steps begun since the last `hold` or `allow`.
     begun: u32,
+    /// Previews drawn since then.
+    previews: u32,
 }
 
 impl Script {
@@ -43,7 +45,8 @@ impl Script {
     }
 
     pub fn allow(&self, steps: u32) {
-        *self.state.lock().unwrap() = State { allowed: Some(steps), begun: 0 };
+        *self.state.lock().unwrap() = State { allowed: Some(steps), ..State::default() };
+        self.changed.notify_all();
     }
 
     pub fn open(&self) {
@@ -59,6 +62,11 @@ impl Script {
     /// Steps begun since the last `hold` or `allow`.
     pub fn steps(&self) -> u32 {
         self.state.lock().unwrap().begun
+    }
+
+    /// Previews drawn since the last `hold` or `allow`.
+    pub fn previews(&self) -> u32 {
+        self.state.lock().unwrap().previews
     }
 
     fn step(&self) {
@@ -115,6 +123,11 @@ impl Engine for ScriptedEngine {
 
     fn progress(&self, generation: &Generation) -> (u32, u32) {
         (generation.step, generation.steps)
+    }
+
+    fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
+        self.0.state.lock().unwrap().previews += 1;
+        Some(format!("\u{89}PNG {}", generation.step).into_bytes())
     }
 
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, String> {

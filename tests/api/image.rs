@@ -70,7 +70,7 @@ fn an_altered_url_is_forbidden() {
     ] {
         let response = get(&app, &altered);
         assert_eq!(response.status, 403, "{altered}");
-        assert_eq!(response.error(), "This image URL is not one that this server signed.");
+        assert_eq!(response.error(), "This URL is not one that this server signed.");
     }
     assert_eq!(get(&app, &target.replace("stable-diffusion-v1", "another")).status, 404);
 }

@@ -50,8 +50,8 @@ fn a_failed_job_answers_its_reason() {
     assert_eq!(
         body,
         json!({
-            "delayTime": 0, "error": "The model failed: The script says no.", "executionTime": 0, "id": body["id"],
-            "input": {"prompt": "fail"}, "status": "FAILED",
+            "delayTime": 0, "error": "The model failed: The script says no.", "executionTime": 0, "gpu": "cpu",
+            "id": body["id"], "input": {"prompt": "fail"}, "status": "FAILED",
         })
     );
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{ModelError, ModelFolder, Tokenizer};
+use crate::diffusion::LatentRgb;
 use crate::diffusion::prompt::ChunkCheck;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::domain::{InputRules, SchedulerKind};
@@ -24,6 +25,8 @@ pub struct ModelDescription {
     /// The largest side that it draws well, where `stablehand.json` states one.
     pub max_side: Option<u32>,
     pub scheduler: SchedulerConfig,
+    /// What its latents look like, for previews.
+    pub latent_rgb: Option<LatentRgb>,
     pub tokenizer: Arc<Tokenizer>,
     /// What was assumed for want of a file, a sentence each.
     pub assumptions: Vec<String>,
@@ -50,6 +53,10 @@ struct StablehandConfig {
     max_side: Option<u32>,
     /// The scheduler that suits it, where a request names none.
     scheduler: Option<String>,
+    /// For previews: a row of red, green and blue for each latent channel, whose sum, plus the bias, is the pixel's
+    /// colour in −1…1.
+    latent_rgb_factors: Option<Vec<[f32; 3]>>,
+    latent_rgb_bias: Option<[f32; 3]>,
 }
 
 /// SD v1's own; optimum, where its config has none, would take 8 and draw grey.
@@ -93,11 +100,22 @@ impl ModelFolder {
         let halvings = |levels: usize| 1 << u32::try_from(levels.saturating_sub(1)).unwrap_or(0).min(8);
         let vae_scale_factor = halvings(vae.block_out_channels.map_or(4, |channels| channels.len()));
         let grid = vae_scale_factor * halvings(unet.down_block_types.map_or(4, |blocks| blocks.len()));
+        let latent_channels = vae.latent_channels.unwrap_or(4);
+        let scaling_factor = vae.scaling_factor.unwrap_or(SCALING_FACTOR);
+        let latent_rgb = match own.latent_rgb_factors {
+            Some(factors) => Some(LatentRgb::new(&factors, own.latent_rgb_bias.unwrap_or_default())),
+            // The very number that files of Stable Diffusion v1 hold, and those of other models do not.
+            #[allow(clippy::float_cmp)]
+            None if latent_channels == 4 && scaling_factor == SCALING_FACTOR => {
+                Some(LatentRgb::stable_diffusion_v1())
+            }
+            None => None,
+        };
         Ok(ModelDescription {
             name: self.name(),
             vae_scale_factor,
-            latent_channels: vae.latent_channels.unwrap_or(4),
-            scaling_factor: vae.scaling_factor.unwrap_or(SCALING_FACTOR),
+            latent_channels,
+            scaling_factor,
             rules: InputRules {
                 grid,
                 scheduler: default_scheduler,
@@ -108,6 +126,7 @@ impl ModelFolder {
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),
             scheduler,
+            latent_rgb,
             tokenizer,
             assumptions,
         })

@@ -232,7 +232,7 @@ impl SchedulerConfig {
         if (1..=max).contains(&steps) { Ok(()) } else { Err(SchedulerError::Steps { steps, min: 1, max }) }
     }
 
-    pub(super) fn prediction(&self) -> Result<PredictionType, SchedulerError> {
+    pub fn prediction(&self) -> Result<PredictionType, SchedulerError> {
         match self.prediction_type.as_deref() {
             None | Some("epsilon") => Ok(PredictionType::Epsilon),
             Some("v_prediction") => Ok(PredictionType::VPrediction),

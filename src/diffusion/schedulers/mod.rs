@@ -185,7 +185,7 @@ fn draw(noise: &mut BatchNoise, sample: &Array4<f32>) -> Result<Array4<f32>, Sch
 /// The clean latents by a model's answer at noise level `sigma`, in k-diffusion's scaling
 /// (latents = x0 + sigma * noise).
 #[derive(Debug, Clone, Copy)]
-struct Denoise {
+pub(super) struct Denoise {
     prediction: PredictionType,
     sigma: f32,
     c_out: f32,
@@ -193,12 +193,12 @@ struct Denoise {
 }
 
 impl Denoise {
-    fn at(prediction: PredictionType, sigma: f32) -> Self {
+    pub(super) fn at(prediction: PredictionType, sigma: f32) -> Self {
         let divisor = sigma * sigma + 1.0;
         Self { prediction, sigma, c_out: -sigma / divisor.sqrt(), divisor }
     }
 
-    fn x0(&self, x: f32, m: f32) -> f32 {
+    pub(super) fn x0(&self, x: f32, m: f32) -> f32 {
         match self.prediction {
             PredictionType::Epsilon => x - self.sigma * m,
             PredictionType::VPrediction => m * self.c_out + x / self.divisor,

@@ -1,0 +1,92 @@
+//! A job in the hands of a worker: how far it is, who has seen what of it, whether it is to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::board::locked;
+use crate::domain::{Frame, Progress, Timestamp};
+
+/// Previews come no closer than this.
+const PREVIEW_EVERY: Duration = Duration::from_secs(1);
+/// Who reads `stream` again and again is not there between two reads, and still wants previews.
+const READER_STAYS: Duration = Duration::from_secs(5);
+
+/// One run of a job. Readers see its latest step only: one that is slow misses steps and holds nobody up.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    shown: Mutex<Shown>,
+    cancelled: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    progress: Option<Progress>,
+    /// The latest step's number.
+    number: u64,
+    /// The latest preview, with the number of its step.
+    preview: Option<(u64, Arc<[u8]>)>,
+    previewed_at: Option<Timestamp>,
+    /// How far `stream` was read: one cursor that all its readers share.
+    drained: u64,
+    read_at: Option<Timestamp>,
+}
+
+impl Running {
+    pub(super) fn publish(&self, number: u64, progress: Progress, preview: Option<Vec<u8>>, now: Timestamp) {
+        let mut shown = locked(&self.shown);
+        shown.progress = Some(progress);
+        shown.number = number;
+        if let Some(preview) = preview {
+            shown.preview = Some((number, preview.into()));
+            shown.previewed_at = Some(now);
+        }
+    }
+
+    pub(super) fn progress(&self) -> Option<Progress> {
+        locked(&self.shown).progress
+    }
+
+    /// What came after the step numbered `seen`, which moves on.
+    pub(super) fn after(&self, seen: &mut u64) -> Option<Frame> {
+        locked(&self.shown).after(seen)
+    }
+
+    /// What came since somebody drained it last.
+    pub(super) fn drain(&self, now: Timestamp) -> Option<Frame> {
+        let mut shown = locked(&self.shown);
+        shown.read_at = Some(now);
+        let mut drained = shown.drained;
+        let frame = shown.after(&mut drained);
+        shown.drained = drained;
+        frame
+    }
+
+    /// Whether a preview is worth drawing, where `followed` says whether somebody listens at this moment.
+    pub(super) fn wants_preview(&self, followed: bool, now: Timestamp) -> bool {
+        let shown = locked(&self.shown);
+        let within = |since: Option<Timestamp>, time: Duration| {
+            // A clock that was set back must not stop the previews.
+            since.is_some_and(|since| (since..since + time).contains(&now))
+        };
+        (followed || within(shown.read_at, READER_STAYS)) && !within(shown.previewed_at, PREVIEW_EVERY)
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+impl Shown {
+    fn after(&self, seen: &mut u64) -> Option<Frame> {
+        let progress = self.progress.filter(|_| self.number > *seen)?;
+        let preview = self.preview.as_ref().filter(|(number, _)| number > seen);
+        let frame = Frame { progress, preview: preview.map(|(_, png)| Arc::clone(png)) };
+        *seen = self.number;
+        Some(frame)
+    }
+}
