@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{Access, Config};
 use crate::domain::{Clock, InputRules};
+use crate::fetch::{FetchError, Fetcher};
 use crate::http::{self, Api, ApiKeys, ServerLimits};
 use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
@@ -42,6 +43,8 @@ pub enum AppError {
     Queue { path: String, source: QueueError },
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("cannot call outside: {0}")]
+    Fetch(#[from] FetchError),
     #[error("{0} is in use by another program: stop it, or choose another port with --listen")]
     PortInUse(SocketAddr),
     #[error("cannot listen on {address}: {source}")]
@@ -63,6 +66,7 @@ pub struct App<F> {
     own_api_key: Option<OwnApiKey>,
     rules: InputRules,
     make_engine: F,
+    fetcher: Fetcher,
 }
 
 impl<E, F> App<F>
@@ -90,6 +94,7 @@ where
             stopping: stop_seen,
         });
         let Model { rules, make_engine } = model;
+        let fetcher = Fetcher::new(config.allow_addresses.clone())?;
         Ok(Self {
             config: config.clone(),
             queue,
@@ -100,6 +105,7 @@ where
             own_api_key,
             rules,
             make_engine,
+            fetcher,
         })
     }
 
@@ -129,7 +135,11 @@ where
                 }
             };
             let (queue, factory) = (self.queue.clone(), self.make_engine.clone());
-            let assignment = Assignment { endpoint: self.config.endpoint.clone(), rules: self.rules.clone() };
+            let assignment = Assignment {
+                endpoint: self.config.endpoint.clone(),
+                rules: self.rules.clone(),
+                fetcher: self.fetcher.clone(),
+            };
             threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
         }
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());

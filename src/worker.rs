@@ -1,9 +1,10 @@
 //! Claim → begin → step… → finish → complete, for a batch of jobs at a time.
 //!
 //! Knows the queue and, through [`Engine`], something that draws; nothing of models or HTTP. Between two
-//! steps it looks at cancel, timeout, expiry and shutdown. Whatever the engine does, even panic, ends in one
+//! steps it looks at cancel, timeout, expiry and shutdown; what a job waits for outside is an [`errand`]. Whatever the engine does, even panic, ends in one
 //! job's end and a worker that goes on.
 
+mod errand;
 mod pipeline;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,10 @@ use std::{io, thread};
 
 use serde_json::Value;
 
+use errand::{Errand, Errands};
+
 use crate::domain::{EndpointId, GenerationInput, InputRules, NewImage, Progress, Timestamp};
+use crate::fetch::Fetcher;
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 
 /// Something that draws, a step at a time.
@@ -45,12 +49,16 @@ pub struct Assignment {
     pub endpoint: EndpointId,
     /// What that endpoint's model can be asked for.
     pub rules: InputRules,
+    /// How it reaches what clients name.
+    pub fetcher: Fetcher,
 }
 
 /// What a turn of the worker came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     Worked,
+    /// There is nothing to do but wait for errands.
+    Waiting,
     /// There is nothing to do.
     Idle,
     /// It was asked to stop, and holds no job any more.
@@ -66,6 +74,8 @@ pub struct Worker<E: Engine, F> {
     /// None after a panic, until it is built anew.
     engine: Option<E>,
     active: Vec<Active<E::Generation>>,
+    errands: Errands,
+    away: Vec<Errand>,
     pause: Box<dyn FnMut(Duration)>,
 }
 
@@ -77,6 +87,10 @@ struct Active<G> {
 
 /// At most this long without a look at the queue, should a wake-up be missed after all.
 const IDLE: Duration = Duration::from_mins(1);
+/// At most this long without a look at who is away, for whether it is cancelled or overdue.
+const LOOK: Duration = Duration::from_millis(100);
+/// Jobs whose pictures are on their way to a bucket, and in memory meanwhile.
+const MAX_AWAY: usize = 4;
 /// Between attempts at what the disk or the device refused.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -113,8 +127,10 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         entry.set(WorkerState::Idle);
         let patience = stop.clone();
         let pause = Box::new(move |duration| patience.pause(duration));
-        let (engine, active) = (Some(engine), Vec::new());
-        Ok(Self { queue, assignment, factory, stop, entry, engine, active, pause })
+        let errands =
+            Errands { fetcher: assignment.fetcher.clone(), queue: queue.clone(), pauses: errand::PAUSES };
+        let (engine, active, away) = (Some(engine), Vec::new(), Vec::new());
+        Ok(Self { queue, assignment, factory, stop, entry, engine, active, errands, away, pause })
     }
 
     /// Works until it is asked to stop.
@@ -122,6 +138,11 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         loop {
             match self.run_once() {
                 Turn::Worked => {}
+                // An errand's end wakes either.
+                Turn::Waiting if self.has_room() => {
+                    self.queue.wait_for_work(&self.assignment.endpoint, LOOK);
+                }
+                Turn::Waiting => thread::park_timeout(LOOK),
                 Turn::Idle => self.queue.wait_for_work(&self.assignment.endpoint, IDLE),
                 Turn::Stopped => return,
             }
@@ -133,8 +154,9 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         if self.stop.grace_is_over() {
             self.release_all();
         }
+        self.receive();
         if self.stop.is_stopping() {
-            if self.active.is_empty() {
+            if self.active.is_empty() && self.away.is_empty() {
                 return Turn::Stopped;
             }
         } else {
@@ -142,9 +164,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         }
         if self.engine.is_none() {
             // It fell over one job, or could not be built: the others may begin again.
-            self.release_all();
+            self.release_active();
         }
         if self.active.is_empty() {
+            if !self.away.is_empty() {
+                return Turn::Waiting;
+            }
             if self.engine.is_some() {
                 self.entry.set(WorkerState::Idle);
             }
@@ -159,7 +184,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         if !self.has_engine() {
             return;
         }
-        while let Some(engine) = self.engine.as_ref().filter(|engine| self.active.len() < engine.capacity()) {
+        while let Some(engine) = self.engine.as_ref().filter(|_| self.has_room()) {
             match self.queue.claim(&self.assignment.endpoint, &engine.device()) {
                 Ok(Some(job)) => {
                     self.entry.set(WorkerState::Running);
@@ -177,6 +202,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                 }
             }
         }
+    }
+
+    /// Whether it may take another job.
+    fn has_room(&self) -> bool {
+        let engine_has = |engine: &E| self.active.len() < engine.capacity();
+        !self.stop.is_stopping() && self.away.len() < MAX_AWAY && self.engine.as_ref().is_some_and(engine_has)
     }
 
     /// Builds the engine anew if a panic took it.
@@ -276,13 +307,43 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
             Ok(images) => {
                 let duration_ms = self.queue.now().since(job.started_at()).as_millis();
                 tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
-                self.write(job.complete(images));
+                match job.s3_config().cloned() {
+                    None => self.write(job.complete(images)),
+                    Some(bucket) => self.away.push(self.errands.store(job, bucket, images)),
+                }
             }
             Err(error) => self.write(job.fail(error)),
         }
     }
 
+    /// Ends the jobs whose errands are over, and those that may not go on.
+    fn receive(&mut self) {
+        for errand in std::mem::take(&mut self.away) {
+            let job = &errand.job;
+            if let Some(reason) = job.stop_requested() {
+                tracing::info!(job = %job.id(), attempt = job.attempt(), ?reason, "stopped on an errand");
+                errand.job.abandon();
+            } else if let Some(outcome) = errand.outcome() {
+                self.write(match outcome {
+                    Ok(images) => errand.job.complete_stored(images),
+                    Err(error) => errand.job.fail(error),
+                });
+            } else if job.is_overdue() {
+                self.write(errand.job.time_out());
+            } else {
+                self.away.push(errand);
+            }
+        }
+    }
+
     fn release_all(&mut self) {
+        self.release_active();
+        for errand in std::mem::take(&mut self.away) {
+            self.write(errand.job.release());
+        }
+    }
+
+    fn release_active(&mut self) {
         for active in std::mem::take(&mut self.active) {
             tracing::info!(job = %active.job.id(), attempt = active.job.attempt(), "put back into the queue");
             self.write(active.job.release());

@@ -12,7 +12,7 @@ mod bucket;
 mod error;
 mod resolver;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::Read;
 use std::path::Path;
@@ -31,14 +31,14 @@ use resolver::CheckedResolver;
 use crate::domain::{WebUrl, WebUrlError};
 
 /// Calls outside. A clone is the same one.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: Agent,
     limits: Limits,
 }
 
 /// How large and how slow a picture may be.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Limits {
     image_bytes: u64,
     image_time: Duration,
