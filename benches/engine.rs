@@ -60,7 +60,7 @@ fn parts() {
     let image = RgbImage::from_tensor(noise.index_axis(ndarray::Axis(0), 0)).expect("three channels");
     let small = RgbImage { width: 128, height: 128, pixels: image.pixels[..128 * 128 * 3].to_vec() };
     time("PNG of 512×512, pure noise", || encode_png(&image, &[]));
-    time("enlarge 128×128 to 512×512", || small.enlarge(ImageSize { width: 512, height: 512 }));
+    time("enlarge 128×128 to 512×512", || small.resize(ImageSize { width: 512, height: 512 }));
 }
 
 /// One step of each scheduler on latents of 4×64×64.

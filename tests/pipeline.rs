@@ -10,7 +10,7 @@ use std::{env, fs};
 use serde_json::json;
 use stablehand::diffusion::models::ModelFolder;
 use stablehand::diffusion::{Picture, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 thread_local! {
@@ -177,6 +177,61 @@ fn a_png_tells_how_it_was_made() {
     {
         assert!(texts.contains(part), "{part} in {texts}");
     }
+}
+
+#[test]
+fn the_request_in_a_png_draws_the_same_picture_again() {
+    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let input = GenerationInput {
+        num_outputs: 2,
+        guidance_scale: 5.3,
+        scheduler: SchedulerKind::DpmM,
+        karras: true,
+        noise: NoiseSource::Cuda,
+        num_inference_steps: 4,
+        ..native("a (red:1.2) fox BREAK snow \u{2744}")
+    };
+    let pictures = draw(&input, 11);
+    let texts = texts(&pictures[1].png);
+    let request = texts.iter().find(|text| text.starts_with('{')).unwrap();
+    let again = GenerationInput::parse(&serde_json::from_str(request).unwrap(), &rules).unwrap();
+    assert_eq!(draw(&again, again.seed.unwrap())[0].png, pictures[1].png);
+    let infotext = texts.iter().find(|text| text.starts_with("a (red")).unwrap();
+    assert!(infotext.contains("Sampler: DPM++ 2M, Schedule type: Karras"), "{infotext}");
+    assert!(infotext.contains("Seed: 12") && infotext.contains("RNG: NV"), "{infotext}");
+}
+
+#[test]
+fn weights_breaks_karras_and_the_noise_s_source_change_the_picture() {
+    let plain =
+        GenerationInput { num_inference_steps: 4, scheduler: SchedulerKind::DpmM, ..native("a red fox") };
+    let with = |prompt: &str| GenerationInput { prompt: prompt.to_owned(), ..plain.clone() };
+    let pixels = |input: &GenerationInput| draw(input, 3)[0].image.pixels.clone();
+    let first = pixels(&plain);
+    assert_eq!(pixels(&with("(a red fox:1.0)")), first);
+    for other in [
+        with("a (red:1.5) fox"),
+        with("a red BREAK fox"),
+        GenerationInput { negative_prompt: "rain BREAK snow".to_owned(), ..plain.clone() },
+        GenerationInput { karras: true, ..plain.clone() },
+        GenerationInput { noise: NoiseSource::Cuda, ..plain.clone() },
+    ] {
+        assert_ne!(pixels(&other), first, "{other:?}");
+    }
+}
+
+#[test]
+fn a_prompt_that_fills_too_many_chunks_is_refused_where_it_is_read() {
+    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let parse =
+        |prompt: &str| GenerationInput::parse(&json!({"prompt": "a", "negative_prompt": prompt}), &rules);
+    assert!(parse(&"red fox, ".repeat(500)).is_ok(), "1500 tokens");
+    assert_eq!(
+        parse(&"word ".repeat(10_000)).unwrap_err().0,
+        [
+            "negative_prompt does not meet the constraints. It fills more than 32 chunks of 75 tokens; shorten it."
+        ]
+    );
 }
 
 /// All text chunks of a PNG file.

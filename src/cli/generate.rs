@@ -1,9 +1,11 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -11,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::Failure;
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::ModelFolder;
-use crate::domain::{GenerationInput, Violations};
+use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
 use crate::runtime::{DeviceChoice, Runtime};
 
 #[derive(Debug, Args)]
@@ -54,6 +56,15 @@ pub struct GenerateArgs {
     /// Pictures to draw, 1 to 10
     #[arg(long, default_value_t = 1, value_name = "N")]
     num_outputs: u32,
+    /// A picture to start from: PNG, JPEG or WebP
+    #[arg(long, value_name = "FILE")]
+    init_image: Option<PathBuf>,
+    /// A picture that is white where --init-image is to be repainted
+    #[arg(long, value_name = "FILE", requires = "init_image")]
+    mask: Option<PathBuf>,
+    /// How much of --init-image may change, 0 to 1
+    #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
+    prompt_strength: f64,
     /// A folder in Stable Diffusion v1's ONNX layout [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR")]
     model: Option<PathBuf>,
@@ -65,7 +76,7 @@ pub struct GenerateArgs {
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let folder = ModelFolder::of(args.model.as_deref())?;
     let description = folder.describe()?;
-    let input = GenerationInput::parse(&args.request(description.native_side), &description.rules)
+    let input = GenerationInput::parse(&args.request(description.native_side)?, &description.rules)
         .map_err(|violations| Failure::Usage(in_flags(violations)))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
@@ -82,7 +93,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let runtime = Runtime::load(args.device)?;
     let mut pipeline = Pipeline::load(&folder, &runtime)?;
     let mut generation = pipeline.begin(&input, seed)?;
-    let bar = progress_bar(input.num_inference_steps);
+    let bar = progress_bar(generation.progress().1);
     while !generation.is_done() {
         pipeline.step(&mut [&mut generation])?;
         bar.set_position(u64::from(generation.progress().0));
@@ -108,7 +119,7 @@ fn cannot_write(place: &str, error: &io::Error) -> Failure {
 
 impl GenerateArgs {
     /// The flags as a request's `input`, so that they are held to the same bounds.
-    fn request(&self, native_side: u32) -> Value {
+    fn request(&self, native_side: u32) -> Result<Value, Failure> {
         let mut input = Map::new();
         input.insert("prompt".into(), json!(self.prompt));
         input.insert("negative_prompt".into(), json!(self.negative_prompt));
@@ -123,8 +134,21 @@ impl GenerateArgs {
         input.insert("seed".into(), json!(self.seed));
         input.insert("noise".into(), json!(self.noise));
         input.insert("clip_skip".into(), json!(self.clip_skip));
-        Value::Object(input)
+        input.insert("init_image".into(), json!(self.init_image.as_deref().map(base64_of).transpose()?));
+        input.insert("mask".into(), json!(self.mask.as_deref().map(base64_of).transpose()?));
+        input.insert("prompt_strength".into(), json!(self.prompt_strength));
+        Ok(Value::Object(input))
     }
+}
+
+/// A picture file as a request would carry it.
+fn base64_of(path: &Path) -> Result<String, Failure> {
+    let cannot_read = |error: io::Error| Failure::Other(format!("cannot read {}: {error}", path.display()));
+    // One byte more than is taken shows that there is too much.
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(cannot_read)?;
+    file.take(MAX_IMAGE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    Ok(STANDARD.encode(bytes))
 }
 
 /// The violations of a request, with its fields named as the flags that they came from.

@@ -1,16 +1,21 @@
-//! Pixels: the VAE's tensors become them, they are enlarged where a model draws small, and leave as PNG.
+//! Pixels: pictures from outside become them, the VAE reads and writes them as tensors, they are resized, and
+//! leave as PNG.
 
+mod decode;
 mod infotext;
+mod mask;
 mod png;
 mod size;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use ndarray::ArrayView3;
+use ndarray::{Array4, ArrayView3};
 
 use crate::domain::ImageSize;
 
+pub use decode::decode_image;
 pub use infotext::Parameters;
+pub use mask::Mask;
 pub use png::encode_png;
 pub use size::drawing_size;
 
@@ -33,6 +38,10 @@ pub enum ImageError {
     Keyword(String),
     #[error("the picture could not be resized: {0}")]
     Resize(String),
+    #[error("the picture to start from could not be read: {0}")]
+    Decode(String),
+    #[error("the picture to start from was not fetched")]
+    Unfetched,
     #[error("the PNG could not be written: {0}")]
     Png(#[from] ::png::EncodingError),
 }
@@ -55,8 +64,19 @@ impl RgbImage {
         ImageSize { width: self.width, height: self.height }
     }
 
+    /// The picture as the VAE's encoder reads it: `[1, 3, height, width]` of −1…1, as diffusers'
+    /// `VaeImageProcessor` makes it (`pil_to_numpy`, then `normalize`).
+    pub fn to_tensor(&self) -> Result<Array4<f32>, ImageError> {
+        let (width, height) = (self.width as usize, self.height as usize);
+        let values = self.pixels.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0).collect();
+        let channels_last = Array4::from_shape_vec((1, height, width, 3), values).map_err(|_| {
+            ImageError::Length { width: self.width, height: self.height, bytes: self.pixels.len() }
+        })?;
+        Ok(channels_last.permuted_axes([0, 3, 1, 2]).as_standard_layout().into_owned())
+    }
+
     /// The picture at another size, as Pillow's `resize(size, LANCZOS)` gives it, within one step a channel.
-    pub fn enlarge(&self, size: ImageSize) -> Result<Self, ImageError> {
+    pub fn resize(&self, size: ImageSize) -> Result<Self, ImageError> {
         // Pillow goes across first and rounds to bytes in between; the library would start downwards, which
         // differs visibly at hard edges, where the filter overshoots.
         self.resize_axis(size.width, self.height)?.resize_axis(size.width, size.height)
@@ -130,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn enlarging_is_within_one_step_of_pillow() {
+    fn resizing_is_within_one_step_of_pillow() {
         for case in golden()["lanczos"].as_array().unwrap() {
             let image = RgbImage {
                 width: number(&case["from"][0]),
@@ -138,11 +158,11 @@ mod tests {
                 pixels: bytes(&case["pixels"]),
             };
             let size = ImageSize { width: number(&case["to"][0]), height: number(&case["to"][1]) };
-            let enlarged = image.enlarge(size).unwrap();
-            assert_eq!(enlarged.size(), size);
+            let resized = image.resize(size).unwrap();
+            assert_eq!(resized.size(), size);
             let expected = bytes(&case["resized"]);
-            assert_eq!(enlarged.pixels.len(), expected.len());
-            let furthest = enlarged.pixels.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+            assert_eq!(resized.pixels.len(), expected.len());
+            let furthest = resized.pixels.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(furthest <= Some(1), "{furthest:?} at {size:?}");
         }
     }
@@ -150,7 +170,7 @@ mod tests {
     #[test]
     fn an_image_without_its_pixels_is_refused() {
         let image = RgbImage { width: 4, height: 4, pixels: vec![0; 3] };
-        assert!(matches!(image.enlarge(ImageSize { width: 8, height: 8 }), Err(ImageError::Resize(_))));
+        assert!(matches!(image.resize(ImageSize { width: 8, height: 8 }), Err(ImageError::Resize(_))));
         assert!(matches!(encode_png(&image, &[]), Err(ImageError::Length { .. })));
     }
 }

@@ -9,6 +9,7 @@ mod preview;
 pub mod prompt;
 mod prompt_encoder;
 pub mod schedulers;
+mod start;
 
 pub use generation::Generation;
 pub use pipeline::{DiffusionError, Picture, Pipeline};

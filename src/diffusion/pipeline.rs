@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array1, Array4, Axis, s};
+use serde_json::json;
 
 use super::generation::Generation;
-use super::image::{ImageError, Parameters, RgbImage, drawing_size, encode_png};
-use super::models::{ModelDescription, ModelError, ModelFolder, TextEncoder, UNet, UNetRows, VaeDecoder};
+use super::image::{ImageError, Mask, Parameters, RgbImage, decode_image, drawing_size, encode_png};
+use super::models::{
+    ModelDescription, ModelError, ModelFolder, Posterior, TextEncoder, UNet, UNetRows, VaeDecoder, VaeEncoder,
+};
+use super::noise::BatchNoise;
 use super::prompt::PromptError;
 use super::prompt_encoder::PromptEncoder;
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
-use crate::domain::GenerationInput;
+use super::start::{Given, Start};
+use crate::domain::{GenerationInput, ImageSize, ImageSource};
 use crate::runtime::{Device, Runtime};
 
 /// A loaded model on a device. One thread owns it.
@@ -25,6 +30,8 @@ pub struct Pipeline {
     prompts: PromptEncoder,
     unet: UNet,
     vae_decoder: VaeDecoder,
+    /// None where the model cannot start from pictures.
+    vae_encoder: Option<VaeEncoder>,
     /// Images in one UNet call.
     images_per_call: usize,
 }
@@ -57,11 +64,18 @@ impl Pipeline {
         let description = folder.describe()?;
         let text_encoder = TextEncoder::load(folder, runtime)?;
         let unet = UNet::load(folder, runtime)?;
+        if unet.is_inpainting() && !folder.has("vae_encoder") {
+            return Err(ModelError::Graph {
+                part: "unet",
+                reason: "it is one for inpainting, which needs a vae_encoder beside it".to_owned(),
+            });
+        }
         text_encoder.check_window(description.tokenizer.window())?;
         unet.check_text_encoder(&text_encoder)?;
         Ok(Self {
             prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
-            vae_decoder: VaeDecoder::load(folder, description.scaling_factor, runtime)?,
+            vae_decoder: VaeDecoder::load(folder, &description, runtime)?,
+            vae_encoder: VaeEncoder::load(folder, &description, runtime)?,
             unet,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
@@ -90,6 +104,12 @@ impl Pipeline {
         &self.device
     }
 
+    /// Puts so many images into one UNet call: 1 on a CPU, 8 elsewhere, unless told otherwise.
+    #[must_use]
+    pub fn with_images_per_call(self, images: usize) -> Self {
+        Self { images_per_call: images.max(1), ..self }
+    }
+
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`.
     pub fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, DiffusionError> {
         let scheduler = schedulers::build(
@@ -100,13 +120,55 @@ impl Pipeline {
         )?;
         let embeddings = self.prompts.encode(input)?;
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
+        let given = self.read(input, drawn_at)?;
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
         let shape = (
             self.description.latent_channels as usize,
             latent_side(drawn_at.height),
             latent_side(drawn_at.width),
         );
-        Ok(Generation::new(input.clone(), seed, drawn_at, shape, scheduler, embeddings))
+        let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
+        let steps = input.num_inference_steps as usize;
+        let start = Start::new(given, shape, steps, scheduler.as_ref(), &mut noise)?;
+        Ok(Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings))
+    }
+
+    /// Reads the pictures of a request, at the size that is drawn at.
+    fn read(&mut self, input: &GenerationInput, drawn_at: ImageSize) -> Result<Given, DiffusionError> {
+        let mask = match &input.mask {
+            Some(mask) => Some(Mask::new(&pixels(mask)?, drawn_at, input.mask_invert)?),
+            // An inpainting UNet can do without a picture only if it may paint everywhere.
+            None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
+        };
+        let image = match &input.init_image {
+            Some(image) => Some(pixels(image)?.resize(drawn_at)?.to_tensor()?),
+            None => None,
+        };
+        let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
+            None => None,
+            Some(mask) => {
+                let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
+                let mut masked = image.clone().unwrap_or_else(blank);
+                mask.hide(&mut masked);
+                Some(self.encode(&masked)?)
+            }
+        };
+        let scale = self.description.vae_scale_factor as usize;
+        Ok(Given {
+            image: image.map(|image| self.encode(&image)).transpose()?,
+            strength: input.prompt_strength,
+            mask: mask.map(|mask| mask.to_latents(scale)),
+            masked_image,
+        })
+    }
+
+    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
+        let channels = self.description.latent_channels;
+        let encoder = self.vae_encoder.as_mut().ok_or_else(|| ModelError::Graph {
+            part: "vae_encoder",
+            reason: "it is missing, and without it no picture can be started from".to_owned(),
+        })?;
+        encoder.encode(pixels, channels)
     }
 
     /// One denoising step of each generation that is not done yet.
@@ -205,7 +267,7 @@ impl Pipeline {
             let pixels = self.vae_decoder.decode(&latents.to_owned())?;
             let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
             if image.size() != generation.input.size {
-                image = image.enlarge(generation.input.size)?;
+                image = image.resize(generation.input.size)?;
             }
             let seed = GenerationInput::seed_of(generation.seed, index);
             let png = self.png(generation, &image, index)?;
@@ -231,16 +293,30 @@ impl Pipeline {
             noise: input.noise,
             size: input.size,
             drawn_at: generation.drawn_at,
+            strength: generation.strength,
             prompt_cut: generation.embeddings.cut,
             model: &self.description.name,
         };
-        let request = input.request_for(generation.seed, index);
+        let mut request = input.request_for(generation.seed, index);
+        if let Some(strength) = generation.strength {
+            // Without the picture itself: that is the client's, and large.
+            request["prompt_strength"] = json!(strength);
+        }
         encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
     }
 
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
-        self.prompts.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run()
+        let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
+        self.prompts.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run() + encoder
+    }
+}
+
+/// The pixels of a picture, whose bytes must be at hand by now.
+fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
+    match source {
+        ImageSource::Bytes(bytes) => decode_image(bytes),
+        ImageSource::Url(_) => Err(ImageError::Unfetched),
     }
 }
 

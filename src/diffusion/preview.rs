@@ -54,7 +54,7 @@ impl LatentRgb {
             }
         }
         let small = RgbImage::from_tensor(pixels.view())?;
-        encode_png(&small.enlarge(preview_size(small.size()))?, &[])
+        encode_png(&small.resize(preview_size(small.size()))?, &[])
     }
 }
 

@@ -54,18 +54,18 @@ impl PromptEncoder {
             );
         }
         positive.resize_with(count, Chunk::default);
-        let positive = self.encode_chunks(&positive)?;
+        let positive = self.encode_chunks(&positive, input.clip_skip)?;
         let negative = match &mut negative {
             Some(negative) => {
                 negative.resize_with(count, Chunk::default);
-                Some(self.encode_chunks(negative)?)
+                Some(self.encode_chunks(negative, input.clip_skip)?)
             }
             None => None,
         };
         Ok(Embeddings { positive, negative, cut })
     }
 
-    fn encode_chunks(&mut self, chunks: &[Chunk]) -> Result<Array3<f32>, ModelError> {
+    fn encode_chunks(&mut self, chunks: &[Chunk], clip_skip: u32) -> Result<Array3<f32>, ModelError> {
         let mut parts: Vec<Array3<f32>> = Vec::with_capacity(chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             if index > 0 && chunk.ids.is_empty() && chunks[index - 1].ids.is_empty() {
@@ -74,7 +74,7 @@ impl PromptEncoder {
                 continue;
             }
             let tokens = self.tokenizer.frame(&chunk.ids);
-            let mut embedding = self.text_encoder.encode(&tokens)?;
+            let mut embedding = self.text_encoder.encode(&tokens, clip_skip)?;
             if !chunk.is_plain() {
                 weigh(&mut embedding, &chunk.weights);
             }
@@ -166,7 +166,7 @@ mod tests {
         for prompt in ["", "a red heart on a blue background", "a fox, a cat, a house: 1.5"] {
             let tokens = encoder.tokenizer.encode(prompt).unwrap();
             assert_eq!(tokens.cut, 0);
-            let plain = encoder.text_encoder.encode(&tokens).unwrap();
+            let plain = encoder.text_encoder.encode(&tokens, 1).unwrap();
             assert_eq!(encoder.encode(&of(prompt, "")).unwrap().positive, plain, "{prompt}");
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
-use super::{NoiseSource, SchedulerKind};
+use super::{ImageSource, NoiseSource, SchedulerKind};
 
 /// The longest prompt taken, in bytes; the model itself reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -43,6 +43,14 @@ pub struct GenerationInput {
     /// Of image 0; image i has `seed + i`. Absent: to be drawn.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
+    /// The picture to start from.
+    pub init_image: Option<ImageSource>,
+    /// Where to repaint `init_image`; there is none without that.
+    pub mask: Option<ImageSource>,
+    /// Black is repainted instead of white.
+    pub mask_invert: bool,
+    /// How much of `init_image` may change, 0 to 1.
+    pub prompt_strength: f64,
 }
 
 /// Everything that is wrong with a request, in the hosted worker's words.
@@ -65,6 +73,10 @@ impl GenerationInput {
             karras: false,
             seed: None,
             noise: NoiseSource::Cpu,
+            init_image: None,
+            mask: None,
+            mask_invert: false,
+            prompt_strength: 0.8,
         }
     }
 
@@ -88,6 +100,9 @@ impl GenerationInput {
         let (scheduler, karras) = scheduler(&mut reader, rules);
         let seed = reader.integer("seed", 0, u64::MAX);
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
+        let (init_image, mask) = pictures(&mut reader, rules, scheduler);
+        let mask_invert = reader.flag("mask_invert");
+        let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
         read_later(&mut reader);
 
         reader.finish()?;
@@ -103,6 +118,10 @@ impl GenerationInput {
             karras,
             seed,
             noise: noise.unwrap_or(defaults.noise),
+            init_image,
+            mask,
+            mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
+            prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
         })
     }
 
@@ -216,16 +235,36 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
     (scheduler, karras)
 }
 
+/// The picture to start from and its mask, without which there is none.
+fn pictures(
+    reader: &mut Reader,
+    rules: &InputRules,
+    scheduler: SchedulerKind,
+) -> (Option<ImageSource>, Option<ImageSource>) {
+    let mut picture = |name: &str| {
+        let text = reader.string(name)?;
+        if rules.takes_images {
+            return ImageSource::parse(text).map_err(|reason| reader.unmet(name, &reason)).ok();
+        }
+        reader.violation(format!("{name} is not supported by this model: it has no encoder for pictures."));
+        None
+    };
+    let (init_image, mask) = (picture("init_image"), picture("mask"));
+    if mask.is_some() && !reader.is_present("init_image") {
+        reader.unmet("mask", "It needs an init_image, which it is the mask of.");
+    }
+    if init_image.is_some() && !scheduler.starts_from_image() {
+        reader.unmet("scheduler", &format!("{scheduler} cannot start from an init_image; choose another."));
+    }
+    (init_image, mask)
+}
+
 /// The contract's fields whose engine is not there yet: checked, then refused by name.
 fn read_later(reader: &mut Reader) {
-    reader.number("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
     reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
     reader.flag("nsfw");
-    reader.flag("mask_invert");
-    for name in ["init_image", "mask", "lora"] {
-        if reader.string(name).is_some() {
-            reader.violation(format!("{name} is not supported by this model yet."));
-        }
+    if reader.string("lora").is_some() {
+        reader.violation("lora is not supported by this model yet.".to_owned());
     }
 }
 

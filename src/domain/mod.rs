@@ -5,6 +5,7 @@
 
 mod clock;
 mod idempotency;
+mod image_source;
 mod input;
 mod job;
 mod noise;
@@ -15,6 +16,7 @@ mod web_url;
 
 pub use clock::{Clock, Timestamp};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
+pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
     GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
     Violations,

@@ -60,6 +60,11 @@ impl SchedulerKind {
         }
     }
 
+    /// Whether it can start from a picture: IPNDM defines no way to add noise to one.
+    pub fn starts_from_image(self) -> bool {
+        self != Self::Ipndm
+    }
+
     /// Whether it can space its sigmas as Karras et al. did (arXiv 2206.00364, equation 5).
     pub fn has_karras(self) -> bool {
         match self {

@@ -1,6 +1,6 @@
 """Writes embedding.json: what A1111 makes of weighted and long prompts on the default model.
 
-    pip install numpy onnxruntime transformers
+    pip install numpy onnx onnxruntime transformers
     python tests/golden/embedding.py stable-diffusion-webui/modules/prompt_parser.py
 
 Takes A1111's parser as prompt.py here does; the chunks and the weights are done over again below, from what
@@ -8,6 +8,7 @@ modules/sd_hijack_clip.py (tokenize_line) and modules/sd_emphasis.py ("Original"
 """
 import json, os, re, sys
 import numpy as np
+import onnx
 import onnxruntime
 from transformers import CLIPTokenizer
 
@@ -76,4 +77,19 @@ for prompt in PROMPTS:
 z = np.random.default_rng(1).normal(-0.1, 1, (1, 6, 8)).astype(np.float32)
 weights = np.array([1, 1.4, 0.5, 0, 1, 1], np.float32)
 mean = json.dumps({"z": z.ravel().tolist(), "weights": weights[1:4].tolist(), "emphasised": emphasise(z, weights).ravel().tolist()})
-open(os.path.join(HERE, "embedding.json"), "w").write('{"mean": ' + mean + ',\n"prompts": [\n' + ",\n".join(cases) + "\n]}\n")
+# clip_skip 1, 2 and 3: the layers before the last through the final layer norm, as A1111 and diffusers do it.
+graph = onnx.load(os.path.join(MODEL, "text_encoder", "model.onnx"))
+layers = [f"/m/encoder/layers.{layer}/Add_1_output_0" for layer in (2, 1, 0)]
+graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in layers)
+norm = {"weight" if "weight" in t.name else "bias": onnx.numpy_helper.to_array(t).astype(np.float64) for t in graph.graph.initializer if "final_layer_norm" in t.name}
+all_layers = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+skips = []
+for prompt in ["", "a red heart on a blue background"]:
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = [BOS] + ids + [EOS] * (ROOM + 1 - len(ids))
+    last, *hidden = all_layers.run(None, {"input_ids": np.array([ids], np.int32)})
+    hidden = [h.astype(np.float64) for h in hidden]
+    hidden = [(h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5) * norm["weight"] + norm["bias"] for h in hidden]
+    assert np.abs(hidden[0] - last).max() < 1e-4
+    skips.append(json.dumps({"prompt": prompt, "values": [[float(f"{x:.8g}") for x in h.ravel()[::41]] for h in hidden]}))
+open(os.path.join(HERE, "embedding.json"), "w").write('{"mean": ' + mean + ',\n"clip_skip": [\n' + ",\n".join(skips) + '],\n"prompts": [\n' + ",\n".join(cases) + "\n]}\n")

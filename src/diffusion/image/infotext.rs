@@ -22,6 +22,8 @@ pub struct Parameters<'a> {
     pub size: ImageSize,
     /// The size at which the model drew; another than `size` was enlarged.
     pub drawn_at: ImageSize,
+    /// How much of the picture that it started from might change.
+    pub strength: Option<f64>,
     /// Chunks of the prompts that were read, of how many, where that is not all.
     pub prompt_cut: Option<(usize, usize)>,
     pub model: &'a str,
@@ -46,6 +48,9 @@ impl Parameters<'_> {
             items.push(("Clip skip", self.clip_skip.to_string()));
         }
         items.push(("RNG", random_numbers(self.noise).to_owned()));
+        if let Some(strength) = self.strength {
+            items.push(("Denoising strength", strength.to_string()));
+        }
         if self.drawn_at != self.size {
             items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
         }
@@ -116,6 +121,7 @@ mod tests {
             noise: NoiseSource::Cpu,
             size: LARGE,
             drawn_at: LARGE,
+            strength: None,
             prompt_cut: None,
             model: "tiny-sd",
         }
@@ -133,12 +139,12 @@ mod tests {
     #[test]
     fn a_picture_drawn_small_says_so() {
         let drawn_at = ImageSize { width: 128, height: 128 };
-        let text =
-            Parameters { negative_prompt: "blurry,\nbad", guidance_scale: 7.5, drawn_at, ..parameters() };
+        let (negative_prompt, strength) = ("blurry,\nbad", Some(0.8));
+        let text = Parameters { negative_prompt, guidance_scale: 7.5, drawn_at, strength, ..parameters() };
         assert_eq!(
             text.infotext(),
             "a red fox\nNegative prompt: blurry,\nbad\nSteps: 20, Sampler: LMS, CFG scale: 7.5, \
-             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, RNG: CPU, Drawn at: \"128x128, enlarged\", \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, RNG: CPU, Denoising strength: 0.8, Drawn at: \"128x128, enlarged\", \
              Version: stablehand 0.1.0"
         );
     }

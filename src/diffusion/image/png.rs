@@ -167,7 +167,7 @@ mod tests {
         let small = RgbImage { width: 128, height: 128, pixels: (0..128).flat_map(row).copied().collect() };
         let pictures = [
             ("drawn at 128", small.clone()),
-            ("enlarged to 512", small.enlarge(ImageSize { width: 512, height: 512 }).unwrap()),
+            ("enlarged to 512", small.resize(ImageSize { width: 512, height: 512 }).unwrap()),
             ("grain at 512", picture(512, 512, 24)),
             ("sheet", sheet),
         ];

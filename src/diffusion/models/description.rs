@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::hidden_layers::HiddenLayers;
 use super::{ModelError, ModelFolder, Tokenizer};
 use crate::diffusion::LatentRgb;
 use crate::diffusion::prompt::ChunkCheck;
@@ -120,8 +121,9 @@ impl ModelFolder {
                 grid,
                 scheduler: default_scheduler,
                 karras,
+                takes_images: self.has("vae_encoder"),
+                max_clip_skip: HiddenLayers::find(self)?.map_or(1, |layers| layers.max_clip_skip()),
                 prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
-                ..rules
             },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),

@@ -38,6 +38,8 @@ static EMBEDDED: &[(&str, &[u8])] = embedded![
     "unet/model.onnx",
     "vae_decoder/config.json",
     "vae_decoder/model.onnx",
+    "vae_encoder/config.json",
+    "vae_encoder/model.onnx",
 ];
 
 /// What nothing can be drawn without.

@@ -5,6 +5,8 @@
 
 mod description;
 mod folder;
+mod hidden_layers;
+mod onnx_file;
 mod refusal;
 mod session;
 mod text_encoder;
@@ -22,7 +24,7 @@ pub use session::Port;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
 pub use unet::{UNet, UNetRows};
-pub use vae::VaeDecoder;
+pub use vae::{Posterior, VaeDecoder, VaeEncoder};
 
 /// Why a model cannot be used. Each names the part or the file.
 #[derive(Debug, thiserror::Error)]

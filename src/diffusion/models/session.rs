@@ -129,6 +129,15 @@ impl Graph {
         (self.inputs, self.outputs)
     }
 
+    /// The output of this name.
+    pub fn output_named(&self, name: &str) -> Result<Port, ModelError> {
+        self.outputs
+            .iter()
+            .find(|port| port.name == name)
+            .cloned()
+            .ok_or_else(|| self.lacks("output", name, &self.outputs))
+    }
+
     /// A refusal of this graph.
     pub fn refuse(&self, reason: impl Into<String>) -> ModelError {
         ModelError::Graph { part: self.part, reason: reason.into() }

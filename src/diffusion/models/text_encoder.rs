@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ndarray::Array3;
 
+use super::hidden_layers::HiddenLayers;
 use super::session::{Graph, Port, ids, ranked};
 use super::{ModelError, ModelFolder, Tokens};
 use crate::runtime::Runtime;
@@ -13,6 +14,8 @@ pub struct TextEncoder {
     input_ids: Port,
     /// The graph's first sequence output: CLIP's last hidden state, by every exporter's order.
     last_hidden_state: Port,
+    /// The layers before it, where the graph gives them.
+    hidden_layers: Option<HiddenLayers>,
 }
 
 impl TextEncoder {
@@ -21,15 +24,24 @@ impl TextEncoder {
         let input_ids = graph.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
         graph.only(&[&input_ids])?;
         let last_hidden_state = graph.output("hidden state", 3)?;
-        Ok(Self { graph, input_ids, last_hidden_state })
+        let hidden_layers = HiddenLayers::find(folder)?;
+        Ok(Self { graph, input_ids, last_hidden_state, hidden_layers })
     }
 
-    /// A prompt's embedding `[1, tokens, dim]`. Prompts are encoded one by one, so that what one gets
-    /// does not depend on its company (and graphs with a fixed batch of one work too).
-    pub fn encode(&mut self, tokens: &Tokens) -> Result<Array3<f32>, ModelError> {
+    /// A prompt's embedding `[1, tokens, dim]`, from the layer that `clip_skip` counts back to; 1 is the last.
+    /// Prompts are encoded one by one, so that what one gets does not depend on its company (and graphs with
+    /// a fixed batch of one work too).
+    pub fn encode(&mut self, tokens: &Tokens, clip_skip: u32) -> Result<Array3<f32>, ModelError> {
         let value = ids(&self.input_ids, &[1, tokens.ids.len()], tokens.ids.iter().copied())?;
-        let hidden = self.graph.run(vec![(&self.input_ids.name, value)], &self.last_hidden_state)?;
-        ranked("text_encoder", hidden)
+        let inputs = vec![(self.input_ids.name.as_str(), value)];
+        if clip_skip <= 1 {
+            return ranked("text_encoder", self.graph.run(inputs, &self.last_hidden_state)?);
+        }
+        let layers = self.hidden_layers.as_ref().filter(|layers| clip_skip <= layers.max_clip_skip());
+        let layers = layers
+            .ok_or_else(|| self.graph.refuse(format!("it gives no layer for clip_skip {clip_skip}")))?;
+        let output = self.graph.output_named(&layers.output_for(clip_skip))?;
+        layers.normalise(ranked("text_encoder", self.graph.run(inputs, &output)?)?)
     }
 
     /// The width of its embeddings, where the graph states it.
@@ -49,5 +61,86 @@ impl TextEncoder {
 
     pub fn time_in_run(&self) -> Duration {
         self.graph.time_in_run()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::runtime::DeviceChoice;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
+    const TINY_SD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-sd");
+
+    /// The default model's text encoder, which gives its last layer alone, made to give all as optimum's exports
+    /// do. Two protobuf messages one after the other are one with the fields of both, so the outputs are appended.
+    fn with_hidden_states(folder: &Path) {
+        let layers =
+            ["embeddings/Add", "encoder/layers.0/Add_1", "encoder/layers.1/Add_1", "encoder/layers.2/Add_1"];
+        let mut graph = fs::read(format!("{TINY_SD}/text_encoder/model.onnx")).unwrap();
+        let field = |number: u8, bytes: &[u8]| {
+            let mut field = vec![number << 3 | 2, u8::try_from(bytes.len()).unwrap()];
+            field.extend_from_slice(bytes);
+            field
+        };
+        for (layer, tensor) in layers.iter().enumerate() {
+            let (source, name) = (format!("/m/{tensor}_output_0"), format!("hidden_states.{layer}"));
+            // NodeProto: input, output, op_type; ValueInfoProto: name, and a type that says f32.
+            let node =
+                [field(1, source.as_bytes()), field(2, name.as_bytes()), field(4, b"Identity")].concat();
+            let value = [field(1, name.as_bytes()), field(2, &field(1, &[8, 1]))].concat();
+            graph.extend(field(7, &field(1, &node)));
+            graph.extend(field(7, &field(12, &value)));
+        }
+        fs::create_dir(folder.join("text_encoder")).unwrap();
+        fs::write(folder.join("text_encoder/model.onnx"), graph).unwrap();
+    }
+
+    #[test]
+    fn clip_skip_chooses_a_layer_and_norms_it_as_the_reference_does() {
+        let folder = tempfile::tempdir().unwrap();
+        with_hidden_states(folder.path());
+        let folder = ModelFolder::Directory(folder.path().to_owned());
+        let mut encoder = TextEncoder::load(&folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        let tokenizer = ModelFolder::Embedded.tokenizer().unwrap();
+        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+        for case in golden["clip_skip"].as_array().unwrap() {
+            let tokens = tokenizer.encode(case["prompt"].as_str().unwrap()).unwrap();
+            for (clip_skip, expected) in (1..).zip(case["values"].as_array().unwrap()) {
+                let embedding = encoder.encode(&tokens, clip_skip).unwrap();
+                for (value, expected) in embedding.iter().step_by(41).zip(expected.as_array().unwrap()) {
+                    let apart = f64::from(*value) - expected.as_f64().unwrap();
+                    assert!(apart.abs() < 1e-5, "clip_skip {clip_skip}: {value} is not {expected}");
+                }
+            }
+            assert!(encoder.encode(&tokens, 4).is_err(), "the embeddings are no layer");
+        }
+    }
+
+    #[test]
+    fn the_last_layer_s_norm_is_the_model_s_own() {
+        let folder = tempfile::tempdir().unwrap();
+        with_hidden_states(folder.path());
+        let folder = ModelFolder::Directory(folder.path().to_owned());
+        let layers = HiddenLayers::find(&folder).unwrap().unwrap();
+        assert_eq!((layers.max_clip_skip(), layers.output_for(2).as_str()), (3, "hidden_states.2"));
+        let mut encoder = TextEncoder::load(&folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        let tokens = ModelFolder::Embedded.tokenizer().unwrap().encode("a red fox").unwrap();
+        let last = encoder.encode(&tokens, 1).unwrap();
+        let raw = encoder.graph.output_named(&layers.output_for(1)).unwrap();
+        let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
+        let raw = encoder.graph.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();
+        let normed = layers.normalise(ranked("text_encoder", raw).unwrap()).unwrap();
+        assert!(last.iter().zip(&normed).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn the_default_model_gives_its_last_layer_alone() {
+        assert!(HiddenLayers::find(&ModelFolder::Embedded).unwrap().is_none());
+        assert_eq!(ModelFolder::Embedded.describe().unwrap().rules.max_clip_skip, 1);
     }
 }

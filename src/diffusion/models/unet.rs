@@ -78,6 +78,11 @@ impl UNet {
         self.timestep.rank() == 1 && self.timestep.shape[0] != 1
     }
 
+    /// Whether it wants to be shown a mask and the masked picture's latents beside the noisy latents.
+    pub fn is_inpainting(&self) -> bool {
+        self.sample.fixed(1) == Some(INPAINTING_CHANNELS)
+    }
+
     /// Whether fractional timesteps are cut to whole ones on their way in.
     pub fn truncates_timesteps(&self) -> bool {
         self.timestep.is_integer()

@@ -1,11 +1,18 @@
-//! The VAE's decoder: latents in, pixels out.
+//! The VAE: latents to pixels, and pixels to the distribution of their latents.
+//!
+//! Pixels are `[n, 3, height, width]` of about -1..1, latents those that the UNet sees. Large pictures go through
+//! in tiles, so that their memory is that of a tile (`tiling.rs`).
+
+mod tiling;
 
 use std::time::Duration;
 
-use ndarray::Array4;
+use ndarray::{Array4, Axis, s};
 
+use self::tiling::Tiling;
 use super::session::{Graph, Port, ranked, tensor};
-use super::{ModelError, ModelFolder};
+use super::{ModelDescription, ModelError, ModelFolder};
+use crate::diffusion::noise::BatchNoise;
 use crate::runtime::Runtime;
 
 pub struct VaeDecoder {
@@ -13,10 +20,15 @@ pub struct VaeDecoder {
     latent_sample: Port,
     sample: Port,
     scaling_factor: f32,
+    tiling: Tiling,
 }
 
 impl VaeDecoder {
-    pub fn load(folder: &ModelFolder, scaling_factor: f32, runtime: &Runtime) -> Result<Self, ModelError> {
+    pub fn load(
+        folder: &ModelFolder,
+        description: &ModelDescription,
+        runtime: &Runtime,
+    ) -> Result<Self, ModelError> {
         let graph = Graph::load(folder, "vae_decoder", runtime)?;
         let latent_sample = graph.input("latents", |port| port.rank() == 4)?;
         graph.only(&[&latent_sample])?;
@@ -26,17 +38,137 @@ impl VaeDecoder {
             )));
         }
         let sample = graph.output("picture", 4)?;
-        Ok(Self { graph, latent_sample, sample, scaling_factor })
+        let tiling = Tiling::new(description.vae_scale_factor);
+        Ok(Self { graph, latent_sample, sample, scaling_factor: description.scaling_factor, tiling })
     }
 
-    /// Pixels `[n, 3, height, width]` of about -1..1 from the UNet's latents `[n, 4, h, w]`.
+    /// Pixels from latents.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, ModelError> {
         let unscaled = latents / self.scaling_factor;
-        let inputs = vec![(self.latent_sample.name.as_str(), tensor(&self.latent_sample, &unscaled)?)];
-        ranked("vae_decoder", self.graph.run(inputs, &self.sample)?)
+        let tiling = self.tiling;
+        tiling.enlarging(&unscaled, |tile| {
+            let inputs = vec![(self.latent_sample.name.as_str(), tensor(&self.latent_sample, tile)?)];
+            ranked("vae_decoder", self.graph.run(inputs, &self.sample)?)
+        })
     }
 
     pub fn time_in_run(&self) -> Duration {
         self.graph.time_in_run()
+    }
+}
+
+pub struct VaeEncoder {
+    graph: Graph,
+    sample: Port,
+    latents: Port,
+    scaling_factor: f32,
+    tiling: Tiling,
+}
+
+impl VaeEncoder {
+    /// The encoder, where the model has one.
+    pub fn load(
+        folder: &ModelFolder,
+        description: &ModelDescription,
+        runtime: &Runtime,
+    ) -> Result<Option<Self>, ModelError> {
+        if !folder.has("vae_encoder") {
+            return Ok(None);
+        }
+        let graph = Graph::load(folder, "vae_encoder", runtime)?;
+        let sample = graph.input("picture", |port| port.rank() == 4)?;
+        let latents = graph.output("latents", 4)?;
+        if i64::from(description.latent_channels) == latents.shape[1] {
+            tracing::warn!(
+                "this VAE encoder draws its own random numbers: pictures that start from a picture differ from \
+                 one time to the next"
+            );
+        }
+        let tiling = Tiling::new(description.vae_scale_factor);
+        Ok(Some(Self { graph, sample, latents, scaling_factor: description.scaling_factor, tiling }))
+    }
+
+    /// What latents stand for `pixels`.
+    pub fn encode(&mut self, pixels: &Array4<f32>, latent_channels: u32) -> Result<Posterior, ModelError> {
+        let tiling = self.tiling;
+        let encoded: Array4<f32> = tiling.shrinking(pixels, |tile| {
+            let inputs = vec![(self.sample.name.as_str(), tensor(&self.sample, tile)?)];
+            ranked("vae_encoder", self.graph.run(inputs, &self.latents)?)
+        })?;
+        Posterior::new(encoded, latent_channels as usize, self.scaling_factor)
+    }
+
+    pub fn time_in_run(&self) -> Duration {
+        self.graph.time_in_run()
+    }
+}
+
+/// The distribution of a picture's latents (diffusers' `DiagonalGaussianDistribution`).
+pub struct Posterior {
+    mean: Array4<f32>,
+    /// None where the graph has drawn already.
+    std: Option<Array4<f32>>,
+    scaling_factor: f32,
+}
+
+impl Posterior {
+    /// From what an encoder answers: means and log-variances, or latents drawn from them.
+    fn new(encoded: Array4<f32>, channels: usize, scaling_factor: f32) -> Result<Self, ModelError> {
+        let found = encoded.dim().1;
+        if found == channels {
+            return Ok(Self { mean: encoded, std: None, scaling_factor });
+        }
+        if found != 2 * channels {
+            return Err(ModelError::Run {
+                part: "vae_encoder",
+                reason: format!(
+                    "it answered {found} channels where {channels} or twice as many were expected"
+                ),
+            });
+        }
+        let (mean, logvar) = encoded.view().split_at(Axis(1), channels);
+        let std = logvar.mapv(|logvar| (0.5 * logvar.clamp(-30.0, 20.0)).exp());
+        Ok(Self { mean: mean.to_owned(), std: Some(std), scaling_factor })
+    }
+
+    /// Latents `[images, channels, h, w]` for the UNet: each image draws its own, as diffusers does with a list
+    /// of generators.
+    pub fn sample(&self, noise: &mut BatchNoise) -> Array4<f32> {
+        let (_, channels, height, width) = self.mean.dim();
+        let images = noise.len();
+        let mut latents = match &self.std {
+            None => Array4::zeros((images, channels, height, width)),
+            Some(std) => noise.randn((channels, height, width)) * std.slice(s![0..1, .., .., ..]),
+        };
+        latents += &self.mean.slice(s![0..1, .., .., ..]);
+        latents * self.scaling_factor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::noise::TorchGenerator;
+    use crate::domain::NoiseSource;
+
+    fn noise(seeds: impl IntoIterator<Item = u64>) -> BatchNoise {
+        BatchNoise::new(NoiseSource::Cpu, seeds)
+    }
+
+    #[test]
+    fn moments_are_drawn_from_and_drawn_latents_taken_as_they_are() {
+        let encoded = Array4::from_shape_fn((1, 8, 2, 2), |(_, c, _, _)| if c < 4 { 3.0 } else { 100.0 });
+        let posterior = Posterior::new(encoded, 4, 0.5).unwrap();
+        let drawn = posterior.sample(&mut noise([7, 8]));
+        assert_eq!(drawn.dim(), (2, 4, 2, 2));
+        let expected = (3.0 + 10.0_f32.exp() * TorchGenerator::new(8).randn(16)[0]) * 0.5;
+        assert!((drawn[[1, 0, 0, 0]] - expected).abs() < 1e-3 * expected.abs());
+
+        let mut untouched = noise([7]);
+        let posterior = Posterior::new(Array4::from_elem((1, 4, 2, 2), 3.0), 4, 0.5).unwrap();
+        assert!(posterior.sample(&mut untouched).iter().all(|&value| (value - 1.5).abs() < 1e-6));
+        assert_eq!(untouched.randn((1, 1, 4)), noise([7]).randn((1, 1, 4)), "nothing was drawn");
+
+        assert!(Posterior::new(Array4::zeros((1, 3, 2, 2)), 4, 0.5).is_err());
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_chunk_after_the_last_is_refused_by_name() {
         let mut chunker = Chunker::new(75, None);
-        let refused = (0..75 * MAX_CHUNKS + 1).find_map(|_| chunker.push(1, 1.0).err());
+        let refused = (0..=75 * MAX_CHUNKS).find_map(|_| chunker.push(1, 1.0).err());
         assert!(refused.is_none());
         let sentence = chunker.finish().unwrap_err().to_string();
         assert_eq!(sentence, "It fills more than 32 chunks of 75 tokens; shorten it.");

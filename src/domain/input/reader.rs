@@ -93,14 +93,17 @@ impl<'a> Reader<'a> {
         None
     }
 
+    #[allow(clippy::cast_possible_truncation)] // the bounds are checked on the f32
     pub fn number(&mut self, name: &str, bounds: &str, met: impl Fn(f32) -> bool) -> Option<f32> {
+        self.double(name, bounds, |number| met(number as f32)).map(|number| number as f32)
+    }
+
+    pub fn double(&mut self, name: &str, bounds: &str, met: impl Fn(f64) -> bool) -> Option<f64> {
         let value = self.get(name)?;
         let Some(number) = value.as_f64() else {
             self.mistyped(name, "float");
             return None;
         };
-        #[allow(clippy::cast_possible_truncation)] // the bounds are checked on the f32
-        let number = number as f32;
         if met(number) {
             return Some(number);
         }
@@ -117,6 +120,10 @@ impl<'a> Reader<'a> {
             self.unmet(name, &format!("It must be one of {}.", known.join(", ")));
         }
         chosen
+    }
+
+    pub fn is_present(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     fn get(&self, name: &str) -> Option<&'a Value> {

@@ -16,6 +16,8 @@ pub struct InputRules {
     pub karras: bool,
     /// The largest `clip_skip`: 1 where the text encoder gives its last layer alone.
     pub max_clip_skip: u32,
+    /// Whether it can start from a picture, for which it needs its VAE's encoder.
+    pub takes_images: bool,
     /// Its own word on prompts, if it has one.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
@@ -29,6 +31,13 @@ pub trait PromptCheck: Debug + Send + Sync {
 impl Default for InputRules {
     /// Stable Diffusion v1's, as the hosted worker had it.
     fn default() -> Self {
-        Self { grid: 64, scheduler: SchedulerKind::KLms, karras: false, max_clip_skip: 1, prompts: None }
+        Self {
+            grid: 64,
+            scheduler: SchedulerKind::KLms,
+            karras: false,
+            max_clip_skip: 1,
+            takes_images: true,
+            prompts: None,
+        }
     }
 }

@@ -32,7 +32,7 @@ fn every_violation_is_named_at_once() {
         violations(&json!({
             "size": 3, "num_outputs": 11, "width": "wide", "height": 500, "guidance_scale": 0,
             "scheduler": "DDIMM", "seed": -1, "num_inference_steps": 2.5, "init_image": "aGk=",
-            "noise": "gpu",
+            "noise": "gpu", "mask_invert": 1, "prompt_strength": 1.5, "lora": "style",
         })),
         [
             "Unexpected input. size is not a valid input option.",
@@ -46,7 +46,11 @@ fn every_violation_is_named_at_once() {
              EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS, LCM, PNDM, UNIPC.",
             "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
             "noise does not meet the constraints. It must be one of cpu, cuda.",
-            "init_image is not supported by this model yet.",
+            "init_image does not meet the constraints. Its bytes are no picture that is read here: send a \
+             PNG, JPEG or WebP.",
+            "mask_invert should be bool type, not int.",
+            "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
+            "lora is not supported by this model yet.",
         ]
     );
 }
@@ -64,6 +68,30 @@ fn bounds_hold_at_their_edges() {
     assert_eq!(
         violations(&json!({"prompt": "", "num_outputs": true})),
         ["num_outputs should be int type, not bool."]
+    );
+}
+
+#[test]
+fn a_picture_to_start_from_is_taken_where_the_model_can() {
+    let url = "https://example.org/fox.png";
+    let request = json!({"prompt": "", "init_image": url, "mask": url, "prompt_strength": 1});
+    let input = GenerationInput::parse(&request, &InputRules::default()).unwrap();
+    assert_eq!(input.init_image, Some(ImageSource::Url(url.parse().unwrap())));
+    assert_eq!((input.mask, input.mask_invert), (input.init_image, false));
+    assert!((input.prompt_strength - 1.0).abs() < f64::EPSILON);
+
+    let rules = InputRules { takes_images: false, ..InputRules::default() };
+    assert_eq!(
+        GenerationInput::parse(&json!({"prompt": "", "init_image": url}), &rules).unwrap_err().0,
+        ["init_image is not supported by this model: it has no encoder for pictures."]
+    );
+    assert_eq!(
+        violations(&json!({"prompt": "", "mask": url})),
+        ["mask does not meet the constraints. It needs an init_image, which it is the mask of."]
+    );
+    assert_eq!(
+        violations(&json!({"prompt": "", "init_image": url, "scheduler": "IPNDM"})),
+        ["scheduler does not meet the constraints. IPNDM cannot start from an init_image; choose another."]
     );
 }
 
@@ -148,6 +176,7 @@ fn the_request_for_one_image_asks_for_that_image() {
         karras: true,
         seed: None,
         noise: NoiseSource::Cuda,
+        ..GenerationInput::new("")
     };
     let request = input.request_for(u64::MAX, 2);
     assert_eq!(request["guidance_scale"], json!(7.3));

@@ -1,0 +1,67 @@
+//! Picture files from outside become pixels, as Pillow's `exif_transpose` and `convert("RGB")` make them.
+//!
+//! PNG, JPEG and WebP, of 8 or 16 bits, grey, palette or colour; of an animation the first frame. Alpha is
+//! dropped, not composited, as Pillow does it; colour profiles are ignored, as Pillow does too. The file is a
+//! stranger's: its size is bounded before anything is unfolded.
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+
+use super::{ImageError, RgbImage};
+use crate::domain::MAX_IMAGE_PIXELS;
+
+/// What a decoder may take: the pixels at their widest (16 bits, alpha), and as much again to work with.
+const MAX_ALLOC: u64 = MAX_IMAGE_PIXELS * 8 * 2;
+/// JPEG's and WebP's formats have none longer.
+const MAX_SIDE: u32 = 65_535;
+
+/// The pixels of a picture file, upright.
+pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
+    let refuse = |error: image::ImageError| ImageError::Decode(sentence(&error));
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| refuse(image::ImageError::IoError(error)))?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_ALLOC);
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(refuse)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_IMAGE_PIXELS {
+        return Err(ImageError::Decode(format!(
+            "it is {width}×{height}, but at most {MAX_IMAGE_PIXELS} pixels are read"
+        )));
+    }
+    // Broken metadata does not make the picture unreadable.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
+    image.apply_orientation(orientation);
+    let (width, height) = (image.width(), image.height());
+    Ok(RgbImage { width, height, pixels: rgb(image) })
+}
+
+/// One line: these errors quote what they found.
+fn sentence(error: &image::ImageError) -> String {
+    error.to_string().lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// Three bytes a pixel. Of 16 bits the upper eight count.
+fn rgb(image: DynamicImage) -> Vec<u8> {
+    let upper = |value: &u16| value.to_be_bytes()[0];
+    match image {
+        DynamicImage::ImageRgb8(image) => image.into_raw(),
+        DynamicImage::ImageLuma8(image) => image.iter().flat_map(|&v| [v; 3]).collect(),
+        DynamicImage::ImageLumaA8(image) => image.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect(),
+        DynamicImage::ImageRgba8(image) => image.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        DynamicImage::ImageLuma16(image) => image.iter().flat_map(|v| [upper(v); 3]).collect(),
+        DynamicImage::ImageLumaA16(image) => image.chunks_exact(2).flat_map(|p| [upper(&p[0]); 3]).collect(),
+        DynamicImage::ImageRgb16(image) => image.iter().map(upper).collect(),
+        DynamicImage::ImageRgba16(image) => {
+            image.chunks_exact(4).flat_map(|p| [upper(&p[0]), upper(&p[1]), upper(&p[2])]).collect()
+        }
+        other => other.into_rgb8().into_raw(),
+    }
+}

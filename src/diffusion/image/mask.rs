@@ -1,0 +1,99 @@
+//! Where a picture is to be repainted.
+
+use ndarray::Array4;
+
+use super::{ImageError, RgbImage};
+use crate::domain::ImageSize;
+
+/// A mask at the size of the picture that is drawn: each pixel is repainted or kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    width: usize,
+    height: usize,
+    /// Row by row from the top.
+    repainted: Vec<bool>,
+}
+
+impl Mask {
+    /// The mask that a picture shows: resized, then grey, then split at the middle, white repainted, as diffusers'
+    /// `mask_processor` does (`do_binarize`, `do_convert_grayscale`). `invert` repaints black instead.
+    pub fn new(image: &RgbImage, size: ImageSize, invert: bool) -> Result<Self, ImageError> {
+        let image = image.resize(size)?;
+        let repainted = image.pixels.chunks_exact(3).map(|pixel| (grey(pixel) >= 128) != invert).collect();
+        Ok(Self { width: size.width as usize, height: size.height as usize, repainted })
+    }
+
+    /// Repaints everything.
+    pub fn everything(size: ImageSize) -> Self {
+        let (width, height) = (size.width as usize, size.height as usize);
+        Self { width, height, repainted: vec![true; width * height] }
+    }
+
+    /// Blanks what is to be repainted in a picture `[1, 3, height, width]`: 0 is grey.
+    pub fn hide(&self, picture: &mut Array4<f32>) {
+        for ((_, _, y, x), value) in picture.indexed_iter_mut() {
+            if self.repainted.get(y * self.width + x) == Some(&true) {
+                *value = 0.0;
+            }
+        }
+    }
+
+    /// `[1, 1, height, width]` in latents of `scale` pixels a side, 1 where they are repainted. Each takes its first
+    /// pixel's word, as torch's `interpolate` does ("nearest").
+    pub fn to_latents(&self, scale: usize) -> Array4<f32> {
+        let (height, width) = (self.height / scale, self.width / scale);
+        Array4::from_shape_fn((1, 1, height, width), |(_, _, y, x)| {
+            f32::from(u8::from(self.repainted[y * scale * self.width + x * scale]))
+        })
+    }
+}
+
+/// Pillow's `convert("L")`: ITU-R 601-2 in 16-bit fixed point.
+fn grey(pixel: &[u8]) -> u8 {
+    let [red, green, blue] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
+    ((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16).to_le_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: ImageSize = ImageSize { width: 16, height: 8 };
+
+    /// Its right half has `colour`; the rest is black.
+    fn half(colour: [u8; 3]) -> RgbImage {
+        let pixels = (0..SIZE.width * SIZE.height)
+            .flat_map(|at| if at % SIZE.width < SIZE.width / 2 { [0; 3] } else { colour })
+            .collect();
+        RgbImage { width: SIZE.width, height: SIZE.height, pixels }
+    }
+
+    fn latents(colour: [u8; 3], invert: bool) -> Vec<f32> {
+        Mask::new(&half(colour), SIZE, invert).unwrap().to_latents(8).into_raw_vec_and_offset().0
+    }
+
+    #[test]
+    fn white_is_repainted_and_black_kept_unless_inverted() {
+        assert_eq!(latents([255; 3], false), [0.0, 1.0]);
+        assert_eq!(latents([255; 3], true), [1.0, 0.0]);
+        assert_eq!(latents([128; 3], false), [0.0, 1.0]);
+        assert_eq!(latents([127; 3], false), [0.0, 0.0]);
+        // Pillow's grey of pure green is 150, of pure red 76.
+        assert_eq!(latents([0, 255, 0], false), [0.0, 1.0]);
+        assert_eq!(latents([255, 0, 0], false), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_mask_of_another_size_is_resized() {
+        let dot = RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
+        assert_eq!(Mask::new(&dot, SIZE, false).unwrap(), Mask::everything(SIZE));
+    }
+
+    #[test]
+    fn what_is_repainted_is_hidden() {
+        let mut picture = Array4::from_elem((1, 3, 8, 16), 0.5);
+        Mask::new(&half([255; 3]), SIZE, false).unwrap().hide(&mut picture);
+        assert!((picture.sum() - 0.5 * 3.0 * 64.0).abs() < 1e-6);
+        assert!((picture[[0, 2, 7, 8]]).abs() < f32::EPSILON);
+    }
+}

@@ -1,0 +1,109 @@
+//! The text encoder's layers before its last, for `clip_skip`: where a graph gives them, and what is done to them.
+//!
+//! Exports that give them (optimum's `hidden_states.N`, N from 0, the embeddings, to the last layer) give them
+//! raw. The reference puts each through the model's final layer norm (A1111's `encode_with_transformers`,
+//! diffusers' `encode_prompt`), whose weights lie in the graph's file under the name they were trained with.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Seek};
+use std::path::{Component, Path};
+
+use ndarray::{Array3, Axis};
+
+use super::onnx_file::{OnnxFile, StoredTensor};
+use super::{ModelError, ModelFolder};
+use crate::runtime::GraphSource;
+
+/// What it takes to give a layer other than the last.
+pub struct HiddenLayers {
+    /// Layers, the embeddings not counted.
+    count: u32,
+    /// CLIP's `final_layer_norm`.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+const NORM_WEIGHT: &str = "final_layer_norm.weight";
+const NORM_BIAS: &str = "final_layer_norm.bias";
+/// The largest CLIPs have 48.
+const MOST_LAYERS: u32 = 64;
+/// `layer_norm_eps` of every CLIP.
+const EPSILON: f64 = 1e-5;
+
+impl HiddenLayers {
+    /// None where the graph gives its last layer alone, or its final layer norm is not found.
+    pub fn find(folder: &ModelFolder) -> Result<Option<Self>, ModelError> {
+        folder.with_graph("text_encoder", |source| {
+            let found = match source {
+                GraphSource::Bytes(bytes) => Self::read(&mut Cursor::new(bytes), Path::new("")),
+                GraphSource::File(path) => File::open(path).and_then(|file| {
+                    Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new("")))
+                }),
+            };
+            // What is wrong with the file is better said by who loads all of it.
+            found.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the text encoder's layers cannot be told");
+                None
+            })
+        })
+    }
+
+    fn read(graph: &mut (impl BufRead + Seek), folder: &Path) -> io::Result<Option<Self>> {
+        let is_norm = |name: &str| name.contains(NORM_WEIGHT) || name.contains(NORM_BIAS);
+        let file = OnnxFile::read(graph, is_norm)?;
+        let states =
+            (0..=MOST_LAYERS).take_while(|layer| file.outputs.contains(&output_name(*layer))).count();
+        let count = u32::try_from(states.saturating_sub(1)).unwrap_or(0);
+        // Before and after it, names may have what a converter added.
+        let named = |part: &str| file.tensors.iter().find(|tensor| tensor.name.contains(part));
+        let (true, Some(weight), Some(bias)) = (count > 0, named(NORM_WEIGHT), named(NORM_BIAS)) else {
+            return Ok(None);
+        };
+        let mut values = |tensor: &StoredTensor| match tensor.file_beside() {
+            None => tensor.values(graph),
+            Some(name) if is_plain(name) => tensor.values(&mut File::open(folder.join(name))?),
+            Some(_) => Err(io::Error::other("weights outside the model's folder")),
+        };
+        let (weight, bias) = (values(weight)?, values(bias)?);
+        Ok((weight.len() == bias.len()).then_some(Self { count, weight, bias }))
+    }
+
+    /// The largest `clip_skip`: the first layer's.
+    pub fn max_clip_skip(&self) -> u32 {
+        self.count
+    }
+
+    /// The output with the layer that `clip_skip` means; 1 is the last.
+    pub fn output_for(&self, clip_skip: u32) -> String {
+        output_name((self.count + 1).saturating_sub(clip_skip))
+    }
+
+    /// The final layer norm of a layer's `[1, tokens, dim]`.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    pub fn normalise(&self, mut hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
+        let dim = hidden.dim().2;
+        if dim != self.weight.len() {
+            let reason =
+                format!("its layers have {dim} channels, its final layer norm {}", self.weight.len());
+            return Err(ModelError::Graph { part: "text_encoder", reason });
+        }
+        for mut token in hidden.lanes_mut(Axis(2)) {
+            let mean = token.iter().map(|&x| f64::from(x)).sum::<f64>() / dim as f64;
+            let variance = token.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / dim as f64;
+            let scale = 1.0 / (variance + EPSILON).sqrt();
+            for ((x, weight), bias) in token.iter_mut().zip(&self.weight).zip(&self.bias) {
+                *x = ((f64::from(*x) - mean) * scale) as f32 * weight + bias;
+            }
+        }
+        Ok(hidden)
+    }
+}
+
+fn output_name(layer: u32) -> String {
+    format!("hidden_states.{layer}")
+}
+
+/// Whether it stays within the folder that it is relative to.
+fn is_plain(name: &str) -> bool {
+    Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}

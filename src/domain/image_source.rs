@@ -1,0 +1,242 @@
+//! A picture as a request names it: by its address, or by its bytes.
+//!
+//! What comes in here is a string of a stranger's. Base64 is decoded and the file's head is read, so that
+//! what is no picture, is cut short or is too large is refused before anything is decoded or queued. Pixels
+//! are the engine's business, and an address is followed by whoever may reach the network.
+
+use std::fmt;
+use std::io::Cursor;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use image::{ImageFormat, ImageReader};
+
+use super::{WebUrl, WebUrlError};
+
+/// The largest picture file that is taken.
+pub const MAX_IMAGE_BYTES: usize = 16 * 1024 * 1024;
+/// The most pixels that a picture file may unfold into: 5792 × 5792.
+pub const MAX_IMAGE_PIXELS: u64 = 1 << 25;
+
+/// Where to get a picture.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A PNG, JPEG or WebP file within the bounds; of an animation the first frame counts.
+    Bytes(Vec<u8>),
+    /// An address, which is not followed here.
+    Url(WebUrl),
+}
+
+/// Nobody's pictures belong in a log.
+impl fmt::Debug for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Url(url) => write!(f, "Url({url:?})"),
+        }
+    }
+}
+
+impl ImageSource {
+    /// Reads an http(s) address, a `data:` URI or bare base64. An error is a sentence about the value.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if has_prefix(text, "http://") || has_prefix(text, "https://") {
+            return text.parse().map(Self::Url).map_err(|error: WebUrlError| format!("It {error}."));
+        }
+        if has_prefix(text, "data:") {
+            return Self::from_bytes(decode(data_uri(&text["data:".len()..])?)?);
+        }
+        if text.contains(':') {
+            return Err("It is neither an http(s) URL, nor a data URI, nor base64.".to_owned());
+        }
+        Self::from_bytes(decode(text)?)
+    }
+
+    /// A picture file's bytes, if they are one within the bounds. An error is a sentence about the file.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
+        check_length(bytes.len())?;
+        let format = match image::guess_format(&bytes) {
+            Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
+            _ => {
+                return Err(
+                    "Its bytes are no picture that is read here: send a PNG, JPEG or WebP.".to_owned()
+                );
+            }
+        };
+        if is_cut_short(format, &bytes) {
+            return Err("The picture is cut short; send the whole file.".to_owned());
+        }
+        let (width, height) = ImageReader::with_format(Cursor::new(&bytes), format)
+            .into_dimensions()
+            .map_err(|_| "The picture is damaged; send it anew.".to_owned())?;
+        if width == 0 || height == 0 {
+            return Err("The picture has no pixels.".to_owned());
+        }
+        if u64::from(width) * u64::from(height) > MAX_IMAGE_PIXELS {
+            return Err(format!(
+                "The picture is {width} × {height}; at most {MAX_IMAGE_PIXELS} pixels are read, so send it smaller."
+            ));
+        }
+        Ok(Self::Bytes(bytes))
+    }
+}
+
+fn has_prefix(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// The base64 of a data URI, given what follows `data:`.
+fn data_uri(rest: &str) -> Result<&str, String> {
+    let Some((head, data)) = rest.split_once(',') else {
+        return Err("The data URI has no comma before its data.".to_owned());
+    };
+    let mut words = head.split(';').map(str::trim);
+    let kind = words.next().unwrap_or_default().to_ascii_lowercase();
+    if !matches!(kind.as_str(), "image/png" | "image/jpeg" | "image/jpg" | "image/webp") {
+        let kind: String = kind.chars().take(32).collect();
+        return Err(format!(
+            "The data URI's type is '{kind}'; it must be image/png, image/jpeg or image/webp."
+        ));
+    }
+    if !words.any(|word| word.eq_ignore_ascii_case("base64")) {
+        return Err("The data URI is not in base64; write data:image/png;base64,… .".to_owned());
+    }
+    Ok(data)
+}
+
+/// Decodes base64, padded or not. Line breaks are skipped: many encoders put them in.
+fn decode(text: &str) -> Result<Vec<u8>, String> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    // Three bytes at least of four signs: what is too long is not decoded at all.
+    check_length((text.len() / 4 * 3).max(1))?;
+    let decoded = if text.contains(|c: char| c.is_ascii_whitespace()) {
+        LENIENT.decode(text.split_ascii_whitespace().collect::<String>())
+    } else {
+        LENIENT.decode(text)
+    };
+    decoded.map_err(|error| format!("Its base64 is broken: {error}."))
+}
+
+fn check_length(bytes: usize) -> Result<(), String> {
+    match bytes {
+        0 => Err("It is empty.".to_owned()),
+        1..=MAX_IMAGE_BYTES => Ok(()),
+        _ => Err(format!("The picture has {bytes} bytes; at most {MAX_IMAGE_BYTES} are read.")),
+    }
+}
+
+/// Whether the file's end is missing, as far as that shows without decoding it: decoders take a JPEG without
+/// its end and paint the rest grey.
+fn is_cut_short(format: ImageFormat, bytes: &[u8]) -> bool {
+    let last = |mark: &[u8]| bytes.windows(mark.len()).rposition(|window| window == mark);
+    match format {
+        ImageFormat::Png => last(b"IEND").is_none(),
+        // Within a scan's data no other marker than a restart's can stand.
+        ImageFormat::Jpeg => last(b"\xff\xd9") <= last(b"\xff\xda"),
+        _ => {
+            let stated = bytes.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
+            bytes.len() < stated as usize + 8
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{DynamicImage, RgbImage};
+
+    fn file(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(RgbImage::new(width, height)).write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        base64::engine::general_purpose::STANDARD.encode(bytes)
+    }
+
+    #[test]
+    fn every_form_of_a_picture_is_read() {
+        let png = file(1, 1, ImageFormat::Png);
+        let text = base64(&png);
+        let wrapped: String = text
+            .as_bytes()
+            .chunks(8)
+            .fold(String::new(), |text, line| text + std::str::from_utf8(line).unwrap() + "\r\n");
+        for form in [
+            text.clone(),
+            text.trim_end_matches('=').to_owned(),
+            wrapped,
+            format!("data:image/png;base64,{text}"),
+            format!("DATA:Image/JPEG;charset=utf-8;BASE64,{text}"),
+        ] {
+            assert_eq!(ImageSource::parse(&form), Ok(ImageSource::Bytes(png.clone())), "{form}");
+        }
+        for url in ["http://a/b.png", "HTTPS://a"] {
+            assert_eq!(ImageSource::parse(url), Ok(ImageSource::Url(url.parse().unwrap())));
+        }
+        for format in [ImageFormat::Jpeg, ImageFormat::WebP] {
+            assert!(ImageSource::from_bytes(file(3, 2, format)).is_ok(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_picture_is_a_sentence() {
+        for (text, parts) in [
+            ("", "empty"),
+            ("data:image/png;base64,", "empty"),
+            ("hello!", "base64 is broken"),
+            ("aGk=", "PNG, JPEG or WebP"),
+            ("R0lGODlhAQABAAAAACw=", "PNG, JPEG or WebP"),
+            ("data:image/png;base64", "no comma"),
+            ("data:text/html;base64,aGk=", "'text/html'"),
+            ("data:image/png,abc", "not in base64"),
+            ("data:image/png;base64,a*b", "base64 is broken"),
+            ("file:///etc/passwd", "neither an http(s) URL"),
+            ("http://a:22/b", "port 80, 443"),
+        ] {
+            let sentence = ImageSource::parse(text).unwrap_err();
+            assert!(sentence.contains(parts), "{text}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn files_are_bounded_before_they_are_unfolded() {
+        let too_long = "A".repeat(MAX_IMAGE_BYTES / 3 * 4 + 8);
+        assert!(ImageSource::parse(&too_long).unwrap_err().contains("at most 16777216 are read"));
+
+        // A bomb is small: its head states what it would unfold into.
+        let mut bomb = file(1, 1, ImageFormat::Png);
+        bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+        let checksum = {
+            let mut hasher = flate2::Crc::new();
+            hasher.update(&bomb[12..29]);
+            hasher.sum().to_be_bytes()
+        };
+        bomb[29..33].copy_from_slice(&checksum);
+        assert!(ImageSource::from_bytes(bomb).unwrap_err().contains("60000 × 60000"));
+    }
+
+    #[test]
+    fn a_file_without_its_end_is_refused() {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+            let whole = file(40, 30, format);
+            for end in [whole.len() - 10, whole.len() / 2, 20] {
+                let sentence = ImageSource::from_bytes(whole[..end].to_vec()).unwrap_err();
+                assert!(sentence.contains("cut short"), "{format:?} {end}: {sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_shows_neither_bytes_nor_addresses() {
+        let url = ImageSource::parse("https://a/secret?token=secret").unwrap();
+        assert!(!format!("{url:?}").contains("secret"));
+        assert_eq!(format!("{:?}", ImageSource::Bytes(vec![1, 2])), "Bytes(2 bytes)");
+    }
+}
