@@ -140,6 +140,10 @@ impl TestApp {
         self.now.fetch_add(ms, Ordering::SeqCst);
     }
 
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.config.data_dir
+    }
+
     pub fn own_key(&self) -> String {
         std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
     }
