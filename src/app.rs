@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,18 +18,21 @@ use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Access, Config};
-use crate::domain::{Clock, InputRules};
+use crate::domain::{Clock, EndpointId, InputRules};
 use crate::fetch::{FetchError, Fetcher};
-use crate::http::{self, Api, ApiKeys, ServerLimits};
+use crate::http::{self, Api, ApiKeys, Limiter, ServerLimits};
 use crate::queue::{JobQueue, QueueError, Stop};
 use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
+use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
 use crate::worker::{self, Assignment, Engine};
 
-/// A model as the server needs it: what it can be asked for, known without loading it, and how to
+/// An endpoint as the server needs it: what its model can be asked for, known without loading it, and how to
 /// make an engine of it, once a worker.
-pub struct Model<F> {
+pub struct Endpoint<F> {
+    pub id: EndpointId,
+    pub workers: u32,
     pub rules: InputRules,
     /// `Fn() -> Result<E, String>`, its error a sentence for the operator.
     pub make_engine: F,
@@ -60,12 +64,12 @@ pub struct App<F> {
     config: Config,
     queue: JobQueue,
     api: web::Data<Api>,
+    webhooks: Webhooks,
     listener: TcpListener,
     address: SocketAddr,
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
-    rules: InputRules,
-    make_engine: F,
+    endpoints: Vec<Endpoint<F>>,
     fetcher: Fetcher,
 }
 
@@ -75,36 +79,46 @@ where
     F: Fn() -> Result<E, String> + Clone + Send + 'static,
 {
     /// Takes the data folder and the port. Blocks, but for no longer than the database's opening.
-    pub fn build(config: &Config, model: Model<F>, clock: Clock) -> Result<Self, AppError> {
+    pub fn build(config: &Config, endpoints: Vec<Endpoint<F>>, clock: Clock) -> Result<Self, AppError> {
         // The port first: a second server on one machine should fail before it touches the jobs.
         let (listener, address) = listen(config.listen)?;
         prepare_data_dir(&config.data_dir)?;
         let signer = UrlSigner::new(secrets::signing_key(&config.data_dir)?);
         let (keys, own_api_key) = api_keys(config)?;
-        let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock)
+        let secret = match &config.webhook_secret {
+            Some(secret) => secret.clone(),
+            None => secrets::webhook_secret(&config.data_dir)?,
+        };
+        let fetcher = Fetcher::new(config.allow_addresses.clone())?;
+        // A webhook has no request whose Host could be used.
+        let base = config.public_url.clone().unwrap_or_else(|| format!("http://{}", reachable(address)));
+        let describe = webhooks::describe(signer.clone(), base);
+        let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock, describe)
             .map_err(|source| AppError::Queue { path: config.data_dir.display().to_string(), source })?;
+        let at_once = config.webhooks_at_once as usize;
+        let webhooks = Webhooks::new(queue.clone(), secret, post_with(fetcher.clone()), at_once);
         let (stopping, stop_seen) = watch::channel(false);
         let api = web::Data::new(Api {
             queue: queue.clone(),
-            endpoints: HashMap::from([(config.endpoint.clone(), model.rules.clone())]),
+            endpoints: rules_of(&endpoints),
             keys,
+            limiter: Limiter::new(&config.http.rate_limits),
+            metrics: config.http.metrics,
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),
             stopping: stop_seen,
         });
-        let Model { rules, make_engine } = model;
-        let fetcher = Fetcher::new(config.allow_addresses.clone())?;
         Ok(Self {
             config: config.clone(),
             queue,
             api,
+            webhooks,
             listener,
             address,
             stopping,
             own_api_key,
-            rules,
-            make_engine,
+            endpoints,
             fetcher,
         })
     }
@@ -112,7 +126,8 @@ where
     /// Serves until `stop` comes, a worker cannot build its engine, or the server breaks.
     ///
     /// The order of an end: those who wait are answered and no new connection is taken; the workers
-    /// finish or hand back what they hold, within the grace; the sweeper rests; the queue is closed
+    /// finish or hand back what they hold, within the grace; the sweeper rests, and a webhook under way is
+    /// heard out; the queue is closed
     /// last, since all others write to it.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let limits = ServerLimits {
@@ -120,28 +135,31 @@ where
             connections: MAX_CONNECTIONS,
             shutdown_timeout: ANSWER_GRACE,
         };
-        let server = http::serve(self.listener, self.api, limits)?;
+        let server = http::serve(self.listener, self.api, &self.config.http.cors_origins, limits)?;
         let handle = server.handle();
         let mut server = rt::spawn(server);
 
         let signal = Stop::default();
         let (failed, mut failures) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
-        for _ in 0..self.config.workers {
-            let failed = failed.clone();
-            let tell = move |ready: Result<(), String>| {
-                if let Err(sentence) = ready {
-                    let _ = failed.send(sentence);
-                }
-            };
-            let (queue, factory) = (self.queue.clone(), self.make_engine.clone());
-            let assignment = Assignment {
-                endpoint: self.config.endpoint.clone(),
-                rules: self.rules.clone(),
-                fetcher: self.fetcher.clone(),
-            };
-            threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
+        for endpoint in self.endpoints {
+            for _ in 0..endpoint.workers {
+                let failed = failed.clone();
+                let tell = move |ready: Result<(), String>| {
+                    if let Err(sentence) = ready {
+                        let _ = failed.send(sentence);
+                    }
+                };
+                let (queue, factory) = (self.queue.clone(), endpoint.make_engine.clone());
+                let assignment = Assignment {
+                    endpoint: endpoint.id.clone(),
+                    rules: endpoint.rules.clone(),
+                    fetcher: self.fetcher.clone(),
+                };
+                threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
+            }
         }
+        threads.extend(self.webhooks.spawn(self.config.webhooks_at_once as usize, &signal)?);
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());
         let sweep = move || sweeper::run(&queue, interval, &sweeping);
         threads.push(thread::Builder::new().name("sweeper".to_owned()).spawn(sweep)?);
@@ -164,7 +182,9 @@ where
         let answered = handle.stop(true);
         let patience = self.config.shutdown_grace + STEP_GRACE;
         if rt::time::timeout(patience, join(threads, &self.queue)).await.is_err() {
-            tracing::warn!("a worker does not stop; its job will be taken up again by the next start");
+            tracing::warn!(
+                "a worker or a webhook does not stop; the next start takes up again what it was at"
+            );
         }
         answered.await;
         let queue = self.queue;
@@ -190,11 +210,24 @@ impl<F> App<F> {
     }
 }
 
+fn rules_of<F>(endpoints: &[Endpoint<F>]) -> HashMap<EndpointId, InputRules> {
+    endpoints.iter().map(|endpoint| (endpoint.id.clone(), endpoint.rules.clone())).collect()
+}
+
 /// How long an answer under way may take once the server stops.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// How long a step may take beyond the grace.
 const STEP_GRACE: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 10_000;
+
+/// How webhooks are called: at public addresses, and those that the operator allows.
+fn post_with(fetcher: Fetcher) -> Post {
+    Arc::new(move |url, headers, body| {
+        fetcher
+            .post_json(url, headers, body.as_bytes(), webhooks::DEADLINE)
+            .map_err(|error| error.to_string())
+    })
+}
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
     let failed = |source: io::Error| match source.kind() {
@@ -263,6 +296,7 @@ async fn join(threads: Vec<JoinHandle<()>>, queue: &JobQueue) {
         // Again and again: a worker may have looked for a stop just before it came, and wait for
         // work just after it was woken.
         queue.wake_workers();
+        queue.wake_mail();
         rt::time::sleep(Duration::from_millis(20)).await;
     }
     for thread in threads {

@@ -1,4 +1,8 @@
 //! Every setting of the server once: its flag, its environment twin, its default, unit and check.
+//!
+//! A flag comes before the environment, that before the configuration file ([`file`]), and that before the default.
+
+mod file;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,14 +14,28 @@ use clap::{Args, ValueEnum};
 
 use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
+use crate::http::{HttpSettings, MetricsAccess, RateLimits};
 use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
+use crate::webhooks::WebhookSecret;
+
+pub use file::{ConfigFile, EndpointTable};
+
+/// Workers of one endpoint.
+const MAX_WORKERS: u32 = 64;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
 #[command(mut_args(|arg| arg.hide_env_values(true)))]
 #[allow(clippy::doc_markdown)] // the help text is for a terminal
 pub struct ServeArgs {
+    /// TOML file with settings by the names of these flags, which come before it, and with endpoints
+    #[arg(long, env = "STABLEHAND_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What the file says of endpoints.
+    #[arg(skip)]
+    pub endpoints: Vec<EndpointTable>,
+
     /// Address and port to listen on
     #[arg(long, env = "STABLEHAND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8000",
         value_parser = address, help_heading = "Network")]
@@ -39,6 +57,12 @@ pub struct ServeArgs {
     )]
     pub allow_addresses: AllowedAddresses,
 
+    /// Pages of other sites that may read answers in a browser: origins such as
+    /// https://gallery.example, separated by commas, or * for all
+    #[arg(long, env = "STABLEHAND_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',',
+        value_parser = origin, help_heading = "Network")]
+    pub cors_origins: Vec<String>,
+
     /// API keys, separated by commas; better in the environment, where `ps` does not show them
     #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
     pub api_keys: Option<String>,
@@ -56,6 +80,28 @@ pub struct ServeArgs {
     )]
     pub auth: AuthMode,
 
+    /// Limits of requests by key: off, or exceptions from the hosted service's, in 10 seconds / at
+    /// once, such as run=500/50,cancel=off,unauthorized=20
+    #[arg(
+        long,
+        env = "STABLEHAND_RATE_LIMITS",
+        value_name = "off|LIMITS",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Access"
+    )]
+    pub rate_limits: RateLimits,
+    /// Who may read /metrics: who has an API key (`key`), or everybody (`open`)
+    #[arg(
+        long,
+        env = "STABLEHAND_METRICS",
+        value_name = "key|open",
+        default_value = "key",
+        hide_possible_values = true,
+        help_heading = "Access"
+    )]
+    pub metrics: MetricsAccess,
+
     /// Model folder; otherwise the model inside this binary
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR", help_heading = "Model")]
     pub model: Option<PathBuf>,
@@ -64,7 +110,7 @@ pub struct ServeArgs {
     pub device: DeviceChoice,
     /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(0..=64), help_heading = "Model")]
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)), help_heading = "Model")]
     pub workers: u32,
 
     /// Folder for jobs, pictures and keys; otherwise this user's data folder
@@ -82,7 +128,7 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_SWEEP_INTERVAL", value_name = "TIME", value_parser = interval,
         help_heading = "Jobs")]
     pub sweep_interval: Option<Duration>,
-    /// Jobs that may wait at once; more are refused
+    /// Jobs that may wait at once for an endpoint; more are refused
     #[arg(long, env = "STABLEHAND_QUEUE_LIMIT", value_name = "N", default_value_t = 10_000,
         value_parser = clap::value_parser!(u64).range(1..), help_heading = "Jobs")]
     pub queue_limit: u64,
@@ -91,10 +137,35 @@ pub struct ServeArgs {
         value_parser = grace, help_heading = "Jobs")]
     pub shutdown_grace: Duration,
 
+    /// What signs webhooks, whsec_ and base64; better in the environment, where `ps` does not show it
+    /// [default: made by the first start, in the file webhook-secret of the data folder]
+    #[arg(long, env = "STABLEHAND_WEBHOOK_SECRET", value_name = "SECRET", help_heading = "Webhooks")]
+    pub webhook_secret: Option<String>,
+    /// Webhooks under way at once
+    #[arg(long, env = "STABLEHAND_WEBHOOKS_AT_ONCE", value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Webhooks")]
+    pub webhooks_at_once: u32,
+
     /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter such as
     /// stablehand=debug
     #[arg(long, env = "STABLEHAND_LOG", value_name = "FILTER", default_value = "info", help_heading = "Log")]
     pub log: String,
+    /// Log lines for people (`text`) or for programs (`json`)
+    #[arg(
+        long,
+        env = "STABLEHAND_LOG_FORMAT",
+        value_name = "text|json",
+        default_value = "text",
+        hide_possible_values = true,
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,23 +183,35 @@ pub enum Access {
     OwnKey,
 }
 
+/// One endpoint: an id in the paths, a model, and workers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointConfig {
+    pub id: EndpointId,
+    /// None is the model inside this binary.
+    pub model: Option<PathBuf>,
+    pub device: DeviceChoice,
+    pub workers: u32,
+}
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
-    pub endpoint: EndpointId,
+    /// At least one.
+    pub endpoints: Vec<EndpointConfig>,
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
     /// What clients' URLs may reach besides public addresses.
     pub allow_addresses: AllowedAddresses,
     pub access: Access,
-    pub model: Option<PathBuf>,
-    pub device: DeviceChoice,
-    pub workers: u32,
+    pub http: HttpSettings,
     pub data_dir: PathBuf,
     pub queue: QueueSettings,
     pub sweep_interval: Duration,
     pub shutdown_grace: Duration,
+    /// Otherwise the one in the data folder.
+    pub webhook_secret: Option<WebhookSecret>,
+    pub webhooks_at_once: u32,
 }
 
 /// What is wrong with the settings taken together, as a sentence for the operator.
@@ -154,21 +237,44 @@ impl ServeArgs {
             queue_limit: self.queue_limit,
             ..defaults
         };
+        // Not by clap, whose refusal would repeat it.
+        let webhook_secret = self.webhook_secret.as_ref().map(|secret| secret.parse()).transpose();
+        let webhook_secret =
+            webhook_secret.map_err(|error| ConfigError(format!("the webhook secret is none: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
         Ok(Config {
-            endpoint: EndpointId::default(),
+            endpoints: self.endpoint_configs(),
             listen: self.listen,
             public_url: self.public_url,
             allow_addresses: self.allow_addresses,
             access,
-            model: self.model,
-            device: self.device,
-            workers: self.workers,
+            http: HttpSettings {
+                rate_limits: self.rate_limits,
+                metrics: self.metrics,
+                cors_origins: self.cors_origins,
+            },
             data_dir: self.data_dir.map_or_else(default_data_dir, Ok)?,
             queue,
             sweep_interval,
             shutdown_grace: self.shutdown_grace,
+            webhook_secret,
+            webhooks_at_once: self.webhooks_at_once,
         })
+    }
+
+    /// The endpoints of the file; without any, the one that the flags alone make.
+    fn endpoint_configs(&self) -> Vec<EndpointConfig> {
+        let of = |table: &EndpointTable| EndpointConfig {
+            id: table.id.clone(),
+            model: table.model.clone().or_else(|| self.model.clone()),
+            device: table.device.unwrap_or(self.device),
+            workers: table.workers.unwrap_or(self.workers),
+        };
+        if self.endpoints.is_empty() {
+            let id = EndpointId::default();
+            return vec![of(&EndpointTable { id, model: None, device: None, workers: None })];
+        }
+        self.endpoints.iter().map(of).collect()
     }
 
     fn access(&self) -> Result<Access, ConfigError> {
@@ -230,6 +336,24 @@ fn public_url(text: &str) -> Result<String, String> {
         return Err("it should name a host".to_owned());
     }
     Ok(base.to_owned())
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let uri: Uri = text.parse().map_err(|_| "it should read like https://gallery.example".to_owned())?;
+    let base =
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty());
+    // A browser sends it so, in lower case and with nothing behind the host and port.
+    if !base
+        || text.contains(['@', '?', '#'])
+        || text.matches('/').count() != 2
+        || text != text.to_lowercase()
+    {
+        return Err("it should read like https://gallery.example, with nothing behind the host".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn retention(text: &str) -> Result<Duration, String> {

@@ -20,6 +20,7 @@
 //!
 //! One direction only: `domain ← store ← queue ← {http, worker, sweeper} ← app ← cli`. [`wire`] (the status
 //! body and the signed URLs in it) stands on `domain` and serves whoever shows a job to the outside.
+//! [`metrics`] (what is counted and timed) stands on `domain` as well; the queue carries it to whoever counts.
 //! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
 //! by `worker` and `cli` alone. [`fetch`] (calls to what clients name) stands on `domain`. Siblings do not import each other.
 
@@ -30,10 +31,12 @@ pub mod diffusion;
 pub mod domain;
 pub mod fetch;
 pub mod http;
+pub mod metrics;
 pub mod queue;
 pub mod runtime;
 pub mod secrets;
 pub mod store;
 pub mod sweeper;
+pub mod webhooks;
 pub mod wire;
 pub mod worker;

@@ -1,14 +1,17 @@
-//! The two secrets in the data folder: the key that signs image URLs, and the API key that a first
-//! start makes. Both are files that their owner alone can read.
+//! The secrets in the data folder, where none are configured: the key that signs image URLs, the one that
+//! signs webhooks, and the API key that a first start makes. Files that their owner alone can read.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use crate::webhooks::WebhookSecret;
 
 const SIGNING_KEY_FILE: &str = "signing-key";
+const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 const API_KEY_FILE: &str = "api-key";
 const API_KEY_PREFIX: &str = "sh_";
 
@@ -33,7 +36,7 @@ pub struct OwnApiKey {
 /// The key that signs image URLs, made at the first start.
 pub fn signing_key(data_dir: &Path) -> Result<[u8; 32], SecretError> {
     let path = data_dir.join(SIGNING_KEY_FILE);
-    let (text, _) = read_or_make(&path, "")?;
+    let (text, _) = read_or_make(&path, |bytes| URL_SAFE_NO_PAD.encode(bytes))?;
     let key = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     key.ok_or_else(|| SecretError::Damaged { path: path.display().to_string() })
 }
@@ -41,15 +44,24 @@ pub fn signing_key(data_dir: &Path) -> Result<[u8; 32], SecretError> {
 /// The API key for a server that has none configured, made at the first start.
 pub fn own_api_key(data_dir: &Path) -> Result<OwnApiKey, SecretError> {
     let path = data_dir.join(API_KEY_FILE);
-    let (key, is_new) = read_or_make(&path, API_KEY_PREFIX)?;
+    let make = |bytes| format!("{API_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let (key, is_new) = read_or_make(&path, make)?;
     if key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()) {
         return Err(SecretError::Damaged { path: path.display().to_string() });
     }
     Ok(OwnApiKey { key, is_new })
 }
 
-/// The file's one line; where there is no file, 32 new random bytes behind `prefix`, and true.
-fn read_or_make(path: &Path, prefix: &str) -> Result<(String, bool), SecretError> {
+/// The secret that signs webhooks, made at the first start; receivers are given what its file says.
+pub fn webhook_secret(data_dir: &Path) -> Result<WebhookSecret, SecretError> {
+    let path = data_dir.join(WEBHOOK_SECRET_FILE);
+    let make = |bytes| format!("{}{}", WebhookSecret::PREFIX, STANDARD.encode(bytes));
+    let (secret, _) = read_or_make(&path, make)?;
+    secret.parse().map_err(|_| SecretError::Damaged { path: path.display().to_string() })
+}
+
+/// The file's one line; where there is no file, what `make` makes of 32 new random bytes, and true.
+fn read_or_make(path: &Path, make: impl Fn([u8; 32]) -> String) -> Result<(String, bool), SecretError> {
     let failed = |source| SecretError::File { path: path.display().to_string(), source };
     match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -57,7 +69,7 @@ fn read_or_make(path: &Path, prefix: &str) -> Result<(String, bool), SecretError
     }
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
-    let secret = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let secret = make(bytes);
     match write_new(path, &secret) {
         Ok(()) => Ok((secret, true)),
         // Another start was quicker: its secret is the one.
@@ -112,6 +124,7 @@ mod tests {
         let second = own_api_key(dir.path()).unwrap();
         assert!(!second.is_new && second.key == first.key);
         assert_eq!(signing_key(dir.path()).unwrap(), signing_key(dir.path()).unwrap());
+        assert!(webhook_secret(dir.path()).unwrap() == webhook_secret(dir.path()).unwrap());
     }
 
     #[cfg(unix)]

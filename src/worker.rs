@@ -12,7 +12,7 @@ mod tests;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use serde_json::Value;
@@ -251,8 +251,14 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     fn step(&mut self) {
         let mut active = std::mem::take(&mut self.active);
         let mut batch: Vec<_> = active.iter_mut().map(|active| &mut active.generation).collect();
+        let start = Instant::now();
         match self.guarded(|engine| engine.step(&mut batch)) {
-            Ok(()) => self.active = active,
+            Ok(()) => {
+                if let Some(first) = active.first() {
+                    self.queue.metrics().step(first.job.endpoint(), start.elapsed());
+                }
+                self.active = active;
+            }
             // Whose fault it was is not known.
             Err(error) => active.into_iter().for_each(|active| self.write(active.job.fail(error.clone()))),
         }
@@ -305,7 +311,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     fn finish(&mut self, job: ClaimedJob, generation: E::Generation, steps: u32) {
         match self.guarded(|engine| engine.finish(generation)) {
             Ok(images) => {
-                let duration_ms = self.queue.now().since(job.started_at()).as_millis();
+                let duration = self.queue.now().since(job.started_at());
+                let duration_ms = duration.as_millis();
+                let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
+                for _ in 0..count {
+                    self.queue.metrics().image(job.endpoint(), duration / count);
+                }
                 tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
                 match job.s3_config().cloned() {
                     None => self.write(job.complete(images)),

@@ -1,6 +1,6 @@
 //! Pictures that start from pictures, by the built-in model.
 //!
-//! That they are the reference's is tests/golden.rs's to show; here is what a user may rely on.
+//! That they are the reference's is tests/reference.rs to show; here is what a user may rely on.
 
 #![allow(clippy::unwrap_used)] // a test may
 

@@ -4,14 +4,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use stablehand::domain::{Clock, EndpointId, JobKind, NewJob, Policy};
-use stablehand::queue::{JobQueue, QueueSettings};
+use stablehand::queue::{Describe, JobQueue, QueueSettings};
 use tempfile::TempDir;
 
 fn open(dir: &Path) -> Result<JobQueue, String> {
-    JobQueue::open(dir, QueueSettings::default(), Clock::system()).map_err(|error| error.to_string())
+    let describe: Describe = Arc::new(|job, _, _| job.status.to_string());
+    JobQueue::open(dir, QueueSettings::default(), Clock::system(), describe)
+        .map_err(|error| error.to_string())
 }
 
 fn peek(dir: &Path, pragma: &str) -> String {
@@ -78,6 +81,7 @@ fn jobs_survive_a_second_start() {
         policy: Policy::default(),
         s3_config: None,
         once: None,
+        webhook: None,
     };
     let id = runtime.block_on(queue.submit(job)).unwrap().id;
     drop(queue);

@@ -1,6 +1,7 @@
 //! The command line: one file a command, and one way to fail: a line on stderr and an exit code.
 
 mod generate;
+mod models;
 mod serve;
 mod signals;
 
@@ -9,9 +10,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{ConfigError, ServeArgs};
+use crate::config::{ConfigError, ConfigFile, ServeArgs};
 use crate::diffusion::DiffusionError;
 use crate::diffusion::models::ModelError;
 use crate::runtime::RuntimeError;
@@ -34,6 +35,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
+    /// Look at model folders
+    Models(models::ModelsArgs),
     /// Print the licences of what this binary carries
     Licenses,
 }
@@ -76,9 +79,11 @@ impl From<DiffusionError> for Failure {
 
 /// Runs the command that `args` (the program's name first) ask for.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let outcome = match Cli::try_parse_from(with_default_command(args)) {
-        Ok(Cli { command: Command::Serve(args) }) => serve::serve(*args),
+    let args = with_default_command(args);
+    let outcome = match Cli::try_parse_from(&args) {
+        Ok(Cli { command: Command::Serve(parsed) }) => with_file(*parsed, &args).and_then(serve::serve),
         Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
+        Ok(Cli { command: Command::Models(args) }) => models::models(&args),
         Ok(Cli { command: Command::Licenses }) => licenses(),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -113,6 +118,21 @@ fn licenses() -> Result<(), Failure> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
+}
+
+/// The same arguments once more, with the configuration file under them that they name.
+fn with_file(parsed: ServeArgs, args: &[OsString]) -> Result<ServeArgs, Failure> {
+    let Some(path) = &parsed.config else { return Ok(parsed) };
+    let file = ConfigFile::read(path)?;
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").cloned().unwrap_or_default();
+    let serve = file.lay_under(serve)?;
+    let reread = command.mut_subcommand("serve", |_| serve).try_get_matches_from(args);
+    match reread.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(Cli { command: Command::Serve(args) }) => Ok(ServeArgs { endpoints: file.endpoints, ..*args }),
+        Ok(_) => Ok(parsed),
+        Err(error) => Err(Failure::Usage(one_line(&error))),
+    }
 }
 
 /// Puts `serve` in where the first word is a flag of its own, or nothing.

@@ -8,33 +8,37 @@ use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use super::signals::termination;
-use crate::app::{App, Model};
-use crate::config::{Config, ServeArgs};
+use crate::app::{App, Endpoint};
+use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::ModelFolder;
 use crate::domain::Clock;
 use crate::runtime::Runtime;
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
-    start_log(&args.log)?;
+    start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
-    let model = model(&config)?;
+    let endpoints = config.endpoints.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
     let app =
-        App::build(&config, model, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
-    // A closed stdout is no reason not to serve.
-    let _ = io::stdout().write_all(welcome(&app, &config).as_bytes());
+        App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
     actix_web::rt::System::new()
-        .block_on(async { app.run_until_stopped(termination()?).await })
+        .block_on(async {
+            // Before the first word: who has read it may send a signal.
+            let stop = termination()?;
+            // A closed stdout is no reason not to serve.
+            let _ = io::stdout().write_all(welcome(&app, &config).as_bytes());
+            app.run_until_stopped(stop).await
+        })
         .map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// What the configured model can be asked for, read from its config files, and how a worker loads it.
-fn model(
-    config: &Config,
-) -> Result<Model<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
+/// What an endpoint's model can be asked for, read from its config files, and how a worker loads it.
+fn endpoint(
+    config: &EndpointConfig,
+) -> Result<Endpoint<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
     let folder = ModelFolder::of(config.model.as_deref())?;
     let rules = folder.describe()?.rules;
-    let device = config.device;
+    let (id, device) = (config.id.clone(), config.device);
     let make_engine = move || {
         let started = Instant::now();
         let runtime = Runtime::load(device).map_err(|error| error.to_string())?;
@@ -43,26 +47,26 @@ fn model(
             tracing::warn!(model = folder.name(), "{warning}");
         }
         let duration_ms = started.elapsed().as_millis();
-        tracing::info!(model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
+        tracing::info!(endpoint = %id, model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
         Ok(pipeline)
     };
-    Ok(Model { rules, make_engine })
+    Ok(Endpoint { id: config.id.clone(), workers: config.workers, rules, make_engine })
 }
 
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.
-fn start_log(filter: &str) -> Result<(), Failure> {
+fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = match filter {
         "error" | "warn" | "info" | "debug" | "trace" => format!("warn,stablehand={filter}"),
         other => other.to_owned(),
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|_| Failure::Usage(format!("invalid value '{filter}' for '--log <FILTER>'")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Fails only where a test has a log already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .try_init();
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+    };
     Ok(())
 }
 
@@ -81,7 +85,7 @@ fn welcome<F>(app: &App<F>, config: &Config) -> String {
         text,
         "Try it:\n\n  curl -X POST {url}/v2/{}/runsync \\\n      -H \"Authorization: Bearer {key}\" \\\n      \
          -H 'Content-Type: application/json' \\\n      -d '{{\"input\": {{\"prompt\": \"a rocket on a black background\"}}}}'\n\n",
-        config.endpoint
+        config.endpoints[0].id
     );
     text
 }

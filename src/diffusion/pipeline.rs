@@ -97,6 +97,14 @@ impl Pipeline {
                     .to_owned(),
             );
         }
+        let channels = self.description.latent_channels;
+        if self.vae_encoder.as_ref().is_some_and(|encoder| encoder.draws_by_itself(channels)) {
+            warnings.push(
+                "its VAE encoder draws its own random numbers: pictures that start from a picture differ from one \
+                 time to the next"
+                    .to_owned(),
+            );
+        }
         warnings
     }
 

@@ -41,6 +41,7 @@ impl LatentRgb {
     }
 
     /// The preview of clean latents `[channels, height, width]`, as a PNG file.
+    #[allow(clippy::needless_pass_by_value)] // a view is a reference
     pub fn draw(&self, latents: ArrayView3<f32>) -> Result<Vec<u8>, ImageError> {
         let (channels, height, width) = latents.dim();
         if channels != self.channels() {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, as the database stores them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,30 +39,136 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Where the time of day comes from.
+/// Where the time comes from. It never goes back: where the machine's clock is set back, it goes on at the pace
+/// of the machine's steady one, so that nothing expires early and nothing lives for ever. Where the machine's
+/// clock is set forward, or the machine slept, it goes along. Clones share all of that.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock(Arc<Source>);
+
+struct Source {
+    wall: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    steady: Box<dyn Fn() -> Duration + Send + Sync>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// A time, and what the steady clock showed then.
+    anchor: (Timestamp, Duration),
+    latest: Timestamp,
+}
 
 impl Clock {
-    /// The machine's own clock.
+    /// The machine's own clocks.
     pub fn system() -> Self {
-        Self(Arc::new(|| Timestamp(chrono::Utc::now().timestamp_millis())))
+        let start = Instant::now();
+        Self::new(|| Timestamp(chrono::Utc::now().timestamp_millis()), move || start.elapsed())
     }
 
     /// A clock that stands still until the returned cell is set (in ms since the epoch).
     pub fn manual(start: Timestamp) -> (Self, Arc<AtomicI64>) {
         let now = Arc::new(AtomicI64::new(start.0));
-        let cell = Arc::clone(&now);
-        (Self(Arc::new(move || Timestamp(now.load(Ordering::SeqCst)))), cell)
+        let (wall, steady) = (Arc::clone(&now), Arc::clone(&now));
+        let clock = Self::new(
+            move || Timestamp(wall.load(Ordering::SeqCst)),
+            move || Timestamp(steady.load(Ordering::SeqCst)).since(start),
+        );
+        (clock, now)
+    }
+
+    fn new(
+        wall: impl Fn() -> Timestamp + Send + Sync + 'static,
+        steady: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        let state = State { anchor: (wall(), steady()), latest: wall() };
+        Self(Arc::new(Source { wall: Box::new(wall), steady: Box::new(steady), state: Mutex::new(state) }))
     }
 
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        let mut state = self.state();
+        let (wall, steady) = ((self.0.wall)(), (self.0.steady)());
+        let (time, then) = state.anchor;
+        if wall > time + steady.saturating_sub(then) {
+            state.anchor = (wall, steady);
+        }
+        let (time, then) = state.anchor;
+        state.latest = state.latest.max(time + steady.saturating_sub(then));
+        state.latest
+    }
+
+    /// From now on it shows at least `time`, which somebody has seen before.
+    pub fn go_on_from(&self, time: Timestamp) {
+        let steady = (self.0.steady)();
+        if time > self.now() {
+            self.state().anchor = (time, steady);
+        }
+    }
+
+    /// What the machine's clock says, for those who compare it with their own.
+    pub fn time_of_day(&self) -> Timestamp {
+        (self.0.wall)()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({:?})", self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock, and its two hands: the wall's and the steady one, in ms.
+    fn clock() -> (Clock, Arc<AtomicI64>, Arc<AtomicI64>) {
+        let hands = [1_000_000, 0].map(|start| Arc::new(AtomicI64::new(start)));
+        let [wall, steady] = hands.clone();
+        let clock = Clock::new(
+            move || Timestamp(wall.load(Ordering::SeqCst)),
+            move || Duration::from_millis(steady.load(Ordering::SeqCst).unsigned_abs()),
+        );
+        let [wall, steady] = hands;
+        (clock, wall, steady)
+    }
+
+    #[test]
+    fn set_back_it_goes_on_at_the_steady_pace() {
+        let (clock, wall, steady) = clock();
+        let pass = |ms: i64| {
+            wall.fetch_add(ms, Ordering::SeqCst);
+            steady.fetch_add(ms, Ordering::SeqCst);
+        };
+        pass(500);
+        assert_eq!(clock.now(), Timestamp(1_000_500));
+        wall.fetch_sub(900_000, Ordering::SeqCst);
+        assert_eq!(clock.now(), Timestamp(1_000_500));
+        for second in 1..=3 {
+            pass(1_000);
+            assert_eq!(clock.now(), Timestamp(1_000_500 + second * 1_000));
+        }
+        assert_eq!(clock.time_of_day(), Timestamp(103_500));
+    }
+
+    #[test]
+    fn set_forward_it_goes_along() {
+        let (clock, wall, _) = clock();
+        wall.fetch_add(60_000, Ordering::SeqCst);
+        assert_eq!(clock.now(), Timestamp(1_060_000));
+    }
+
+    #[test]
+    fn it_goes_on_from_what_was_seen_before() {
+        let (clock, wall, steady) = clock();
+        clock.go_on_from(Timestamp(5_000_000));
+        assert_eq!(clock.now(), Timestamp(5_000_000));
+        wall.fetch_add(10, Ordering::SeqCst);
+        steady.fetch_add(10, Ordering::SeqCst);
+        assert_eq!(clock.now(), Timestamp(5_000_010));
+        clock.go_on_from(Timestamp(1));
+        assert_eq!(clock.now(), Timestamp(5_000_010));
     }
 }

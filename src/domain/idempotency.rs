@@ -4,9 +4,6 @@ use sha2::{Digest, Sha256};
 
 use super::EndpointId;
 
-/// The longest `Idempotency-Key`, in characters.
-const MAX_LENGTH: usize = 255;
-
 /// A request that its client may repeat without having its work done twice. It holds hashes only: what is
 /// hashed includes the client's own key, so nobody without that can tell a body by trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +16,13 @@ pub struct Idempotency {
 
 /// What is wrong with an `Idempotency-Key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("Idempotency-Key should be 1 to {MAX_LENGTH} visible ASCII characters.")]
+#[error("Idempotency-Key should be 1 to {max} visible ASCII characters.", max = Idempotency::MAX_LENGTH)]
 pub struct BadIdempotencyKey;
 
 impl Idempotency {
+    /// The longest `Idempotency-Key`, in characters.
+    pub const MAX_LENGTH: usize = 255;
+
     /// `caller`: by what the API key is known, nothing where everybody is let in. `key`: the header's value.
     pub fn new(
         caller: &[u8],
@@ -30,7 +30,7 @@ impl Idempotency {
         key: &[u8],
         body: &[u8],
     ) -> Result<Self, BadIdempotencyKey> {
-        if !(1..=MAX_LENGTH).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
+        if !(1..=Self::MAX_LENGTH).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
             return Err(BadIdempotencyKey);
         }
         let mut hash = Sha256::new();

@@ -14,8 +14,8 @@ pub const MAX_PROMPT_BYTES: usize = 65_536;
 pub const MAX_OUTPUTS: u32 = 10;
 /// The largest `width × height`.
 pub const MAX_PIXELS: u32 = 786_432;
-const MIN_SIDE: u32 = 64;
-const MAX_STEPS: u32 = 500;
+pub const MIN_SIDE: u32 = 64;
+pub const MAX_STEPS: u32 = 500;
 /// SD v1's text encoder has so many layers.
 const MAX_CLIP_SKIP: u32 = 12;
 
@@ -88,7 +88,7 @@ impl GenerationInput {
         let mut reader = Reader::new(fields);
         let defaults = Self::new("");
 
-        reader.refuse_unknown(&FIELDS);
+        reader.refuse_unknown(&Self::FIELDS);
         let prompt = reader.required_text("prompt", rules);
         let negative_prompt = reader.text("negative_prompt", rules);
         let clip_skip = clip_skip(&mut reader, rules);
@@ -158,28 +158,30 @@ impl GenerationInput {
     }
 }
 
-/// Everything that is read below.
-const FIELDS: [&str; 19] = [
-    "prompt",
-    "negative_prompt",
-    "clip_skip",
-    "width",
-    "height",
-    "num_outputs",
-    "num_inference_steps",
-    "guidance_scale",
-    "scheduler",
-    "karras",
-    "seed",
-    "noise",
-    "init_image",
-    "mask",
-    "mask_invert",
-    "prompt_strength",
-    "nsfw",
-    "lora",
-    "lora_scale",
-];
+impl GenerationInput {
+    /// Everything that is read above.
+    pub const FIELDS: [&str; 19] = [
+        "prompt",
+        "negative_prompt",
+        "clip_skip",
+        "width",
+        "height",
+        "num_outputs",
+        "num_inference_steps",
+        "guidance_scale",
+        "scheduler",
+        "karras",
+        "seed",
+        "noise",
+        "init_image",
+        "mask",
+        "mask_invert",
+        "prompt_strength",
+        "nsfw",
+        "lora",
+        "lora_scale",
+    ];
+}
 
 fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
     let layer = small(reader.integer("clip_skip", 1, u64::from(MAX_CLIP_SKIP))?);

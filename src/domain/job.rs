@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Idempotency, Policy, S3Config, Timestamp};
+use super::{Idempotency, Policy, S3Config, Timestamp, Webhook};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -154,6 +154,7 @@ pub struct NewJob {
     pub s3_config: Option<S3Config>,
     /// Where the client may repeat the request.
     pub once: Option<Idempotency>,
+    pub webhook: Option<Webhook>,
 }
 
 /// A job as it stands in the database.

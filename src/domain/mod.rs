@@ -13,13 +13,14 @@ mod policy;
 mod s3_config;
 mod scheduler;
 mod web_url;
+mod webhook;
 
 pub use clock::{Clock, Timestamp};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, PromptCheck,
-    Violations,
+    GenerationInput, ImageSize, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE,
+    PromptCheck, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage, NewJob,
@@ -30,3 +31,4 @@ pub use policy::Policy;
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};
+pub use webhook::{Webhook, WebhookEvents};

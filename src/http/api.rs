@@ -10,7 +10,7 @@ use actix_web::http::uri::Authority;
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
-use super::{ApiError, ApiKeys};
+use super::{ApiError, ApiKeys, Limiter, MetricsAccess};
 use crate::domain::{EndpointId, InputRules, Job, JobId};
 use crate::queue::{Drained, JobQueue};
 use crate::wire::{ImageUrls, UrlSigner, status_body};
@@ -21,6 +21,8 @@ pub struct Api {
     /// The endpoints served here, with what their models can be asked for.
     pub endpoints: HashMap<EndpointId, InputRules>,
     pub keys: ApiKeys,
+    pub limiter: Limiter,
+    pub metrics: MetricsAccess,
     pub signer: UrlSigner,
     /// The configured base of image URLs, without a slash at its end.
     pub public_url: Option<String>,
@@ -76,6 +78,7 @@ impl Api {
         *self.stopping.borrow()
     }
 
+    /// Under which address this client reaches the server.
     pub fn base_url(&self, request: &HttpRequest) -> String {
         if let Some(url) = &self.public_url {
             return url.clone();

@@ -8,6 +8,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::limits::{self, Caller};
 use super::{Api, ApiError};
 
 type KeyHash = [u8; 32];
@@ -59,14 +60,31 @@ pub struct ApiKey(
     pub Option<KeyHash>,
 );
 
+impl ApiKey {
+    fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
+        let address = limits::address(request);
+        api.limiter.strangers.admit(address)?;
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if let Some(key) = api.keys.admit(header) {
+            return Ok(key);
+        }
+        api.limiter.strangers.note(address)?;
+        Err(ApiError::Unauthorized)
+    }
+
+    /// As whom the limits count this request.
+    pub fn caller(&self, request: &HttpRequest) -> Caller {
+        self.0.map_or_else(|| Caller::Address(limits::address(request)), Caller::Key)
+    }
+}
+
 impl FromRequest for ApiKey {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = request.app_data::<web::Data<Api>>().and_then(|api| api.keys.admit(header));
-        ready(key.ok_or(ApiError::Unauthorized))
+        ready(Self::of(request))
     }
 }
 

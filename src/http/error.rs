@@ -5,6 +5,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
+use super::limits::Refusal;
 use crate::domain::Violations;
 use crate::queue::QueueError;
 
@@ -31,6 +32,14 @@ pub enum ApiError {
     BodyTooSlow,
     #[error("The request body is larger than {limit} bytes, the most that this operation takes.")]
     BodyTooLarge { limit: usize },
+    #[error("{limit} {operation} requests in 10 seconds are a key's limit: try again in {retry_after_s} s.")]
+    RateLimited { operation: &'static str, limit: u32, retry_after_s: u64 },
+    #[error("{limit} {operation} requests at once are a key's limit: try again once one has been answered.")]
+    TooManyAtOnce { operation: &'static str, limit: u32 },
+    #[error(
+        "Too many requests without a valid API key came from this address: try again in {retry_after_s} s."
+    )]
+    TooManyStrangers { retry_after_s: u64 },
     #[error("{limit} jobs are waiting already, the most that this server queues: try again later.")]
     TooManyQueued { limit: u64 },
     #[error("{0}")]
@@ -46,6 +55,21 @@ impl ApiError {
     pub const NO_ROUTE: Self = Self::NotFound("No such route.");
 }
 
+impl ApiError {
+    /// When it may be worth trying again.
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_s, .. } | Self::TooManyStrangers { retry_after_s } => {
+                Some(*retry_after_s)
+            }
+            Self::TooManyAtOnce { .. } => Some(1),
+            Self::TooManyQueued { .. } => Some(10),
+            Self::Unavailable(_) => Some(2),
+            _ => None,
+        }
+    }
+}
+
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
@@ -57,7 +81,10 @@ impl ResponseError for ApiError {
             Self::KeyReused => StatusCode::CONFLICT,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. }
+            | Self::TooManyAtOnce { .. }
+            | Self::TooManyStrangers { .. }
+            | Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -65,18 +92,15 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.retry_after_s() {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
         match self {
             Self::Unauthorized => {
                 response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
             }
             Self::MethodNotAllowed { allowed } => {
                 response.insert_header((header::ALLOW, HeaderValue::from_static(allowed)));
-            }
-            Self::TooManyQueued { .. } => {
-                response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("10")));
-            }
-            Self::Unavailable(_) => {
-                response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("2")));
             }
             // What is left of the body is not worth reading.
             Self::BodyTooSlow | Self::BodyTooLarge { .. } => {
@@ -85,6 +109,20 @@ impl ResponseError for ApiError {
             _ => {}
         }
         response.json(json!({ "error": self.to_string() }))
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Window { operation, limit, retry_after_s } => {
+                Self::RateLimited { operation: operation.name(), limit, retry_after_s }
+            }
+            Refusal::AtOnce { operation, limit } => {
+                Self::TooManyAtOnce { operation: operation.name(), limit }
+            }
+            Refusal::Strangers { retry_after_s } => Self::TooManyStrangers { retry_after_s },
+        }
     }
 }
 

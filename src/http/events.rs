@@ -16,7 +16,7 @@ use futures_util::stream;
 use serde_json::json;
 
 use super::signed_query::SignedQuery;
-use super::{Api, ApiError, Endpoint, JobPath};
+use super::{Api, ApiError, Endpoint, JobPath, Turn};
 use crate::domain::{JobId, JobOutline};
 use crate::queue::{Follower, News};
 use crate::wire::{ImageUrls, Opens, end_of, picture_of, state_of, step_of};
@@ -62,7 +62,7 @@ pub async fn events(api: web::Data<Api>, request: HttpRequest) -> Result<HttpRes
         .insert_header(("x-accel-buffering", "no"))
         .insert_header(ContentEncoding::Identity)
         .streaming(stream::unfold(
-            Telling { api, follower, base, first, is_begun: false, is_over: false },
+            Telling { api, follower, base, _turn: path.turn, first, is_begun: false, is_over: false },
             tell,
         )))
 }
@@ -80,7 +80,7 @@ fn admitted(api: &Api, request: &HttpRequest) -> Result<JobPath, ApiError> {
     if signed.expires <= api.queue.now().unix_seconds() {
         return Err(ApiError::Expired);
     }
-    Ok(JobPath { endpoint, id })
+    Ok(JobPath { endpoint, id, turn: Turn::default() })
 }
 
 /// One listener's connection.
@@ -88,6 +88,8 @@ struct Telling {
     api: web::Data<Api>,
     follower: Follower,
     base: String,
+    /// Counts as under way for as long as somebody listens.
+    _turn: Turn,
     /// What was heard before the answer began.
     first: Option<News>,
     is_begun: bool,
@@ -115,9 +117,8 @@ async fn tell(mut telling: Telling) -> Option<(Result<Bytes, ApiError>, Telling)
             telling.is_over = true;
             push(&mut text, "end", &json!({ "error": ApiError::NO_JOB.to_string() }).to_string());
         }
-        Ok(None) => return None,
-        // No job's news, and no end either: the browser connects again.
-        Err(Silence::Stopped) => return None,
+        // Without an end where the server stops: the browser connects again.
+        Ok(None) | Err(Silence::Stopped) => return None,
         Err(Silence::Failed(error)) => {
             telling.is_over = true;
             return Some((Err(error), telling));

@@ -1,17 +1,28 @@
-//! `GET /`: which server this is, and where its documentation lives.
+//! `GET /`: which server this is, and where its documentation lives; a browser is taken there.
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{self, Accept, Header as _};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use super::Api;
 
-pub async fn index(api: web::Data<Api>) -> HttpResponse {
+pub async fn index(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
+    if wants_html(&request) {
+        return HttpResponse::SeeOther().insert_header((header::LOCATION, "/docs")).finish();
+    }
     let mut endpoints: Vec<&str> = api.endpoints.keys().map(crate::domain::EndpointId::as_str).collect();
     endpoints.sort_unstable();
     HttpResponse::Ok().json(json!({
         "name": "stablehand",
         "version": env!("CARGO_PKG_VERSION"),
         "endpoints": endpoints,
-        "docs": "README.md, or `stablehand serve --help`",
+        "docs": "/docs",
+        "openapi": "/openapi.json",
     }))
+}
+
+/// Browsers name HTML; programs take what comes.
+fn wants_html(request: &HttpRequest) -> bool {
+    Accept::parse(request)
+        .is_ok_and(|accept| accept.iter().any(|kind| kind.item.essence_str() == "text/html"))
 }

@@ -7,8 +7,8 @@ use crate::domain::JobStatus;
 use crate::queue::JobFilter;
 use crate::wire::JsonObject;
 
-const DEFAULT_LIMIT: u32 = 20;
-const MAX_LIMIT: u32 = 100;
+pub(super) const DEFAULT_LIMIT: u32 = 20;
+pub(super) const MAX_LIMIT: u32 = 100;
 
 pub async fn requests(
     api: web::Data<Api>,

@@ -1,17 +1,23 @@
 //! The route table: every route of the server, once.
 
 use actix_web::dev::HttpServiceFactory;
-use actix_web::{FromRequest, Handler, Resource, Responder, guard, web};
+use actix_web::{FromRequest, Handler, Resource, Responder, web};
 
+use super::operation::Methods;
 use super::{
-    ApiError, cancel, events, health, image, index, purge_queue, requests, retry, run, runsync, status,
-    status_sync, stream,
+    ApiError, Operation, cancel, docs, events, health, image, index, metrics, openapi, purge_queue, requests,
+    retry, run, runsync, status, status_sync, stream,
 };
 
 /// All routes. Published code mixes `/v1` and `/v2`, so both lead to the same operations.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
         .service(on("/", Methods::Get, index::index))
+        .service(on("/docs", Methods::Get, docs::docs))
+        .service(on("/docs/page.css", Methods::Get, docs::style))
+        .service(on("/docs/page.js", Methods::Get, docs::script))
+        .service(on("/openapi.json", Methods::Get, openapi::openapi))
+        .service(on("/metrics", Methods::Get, metrics::metrics))
         .service(endpoint("/v1/{endpoint}"))
         .service(endpoint("/v2/{endpoint}"))
         .default_service(web::to(no_route));
@@ -20,49 +26,30 @@ pub fn routes(config: &mut web::ServiceConfig) {
 /// The operations of one endpoint.
 fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
     web::scope(prefix)
-        .service(on("/run", Methods::Post, run::run))
-        .service(on("/runsync", Methods::Post, runsync::runsync))
-        .service(on("/status/{id}", Methods::GetOrPost, status::status))
-        .service(on("/status-sync/{id}", Methods::GetOrPost, status_sync::status_sync))
-        .service(on("/stream/{id}", Methods::GetOrPost, stream::stream))
-        .service(on("/events/{id}", Methods::Get, events::events))
-        .service(on("/events/{id}/url", Methods::Post, events::url))
-        .service(on("/cancel/{id}", Methods::GetOrPost, cancel::cancel))
-        .service(on("/retry/{id}", Methods::Post, retry::retry))
-        .service(on("/purge-queue", Methods::Post, purge_queue::purge_queue))
-        .service(on("/requests", Methods::Get, requests::requests))
-        .service(on("/health", Methods::Get, health::health))
+        .service(operation(Operation::Run, run::run))
+        .service(operation(Operation::RunSync, runsync::runsync))
+        .service(operation(Operation::Status, status::status))
+        .service(operation(Operation::StatusSync, status_sync::status_sync))
+        .service(operation(Operation::Stream, stream::stream))
+        .service(operation(Operation::Events, events::events))
+        .service(operation(Operation::EventsUrl, events::url))
+        .service(operation(Operation::Cancel, cancel::cancel))
+        .service(operation(Operation::Retry, retry::retry))
+        .service(operation(Operation::PurgeQueue, purge_queue::purge_queue))
+        .service(operation(Operation::Requests, requests::requests))
+        .service(operation(Operation::Health, health::health))
         .service(on("/images/{id}/{index}.png", Methods::Get, image::image))
         .default_service(web::to(no_route))
 }
 
-/// What a route takes.
-#[derive(Clone, Copy)]
-enum Methods {
-    /// And HEAD, which is GET without the body.
-    Get,
-    Post,
-    GetOrPost,
-}
-
-impl Methods {
-    fn names(self) -> &'static str {
-        match self {
-            Self::Get => "GET, HEAD",
-            Self::Post => "POST",
-            Self::GetOrPost => "GET, HEAD, POST",
-        }
-    }
-
-    fn guard(self) -> impl guard::Guard {
-        let takes_get = !matches!(self, Self::Post);
-        let takes_post = !matches!(self, Self::Get);
-        guard::fn_guard(move |context| match context.head().method.as_str() {
-            "GET" | "HEAD" => takes_get,
-            "POST" => takes_post,
-            _ => false,
-        })
-    }
+/// One operation of the contract, where the contract has it.
+fn operation<F, Args>(operation: Operation, answer: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    on(operation.path(), operation.methods(), answer).app_data(operation)
 }
 
 /// One route: its operation for the methods that it takes, 405 for all others.

@@ -4,11 +4,12 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use actix_cors::Cors;
 use actix_web::dev::Server;
-use actix_web::middleware::{NormalizePath, TrailingSlash, from_fn};
+use actix_web::middleware::{Condition, NormalizePath, TrailingSlash, from_fn};
 use actix_web::{App, HttpServer, web};
 
-use super::access_log::access_log;
+use super::observe::observe;
 use super::{Api, routes};
 
 /// How much of the machine the server takes.
@@ -23,14 +24,21 @@ pub struct ServerLimits {
 
 /// Starts to serve on a bound socket; the returned future ends once it is stopped by its handle.
 /// Signals are the caller's.
-pub fn serve(listener: TcpListener, api: web::Data<Api>, limits: ServerLimits) -> io::Result<Server> {
+pub fn serve(
+    listener: TcpListener,
+    api: web::Data<Api>,
+    cors_origins: &[String],
+    limits: ServerLimits,
+) -> io::Result<Server> {
+    let cors_origins = cors_origins.to_vec();
     let threads = limits.threads.max(1);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(api.clone())
             // Repeated slashes collapse before the routes are looked at; one at the end goes.
             .wrap(NormalizePath::new(TrailingSlash::Trim))
-            .wrap(from_fn(access_log))
+            .wrap(Condition::new(!cors_origins.is_empty(), cors(&cors_origins)))
+            .wrap(from_fn(observe))
             .configure(routes)
     })
     .workers(threads)
@@ -44,4 +52,17 @@ pub fn serve(listener: TcpListener, api: web::Data<Api>, limits: ServerLimits) -
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
+}
+
+/// Lets pages of these origins ask and read. No cookie is ever involved, so none is allowed.
+fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST"])
+        .allow_any_header()
+        .expose_headers(["retry-after", "x-request-id"])
+        .max_age(3600);
+    if origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin().send_wildcard();
+    }
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

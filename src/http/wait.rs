@@ -8,9 +8,9 @@ use actix_web::{FromRequest, HttpRequest, web};
 
 use super::ApiError;
 
-const DEFAULT_MS: f64 = 90_000.0;
-const MIN_MS: f64 = 1_000.0;
-const MAX_MS: f64 = 300_000.0;
+pub(super) const DEFAULT_MS: f64 = 90_000.0;
+pub(super) const MIN_MS: f64 = 1_000.0;
+pub(super) const MAX_MS: f64 = 300_000.0;
 
 /// How long a client is ready to wait, within the contract's bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]

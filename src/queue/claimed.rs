@@ -1,11 +1,16 @@
 //! A job in a worker's hands, which ends exactly once.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::running::Running;
 use super::{JobQueue, QueueError};
 use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp};
 use crate::store::{Claim, End};
+
+/// A webhook is told of progress this often at most.
+const BETWEEN_PROGRESS: Duration = Duration::from_secs(1);
 
 /// A claim. Each way to end it consumes it and says whether it took effect: it did not if the job was
 /// cancelled, forgotten or is another attempt's by now. Dropped without an end, as a panic does, it fails.
@@ -13,6 +18,8 @@ pub struct ClaimedJob {
     queue: JobQueue,
     claim: Claim,
     running: Arc<Running>,
+    /// When its webhook was last told of its progress.
+    told_at: Cell<Option<Timestamp>>,
     ended: bool,
 }
 
@@ -36,7 +43,7 @@ pub type Ended = Result<bool, Box<Unwritten>>;
 
 impl ClaimedJob {
     pub(super) fn new(queue: JobQueue, claim: Claim, running: Arc<Running>) -> Self {
-        Self { queue, claim, running, ended: false }
+        Self { queue, claim, running, told_at: Cell::new(None), ended: false }
     }
 
     pub fn complete(self, images: Vec<NewImage>) -> Ended {
@@ -106,6 +113,21 @@ impl ClaimedJob {
     /// Makes known how far it is; `preview`, a small PNG file, is how its first picture looks so far.
     pub fn publish(&self, progress: Progress, preview: Option<Vec<u8>>) {
         self.queue.inner.board.publish(&self.claim.id, &self.running, progress, preview, self.queue.now());
+        if progress.step > 0 && self.claim.webhook.is_some_and(|events| events.progress) {
+            self.tell(progress);
+        }
+    }
+
+    /// Tells the webhook, unless it was told just before. What cannot be written is not worth waiting for.
+    fn tell(&self, progress: Progress) {
+        let (now, inner) = (self.queue.now(), &self.queue.inner);
+        if self.told_at.get().is_some_and(|told_at| now.since(told_at) < BETWEEN_PROGRESS) {
+            return;
+        }
+        self.told_at.set(Some(now));
+        let mail = Arc::clone(&inner.mail);
+        let message = inner.store.announce_progress(&self.claim.id, self.claim.attempt, progress, now);
+        message.after(move |()| mail.signal.raise()).send_off();
     }
 
     /// Whether somebody would see a preview, and it is time for one.
@@ -142,10 +164,16 @@ impl ClaimedJob {
 
     fn write(&self, end: End) -> Result<bool, QueueError> {
         let inner = &self.queue.inner;
-        let released = matches!(end, End::Released);
+        let status = end.status();
         let effect = inner.store.end(&self.claim.id, self.claim.attempt, end, self.queue.now()).wait()?;
         inner.board.notify(&self.claim.id);
-        if released {
+        if let (true, Some(status)) = (effect, status) {
+            inner.metrics.job_ended(&self.claim.endpoint, status);
+        }
+        if self.claim.webhook.is_some() {
+            inner.mail.signal.raise();
+        }
+        if status.is_none() {
             inner.desks.of(&self.claim.endpoint).signal.raise();
         }
         Ok(effect)

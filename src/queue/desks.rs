@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::work_signal::WorkSignal;
-use super::workers::Tally;
+use super::workers::{Tally, WorkerCounts};
 use crate::domain::EndpointId;
+use crate::metrics::WorkerLoad;
 
 /// One endpoint's. That its queue was found empty says nothing about another's, nor is there use in waking
 /// workers for a job that they may not take.
@@ -28,10 +29,22 @@ impl Desks {
         Arc::clone(desks.entry(endpoint.clone()).or_default())
     }
 
+    /// The workers of each endpoint, as the metrics show them.
+    pub(super) fn worker_load(&self) -> Vec<WorkerLoad> {
+        let desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = desks.iter().map(|(endpoint, desk)| {
+            let WorkerCounts { initializing, idle, running, .. } = desk.workers.counts();
+            WorkerLoad { endpoint: endpoint.to_string(), initializing, idle, running }
+        });
+        load.collect()
+    }
+
     /// Makes every worker look around.
     pub(super) fn raise_all(&self) {
         let desks: Vec<_> =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
-        desks.iter().for_each(|desk| desk.signal.raise());
+        for desk in desks {
+            desk.signal.raise();
+        }
     }
 }

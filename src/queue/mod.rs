@@ -8,6 +8,7 @@ mod board;
 mod claimed;
 mod desks;
 mod error;
+mod mail;
 mod running;
 mod settings;
 mod stop;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use claimed::{ClaimedJob, Ended, StopReason, Unwritten};
 pub use error::QueueError;
+pub use mail::{BETWEEN_TRIES, Outgoing, TRIES};
 pub use settings::QueueSettings;
 pub use stop::Stop;
 pub use stream::{Drained, Follower, News};
@@ -31,8 +33,9 @@ pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
+use crate::metrics::Metrics;
+pub use crate::store::{Describe, JobFilter, JobPage, NoRetry};
 use crate::store::{Inserted, NewRow, Store, StoreError};
-pub use crate::store::{JobFilter, JobPage, NoRetry};
 
 /// The queue. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -54,21 +57,31 @@ struct Inner {
     // Shared with what the writer's thread does after a commit, which must not hold the store itself.
     board: Arc<board::Board>,
     desks: desks::Desks,
+    mail: Arc<mail::Mail>,
+    metrics: Metrics,
 }
 
 impl JobQueue {
     /// Opens the data folder and puts back into the queue what was in progress when the last process
-    /// died. Blocks.
-    pub fn open(data_dir: &Path, settings: QueueSettings, clock: Clock) -> Result<Self, QueueError> {
-        let store = Store::open(data_dir)?;
+    /// died. Blocks. `describe`: what webhooks are told.
+    pub fn open(
+        data_dir: &Path,
+        settings: QueueSettings,
+        clock: Clock,
+        describe: Describe,
+    ) -> Result<Self, QueueError> {
+        let store = Store::open(data_dir, describe)?;
+        if let Some(time) = store.latest_time()? {
+            clock.go_on_from(time);
+        }
         let times = settings.max_attempts;
         let error = format!("The server stopped {times} times while it worked on this job; it was given up.");
         let orphans = store.requeue_orphans(times, error, clock.now()).wait()?;
         if orphans.requeued + orphans.failed > 0 {
             tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
         }
-        let (board, desks) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, desks }) })
+        let (board, desks, mail, metrics) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, desks, mail, metrics }) })
     }
 
     /// Queues a job, unless the same request made one before. Once its id is answered, it is on the disk.
@@ -128,11 +141,12 @@ impl JobQueue {
 
     /// Cancels a job that has not ended and answers its state afterwards: an ended one keeps its own.
     pub async fn cancel(&self, endpoint: &EndpointId, id: &JobId) -> Result<Option<JobStatus>, QueueError> {
-        let (board, name) = (Arc::clone(&self.inner.board), id.clone());
+        let (board, mail, name) = (Arc::clone(&self.inner.board), Arc::clone(&self.inner.mail), id.clone());
         let cancel = self.inner.store.cancel(endpoint, id, self.now()).after(move |status| {
             if *status == Some(JobStatus::Cancelled) {
                 board.cancel(&name);
                 board.notify(&name);
+                mail.signal.raise();
             }
         });
         Ok(cancel.await?)
@@ -189,6 +203,18 @@ impl JobQueue {
         WorkerEntry::new(self.inner.desks.of(endpoint))
     }
 
+    /// Where everyone who has a queue counts and times what happens.
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// All that was counted and timed, and how things stand, as Prometheus reads it.
+    pub async fn metrics_page(&self) -> Result<String, QueueError> {
+        let now = self.now();
+        let load = self.reading(move |store| store.load(now)).await?;
+        Ok(self.metrics().page(&load, &self.inner.desks.worker_load()))
+    }
+
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
     }
@@ -200,20 +226,24 @@ impl JobQueue {
     /// Takes an endpoint's next job for a worker on `gpu`: priority first, then age; what the process died
     /// over twice comes behind the others. Blocks.
     pub fn claim(&self, endpoint: &EndpointId, gpu: &str) -> Result<Option<ClaimedJob>, QueueError> {
-        let Inner { store, board, desks, .. } = &*self.inner;
+        let Inner { store, board, desks, mail, .. } = &*self.inner;
         let desk = desks.of(endpoint);
         let generation = desk.signal.generation();
         // On the board in the order of commits, so that no cancel comes before there is one to signal.
-        let noted = Arc::clone(board);
+        let (noted, mail) = (Arc::clone(board), Arc::clone(mail));
         let claim = store.claim(endpoint, gpu, self.now()).after(move |claim| {
             if let Some(claim) = claim {
                 noted.start(&claim.id);
+                if claim.webhook.is_some_and(|events| events.start) {
+                    mail.signal.raise();
+                }
             }
         });
         let Some(claim) = claim.wait()? else {
             desk.signal.found_empty(generation);
             return Ok(None);
         };
+        self.metrics().job_started(&claim.endpoint, claim.started_at.since(claim.created_at));
         let running = board.running(&claim.id).unwrap_or_default();
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
@@ -240,6 +270,7 @@ impl JobQueue {
     pub fn close(&self) {
         self.inner.board.close();
         self.inner.desks.raise_all();
+        self.wake_mail();
         self.inner.store.close();
     }
 

@@ -17,6 +17,7 @@ impl JobQueue {
     pub fn sweep(&self) -> Result<Swept, QueueError> {
         let Inner { store, board, .. } = &*self.inner;
         let mut swept = Swept::default();
+        store.note_time(self.now()).wait()?;
         let forgotten = self.forget_expired(&mut swept.jobs);
         board.forget_expired(self.now());
         if swept.jobs > 0 {
@@ -28,6 +29,7 @@ impl JobQueue {
         } else {
             swept.clean = true;
         }
+        self.metrics().sweep(swept.jobs);
         forgotten?;
         Ok(swept)
     }

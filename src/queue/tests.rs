@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -30,7 +31,7 @@ impl TestQueue {
     pub fn with(settings: QueueSettings) -> Self {
         let dir = TempDir::new().unwrap();
         let (clock, now) = Clock::manual(START);
-        let queue = JobQueue::open(dir.path(), settings, clock.clone()).unwrap();
+        let queue = JobQueue::open(dir.path(), settings, clock.clone(), describe()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         Self { queue, dir, now, clock, runtime }
     }
@@ -39,9 +40,13 @@ impl TestQueue {
     pub fn reopen(&mut self) {
         self.queue.close();
         let elsewhere = TempDir::new().unwrap();
-        let closed = JobQueue::open(elsewhere.path(), QueueSettings::default(), self.clock.clone()).unwrap();
+        let closed =
+            JobQueue::open(elsewhere.path(), QueueSettings::default(), self.clock.clone(), describe())
+                .unwrap();
         drop(std::mem::replace(&mut self.queue, closed));
-        self.queue = JobQueue::open(self.dir.path(), QueueSettings::default(), self.clock.clone()).unwrap();
+        self.queue =
+            JobQueue::open(self.dir.path(), QueueSettings::default(), self.clock.clone(), describe())
+                .unwrap();
     }
 
     pub fn pass(&self, time: Duration) {
@@ -85,12 +90,20 @@ impl TestQueue {
     }
 
     /// Whether `needle` is in any file of the data folder.
-    fn on_disk(&self, needle: &str) -> bool {
+    pub fn on_disk(&self, needle: &str) -> bool {
         fs::read_dir(self.dir.path()).unwrap().any(|entry| {
             let bytes = fs::read(entry.unwrap().path()).unwrap();
             bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
         })
     }
+}
+
+/// What webhooks are told here: the state, and how far it is.
+fn describe() -> Describe {
+    Arc::new(|job, progress, _| match progress {
+        Some(progress) => format!("{} {}/{}", job.status, progress.step, progress.steps),
+        None => job.status.to_string(),
+    })
 }
 
 pub(crate) fn endpoint() -> EndpointId {
@@ -106,6 +119,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
         policy: Policy::default(),
         s3_config: None,
         once: None,
+        webhook: None,
     }
 }
 
@@ -244,10 +258,10 @@ fn cancelling_a_running_job_keeps_it_cancelled() {
     assert_eq!(job.stop_requested(), None);
     assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
     assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
-    assert!(!ended(job.complete(vec![image("late")])));
+    assert!(!ended(job.complete(vec![image("<too late>")])));
     let job = test.find(&id).unwrap();
     assert_eq!((job.status, job.images.len()), (JobStatus::Cancelled, 0));
-    assert!(!test.on_disk("late"));
+    assert!(!test.on_disk("<too late>"));
 }
 
 #[test]
@@ -613,4 +627,103 @@ fn a_picture_in_a_bucket_is_known_by_its_url() {
     test.pass(Duration::from_hours(1));
     test.queue.sweep().unwrap();
     assert_eq!(traces(&test, "X-Amz-Signature"), 0);
+}
+
+#[test]
+fn a_clock_set_back_between_two_starts_expires_nothing_early_and_keeps_nothing_longer() {
+    let mut test = TestQueue::new();
+    let id = test.submit("{}");
+    assert!(ended(test.claim().complete(vec![])));
+    test.pass(Duration::from_mins(10));
+    test.queue.sweep().unwrap();
+    (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
+    test.reopen();
+    test.pass(Duration::from_mins(20) - Duration::from_millis(1));
+    assert!(test.find(&id).is_some());
+    test.pass(Duration::from_millis(1));
+    assert!(test.find(&id).is_none());
+    assert_eq!(test.queue.sweep().unwrap().jobs, 1);
+    // With nothing left to forget, the machine's clock is as good as any.
+    (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
+    test.reopen();
+    assert_eq!(test.queue.now(), START - Duration::from_hours(24));
+}
+
+fn step(step: u32) -> Progress {
+    Progress { step, steps: 3, eta: None }
+}
+
+#[test]
+fn a_stream_is_drained_by_whoever_reads_and_forgotten_with_its_job() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let drain = || {
+        let drained = test.run(test.queue.drain(&endpoint(), &id, Duration::ZERO)).unwrap().unwrap();
+        (
+            drained.job.status,
+            drained.frame.map(|frame| (frame.progress.step, frame.preview)),
+            drained.images.len(),
+        )
+    };
+    assert_eq!(drain(), (JobStatus::InQueue, None, 0));
+    let job = test.claim();
+    job.publish(step(1), Some(b"png".to_vec()));
+    job.publish(step(2), None);
+    let preview: Arc<[u8]> = Arc::from(*b"png");
+    assert_eq!(drain(), (JobStatus::InProgress, Some((2, Some(preview))), 0), "the latest of each");
+    assert_eq!(drain(), (JobStatus::InProgress, None, 0));
+    job.publish(step(3), None);
+    assert!(ended(job.complete(vec![image("first"), image("second")])));
+    assert_eq!(drain(), (JobStatus::Completed, None, 2));
+    assert_eq!(drain(), (JobStatus::Completed, None, 0));
+    test.pass(Duration::from_mins(30));
+    assert_eq!(test.queue.sweep().unwrap().jobs, 1);
+    assert!(test.run(test.queue.drain(&endpoint(), &id, LONG)).unwrap().is_none());
+    assert!(test.queue.inner.board.is_empty());
+}
+
+#[test]
+fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_lives() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let mut follower = test.queue.follow(&endpoint(), &id);
+    let next = |follower: &mut Follower| match test.run(follower.next()).unwrap() {
+        Some(News::State(job)) => job.status.to_string(),
+        other => panic!("{other:?}"),
+    };
+    // Polled once and dropped: a row takes a trip to another thread, so none is read.
+    let interrupt = |follower: &mut Follower| {
+        test.run(async { assert!(follower.next().now_or_never().is_none()) });
+    };
+    assert_eq!(next(&mut follower), "IN_QUEUE");
+    interrupt(&mut follower);
+    let job = test.claim();
+    assert!(job.wants_preview());
+    interrupt(&mut follower); // having heard of the claim, before it has read the row
+    assert_eq!(next(&mut follower), "IN_PROGRESS");
+    job.publish(step(1), Some(b"png".to_vec()));
+    assert!(!job.wants_preview(), "one a second");
+    test.pass(Duration::from_secs(1));
+    assert!(job.wants_preview());
+    job.publish(step(2), None);
+    drop(follower);
+    assert!(!job.wants_preview());
+
+    let mut late = test.queue.follow(&endpoint(), &id);
+    assert!(
+        matches!(test.run(late.next()).unwrap(), Some(News::State(job)) if job.status == JobStatus::InProgress)
+    );
+    let Some(News::Step(frame)) = test.run(late.next()).unwrap() else { panic!("a step") };
+    assert_eq!(
+        (frame.progress.step, frame.preview.is_some()),
+        (2, true),
+        "the picture so far, though of before"
+    );
+    assert!(ended(job.fail("No.")));
+    assert!(
+        matches!(test.run(late.next()).unwrap(), Some(News::State(job)) if job.error.as_deref() == Some("No."))
+    );
+    assert!(test.run(late.next()).unwrap().is_none());
+    drop(late);
+    assert!(test.queue.inner.board.is_empty());
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::str::FromStr;
 
 use ort::environment::Environment;
-use ort::ep::{self, ExecutionProvider, ExecutionProviderDispatch};
+use ort::ep::cuda::ConvAlgorithmSearch;
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 
 use super::RuntimeError;
@@ -112,8 +113,18 @@ pub(super) fn settle(choice: DeviceChoice, environment: &Environment) -> Result<
     }
 }
 
+/// Sizes differ from job to job, so convolutions are chosen by rule (an exhaustive search would run again
+/// for each size) and the arena grows by what is asked for, not by doubling. TF32 rounds as torch's
+/// convolutions do; NHWC stays off, since graphs are exported in NCHW and every switch would cost a transpose.
 fn cuda(index: u32) -> ExecutionProviderDispatch {
-    ep::CUDA::default().with_device_id(index.cast_signed()).build().error_on_failure()
+    ep::CUDA::default()
+        .with_device_id(index.cast_signed())
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+        .with_tf32(true)
+        .with_prefer_nhwc(false)
+        .build()
+        .error_on_failure()
 }
 
 /// Whether a session can be given to CUDA, or why not.

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of models or pictures: it is given a graph and returns a session.
 
+mod cuda_libraries;
 mod device;
 #[cfg(feature = "embed-onnxruntime")]
 mod embedded;
@@ -105,7 +106,8 @@ fn environment() -> Result<Environment, RuntimeError> {
         .and_then(|builder| {
             builder.with_name("stablehand").with_telemetry(false).build().map_err(|error| error.to_string())
         })
-        .map_err(|reason| RuntimeError::Library { path, reason: first_line(&reason) })?;
+        .map_err(|reason| RuntimeError::Library { path: path.clone(), reason: first_line(&reason) })?;
+    cuda_libraries::preload(&path);
     loaded.set_log_level(ort::logging::LogLevel::Error);
     Ok(environment.insert(loaded).clone())
 }
@@ -124,7 +126,8 @@ fn library() -> Result<PathBuf, RuntimeError> {
     if let Some(path) = env::var_os("STABLEHAND_ORT_DYLIB").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         return match path.is_file() {
-            true => Ok(path),
+            // Its providers are looked for beside it: a link elsewhere would hide them.
+            true => Ok(path.canonicalize().unwrap_or(path)),
             false => Err(RuntimeError::Library { path, reason: "there is no such file".to_owned() }),
         };
     }

@@ -27,6 +27,8 @@ pub enum StoreError {
     Locked,
     #[error("the disk that holds the job database is full; make room and try again")]
     Full,
+    #[error("the disk that holds the job database has less than {} MiB left; make room and try again", .reserve >> 20)]
+    Short { reserve: u64 },
     #[error("the job database cannot be written: its file or disk is read-only")]
     ReadOnly,
     #[error("the disk that holds the job database reports an error; see the system's log")]
@@ -40,7 +42,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may work later, without a restart.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Locked | Self::Full | Self::ReadOnly | Self::Disk)
+        matches!(self, Self::Locked | Self::Full | Self::Short { .. } | Self::ReadOnly | Self::Disk)
     }
 
     pub(super) fn folder(path: &Path, error: &io::Error) -> Self {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::idempotency::{self, Earlier};
-use super::{Store, StoreError, Write, buckets, content, images, rows};
+use super::outbox::{self, Describe, Event};
+use super::{Store, StoreError, Write, buckets, content, images, room, rows};
 use crate::domain::{
-    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, S3Config, StoredImage, Timestamp,
+    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, S3Config, StoredImage,
+    Timestamp, WebhookEvents,
 };
 
 /// A job on its way into the queue.
@@ -48,6 +50,8 @@ pub struct Claim {
     pub started_at: Timestamp,
     /// When it is forgotten if it does not end before.
     pub expires_at: Timestamp,
+    /// What its webhook is told besides the end, if it has one.
+    pub webhook: Option<WebhookEvents>,
 }
 
 /// What becomes of a claim.
@@ -68,6 +72,18 @@ pub enum End {
     },
     /// Back into the queue, at its old place.
     Released,
+}
+
+impl End {
+    /// The final state that it brings; none where the job goes on later.
+    pub fn status(&self) -> Option<JobStatus> {
+        match self {
+            Self::Completed { .. } | Self::Stored { .. } => Some(JobStatus::Completed),
+            Self::Failed { .. } => Some(JobStatus::Failed),
+            Self::TimedOut { .. } => Some(JobStatus::TimedOut),
+            Self::Released => None,
+        }
+    }
 }
 
 /// Why a job cannot be put back into the queue.
@@ -91,20 +107,24 @@ impl Store {
     /// Appends a job to its endpoint's queue unless `limit` jobs are in it already or the same request was
     /// made before.
     pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
-        self.writer.grouped(move |db| insert(db, &row, limit))
+        let dir = Arc::clone(&self.dir);
+        self.writer.grouped(move |db| {
+            room::check(&dir)?;
+            insert(db, &row, limit)
+        })
     }
 
     /// Takes the endpoint's next job for a worker on `gpu`: priority first, suspects last, then age.
     pub fn claim(&self, endpoint: &EndpointId, gpu: &str, now: Timestamp) -> Write<'_, Option<Claim>> {
-        let (endpoint, gpu) = (endpoint.clone(), gpu.to_owned());
-        self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now))
+        let (endpoint, gpu, describe) = (endpoint.clone(), gpu.to_owned(), Arc::clone(&self.describe));
+        self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now, &describe))
     }
 
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
-        let (id, traces) = (id.clone(), Arc::clone(&self.traces));
+        let (id, describe, traces) = (id.clone(), Arc::clone(&self.describe), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
-            let Some(seq) = self::end(db, &id, attempt, &end, now)? else { return Ok(false) };
+            let Some(seq) = self::end(db, &id, attempt, &end, now, &describe)? else { return Ok(false) };
             traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
             Ok(true)
         })
@@ -112,7 +132,8 @@ impl Store {
 
     /// Cancels a job that has not ended, and answers its state afterwards.
     pub fn cancel(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, Option<JobStatus>> {
-        let (endpoint, id, traces) = (endpoint.clone(), id.clone(), Arc::clone(&self.traces));
+        let (endpoint, id, describe) = (endpoint.clone(), id.clone(), Arc::clone(&self.describe));
+        let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !status.can_become(JobStatus::Cancelled) {
@@ -121,6 +142,7 @@ impl Store {
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
                 .execute(named_params! {":now": now.0, ":seq": seq})?;
             traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
+            outbox::announce(db, seq, Event::End, now, &describe)?;
             Ok(Some(JobStatus::Cancelled))
         })
     }
@@ -156,20 +178,26 @@ impl Store {
     /// Puts what was in progress when the last process died back into the queue; what did so
     /// `max_crashes` times ends as failed with `error`.
     pub fn requeue_orphans(&self, max_crashes: u32, error: String, now: Timestamp) -> Write<'_, Requeued> {
+        let describe = Arc::clone(&self.describe);
         self.writer.grouped(move |db| {
-            let failed = db
+            let failed: Vec<i64> = db
                 .prepare_cached(
                     "update jobs set crashes = crashes + 1, status = 'FAILED', finished_at = :now, error = :error
-                     where status = 'IN_PROGRESS' and crashes + 1 >= :max",
+                     where status = 'IN_PROGRESS' and crashes + 1 >= :max
+                     returning seq",
                 )?
-                .execute(named_params! {":now": now.0, ":error": error, ":max": max_crashes})?;
+                .query_map(named_params! {":now": now.0, ":error": error, ":max": max_crashes}, |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for seq in &failed {
+                outbox::announce(db, *seq, Event::End, now, &describe)?;
+            }
             let requeued = db
                 .prepare_cached(
                     "update jobs set crashes = crashes + 1, status = 'IN_QUEUE', started_at = null, gpu = null
                      where status = 'IN_PROGRESS'",
                 )?
                 .execute([])?;
-            Ok(Requeued { requeued: requeued as u64, failed: failed as u64 })
+            Ok(Requeued { requeued: requeued as u64, failed: failed.len() as u64 })
         })
     }
 
@@ -230,6 +258,9 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
     if let Some(config) = &job.s3_config {
         buckets::insert(db, seq, config)?;
     }
+    if let Some(webhook) = &job.webhook {
+        outbox::subscribe(db, seq, webhook)?;
+    }
     Ok(Inserted::Queued)
 }
 
@@ -240,14 +271,15 @@ pub(super) const CLAIM: &str = "
     where seq = (select seq from jobs indexed by jobs_queued
                  where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now
                  order by low_priority, crashes >= 2, seq limit 1)
-    returning seq, id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
-              expires_at, input";
+    returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
+              expires_at, input, seq";
 
 fn claim(
     db: &Connection,
     endpoint: &EndpointId,
     gpu: &str,
     now: Timestamp,
+    describe: &Describe,
 ) -> Result<Option<Claim>, StoreError> {
     let claimed = db
         .prepare_cached(CLAIM)?
@@ -263,12 +295,18 @@ fn claim(
                 created_at: Timestamp(row.get("created_at")?),
                 started_at: Timestamp(row.get("started_at")?),
                 expires_at: Timestamp(row.get("expires_at")?),
+                webhook: None,
             };
-            Ok((claim, row.get("seq")?, row.get("input")?))
+            Ok((claim, row.get("input")?, row.get("seq")?))
         })
         .optional()?;
-    let Some((claim, seq, content)) = claimed else { return Ok(None) };
-    Ok(Some(Claim { input: content::text(db, content)?, s3_config: buckets::find(db, seq)?, ..claim }))
+    let Some((claim, content, seq)) = claimed else { return Ok(None) };
+    let webhook = outbox::subscription(db, seq)?;
+    if webhook.is_some_and(|events| events.start) {
+        outbox::announce(db, seq, Event::Start, now, describe)?;
+    }
+    let (input, s3_config) = (content::text(db, content)?, buckets::find(db, seq)?);
+    Ok(Some(Claim { input, s3_config, webhook, ..claim }))
 }
 
 fn end(
@@ -277,6 +315,7 @@ fn end(
     attempt: u32,
     end: &End,
     now: Timestamp,
+    describe: &Describe,
 ) -> Result<Option<i64>, StoreError> {
     let (status, error) = match end {
         End::Completed { .. } | End::Stored { .. } => (JobStatus::Completed, None),
@@ -300,12 +339,16 @@ fn end(
             |row| row.get(0),
         )
         .optional()?;
-    match (seq, end) {
-        (Some(seq), End::Completed { images }) => images::insert(db, seq, images)?,
-        (Some(seq), End::Stored { images }) => images::insert_stored(db, seq, images)?,
+    let Some(seq) = seq else { return Ok(None) };
+    match end {
+        End::Completed { images } => images::insert(db, seq, images)?,
+        End::Stored { images } => images::insert_stored(db, seq, images)?,
         _ => {}
     }
-    Ok(seq)
+    if status.is_final() {
+        outbox::announce(db, seq, Event::End, now, describe)?;
+    }
+    Ok(Some(seq))
 }
 
 fn status(

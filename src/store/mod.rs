@@ -11,9 +11,13 @@ mod error;
 mod idempotency;
 mod images;
 mod jobs;
+mod latest_time;
 mod list;
+mod load;
 mod open;
+mod outbox;
 mod retention;
+mod room;
 mod rows;
 mod tally;
 #[cfg(test)]
@@ -32,6 +36,7 @@ use rusqlite::Connection;
 pub use error::StoreError;
 pub use jobs::{Claim, End, Inserted, NewRow, NoRetry, Requeued};
 pub use list::{JobFilter, JobPage};
+pub use outbox::{Describe, Message};
 pub use retention::Forgotten;
 pub use writer::Write;
 
@@ -39,21 +44,25 @@ pub use writer::Write;
 pub struct Store {
     writer: writer::Writer,
     readers: Pool<SqliteConnectionManager>,
+    dir: Arc<Path>,
     /// Something was deleted whose bytes may still be in the log file.
     traces: Arc<AtomicBool>,
+    /// What webhooks are told.
+    describe: Describe,
     // Last, so that it is released last.
     _lock: File,
 }
 
 impl Store {
     /// Opens the folder, made if absent, and brings its database up to date. Blocks.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, describe: Describe) -> Result<Self, StoreError> {
         let lock = open::lock(dir)?;
         let path = dir.join(open::DATABASE);
         let connection = open::connect(&path)?;
         let readers = open::readers(&path)?;
         let writer = writer::Writer::start(connection)?;
-        Ok(Self { writer, readers, traces: Arc::new(AtomicBool::new(true)), _lock: lock })
+        let traces = Arc::new(AtomicBool::new(true));
+        Ok(Self { writer, readers, dir: dir.into(), traces, describe, _lock: lock })
     }
 
     /// Finishes the writes that were sent, folds the log into the database and refuses further ones.

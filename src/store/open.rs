@@ -19,14 +19,16 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/01-jobs.sql")),
     M::up(include_str!("../../migrations/02-endpoints.sql")),
     M::up(include_str!("../../migrations/03-requests.sql")),
-    M::up(include_str!("../../migrations/04-buckets.sql")),
+    M::up(include_str!("../../migrations/04-webhooks.sql")),
+    M::up(include_str!("../../migrations/05-clock.sql")),
+    M::up(include_str!("../../migrations/06-buckets.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, by which `file` and we know whose it is.
 const APPLICATION_ID: i32 = 0x7374_6864;
 const READERS: u32 = 8;
-/// How long another program's lock is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long another program's lock is waited for: clients, who should hear why, wait for 3 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes the folder if it is absent, for its owner alone, and takes its lock.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, named_params};
 
+use super::open::PATIENCE;
 use super::{Store, StoreError, Write};
 use crate::domain::{EndpointId, Timestamp};
 
@@ -19,7 +20,6 @@ const ROWS: u32 = 8;
 const PAGES: u32 = 64;
 /// How long a checkpoint waits for readers.
 const READERS_PATIENCE: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) const EXPIRED: &str = "
     delete from jobs where seq in

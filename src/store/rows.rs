@@ -7,6 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::{StoreError, content, images};
 use crate::domain::{EndpointId, Job, JobId, JobOutline, JobStatus, Policy, Timestamp};
 
+const COLUMNS: &str = "seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority,
+    created_at, started_at, finished_at, expires_at, gpu, error, input";
+
 pub(super) fn find(
     db: &Connection,
     endpoint: &EndpointId,
@@ -14,19 +17,32 @@ pub(super) fn find(
     now: Timestamp,
 ) -> Result<Option<Job>, StoreError> {
     let found = db
-        .prepare_cached(
-            "select seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at,
-                    started_at, finished_at, expires_at, gpu, error, input
-             from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
-        )?
-        .query_row(
-            named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0},
-            |row| Ok((row.get("seq")?, row.get("input")?, job(row)?)),
-        )
+        .prepare_cached(&format!(
+            "select {COLUMNS} from jobs where id = :id and endpoint = :endpoint and expires_at > :now"
+        ))?
+        .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, parts)
         .optional()?;
-    let Some((seq, content, job)) = found else { return Ok(None) };
+    found.map(|parts| whole(db, parts)).transpose()
+}
+
+/// The job in this row, whether or not it has expired.
+pub(super) fn at(db: &Connection, seq: i64) -> Result<Job, StoreError> {
+    let parts = db
+        .prepare_cached(&format!("select {COLUMNS} from jobs where seq = :seq"))?
+        .query_row(named_params! {":seq": seq}, parts)?;
+    whole(db, parts)
+}
+
+/// Place, input's id, and the row's own columns.
+type Parts = (i64, i64, Job);
+
+fn parts(row: &Row) -> rusqlite::Result<Parts> {
+    Ok((row.get("seq")?, row.get("input")?, job(row)?))
+}
+
+fn whole(db: &Connection, (seq, content, job): Parts) -> Result<Job, StoreError> {
     let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
-    Ok(Some(Job { input: content::text(db, content)?, images, ..job }))
+    Ok(Job { input: content::text(db, content)?, images, ..job })
 }
 
 pub(super) fn outline(

@@ -21,26 +21,31 @@ fn row(input: &str) -> NewRow {
             policy: Policy::default(),
             s3_config: None,
             once: None,
+            webhook: None,
         },
         retention: std::time::Duration::from_secs(1),
         now: NOW,
     }
 }
 
+fn open(dir: &Path) -> Result<Store, StoreError> {
+    Store::open(dir, Arc::new(|job, _, _| job.status.to_string()))
+}
+
 fn open_error(dir: &Path) -> String {
-    Store::open(dir).map(drop).unwrap_err().to_string()
+    open(dir).map(drop).unwrap_err().to_string()
 }
 
 #[test]
 fn a_folder_in_use_is_refused_until_it_is_free() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     assert_eq!(
         open_error(dir.path()),
         format!("another stablehand uses {}; stop it or choose another --data-dir", dir.path().display())
     );
     drop(store);
-    Store::open(dir.path()).unwrap();
+    open(dir.path()).unwrap();
 }
 
 #[test]
@@ -58,19 +63,19 @@ fn another_programs_database_is_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("stablehand.db");
     Connection::open(&path).unwrap().execute_batch("create table diary (day text)").unwrap();
-    assert_eq!(Store::open(dir.path()).map(drop), Err(StoreError::NotOurs(path)));
+    assert_eq!(open(dir.path()).map(drop), Err(StoreError::NotOurs(path)));
 }
 
 #[test]
 fn a_damaged_database_is_named_as_such() {
     let dir = TempDir::new().unwrap();
-    drop(Store::open(dir.path()).unwrap());
+    drop(open(dir.path()).unwrap());
     let path = dir.path().join("stablehand.db");
     let mut bytes = fs::read(&path).unwrap();
     // The schema's page, behind the file's header.
     bytes[100..4096].fill(0xAA);
     fs::write(&path, bytes).unwrap();
-    assert_eq!(Store::open(dir.path()).map(drop), Err(StoreError::Damaged));
+    assert_eq!(open(dir.path()).map(drop), Err(StoreError::Damaged));
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn folder_and_files_are_the_owners_alone() {
 
     let parent = TempDir::new().unwrap();
     let dir = parent.path().join("made");
-    let store = Store::open(&dir).unwrap();
+    let store = open(&dir).unwrap();
     store.insert(row("{}"), 1).wait().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
@@ -117,7 +122,7 @@ fn folder_and_files_are_the_owners_alone() {
 #[test]
 fn one_error_in_a_group_undoes_only_its_own() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     let (first, second, twice) = (row("{}"), row("{}"), row("{}"));
     let again = NewRow { id: twice.id.clone(), ..row("{}") };
     // While the writer is held up, all of these pile up for one group.
@@ -166,7 +171,7 @@ fn one_error_in_a_group_undoes_only_its_own() {
 #[test]
 fn a_full_disk_is_survived_without_a_restart() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     let kept = row("{}");
     let id = kept.id.clone();
     store.insert(kept, 100).wait().unwrap();
@@ -183,7 +188,7 @@ fn a_full_disk_is_survived_without_a_restart() {
 #[test]
 fn a_lock_of_another_program_is_named_and_survived() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     store.provoke("pragma busy_timeout = 1");
     let intruder = Connection::open(dir.path().join("stablehand.db")).unwrap();
     intruder.execute_batch("begin immediate").unwrap();
@@ -195,7 +200,7 @@ fn a_lock_of_another_program_is_named_and_survived() {
 #[test]
 fn after_close_everything_is_refused_and_nothing_hangs() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     store.close();
     assert_eq!(store.insert(row("{}"), 100).wait(), Err(StoreError::Closed));
 }
@@ -203,7 +208,7 @@ fn after_close_everything_is_refused_and_nothing_hangs() {
 #[test]
 fn hot_queries_use_their_index() {
     let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open(dir.path()).unwrap();
     let plan = |query: &str| {
         store
             .read(|db| {

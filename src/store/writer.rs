@@ -40,8 +40,8 @@ trait Task: Send {
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-/// A write that is described and not yet sent: `.await` it, or `wait` for it on a thread.
-#[must_use = "a write does nothing until it is awaited or waited for"]
+/// A write that is described and not yet sent: `.await` it, `wait` for it on a thread, or `send_off`.
+#[must_use = "a write does nothing until it is awaited, waited for or sent off"]
 pub struct Write<'a, T> {
     writer: &'a Writer,
     alone: bool,
@@ -107,6 +107,11 @@ impl<T: Send + 'static> Write<'_, T> {
     /// the asker is gone by then, as a client that hung up is.
     pub fn after(self, after: impl FnOnce(&T) + Send + 'static) -> Self {
         Self { after: Some(Box::new(after)), ..self }
+    }
+
+    /// Sends it, and nobody hears how it went, but for `after`.
+    pub fn send_off(self) {
+        self.send(Box::new(drop));
     }
 
     fn send(self, reply: Reply<T>) {

@@ -236,9 +236,10 @@ fn a_failure_fails_its_job_in_a_sentence_and_the_next_one_works() {
 
 #[test]
 fn a_panic_fails_its_job_and_the_next_one_is_drawn_by_a_new_engine() {
-    for stage in ["begin", "step", "finish"] {
+    for stage in ["begin", "step", "preview", "finish"] {
         let bench = Bench::new();
         let panicking = bench.submit(&format!("panic in {stage}"), 2);
+        let _follower = bench.test.queue.follow(&endpoint(), &panicking);
         let next = bench.submit("a fox", 2);
         let mut worker = bench.worker(1);
         for _ in 0..8 {

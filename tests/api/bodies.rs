@@ -67,7 +67,7 @@ fn bodies_beyond_the_limits_are_refused_however_they_are_sent() {
 
 #[test]
 fn a_body_just_within_the_limit_is_read() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let mut body = prompt("a dog").to_string().into_bytes();
     body.resize(10 * MIB, b' ');
     assert_eq!(post(RUN, body.clone()).send(app.port).status, 200);
@@ -99,7 +99,10 @@ fn deep_nesting_is_refused_and_the_server_lives_on() {
 
 #[test]
 fn operations_without_a_body_take_any() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| {
+        config.endpoints[0].workers = 0;
+        config.http.rate_limits = stablehand::http::RateLimits::OFF;
+    });
     let id = app.submit(&prompt("a dog"));
     for body in ["", "null", "{}", "not json", "\0"] {
         for operation in ["status", "cancel"] {
@@ -112,7 +115,7 @@ fn operations_without_a_body_take_any() {
 
 #[test]
 fn a_connection_is_kept_after_a_body_that_nobody_read() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let one = format!(
         "POST /v2/stable-diffusion-v1/status/{id} HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\nContent-Length: 4\r\n"
@@ -124,7 +127,7 @@ fn a_connection_is_kept_after_a_body_that_nobody_read() {
 
 #[test]
 fn a_nul_in_a_prompt_comes_back_as_it_was_sent() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let response = post(RUN, r#"{"input": {"prompt": "a\u0000b"}}"#).send(app.port);
     let id = response.json()["id"].as_str().unwrap().to_owned();
     let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));

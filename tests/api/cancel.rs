@@ -5,7 +5,7 @@ use crate::helpers::{KEY, TestApp, VERSIONS, prompt};
 
 #[test]
 fn a_waiting_job_is_cancelled_by_get_and_post_on_both_versions() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for version in VERSIONS {
         for method in ["GET", "POST"] {
             let id = app.submit(&prompt("a dog"));

@@ -79,23 +79,40 @@ impl Request {
 
 /// Sends raw bytes and reads one answer.
 pub fn exchange(port: u16, bytes: &[u8]) -> Response {
-    Response::parse(&exchange_bytes(port, bytes))
+    let mut stream = send(port, bytes);
+    let mut answer = Vec::new();
+    // As far as the answer says it goes: a server that has not read all of a request lingers before it
+    // closes.
+    let whole = |answer: &[u8]| {
+        Response::parse(answer).is_some_and(|response| {
+            let length = response.header("content-length").and_then(|length| length.parse().ok());
+            bytes.starts_with(b"HEAD ") || length.is_some_and(|length: usize| response.body.len() >= length)
+        })
+    };
+    let mut chunk = [0; 16 * 1024];
+    while !whole(&answer) {
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => answer.extend(&chunk[..length]),
+            Err(error) => panic!("{error} after {} bytes", answer.len()),
+        }
+    }
+    Response::parse(&answer).expect("an HTTP answer")
 }
 
 /// Sends raw bytes and reads all that comes back until the server closes.
 pub fn exchange_all(port: u16, bytes: &[u8]) -> String {
-    String::from_utf8(exchange_bytes(port, bytes)).unwrap()
+    let mut answer = String::new();
+    send(port, bytes).read_to_string(&mut answer).unwrap();
+    answer
 }
 
-fn exchange_bytes(port: u16, bytes: &[u8]) -> Vec<u8> {
+fn send(port: u16, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     // A server that has heard enough may close before it has read all; its answer is there then.
     let _ = stream.write_all(bytes);
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
-    answer
+    stream
 }
 
 #[derive(Debug)]
@@ -106,8 +123,9 @@ pub struct Response {
 }
 
 impl Response {
-    fn parse(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an HTTP answer");
+    /// What has come of an answer, once its head is there.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -115,7 +133,7 @@ impl Response {
             .map(|line| line.split_once(':').unwrap())
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        Self { status, headers, body: bytes[end + 4..].to_vec() }
+        Some(Self { status, headers, body: bytes[end + 4..].to_vec() })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -130,6 +148,11 @@ impl Response {
     pub fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The sentence of an error, or none where there is none.
+    pub fn error_or_ok(&self) -> Option<String> {
+        (self.status >= 400).then(|| self.error())
     }
 
     /// The sentence of an error body, which must hold nothing else.

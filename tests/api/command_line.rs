@@ -59,6 +59,10 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
             &["--api-keys-file", "/nonexistent"],
             "cannot read the API keys file /nonexistent: No such file or directory (os error 2)",
         ),
+        (
+            &["--config", "/nonexistent"],
+            "cannot read the configuration file /nonexistent: No such file or directory (os error 2)",
+        ),
         (&["--log", "a=b=c"], "invalid value 'a=b=c' for '--log <FILTER>'"),
     ] {
         assert_eq!(refused(args, &[]), (2, format!("stablehand: {sentence}\n")), "{args:?}");
@@ -106,6 +110,7 @@ fn help_names_every_setting_and_its_twin() {
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     for twin in [
+        "CONFIG",
         "LISTEN",
         "PUBLIC_URL",
         "API_KEYS",

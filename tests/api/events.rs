@@ -171,7 +171,7 @@ fn a_url_for_browsers_opens_one_jobs_events_for_ten_minutes() {
 
 #[test]
 fn a_forgotten_job_ends_its_events_and_so_does_a_cancelled_one() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let (purged, cancelled) = (app.submit(&prompt("a dog")), app.submit(&prompt("a cat")));
     let mut events = [&purged, &cancelled].map(|id| Events::open(&app, id));
     events.iter_mut().for_each(|events| assert_eq!(events.next().unwrap().0, "status"));
@@ -185,7 +185,7 @@ fn a_forgotten_job_ends_its_events_and_so_does_a_cancelled_one() {
 
 #[test]
 fn a_stop_closes_without_an_end_so_that_browsers_come_back() {
-    let mut app = TestApp::with(|config| config.workers = 0);
+    let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let mut events = Events::open(&app, &id);
     assert_eq!(events.next().unwrap().0, "status");
@@ -197,7 +197,7 @@ fn a_stop_closes_without_an_end_so_that_browsers_come_back() {
 
 #[test]
 fn a_thousand_listeners_hear_the_end_and_one_that_hung_up_costs_no_preview() {
-    let app = TestApp::start();
+    let app = TestApp::with(|config| config.http.rate_limits = stablehand::http::RateLimits::OFF);
     app.script.allow(1);
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 400}}));
     app.script.wait_for_step(2);

@@ -2,16 +2,18 @@
 //! stands still until the test moves it.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stablehand::app::{App, Model};
-use stablehand::config::{Access, Config};
+use stablehand::app::{App, Endpoint};
+use stablehand::config::{Access, Config, EndpointConfig};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
 use stablehand::fetch::AllowedAddresses;
+use stablehand::http::HttpSettings;
 use stablehand::queue::QueueSettings;
 use stablehand::runtime::DeviceChoice;
 use tempfile::TempDir;
@@ -65,18 +67,18 @@ impl TestApp {
         let dir = tempfile::tempdir().unwrap();
         let (clock, now) = Clock::manual(START);
         let mut config = Config {
-            endpoint: EndpointId::default(),
+            endpoints: vec![endpoint(EndpointId::DEFAULT, 1)],
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
             allow_addresses: AllowedAddresses::default(),
             access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
-            model: None,
-            device: DeviceChoice::Cpu,
-            workers: 1,
+            http: HttpSettings::default(),
             data_dir: dir.path().join("data"),
             queue: QueueSettings::default(),
             sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
+            webhook_secret: None,
+            webhooks_at_once: 2,
         };
         change(&mut config);
         let mut app =
@@ -87,11 +89,16 @@ impl TestApp {
 
     fn serve(&mut self) {
         let script = Arc::clone(&self.script);
-        let model = Model {
-            rules: InputRules::default(),
-            make_engine: move || ScriptedEngine::build(Arc::clone(&script)),
-        };
-        let app = App::build(&self.config, model, self.clock.clone()).unwrap();
+        let endpoints = self.config.endpoints.iter().map(|endpoint| {
+            let script = Arc::clone(&script);
+            Endpoint {
+                id: endpoint.id.clone(),
+                workers: endpoint.workers,
+                rules: InputRules::default(),
+                make_engine: move || ScriptedEngine::build(Arc::clone(&script)),
+            }
+        });
+        let app = App::build(&self.config, endpoints.collect(), self.clock.clone()).unwrap();
         self.port = app.port();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -140,12 +147,12 @@ impl TestApp {
         self.now.fetch_add(ms, Ordering::SeqCst);
     }
 
-    pub fn data_dir(&self) -> &std::path::Path {
+    pub fn data_dir(&self) -> &Path {
         &self.config.data_dir
     }
 
     pub fn own_key(&self) -> String {
-        std::fs::read_to_string(self.config.data_dir.join("api-key")).unwrap().trim().to_owned()
+        std::fs::read_to_string(self.data_dir().join("api-key")).unwrap().trim().to_owned()
     }
 
     pub fn get(&self, target: &str) -> Response {
@@ -178,6 +185,11 @@ impl Drop for TestApp {
             }
         }
     }
+}
+
+/// An endpoint with so many workers, all of which follow the test's one script.
+pub fn endpoint(id: &str, workers: u32) -> EndpointConfig {
+    EndpointConfig { id: EndpointId::new(id), model: None, device: DeviceChoice::Cpu, workers }
 }
 
 /// The body of the smallest request.

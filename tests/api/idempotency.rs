@@ -25,7 +25,7 @@ fn queued(app: &TestApp) -> u64 {
 
 #[test]
 fn the_same_request_under_the_same_key_makes_one_job() {
-    let mut app = TestApp::with(|config| config.workers = 0);
+    let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let first = id(&run("night-1", "a dog").send(app.port));
     let again = run("night-1", "a dog").send(app.port);
     assert_eq!(again.json(), json!({"id": first, "status": "IN_QUEUE"}));
@@ -39,7 +39,7 @@ fn the_same_request_under_the_same_key_makes_one_job() {
 
 #[test]
 fn the_key_with_another_body_is_a_conflict() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     id(&run("night-1", "a dog").send(app.port));
     let refused = run("night-1", "a cat").send(app.port);
     assert_eq!(
@@ -51,7 +51,7 @@ fn the_key_with_another_body_is_a_conflict() {
 
 #[test]
 fn another_api_key_may_use_the_same_words() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let ours = id(&run("night-1", "a dog").send(app.port));
     let theirs = Request::new("POST", RUN)
         .header("Authorization", "second-key")
@@ -62,7 +62,7 @@ fn another_api_key_may_use_the_same_words() {
 
 #[test]
 fn a_forgotten_job_frees_its_key() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let first = id(&run("night-1", "a dog").send(app.port));
     app.advance_ms(24 * 3_600_000);
     let second = id(&run("night-1", "a cat").send(app.port));
@@ -87,7 +87,7 @@ fn runsync_waits_for_the_job_that_it_made_before() {
 
 #[test]
 fn fifty_clients_at_once_make_one_job() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let port = app.port;
     let clients: Vec<_> =
         (0..50).map(|_| std::thread::spawn(move || id(&run("night-1", "a dog").send(port)))).collect();
@@ -98,7 +98,7 @@ fn fifty_clients_at_once_make_one_job() {
 
 #[test]
 fn a_key_that_is_no_key_is_refused() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for key in ["", "two words", &"k".repeat(256)] {
         let refused = run(key, "a dog").send(app.port);
         assert_eq!(refused.status, 400);

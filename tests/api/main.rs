@@ -4,18 +4,25 @@
 // A test that cannot go on may say so, and `json!` reads better without a borrow.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+mod arbitrary;
 mod auth;
 mod bodies;
 mod cancel;
 mod client;
 mod command_line;
+mod docs;
+mod endpoints;
 mod engine;
 mod events;
+mod headers;
 mod health;
 mod helpers;
 mod idempotency;
 mod image;
+mod limits;
+mod metrics;
 mod paths;
+mod policy;
 mod purge_queue;
 mod requests;
 mod retry;
@@ -26,3 +33,4 @@ mod settings;
 mod shutdown;
 mod status;
 mod stream;
+mod webhook;

@@ -7,7 +7,7 @@ const UNKNOWN: &str = "c80ffee4-f315-4e25-a146-0f3d98cf024b";
 
 #[test]
 fn repeated_slashes_collapse_anywhere() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     for path in [
         format!("//v2/stable-diffusion-v1/status/{id}"),
@@ -104,7 +104,7 @@ fn the_root_names_the_product() {
         response.json(),
         json!({
             "name": "stablehand", "version": env!("CARGO_PKG_VERSION"), "endpoints": ["stable-diffusion-v1"],
-            "docs": "README.md, or `stablehand serve --help`",
+            "docs": "/docs", "openapi": "/openapi.json",
         })
     );
 }

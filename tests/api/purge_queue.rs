@@ -4,7 +4,7 @@ use crate::helpers::{TestApp, VERSIONS, prompt};
 
 #[test]
 fn purging_drops_what_waits_and_says_how_many() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for version in VERSIONS {
         for _ in 0..3 {
             app.submit(&prompt("a dog"));

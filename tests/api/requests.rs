@@ -24,7 +24,7 @@ fn the_newest_jobs_come_first_as_status_shows_them() {
 
 #[test]
 fn pages_follow_each_other_without_a_gap() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let mut submitted: Vec<String> = (0..5).map(|i| app.submit(&prompt(&format!("dog {i}")))).collect();
     app.get(&format!("/v2/stable-diffusion-v1/cancel/{}", submitted[1]));
     submitted.reverse();
@@ -44,7 +44,7 @@ fn pages_follow_each_other_without_a_gap() {
 
 #[test]
 fn a_list_leaves_long_inputs_out_and_forgets_with_the_jobs() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt(&"dog ".repeat(8_000)));
     assert_eq!(
         app.get(REQUESTS).json(),
@@ -56,7 +56,7 @@ fn a_list_leaves_long_inputs_out_and_forgets_with_the_jobs() {
 
 #[test]
 fn what_no_page_can_be_is_refused_by_name() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for (query, part) in [
         ("limit=0", "limit does not meet the constraints. It must be a whole number from 1 to 100."),
         ("limit=101", "limit"),

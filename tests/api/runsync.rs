@@ -29,7 +29,7 @@ fn runsync_answers_the_finished_job() {
 
 #[test]
 fn runsync_answers_the_job_as_it_stands_when_its_wait_is_over() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let response = app.post("/v2/stable-diffusion-v1/runsync?wait=1000", prompt("a dog"));
     assert_eq!(response.status, 200);
     let id = response.json()["id"].as_str().unwrap().to_owned();
@@ -58,7 +58,7 @@ fn a_failed_job_answers_its_reason() {
 
 #[test]
 fn a_wait_that_is_no_number_is_refused_and_submits_nothing() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for wait in ["soon", "", "NaN", "1s", "%ff", "1%00"] {
         let response = app.post(&format!("/v2/stable-diffusion-v1/runsync?wait={wait}"), prompt("a dog"));
         assert_eq!(response.status, 400, "{wait}");

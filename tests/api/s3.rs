@@ -59,7 +59,7 @@ impl S3Server {
 #[derive(Clone)]
 struct Local;
 
-impl<F: Future + 'static> hyper_util::rt::Executor<F> for Local {
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
         actix_web::rt::spawn(async move { drop(future.await) });
     }
@@ -140,7 +140,8 @@ fn the_keys_are_shown_nowhere_and_outlive_no_job() {
     let mut config = s3.config();
     config["bucketName"] = "wolves".into();
     let failed = runsync(&app, &config);
-    let retry = app.post(&format!("/v2/stable-diffusion-v1/retry/{}", failed["id"].as_str().unwrap()), json!(null));
+    let retry =
+        app.post(&format!("/v2/stable-diffusion-v1/retry/{}", failed["id"].as_str().unwrap()), json!(null));
     assert_eq!(retry.status, 400);
     assert_eq!(
         retry.json(),

@@ -1,15 +1,31 @@
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
-use stablehand::config::{Access, Config, ServeArgs};
+use stablehand::config::{Access, Config, ConfigFile, EndpointConfig, ServeArgs};
+use stablehand::domain::EndpointId;
 use stablehand::fetch::AllowedAddresses;
 use stablehand::runtime::DeviceChoice;
 
+fn command() -> Command {
+    ServeArgs::augment_args(Command::new("serve").no_binary_name(true))
+}
+
 fn config(flags: &[&str]) -> Result<Config, String> {
-    let command = ServeArgs::augment_args(Command::new("serve").no_binary_name(true));
-    let matches = command.try_get_matches_from(flags).map_err(|error| error.to_string())?;
+    let matches = command().try_get_matches_from(flags).map_err(|error| error.to_string())?;
     let args = ServeArgs::from_arg_matches(&matches).map_err(|error| error.to_string())?;
     args.into_config().map_err(|error| error.to_string())
+}
+
+/// The same with a file under the flags; in an error, the file is called FILE.
+fn config_with(file: &str, flags: &[&str]) -> Result<Config, String> {
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&path, file).unwrap();
+    let sentence = |error: &dyn std::fmt::Display| error.to_string().replace(path.to_str().unwrap(), "FILE");
+    let file = ConfigFile::read(&path).map_err(|error| sentence(&error))?;
+    let command = file.lay_under(command()).map_err(|error| sentence(&error))?;
+    let matches = command.try_get_matches_from(flags).map_err(|error| sentence(&error))?;
+    let args = ServeArgs::from_arg_matches(&matches).map_err(|error| sentence(&error))?;
+    ServeArgs { endpoints: file.endpoints, ..args }.into_config().map_err(|error| sentence(&error))
 }
 
 #[test]
@@ -19,10 +35,12 @@ fn the_defaults_are_the_contracts() {
     assert_eq!(config.queue.retention, Duration::from_mins(30));
     assert_eq!(config.queue.sync_retention, Duration::from_mins(1));
     assert_eq!(config.queue.sync_waited_retention, Duration::from_mins(5));
-    assert_eq!((config.queue.queue_limit, config.workers), (10_000, 1));
+    assert_eq!((config.queue.queue_limit, config.endpoints.len()), (10_000, 1));
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.sweep_interval, Duration::from_secs(20));
-    assert_eq!((config.device, config.model, config.public_url), (DeviceChoice::Auto, None, None));
+    let id = EndpointId::default();
+    let endpoint = EndpointConfig { id, model: None, device: DeviceChoice::Auto, workers: 1 };
+    assert_eq!((&config.endpoints[0], config.public_url), (&endpoint, None));
     assert_eq!(config.allow_addresses, AllowedAddresses::default());
     assert!(config.access == Access::OwnKey);
     assert!(config.data_dir.ends_with("stablehand"));
@@ -64,7 +82,7 @@ fn values_are_read_and_bounded() {
         config(&["--public-url", "https://a.example/sd/"]).unwrap().public_url.as_deref(),
         Some("https://a.example/sd")
     );
-    assert_eq!(config(&["--device", "cuda:3"]).unwrap().device, DeviceChoice::Cuda(3));
+    assert_eq!(config(&["--device", "cuda:3"]).unwrap().endpoints[0].device, DeviceChoice::Cuda(3));
     assert_eq!(config(&["--listen", "localhost:81"]).unwrap().listen.to_string(), "127.0.0.1:81");
     for flags in [
         ["--public-url", "ftp://a"],
@@ -87,9 +105,96 @@ fn values_are_read_and_bounded() {
 }
 
 #[test]
+fn limits_and_origins_are_read_and_refused_in_one_sentence() {
+    let http = config(&[]).unwrap().http;
+    assert_eq!(http, stablehand::http::HttpSettings::default());
+    let http = config(&["--rate-limits", "off", "--cors-origins", "https://a.example,http://localhost:3000"])
+        .unwrap()
+        .http;
+    assert_eq!(http.rate_limits, stablehand::http::RateLimits::OFF);
+    assert_eq!(http.cors_origins, ["https://a.example", "http://localhost:3000"]);
+    for flags in [
+        ["--rate-limits", "run"],
+        ["--rate-limits", "dance=1"],
+        ["--metrics", "closed"],
+        ["--log-format", "xml"],
+        ["--cors-origins", "a.example"],
+        ["--cors-origins", "https://a.example/"],
+        ["--cors-origins", "https://A.example"],
+        ["--cors-origins", "https://a.example/page"],
+    ] {
+        assert!(config(&flags).is_err(), "{flags:?}");
+    }
+}
+
+#[test]
 fn what_may_be_reached_besides_the_public_is_read_in_one_list() {
     let allowed = config(&["--allow-addresses", "127.0.0.0/8, minio.internal"]).unwrap().allow_addresses;
     assert_eq!(allowed.to_string(), "127.0.0.0/8,minio.internal");
     let error = config(&["--allow-addresses", "10.0.0.0/33"]).map(|_| ()).unwrap_err();
     assert!(error.contains("10.0.0.0/33 is neither a network like 10.1.2.0/24 nor a host"), "{error}");
+}
+
+#[test]
+fn a_file_says_what_the_flags_do_not() {
+    let file = "retention = '10m'\nqueue-limit = 5_000\nworkers = 3\nauth = 'off'\n";
+    let config = config_with(file, &["--retention", "20m"]).unwrap();
+    assert_eq!(config.queue.retention, Duration::from_mins(20));
+    assert_eq!((config.queue.queue_limit, config.endpoints[0].workers), (5_000, 3));
+    assert!(config.access == Access::Everybody);
+    assert_eq!(config_with("", &[]).unwrap().endpoints[0].id, EndpointId::default());
+}
+
+#[test]
+fn a_file_names_the_endpoints_and_the_flags_fill_in() {
+    let file = "device = 'cpu'\n[endpoints.b-model]\nmodel = '/models/b'\nworkers = 0\n\n\
+                [endpoints.a-model]\ndevice = 'cuda:1'\n";
+    let endpoint = |id: &str, model: &str, device, workers| EndpointConfig {
+        id: EndpointId::new(id),
+        model: Some(model.into()),
+        device,
+        workers,
+    };
+    assert_eq!(
+        config_with(file, &["--model", "/models/a", "--workers", "2"]).unwrap().endpoints,
+        [
+            endpoint("b-model", "/models/b", DeviceChoice::Cpu, 0),
+            endpoint("a-model", "/models/a", DeviceChoice::Cuda(1), 2)
+        ]
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_by_its_line() {
+    for (file, sentence) in [
+        ("\nretentoin = '1m'", "FILE, line 2: there is no setting retentoin"),
+        ("queue_limit = 1", "FILE, line 1: there is no setting queue_limit; did you mean queue-limit?"),
+        ("config = 'other'", "FILE, line 1: there is no setting config"),
+        (
+            "log = 'off'\nretention = 'soon'",
+            "FILE, line 2: invalid value 'soon' for '--retention <TIME>': it should read like 30m, 90s or 1h 30m",
+        ),
+        ("workers = [1]", "FILE, line 1: workers should be a string or a number"),
+        ("a = 1\na = 2", "FILE, line 2: duplicate key"),
+        ("endpoints = 3", "FILE, line 1: endpoints should be tables, such as [endpoints.my-model]"),
+        ("\n[endpoints]", "FILE, line 2: endpoints should be tables, such as [endpoints.my-model]"),
+        (
+            "[endpoints.'a/b']",
+            "FILE, line 1: 'a/b' cannot be an endpoint's name: take up to 64 letters, digits, - and _",
+        ),
+        (
+            "[endpoints.a]\n\nspeed = 1",
+            "FILE, line 3: there is no setting speed of an endpoint; it has model, device and workers",
+        ),
+        (
+            "[endpoints.a]\nworkers = 65",
+            "FILE, line 2: invalid value '65' for workers: it should be from 0 to 64",
+        ),
+        (
+            "[endpoints.a]\ndevice = 'tpu'",
+            "FILE, line 2: invalid value 'tpu' for device: it should be auto, cpu, cuda or cuda:N (such as cuda:1)",
+        ),
+    ] {
+        assert_eq!(config_with(file, &[]).err().as_deref(), Some(sentence), "{file}");
+    }
 }

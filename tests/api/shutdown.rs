@@ -17,7 +17,7 @@ fn waiter(app: &TestApp, method: &'static str, target: String) -> std::thread::J
 
 #[test]
 fn those_who_wait_are_answered_at_once_when_the_server_stops() {
-    let mut app = TestApp::with(|config| config.workers = 0);
+    let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let runsync = waiter(&app, "POST", "/v2/stable-diffusion-v1/runsync?wait=300000".to_owned());
     while app.get("/v2/stable-diffusion-v1/health").json()["jobs"]["inQueue"] != 2 {
@@ -54,7 +54,7 @@ fn a_running_job_that_does_not_make_it_goes_back_to_the_queue() {
     app.script.wait_for_step(1);
     app.begin_to_stop();
     app.script.open();
-    app.configure(|config| config.workers = 0);
+    app.configure(|config| config.endpoints[0].workers = 0);
     app.restart();
     let body = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
     assert_eq!(body, json!({"delayTime": 0, "id": id, "input": body["input"], "status": "IN_QUEUE"}));

@@ -5,7 +5,7 @@ use crate::helpers::{KEY, TestApp, VERSIONS, prompt};
 
 #[test]
 fn status_shows_a_job_by_get_and_post_on_both_versions() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     app.advance_ms(1_500);
     for version in VERSIONS {
@@ -24,7 +24,7 @@ fn status_shows_a_job_by_get_and_post_on_both_versions() {
 
 #[test]
 fn the_input_is_echoed_to_the_letter() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let input = r#"{ "seed":18446744073709551615, "guidance_scale": 7.50, "prompt" : "\u00e9\/" }"#;
     let response = app.post_text("/v2/stable-diffusion-v1/run", &format!(r#"{{"input":{input}}}"#));
     let id = response.json()["id"].as_str().unwrap().to_owned();
@@ -76,7 +76,7 @@ fn status_sync_waits_for_the_end() {
 
 #[test]
 fn status_sync_answers_the_job_as_it_stands_when_its_wait_is_over() {
-    let app = TestApp::with(|config| config.workers = 0);
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let response = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}?wait=1"));
     assert_eq!((response.status, response.json()["status"].clone()), (200, json!("IN_QUEUE")));
@@ -85,7 +85,7 @@ fn status_sync_answers_the_job_as_it_stands_when_its_wait_is_over() {
 
 #[test]
 fn a_job_outlives_a_restart() {
-    let mut app = TestApp::with(|config| config.workers = 0);
+    let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     app.restart();
     assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["status"], "IN_QUEUE");

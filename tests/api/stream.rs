@@ -165,7 +165,7 @@ fn previews_are_drawn_for_a_reader_only_and_once_a_second_at_most() {
 
 #[test]
 fn a_stop_answers_who_reads_at_once() {
-    let mut app = TestApp::with(|config| config.workers = 0);
+    let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let held = reader(&app, &id);
     app.get("/v2/stable-diffusion-v1/health"); // the reader before it has connected

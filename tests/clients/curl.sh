@@ -69,6 +69,10 @@ curl --silent --output "$work/picture.png" "$(field '["output"][0]["image"]' <<<
 expect 'the picture is downloaded without a key' "$(head -c 8 "$work/picture.png" | od -An -tx1)" \
     ' 89 50 4e 47 0d 0a 1a 0a'
 
+expect 'the stream brings the picture, and once only' \
+    "$(ours GET "$DRAWING" "stream/$id"; ours GET "$DRAWING" "stream/$id")" \
+    '\{"status":"COMPLETED","stream":\[.*\{"output":\{"image":"http.*\}\}\]\}.200\{"status":"COMPLETED","stream":\[\]\}.200'
+
 small='{"input": {"prompt": "a dog", "num_inference_steps": 2, "width": 128, "height": 128}}'
 json='Content-Type: application/json'
 expect 'runsync answers the finished job' "$(ours POST "$DRAWING" runsync -H "$json" -d "$small" | tr '\n' ' ')" \

@@ -49,6 +49,15 @@ test("runSync answers the pictures", async () => {
   await assertPictures(job.output, [7, 8])
 })
 
+test("a stream brings steps, then the pictures, and ends", async () => {
+  const { id } = await drawing.run({ input: { ...LONG, num_outputs: 2 } })
+  const outputs = []
+  for await (const { output } of drawing.stream(id)) outputs.push(output)
+  const steps = outputs.slice(0, -2)
+  assert.ok(steps.length > 0 && steps.every(({ step, steps }) => step <= steps && steps === 500))
+  await assertPictures(outputs.slice(-2), [7, 8])
+})
+
 test("the policy of the client's own README is taken", async () => {
   const { id } = await drawing.run({
     input: QUICK,

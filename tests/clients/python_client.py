@@ -59,6 +59,15 @@ def test_run_sync_answers_the_pictures():
     assert_pictures(drawing().run_sync({"input": QUICK}, timeout=60), [7])
 
 
+def test_a_stream_brings_steps_then_the_pictures_and_ends():
+    chunks = list(drawing().run({"input": LONG | {"num_outputs": 2}}).stream())
+    pictures = [chunk for chunk in chunks if "image" in chunk]
+    steps = [chunk["step"] for chunk in chunks if "step" in chunk]
+    assert chunks[-2:] == pictures and len(chunks) == len(pictures) + len(steps), chunks
+    assert steps and steps == sorted(set(steps)) and steps[-1] <= 500, steps
+    assert_pictures(pictures, [7, 8])
+
+
 def test_a_running_job_is_cancelled_within_the_clients_three_seconds():
     job = drawing().run({"input": LONG})
     assert job.cancel() == {"id": job.job_id, "status": "CANCELLED"}

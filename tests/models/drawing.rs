@@ -46,7 +46,9 @@ fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len());
     let error: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
-    10.0 * (255.0 * 255.0 * a.len() as f64 / error).log10()
+    #[allow(clippy::cast_precision_loss)] // pictures are small
+    let values = a.len() as f64;
+    10.0 * (255.0 * 255.0 * values / error).log10()
 }
 
 #[track_caller]
@@ -144,9 +146,4 @@ fn a_safety_checker_may_be_null_missing_or_named_without_a_folder() {
         );
     });
     load(&folder).unwrap();
-}
-
-#[test]
-fn an_inpainting_unet_is_loaded() {
-    load(&Folder::inpainting()).unwrap();
 }

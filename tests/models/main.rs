@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // a test may
 
+mod check;
 mod drawing;
 mod folders;
+mod inpainting;
 mod onnx;
+#[path = "../golden/pictures.rs"]
+mod pictures;
 mod refused;

@@ -243,7 +243,7 @@ impl Graph {
     /// Puts `port` in the place of the input `name`; `nodes`, given port's name and the name that the old
     /// input has inside, make the old from the new.
     pub fn replace_input(&mut self, name: &str, port: ValueInfo, nodes: impl Fn(&str, &str) -> Vec<Node>) {
-        let inside = format!("{name}_inside");
+        let inside = format!("{name}_inside_{}", self.nodes.len());
         for input in self.nodes.iter_mut().flat_map(|node| &mut node.inputs).filter(|input| *input == name) {
             input.clone_from(&inside);
         }
@@ -255,7 +255,7 @@ impl Graph {
 
     /// Puts `port` in the place of the output `name`; `nodes` make the new from the old.
     pub fn replace_output(&mut self, name: &str, port: ValueInfo, nodes: impl Fn(&str, &str) -> Vec<Node>) {
-        let inside = format!("{name}_inside");
+        let inside = format!("{name}_inside_{}", self.nodes.len());
         let names = self.nodes.iter_mut().flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs));
         for found in names.filter(|found| *found == name) {
             found.clone_from(&inside);

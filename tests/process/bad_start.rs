@@ -29,7 +29,7 @@ fn model_copy(to: &Path) {
 fn a_folder_that_is_no_model_is_refused_by_what_it_lacks() {
     let (data, model) = (data_dir(), data_dir());
     let path = model.path().to_str().unwrap();
-    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &[path, "it has no model_index.json"]);
+    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &[path, "it has no folder tokenizer"]);
     model_copy(model.path());
     fs::remove_dir_all(model.path().join("unet")).unwrap();
     assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &[path, "it has no unet/model.onnx"]);

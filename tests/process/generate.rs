@@ -44,6 +44,26 @@ fn standard_output_gets_the_bytes_alone() {
 }
 
 #[test]
+fn a_picture_is_repainted_where_the_mask_is_white() {
+    let folder = data_dir();
+    let draw = |args: &[&str]| {
+        let mut command = stablehand(&["generate", "a red fox", "--seed", "3"]);
+        command.args(args).args(QUICK).current_dir(folder.path());
+        output(command)
+    };
+    assert!(draw(&["-o", "fox.png"]).status.success());
+    // A picture as its own mask: white where it is light.
+    let repainted =
+        draw(&["--init-image", "fox.png", "--mask", "fox.png", "--prompt-strength", "1", "-o", "again.png"]);
+    assert!(repainted.status.success(), "{}", String::from_utf8_lossy(&repainted.stderr));
+    assert!(fs::read(folder.path().join("again.png")).unwrap().starts_with(b"\x89PNG"));
+
+    fs::write(folder.path().join("no.png"), "no picture").unwrap();
+    assert_refused(&draw(&["--init-image", "no.png"]), 2, &["--init-image", "PNG, JPEG or WebP"]);
+    assert_refused(&draw(&["--init-image", "none.png"]), 1, &["cannot read none.png"]);
+}
+
+#[test]
 fn bad_wishes_are_one_line() {
     for (args, code, parts) in [
         (&["--steps", "501"][..], 2, &["--steps", "from 1 to 500"][..]),

@@ -75,7 +75,11 @@ impl Server {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("{}/v2/stable-diffusion-v1/{path}", self.base)
+        self.url_at("stable-diffusion-v1", path)
+    }
+
+    pub fn url_at(&self, endpoint: &str, path: &str) -> String {
+        format!("{}/v2/{endpoint}/{path}", self.base)
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {

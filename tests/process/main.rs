@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
+mod bad_disk;
 mod bad_start;
+mod endpoints;
 mod files;
 mod generate;
 mod helpers;

@@ -65,3 +65,63 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
         other => other.into_rgb8().into_raw(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        file: String,
+        width: u32,
+        height: u32,
+        pixels: String,
+        /// Decoders of lossy formats round in their own ways.
+        tolerance: u8,
+    }
+
+    fn cases() -> Vec<Case> {
+        serde_json::from_str(include_str!("../../../tests/golden/decode.json")).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_file_becomes_pillow_s_pixels() {
+        for case in cases() {
+            let image = decode_image(&STANDARD.decode(&case.file).unwrap()).unwrap();
+            assert_eq!((image.width, image.height), (case.width, case.height), "{}", case.name);
+            assert_eq!(image.pixels.len() * 2, case.pixels.len(), "{}", case.name);
+            let expected = (0..image.pixels.len())
+                .map(|at| u8::from_str_radix(&case.pixels[2 * at..2 * at + 2], 16).unwrap());
+            let furthest = image.pixels.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
+            assert!(furthest <= Some(case.tolerance), "{}: {furthest:?}", case.name);
+        }
+    }
+
+    #[test]
+    fn damaged_files_are_sentences_and_nothing_panics() {
+        let mut state = 1_u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for case in cases() {
+            let whole = STANDARD.decode(&case.file).unwrap();
+            for _ in 0..60 {
+                let mut bytes = whole.clone();
+                for _ in 0..=random(3) {
+                    let at = random(bytes.len());
+                    bytes[at] = random(256).to_le_bytes()[0];
+                }
+                bytes.truncate(whole.len() - random(whole.len()) * random(2));
+                if let Err(error) = decode_image(&bytes) {
+                    let sentence = error.to_string();
+                    assert!(sentence.starts_with("the picture to start from") && !sentence.contains('\n'));
+                }
+            }
+        }
+    }
+}

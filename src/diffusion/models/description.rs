@@ -77,16 +77,15 @@ impl ModelFolder {
         if vae.scaling_factor.is_none() {
             assumptions.push(format!("its VAE states no scaling_factor: {SCALING_FACTOR} is used"));
         }
-        let mut scheduler = match self.text(SCHEDULER_FILE)? {
-            Some(text) => SchedulerConfig::from_json(&text).map_err(|error| ModelError::File {
+        let mut scheduler = SchedulerConfig::default();
+        if let Some(text) = self.text(SCHEDULER_FILE)? {
+            scheduler = SchedulerConfig::from_json(&text).map_err(|error| ModelError::File {
                 file: SCHEDULER_FILE.to_owned(),
                 reason: error.to_string(),
-            })?,
-            None => {
-                assumptions.push(format!("it has no {SCHEDULER_FILE}: Stable Diffusion v1's is used"));
-                SchedulerConfig::default()
-            }
-        };
+            })?;
+        } else {
+            assumptions.push(format!("it has no {SCHEDULER_FILE}: Stable Diffusion v1's is used"));
+        }
         assumptions.extend(correct(&mut scheduler));
         let own: StablehandConfig = self.config("stablehand.json")?.unwrap_or_default();
         let rules = InputRules::default();

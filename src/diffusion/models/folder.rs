@@ -143,7 +143,7 @@ impl ModelFolder {
                         let name = entry.file_name().to_string_lossy().into_owned();
                         // By path: a folder of a download cache is made of links.
                         let metadata = fs::metadata(entry.path()).ok()?;
-                        (metadata.is_file() && !is_text(&name)).then(|| (name, metadata.len()))
+                        (metadata.is_file() && !is_text(&name)).then_some((name, metadata.len()))
                     })
                     .collect();
                 files.sort();
@@ -214,12 +214,17 @@ pub(super) fn onnx_files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     // macOS leaves `._model.onnx` beside the file on foreign disks.
-    let mut names: Vec<_> = names.filter(|name| name.ends_with(".onnx") && !name.starts_with('.')).collect();
+    let mut names: Vec<_> =
+        names.filter(|name| has_extension(name, "onnx") && !name.starts_with('.')).collect();
     names.sort();
     names
 }
 
 /// Whether a file is configuration, by its name.
 fn is_text(name: &str) -> bool {
-    [".json", ".txt", ".md"].iter().any(|ending| name.ends_with(ending)) || name.starts_with('.')
+    ["json", "txt", "md"].iter().any(|extension| has_extension(name, extension)) || name.starts_with('.')
+}
+
+pub(super) fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }

@@ -7,6 +7,7 @@ mod description;
 mod folder;
 mod hidden_layers;
 mod onnx_file;
+mod parts;
 mod refusal;
 mod session;
 mod text_encoder;
@@ -20,6 +21,7 @@ use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub use parts::PartReport;
 pub use session::Port;
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};

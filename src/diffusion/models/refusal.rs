@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::folder::onnx_files;
+use super::folder::{has_extension, onnx_files};
 use super::{ModelError, ModelFolder};
 
 #[derive(Deserialize, Default)]
@@ -88,9 +88,9 @@ pub(super) fn family_of_width(cross_attention_dim: i64) -> Option<&'static str> 
     }
 }
 
-/// Whether a folder holds PyTorch weights.
+/// Whether a folder holds weights as `PyTorch` and safetensors keep them.
 fn has_weights(folder: &Path) -> bool {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.any(|name| name.ends_with(".safetensors") || name.ends_with(".bin"))
+    names.any(|name| has_extension(&name, "safetensors") || has_extension(&name, "bin"))
 }

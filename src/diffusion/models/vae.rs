@@ -78,14 +78,19 @@ impl VaeEncoder {
         let graph = Graph::load(folder, "vae_encoder", runtime)?;
         let sample = graph.input("picture", |port| port.rank() == 4)?;
         let latents = graph.output("latents", 4)?;
-        if i64::from(description.latent_channels) == latents.shape[1] {
-            tracing::warn!(
-                "this VAE encoder draws its own random numbers: pictures that start from a picture differ from \
-                 one time to the next"
-            );
+        graph.only(&[&sample])?;
+        if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
+            return Err(graph.refuse(format!(
+                "it was exported for pictures of {width}×{height} only; export it with dynamic axes"
+            )));
         }
         let tiling = Tiling::new(description.vae_scale_factor);
         Ok(Some(Self { graph, sample, latents, scaling_factor: description.scaling_factor, tiling }))
+    }
+
+    /// Whether the graph draws its own random numbers and answers latents.
+    pub fn draws_by_itself(&self, latent_channels: u32) -> bool {
+        self.latents.fixed(1) == Some(latent_channels.into())
     }
 
     /// What latents stand for `pixels`.
@@ -150,6 +155,7 @@ mod tests {
     use super::*;
     use crate::diffusion::noise::TorchGenerator;
     use crate::domain::NoiseSource;
+    use crate::runtime::DeviceChoice;
 
     fn noise(seeds: impl IntoIterator<Item = u64>) -> BatchNoise {
         BatchNoise::new(NoiseSource::Cpu, seeds)
@@ -170,5 +176,47 @@ mod tests {
         assert_eq!(untouched.randn((1, 1, 4)), noise([7]).randn((1, 1, 4)), "nothing was drawn");
 
         assert!(Posterior::new(Array4::zeros((1, 3, 2, 2)), 4, 0.5).is_err());
+    }
+
+    /// By how many of 255 steps, in the mean along a line, the lines before and at `edge` step apart in `tiled` where
+    /// they do not in `whole`, across or down.
+    fn seam(tiled: &Array4<f32>, whole: &Array4<f32>, axis: Axis, edge: usize) -> f32 {
+        let difference = (tiled - whole) * 127.5;
+        let line = |at: usize| difference.index_axis(axis, at);
+        (&line(edge) - &line(edge - 1)).mapv(f32::abs).mean().unwrap()
+    }
+
+    #[test]
+    fn a_large_picture_has_no_seams() {
+        let folder = ModelFolder::Embedded;
+        let description = folder.describe().unwrap();
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        let mut encoder = VaeEncoder::load(&folder, &description, &runtime).unwrap().unwrap();
+        let mut decoder = VaeDecoder::load(&folder, &description, &runtime).unwrap();
+        // A disc on a slope, of three tiles by two.
+        let pixels = Array4::from_shape_fn((1, 3, 768, 1024), |(_, channel, y, x)| {
+            #[allow(clippy::cast_precision_loss)]
+            let (x, y) = (x as f32 / 1024.0, y as f32 / 768.0);
+            let in_disc = (x - 0.5).powi(2) + (y - 0.5).powi(2) < 0.1;
+            if in_disc { [0.8, -0.7, -0.7][channel] } else { [2.0 * x - 1.0, 2.0 * y - 1.0, 0.5][channel] }
+        });
+        let one_call = encoder.tiling.off();
+
+        let tiled = encoder.encode(&pixels, 4).unwrap().mean;
+        encoder.tiling = one_call;
+        let whole = encoder.encode(&pixels, 4).unwrap().mean;
+        // A tile normalises by what it sees, and this picture has no two alike: 7 % is what was measured.
+        let (difference, size) = ((&tiled - &whole).mapv(f32::abs).sum(), whole.mapv(f32::abs).sum());
+        assert!(difference < 0.1 * size, "{difference} of {size}");
+
+        let latents = whole * description.scaling_factor;
+        let tiled = decoder.decode(&latents).unwrap();
+        decoder.tiling = one_call;
+        let whole = decoder.decode(&latents).unwrap();
+        // Where a tile begins or ends.
+        for (axis, edge) in [(2, 256), (2, 512), (3, 256), (3, 512), (3, 768)] {
+            let seam = seam(&tiled, &whole, Axis(axis), edge);
+            assert!(seam < 0.5, "{seam} at {edge} of axis {axis}");
+        }
     }
 }

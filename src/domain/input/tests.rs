@@ -16,7 +16,8 @@ fn a_prompt_alone_gets_the_hosted_defaults() {
 
 #[test]
 fn null_means_the_default() {
-    let nulls: Map<String, Value> = FIELDS.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+    let nulls: Map<String, Value> =
+        GenerationInput::FIELDS.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
     let mut fields = nulls.clone();
     fields.insert("prompt".to_owned(), json!("a dog"));
     assert_eq!(
@@ -184,6 +185,6 @@ fn the_request_for_one_image_asks_for_that_image() {
     let expected = GenerationInput { num_outputs: 1, seed: Some(1), ..input };
     assert_eq!(GenerationInput::parse(&request, &rules).unwrap(), expected);
     for name in request.as_object().unwrap().keys() {
-        assert!(FIELDS.contains(&name.as_str()));
+        assert!(GenerationInput::FIELDS.contains(&name.as_str()));
     }
 }

@@ -37,6 +37,12 @@ impl Tiling {
         Self { scale, whole: WHOLE_PIXELS / scale / scale, tile: TILE / scale, overlap: OVERLAP / scale }
     }
 
+    /// Everything in one call.
+    #[cfg(test)]
+    pub fn off(self) -> Self {
+        Self { whole: usize::MAX, ..self }
+    }
+
     /// From latents `[1, c, h, w]` to pixels, by `call` on tiles of them.
     pub fn enlarging(
         self,

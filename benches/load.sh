@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# How many requests a second the server takes, and how long they wait: 64 connections for 10 s a figure.
+#
+#     benches/load.sh            (needs wrk; builds target/release/stablehand, or takes STABLEHAND_BIN)
+#
+# 1. acknowledged POST /run and GET /status with idle workers: the cost of a request, on durable storage;
+# 2. GET /status while a worker draws without pause on the CPU: what a client waits for meanwhile.
+# The load comes from the same machine, so what wrk itself takes is not the server's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+connections=${CONNECTIONS:-64} duration=${DURATION:-10s} jobs=1000
+
+command -v wrk >/dev/null || { echo "install wrk, for example with: apt-get install wrk" >&2; exit 1; }
+[ -n "${STABLEHAND_BIN:-}" ] || cargo build --release
+binary=$(realpath "${STABLEHAND_BIN:-target/release/stablehand}")
+work=$(mktemp -d "${TMPDIR:-/tmp}/stablehand-load.XXXXXX")
+trap 'kill "${server:-0}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
+
+# start WORKERS: a fresh server; sets $url.
+start() {
+    env STABLEHAND_LISTEN=127.0.0.1:0 STABLEHAND_DATA_DIR="$work/$1" STABLEHAND_API_KEYS=load-key \
+        STABLEHAND_WORKERS="$1" STABLEHAND_DEVICE=cpu STABLEHAND_QUEUE_LIMIT=100000000 \
+        STABLEHAND_RATE_LIMITS=off STABLEHAND_LOG=warn "$binary" serve >"$work/out" &
+    server=$!
+    until url=$(grep -o 'http://[0-9.:]*' "$work/out" | head -1) && [ -n "$url" ]; do sleep 0.05; done
+    url=$url/v2/stable-diffusion-v1
+}
+
+stop() { kill "$server"; wait "$server" || true; }
+
+submit() {
+    curl --silent --fail -H 'Authorization: Bearer load-key' -d "$1" "$url/run" | grep -o '[0-9a-f-]\{36\}'
+}
+
+# load NAME SCRIPT: one figure. Other answers than 200 spoil it.
+load() {
+    wrk --threads 2 --connections "$connections" --duration "$duration" --latency \
+        --script "benches/load/$2.lua" "$url" >"$work/result" -- "$work/ids"
+    awk -v name="$1" '
+        $1 == "50%" { p50 = $2 } $1 == "99%" { p99 = $2 } $1 == "Requests/sec:" { rate = $2 }
+        /Non-2xx|Socket errors/ { spoilt = "  (" $0 ")" }
+        END { printf "%-32s %8.0f a second   p50 %9s   p99 %9s%s\n", name, rate, p50, p99, spoilt }' "$work/result"
+}
+
+start 0
+for _ in $(seq "$jobs"); do submit '{"input": {"prompt": "a dog"}}'; done >"$work/ids"
+load 'GET /status, workers idle' status
+load 'POST /run, workers idle' run
+stop
+
+start 1
+# An hour's work, one job after the other.
+for _ in $(seq 200); do submit '{"input": {"prompt": "a dog", "num_inference_steps": 500, "num_outputs": 10}}'; done >"$work/ids"
+load 'GET /status, a worker busy' status
+load 'POST /run, a worker busy' run
+stop

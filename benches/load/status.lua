@@ -1,0 +1,15 @@
+-- Asks for the jobs whose ids are in the file named by the first argument, one after the other.
+wrk.headers["Authorization"] = "Bearer load-key"
+local requests = {}
+local next = 0
+
+function init(args)
+  for id in io.lines(args[1]) do
+    requests[#requests + 1] = wrk.format("GET", wrk.path .. "/status/" .. id)
+  end
+end
+
+function request()
+  next = next % #requests + 1
+  return requests[next]
+end

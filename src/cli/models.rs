@@ -1,0 +1,272 @@
+//! `stablehand models`: what a model folder holds, what will work with it and what will not.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use crate::diffusion::Pipeline;
+use crate::diffusion::models::{ModelDescription, ModelFolder, PartReport, Port};
+use crate::domain::{GenerationInput, ImageSize};
+use crate::runtime::{DeviceChoice, Runtime};
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelsCommand {
+    /// Say what a model folder holds and whether it can draw
+    #[command(
+        long_about = "Say what a model folder holds, what will work with it, and whether it can draw: a small \
+                      picture is drawn to see. The exit code is 0 where it can."
+    )]
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// A folder in Stable Diffusion v1's ONNX layout [default: the built-in tiny-sd]
+    #[arg(value_name = "DIR", env = "STABLEHAND_MODEL", hide_env_values = true)]
+    folder: Option<PathBuf>,
+    /// auto, cpu or cuda[:N]
+    #[arg(long, env = "STABLEHAND_DEVICE", default_value_t, hide_env_values = true)]
+    device: DeviceChoice,
+}
+
+pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
+    let ModelsCommand::Check(args) = &args.command;
+    let folder = ModelFolder::of(args.folder.as_deref())?;
+    let description = folder.describe()?;
+    let runtime = Runtime::load(args.device)?;
+    let parts = folder.parts(&runtime)?;
+    print(&Report { folder: &folder, description: &description, parts: &parts })?;
+
+    let mut pipeline = Pipeline::load(&folder, &runtime)?;
+    let mut verdict = String::new();
+    list(
+        &mut verdict,
+        "Warnings",
+        pipeline.warnings().iter().map(|warning| (String::new(), warning.clone())),
+    );
+    let size = side(&description);
+    let step = time_of_a_step(&mut pipeline, size)?;
+    let _ = writeln!(
+        verdict,
+        "\n{} draws: a step at {size}×{size} px took {:.2} s on the {}.",
+        folder.name(),
+        step.as_secs_f64(),
+        runtime.device()
+    );
+    print(&verdict)
+}
+
+fn print(text: &impl fmt::Display) -> Result<(), Failure> {
+    write!(io::stdout(), "{text}")
+        .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
+}
+
+/// The smallest side that the model draws.
+fn side(description: &ModelDescription) -> u32 {
+    64_u32.next_multiple_of(description.rules.grid)
+}
+
+/// Draws a small picture in two steps, the whole way to its PNG; answers the second one's time, when the
+/// first has warmed the sessions up.
+fn time_of_a_step(pipeline: &mut Pipeline, side: u32) -> Result<Duration, Failure> {
+    let rules = &pipeline.description().rules;
+    let input = GenerationInput {
+        size: ImageSize { width: side, height: side },
+        num_inference_steps: 2,
+        scheduler: rules.scheduler,
+        karras: rules.karras,
+        ..GenerationInput::new("a picture")
+    };
+    let mut generation = pipeline.begin(&input, 0)?;
+    let mut last = Duration::ZERO;
+    while !generation.is_done() {
+        let started = Instant::now();
+        pipeline.step(&mut [&mut generation])?;
+        last = started.elapsed();
+    }
+    pipeline.finish(&generation)?;
+    Ok(last)
+}
+
+/// What was found, before anything is drawn.
+struct Report<'a> {
+    folder: &'a ModelFolder,
+    description: &'a ModelDescription,
+    parts: &'a [PartReport],
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = match self.folder {
+            ModelFolder::Embedded => format!("{} (inside this binary)\n", self.folder.name()),
+            ModelFolder::Directory(path) => format!("{} ({})\n", self.folder.name(), path.display()),
+        };
+        self.list_parts(&mut text);
+        list(&mut text, "Model", self.facts());
+        list(&mut text, "Works", self.abilities());
+        f.write_str(&text)
+    }
+}
+
+impl Report<'_> {
+    fn list_parts(&self, text: &mut String) {
+        let ports = || self.parts.iter().flat_map(|part| part.inputs.iter().chain(&part.outputs));
+        let width = ports().map(|port| port.name.chars().count()).max().unwrap_or(0).min(40);
+        text.push_str("\nParts\n");
+        for part in self.parts {
+            let _ = writeln!(text, "  {:<14}  {}", part.name, files(&part.files));
+            let line = |text: &mut String, direction: &str, port: &Port| {
+                let _ = writeln!(text, "    {direction:<3}  {:<width$}  {port}", port.name);
+            };
+            part.inputs.iter().for_each(|port| line(text, "in", port));
+            part.outputs.iter().for_each(|port| line(text, "out", port));
+        }
+    }
+
+    fn facts(&self) -> Vec<(String, String)> {
+        let ModelDescription { rules, scheduler, .. } = self.description;
+        let max_side = match self.description.max_side {
+            Some(side) => format!("; beyond {side} px enlarged"),
+            None => String::new(),
+        };
+        let karras = if rules.karras { " with Karras sigmas" } else { "" };
+        let spacing = scheduler.timestep_spacing.as_deref().unwrap_or("each scheduler's own");
+        let number = |value: Option<f64>| value.map_or("the default".to_owned(), |value| value.to_string());
+        [
+            (
+                "sides",
+                format!(
+                    "{} px native, in multiples of {} px{max_side}",
+                    self.description.native_side, rules.grid
+                ),
+            ),
+            (
+                "VAE",
+                format!(
+                    "{} px a latent, {} channels, scaling factor {}",
+                    self.description.vae_scale_factor,
+                    self.description.latent_channels,
+                    self.description.scaling_factor
+                ),
+            ),
+            ("tokenizer", format!("a window of {} tokens", self.description.tokenizer.window())),
+            (
+                "schedule",
+                format!(
+                    "{} prediction, {} betas from {} to {}, {} timesteps, spacing: {spacing}",
+                    scheduler.prediction_type.as_deref().unwrap_or("epsilon"),
+                    scheduler.beta_schedule.as_deref().unwrap_or("linear"),
+                    number(scheduler.beta_start),
+                    number(scheduler.beta_end),
+                    scheduler.num_train_timesteps.unwrap_or(1000),
+                ),
+            ),
+            ("scheduler", format!("{}{karras}, where a request names none", rules.scheduler)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// What can be asked of the model, by the parts that it has.
+    fn abilities(&self) -> Vec<(String, String)> {
+        let has = |part: &str| self.parts.iter().any(|found| found.name == part);
+        let with = |part: &str| match has(part) {
+            true => "yes".to_owned(),
+            false => format!("no: it has no {part}"),
+        };
+        let unet = self.parts.iter().find(|part| part.name == "unet");
+        let takes_mask = unet.is_some_and(|unet| unet.inputs.iter().any(|port| port.fixed(1) == Some(9)));
+        let inpainting = match takes_mask && has("vae_encoder") {
+            true => "yes, by a UNet made for it".to_owned(),
+            false => with("vae_encoder"),
+        };
+        let previews = match self.description.latent_rgb {
+            Some(_) => "yes",
+            None => "no: its stablehand.json states no latent_rgb_factors",
+        };
+        [
+            ("text to image", "yes".to_owned()),
+            ("image to image", with("vae_encoder")),
+            ("inpainting", inpainting),
+            ("previews", previews.to_owned()),
+            ("safety checker", with("safety_checker")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+/// A heading with lines under it, their values in one column; nothing where there are no lines.
+fn list(text: &mut String, heading: &str, lines: impl IntoIterator<Item = (String, String)>) {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_some() {
+        let _ = writeln!(text, "\n{heading}");
+    }
+    for (name, value) in lines {
+        let _ = match name.is_empty() {
+            true => writeln!(text, "  {value}"),
+            false => writeln!(text, "  {name:<14}  {value}"),
+        };
+    }
+}
+
+/// A part's files; of many (old exporters wrote a file a tensor) the first and the sum of the others.
+fn files(files: &[(String, u64)]) -> String {
+    let one = |(name, bytes): &(String, u64)| format!("{name} {}", size(*bytes));
+    match files {
+        [first, .., _] if files.len() > 4 => {
+            let others = &files[1..];
+            let bytes = others.iter().map(|(_, bytes)| bytes).sum();
+            format!("{} and {} other files {}", one(first), others.len(), size(bytes))
+        }
+        _ => files.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Bytes as file managers show them.
+#[allow(clippy::cast_precision_loss)] // one decimal is shown
+fn size(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB"];
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.*} {}", usize::from(value < 99.5), units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_a_file_manager_shows_them() {
+        for (bytes, shown) in [
+            (0, "0.0 kB"),
+            (776_000, "776 kB"),
+            (8_456_789, "8.5 MB"),
+            (999_600, "1.0 MB"),
+            (3_438_000_000, "3.4 GB"),
+        ] {
+            assert_eq!(size(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn many_files_are_summed_up() {
+        let many: Vec<_> = (0..300).map(|index| (format!("tensor{index}"), 1_000_000)).collect();
+        assert_eq!(files(&many), "tensor0 1.0 MB and 299 other files 299 MB");
+        assert_eq!(files(&many[..2]), "tensor0 1.0 MB, tensor1 1.0 MB");
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a client wants to hear of its job.
+
+use serde_json::Value;
+
+use super::WebUrl;
+
+/// The `webhook` of a request, and its `webhookEvents`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    pub url: WebUrl,
+    pub events: WebhookEvents,
+}
+
+/// What it is told besides the job's end, which it always is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WebhookEvents {
+    pub start: bool,
+    pub progress: bool,
+}
+
+impl Webhook {
+    /// Reads the two fields; an error is a sentence for the client.
+    pub fn parse(url: &Value, events: &Value) -> Result<Option<Self>, String> {
+        let url = match url {
+            Value::Null => return Ok(None),
+            Value::String(url) => url.parse().map_err(|error| format!("webhook {error}."))?,
+            _ => return Err("webhook should be a URL in a string.".to_owned()),
+        };
+        Ok(Some(Self { url, events: WebhookEvents::parse(events)? }))
+    }
+}
+
+impl WebhookEvents {
+    fn parse(events: &Value) -> Result<Self, String> {
+        let unmet = || {
+            "webhookEvents does not meet the constraints. It must be a list of start, progress and completed."
+                .to_owned()
+        };
+        let mut wanted = Self::default();
+        if events.is_null() {
+            return Ok(wanted);
+        }
+        for event in events.as_array().ok_or_else(unmet)? {
+            match event.as_str().ok_or_else(unmet)? {
+                "start" => wanted.start = true,
+                "progress" => wanted.progress = true,
+                "completed" | "end" => {}
+                _ => return Err(unmet()),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_end_alone_is_told_where_nothing_else_is_asked_for() {
+        let parse = |events: Value| Webhook::parse(&json!("https://a.example/x"), &events).unwrap().unwrap();
+        for events in [json!(null), json!([]), json!(["completed"]), json!(["end"])] {
+            assert_eq!(parse(events).events, WebhookEvents::default());
+        }
+        let all = parse(json!(["completed", "start", "progress"]));
+        assert_eq!(all.events, WebhookEvents { start: true, progress: true });
+        assert_eq!(all.url.as_str(), "https://a.example/x");
+        assert_eq!(Webhook::parse(&json!(null), &json!("ignored")), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_webhook_is_refused_in_a_sentence() {
+        let error = |url: Value, events: Value| Webhook::parse(&url, &events).unwrap_err();
+        assert_eq!(error(json!("ftp://a/"), json!(null)), "webhook should be an http or https URL.");
+        assert_eq!(error(json!(["http://a/"]), json!(null)), "webhook should be a URL in a string.");
+        for events in [json!("start"), json!(["begin"]), json!([1]), json!({})] {
+            assert!(error(json!("http://a/"), events).starts_with("webhookEvents does not meet"));
+        }
+    }
+}

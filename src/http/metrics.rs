@@ -1,0 +1,13 @@
+//! `GET /metrics`: the page that Prometheus reads.
+
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+
+use super::{Api, ApiError, ApiKey, MetricsAccess};
+
+pub async fn metrics(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    if api.metrics == MetricsAccess::Key {
+        ApiKey::extract(&request).await?;
+    }
+    let page = api.queue.metrics_page().await?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(page))
+}

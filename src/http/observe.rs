@@ -1,0 +1,59 @@
+//! What happens around every request: it gets a name, its answer the headers that all answers have,
+//! the log a line, and the metrics a count. Never paths, queries, keys or bodies.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+use tracing::Instrument as _;
+
+use super::Api;
+use super::request_id::{self, RequestId};
+
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let start = Instant::now();
+    let request_id = RequestId::of(request.headers());
+    // On whatever is logged meanwhile, errors above all: hence the level.
+    let span = tracing::error_span!("http", %request_id);
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    complete(response.headers_mut(), &request_id);
+
+    let elapsed = start.elapsed();
+    let pattern = response.request().match_pattern();
+    let route = pattern.as_deref().unwrap_or("none");
+    let method = known(response.request().method().as_str());
+    let status = response.status().as_u16();
+    if let Some(api) = response.request().app_data::<web::Data<Api>>() {
+        api.queue.metrics().request(route, method, status, elapsed);
+    }
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| tracing::info!(method, route, status, ms, "request"));
+    Ok(response)
+}
+
+/// Adds what the operation has not said itself.
+fn complete(headers: &mut HeaderMap, request_id: &RequestId) {
+    headers.insert(request_id::HEADER, request_id.header_value());
+    let mut default = |name: HeaderName, value: &'static str| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    // Answers are one caller's, and forgotten in time; a cache would remember.
+    default(header::CACHE_CONTROL, "no-store");
+    // Image URLs carry their signature.
+    default(header::REFERRER_POLICY, "no-referrer");
+}
+
+/// A method as logs and metrics name it: anybody may invent more.
+fn known(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}

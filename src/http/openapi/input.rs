@@ -1,0 +1,190 @@
+//! What run and runsync take, field by field, with the bounds that the parser holds them to.
+
+use serde_json::json;
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaType, Type};
+use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
+
+use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
+use crate::domain::{
+    GenerationInput, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource,
+    Policy, SchedulerKind,
+};
+
+/// The body of run and runsync. Keys that mean nothing here are ignored, as the hosted service does.
+pub(super) fn request(rules: &InputRules) -> Object {
+    object("A job to be done. Other keys are ignored.")
+        .property("input", reference("Input"))
+        .property("policy", reference("Policy"))
+        .property("webhook", or_null(text(WEBHOOK).format(Some(SchemaFormat::Custom("uri".to_owned())))))
+        .property("webhookEvents", webhook_events())
+        .required("input")
+        .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
+        .examples([json!({ "input": example(rules) })])
+        .build()
+}
+
+const WEBHOOK: &str = "Told of the job's end by a POST of its status body: an http or https URL";
+
+fn webhook_events() -> Schema {
+    let events = choice("One of them", ["start", "progress", "completed", "end"]);
+    let mut events = ArrayBuilder::new()
+        .items(events.build())
+        .description(Some("What else the webhook is told of; the end it always is"))
+        .build();
+    events.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    events.into()
+}
+
+fn example(rules: &InputRules) -> serde_json::Value {
+    json!({
+        "prompt": "a red fox in the snow", "negative_prompt": "blurry", "width": 512, "height": 512,
+        "num_inference_steps": 25, "guidance_scale": 7.5, "scheduler": rules.scheduler.as_str(), "seed": 42,
+    })
+}
+
+/// The `input` of a request. A key that is none of these is refused.
+pub(super) fn input(rules: &InputRules) -> Object {
+    let input =
+        object("What to draw. Where a field is absent or null, its default holds; others are refused.");
+    fields(rules)
+        .into_iter()
+        .fold(input, |input, (name, field)| input.property(name, field))
+        .required("prompt")
+        .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(false)))
+        .examples([example(rules)])
+        .build()
+}
+
+const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111's web page \
+have for them are read as well.";
+/// The contract's other names for them.
+const ALIASES: [&str; 4] = ["KLMS", "K_EULER", "K_EULER_ANCESTRAL", "DPMSolverMultistep"];
+
+/// Every field of `input` by its name, in the order in which people think of them.
+pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
+    let defaults = GenerationInput::new("");
+    let side = |about: &str, default: u32| {
+        or_null(
+            integer(about)
+                .minimum(Some(MIN_SIDE))
+                .maximum(Some(MAX_PIXELS / MIN_SIDE))
+                .multiple_of(Some(rules.grid))
+                .default(Some(json!(default))),
+        )
+    };
+    let pixels = format!("width × height is at most {MAX_PIXELS}");
+    vec![
+        (
+            "prompt",
+            text("What the picture shows; the bound is in bytes").max_length(Some(MAX_PROMPT_BYTES)).build(),
+        ),
+        ("negative_prompt", or_null(text("What it does not show").max_length(Some(MAX_PROMPT_BYTES)))),
+        ("width", side(&format!("In pixels; {pixels}"), defaults.size.width)),
+        ("height", side(&format!("In pixels; {pixels}"), defaults.size.height)),
+        ("num_outputs", bounded("Pictures to draw", 1, MAX_OUTPUTS.into(), &json!(defaults.num_outputs))),
+        (
+            "num_inference_steps",
+            bounded("Denoising steps", 1, MAX_STEPS.into(), &json!(defaults.num_inference_steps)),
+        ),
+        (
+            "guidance_scale",
+            or_null(
+                number("How closely to follow the prompt; up to 1, not at all")
+                    .exclusive_minimum(Some(0))
+                    .maximum(Some(20))
+                    .default(Some(json!(defaults.guidance_scale))),
+            ),
+        ),
+        (
+            "scheduler",
+            or_null(
+                choice(SCHEDULERS, SchedulerKind::ALL.map(SchedulerKind::as_str).into_iter().chain(ALIASES))
+                    .default(Some(json!(rules.scheduler.as_str()))),
+            ),
+        ),
+        (
+            "karras",
+            or_null(
+                flag("Sigmas spaced as Karras et al. did, for schedulers that have them")
+                    .default(Some(json!(rules.karras))),
+            ),
+        ),
+        (
+            "seed",
+            or_null(
+                integer("Of the first picture, the next ones count up; at random where absent")
+                    .minimum(Some(0))
+                    .maximum(usize::try_from(u64::MAX).ok()),
+            ),
+        ),
+        (
+            "noise",
+            or_null(
+                choice(
+                    "Whose random numbers a seed means: torch's on the CPU or on CUDA",
+                    NoiseSource::ALL.map(NoiseSource::as_str),
+                )
+                .default(Some(json!(defaults.noise.as_str()))),
+            ),
+        ),
+        (
+            "clip_skip",
+            bounded(
+                "Which of the text encoder's layers speaks, counted from the last",
+                1,
+                rules.max_clip_skip.max(1).into(),
+                &json!(defaults.clip_skip),
+            ),
+        ),
+        ("init_image", or_null(image("The picture to begin with"))),
+        ("mask", or_null(image("What of init_image is painted anew: what is white here"))),
+        ("mask_invert", or_null(flag("What is black here instead").default(Some(json!(false))))),
+        ("prompt_strength", fraction("How much of init_image is given up; 1 is all of it", &json!(0.8))),
+        ("nsfw", or_null(flag("Whether pictures for adults are let through, where a checker is there"))),
+        ("lora", or_null(text("A LoRA by name or file"))),
+        ("lora_scale", fraction("How much the LoRA counts", &json!(1.0))),
+    ]
+}
+
+fn image(about: &str) -> ObjectBuilder {
+    text(&format!("{about}: an http(s) URL, a data URI or bare base64"))
+}
+
+fn bounded(about: &str, min: u64, max: u64, default: &serde_json::Value) -> Object {
+    or_null(integer(about).minimum(Some(min)).maximum(Some(max)).default(Some(default.clone())))
+}
+
+fn fraction(about: &str, default: &serde_json::Value) -> Object {
+    or_null(number(about).minimum(Some(0)).maximum(Some(1)).default(Some(default.clone())))
+}
+
+/// Times out of range are brought into it, so no bounds are stated that would be held.
+pub(super) fn policy() -> Object {
+    let defaults = Policy::default();
+    let ms = |about: &str, default: std::time::Duration| {
+        or_null(
+            number(about)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)))
+                .default(Some(json!(u64::try_from(default.as_millis()).unwrap_or(u64::MAX)))),
+        )
+    };
+    let mut policy = object("How the job is treated. Other keys are ignored.")
+        .property(
+            "executionTimeout",
+            ms(
+                "Milliseconds of work after which it ends as TIMED_OUT; 5 seconds to 7 days",
+                defaults.execution_timeout,
+            ),
+        )
+        .property(
+            "ttl",
+            ms(
+                "Milliseconds after which it is deleted whatever its state; 10 seconds to 7 days",
+                defaults.ttl,
+            ),
+        )
+        .property("lowPriority", or_null(flag("Behind all others").default(Some(json!(false)))));
+    policy =
+        policy.additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)));
+    or_null(policy)
+}

@@ -1,0 +1,175 @@
+//! What comes back: the bodies of all answers, by name.
+
+use serde_json::json;
+use utoipa::openapi::schema::AdditionalProperties;
+use utoipa::openapi::{ComponentsBuilder, Object};
+
+use super::schema::{choice, integer, list, number, object, or_null, reference, text};
+use crate::domain::JobStatus;
+
+const CLOSED: Option<AdditionalProperties<utoipa::openapi::Schema>> =
+    Some(AdditionalProperties::FreeForm(false));
+const ID: &str = "The job's name";
+
+pub(super) fn add(components: ComponentsBuilder) -> ComponentsBuilder {
+    components
+        .schema("Error", error())
+        .schema("JobStatus", choice("The state of a job", JobStatus::ALL.map(JobStatus::as_str)).build())
+        .schema("Job", job())
+        .schema("Picture", picture())
+        .schema("Progress", progress())
+        .schema("Submitted", acknowledged("A job that was taken in"))
+        .schema("Cancelled", acknowledged("The job's state afterwards: one that had ended keeps its own"))
+        .schema("Purged", purged())
+        .schema("Health", health())
+        .schema("Stream", stream())
+        .schema("EventsUrl", events_url())
+        .schema("Requests", requests())
+}
+
+fn error() -> Object {
+    object("Why there is no answer")
+        .property("error", text("One sentence"))
+        .required("error")
+        .additional_properties(CLOSED)
+        .examples([json!({"error": "prompt is a required input."})])
+        .build()
+}
+
+fn acknowledged(about: &str) -> Object {
+    object(about)
+        .property("id", text(ID))
+        .property("status", reference("JobStatus"))
+        .required("id")
+        .required("status")
+        .additional_properties(CLOSED)
+        .examples([json!({"id": "0192f0c1-2b4e-7c3a-9d5e-6f7a8b9c0d1e", "status": "IN_QUEUE"})])
+        .build()
+}
+
+fn job() -> Object {
+    object("A job as it stands")
+        .property("id", text(ID))
+        .property("status", reference("JobStatus"))
+        .property("input", object("The input as it was sent; not in lists"))
+        .property("delayTime", integer("Milliseconds in the queue, so far while it waits").minimum(Some(0)))
+        .property("executionTime", integer("Milliseconds of work, once it has ended").minimum(Some(0)))
+        .property("gpu", text("The memory of the device that draws it, in GiB, or `cpu`"))
+        .property("output", list("The pictures of a COMPLETED job", reference("Picture")))
+        .property("error", text("Why the job FAILED or TIMED_OUT"))
+        .property("progress", reference("Progress"))
+        .required("id")
+        .required("status")
+        .required("delayTime")
+        .additional_properties(CLOSED)
+        .examples([json!({
+            "delayTime": 2188, "executionTime": 1297, "gpu": "24",
+            "id": "0192f0c1-2b4e-7c3a-9d5e-6f7a8b9c0d1e", "input": {"prompt": "a red fox in the snow"},
+            "output": [{"image": "http://127.0.0.1:8000/v2/stable-diffusion-v1/images/…/0.png?…", "seed": 42}],
+            "status": "COMPLETED",
+        })])
+        .build()
+}
+
+fn picture() -> Object {
+    object("One picture")
+        .property("image", text("Where it can be fetched, without a key, until the job is forgotten"))
+        .property(
+            "seed",
+            integer("The seed that draws this picture alone")
+                .minimum(Some(0))
+                .maximum(usize::try_from(u64::MAX).ok()),
+        )
+        .required("image")
+        .required("seed")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn progress() -> Object {
+    object("How far a job IN_PROGRESS is")
+        .property("step", integer("Steps done").minimum(Some(0)))
+        .property("steps", integer("Steps in all").minimum(Some(1)))
+        .property("eta", or_null(number("Milliseconds left at the pace so far").minimum(Some(0))))
+        .required("step")
+        .required("steps")
+        .required("eta")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn purged() -> Object {
+    object("What was dropped")
+        .property("removed", integer("Queued jobs that are gone").minimum(Some(0)))
+        .property("status", choice("Always the same", ["completed"]))
+        .required("removed")
+        .required("status")
+        .additional_properties(CLOSED)
+        .examples([json!({"removed": 2, "status": "completed"})])
+        .build()
+}
+
+fn health() -> Object {
+    let counts = |about: &str, names: [&'static str; 5]| {
+        let counts = names.into_iter().fold(object(about), |counts, name| {
+            counts.property(name, integer("How many").minimum(Some(0))).required(name)
+        });
+        counts.additional_properties(CLOSED).build()
+    };
+    object("How many jobs and workers are in which state")
+        .property(
+            "jobs",
+            counts(
+                "The endpoint's jobs, as far as they are kept; retried counts up for ever",
+                ["completed", "failed", "inProgress", "inQueue", "retried"],
+            ),
+        )
+        .property(
+            "workers",
+            counts("The endpoint's workers", ["idle", "initializing", "ready", "running", "throttled"]),
+        )
+        .required("jobs")
+        .required("workers")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn stream() -> Object {
+    let step = object("A step, or one of the finished pictures")
+        .property("step", integer("Steps done").minimum(Some(0)))
+        .property("steps", integer("Steps in all").minimum(Some(1)))
+        .property("eta_ms", or_null(number("Milliseconds left at the pace so far").minimum(Some(0))))
+        .property("preview", text("How the picture looks so far, as a data URI"))
+        .property("image", text("Where a finished picture can be fetched"))
+        .property("seed", integer("The seed that draws it alone").minimum(Some(0)))
+        .additional_properties(CLOSED);
+    let chunk =
+        object("Something new").property("output", step).required("output").additional_properties(CLOSED);
+    object("What a job has brought since this was asked last")
+        .property("status", reference("JobStatus"))
+        .property("stream", list("Empty where nothing is new", chunk.build()))
+        .required("status")
+        .required("stream")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn events_url() -> Object {
+    object("Where a browser follows the job")
+        .property("url", text("An absolute URL that needs no key"))
+        .property("expires", integer("When it lets nobody in any more, in seconds since 1970"))
+        .required("url")
+        .required("expires")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn requests() -> Object {
+    object("A page of jobs")
+        .property("requests", list("Newest first", reference("Job")))
+        .property("cursor", or_null(text("Where the next page begins; null on the last")))
+        .required("requests")
+        .required("cursor")
+        .additional_properties(CLOSED)
+        .build()
+}

@@ -1,0 +1,304 @@
+//! What the server counts and times, and the page that Prometheus reads.
+//!
+//! Stands beside the domain: the queue carries one [`Metrics`], and whoever has a queue counts there.
+//! What can be asked at any time (the queue's [`Load`], the process) is asked when the page is read.
+//! No label holds a word that a client chose: routes are patterns, endpoints the configured ones.
+
+mod process;
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::domain::{EndpointId, JobStatus};
+use process::Process;
+
+/// Counters and timings since the start. Counting is cheap and never blocks for long.
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    queued_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    step_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    image_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    jobs_ended: Family<EndLabels, Counter>,
+    sweeps: Counter,
+    forgotten_jobs: Counter,
+}
+
+/// What the data folder holds at the moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// By endpoint and state; RETRIED, no state of a job, is how often jobs were put back.
+    pub jobs: Vec<(String, String, u64)>,
+    /// How long the oldest queued job of each endpoint has waited.
+    pub oldest_queued: Vec<(String, Duration)>,
+    pub database_bytes: u64,
+    /// Of `database_bytes`, those in free pages.
+    pub free_bytes: u64,
+    /// The write-ahead log.
+    pub log_bytes: u64,
+}
+
+/// An endpoint's workers by what they are at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerLoad {
+    pub endpoint: String,
+    pub initializing: u32,
+    pub idle: u32,
+    pub running: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    method: &'static str,
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    endpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    endpoint: String,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    endpoint: String,
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabels {
+    endpoint: String,
+    state: &'static str,
+}
+
+/// From a status answer to a runsync that waits its five minutes.
+const REQUEST_SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
+/// From the built-in model's step to a large picture's on a CPU.
+const STEP_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const JOB_SECONDS: [f64; 14] =
+    [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let per_job: fn() -> Histogram = || Histogram::new(JOB_SECONDS);
+        Self {
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
+            queued_seconds: Family::new_with_constructor(per_job),
+            step_seconds: Family::new_with_constructor(|| Histogram::new(STEP_SECONDS)),
+            image_seconds: Family::new_with_constructor(per_job),
+            jobs_ended: Family::default(),
+            sweeps: Counter::default(),
+            forgotten_jobs: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A request answered `elapsed` after it came; its body may still be on its way.
+    pub fn request(&self, route: &str, method: &'static str, code: u16, elapsed: Duration) {
+        let labels = RequestLabels { route: route.to_owned(), method, code };
+        self.requests.get_or_create(&labels).inc();
+        let labels = RouteLabels { route: labels.route };
+        self.request_seconds.get_or_create(&labels).observe(elapsed.as_secs_f64());
+    }
+
+    /// A job was taken up after `queued`.
+    pub fn job_started(&self, endpoint: &EndpointId, queued: Duration) {
+        self.queued_seconds.get_or_create(&labels(endpoint)).observe(queued.as_secs_f64());
+    }
+
+    /// One denoising step, of however many jobs.
+    pub fn step(&self, endpoint: &EndpointId, elapsed: Duration) {
+        self.step_seconds.get_or_create(&labels(endpoint)).observe(elapsed.as_secs_f64());
+    }
+
+    /// One picture; those that a job draws together share its time.
+    pub fn image(&self, endpoint: &EndpointId, elapsed: Duration) {
+        self.image_seconds.get_or_create(&labels(endpoint)).observe(elapsed.as_secs_f64());
+    }
+
+    pub fn job_ended(&self, endpoint: &EndpointId, status: JobStatus) {
+        let labels = EndLabels { endpoint: endpoint.as_str().to_owned(), status: status.as_str() };
+        self.jobs_ended.get_or_create(&labels).inc();
+    }
+
+    pub fn sweep(&self, forgotten_jobs: u64) {
+        self.sweeps.inc();
+        self.forgotten_jobs.inc_by(forgotten_jobs);
+    }
+
+    /// The page in Prometheus' text format.
+    pub fn page(&self, load: &Load, workers: &[WorkerLoad]) -> String {
+        let mut registry = Registry::with_prefix("stablehand");
+        self.register(&mut registry);
+        register_load(&mut registry, load, workers);
+        let mut process = Registry::default();
+        register_process(&mut process, &Process::read());
+        let mut page = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_text::encode(&mut page, &registry);
+        let _ = prometheus_text::encode(&mut page, &process);
+        page
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("requests", "Requests answered", self.requests.clone());
+        registry.register(
+            "request_seconds",
+            "From a request's headers to its answer's",
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "job_queued_seconds",
+            "From a job's submission to its first step",
+            self.queued_seconds.clone(),
+        );
+        registry.register(
+            "step_seconds",
+            "One denoising step of the jobs drawn together",
+            self.step_seconds.clone(),
+        );
+        registry.register("image_seconds", "Work on a job, by picture", self.image_seconds.clone());
+        registry.register("jobs_ended", "Jobs that a worker ended since the start", self.jobs_ended.clone());
+        registry.register("sweeps", "Times that expired jobs were swept out", self.sweeps.clone());
+        registry.register("jobs_forgotten", "Expired jobs swept out", self.forgotten_jobs.clone());
+    }
+}
+
+fn labels(endpoint: &EndpointId) -> EndpointLabels {
+    EndpointLabels { endpoint: endpoint.as_str().to_owned() }
+}
+
+fn register_load(registry: &mut Registry, load: &Load, workers: &[WorkerLoad]) {
+    let jobs = Family::<StateLabels, Gauge>::default();
+    let retries = Family::<EndpointLabels, Counter>::default();
+    for (endpoint, counted, count) in &load.jobs {
+        let endpoint = endpoint.clone();
+        if counted == "RETRIED" {
+            retries.get_or_create(&EndpointLabels { endpoint }).inc_by(*count);
+        } else {
+            let labels = StateLabels { endpoint, status: counted.clone() };
+            jobs.get_or_create(&labels).set(signed(*count));
+        }
+    }
+    registry.register("jobs", "Jobs kept, by state", jobs);
+    registry.register("job_retries", "Times that a job was put back into the queue", retries);
+    let oldest = Family::<EndpointLabels, Gauge<f64, AtomicU64>>::default();
+    for (endpoint, age) in &load.oldest_queued {
+        oldest.get_or_create(&EndpointLabels { endpoint: endpoint.clone() }).set(age.as_secs_f64());
+    }
+    registry.register("queue_oldest_seconds", "Age of the job that waits longest", oldest);
+
+    let states = Family::<WorkerLabels, Gauge>::default();
+    for WorkerLoad { endpoint, initializing, idle, running } in workers {
+        for (state, count) in [("initializing", initializing), ("idle", idle), ("running", running)] {
+            let labels = WorkerLabels { endpoint: endpoint.clone(), state };
+            states.get_or_create(&labels).set(i64::from(*count));
+        }
+    }
+    registry.register("workers", "Workers by what they are at", states);
+
+    for (name, help, bytes) in [
+        ("database_bytes", "Size of the job database", load.database_bytes),
+        ("database_free_bytes", "Of it, free for later jobs", load.free_bytes),
+        ("database_log_bytes", "Size of its write-ahead log", load.log_bytes),
+    ] {
+        registry.register(name, help, ConstGauge::new(signed(bytes)));
+    }
+    let build = prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The running program", build);
+}
+
+/// Under the names that every exporter uses.
+fn register_process(registry: &mut Registry, process: &Process) {
+    if let Some(bytes) = process.resident_bytes {
+        let gauge = ConstGauge::new(signed(bytes));
+        registry.register("process_resident_memory_bytes", "Resident memory", gauge);
+    }
+    if let Some(count) = process.open_fds {
+        registry.register("process_open_fds", "Open file descriptors", ConstGauge::new(signed(count)));
+    }
+    if let Some(seconds) = process.cpu_seconds {
+        let counter = ConstCounter::new(seconds);
+        registry.register("process_cpu_seconds", "User and system time", counter);
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_says_what_was_counted() {
+        let metrics = Metrics::default();
+        let endpoint = EndpointId::default();
+        metrics.request("/v2/{endpoint}/run", "POST", 200, Duration::from_millis(2));
+        metrics.step(&endpoint, Duration::from_millis(20));
+        metrics.job_ended(&endpoint, JobStatus::Completed);
+        metrics.sweep(3);
+        let load = Load {
+            jobs: vec![
+                ("stable-diffusion-v1".to_owned(), "IN_QUEUE".to_owned(), 7),
+                ("stable-diffusion-v1".to_owned(), "RETRIED".to_owned(), 2),
+            ],
+            oldest_queued: vec![("stable-diffusion-v1".to_owned(), Duration::from_millis(1_500))],
+            database_bytes: 4096,
+            ..Load::default()
+        };
+        let page =
+            metrics.page(&load, &[WorkerLoad { endpoint: "a".to_owned(), idle: 1, ..WorkerLoad::default() }]);
+        for line in [
+            r#"stablehand_requests_total{route="/v2/{endpoint}/run",method="POST",code="200"} 1"#,
+            r#"stablehand_request_seconds_bucket{route="/v2/{endpoint}/run",le="0.0025"} 1"#,
+            r#"stablehand_step_seconds_count{endpoint="stable-diffusion-v1"} 1"#,
+            r#"stablehand_jobs_ended_total{endpoint="stable-diffusion-v1",status="COMPLETED"} 1"#,
+            r#"stablehand_jobs{endpoint="stable-diffusion-v1",status="IN_QUEUE"} 7"#,
+            r#"stablehand_job_retries_total{endpoint="stable-diffusion-v1"} 2"#,
+            r#"stablehand_queue_oldest_seconds{endpoint="stable-diffusion-v1"} 1.5"#,
+            r#"stablehand_workers{endpoint="a",state="idle"} 1"#,
+            "stablehand_database_bytes 4096",
+            "stablehand_jobs_forgotten_total 3",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        assert!(page.contains(concat!(
+            "stablehand_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1"
+        )));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_process_is_measured_where_the_system_tells() {
+        let page = Metrics::default().page(&Load::default(), &[]);
+        for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_cpu_seconds_total "] {
+            let value = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            assert!(value.parse::<f64>().unwrap() >= 0.0, "{name}{value}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! CUDA's libraries where pip puts them: in `nvidia/*/lib`, beside the package of the ONNX Runtime in use.
+//!
+//! Nothing there is on the loader's path, and ONNX Runtime's CUDA provider asks for its libraries by name.
+//! A library that is already in the process answers to its name, so they are loaded beforehand, by path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// In the order of their dependence; the versions differ from one ONNX Runtime to the next.
+const LIBRARIES: [&str; 14] = [
+    "libcudart.so.",
+    "libcublasLt.so.",
+    "libcublas.so.",
+    "libnvrtc.so.",
+    "libcurand.so.",
+    "libcufft.so.",
+    "libcudnn.so.",
+    "libcudnn_graph.so.",
+    "libcudnn_ops.so.",
+    "libcudnn_heuristic.so.",
+    "libcudnn_adv.so.",
+    "libcudnn_cnn.so.",
+    "libcudnn_engines_precompiled.so.",
+    "libcudnn_engines_runtime_compiled.so.",
+];
+
+/// Loads what there is. Must come after ONNX Runtime itself, whose binding reports errors through it.
+pub(super) fn preload(onnxruntime: &Path) {
+    for library in beside(onnxruntime) {
+        if let Err(error) = ort::util::preload_dylib(&library) {
+            // Whether it was needed shows when CUDA is tried, with a reason of its own.
+            tracing::debug!(library = %library.display(), %error, "not preloaded");
+        }
+    }
+}
+
+/// The libraries to load for the ONNX Runtime at `site-packages/onnxruntime/capi/libonnxruntime.so.*`.
+fn beside(onnxruntime: &Path) -> Vec<PathBuf> {
+    let Some(packages) = onnxruntime.ancestors().nth(3) else { return Vec::new() };
+    let names = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let folders = names(&packages.join("nvidia"));
+    let files: Vec<_> = folders.iter().flat_map(|folder| names(&folder.join("lib"))).collect();
+    let begins = |path: &Path, name: &str| {
+        path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name))
+    };
+    LIBRARIES.iter().filter_map(|name| files.iter().find(|file| begins(file, name)).cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pip_s_folders_are_searched_in_the_order_of_dependence() {
+        let packages = tempfile::tempdir().unwrap();
+        let found = [
+            "nvidia/cu13/lib/libcublas.so.13",
+            "nvidia/cu13/lib/libcublasLt.so.13",
+            "nvidia/cu13/lib/libcudart.so.13",
+            "nvidia/cudnn/lib/libcudnn.so.9",
+            "nvidia/cudnn/lib/libcudnn_ops.so.9",
+        ];
+        for file in
+            found.iter().chain(&["nvidia/cu13/lib/libother.so.1", "onnxruntime/capi/libonnxruntime.so.1"])
+        {
+            let path = packages.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        let libraries = beside(&packages.path().join("onnxruntime/capi/libonnxruntime.so.1"));
+        let names: Vec<_> = libraries
+            .iter()
+            .map(|path| path.strip_prefix(packages.path()).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(names, [found[2], found[1], found[0], found[3], found[4]]);
+    }
+
+    #[test]
+    fn a_runtime_without_pip_s_folders_brings_nothing() {
+        for path in ["", "/", "/usr/lib/libonnxruntime.so", "libonnxruntime.so"] {
+            assert_eq!(beside(Path::new(path)), Vec::<PathBuf>::new());
+        }
+    }
+}

@@ -1,0 +1,39 @@
+use serde_json::json;
+
+use crate::helpers::{TestApp, endpoint, prompt};
+
+#[test]
+fn each_endpoint_has_its_own_jobs_and_workers() {
+    let app = TestApp::with(|config| config.endpoints = vec![endpoint("first", 1), endpoint("second", 0)]);
+    let submit = |endpoint: &str| {
+        let body = app.post(&format!("/v2/{endpoint}/run"), prompt("a dog")).json();
+        body["id"].as_str().unwrap().to_owned()
+    };
+    let (waits, done) = (submit("second"), submit("first"));
+    assert_eq!(app.get(&format!("/v2/first/status-sync/{done}")).json()["status"], "COMPLETED");
+    assert_eq!(app.get(&format!("/v2/second/status/{waits}")).json()["status"], "IN_QUEUE");
+    assert_eq!(app.get(&format!("/v2/first/status/{waits}")).status, 404);
+    assert_eq!(app.get(&format!("/v2/second/stream/{done}")).status, 404);
+    assert_eq!(app.get("/v2/stable-diffusion-v1/health").error(), "No such endpoint on this server.");
+
+    let jobs = |completed: u32, queued: u32| json!({"completed": completed, "failed": 0, "inProgress": 0, "inQueue": queued, "retried": 0});
+    let (first, second) = (app.get("/v2/first/health").json(), app.get("/v2/second/health").json());
+    assert_eq!((&first["jobs"], &second["jobs"]), (&jobs(1, 0), &jobs(0, 1)));
+    assert_eq!(first["workers"]["ready"], 1);
+    let nobody = json!({"idle": 0, "initializing": 0, "ready": 0, "running": 0, "throttled": 0});
+    assert_eq!(second["workers"], nobody);
+}
+
+#[test]
+fn jobs_of_an_endpoint_that_is_no_longer_there_wait_for_its_return() {
+    let mut app =
+        TestApp::with(|config| config.endpoints = vec![endpoint("first", 1), endpoint("second", 0)]);
+    let id = app.post("/v2/second/run", prompt("a dog")).json()["id"].as_str().unwrap().to_owned();
+    app.configure(|config| config.endpoints = vec![endpoint("first", 1)]);
+    app.restart();
+    assert_eq!(app.get(&format!("/v2/second/status/{id}")).status, 404);
+    app.post("/v2/first/runsync", prompt("a cat"));
+    app.configure(|config| config.endpoints = vec![endpoint("second", 1)]);
+    app.restart();
+    assert_eq!(app.get(&format!("/v2/second/status-sync/{id}")).json()["status"], "COMPLETED");
+}

@@ -1,0 +1,62 @@
+use crate::client::{Request, Response};
+use crate::helpers::{TestApp, keyed};
+
+const HEALTH: &str = "/v2/stable-diffusion-v1/health";
+
+#[test]
+fn every_answer_names_its_request() {
+    let app = TestApp::start();
+    let named = |id: &str| keyed("GET", HEALTH).header("X-Request-Id", id).send(app.port);
+    assert_eq!(named("order-42").header("x-request-id"), Some("order-42"));
+    let own = |response: &Response| response.header("x-request-id").unwrap().to_owned();
+    for odd in ["two words", &"a".repeat(65)] {
+        assert_eq!(own(&named(odd)).len(), 32);
+    }
+    let stranger = Request::new("GET", "/nowhere").send(app.port);
+    assert_ne!(own(&stranger), own(&named("")));
+}
+
+#[test]
+fn every_answer_is_kept_out_of_caches_and_guesses() {
+    let app = TestApp::start();
+    for response in [
+        app.get(HEALTH),
+        app.get("/nowhere"),
+        Request::new("GET", HEALTH).send(app.port),
+        Request::new("PUT", HEALTH).send(app.port),
+    ] {
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
+    }
+}
+
+fn preflight(app: &TestApp, origin: &str) -> Response {
+    Request::new("OPTIONS", HEALTH)
+        .header("Origin", origin)
+        .header("Access-Control-Request-Method", "POST")
+        .header("Access-Control-Request-Headers", "authorization,content-type")
+        .send(app.port)
+}
+
+#[test]
+fn pages_of_other_sites_are_let_in_by_name_only() {
+    let app = TestApp::with(|config| config.http.cors_origins = vec!["https://gallery.example".to_owned()]);
+    let response = preflight(&app, "https://gallery.example");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://gallery.example"));
+    assert_eq!(preflight(&app, "https://evil.example").header("access-control-allow-origin"), None);
+    let response = keyed("GET", HEALTH).header("Origin", "https://gallery.example").send(app.port);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://gallery.example"));
+    assert_eq!(response.header("access-control-allow-credentials"), None);
+}
+
+#[test]
+fn by_default_no_page_of_another_site_is_let_in() {
+    let app = TestApp::start();
+    let response = preflight(&app, "https://gallery.example");
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (405, None));
+    let app = TestApp::with(|config| config.http.cors_origins = vec!["*".to_owned()]);
+    let response = preflight(&app, "https://gallery.example");
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (200, Some("*")));
+}

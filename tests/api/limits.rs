@@ -1,0 +1,101 @@
+use stablehand::config::{Access, Config};
+use stablehand::http::RateLimits;
+
+use crate::client::{Request, Response};
+use crate::helpers::{TestApp, keyed, prompt};
+
+fn limited(limits: &str) -> impl FnOnce(&mut Config) {
+    let rate_limits: RateLimits = limits.parse().unwrap();
+    move |config: &mut Config| config.http.rate_limits = rate_limits
+}
+
+/// A refusal, with the seconds of its `Retry-After`.
+fn refused(response: &Response) -> (u64, String) {
+    assert_eq!(response.status, 429, "{response:?}");
+    (response.header("retry-after").unwrap().parse().unwrap(), response.error())
+}
+
+#[test]
+fn a_key_that_asks_too_often_is_told_when_to_come_back() {
+    let app = TestApp::start();
+    let purge = |key: &str| {
+        Request::new("POST", "/v2/stable-diffusion-v1/purge-queue")
+            .header("Authorization", key)
+            .send(app.port)
+    };
+    assert_eq!((purge("first-key").status, purge("first-key").status), (200, 200));
+    let (seconds, error) = refused(&purge("Bearer first-key"));
+    assert!((1..=5).contains(&seconds), "{seconds}");
+    let wait = format!("2 purge-queue requests in 10 seconds are a key's limit: try again in {seconds} s.");
+    assert_eq!(error, wait);
+    assert_eq!(purge("second-key").status, 200);
+    assert_eq!(app.get("/v2/stable-diffusion-v1/health").status, 200);
+}
+
+#[test]
+fn both_versions_of_the_path_count_together() {
+    let app = TestApp::with(limited("status=2"));
+    let id = app.submit(&prompt("a dog"));
+    assert_eq!(app.get(&format!("/v1/stable-diffusion-v1/status/{id}")).status, 200);
+    assert_eq!(app.post_text(&format!("/v2/stable-diffusion-v1/status/{id}"), "").status, 200);
+    refused(&app.get(&format!("/v1/stable-diffusion-v1/status/{id}")));
+}
+
+#[test]
+fn what_waits_counts_as_at_once_until_it_is_answered() {
+    let app = TestApp::with(limited("runsync=100/1"));
+    app.script.hold();
+    let port = app.port;
+    let waiting = std::thread::spawn(move || {
+        keyed("POST", "/v2/stable-diffusion-v1/runsync").body(prompt("a dog").to_string()).send(port)
+    });
+    app.script.wait_for_step(1);
+    let second = || app.post("/v2/stable-diffusion-v1/runsync", prompt("a cat"));
+    let (seconds, error) = refused(&second());
+    assert_eq!(seconds, 1);
+    assert_eq!(error, "1 runsync requests at once are a key's limit: try again once one has been answered.");
+    app.script.open();
+    assert_eq!(waiting.join().unwrap().status, 200);
+    assert_eq!(second().status, 200);
+}
+
+#[test]
+fn without_authentication_the_address_counts() {
+    let app = TestApp::with(|config| {
+        config.access = Access::Everybody;
+        limited("health=1")(config);
+    });
+    let health = |key: &str| {
+        Request::new("GET", "/v2/stable-diffusion-v1/health").header("Authorization", key).send(app.port)
+    };
+    assert_eq!(health("one").status, 200);
+    refused(&health("another"));
+}
+
+#[test]
+fn who_guesses_keys_is_not_listened_to_and_others_are() {
+    let app = TestApp::with(limited("unauthorized=3"));
+    let health = |key: &str, from: &str| {
+        Request::new("GET", "/v2/stable-diffusion-v1/health")
+            .header("Authorization", key)
+            .header("X-Forwarded-For", from)
+            .send(app.port)
+    };
+    for _ in 0..3 {
+        assert_eq!(health("a guess", "203.0.113.7").status, 401);
+    }
+    let (seconds, error) = refused(&health("a guess", "203.0.113.7"));
+    assert_eq!(seconds, 10);
+    assert_eq!(error, "Too many requests without a valid API key came from this address: try again in 10 s.");
+    // A good guess looks like any other now.
+    refused(&health("first-key", "203.0.113.7"));
+    assert_eq!(health("first-key", "203.0.113.8").status, 200);
+}
+
+#[test]
+fn limits_can_be_off() {
+    let app = TestApp::with(limited("off"));
+    for _ in 0..5 {
+        assert_eq!(app.post_text("/v2/stable-diffusion-v1/purge-queue", "").status, 200);
+    }
+}

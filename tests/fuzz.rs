@@ -1,0 +1,243 @@
+//! Whatever bytes come from outside: an answer or an error, never a panic, and never without a bound.
+//!
+//! Mutates a corpus of known inputs with seeded chance, each target for `STABLEHAND_FUZZ_SECONDS` (2 unless
+//! set). A failure prints the seed (`STABLEHAND_FUZZ_SEED` runs it again) and the input. cargo-fuzz would
+//! need a nightly compiler.
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, fs};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use stablehand::diffusion::image::{RgbImage, decode_image, encode_png};
+use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::{prompt, schedulers::SchedulerConfig};
+use stablehand::domain::{GenerationInput, ImageSource, Policy};
+
+/// No input of these sizes may keep a thread for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// xorshift64*: small, and the same everywhere.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// What tends to break parsers, put in as it is.
+const TOKENS: [&[u8]; 28] = [
+    b"(",
+    b")",
+    b"[",
+    b"]",
+    b":",
+    b"\\",
+    b"BREAK",
+    b"(a:1.3)",
+    b"(((((",
+    b"]]]]]",
+    b":nan",
+    b":1e999",
+    b":-1",
+    b"\0",
+    b"\xff\xfe",
+    b"\xf0\x9f\x98\x80",
+    b"\xe2\x80\x8b",
+    b"\xcc\x81",
+    b"\"",
+    b"{",
+    b"}",
+    b"null",
+    b"-0",
+    b"18446744073709551616",
+    b"1e400",
+    b"IHDR",
+    b"IDAT",
+    b"<|endoftext|>",
+];
+
+/// A few changes to an input out of the corpus.
+fn mutate(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
+    let mut bytes = chance.pick(corpus).clone();
+    for _ in 0..=chance.below(6) {
+        let at = chance.below(bytes.len() + 1);
+        let to = at + chance.below((bytes.len() - at).min(64) + 1);
+        match chance.below(7) {
+            0 => bytes.insert(at, u8::try_from(chance.below(256)).unwrap()),
+            1 => drop(bytes.drain(at..to)),
+            2 => drop(bytes.splice(at..at, chance.pick(&TOKENS).iter().copied())),
+            3 => bytes[at..to].iter_mut().for_each(|byte| *byte ^= 1 << (chance.0 % 8)),
+            4 => {
+                let repeated = bytes[at..to].repeat(chance.below(40));
+                drop(bytes.splice(at..at, repeated));
+            }
+            5 => {
+                let other = chance.pick(corpus);
+                let (from, len) = (chance.below(other.len() + 1), chance.below(64));
+                drop(bytes.splice(at..to, other[from..].iter().take(len).copied()));
+            }
+            _ => bytes.truncate(at.max(1)),
+        }
+    }
+    bytes.truncate(100_000);
+    bytes
+}
+
+fn fuzz(name: &str, corpus: &[&[u8]], target: impl Fn(&[u8])) {
+    let corpus: Vec<Vec<u8>> = corpus.iter().map(|input| input.to_vec()).collect();
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let time = Duration::from_secs(number("STABLEHAND_FUZZ_SECONDS").unwrap_or(2));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("STABLEHAND_FUZZ_SEED").unwrap_or(now.as_secs() ^ u64::from(now.subsec_nanos())).max(1);
+    let mut chance = Chance(seed);
+    let (started, mut runs) = (Instant::now(), 0_u64);
+    while started.elapsed() < time {
+        let input = if runs < corpus.len() as u64 {
+            corpus[usize::try_from(runs).unwrap()].clone()
+        } else {
+            mutate(&corpus, &mut chance)
+        };
+        let since = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| target(&input)));
+        if outcome.is_err() || since.elapsed() > PATIENCE {
+            let file = env::temp_dir().join(format!("stablehand-fuzz-{name}-{seed}"));
+            fs::write(&file, &input).unwrap();
+            panic!(
+                "{name}: seed {seed}, run {runs}, {:.1?}; the input is in {}: {:?}",
+                since.elapsed(),
+                file.display(),
+                String::from_utf8_lossy(&input[..input.len().min(400)])
+            );
+        }
+        runs += 1;
+    }
+    println!("{name}: {runs} inputs from the seed {seed}");
+}
+
+const PROMPTS: [&[u8]; 9] = [
+    b"a red fox",
+    b"(masterpiece:1.2), [blurry], a (red (shiny:1.5)) fox \\(animal\\)",
+    b"((((((((((a))))))))))",
+    b"(a:(b:1.2):3)",
+    b"a BREAK b BREAK c",
+    b"[a|b] [a:b:0.5] :",
+    "a café, 日本の猫 😀, ein großer Bär".as_bytes(),
+    b"one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen, fifteen",
+    b"",
+];
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn prompts() {
+    fuzz("prompts", &PROMPTS, |input| {
+        let text = String::from_utf8_lossy(input);
+        for piece in prompt::parse(&text) {
+            let prompt::Piece::Text(_, weight) = piece else { continue };
+            assert!((0.0..=prompt::MAX_WEIGHT).contains(&weight), "a weight of {weight}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn tokens() {
+    let tokenizer = ModelFolder::Embedded.tokenizer().unwrap();
+    fuzz("tokens", &PROMPTS, |input| {
+        let tokens = tokenizer.encode(&String::from_utf8_lossy(input)).unwrap();
+        assert_eq!(tokens.ids.len(), tokenizer.window());
+        assert_eq!(tokens.ids[0], tokenizer.bos_id());
+        assert!(tokens.ids.contains(&tokenizer.eos_id()));
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn png_texts() {
+    let image = RgbImage { width: 2, height: 1, pixels: vec![7; 6] };
+    fuzz("png_texts", &PROMPTS, |input| {
+        let text = String::from_utf8_lossy(input);
+        let png = encode_png(&image, &[("parameters", &text)]).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&png)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(pixels, image.pixels);
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn pictures() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("golden/decode.json")).unwrap();
+    let files: Vec<Vec<u8>> =
+        cases.iter().map(|case| STANDARD.decode(case["file"].as_str().unwrap()).unwrap()).collect();
+    let corpus: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    fuzz("pictures", &corpus, |input| {
+        let _ = ImageSource::parse(&String::from_utf8_lossy(input));
+        // What the head's check lets through, and what it does not.
+        let _ = ImageSource::from_bytes(input.to_vec());
+        if let Ok(image) = decode_image(input) {
+            assert_eq!(image.pixels.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
+        }
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn requests() {
+    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let full = json!({
+        "prompt": "a dog", "negative_prompt": "rain", "width": 512, "height": 768, "num_outputs": 3,
+        "num_inference_steps": 20, "guidance_scale": 7.5, "scheduler": "K-LMS", "seed": 7, "karras": true,
+        "noise": "cpu", "clip_skip": 1, "nsfw": false, "prompt_strength": 0.8,
+    });
+    let full = full.to_string();
+    let corpus: [&[u8]; 3] =
+        [full.as_bytes(), br#"{"prompt":"a"}"#, br#"{"prompt":null,"size":[1,{"a":[]}]}"#];
+    fuzz("requests", &corpus, |input| {
+        let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
+        match GenerationInput::parse(&value, &rules) {
+            Ok(input) => {
+                assert!(input.size.width > 0 && input.size.width <= 12_288, "{:?}", input.size);
+                assert!((1..=500).contains(&input.num_inference_steps) && input.guidance_scale > 0.0);
+            }
+            Err(violations) => assert!(!violations.0.is_empty()),
+        }
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn policies() {
+    let corpus: [&[u8]; 2] =
+        [br#"{"executionTimeout": 600000, "ttl": 86400000, "lowPriority": true}"#, br#"{"ttl":-1.5e300}"#];
+    fuzz("policies", &corpus, |input| {
+        let Ok(value) = serde_json::from_slice::<Value>(input) else { return };
+        let _ = Policy::parse(&value);
+    });
+}
+
+#[test]
+#[ignore = "takes its time; .ci/run gives it a minute"]
+fn scheduler_configs() {
+    let corpus: [&[u8]; 1] = [include_bytes!("../models/tiny-sd/scheduler/scheduler_config.json")];
+    fuzz("scheduler_configs", &corpus, |input| {
+        let _ = SchedulerConfig::from_json(&String::from_utf8_lossy(input));
+    });
+}

@@ -1,0 +1,133 @@
+//! A day in miniature: 20,000 jobs through a server whose clock runs as fast as they end, with an engine
+//! that follows a script. What a server holds on to for ever would show in its memory, its file
+//! descriptors, its threads and its files. Alone in this binary, since the process is what is measured.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+// Shared with tests/api, and not all of it is needed here.
+#![allow(dead_code)]
+
+#[path = "api/client.rs"]
+mod client;
+#[path = "api/engine.rs"]
+mod engine;
+#[path = "api/helpers.rs"]
+mod helpers;
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use client::{Request, Response};
+use helpers::TestApp;
+
+const JOBS: u32 = 20_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// By then every pool is filled and every cache warm; measured in jobs.
+const WARM: u32 = JOBS / 4;
+const CLIENTS: u32 = 4;
+
+/// What the process holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    resident_kib: u64,
+    descriptors: usize,
+    threads: usize,
+    disk_kib: u64,
+}
+
+impl Held {
+    fn now(app: &TestApp) -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let files = fs::read_dir(app.data_dir()).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+        Self {
+            resident_kib: line.split_whitespace().nth(1).unwrap().parse().unwrap(),
+            descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
+            threads: fs::read_dir("/proc/self/task").unwrap().count(),
+            disk_kib: files.sum::<u64>() / 1024,
+        }
+    }
+}
+
+#[test]
+fn a_day_of_jobs_leaves_memory_descriptors_threads_and_files_as_they_were() {
+    let app = TestApp::with(|config| config.sweep_interval = Duration::from_millis(100));
+    let next = Arc::new(AtomicU32::new(0));
+    let work = |until: u32| {
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    while let Some(job) = take(&next, until) {
+                        live(&app, job);
+                        app.advance_ms(DAY_MS / i64::from(JOBS));
+                    }
+                });
+            }
+        });
+    };
+    work(WARM);
+    let warm = Held::now(&app);
+    work(JOBS);
+    let end = Held::now(&app);
+    println!("after {WARM} jobs {warm:?}\nafter {JOBS} jobs {end:?}");
+
+    assert!(end.resident_kib < warm.resident_kib + 8 * 1024, "{warm:?} {end:?}");
+    // A connection or two may be closing at either moment.
+    assert!(end.descriptors <= warm.descriptors + 4, "{warm:?} {end:?}");
+    assert!(end.threads <= warm.threads + 4, "{warm:?} {end:?}");
+    assert!(end.disk_kib < 2 * warm.disk_kib, "{warm:?} {end:?}");
+    let jobs = app.get("/v2/stable-diffusion-v1/health").json()["jobs"].clone();
+    let kept: u64 = ["completed", "failed"].iter().map(|state| jobs[state].as_u64().unwrap()).sum();
+    assert!(kept <= u64::from(JOBS) / 48 + 100, "half an hour's worth is remembered: {jobs}");
+    assert_eq!(jobs["inProgress"], 0);
+}
+
+fn take(next: &AtomicU32, until: u32) -> Option<u32> {
+    next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |job| (job < until).then_some(job + 1)).ok()
+}
+
+/// One job from its submission to its end, as one client or another would see it through.
+fn live(app: &TestApp, job: u32) {
+    let path = |operation: &str, id: &str| format!("/v2/stable-diffusion-v1/{operation}/{id}");
+    let prompt = if job % 50 == 7 { "fail".to_owned() } else { format!("a dog in scene {job}") };
+    let body = json!({"input": {"prompt": prompt, "num_inference_steps": 3, "width": 128, "height": 128}});
+    if job % 5 == 0 {
+        let done = ok(app.post("/v2/stable-diffusion-v1/runsync", body));
+        fetch(app, &done);
+        return;
+    }
+    let id = app.submit(&body);
+    match job % 50 {
+        11 => {
+            let status = ok(app.post(&path("cancel", &id), Value::Null))["status"].clone();
+            assert!(status == "CANCELLED" || status == "COMPLETED", "{status}");
+        }
+        7 => {
+            assert_eq!(ok(app.get(&path("status-sync", &id)))["status"], "FAILED");
+            assert_eq!(ok(app.post(&path("retry", &id), Value::Null))["status"], "IN_QUEUE");
+            assert_eq!(ok(app.get(&path("status-sync", &id)))["status"], "FAILED");
+        }
+        // Its client has gone away.
+        3 => {}
+        _ => {
+            let done = ok(app.get(&path("status-sync", &id)));
+            fetch(app, &done);
+        }
+    }
+}
+
+fn ok(response: Response) -> Value {
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()
+}
+
+fn fetch(app: &TestApp, done: &Value) {
+    assert_eq!(done["status"], "COMPLETED", "{done}");
+    let url = done["output"][0]["image"].as_str().unwrap();
+    let target = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap();
+    assert_eq!(Request::new("GET", target).send(app.port).status, 200);
+}
