@@ -12,13 +12,14 @@
 //! 7. [`diffusion::Pipeline::finish`] decodes to PNG; `ClaimedJob::complete` writes pictures and state in
 //!    one transaction, and only if the job is still this attempt's. Waiters wake. (Pictures for a client's own
 //!    bucket are uploaded by [`fetch`] before, beside the jobs that go on.)
-//! 8. `status` reads the row; the image route serves the bytes; [`sweeper`] forgets both in time.
+//! 8. `status` reads the row; the image route serves the bytes; [`webhooks`] posts what that transaction put
+//!    into the outbox; [`sweeper`] forgets all of it in time.
 //!
 //! `stablehand generate` is stops 5 to 7 in a loop, without the rest.
 //!
 //! # Who may import whom
 //!
-//! One direction only: `domain ← store ← queue ← {http, worker, sweeper} ← app ← cli`. [`wire`] (the status
+//! One direction only: `domain ← store ← queue ← {http, worker, sweeper, webhooks} ← app ← cli`. [`wire`] (the status
 //! body and the signed URLs in it) stands on `domain` and serves whoever shows a job to the outside.
 //! [`metrics`] (what is counted and timed) stands on `domain` as well; the queue carries it to whoever counts.
 //! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen

@@ -46,7 +46,7 @@ fn endpoint(
         for warning in pipeline.warnings() {
             tracing::warn!(model = folder.name(), "{warning}");
         }
-        let duration_ms = started.elapsed().as_millis();
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(endpoint = %id, model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
         Ok(pipeline)
     };

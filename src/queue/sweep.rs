@@ -1,5 +1,8 @@
 //! Forgetting what has expired, in many small steps.
 
+use std::thread;
+use std::time::Instant;
+
 use super::{Inner, JobQueue, QueueError};
 
 /// What a sweep did.
@@ -36,14 +39,22 @@ impl JobQueue {
 
     fn forget_expired(&self, jobs: &mut u64) -> Result<(), QueueError> {
         let store = &self.inner.store;
-        loop {
+        in_steps(|| {
             let step = store.forget_expired(self.now()).wait()?;
             *jobs += step.count;
-            if !step.more {
-                break;
-            }
+            Ok(step.more)
+        })?;
+        in_steps(|| Ok(store.give_back().wait()?.more))
+    }
+}
+
+/// Repeats `step` until it says that there is no more to do. For as long as each took, others have the writer.
+fn in_steps(mut step: impl FnMut() -> Result<bool, QueueError>) -> Result<(), QueueError> {
+    loop {
+        let started = Instant::now();
+        if !step()? {
+            return Ok(());
         }
-        while store.give_back().wait()?.more {}
-        Ok(())
+        thread::sleep(started.elapsed());
     }
 }

@@ -6,29 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::open::PATIENCE;
 use super::{Store, StoreError, Write};
 use crate::domain::{EndpointId, Timestamp};
 
 /// How long one step may keep the writer from others.
-const STEP: Duration = Duration::from_millis(10);
-/// Rows deleted between two looks at the clock: few, for each may own megabytes of pictures.
-const ROWS: u32 = 8;
+const STEP: Duration = Duration::from_millis(4);
 /// Pages given back between two looks at the clock.
 const PAGES: u32 = 64;
 /// How long a checkpoint waits for readers.
 const READERS_PATIENCE: Duration = Duration::from_millis(20);
 
 pub(super) const EXPIRED: &str = "
-    delete from jobs where seq in
-    (select seq from jobs where expires_at <= :now order by expires_at limit :rows)";
+    select seq from jobs where expires_at <= :now order by expires_at limit 1";
 
 pub(super) const PURGE: &str = "
     delete from jobs where seq in
     (select seq from jobs indexed by jobs_queued
-     where status = 'IN_QUEUE' and endpoint = :endpoint and seq <= :newest order by low_priority, crashes >= 2, seq limit :rows)";
+     where status = 'IN_QUEUE' and endpoint = :endpoint and seq <= :newest order by low_priority, crashes >= 2, seq limit 1)";
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +42,25 @@ impl Store {
         let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
             in_step(|| {
-                let deleted =
-                    db.prepare_cached(EXPIRED)?.execute(named_params! {":now": now.0, ":rows": ROWS})?;
-                traces.fetch_or(deleted > 0, Ordering::SeqCst);
-                Ok((deleted as u64, deleted < ROWS as usize))
+                let expired: Option<i64> = db
+                    .prepare_cached(EXPIRED)?
+                    .query_row(named_params! {":now": now.0}, |row| row.get(0))
+                    .optional()?;
+                let Some(seq) = expired else { return Ok((0, true)) };
+                traces.store(true, Ordering::SeqCst);
+                // Its pictures first and singly, for each may be megabytes, and the clock is looked at between.
+                let pictures = db
+                    .prepare_cached(
+                        "delete from images where job = :job and idx = (select max(idx) from images where job = :job)",
+                    )?
+                    .execute(named_params! {":job": seq})?;
+                if pictures > 0 {
+                    return Ok((0, false));
+                }
+                let deleted = db
+                    .prepare_cached("delete from jobs where seq = :job")?
+                    .execute(named_params! {":job": seq})?;
+                Ok((deleted as u64, false))
             })
         })
     }
@@ -67,11 +79,11 @@ impl Store {
         let (endpoint, traces) = (endpoint.clone(), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
             in_step(|| {
-                let deleted = db.prepare_cached(PURGE)?.execute(named_params! {
-                    ":endpoint": endpoint.as_str(), ":newest": newest, ":rows": ROWS,
-                })?;
+                let deleted = db
+                    .prepare_cached(PURGE)?
+                    .execute(named_params! {":endpoint": endpoint.as_str(), ":newest": newest})?;
                 traces.fetch_or(deleted > 0, Ordering::SeqCst);
-                Ok((deleted as u64, deleted < ROWS as usize))
+                Ok((deleted as u64, deleted == 0))
             })
         })
     }

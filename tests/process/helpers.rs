@@ -156,6 +156,15 @@ pub fn download(url: &str) -> Vec<u8> {
     response.body_mut().read_to_vec().unwrap()
 }
 
+/// A xorshift: the kills fall at points that differ from run to run of a loop, and alike in each run of the
+/// test.
+pub fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
 pub fn data_dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }

@@ -8,4 +8,5 @@ mod endpoints;
 mod files;
 mod generate;
 mod helpers;
+mod kills;
 mod restart;

@@ -8,16 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::helpers::{Server, data_dir, small};
-
-/// A xorshift: the kills fall at points that differ from run to run of the loop, and alike in each run
-/// of the test.
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
+use crate::helpers::{Server, data_dir, next, small};
 
 #[test]
 fn every_acknowledged_job_is_completed_once_after_twenty_kills_under_load() {

@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// The body of run and runsync. Keys that mean nothing here are ignored, as the hosted service does.
-pub(super) fn request(rules: &InputRules) -> Object {
+pub(super) fn request() -> Object {
     object("A job to be done. Other keys are ignored.")
         .property("input", reference("Input"))
         .property("policy", reference("Policy"))
@@ -19,7 +19,7 @@ pub(super) fn request(rules: &InputRules) -> Object {
         .property("webhookEvents", webhook_events())
         .required("input")
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
-        .examples([json!({ "input": example(rules) })])
+        .examples([json!({ "input": { "prompt": "a red fox in the snow", "seed": 42 } })])
         .build()
 }
 

@@ -1,0 +1,215 @@
+//! A hundred kills under everything that clients do at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::helpers::{Server, data_dir, next, small};
+
+const KILLS: usize = 100;
+/// After this kill nobody purges any more, so that the jobs from then on must all be there at the end.
+const LAST_PURGE: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What clients were told.
+#[derive(Default)]
+struct Told {
+    /// Acknowledged jobs, and during which kill's life each was submitted.
+    jobs: Mutex<BTreeMap<String, usize>>,
+    cancelled: Mutex<BTreeSet<String>>,
+}
+
+impl Told {
+    fn some_job(&self, random: &mut u64) -> Option<String> {
+        let jobs = locked(&self.jobs);
+        let recent = jobs.len().min(20);
+        let skipped = usize::try_from(next(random)).unwrap_or_default() % recent.max(1);
+        jobs.keys().rev().nth(skipped).cloned()
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; .ci/run runs it"]
+fn nothing_is_lost_or_done_twice_over_a_hundred_kills() {
+    let (data, receiver, told) = (data_dir(), Receiver::start(), Told::default());
+    let start = || {
+        Server::start_with(data.path(), |command| {
+            command.env("STABLEHAND_ALLOW_ADDRESSES", "127.0.0.1").env("STABLEHAND_RATE_LIMITS", "off");
+        })
+    };
+    let mut random = 0x5eed_u64;
+    for kill in 0..KILLS {
+        let server = start();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let clients = [submit, submit, cancel, retry, purge];
+            for (client, seed) in clients.into_iter().zip(1_u64..) {
+                let (server, stop, told, url) = (&server, &stop, &told, &receiver.url);
+                let mut random = random ^ (seed << 32);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        client(server, told, url, kill, &mut random);
+                        thread::sleep(Duration::from_millis(20 + next(&mut random) % 100));
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(50 + next(&mut random) % 500));
+            server.kill_now();
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    let server = start();
+    let ends = ends(&server, &told);
+    let jobs = locked(&told.jobs);
+    println!("{} jobs acknowledged, ends: {:?}", jobs.len(), tally(&ends));
+    let lost: Vec<_> = jobs
+        .iter()
+        .filter(|(id, kill)| {
+            **kill > LAST_PURGE && !ends.contains_key(*id) || ends.get(*id).is_some_and(|e| e == "FAILED")
+        })
+        .collect();
+    assert_eq!(lost, [], "no acknowledged job is lost, and none given up");
+    for id in locked(&told.cancelled).iter() {
+        assert!(ends.get(id).is_none_or(|end| end == "CANCELLED"), "{id} was cancelled");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let untold = || ends.iter().filter(|(id, end)| !receiver.was_told(id, end)).count();
+    while untold() > 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(untold(), 0, "no webhook is lost");
+    for (id, messages) in locked(&receiver.ends).iter() {
+        let completions = messages.values().filter(|end| *end == "COMPLETED").count();
+        assert!(completions <= 1, "{id} was completed {completions} times");
+    }
+    assert_eq!(server.terminate().code(), Some(0));
+    let database = rusqlite::Connection::open(data.path().join("stablehand.db")).unwrap();
+    let count = |query: &str| database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(
+        count("select count(*) from images"),
+        count("select count(*) from jobs where status = 'COMPLETED'")
+    );
+    assert_eq!(count("select count(*) from outbox"), 0);
+    assert_eq!(count("select count(*) from jobs where status in ('IN_QUEUE', 'IN_PROGRESS')"), 0);
+}
+
+fn submit(server: &Server, told: &Told, url: &str, kill: usize, random: &mut u64) {
+    let body = json!({"input": small(&format!("a dog {}", next(random))), "webhook": url});
+    let Some(answer) = server.post("run", &body) else { return };
+    let id = answer["id"].as_str().unwrap().to_owned();
+    assert_eq!(locked(&told.jobs).insert(id, kill), None, "no id is given twice");
+}
+
+fn cancel(server: &Server, told: &Told, _: &str, _: usize, random: &mut u64) {
+    let Some(id) = told.some_job(random).filter(|_| next(random) % 4 == 0) else { return };
+    if server.get(&format!("cancel/{id}")).is_some_and(|answer| answer["status"] == "CANCELLED") {
+        locked(&told.cancelled).insert(id);
+    }
+}
+
+fn retry(server: &Server, told: &Told, _: &str, _: usize, random: &mut u64) {
+    if let Some(id) = told.some_job(random) {
+        server.post(&format!("retry/{id}"), &json!(null));
+    }
+}
+
+fn purge(server: &Server, _: &Told, _: &str, kill: usize, random: &mut u64) {
+    if kill <= LAST_PURGE && next(random) % 20 == 0 {
+        server.post("purge-queue", &json!(null));
+    }
+}
+
+/// How every job ended that is still there.
+fn ends(server: &Server, told: &Told) -> BTreeMap<String, String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut ends = BTreeMap::new();
+    for id in locked(&told.jobs).keys() {
+        while let Some(body) = server.get(&format!("status-sync/{id}?wait=10000")) {
+            let status = body["status"].as_str().unwrap();
+            if !["IN_QUEUE", "IN_PROGRESS"].contains(&status) {
+                ends.insert(id.clone(), status.to_owned());
+                break;
+            }
+            assert!(Instant::now() < deadline, "{body}");
+        }
+    }
+    ends
+}
+
+fn tally(ends: &BTreeMap<String, String>) -> BTreeMap<&str, usize> {
+    let mut tally = BTreeMap::new();
+    for end in ends.values() {
+        *tally.entry(end.as_str()).or_default() += 1;
+    }
+    tally
+}
+
+/// Takes webhooks, and refuses each seventh at first.
+struct Receiver {
+    url: String,
+    /// By job, by the message's name: the state that it told of.
+    ends: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>,
+}
+
+impl Receiver {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://127.0.0.1:{}/", listener.local_addr().unwrap().port());
+        let ends: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>> = Arc::default();
+        let (noted, refused) = (Arc::clone(&ends), Arc::new(Mutex::new(BTreeSet::new())));
+        let count = Arc::new(AtomicUsize::new(0));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (noted, refused, count) = (Arc::clone(&noted), Arc::clone(&refused), Arc::clone(&count));
+                thread::spawn(move || {
+                    // A server that is killed meanwhile breaks off.
+                    let Some((name, body)) = message(&stream) else { return };
+                    let seventh = count.fetch_add(1, Ordering::Relaxed) % 7 == 0;
+                    let refuse = seventh && locked(&refused).insert(name.clone());
+                    if !refuse {
+                        let text = |field: &str| body[field].as_str().unwrap().to_owned();
+                        locked(&noted).entry(text("id")).or_default().insert(name, text("status"));
+                    }
+                    let status = if refuse { "503 Later" } else { "200 OK" };
+                    let answer =
+                        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    let _ = (&stream).write_all(answer.as_bytes());
+                });
+            }
+        });
+        Self { url, ends }
+    }
+
+    fn was_told(&self, id: &str, end: &str) -> bool {
+        locked(&self.ends).get(id).is_some_and(|messages| messages.values().any(|told| told == end))
+    }
+}
+
+/// The name and the body of a message, if it came whole.
+fn message(stream: &TcpStream) -> Option<(String, Value)> {
+    let mut reader = BufReader::new(stream);
+    let (mut name, mut length) = (None, None);
+    for line in reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        if let Some((header, value)) = line.split_once(": ") {
+            match header.to_ascii_lowercase().as_str() {
+                "webhook-id" => name = Some(value.to_owned()),
+                "content-length" => length = value.parse().ok(),
+                _ => {}
+            }
+        }
+    }
+    let mut body = vec![0; length?];
+    reader.read_exact(&mut body).ok()?;
+    Some((name?, serde_json::from_slice(&body).ok()?))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
