@@ -200,24 +200,33 @@ pub struct JobOutline {
 pub struct ImageRef {
     pub index: u32,
     pub seed: u64,
-    /// Where it is, if not here: in the client's bucket.
-    pub url: Option<String>,
+    pub place: ImagePlace,
+}
+
+/// Where a finished picture is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePlace {
+    Here,
+    /// In the client's bucket, where this URL opens it.
+    Bucket(String),
+    /// Nowhere: the safety checker flagged it.
+    Withheld,
 }
 
 /// One finished picture on its way into the database.
 #[derive(Debug, Clone)]
 pub struct NewImage {
     pub seed: u64,
-    /// The whole PNG file.
-    pub png: Vec<u8>,
+    /// The whole PNG file; none where the safety checker flagged the picture.
+    pub png: Option<Vec<u8>>,
 }
 
 /// One finished picture that lies in the client's bucket.
 #[derive(Debug, Clone)]
 pub struct StoredImage {
     pub seed: u64,
-    /// Opens it to whoever has this.
-    pub url: String,
+    /// Opens it to whoever has this; none where the safety checker flagged the picture.
+    pub url: Option<String>,
 }
 
 /// How far a running job is.

@@ -41,12 +41,13 @@ impl S3Config {
             return Err("s3Config should be an object.".to_owned());
         }
         let key = |name| required(value, name, MAX_KEY, char::is_ascii_graphic);
-        let url = required(value, ENDPOINT_URL, usize::MAX, |_| true)?;
         Ok(Some(Self {
             access_id: key(ACCESS_ID)?,
             access_secret: key(ACCESS_SECRET)?,
             bucket_name: bucket_name(value)?,
-            endpoint_url: url.parse().map_err(|error| format!("s3Config.{ENDPOINT_URL} {error}."))?,
+            endpoint_url: required(value, ENDPOINT_URL, usize::MAX, |_| true)?
+                .parse()
+                .map_err(|error| format!("s3Config.{ENDPOINT_URL} {error}."))?,
             region: text(value, REGION, MAX_REGION, |c| c.is_ascii_alphanumeric() || *c == '-')?,
         }))
     }

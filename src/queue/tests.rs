@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::domain::{ImageRef, JobKind, NewImage, Policy, StoredImage};
+use crate::domain::{ImagePlace, ImageRef, JobKind, NewImage, Policy, StoredImage};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LONG: Duration = Duration::from_mins(10);
@@ -124,7 +124,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
 }
 
 fn image(content: &str) -> NewImage {
-    NewImage { seed: u64::MAX, png: content.as_bytes().to_vec() }
+    NewImage { seed: u64::MAX, png: Some(content.as_bytes().to_vec()) }
 }
 
 fn ended(ended: Ended) -> bool {
@@ -151,7 +151,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!(job.status, JobStatus::Completed);
     assert_eq!(job.input, r#"{"prompt":  "a fox"}"#);
     assert_eq!(job.gpu.as_deref(), Some("24"));
-    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, url: None }));
+    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, place: ImagePlace::Here }));
     assert_eq!(job.started_at.unwrap().since(job.created_at), Duration::from_secs(2));
     assert_eq!(job.finished_at.unwrap().since(job.started_at.unwrap()), Duration::from_secs(3));
     let png = |endpoint: &EndpointId, index| test.run(test.queue.image(endpoint, &id, index)).unwrap();
@@ -621,8 +621,15 @@ fn a_picture_in_a_bucket_is_known_by_its_url() {
     let test = TestQueue::new();
     let id = test.submit_job(for_bucket());
     let url = "https://s3.example/foxes/0.png?X-Amz-Signature=0123".to_owned();
-    assert!(ended(test.claim().complete_stored(vec![StoredImage { seed: 7, url: url.clone() }])));
-    assert_eq!(test.find(&id).unwrap().images, [ImageRef { index: 0, seed: 7, url: Some(url) }]);
+    assert!(ended(test.claim().complete_stored(vec![
+        StoredImage { seed: 7, url: Some(url.clone()) },
+        StoredImage { seed: 8, url: None }
+    ])));
+    let places = [ImagePlace::Bucket(url), ImagePlace::Withheld];
+    assert_eq!(
+        test.find(&id).unwrap().images.into_iter().map(|image| image.place).collect::<Vec<_>>(),
+        places
+    );
     assert_eq!(test.run(test.queue.image(&endpoint(), &id, 0)).unwrap(), None);
     test.pass(Duration::from_hours(1));
     test.queue.sweep().unwrap();

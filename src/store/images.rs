@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Store, StoreError, content};
-use crate::domain::{EndpointId, ImageRef, JobId, NewImage, StoredImage, Timestamp};
+use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp};
 
 impl Store {
-    /// The PNG file of one picture, if the job is that endpoint's and both still exist.
+    /// The PNG file of one picture, if the job is that endpoint's, both still exist and it was not withheld.
     pub fn image(
         &self,
         endpoint: &EndpointId,
@@ -35,26 +35,29 @@ impl Store {
 
 pub(super) fn insert(db: &Connection, job: i64, images: &[NewImage]) -> Result<(), StoreError> {
     let mut images = (0_u32..).zip(images);
-    images.try_for_each(|(index, image)| insert_one(db, job, index, image.seed, &image.png, false))
+    images
+        .try_for_each(|(index, image)| insert_one(db, (job, index), image.seed, image.png.as_deref(), false))
 }
 
 pub(super) fn insert_stored(db: &Connection, job: i64, images: &[StoredImage]) -> Result<(), StoreError> {
     let mut images = (0_u32..).zip(images);
-    images.try_for_each(|(index, image)| insert_one(db, job, index, image.seed, image.url.as_bytes(), true))
+    images.try_for_each(|(index, image)| {
+        insert_one(db, (job, index), image.seed, image.url.as_ref().map(String::as_bytes), true)
+    })
 }
 
+/// `content`: the picture or its URL; none where it is withheld.
 fn insert_one(
     db: &Connection,
-    job: i64,
-    index: u32,
+    (job, index): (i64, u32),
     seed: u64,
-    bytes: &[u8],
+    content: Option<&[u8]>,
     stored_elsewhere: bool,
 ) -> Result<(), StoreError> {
-    let content = content::insert(db, bytes)?;
+    let content = content.map(|bytes| content::insert(db, bytes)).transpose()?;
     db.prepare_cached(
-        "insert into images (job, idx, seed, png, stored_elsewhere)
-         values (:job, :index, :seed, :content, :stored_elsewhere)",
+        "insert into images (job, idx, seed, png, withheld, stored_elsewhere)
+         values (:job, :index, :seed, coalesce(:content, 0), :content is null, :stored_elsewhere)",
     )?
     .execute(named_params! {
         ":job": job, ":index": index, ":seed": seed.cast_signed(), ":content": content,
@@ -65,17 +68,18 @@ fn insert_one(
 
 pub(super) fn list(db: &Connection, job: i64) -> Result<Vec<ImageRef>, StoreError> {
     let mut statement = db.prepare_cached(
-        "select idx, seed, iif(stored_elsewhere, png, null) from images where job = :job order by idx",
+        "select idx, seed, png, withheld, stored_elsewhere from images where job = :job order by idx",
     )?;
     let mut rows = statement.query(named_params! {":job": job})?;
     let mut images = Vec::new();
     while let Some(row) = rows.next()? {
-        let elsewhere: Option<i64> = row.get(2)?;
-        images.push(ImageRef {
-            index: row.get(0)?,
-            seed: row.get::<_, i64>(1)?.cast_unsigned(),
-            url: elsewhere.map(|content| content::text(db, content)).transpose()?,
-        });
+        let place = match (row.get("withheld")?, row.get("stored_elsewhere")?) {
+            (true, _) => ImagePlace::Withheld,
+            (false, true) => ImagePlace::Bucket(content::text(db, row.get("png")?)?),
+            (false, false) => ImagePlace::Here,
+        };
+        let seed = row.get::<_, i64>("seed")?.cast_unsigned();
+        images.push(ImageRef { index: row.get("idx")?, seed, place });
     }
     Ok(images)
 }

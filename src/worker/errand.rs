@@ -41,7 +41,8 @@ impl Errands {
         self.start(job, move |given_up| {
             let store = |(index, image): (usize, &NewImage)| {
                 let key = format!("{id}/{index}.png");
-                let url = patiently(pauses, given_up, || fetcher.store_image(&bucket, &key, &image.png))?;
+                let store = |png| patiently(pauses, given_up, || fetcher.store_image(&bucket, &key, png));
+                let url = image.png.as_deref().map(store).transpose()?;
                 Ok(StoredImage { seed: image.seed, url })
             };
             images.iter().enumerate().map(store).collect::<Result<_, FetchError>>().map_err(|error| {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
-use crate::domain::{JobId, JobStatus, NewJob, Policy, S3Config};
+use crate::domain::{ImagePlace, JobId, JobStatus, NewJob, Policy, S3Config};
 use crate::fetch::tests::Server;
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
@@ -70,7 +70,7 @@ impl Engine for Scripted {
 
     fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, String> {
         Self::act(&drawing.prompt, "finish")?;
-        Ok(vec![NewImage { seed: drawing.seed, png: drawing.prompt.into_bytes() }])
+        Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()) }])
     }
 
     fn capacity(&self) -> usize {
@@ -393,7 +393,8 @@ fn pictures_go_to_the_clients_bucket_and_nowhere_else() {
     let job = bench.test.find(&id).unwrap();
     assert_eq!(job.status, JobStatus::Completed);
     let base = format!("http://{}/foxes/{id}/0.png?", server.address);
-    assert!(job.images[0].url.as_ref().unwrap().starts_with(&base));
+    let ImagePlace::Bucket(url) = &job.images[0].place else { panic!("{job:?}") };
+    assert!(url.starts_with(&base));
     assert_eq!(bench.test.run(bench.test.queue.image(&endpoint(), &id, 0)).unwrap(), None);
     let asked = server.asked();
     assert!(asked[0].starts_with(&format!("PUT /foxes/{id}/0.png?")), "{}", asked[0]);

@@ -34,3 +34,4 @@ mod shutdown;
 mod status;
 mod stream;
 mod webhook;
+mod withheld;
