@@ -281,7 +281,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         match self.guarded(|engine| engine.finish(generation)) {
             Ok(images) => {
                 let duration = self.queue.now().since(job.started_at());
-                let duration_ms = duration.as_millis();
+                let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
                 let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
                 for _ in 0..count {
                     self.queue.metrics().image(job.endpoint(), duration / count);

@@ -102,6 +102,12 @@ fn white_is_repainted_and_black_kept() {
     assert!(distance(picture, &heart, right) < 10.0);
     assert!(distance(picture, &heart, left) > 20.0);
 
+    // Laid over, what is kept is there to the pixel but for the faded edge.
+    let laid_over = GenerationInput { mask_blur: Some(2), mask_invert: false, ..masked.clone() };
+    let picture = &draw(&laid_over, 3)[0];
+    assert!(distance(picture, &heart, left) < f64::EPSILON);
+    assert!(distance(picture, &heart, right) > 20.0);
+
     // A mask of another size is stretched over the picture.
     let of_another_size = GenerationInput { mask: Some(right_half(10, 300)), ..masked.clone() };
     assert_eq!(draw(&of_another_size, 3)[0].image.pixels, draw(&masked, 3)[0].image.pixels);

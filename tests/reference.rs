@@ -138,9 +138,9 @@ fn every_scheduler_draws_what_diffusers_draws() {
             }
             if case.steps == 20 {
                 let picture = pipeline.finish(generation).unwrap().remove(0).image;
-                let decoded = decoder.decode(theirs).unwrap();
-                let decoded = Picture::from_tensor(decoded.index_axis(Axis(0), 0)).unwrap();
-                let psnr = psnr(&picture.pixels, &decoded.pixels);
+                let pixels = decoder.decode(theirs).unwrap();
+                let golden = Picture::from_tensor(pixels.index_axis(Axis(0), 0)).unwrap();
+                let psnr = psnr(&picture.pixels, &golden.pixels);
                 assert!(psnr >= LEAST_PSNR, "{name}: {psnr} dB");
                 worst_psnr = worst_psnr.min(psnr);
             }

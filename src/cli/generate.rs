@@ -62,6 +62,9 @@ pub struct GenerateArgs {
     /// A picture that is white where --init-image is to be repainted
     #[arg(long, value_name = "FILE", requires = "init_image")]
     mask: Option<PathBuf>,
+    /// Lay --init-image over the result where --mask keeps it, the edge blurred by so many pixels [default: don't]
+    #[arg(long, value_name = "PX", requires = "mask")]
+    mask_blur: Option<u32>,
     /// How much of --init-image may change, 0 to 1
     #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
     prompt_strength: f64,
@@ -136,6 +139,7 @@ impl GenerateArgs {
         input.insert("clip_skip".into(), json!(self.clip_skip));
         input.insert("init_image".into(), json!(self.init_image.as_deref().map(base64_of).transpose()?));
         input.insert("mask".into(), json!(self.mask.as_deref().map(base64_of).transpose()?));
+        input.insert("mask_blur".into(), json!(self.mask_blur));
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
         Ok(Value::Object(input))
     }

@@ -2,6 +2,7 @@
 
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
+use super::image::Overlay;
 use super::noise::BatchNoise;
 use super::prompt_encoder::Embeddings;
 use super::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
@@ -28,6 +29,8 @@ pub struct Generation {
     noise: BatchNoise,
     /// The picture where it is repainted in part.
     original: Option<Original>,
+    /// What is laid over the finished pictures.
+    pub(super) overlay: Option<Overlay>,
     /// The first call that is made: an image start leaves calls out.
     begin: usize,
     /// The call that is next.
@@ -66,6 +69,7 @@ impl Generation {
             scheduler,
             noise,
             original,
+            overlay: None,
             begin,
             call: begin,
         }

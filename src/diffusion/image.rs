@@ -1,9 +1,11 @@
 //! Pixels: pictures from outside become them, the VAE reads and writes them as tensors, they are resized, and
 //! leave as PNG.
 
+mod clip;
 mod decode;
 mod infotext;
 mod mask;
+mod overlay;
 mod png;
 mod size;
 
@@ -13,9 +15,11 @@ use ndarray::{Array4, ArrayView3};
 
 use crate::domain::ImageSize;
 
+pub use clip::clip_input;
 pub use decode::decode_image;
 pub use infotext::Parameters;
 pub use mask::Mask;
+pub use overlay::Overlay;
 pub use png::encode_png;
 pub use size::drawing_size;
 
@@ -77,17 +81,22 @@ impl RgbImage {
 
     /// The picture at another size, as Pillow's `resize(size, LANCZOS)` gives it, within one step a channel.
     pub fn resize(&self, size: ImageSize) -> Result<Self, ImageError> {
-        // Pillow goes across first and rounds to bytes in between; the library would start downwards, which
-        // differs visibly at hard edges, where the filter overshoots.
-        self.resize_axis(size.width, self.height)?.resize_axis(size.width, size.height)
+        self.resize_by(size, FilterType::Lanczos3)
     }
 
-    fn resize_axis(&self, width: u32, height: u32) -> Result<Self, ImageError> {
+    /// The same by another of Pillow's filters: `CatmullRom` is its BICUBIC.
+    fn resize_by(&self, size: ImageSize, filter: FilterType) -> Result<Self, ImageError> {
+        // Pillow goes across first and rounds to bytes in between; the library would start downwards, which
+        // differs visibly at hard edges, where the filter overshoots.
+        self.resize_axis(size.width, self.height, filter)?.resize_axis(size.width, size.height, filter)
+    }
+
+    fn resize_axis(&self, width: u32, height: u32, filter: FilterType) -> Result<Self, ImageError> {
         let refuse = |error: &dyn std::fmt::Display| ImageError::Resize(error.to_string());
         let source = ImageRef::new(self.width, self.height, &self.pixels, PixelType::U8x3)
             .map_err(|error| refuse(&error))?;
         let mut target = Image::new(width, height, PixelType::U8x3);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
         Resizer::new().resize(&source, &mut target, &options).map_err(|error| refuse(&error))?;
         Ok(Self { width, height, pixels: target.into_vec() })
     }

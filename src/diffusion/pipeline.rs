@@ -11,9 +11,10 @@ use ndarray::{Array1, Array4, Axis, s};
 use serde_json::json;
 
 use super::generation::Generation;
-use super::image::{ImageError, Mask, Parameters, RgbImage, decode_image, drawing_size, encode_png};
+use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
-    ModelDescription, ModelError, ModelFolder, Posterior, TextEncoder, UNet, UNetRows, VaeDecoder, VaeEncoder,
+    ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet, UNetRows,
+    VaeDecoder, VaeEncoder,
 };
 use super::noise::BatchNoise;
 use super::prompt::PromptError;
@@ -32,6 +33,7 @@ pub struct Pipeline {
     vae_decoder: VaeDecoder,
     /// None where the model cannot start from pictures.
     vae_encoder: Option<VaeEncoder>,
+    safety_checker: Option<SafetyChecker>,
     /// Images in one UNet call.
     images_per_call: usize,
 }
@@ -43,6 +45,8 @@ pub struct Picture {
     pub image: RgbImage,
     /// The PNG file, with its parameters as text.
     pub png: Vec<u8>,
+    /// The model's safety checker flagged it, and the request wants no such pictures: not to be shown.
+    pub flagged: bool,
 }
 
 /// Why a picture could not be drawn.
@@ -76,6 +80,7 @@ impl Pipeline {
             prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
             vae_decoder: VaeDecoder::load(folder, &description, runtime)?,
             vae_encoder: VaeEncoder::load(folder, &description, runtime)?,
+            safety_checker: SafetyChecker::load(folder, runtime)?,
             unet,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
@@ -128,7 +133,7 @@ impl Pipeline {
         )?;
         let embeddings = self.prompts.encode(input)?;
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
-        let given = self.read(input, drawn_at)?;
+        let (given, overlay) = self.read(input, drawn_at)?;
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
         let shape = (
             self.description.latent_channels as usize,
@@ -138,18 +143,34 @@ impl Pipeline {
         let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
         let steps = input.num_inference_steps as usize;
         let start = Start::new(given, shape, steps, scheduler.as_ref(), &mut noise)?;
-        Ok(Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings))
+        let mut generation =
+            Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings);
+        generation.overlay = overlay;
+        Ok(generation)
     }
 
-    /// Reads the pictures of a request, at the size that is drawn at.
-    fn read(&mut self, input: &GenerationInput, drawn_at: ImageSize) -> Result<Given, DiffusionError> {
-        let mask = match &input.mask {
-            Some(mask) => Some(Mask::new(&pixels(mask)?, drawn_at, input.mask_invert)?),
+    /// Reads the pictures of a request, at the size that is drawn at; and what is to be laid over the result.
+    fn read(
+        &mut self,
+        input: &GenerationInput,
+        drawn_at: ImageSize,
+    ) -> Result<(Given, Option<Overlay>), DiffusionError> {
+        let image = input.init_image.as_ref().map(pixels).transpose()?;
+        let mask = input.mask.as_ref().map(pixels).transpose()?;
+        let overlay = match (&image, &mask, input.mask_blur) {
+            (Some(image), Some(mask), Some(blur)) => {
+                let mask = Mask::new(mask, input.size, input.mask_invert)?;
+                Some(Overlay::new(image.resize(input.size)?, &mask, blur))
+            }
+            _ => None,
+        };
+        let mask = match mask {
+            Some(mask) => Some(Mask::new(&mask, drawn_at, input.mask_invert)?),
             // An inpainting UNet can do without a picture only if it may paint everywhere.
             None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
         };
-        let image = match &input.init_image {
-            Some(image) => Some(pixels(image)?.resize(drawn_at)?.to_tensor()?),
+        let image = match image {
+            Some(image) => Some(image.resize(drawn_at)?.to_tensor()?),
             None => None,
         };
         let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
@@ -162,12 +183,13 @@ impl Pipeline {
             }
         };
         let scale = self.description.vae_scale_factor as usize;
-        Ok(Given {
+        let given = Given {
             image: image.map(|image| self.encode(&image)).transpose()?,
             strength: input.prompt_strength,
             mask: mask.map(|mask| mask.to_latents(scale)),
             masked_image,
-        })
+        };
+        Ok((given, overlay))
     }
 
     fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
@@ -261,8 +283,11 @@ impl Pipeline {
     }
 
     /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
-    /// colours, and before the first step.
+    /// colours, before the first step, and where a safety checker has the last word on what is shown.
     pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+        if self.safety_checker.is_some() && !generation.input.nsfw {
+            return None;
+        }
         let map = self.description.latent_rgb.as_ref()?;
         let prediction = self.description.scheduler.prediction().ok()?;
         map.draw(generation.predicted_original(prediction)?.view()).ok()
@@ -274,12 +299,20 @@ impl Pipeline {
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let pixels = self.vae_decoder.decode(&latents.to_owned())?;
             let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
+            // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
+            let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
+                Some(checker) => checker.flags(&image)?,
+                None => false,
+            };
             if image.size() != generation.input.size {
                 image = image.resize(generation.input.size)?;
             }
+            if let Some(overlay) = &generation.overlay {
+                overlay.lay_over(&mut image)?;
+            }
             let seed = GenerationInput::seed_of(generation.seed, index);
             let png = self.png(generation, &image, index)?;
-            pictures.push(Picture { seed, image, png });
+            pictures.push(Picture { seed, image, png, flagged });
         }
         Ok(pictures)
     }
@@ -309,6 +342,8 @@ impl Pipeline {
         if let Some(strength) = generation.strength {
             // Without the picture itself: that is the client's, and large.
             request["prompt_strength"] = json!(strength);
+            request["mask_invert"] = json!(input.mask_invert);
+            request["mask_blur"] = json!(input.mask_blur);
         }
         encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
     }
@@ -316,7 +351,12 @@ impl Pipeline {
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
-        self.prompts.time_in_run() + self.unet.time_in_run() + self.vae_decoder.time_in_run() + encoder
+        let checker = self.safety_checker.as_ref().map_or(Duration::ZERO, SafetyChecker::time_in_run);
+        self.prompts.time_in_run()
+            + self.unet.time_in_run()
+            + self.vae_decoder.time_in_run()
+            + encoder
+            + checker
     }
 }
 

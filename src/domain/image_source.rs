@@ -57,13 +57,10 @@ impl ImageSource {
     /// A picture file's bytes, if they are one within the bounds. An error is a sentence about the file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
         check_length(bytes.len())?;
-        let format = match image::guess_format(&bytes) {
-            Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => format,
-            _ => {
-                return Err(
-                    "Its bytes are no picture that is read here: send a PNG, JPEG or WebP.".to_owned()
-                );
-            }
+        let Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) =
+            image::guess_format(&bytes)
+        else {
+            return Err("Its bytes are no picture that is read here: send a PNG, JPEG or WebP.".to_owned());
         };
         if is_cut_short(format, &bytes) {
             return Err("The picture is cut short; send the whole file.".to_owned());

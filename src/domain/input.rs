@@ -16,6 +16,8 @@ pub const MAX_OUTPUTS: u32 = 10;
 pub const MAX_PIXELS: u32 = 786_432;
 pub const MIN_SIDE: u32 = 64;
 pub const MAX_STEPS: u32 = 500;
+/// In pixels, as far as A1111's slider goes.
+pub const MAX_MASK_BLUR: u64 = 64;
 /// SD v1's text encoder has so many layers.
 const MAX_CLIP_SKIP: u32 = 12;
 
@@ -49,8 +51,13 @@ pub struct GenerationInput {
     pub mask: Option<ImageSource>,
     /// Black is repainted instead of white.
     pub mask_invert: bool,
+    /// `init_image` is laid over what was drawn where it is kept, its edge blurred by so many pixels. Absent: it
+    /// is not, as in the reference.
+    pub mask_blur: Option<u32>,
     /// How much of `init_image` may change, 0 to 1.
     pub prompt_strength: f64,
+    /// Whether pictures that the model's safety checker flags are wanted, too.
+    pub nsfw: bool,
 }
 
 /// Everything that is wrong with a request, in the hosted worker's words.
@@ -76,7 +83,9 @@ impl GenerationInput {
             init_image: None,
             mask: None,
             mask_invert: false,
+            mask_blur: None,
             prompt_strength: 0.8,
+            nsfw: true,
         }
     }
 
@@ -102,7 +111,9 @@ impl GenerationInput {
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
         let (init_image, mask) = pictures(&mut reader, rules, scheduler);
         let mask_invert = reader.flag("mask_invert");
+        let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
+        let nsfw = reader.flag("nsfw");
         read_later(&mut reader);
 
         reader.finish()?;
@@ -121,7 +132,9 @@ impl GenerationInput {
             init_image,
             mask,
             mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
+            mask_blur: mask_blur.map(small),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
+            nsfw: nsfw.unwrap_or(defaults.nsfw),
         })
     }
 
@@ -160,7 +173,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// Everything that is read above.
-    pub const FIELDS: [&str; 19] = [
+    pub const FIELDS: [&str; 20] = [
         "prompt",
         "negative_prompt",
         "clip_skip",
@@ -176,6 +189,7 @@ impl GenerationInput {
         "init_image",
         "mask",
         "mask_invert",
+        "mask_blur",
         "prompt_strength",
         "nsfw",
         "lora",
@@ -264,7 +278,6 @@ fn pictures(
 /// The contract's fields whose engine is not there yet: checked, then refused by name.
 fn read_later(reader: &mut Reader) {
     reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
-    reader.flag("nsfw");
     if reader.string("lora").is_some() {
         reader.violation("lora is not supported by this model yet.".to_owned());
     }

@@ -198,14 +198,16 @@ pub struct JobOutline {
 pub struct ImageRef {
     pub index: u32,
     pub seed: u64,
+    /// The safety checker flagged it, so that there are no bytes.
+    pub withheld: bool,
 }
 
 /// One finished picture on its way into the database.
 #[derive(Debug, Clone)]
 pub struct NewImage {
     pub seed: u64,
-    /// The whole PNG file.
-    pub png: Vec<u8>,
+    /// The whole PNG file; none where the safety checker flagged the picture.
+    pub png: Option<Vec<u8>>,
 }
 
 /// How far a running job is.

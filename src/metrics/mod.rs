@@ -4,19 +4,19 @@
 //! What can be asked at any time (the queue's [`Load`], the process) is asked when the page is read.
 //! No label holds a word that a client chose: routes are patterns, endpoints the configured ones.
 
+mod load;
 mod process;
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::domain::{EndpointId, JobStatus};
+pub use load::{Load, WorkerLoad};
 use process::Process;
 
 /// Counters and timings since the start. Counting is cheap and never blocks for long.
@@ -27,31 +27,9 @@ pub struct Metrics {
     step_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     image_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     jobs_ended: Family<EndLabels, Counter>,
+    webhooks: Family<OutcomeLabels, Counter>,
     sweeps: Counter,
     forgotten_jobs: Counter,
-}
-
-/// What the data folder holds at the moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Load {
-    /// By endpoint and state; RETRIED, no state of a job, is how often jobs were put back.
-    pub jobs: Vec<(String, String, u64)>,
-    /// How long the oldest queued job of each endpoint has waited.
-    pub oldest_queued: Vec<(String, Duration)>,
-    pub database_bytes: u64,
-    /// Of `database_bytes`, those in free pages.
-    pub free_bytes: u64,
-    /// The write-ahead log.
-    pub log_bytes: u64,
-}
-
-/// An endpoint's workers by what they are at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WorkerLoad {
-    pub endpoint: String,
-    pub initializing: u32,
-    pub idle: u32,
-    pub running: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,15 +56,8 @@ struct EndLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    endpoint: String,
-    status: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WorkerLabels {
-    endpoint: String,
-    state: &'static str,
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 /// From a status answer to a runsync that waits its five minutes.
@@ -107,6 +78,7 @@ impl Default for Metrics {
             step_seconds: Family::new_with_constructor(|| Histogram::new(STEP_SECONDS)),
             image_seconds: Family::new_with_constructor(per_job),
             jobs_ended: Family::default(),
+            webhooks: Family::default(),
             sweeps: Counter::default(),
             forgotten_jobs: Counter::default(),
         }
@@ -142,6 +114,11 @@ impl Metrics {
         self.jobs_ended.get_or_create(&labels).inc();
     }
 
+    /// One try to deliver a webhook, by what came of it.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
     pub fn sweep(&self, forgotten_jobs: u64) {
         self.sweeps.inc();
         self.forgotten_jobs.inc_by(forgotten_jobs);
@@ -151,9 +128,9 @@ impl Metrics {
     pub fn page(&self, load: &Load, workers: &[WorkerLoad]) -> String {
         let mut registry = Registry::with_prefix("stablehand");
         self.register(&mut registry);
-        register_load(&mut registry, load, workers);
+        load::register(&mut registry, load, workers);
         let mut process = Registry::default();
-        register_process(&mut process, &Process::read());
+        Process::read().register(&mut process);
         let mut page = String::new();
         // Writing to a string does not fail.
         let _ = prometheus_text::encode(&mut page, &registry);
@@ -180,6 +157,7 @@ impl Metrics {
         );
         registry.register("image_seconds", "Work on a job, by picture", self.image_seconds.clone());
         registry.register("jobs_ended", "Jobs that a worker ended since the start", self.jobs_ended.clone());
+        registry.register("webhooks", "Tries to deliver a webhook", self.webhooks.clone());
         registry.register("sweeps", "Times that expired jobs were swept out", self.sweeps.clone());
         registry.register("jobs_forgotten", "Expired jobs swept out", self.forgotten_jobs.clone());
     }
@@ -187,61 +165,6 @@ impl Metrics {
 
 fn labels(endpoint: &EndpointId) -> EndpointLabels {
     EndpointLabels { endpoint: endpoint.as_str().to_owned() }
-}
-
-fn register_load(registry: &mut Registry, load: &Load, workers: &[WorkerLoad]) {
-    let jobs = Family::<StateLabels, Gauge>::default();
-    let retries = Family::<EndpointLabels, Counter>::default();
-    for (endpoint, counted, count) in &load.jobs {
-        let endpoint = endpoint.clone();
-        if counted == "RETRIED" {
-            retries.get_or_create(&EndpointLabels { endpoint }).inc_by(*count);
-        } else {
-            let labels = StateLabels { endpoint, status: counted.clone() };
-            jobs.get_or_create(&labels).set(signed(*count));
-        }
-    }
-    registry.register("jobs", "Jobs kept, by state", jobs);
-    registry.register("job_retries", "Times that a job was put back into the queue", retries);
-    let oldest = Family::<EndpointLabels, Gauge<f64, AtomicU64>>::default();
-    for (endpoint, age) in &load.oldest_queued {
-        oldest.get_or_create(&EndpointLabels { endpoint: endpoint.clone() }).set(age.as_secs_f64());
-    }
-    registry.register("queue_oldest_seconds", "Age of the job that waits longest", oldest);
-
-    let states = Family::<WorkerLabels, Gauge>::default();
-    for WorkerLoad { endpoint, initializing, idle, running } in workers {
-        for (state, count) in [("initializing", initializing), ("idle", idle), ("running", running)] {
-            let labels = WorkerLabels { endpoint: endpoint.clone(), state };
-            states.get_or_create(&labels).set(i64::from(*count));
-        }
-    }
-    registry.register("workers", "Workers by what they are at", states);
-
-    for (name, help, bytes) in [
-        ("database_bytes", "Size of the job database", load.database_bytes),
-        ("database_free_bytes", "Of it, free for later jobs", load.free_bytes),
-        ("database_log_bytes", "Size of its write-ahead log", load.log_bytes),
-    ] {
-        registry.register(name, help, ConstGauge::new(signed(bytes)));
-    }
-    let build = prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "The running program", build);
-}
-
-/// Under the names that every exporter uses.
-fn register_process(registry: &mut Registry, process: &Process) {
-    if let Some(bytes) = process.resident_bytes {
-        let gauge = ConstGauge::new(signed(bytes));
-        registry.register("process_resident_memory_bytes", "Resident memory", gauge);
-    }
-    if let Some(count) = process.open_fds {
-        registry.register("process_open_fds", "Open file descriptors", ConstGauge::new(signed(count)));
-    }
-    if let Some(seconds) = process.cpu_seconds {
-        let counter = ConstCounter::new(seconds);
-        registry.register("process_cpu_seconds", "User and system time", counter);
-    }
 }
 
 fn signed(count: u64) -> i64 {
@@ -260,6 +183,7 @@ mod tests {
         metrics.step(&endpoint, Duration::from_millis(20));
         metrics.job_ended(&endpoint, JobStatus::Completed);
         metrics.sweep(3);
+        metrics.webhook("arrived");
         let load = Load {
             jobs: vec![
                 ("stable-diffusion-v1".to_owned(), "IN_QUEUE".to_owned(), 7),
@@ -281,6 +205,7 @@ mod tests {
             r#"stablehand_queue_oldest_seconds{endpoint="stable-diffusion-v1"} 1.5"#,
             r#"stablehand_workers{endpoint="a",state="idle"} 1"#,
             "stablehand_database_bytes 4096",
+            r#"stablehand_webhooks_total{outcome="arrived"} 1"#,
             "stablehand_jobs_forgotten_total 3",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");

@@ -2,6 +2,12 @@
 
 use std::fs;
 
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::signed;
+
 /// Each value where it is known.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Process {
@@ -16,6 +22,21 @@ impl Process {
             resident_bytes: fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes),
             open_fds: fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
             cpu_seconds: fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds),
+        }
+    }
+
+    /// Under the names that every exporter uses.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        if let Some(bytes) = self.resident_bytes {
+            let gauge = ConstGauge::new(signed(bytes));
+            registry.register("process_resident_memory_bytes", "Resident memory", gauge);
+        }
+        if let Some(count) = self.open_fds {
+            registry.register("process_open_fds", "Open file descriptors", ConstGauge::new(signed(count)));
+        }
+        if let Some(seconds) = self.cpu_seconds {
+            let counter = ConstCounter::new(seconds);
+            registry.register("process_cpu_seconds", "User and system time", counter);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Store, StoreError, content};
 use crate::domain::{EndpointId, ImageRef, JobId, NewImage, Timestamp};
 
 impl Store {
-    /// The PNG file of one picture, if the job is that endpoint's and both still exist.
+    /// The PNG file of one picture, if the job is that endpoint's, both still exist and it was not withheld.
     pub fn image(
         &self,
         endpoint: &EndpointId,
@@ -35,19 +35,27 @@ impl Store {
 
 pub(super) fn insert(db: &Connection, job: i64, images: &[NewImage]) -> Result<(), StoreError> {
     for (index, image) in (0_u32..).zip(images) {
-        let png = content::insert(db, &image.png)?;
-        db.prepare_cached("insert into images (job, idx, seed, png) values (:job, :index, :seed, :png)")?
-            .execute(named_params! {
-                ":job": job, ":index": index, ":seed": image.seed.cast_signed(), ":png": png,
-            })?;
+        let png = image.png.as_ref().map(|png| content::insert(db, png)).transpose()?;
+        db.prepare_cached(
+            "insert into images (job, idx, seed, png, withheld)
+             values (:job, :index, :seed, coalesce(:png, 0), :png is null)",
+        )?
+        .execute(named_params! {
+            ":job": job, ":index": index, ":seed": image.seed.cast_signed(), ":png": png,
+        })?;
     }
     Ok(())
 }
 
 pub(super) fn list(db: &Connection, job: i64) -> Result<Vec<ImageRef>, StoreError> {
-    let mut statement = db.prepare_cached("select idx, seed from images where job = :job order by idx")?;
+    let mut statement =
+        db.prepare_cached("select idx, seed, withheld from images where job = :job order by idx")?;
     let images = statement.query_map(named_params! {":job": job}, |row| {
-        Ok(ImageRef { index: row.get(0)?, seed: row.get::<_, i64>(1)?.cast_unsigned() })
+        Ok(ImageRef {
+            index: row.get(0)?,
+            seed: row.get::<_, i64>(1)?.cast_unsigned(),
+            withheld: row.get(2)?,
+        })
     })?;
     Ok(images.collect::<Result<_, _>>()?)
 }

@@ -99,6 +99,11 @@ impl Webhooks {
         match settled {
             Ok(delivery) => {
                 tell(&message, &answer, delivery);
+                self.queue.metrics().webhook(match delivery {
+                    Delivery::Arrived => "arrived",
+                    Delivery::Failed => "failed",
+                    Delivery::GivenUp => "given_up",
+                });
                 Ok(Some(delivery))
             }
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{ImageUrls, JsonObject};
-use crate::domain::{Job, JobStatus, Progress, Timestamp};
+use crate::domain::{ImageRef, Job, JobStatus, Progress, Timestamp};
 
 /// A job as `status`, `runsync` and their like show it. The input is the client's own text, where it was
 /// read at all.
@@ -33,11 +33,8 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
         body.raw("input", &job.input);
     }
     if job.status == JobStatus::Completed {
-        let output: Vec<Picture> = job
-            .images
-            .iter()
-            .map(|image| Picture { image: urls.url_of(job, image.index), seed: image.seed })
-            .collect();
+        let output: Vec<Picture> =
+            job.images.iter().map(|image| Picture::new(*image, || urls.url_of(job, image.index))).collect();
         body.field("output", &output);
     }
     if let Some(progress) = progress.filter(|_| job.status == JobStatus::InProgress) {
@@ -49,10 +46,19 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
     body.field("status", &job.status).finish()
 }
 
+/// A finished picture in `output`. One that the safety checker flagged has no image, and says why.
 #[derive(Serialize)]
-struct Picture {
-    image: String,
+pub(super) struct Picture {
+    image: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nsfw: bool,
     seed: u64,
+}
+
+impl Picture {
+    pub fn new(image: ImageRef, url: impl FnOnce() -> String) -> Self {
+        Self { image: (!image.withheld).then(url), nsfw: image.withheld, seed: image.seed }
+    }
 }
 
 #[derive(Serialize)]
@@ -84,7 +90,7 @@ pub(super) fn ms(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EndpointId, ImageRef, JobId, Policy};
+    use crate::domain::{EndpointId, JobId, Policy};
     use crate::wire::UrlSigner;
 
     fn job(status: JobStatus) -> Job {
@@ -102,7 +108,7 @@ mod tests {
             expires_at: Timestamp(2_000_000),
             error: None,
             gpu: Some("24".to_owned()),
-            images: vec![ImageRef { index: 0, seed: 1 }],
+            images: vec![ImageRef { index: 0, seed: 1, withheld: false }],
         }
     }
 
@@ -120,6 +126,14 @@ mod tests {
             *r#"{"delayTime":2188,"executionTime":1297,"gpu":"24","id":"c80ffee4-f315-4e25-a146-0f3d98cf024b","input":{"prompt": "a dog",  "guidance_scale": 7.50},"output":[{"image":""#
         );
         assert!(text.ends_with(r#"","seed":1}],"status":"COMPLETED"}"#), "{text}");
+    }
+
+    #[test]
+    fn a_withheld_picture_has_no_image_and_says_why() {
+        let mut job = job(JobStatus::Completed);
+        job.images[0].withheld = true;
+        let text = body(&job, None);
+        assert!(text.contains(r#""output":[{"image":null,"nsfw":true,"seed":1}]"#), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::status_body::ms;
+use super::status_body::{Picture, ms};
 use super::{ImageUrls, JsonObject};
 use crate::domain::{Frame, ImageRef, JobOutline};
 
@@ -21,7 +21,8 @@ pub fn step_of(frame: &Frame) -> String {
 
 /// A finished picture, as the status body's `output` lists it.
 pub fn picture_of(job: &JobOutline, image: ImageRef, urls: &ImageUrls<'_>) -> String {
-    JsonObject::default().field("image", &urls.url_in(job, image.index)).field("seed", &image.seed).finish()
+    let picture = Picture::new(image, || urls.url_in(job, image.index));
+    serde_json::to_string(&picture).unwrap_or_default()
 }
 
 /// The state that a job has come to.

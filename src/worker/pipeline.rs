@@ -26,7 +26,12 @@ impl Engine for Pipeline {
 
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, DiffusionError> {
         let pictures = Pipeline::finish(self, &generation)?;
-        Ok(pictures.into_iter().map(|picture| NewImage { seed: picture.seed, png: picture.png }).collect())
+        let images = pictures.into_iter().map(|picture| NewImage {
+            seed: picture.seed,
+            // What was flagged leaves the worker's memory no more.
+            png: (!picture.flagged).then_some(picture.png),
+        });
+        Ok(images.collect())
     }
 
     /// A CPU is full with one job; a GPU steps several for little more than the time of one.

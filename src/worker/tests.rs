@@ -69,7 +69,7 @@ impl Engine for Scripted {
 
     fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, String> {
         Self::act(&drawing.prompt, "finish")?;
-        Ok(vec![NewImage { seed: drawing.seed, png: drawing.prompt.into_bytes() }])
+        Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()) }])
     }
 
     fn capacity(&self) -> usize {

@@ -84,6 +84,7 @@ pub struct Generation {
     step: u32,
     steps: u32,
     seeds: Vec<u64>,
+    nsfw: bool,
 }
 
 impl ScriptedEngine {
@@ -110,7 +111,7 @@ impl Engine for ScriptedEngine {
             return Err("The script says no.".to_owned());
         }
         let seeds = (0..input.num_outputs).map(|index| GenerationInput::seed_of(seed, index)).collect();
-        Ok(Generation { step: 0, steps: input.num_inference_steps, seeds })
+        Ok(Generation { step: 0, steps: input.num_inference_steps, seeds, nsfw: input.nsfw })
     }
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), String> {
@@ -130,9 +131,12 @@ impl Engine for ScriptedEngine {
         Some(format!("\u{89}PNG {}", generation.step).into_bytes())
     }
 
+    /// Its safety checker flags even seeds.
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, String> {
         let png = b"\x89PNG scripted".to_vec();
-        Ok(generation.seeds.into_iter().map(|seed| NewImage { seed, png: png.clone() }).collect())
+        let kept = |seed: u64| generation.nsfw || !seed.is_multiple_of(2);
+        let image = |&seed: &u64| NewImage { seed, png: kept(seed).then(|| png.clone()) };
+        Ok(generation.seeds.iter().map(image).collect())
     }
 
     fn capacity(&self) -> usize {

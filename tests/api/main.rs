@@ -33,3 +33,4 @@ mod shutdown;
 mod status;
 mod stream;
 mod webhook;
+mod withheld;

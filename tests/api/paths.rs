@@ -116,3 +116,15 @@ fn oversized_headers_are_refused_and_the_server_lives_on() {
     assert!(matches!(response.status, 400 | 431), "{}", response.status);
     assert_eq!(Request::new("GET", "/").send(app.port).status, 200);
 }
+
+#[test]
+fn a_client_that_drips_its_headers_is_let_go_and_holds_nobody_up() {
+    let app = TestApp::start();
+    let mut slow = std::net::TcpStream::connect(("127.0.0.1", app.port)).unwrap();
+    slow.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    std::io::Write::write_all(&mut slow, b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").unwrap();
+    assert_eq!(Request::new("GET", "/").send(app.port).status, 200);
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut slow, &mut answer).unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}

@@ -147,3 +147,35 @@ fn a_safety_checker_may_be_null_missing_or_named_without_a_folder() {
     });
     load(&folder).unwrap();
 }
+
+#[test]
+fn a_safety_checker_flags_pictures_where_the_request_wants_none_of_them() {
+    let folder = Folder::tiny_sd();
+    folder.safety_checker();
+    let mut pipeline = load(&folder).unwrap();
+    for (prompt, nsfw, flagged) in [
+        ("a heart on a red background", false, true),
+        ("a heart on a red background", true, false),
+        ("a heart on a blue background", false, false),
+    ] {
+        let input = GenerationInput { nsfw, prompt: prompt.to_owned(), ..heart(SchedulerKind::EulerD) };
+        let mut generation = pipeline.begin(&input, 7).unwrap();
+        while !generation.is_done() {
+            pipeline.step(&mut [&mut generation]).unwrap();
+            // A preview would show what the checker has not seen.
+            assert!(nsfw || pipeline.preview(&generation).is_none());
+        }
+        assert_eq!(pipeline.finish(&generation).unwrap()[0].flagged, flagged, "{prompt}, nsfw {nsfw}");
+    }
+}
+
+#[test]
+fn a_safety_checker_without_a_verdict_is_refused() {
+    let folder = Folder::tiny_sd();
+    folder.safety_checker();
+    folder.edit("safety_checker", |model| {
+        model.graph().outputs.pop();
+    });
+    let sentence = load(&folder).err().unwrap().to_string();
+    assert!(sentence.contains("safety_checker") && sentence.contains("has_nsfw_concepts"), "{sentence}");
+}

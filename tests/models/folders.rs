@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::onnx::{FLOAT, FLOAT16, INT32, INT64, Model, Node, cast, floats, int, int64s, node, port};
+use crate::onnx::{
+    BOOL, FLOAT, FLOAT16, Graph, INT32, INT64, Model, Node, cast, floats, int, int64s, ints, node, port,
+};
 
 pub const SAMPLE: [&str; 4] = ["batch", "4", "height", "width"];
 pub const PICTURE: [&str; 4] = ["batch", "3", "height", "width"];
@@ -184,11 +186,40 @@ impl Folder {
                     "ReduceMean",
                     &["last_hidden_state"],
                     &["pooler_output"],
-                    &[crate::onnx::ints("axes", &[1]), int("keepdims", 0)],
+                    &[ints("axes", &[1]), int("keepdims", 0)],
                 )
             });
             graph.outputs.insert(0, port("pooler_output", FLOAT, &["batch", "160"]));
         });
+    }
+
+    /// A safety checker with the ports of the real one, to which what is red is not safe.
+    pub fn safety_checker(&self) {
+        let mut red = int64s("red", &[0]);
+        let mut blue = int64s("blue", &[2]);
+        // Scalars, so that one channel's numbers keep no axis.
+        red.dims.clear();
+        blue.dims.clear();
+        let picture = ["batch", "height", "width", "channels"];
+        let graph = Graph {
+            name: Some("safety_checker".to_owned()),
+            inputs: vec![
+                port("clip_input", FLOAT, &["batch", "channels", "height", "width"]),
+                port("images", FLOAT, &picture),
+            ],
+            outputs: vec![port("out_images", FLOAT, &picture), port("has_nsfw_concepts", BOOL, &["batch"])],
+            initializers: vec![red, blue, floats("threshold", &[0.4])],
+            nodes: vec![
+                node("Identity", &["images"], &["out_images"], &[]),
+                node("ReduceMean", &["clip_input"], &["means"], &[ints("axes", &[2, 3]), int("keepdims", 0)]),
+                node("Gather", &["means", "red"], &["redness"], &[int("axis", 1)]),
+                node("Gather", &["means", "blue"], &["blueness"], &[int("axis", 1)]),
+                node("Sub", &["redness", "blueness"], &["excess"], &[]),
+                node("Greater", &["excess", "threshold"], &["has_nsfw_concepts"], &[]),
+            ],
+        };
+        fs::create_dir(self.file("safety_checker")).unwrap();
+        Model::new(graph).write(&self.file("safety_checker/model.onnx"));
     }
 
     /// runwayml's and onnx-community's folders, as diffusers' own script wrote them in 2022.

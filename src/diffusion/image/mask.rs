@@ -23,6 +23,11 @@ impl Mask {
         Ok(Self { width: size.width as usize, height: size.height as usize, repainted })
     }
 
+    /// Whether each pixel is repainted, row by row from the top.
+    pub fn repainted(&self) -> impl Iterator<Item = bool> {
+        self.repainted.iter().copied()
+    }
+
     /// Repaints everything.
     pub fn everything(size: ImageSize) -> Self {
         let (width, height) = (size.width as usize, size.height as usize);

@@ -112,6 +112,12 @@ impl Graph {
         }
     }
 
+    /// The graph's first output of this element type.
+    pub fn output_of(&self, element: TensorElementType, what: &str) -> Result<Port, ModelError> {
+        let port = self.outputs.iter().find(|port| port.element == element).cloned();
+        port.ok_or_else(|| self.lacks("output", what, &self.outputs))
+    }
+
     /// Refuses the graph where it asks for more than `known`.
     pub fn only(&self, known: &[&Port]) -> Result<(), ModelError> {
         let mut foreign =
@@ -170,6 +176,10 @@ impl Graph {
             TensorElementType::Float16 => {
                 let half: ArrayViewD<f16> = value.try_extract_array().map_err(failed)?;
                 Ok(half.mapv(f16::to_f32))
+            }
+            TensorElementType::Bool => {
+                let flags: ArrayViewD<bool> = value.try_extract_array().map_err(failed)?;
+                Ok(flags.mapv(|flag| f32::from(u8::from(flag))))
             }
             _ => Ok(value.try_extract_array::<f32>().map_err(failed)?.to_owned()),
         }

@@ -1,5 +1,6 @@
 //! `GET /docs`: the OpenAPI document for people, as one page that asks nobody else for anything.
 
+mod fields;
 mod page;
 
 use actix_web::http::header::{self, ContentType};

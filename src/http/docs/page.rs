@@ -1,10 +1,13 @@
 //! The page: one section an operation, each with a line to paste, and the input field by field.
 
+use std::fmt::Write as _;
+
 use maud::{DOCTYPE, Markup, html};
 use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, PathItem};
-use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
-use utoipa::openapi::{Components, Object, OpenApi, RefOr, Response, Schema};
+use utoipa::openapi::{Components, OpenApi, RefOr, Response, Schema};
+
+use super::fields::{kind, schema};
 
 /// `base`: where this reader reached the server; `endpoint`: whose name the examples bear.
 pub(super) fn page(openapi: &OpenApi, base: &str, endpoint: &str) -> Markup {
@@ -55,7 +58,7 @@ struct Path<'a> {
     id: &'a str,
     /// With the methods that reach it, the usual one first.
     methods: Vec<&'static str>,
-    path: &'a str,
+    full: &'a str,
     short: &'a str,
     operation: &'a Operation,
 }
@@ -67,14 +70,14 @@ impl<'a> Path<'a> {
         Some(Self {
             id: operation.operation_id.as_deref().unwrap_or(path),
             methods: known.iter().filter(|(_, found)| found.is_some()).map(|(method, _)| *method).collect(),
-            path,
+            full: path,
             short: path.strip_prefix("/{endpoint}").unwrap_or(path),
             operation,
         })
     }
 
     fn summary(&self) -> &str {
-        self.operation.summary.as_deref().unwrap_or(self.path)
+        self.operation.summary.as_deref().unwrap_or(self.full)
     }
 }
 
@@ -101,7 +104,7 @@ fn section(path: &Path, components: &Components, base: &str, endpoint: &str) -> 
             h2 { (path.summary()) }
             p.path {
                 @for method in &path.methods { span.method { (method) } " " }
-                code { (path.path) }
+                code { (path.full) }
             }
             p { (rich(operation.description.as_deref().unwrap_or_default())) }
             (snippet(&curl(path, components, base, endpoint)))
@@ -149,118 +152,12 @@ fn answer_row(code: &str, response: &RefOr<Response>) -> Markup {
     }
 }
 
-/// The fields of a body, as a table.
-fn schema(id: &str, title: &str, name: &str, components: &Components) -> Markup {
-    let Some(RefOr::T(Schema::Object(object))) = components.schemas.get(name) else { return html! {} };
-    html! {
-        section id=(id) {
-            h2 { (title) }
-            p { (rich(object.description.as_deref().unwrap_or_default())) }
-            div.table { table {
-                thead { tr { th { "Field" } th { "Type" } th { "Default" } th { "" } } }
-                tbody {
-                    @for (field, schema) in &object.properties {
-                        (field_row(field, schema, object.required.contains(field), components))
-                    }
-                }
-            } }
-            @if let Some(example) = &object.examples.first() { (snippet(&pretty(example))) }
-        }
-    }
-}
-
-fn field_row(field: &str, schema: &RefOr<Schema>, required: bool, components: &Components) -> Markup {
-    let schema = resolved(schema, components);
-    let default = match schema {
-        Some(Schema::Object(object)) => object.default.as_ref(),
-        _ => None,
-    };
-    html! {
-        tr {
-            th scope="row" { code { (field) } }
-            td {
-                @match schema {
-                    Some(Schema::Object(object)) => (kind(object)),
-                    Some(Schema::Array(_)) => "list",
-                    _ => "",
-                }
-            }
-            td {
-                @if let Some(default) = default { code { (default) } }
-                @else if required && field == "prompt" { em { "required" } }
-            }
-            td {
-                @match schema {
-                    Some(Schema::Object(object)) => {
-                        (rich(object.description.as_deref().unwrap_or_default()))
-                        @if let Some(words) = &object.enum_values {
-                            div.words {
-                                @for word in words.iter().filter_map(Value::as_str) { code { (word) } " " }
-                            }
-                        }
-                    }
-                    Some(Schema::Array(array)) => (rich(array.description.as_deref().unwrap_or_default())),
-                    _ => "",
-                }
-            }
-        }
-    }
-}
-
-fn resolved<'a>(schema: &'a RefOr<Schema>, components: &'a Components) -> Option<&'a Schema> {
-    match schema {
-        RefOr::T(schema) => Some(schema),
-        RefOr::Ref(reference) => {
-            let name = reference.ref_location.rsplit('/').next()?;
-            match components.schemas.get(name)? {
-                RefOr::T(schema) => Some(schema),
-                RefOr::Ref(_) => None,
-            }
-        }
-    }
-}
-
-/// The type with its bounds, such as `integer, 1–10`.
-fn kind(object: &Object) -> String {
-    let name = |kind: &Type| match kind {
-        Type::Object => "object",
-        Type::String => "string",
-        Type::Integer => "integer",
-        Type::Number => "number",
-        Type::Boolean => "true or false",
-        Type::Array => "list",
-        Type::Null => "null",
-    };
-    let mut text = match &object.schema_type {
-        SchemaType::Type(kind) => name(kind).to_owned(),
-        SchemaType::Array(kinds) => {
-            kinds.iter().find(|kind| **kind != Type::Null).map_or("", name).to_owned()
-        }
-        SchemaType::AnyValue => "anything".to_owned(),
-    };
-    let number = |number: &Option<utoipa::Number>| number.as_ref().and_then(|n| serde_json::to_value(n).ok());
-    match (number(&object.minimum), number(&object.maximum)) {
-        // 64 bits long is no bound that a reader needs to see digit by digit.
-        (Some(min), Some(max)) if max.as_u64() == Some(u64::MAX) => text += &format!(", {min} to 2⁶⁴−1"),
-        (Some(min), Some(max)) => text += &format!(", {min} to {max}"),
-        (None, Some(max)) => text += &format!(", up to {max}"),
-        _ => {}
-    }
-    if let Some(grid) = number(&object.multiple_of) {
-        text += &format!(", in steps of {grid}");
-    }
-    if let Some(AdditionalProperties::FreeForm(false)) = object.additional_properties.as_deref() {
-        return text;
-    }
-    text
-}
-
 /// A line for the shell. The reader puts the job's name in.
 fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> String {
     if path.id == "image" {
         return "curl -o picture.png \"$IMAGE_URL\"".to_owned();
     }
-    let target = path.path.replace("{endpoint}", endpoint).replace("{id}", "$JOB");
+    let target = path.full.replace("{endpoint}", endpoint).replace("{id}", "$JOB");
     let method = if path.methods == ["GET"]
         || path.operation.request_body.is_none() && path.methods.contains(&"GET")
     {
@@ -274,12 +171,12 @@ fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> Str
         && let Some(RefOr::T(Schema::Object(request))) = components.schemas.get("Request")
         && let Some(example) = request.examples.first()
     {
-        line += &format!(" \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'");
+        let _ = write!(line, " \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'");
     }
     line
 }
 
-fn snippet(text: &str) -> Markup {
+pub(super) fn snippet(text: &str) -> Markup {
     html! {
         div.snippet {
             pre { code { (text) } }
@@ -288,12 +185,12 @@ fn snippet(text: &str) -> Markup {
     }
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
 /// Text with `code` in backticks.
-fn rich(text: &str) -> Markup {
+pub(super) fn rich(text: &str) -> Markup {
     html! {
         @for (index, part) in text.split('`').enumerate() {
             @if index % 2 == 1 { code { (part) } } @else { (part) }

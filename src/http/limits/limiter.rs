@@ -64,7 +64,7 @@ impl<C: Clock + Clone> Limiter<C> {
     pub fn enter(&self, caller: Caller, operation: Operation) -> Result<Turn, Refusal> {
         let turn = self.begin(caller, operation)?;
         let Some(window) = &self.windows[operation as usize] else { return Ok(turn) };
-        window.check(caller).map_err(|wait| Refusal::Window {
+        window.check(&caller).map_err(|wait| Refusal::Window {
             operation,
             limit: window.limit.get(),
             retry_after_s: whole_seconds(wait),
@@ -118,12 +118,12 @@ impl<C: Clock + Clone, K: std::hash::Hash + Eq + Clone> Window<C, K> {
     }
 
     /// Counts one request, or says how long to wait for the next.
-    pub(super) fn check(&self, key: K) -> Result<(), Duration> {
+    pub(super) fn check(&self, key: &K) -> Result<(), Duration> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_DROPS == CHECKS_BETWEEN_DROPS - 1 {
             self.cells.retain_recent();
             self.cells.shrink_to_fit();
         }
-        self.cells.check_key(&key).map_err(|early| early.wait_time_from(self.clock.now()))
+        self.cells.check_key(key).map_err(|early| early.wait_time_from(self.clock.now()))
     }
 }
 

@@ -54,7 +54,7 @@ impl<C: Clock + Clone> Strangers<C> {
     /// Counts a request without a valid key.
     pub fn note(&self, address: IpAddr) -> Result<(), Refusal> {
         let Some(window) = &self.window else { return Ok(()) };
-        if window.check(address).is_ok() {
+        if window.check(&address).is_ok() {
             return Ok(());
         }
         let now = self.clock.now();

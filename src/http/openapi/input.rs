@@ -6,12 +6,12 @@ use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
 
 use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
 use crate::domain::{
-    GenerationInput, InputRules, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource,
-    Policy, SchedulerKind,
+    GenerationInput, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS,
+    MIN_SIDE, NoiseSource, Policy, SchedulerKind,
 };
 
 /// The body of run and runsync. Keys that mean nothing here are ignored, as the hosted service does.
-pub(super) fn request(rules: &InputRules) -> Object {
+pub(super) fn request() -> Object {
     object("A job to be done. Other keys are ignored.")
         .property("input", reference("Input"))
         .property("policy", reference("Policy"))
@@ -19,7 +19,7 @@ pub(super) fn request(rules: &InputRules) -> Object {
         .property("webhookEvents", webhook_events())
         .required("input")
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
-        .examples([json!({ "input": example(rules) })])
+        .examples([json!({ "input": { "prompt": "a red fox in the snow", "seed": 42 } })])
         .build()
 }
 
@@ -139,8 +139,18 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ("init_image", or_null(image("The picture to begin with"))),
         ("mask", or_null(image("What of init_image is painted anew: what is white here"))),
         ("mask_invert", or_null(flag("What is black here instead").default(Some(json!(false))))),
+        (
+            "mask_blur",
+            or_null(
+                integer(
+                    "Lays init_image over the result where it is kept, its edge blurred by so many pixels",
+                )
+                .minimum(Some(0))
+                .maximum(Some(MAX_MASK_BLUR)),
+            ),
+        ),
         ("prompt_strength", fraction("How much of init_image is given up; 1 is all of it", &json!(0.8))),
-        ("nsfw", or_null(flag("Whether pictures for adults are let through, where a checker is there"))),
+        ("nsfw", or_null(flag("False withholds what the safety checker flags, where the model has one"))),
         ("lora", or_null(text("A LoRA by name or file"))),
         ("lora_scale", fraction("How much the LoRA counts", &json!(1.0))),
     ]

@@ -5,6 +5,7 @@
 
 mod input;
 mod operations;
+mod parameters;
 mod replies;
 mod schema;
 
@@ -54,7 +55,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .paths(operations::paths(api))
         .components(Some(
             replies::add(ComponentsBuilder::new())
-                .schema("Request", input::request(&rules))
+                .schema("Request", input::request())
                 .schema("Input", input::input(&rules))
                 .schema("Policy", input::policy())
                 .security_scheme(operations::BEARER, bearer())
@@ -62,7 +63,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
                 .build(),
         ))
         .build();
-    openapi.schema = "https://spec.openapis.org/oas/3.1/dialect/base".to_owned();
+    openapi.schema = String::from("https://spec.openapis.org/oas/3.1/dialect/base");
     openapi
 }
 

@@ -3,17 +3,15 @@
 use std::num::NonZeroU32;
 
 use utoipa::openapi::header::Header;
-use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
+use utoipa::openapi::path::{OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{
     Content, HttpMethod, ObjectBuilder, Paths, Required, Response, ResponseBuilder, ResponsesBuilder,
 };
 
-use super::schema::{choice, integer, number, reference, text};
-use crate::domain::{Idempotency, JobStatus};
-use crate::http::requests::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::http::wait::{DEFAULT_MS, MAX_MS, MIN_MS};
+use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
+use super::schema::{choice, integer, reference, text};
 use crate::http::{Api, Limit, Operation};
 
 pub(super) const BEARER: &str = "bearer";
@@ -95,19 +93,19 @@ pub(super) fn paths(api: &Api) -> Paths {
         let mut item = PathItem::default();
         // The method that the clients use comes first, under the plain name.
         if methods.takes_post() {
-            item.post = Some(describe(api, operation, &words, HttpMethod::Post).build());
+            item.post = Some(describe(api, operation, &words, &HttpMethod::Post).build());
         }
         if methods.takes_get() {
-            item.get = Some(describe(api, operation, &words, HttpMethod::Get).build());
+            item.get = Some(describe(api, operation, &words, &HttpMethod::Get).build());
         }
         paths = paths.path(format!("/{{endpoint}}{}", operation.path()), item);
     }
     paths.path("/{endpoint}/images/{id}/{index}.png", image(api)).build()
 }
 
-fn describe(api: &Api, operation: Operation, words: &Words, method: HttpMethod) -> OperationBuilder {
+fn describe(api: &Api, operation: Operation, words: &Words, method: &HttpMethod) -> OperationBuilder {
     let both = operation.methods().takes_get() && operation.methods().takes_post();
-    let suffix = if both && method == HttpMethod::Get { "-get" } else { "" };
+    let suffix = if both && *method == HttpMethod::Get { "-get" } else { "" };
     let about = format!("{} {}", words.about, limit(api.limiter.limit(operation)));
     let mut described = OperationBuilder::new()
         .operation_id(Some(format!("{}{suffix}", operation.name())))
@@ -230,9 +228,9 @@ fn limit(limit: Limit) -> String {
     let number = |limit: Option<NonZeroU32>| limit.map(NonZeroU32::get);
     match (number(limit.per_window), number(limit.at_once)) {
         (None, None) => String::new(),
-        (Some(window), None) => format!("A key has {window} in 10 seconds."),
-        (None, Some(at_once)) => format!("A key has {at_once} at once."),
-        (Some(window), Some(at_once)) => format!("A key has {window} in 10 seconds and {at_once} at once."),
+        (Some(window), None) => format!("Limit: {window} in 10 seconds."),
+        (None, Some(at_once)) => format!("Limit: {at_once} at once."),
+        (Some(window), Some(at_once)) => format!("Limit: {window} in 10 seconds, {at_once} at once."),
     }
 }
 
@@ -255,66 +253,6 @@ fn refusal(code: &str, why: &str) -> Response {
         _ => {}
     }
     response
-}
-
-fn endpoint(api: &Api) -> ParameterBuilder {
-    let mut names: Vec<&str> = api.endpoints.keys().map(crate::domain::EndpointId::as_str).collect();
-    names.sort_unstable();
-    path("endpoint", choice("What is served here", names))
-}
-
-fn path(name: &str, schema: ObjectBuilder) -> ParameterBuilder {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Path)
-        .required(Required::True)
-        .schema(Some(schema.build()))
-}
-
-fn wait() -> ParameterBuilder {
-    let about = format!("Milliseconds; what is below {MIN_MS} or above {MAX_MS} is brought within.");
-    query("wait", number(&about).default(Some(serde_json::json!(DEFAULT_MS))))
-}
-
-fn query(name: &str, schema: ObjectBuilder) -> ParameterBuilder {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .schema(Some(schema.build()))
-}
-
-fn page() -> [ParameterBuilder; 3] {
-    [
-        query(
-            "limit",
-            integer("Jobs on a page")
-                .minimum(Some(1))
-                .maximum(Some(MAX_LIMIT))
-                .default(Some(serde_json::json!(DEFAULT_LIMIT))),
-        ),
-        query("status", choice("Only jobs in this state", JobStatus::ALL.map(JobStatus::as_str))),
-        query(
-            "cursor",
-            text("Where the page begins, as the one before said").pattern(Some("^[1-9][0-9]{0,17}$")),
-        ),
-    ]
-}
-
-fn idempotency_key() -> ParameterBuilder {
-    let about =
-        "The same key with the same body is the same request: it is answered with the job that is there.";
-    ParameterBuilder::new()
-        .name("Idempotency-Key")
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .schema(Some(
-            text(about)
-                .min_length(Some(1))
-                .max_length(Some(Idempotency::MAX_LENGTH))
-                .pattern(Some("^[!-~]+$"))
-                .build(),
-        ))
 }
 
 fn events(about: &str) -> Response {

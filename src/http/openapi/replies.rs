@@ -4,7 +4,7 @@ use serde_json::json;
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ComponentsBuilder, Object};
 
-use super::schema::{choice, integer, list, number, object, or_null, reference, text};
+use super::schema::{choice, flag, integer, list, number, object, or_null, reference, text};
 use crate::domain::JobStatus;
 
 const CLOSED: Option<AdditionalProperties<utoipa::openapi::Schema>> =
@@ -73,7 +73,13 @@ fn job() -> Object {
 
 fn picture() -> Object {
     object("One picture")
-        .property("image", text("Where it can be fetched, without a key, until the job is forgotten"))
+        .property(
+            "image",
+            or_null(text(
+                "Where it can be fetched, without a key, until the job is forgotten; null where it was withheld",
+            )),
+        )
+        .property("nsfw", flag("True where the safety checker flagged it, so that it was withheld"))
         .property(
             "seed",
             integer("The seed that draws this picture alone")
@@ -140,7 +146,11 @@ fn stream() -> Object {
         .property("steps", integer("Steps in all").minimum(Some(1)))
         .property("eta_ms", or_null(number("Milliseconds left at the pace so far").minimum(Some(0))))
         .property("preview", text("How the picture looks so far, as a data URI"))
-        .property("image", text("Where a finished picture can be fetched"))
+        .property(
+            "image",
+            or_null(text("Where a finished picture can be fetched; null where it was withheld")),
+        )
+        .property("nsfw", flag("True where the safety checker flagged it, so that it was withheld"))
         .property("seed", integer("The seed that draws it alone").minimum(Some(0)))
         .additional_properties(CLOSED);
     let chunk =

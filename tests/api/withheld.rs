@@ -1,0 +1,34 @@
+use serde_json::{Value, json};
+
+use crate::helpers::TestApp;
+
+fn drawn(app: &TestApp, nsfw: Value) -> Value {
+    let input = json!({"prompt": "a dog", "seed": 1, "num_outputs": 2, "nsfw": nsfw});
+    app.post("/v2/stable-diffusion-v1/runsync?wait=90000", json!({"input": input})).json()
+}
+
+#[test]
+fn what_the_safety_checker_flags_has_a_seed_and_no_image() {
+    let app = TestApp::start();
+    let body = drawn(&app, json!(false));
+    assert_eq!(body["status"], "COMPLETED");
+    let output = body["output"].as_array().unwrap();
+    assert_eq!((output.len(), &output[0]["seed"]), (2, &json!(1)));
+    assert!(output[0]["image"].is_string() && output[0].get("nsfw").is_none(), "{body}");
+    assert_eq!(output[1], json!({"image": null, "nsfw": true, "seed": 2}));
+
+    let id = body["id"].as_str().unwrap();
+    let stream = app.get(&format!("/v2/stable-diffusion-v1/stream/{id}")).json()["stream"].clone();
+    assert_eq!(stream.as_array().unwrap().last().unwrap(), &json!({"output": output[1]}));
+}
+
+#[test]
+fn flagged_pictures_are_shown_unless_the_request_says_no() {
+    let app = TestApp::start();
+    for nsfw in [json!(true), Value::Null] {
+        let body = drawn(&app, nsfw);
+        for picture in body["output"].as_array().unwrap() {
+            assert!(picture["image"].is_string() && picture.get("nsfw").is_none(), "{picture}");
+        }
+    }
+}
