@@ -87,7 +87,7 @@ fn text(
 ) -> Result<Option<String>, String> {
     let text = match config.get(name) {
         None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => text.trim(),
+        Some(Value::String(text)) => text,
         Some(_) => return Err(format!("s3Config.{name} should be a string.")),
     };
     if text.len() > max {
@@ -96,7 +96,7 @@ fn text(
     if !text.chars().all(|c| valid(&c)) {
         return Err(format!("s3Config.{name} has a character that does not belong there."));
     }
-    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    Ok(Some(text.clone()).filter(|text| !text.is_empty()))
 }
 
 impl fmt::Debug for S3Config {
@@ -136,7 +136,7 @@ mod tests {
     fn what_is_missing_or_wrong_is_named_and_not_repeated() {
         for (name, value, error) in [
             ("accessId", json!(null), "s3Config.accessId is a required input."),
-            ("accessSecret", json!(" "), "s3Config.accessSecret is a required input."),
+            ("accessSecret", json!(""), "s3Config.accessSecret is a required input."),
             ("accessSecret", json!(7), "s3Config.accessSecret should be a string."),
             ("accessId", json!("a\nb"), "s3Config.accessId has a character that does not belong there."),
             ("bucketName", json!("a/b"), "s3Config.bucketName has a character that does not belong there."),

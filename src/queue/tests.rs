@@ -572,10 +572,10 @@ fn for_bucket() -> NewJob {
 }
 
 /// How often `text` lies in the data folder.
-fn traces(test: &TestQueue, text: &str) -> usize {
+fn traces(test: &TestQueue, secret: &str) -> usize {
     let files =
         std::fs::read_dir(test.dir.path()).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
-    files.map(|bytes| bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()).sum()
+    files.map(|bytes| bytes.windows(secret.len()).filter(|window| *window == secret.as_bytes()).count()).sum()
 }
 
 #[test]
