@@ -126,6 +126,7 @@ fn new_job() -> NewJob {
         seed: 1,
         policy: Policy::default(),
         once: None,
+        s3_config: None,
         webhook: None,
     }
 }

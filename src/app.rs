@@ -26,7 +26,7 @@ use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
-use crate::worker::{self, Assignment, Engine, FetchPicture};
+use crate::worker::{self, Assignment, Engine};
 
 /// An endpoint as the server needs it: what its model can be asked for, known without loading it, and how to
 /// make an engine of it, once a worker.
@@ -47,7 +47,7 @@ pub enum AppError {
     Queue { path: String, source: QueueError },
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("cannot call webhooks: {0}")]
+    #[error("cannot call outside: {0}")]
     Fetch(#[from] FetchError),
     #[error("{0} is in use by another program: stop it, or choose another port with --listen")]
     PortInUse(SocketAddr),
@@ -65,12 +65,12 @@ pub struct App<F> {
     queue: JobQueue,
     api: web::Data<Api>,
     webhooks: Webhooks,
-    fetch: FetchPicture,
     listener: TcpListener,
     address: SocketAddr,
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
     endpoints: Vec<Endpoint<F>>,
+    fetcher: Fetcher,
 }
 
 impl<E, F> App<F>
@@ -114,12 +114,12 @@ where
             queue,
             api,
             webhooks,
-            fetch: fetch_with(fetcher),
             listener,
             address,
             stopping,
             own_api_key,
             endpoints,
+            fetcher,
         })
     }
 
@@ -154,7 +154,7 @@ where
                 let assignment = Assignment {
                     endpoint: endpoint.id.clone(),
                     rules: endpoint.rules.clone(),
-                    fetch: Arc::clone(&self.fetch),
+                    fetcher: self.fetcher.clone(),
                 };
                 threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
             }
@@ -227,11 +227,6 @@ fn post_with(fetcher: Fetcher) -> Post {
             .post_json(url, headers, body.as_bytes(), webhooks::DEADLINE)
             .map_err(|error| error.to_string())
     })
-}
-
-/// How pictures are got: from public addresses, and those that the operator allows.
-fn fetch_with(fetcher: Fetcher) -> FetchPicture {
-    Arc::new(move |url| fetcher.fetch_image(url).map_err(|error| error.to_string()))
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {

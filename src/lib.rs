@@ -10,7 +10,8 @@
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for everything in the batch, then each generation's own
 //!    scheduler. Between steps the worker looks at cancel, timeout and shutdown, and publishes progress.
 //! 7. [`diffusion::Pipeline::finish`] decodes to PNG; `ClaimedJob::complete` writes pictures and state in
-//!    one transaction, and only if the job is still this attempt's. Waiters wake.
+//!    one transaction, and only if the job is still this attempt's. Waiters wake. (Pictures for a client's own
+//!    bucket are uploaded by [`fetch`] before, beside the jobs that go on.)
 //! 8. `status` reads the row; the image route serves the bytes; [`webhooks`] posts what that transaction put
 //!    into the outbox; [`sweeper`] forgets all of it in time.
 //!
@@ -22,7 +23,7 @@
 //! body and the signed URLs in it) stands on `domain` and serves whoever shows a job to the outside.
 //! [`metrics`] (what is counted and timed) stands on `domain` as well; the queue carries it to whoever counts.
 //! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
-//! by `worker` and `cli` alone. Siblings do not import each other.
+//! by `worker` and `cli` alone. [`fetch`] (calls to what clients name) stands on `domain`. Siblings do not import each other.
 
 pub mod app;
 pub mod cli;

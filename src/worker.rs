@@ -1,25 +1,26 @@
 //! Claim → begin → step… → finish → complete, for a batch of jobs at a time.
 //!
 //! Knows the queue and, through [`Engine`], something that draws; nothing of models or HTTP. Between two
-//! steps it looks at cancel, timeout, expiry and shutdown. Whatever the engine does, even panic, ends in one
+//! steps it looks at cancel, timeout, expiry and shutdown; what a job waits for outside is an [`errand`]. Whatever the engine does, even panic, ends in one
 //! job's end and a worker that goes on.
 
+mod errand;
 mod pipeline;
 #[cfg(test)]
 mod tests;
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use serde_json::Value;
 
-use crate::domain::{
-    EndpointId, GenerationInput, ImageSource, InputRules, NewImage, Progress, Timestamp, WebUrl,
-};
+use errand::{Errand, Errands};
+
+use crate::domain::{EndpointId, GenerationInput, ImageSource, InputRules, NewImage, Progress, Timestamp};
+use crate::fetch::Fetcher;
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 
 /// Something that draws, a step at a time.
@@ -43,22 +44,21 @@ pub trait Engine {
 }
 
 /// Whose jobs a worker takes.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Assignment {
     pub endpoint: EndpointId,
     /// What that endpoint's model can be asked for.
     pub rules: InputRules,
-    /// How a picture is got that a request names by its address.
-    pub fetch: FetchPicture,
+    /// How it reaches what clients name.
+    pub fetcher: Fetcher,
 }
-
-/// What is at an address: a file's bytes, or why there are none, to follow a colon.
-pub type FetchPicture = Arc<dyn Fn(&WebUrl) -> Result<Vec<u8>, String> + Send + Sync>;
 
 /// What a turn of the worker came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     Worked,
+    /// There is nothing to do but wait for errands.
+    Waiting,
     /// There is nothing to do.
     Idle,
     /// It was asked to stop, and holds no job any more.
@@ -74,6 +74,8 @@ pub struct Worker<E: Engine, F> {
     /// None after a panic, until it is built anew.
     engine: Option<E>,
     active: Vec<Active<E::Generation>>,
+    errands: Errands,
+    away: Vec<Errand>,
     pause: Box<dyn FnMut(Duration)>,
 }
 
@@ -85,6 +87,10 @@ struct Active<G> {
 
 /// At most this long without a look at the queue, should a wake-up be missed after all.
 const IDLE: Duration = Duration::from_mins(1);
+/// At most this long without a look at who is away, for whether it is cancelled or overdue.
+const LOOK: Duration = Duration::from_millis(100);
+/// Jobs whose pictures are on their way to a bucket, and in memory meanwhile.
+const MAX_AWAY: usize = 4;
 /// Between attempts at what the disk or the device refused.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -121,8 +127,10 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         entry.set(WorkerState::Idle);
         let patience = stop.clone();
         let pause = Box::new(move |duration| patience.pause(duration));
-        let (engine, active) = (Some(engine), Vec::new());
-        Ok(Self { queue, assignment, factory, stop, entry, engine, active, pause })
+        let errands =
+            Errands { fetcher: assignment.fetcher.clone(), queue: queue.clone(), pauses: errand::PAUSES };
+        let (engine, active, away) = (Some(engine), Vec::new(), Vec::new());
+        Ok(Self { queue, assignment, factory, stop, entry, engine, active, errands, away, pause })
     }
 
     /// Works until it is asked to stop.
@@ -130,6 +138,11 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         loop {
             match self.run_once() {
                 Turn::Worked => {}
+                // An errand's end wakes either.
+                Turn::Waiting if self.has_room() => {
+                    self.queue.wait_for_work(&self.assignment.endpoint, LOOK);
+                }
+                Turn::Waiting => thread::park_timeout(LOOK),
                 Turn::Idle => self.queue.wait_for_work(&self.assignment.endpoint, IDLE),
                 Turn::Stopped => return,
             }
@@ -141,8 +154,9 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         if self.stop.grace_is_over() {
             self.release_all();
         }
+        self.receive();
         if self.stop.is_stopping() {
-            if self.active.is_empty() {
+            if self.active.is_empty() && self.away.is_empty() {
                 return Turn::Stopped;
             }
         } else {
@@ -150,9 +164,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         }
         if self.engine.is_none() {
             // It fell over one job, or could not be built: the others may begin again.
-            self.release_all();
+            self.release_active();
         }
         if self.active.is_empty() {
+            if !self.away.is_empty() {
+                return Turn::Waiting;
+            }
             if self.engine.is_some() {
                 self.entry.set(WorkerState::Idle);
             }
@@ -167,7 +184,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         if !self.has_engine() {
             return;
         }
-        while let Some(engine) = self.engine.as_ref().filter(|engine| self.active.len() < engine.capacity()) {
+        while let Some(engine) = self.engine.as_ref().filter(|_| self.has_room()) {
             match self.queue.claim(&self.assignment.endpoint, &engine.device()) {
                 Ok(Some(job)) => {
                     self.entry.set(WorkerState::Running);
@@ -185,6 +202,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                 }
             }
         }
+    }
+
+    /// Whether it may take another job.
+    fn has_room(&self) -> bool {
+        let engine_has = |engine: &E| self.active.len() < engine.capacity();
+        !self.stop.is_stopping() && self.away.len() < MAX_AWAY && self.engine.as_ref().is_some_and(engine_has)
     }
 
     /// Builds the engine anew if a panic took it.
@@ -210,7 +233,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     fn begin(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
         let parsed = parse(job.input(), &self.assignment.rules);
-        let input = match parsed.and_then(|input| fetched(input, &self.assignment.fetch)) {
+        let input = match parsed.and_then(|input| fetched(input, &self.assignment.fetcher)) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
@@ -296,13 +319,43 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                     self.queue.metrics().image(job.endpoint(), duration / count);
                 }
                 tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
-                self.write(job.complete(images));
+                match job.s3_config().cloned() {
+                    None => self.write(job.complete(images)),
+                    Some(bucket) => self.away.push(self.errands.store(job, bucket, images)),
+                }
             }
             Err(error) => self.write(job.fail(error)),
         }
     }
 
+    /// Ends the jobs whose errands are over, and those that may not go on.
+    fn receive(&mut self) {
+        for errand in std::mem::take(&mut self.away) {
+            let job = &errand.job;
+            if let Some(reason) = job.stop_requested() {
+                tracing::info!(job = %job.id(), attempt = job.attempt(), ?reason, "stopped on an errand");
+                errand.job.abandon();
+            } else if let Some(outcome) = errand.outcome() {
+                self.write(match outcome {
+                    Ok(images) => errand.job.complete_stored(images),
+                    Err(error) => errand.job.fail(error),
+                });
+            } else if job.is_overdue() {
+                self.write(errand.job.time_out());
+            } else {
+                self.away.push(errand);
+            }
+        }
+    }
+
     fn release_all(&mut self) {
+        self.release_active();
+        for errand in std::mem::take(&mut self.away) {
+            self.write(errand.job.release());
+        }
+    }
+
+    fn release_active(&mut self) {
         for active in std::mem::take(&mut self.active) {
             tracing::info!(job = %active.job.id(), attempt = active.job.attempt(), "put back into the queue");
             self.write(active.job.release());
@@ -347,10 +400,12 @@ fn build<E>(factory: &impl Fn() -> Result<E, String>) -> Result<E, String> {
 
 /// `input` with its pictures' bytes in place of their addresses. They live as long as the work does: the job
 /// keeps the addresses alone.
-fn fetched(mut input: GenerationInput, fetch: &FetchPicture) -> Result<GenerationInput, String> {
+fn fetched(mut input: GenerationInput, fetcher: &Fetcher) -> Result<GenerationInput, String> {
     for (name, source) in [("init_image", &mut input.init_image), ("mask", &mut input.mask)] {
         if let Some(ImageSource::Url(url)) = source {
-            let bytes = fetch(url).map_err(|reason| format!("{name} could not be fetched: {reason}."))?;
+            let bytes = fetcher
+                .fetch_image(url)
+                .map_err(|reason| format!("{name} could not be fetched: {reason}."))?;
             let picture = ImageSource::from_bytes(bytes)
                 .map_err(|reason| format!("{name} cannot be used. {reason}"))?;
             *source = Some(picture);

@@ -79,6 +79,7 @@ fn jobs_survive_a_second_start() {
         input: r#"{"prompt":"a fox"}"#.to_owned(),
         seed: 7,
         policy: Policy::default(),
+        s3_config: None,
         once: None,
         webhook: None,
     };

@@ -53,10 +53,13 @@ fn endpoint(
     Ok(Endpoint { id: config.id.clone(), workers: config.workers, rules, make_engine })
 }
 
+/// Calls it an error when a client speaks no HTTP; any stranger could fill the log so.
+const MALFORMED: &str = "actix_http::h1::dispatcher";
+
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.
 fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = match filter {
-        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,stablehand={filter}"),
+        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,{MALFORMED}=off,stablehand={filter}"),
         other => other.to_owned(),
     };
     let filter = EnvFilter::try_new(&filter)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Idempotency, Policy, Timestamp, Webhook};
+use super::{Idempotency, Policy, S3Config, Timestamp, Webhook};
 
 /// A job's public name: a UUID, behind `sync-` where it came through runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -150,6 +150,8 @@ pub struct NewJob {
     /// same pictures.
     pub seed: u64,
     pub policy: Policy,
+    /// Where the pictures go, if not here.
+    pub s3_config: Option<S3Config>,
     /// Where the client may repeat the request.
     pub once: Option<Idempotency>,
     pub webhook: Option<Webhook>,
@@ -194,12 +196,21 @@ pub struct JobOutline {
 }
 
 /// One finished picture without its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef {
     pub index: u32,
     pub seed: u64,
-    /// The safety checker flagged it, so that there are no bytes.
-    pub withheld: bool,
+    pub place: ImagePlace,
+}
+
+/// Where a finished picture is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePlace {
+    Here,
+    /// In the client's bucket, where this URL opens it.
+    Bucket(String),
+    /// Nowhere: the safety checker flagged it.
+    Withheld,
 }
 
 /// One finished picture on its way into the database.
@@ -208,6 +219,14 @@ pub struct NewImage {
     pub seed: u64,
     /// The whole PNG file; none where the safety checker flagged the picture.
     pub png: Option<Vec<u8>>,
+}
+
+/// One finished picture that lies in the client's bucket.
+#[derive(Debug, Clone)]
+pub struct StoredImage {
+    pub seed: u64,
+    /// Opens it to whoever has this; none where the safety checker flagged the picture.
+    pub url: Option<String>,
 }
 
 /// How far a running job is.

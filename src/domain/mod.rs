@@ -10,6 +10,7 @@ mod input;
 mod job;
 mod noise;
 mod policy;
+mod s3_config;
 mod scheduler;
 mod web_url;
 mod webhook;
@@ -22,11 +23,12 @@ pub use input::{
     MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
 };
 pub use job::{
-    EndpointId, Frame, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage, NewJob,
-    Progress,
+    EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
+    NewJob, Progress, StoredImage,
 };
 pub use noise::NoiseSource;
 pub use policy::Policy;
+pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};

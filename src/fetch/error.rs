@@ -24,6 +24,8 @@ pub enum FetchError {
     TimedOut { host: String, limit: Duration },
     #[error("{host} answered with HTTP {status}")]
     Status { host: String, status: u16 },
+    #[error("{host} answered with HTTP {status} ({code})")]
+    Refused { host: String, status: u16, code: String },
     #[error("{host} redirects to a URL that {reason}")]
     Redirect { host: String, reason: WebUrlError },
     #[error("{host} redirects from https to http")]
@@ -37,6 +39,15 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Whether the same call may well succeed in a while.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoHost { .. } => true,
+            Self::Status { status, .. } | Self::Refused { status, .. } => matches!(status, 429 | 500..),
+            _ => false,
+        }
+    }
+
     /// What the client's error means for a call to `url` that might take `limit`.
     pub(super) fn of(error: ureq::Error, url: &WebUrl, limit: Duration) -> Self {
         let host = url.host().to_owned();

@@ -8,10 +8,11 @@
 //! block.
 
 mod addresses;
+mod bucket;
 mod error;
 mod resolver;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::Read;
 use std::path::Path;
@@ -27,17 +28,17 @@ pub use addresses::AllowedAddresses;
 pub use error::FetchError;
 use resolver::CheckedResolver;
 
-use crate::domain::WebUrl;
+use crate::domain::{WebUrl, WebUrlError};
 
 /// Calls outside. A clone is the same one.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: Agent,
     limits: Limits,
 }
 
 /// How large and how slow a picture may be.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Limits {
     image_bytes: u64,
     image_time: Duration,
@@ -171,7 +172,7 @@ fn redirect(url: &WebUrl, response: &Response<Body>) -> Result<Option<WebUrl>, F
     }
     let host = || url.host().to_owned();
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let next = location.ok_or(crate::domain::WebUrlError::NoUrl).and_then(|location| url.join(location));
+    let next = location.ok_or(WebUrlError::NoUrl).and_then(|location| url.join(location));
     let next = next.map_err(|reason| FetchError::Redirect { host: host(), reason })?;
     if url.is_https() && !next.is_https() {
         return Err(FetchError::Downgrade { host: host() });

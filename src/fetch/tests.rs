@@ -16,13 +16,13 @@ use super::*;
 
 /// A server that answers each connection with the next of its answers (the last one again and again), and
 /// remembers what it was asked.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    fn start<A: FnMut(&mut TcpStream) + Send + 'static>(mut answer: A) -> Self {
+    pub fn start(mut answer: impl FnMut(&mut TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -37,7 +37,7 @@ impl Server {
         Self { address, asked }
     }
 
-    fn answering(answers: &[String]) -> Self {
+    pub fn answering(answers: &[String]) -> Self {
         let answers = answers.to_vec();
         let mut next = 0;
         Self::start(move |stream| {
@@ -50,7 +50,7 @@ impl Server {
         format!("http://{host}:{}{path}", self.address.port()).parse().unwrap()
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -65,7 +65,7 @@ fn read_request(stream: &mut TcpStream) -> String {
         .map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    text + std::str::from_utf8(&body).unwrap()
+    text + &String::from_utf8_lossy(&body)
 }
 
 fn ok(body: &str) -> String {

@@ -153,7 +153,7 @@ impl Telling {
 
 fn push_end(text: &mut String, job: &JobOutline, urls: &ImageUrls<'_>) {
     for image in &job.images {
-        push(text, "image", &picture_of(job, *image, urls));
+        push(text, "image", &picture_of(job, image, urls));
     }
     text.push_str("id: ");
     text.push_str(END);

@@ -5,12 +5,18 @@ use serde_json::json;
 
 use super::{Api, ApiError, JobPath};
 use crate::domain::JobStatus;
+use crate::queue::NoRetry;
 
 pub async fn retry(api: web::Data<Api>, path: JobPath) -> Result<HttpResponse, ApiError> {
-    api.queue.retry(&path.endpoint, &path.id).await?.ok_or(ApiError::NO_JOB)?.map_err(|status| {
-        ApiError::BadRequest(format!(
-            "Only a job that is FAILED or TIMED_OUT can be retried; this one is {status}."
-        ))
+    api.queue.retry(&path.endpoint, &path.id).await?.ok_or(ApiError::NO_JOB)?.map_err(|refusal| {
+        ApiError::BadRequest(match refusal {
+            NoRetry::Status(status) => {
+                format!("Only a job that is FAILED or TIMED_OUT can be retried; this one is {status}.")
+            }
+            NoRetry::NoBucket => {
+                "This job's s3Config was forgotten when it ended; submit it anew.".to_owned()
+            }
+        })
     })?;
     Ok(HttpResponse::Ok().json(json!({ "id": path.id, "status": JobStatus::InQueue })))
 }

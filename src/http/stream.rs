@@ -35,7 +35,7 @@ pub async fn stream(
 
 fn body(drained: &Drained, urls: &ImageUrls<'_>) -> String {
     let steps = drained.frame.iter().map(step_of);
-    let pictures = drained.images.iter().map(|image| picture_of(&drained.job, *image, urls));
+    let pictures = drained.images.iter().map(|image| picture_of(&drained.job, image, urls));
     let chunks: Vec<String> =
         steps.chain(pictures).map(|output| JsonObject::default().raw("output", &output).finish()).collect();
     JsonObject::default()

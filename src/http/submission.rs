@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, error::Category};
 
 use super::ApiError;
-use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, Webhook};
+use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, S3Config, Webhook};
 
 /// Reading a body larger than this, long prompts included, holds other requests up, so it happens off the
 /// server threads.
@@ -46,15 +46,13 @@ pub async fn read(
 
 fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -> Result<NewJob, ApiError> {
     let body: Body = serde_json::from_slice(body).map_err(|error| no_request(&error))?;
-    if body.s3_config.is_some() {
-        return Err(ApiError::BadRequest("s3Config is not supported by this server yet.".to_owned()));
-    }
     let input = body.input.ok_or_else(|| ApiError::BadRequest("input is a required input.".to_owned()))?;
     let parsed = GenerationInput::parse(&value_of("input", input)?, rules)?;
     let policy = match body.policy {
         None => Policy::default(),
         Some(policy) => Policy::parse(&value_of("policy", policy)?).map_err(ApiError::BadRequest)?,
     };
+    let s3_config = S3Config::parse(&optional("s3Config", body.s3_config)?).map_err(ApiError::BadRequest)?;
     let webhook =
         Webhook::parse(&optional("webhook", body.webhook)?, &optional("webhookEvents", body.webhook_events)?);
     let webhook = webhook.map_err(ApiError::BadRequest)?;
@@ -62,7 +60,7 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
         Some(seed) => seed,
         None => drawn_seed()?,
     };
-    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, once: None, webhook })
+    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, s3_config, once: None, webhook })
 }
 
 /// The same for a part that may be absent.
@@ -144,7 +142,7 @@ mod tests {
                 r#"{"input": {"prompt": ""}, "webhook": "file:///secret"}"#,
                 "webhook should be an http or https URL.",
             ),
-            (r#"{"input": {"prompt": ""}, "s3Config": {}}"#, "s3Config is not supported by this server yet."),
+            (r#"{"input": {"prompt": ""}, "s3Config": {}}"#, "s3Config.accessId is a required input."),
             (r#"{"input": {"prompt": ""}, "policy": 3}"#, "policy should be an object."),
         ] {
             assert_eq!(read(body).unwrap_err(), error, "{body}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::running::Running;
 use super::{JobQueue, QueueError};
-use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, Timestamp};
+use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp};
 use crate::store::{Claim, End};
 
 /// A webhook is told of progress this often at most.
@@ -48,6 +48,11 @@ impl ClaimedJob {
 
     pub fn complete(self, images: Vec<NewImage>) -> Ended {
         self.end(End::Completed { images: images.into() })
+    }
+
+    /// The same, with the pictures in the client's bucket.
+    pub fn complete_stored(self, images: Vec<StoredImage>) -> Ended {
+        self.end(End::Stored { images: images.into() })
     }
 
     /// `error`: one sentence for the client.
@@ -94,6 +99,11 @@ impl ClaimedJob {
 
     pub fn policy(&self) -> Policy {
         self.claim.policy
+    }
+
+    /// Where the pictures go, if not here.
+    pub fn s3_config(&self) -> Option<&S3Config> {
+        self.claim.s3_config.as_ref()
     }
 
     pub fn started_at(&self) -> Timestamp {

@@ -34,7 +34,7 @@ pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
 use crate::metrics::Metrics;
-pub use crate::store::{Describe, JobFilter, JobPage};
+pub use crate::store::{Describe, JobFilter, JobPage, NoRetry};
 use crate::store::{Inserted, NewRow, Store, StoreError};
 
 /// The queue. A clone is another handle to the same one.
@@ -152,13 +152,12 @@ impl JobQueue {
         Ok(cancel.await?)
     }
 
-    /// Puts a job that failed or timed out back into the queue, without its output; answers the state of
-    /// one that is in no state for it.
+    /// Puts a job that failed or timed out back into the queue, without its output, or answers why not.
     pub async fn retry(
         &self,
         endpoint: &EndpointId,
         id: &JobId,
-    ) -> Result<Option<Result<(), JobStatus>>, QueueError> {
+    ) -> Result<Option<Result<(), NoRetry>>, QueueError> {
         let desk = self.inner.desks.of(endpoint);
         Ok(self.inner.store.retry(endpoint, id, self.now()).after(move |_| desk.signal.raise()).await?)
     }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::domain::{ImageRef, JobKind, NewImage, Policy};
+use crate::domain::{ImagePlace, ImageRef, JobKind, NewImage, Policy, StoredImage};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LONG: Duration = Duration::from_mins(10);
@@ -81,7 +81,7 @@ impl TestQueue {
         self.run(self.queue.cancel(&endpoint(), id)).unwrap()
     }
 
-    pub fn retry(&self, id: &JobId) -> Option<Result<(), JobStatus>> {
+    pub fn retry(&self, id: &JobId) -> Option<Result<(), NoRetry>> {
         self.run(self.queue.retry(&endpoint(), id)).unwrap()
     }
 
@@ -117,6 +117,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
         input: input.to_owned(),
         seed: u64::MAX,
         policy: Policy::default(),
+        s3_config: None,
         once: None,
         webhook: None,
     }
@@ -150,7 +151,7 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!(job.status, JobStatus::Completed);
     assert_eq!(job.input, r#"{"prompt":  "a fox"}"#);
     assert_eq!(job.gpu.as_deref(), Some("24"));
-    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, withheld: false }));
+    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, place: ImagePlace::Here }));
     assert_eq!(job.started_at.unwrap().since(job.created_at), Duration::from_secs(2));
     assert_eq!(job.finished_at.unwrap().since(job.started_at.unwrap()), Duration::from_secs(3));
     let png = |endpoint: &EndpointId, index| test.run(test.queue.image(endpoint, &id, index)).unwrap();
@@ -347,9 +348,9 @@ fn a_claim_dropped_without_an_end_fails() {
 fn only_what_failed_or_timed_out_can_be_retried() {
     let test = TestQueue::new();
     let (id, later) = (test.submit("{}"), test.submit("{}"));
-    assert_eq!(test.retry(&id), Some(Err(JobStatus::InQueue)));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InQueue))));
     let job = test.claim();
-    assert_eq!(test.retry(&id), Some(Err(JobStatus::InProgress)));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InProgress))));
     assert!(ended(job.fail("No.")));
     assert_eq!(test.retry(&id), Some(Ok(())));
     let job = test.find(&id).unwrap();
@@ -360,7 +361,7 @@ fn only_what_failed_or_timed_out_can_be_retried() {
     assert!(ended(job.time_out()));
     assert_eq!(test.retry(&id), Some(Ok(())));
     assert!(ended(test.claim().complete(vec![])));
-    assert_eq!(test.retry(&id), Some(Err(JobStatus::Completed)));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::Completed))));
     assert_eq!(test.retry(&JobId::new(JobKind::Run)), None);
     assert_eq!(test.counts().retried, 2);
 }
@@ -560,6 +561,79 @@ fn the_device_is_known_from_the_claim_on() {
     assert_eq!(gpu(), None);
     assert!(ended(test.claim().fail("No.")));
     assert_eq!(gpu().as_deref(), Some("24"));
+}
+
+fn for_bucket() -> NewJob {
+    let config = crate::domain::S3Config::parse(&serde_json::json!({
+        "accessId": "AKIAIOSFODNN7EXAMPLE", "accessSecret": "wJalrXUtnFEMI-K7MDENG", "bucketName": "foxes",
+        "endpointUrl": "https://s3.example",
+    }));
+    NewJob { s3_config: config.unwrap(), ..new_job("{}") }
+}
+
+/// How often `text` lies in the data folder.
+fn traces(test: &TestQueue, secret: &str) -> usize {
+    let files =
+        std::fs::read_dir(test.dir.path()).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    files.map(|bytes| bytes.windows(secret.len()).filter(|window| *window == secret.as_bytes()).count()).sum()
+}
+
+#[test]
+fn a_buckets_keys_are_forgotten_as_soon_as_the_job_has_ended() {
+    type EndOf = fn(&TestQueue, ClaimedJob);
+    let ends: [EndOf; 4] = [
+        |_, job| assert!(ended(job.complete_stored(Vec::new()))),
+        |_, job| assert!(ended(job.fail("so"))),
+        |_, job| assert!(ended(job.time_out())),
+        |test, job| {
+            test.cancel(job.id());
+            job.abandon();
+        },
+    ];
+    for end in ends {
+        let test = TestQueue::new();
+        let id = test.submit_job(for_bucket());
+        let job = test.claim();
+        assert_eq!(job.s3_config(), for_bucket().s3_config.as_ref());
+        assert!(ended(job.release()), "and needs them again");
+        let job = test.claim();
+        assert_eq!(job.s3_config(), for_bucket().s3_config.as_ref());
+        assert!(traces(&test, "wJalrXUtnFEMI-K7MDENG") > 0);
+        end(&test, job);
+        test.queue.sweep().unwrap();
+        assert_eq!(traces(&test, "wJalrXUtnFEMI-K7MDENG"), 0);
+        assert_eq!(traces(&test, "AKIAIOSFODNN7EXAMPLE"), 0);
+        assert!(test.find(&id).is_some());
+    }
+}
+
+#[test]
+fn a_job_whose_bucket_is_forgotten_is_not_tried_again() {
+    let test = TestQueue::new();
+    let id = test.submit_job(for_bucket());
+    assert!(ended(test.claim().fail("so")));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::NoBucket)));
+    assert_eq!(test.status(&id), Some(JobStatus::Failed));
+}
+
+#[test]
+fn a_picture_in_a_bucket_is_known_by_its_url() {
+    let test = TestQueue::new();
+    let id = test.submit_job(for_bucket());
+    let url = "https://s3.example/foxes/0.png?X-Amz-Signature=0123".to_owned();
+    assert!(ended(test.claim().complete_stored(vec![
+        StoredImage { seed: 7, url: Some(url.clone()) },
+        StoredImage { seed: 8, url: None }
+    ])));
+    let places = [ImagePlace::Bucket(url), ImagePlace::Withheld];
+    assert_eq!(
+        test.find(&id).unwrap().images.into_iter().map(|image| image.place).collect::<Vec<_>>(),
+        places
+    );
+    assert_eq!(test.run(test.queue.image(&endpoint(), &id, 0)).unwrap(), None);
+    test.pass(Duration::from_hours(1));
+    test.queue.sweep().unwrap();
+    assert_eq!(traces(&test, "X-Amz-Signature"), 0);
 }
 
 #[test]

@@ -34,6 +34,12 @@ pub(super) fn find(db: &Connection, id: i64) -> Result<Option<Vec<u8>>, StoreErr
         .transpose()
 }
 
+/// A content that was text when it was stored.
+pub(super) fn text(db: &Connection, id: i64) -> Result<String, StoreError> {
+    let bytes = find(db, id)?.ok_or(StoreError::Damaged)?;
+    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
+}
+
 /// About how many bytes a content has, without reading it: at most a page more than it has.
 pub(super) fn size(db: &Connection, id: i64) -> Result<Option<usize>, StoreError> {
     let size: Option<i64> = db

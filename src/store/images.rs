@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Store, StoreError, content};
-use crate::domain::{EndpointId, ImageRef, JobId, NewImage, Timestamp};
+use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp};
 
 impl Store {
     /// The PNG file of one picture, if the job is that endpoint's, both still exist and it was not withheld.
@@ -19,7 +19,7 @@ impl Store {
                 .prepare_cached(
                     "select images.png from images join jobs on jobs.seq = images.job
                      where jobs.id = :id and jobs.endpoint = :endpoint and jobs.expires_at > :now
-                       and images.idx = :index",
+                       and images.idx = :index and not images.stored_elsewhere",
                 )?
                 .query_row(
                     named_params! {
@@ -34,30 +34,54 @@ impl Store {
 }
 
 pub(super) fn insert(db: &Connection, job: i64, images: &[NewImage]) -> Result<(), StoreError> {
-    for (index, image) in (0_u32..).zip(images) {
-        let png = image.png.as_ref().map(|png| content::insert(db, png)).transpose()?;
-        db.prepare_cached(
-            "insert into images (job, idx, seed, png, withheld)
-             values (:job, :index, :seed, coalesce(:png, 0), :png is null)",
-        )?
-        .execute(named_params! {
-            ":job": job, ":index": index, ":seed": image.seed.cast_signed(), ":png": png,
-        })?;
-    }
+    let mut images = (0_u32..).zip(images);
+    images
+        .try_for_each(|(index, image)| insert_one(db, (job, index), image.seed, image.png.as_deref(), false))
+}
+
+pub(super) fn insert_stored(db: &Connection, job: i64, images: &[StoredImage]) -> Result<(), StoreError> {
+    let mut images = (0_u32..).zip(images);
+    images.try_for_each(|(index, image)| {
+        insert_one(db, (job, index), image.seed, image.url.as_ref().map(String::as_bytes), true)
+    })
+}
+
+/// `content`: the picture or its URL; none where it is withheld.
+fn insert_one(
+    db: &Connection,
+    (job, index): (i64, u32),
+    seed: u64,
+    content: Option<&[u8]>,
+    stored_elsewhere: bool,
+) -> Result<(), StoreError> {
+    let content = content.map(|bytes| content::insert(db, bytes)).transpose()?;
+    db.prepare_cached(
+        "insert into images (job, idx, seed, png, withheld, stored_elsewhere)
+         values (:job, :index, :seed, coalesce(:content, 0), :content is null, :stored_elsewhere)",
+    )?
+    .execute(named_params! {
+        ":job": job, ":index": index, ":seed": seed.cast_signed(), ":content": content,
+        ":stored_elsewhere": stored_elsewhere,
+    })?;
     Ok(())
 }
 
 pub(super) fn list(db: &Connection, job: i64) -> Result<Vec<ImageRef>, StoreError> {
-    let mut statement =
-        db.prepare_cached("select idx, seed, withheld from images where job = :job order by idx")?;
-    let images = statement.query_map(named_params! {":job": job}, |row| {
-        Ok(ImageRef {
-            index: row.get(0)?,
-            seed: row.get::<_, i64>(1)?.cast_unsigned(),
-            withheld: row.get(2)?,
-        })
-    })?;
-    Ok(images.collect::<Result<_, _>>()?)
+    let mut statement = db.prepare_cached(
+        "select idx, seed, png, withheld, stored_elsewhere from images where job = :job order by idx",
+    )?;
+    let mut rows = statement.query(named_params! {":job": job})?;
+    let mut images = Vec::new();
+    while let Some(row) = rows.next()? {
+        let place = match (row.get("withheld")?, row.get("stored_elsewhere")?) {
+            (true, _) => ImagePlace::Withheld,
+            (false, true) => ImagePlace::Bucket(content::text(db, row.get("png")?)?),
+            (false, false) => ImagePlace::Here,
+        };
+        let seed = row.get::<_, i64>("seed")?.cast_unsigned();
+        images.push(ImageRef { index: row.get("idx")?, seed, place });
+    }
+    Ok(images)
 }
 
 pub(super) fn delete(db: &Connection, job: i64) -> Result<(), StoreError> {

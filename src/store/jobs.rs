@@ -1,15 +1,17 @@
 //! The jobs' rows: every transition of a job's life is one statement here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::idempotency::{self, Earlier};
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, content, images, room, rows};
+use super::{Store, StoreError, Write, buckets, content, images, room, rows};
 use crate::domain::{
-    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, Timestamp, WebhookEvents,
+    EndpointId, Job, JobId, JobOutline, JobStatus, NewImage, NewJob, Policy, S3Config, StoredImage,
+    Timestamp, WebhookEvents,
 };
 
 /// A job on its way into the queue.
@@ -42,6 +44,8 @@ pub struct Claim {
     pub input: String,
     pub seed: u64,
     pub policy: Policy,
+    /// Where the pictures go, if not here.
+    pub s3_config: Option<S3Config>,
     pub created_at: Timestamp,
     pub started_at: Timestamp,
     /// When it is forgotten if it does not end before.
@@ -55,6 +59,10 @@ pub struct Claim {
 pub enum End {
     Completed {
         images: Arc<[NewImage]>,
+    },
+    /// Completed, its pictures in the client's bucket.
+    Stored {
+        images: Arc<[StoredImage]>,
     },
     Failed {
         error: String,
@@ -70,12 +78,21 @@ impl End {
     /// The final state that it brings; none where the job goes on later.
     pub fn status(&self) -> Option<JobStatus> {
         match self {
-            Self::Completed { .. } => Some(JobStatus::Completed),
+            Self::Completed { .. } | Self::Stored { .. } => Some(JobStatus::Completed),
             Self::Failed { .. } => Some(JobStatus::Failed),
             Self::TimedOut { .. } => Some(JobStatus::TimedOut),
             Self::Released => None,
         }
     }
+}
+
+/// Why a job cannot be put back into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRetry {
+    /// It is in no state for it.
+    Status(JobStatus),
+    /// The keys of its bucket are forgotten.
+    NoBucket,
 }
 
 /// What was found in progress at a start.
@@ -105,13 +122,18 @@ impl Store {
 
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
-        let (id, describe) = (id.clone(), Arc::clone(&self.describe));
-        self.writer.grouped(move |db| self::end(db, &id, attempt, &end, now, &describe))
+        let (id, describe, traces) = (id.clone(), Arc::clone(&self.describe), Arc::clone(&self.traces));
+        self.writer.grouped(move |db| {
+            let Some(seq) = self::end(db, &id, attempt, &end, now, &describe)? else { return Ok(false) };
+            traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
+            Ok(true)
+        })
     }
 
     /// Cancels a job that has not ended, and answers its state afterwards.
     pub fn cancel(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, Option<JobStatus>> {
         let (endpoint, id, describe) = (endpoint.clone(), id.clone(), Arc::clone(&self.describe));
+        let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !status.can_become(JobStatus::Cancelled) {
@@ -119,24 +141,28 @@ impl Store {
             }
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
                 .execute(named_params! {":now": now.0, ":seq": seq})?;
+            traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
             outbox::announce(db, seq, Event::End, now, &describe)?;
             Ok(Some(JobStatus::Cancelled))
         })
     }
 
     /// Puts a job that failed or timed out at the end of the queue, its output removed; otherwise answers
-    /// the state that it stays in.
+    /// why not.
     pub fn retry(
         &self,
         endpoint: &EndpointId,
         id: &JobId,
         now: Timestamp,
-    ) -> Write<'_, Option<Result<(), JobStatus>>> {
+    ) -> Write<'_, Option<Result<(), NoRetry>>> {
         let (endpoint, id) = (endpoint.clone(), id.clone());
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !matches!(status, JobStatus::Failed | JobStatus::TimedOut) {
-                return Ok(Some(Err(status)));
+                return Ok(Some(Err(NoRetry::Status(status))));
+            }
+            if buckets::is_named(db, seq)? {
+                return Ok(Some(Err(NoRetry::NoBucket)));
             }
             images::delete(db, seq)?;
             db.prepare_cached(
@@ -229,6 +255,9 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
     if let Some(once) = &job.once {
         idempotency::insert(db, once, seq)?;
     }
+    if let Some(config) = &job.s3_config {
+        buckets::insert(db, seq, config)?;
+    }
     if let Some(webhook) = &job.webhook {
         outbox::subscribe(db, seq, webhook)?;
     }
@@ -262,6 +291,7 @@ fn claim(
                 input: String::new(),
                 seed: row.get::<_, i64>("seed")?.cast_unsigned(),
                 policy: rows::policy(row)?,
+                s3_config: None,
                 created_at: Timestamp(row.get("created_at")?),
                 started_at: Timestamp(row.get("started_at")?),
                 expires_at: Timestamp(row.get("expires_at")?),
@@ -275,7 +305,8 @@ fn claim(
     if webhook.is_some_and(|events| events.start) {
         outbox::announce(db, seq, Event::Start, now, describe)?;
     }
-    Ok(Some(Claim { input: rows::input(db, content)?, webhook, ..claim }))
+    let (input, s3_config) = (content::text(db, content)?, buckets::find(db, seq)?);
+    Ok(Some(Claim { input, s3_config, webhook, ..claim }))
 }
 
 fn end(
@@ -285,9 +316,9 @@ fn end(
     end: &End,
     now: Timestamp,
     describe: &Describe,
-) -> Result<bool, StoreError> {
+) -> Result<Option<i64>, StoreError> {
     let (status, error) = match end {
-        End::Completed { .. } => (JobStatus::Completed, None),
+        End::Completed { .. } | End::Stored { .. } => (JobStatus::Completed, None),
         End::Failed { error } => (JobStatus::Failed, Some(error)),
         End::TimedOut { error } => (JobStatus::TimedOut, Some(error)),
         End::Released => (JobStatus::InQueue, None),
@@ -308,14 +339,16 @@ fn end(
             |row| row.get(0),
         )
         .optional()?;
-    let Some(seq) = seq else { return Ok(false) };
-    if let End::Completed { images } = end {
-        images::insert(db, seq, images)?;
+    let Some(seq) = seq else { return Ok(None) };
+    match end {
+        End::Completed { images } => images::insert(db, seq, images)?,
+        End::Stored { images } => images::insert_stored(db, seq, images)?,
+        _ => {}
     }
     if status.is_final() {
         outbox::announce(db, seq, Event::End, now, describe)?;
     }
-    Ok(true)
+    Ok(Some(seq))
 }
 
 fn status(

@@ -82,7 +82,7 @@ fn whole(db: &Connection, seq: i64, input: i64, job: Job) -> Result<Job, StoreEr
     let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
     let input = match content::size(db, input)? {
         Some(size) if size > MAX_INPUT_BYTES => String::new(),
-        _ => rows::input(db, input)?,
+        _ => content::text(db, input)?,
     };
     Ok(Job { input, images, ..job })
 }

@@ -5,6 +5,7 @@
 //! expired is treated as absent by every read, whether or not it has been swept. [`content`] and
 //! [`retention`] see to it that forgotten means gone from the files.
 
+mod buckets;
 mod content;
 mod error;
 mod idempotency;
@@ -33,7 +34,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
 pub use error::StoreError;
-pub use jobs::{Claim, End, Inserted, NewRow, Requeued};
+pub use jobs::{Claim, End, Inserted, NewRow, NoRetry, Requeued};
 pub use list::{JobFilter, JobPage};
 pub use outbox::{Describe, Message};
 pub use retention::Forgotten;

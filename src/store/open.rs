@@ -22,6 +22,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/04-webhooks.sql")),
     M::up(include_str!("../../migrations/05-clock.sql")),
     M::up(include_str!("../../migrations/06-withheld.sql")),
+    M::up(include_str!("../../migrations/07-buckets.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, by which `file` and we know whose it is.

@@ -153,7 +153,7 @@ pub(super) fn announce(
         .optional()?;
     let Some(url) = url else { return Ok(()) };
     let job = rows::at(db, seq)?;
-    let url = rows::input(db, url)?;
+    let url = content::text(db, url)?;
     let receiver = receiver(&url)?;
     let progress = if let Event::Progress(progress) = event { Some(progress) } else { None };
     let body = content::insert(db, describe(&job, progress, now).as_bytes())?;
@@ -184,8 +184,8 @@ fn message(db: &Connection, id: i64) -> Result<Option<Message>, StoreError> {
                 row.get("tries")?,
             ))
         })?;
-    let url = rows::input(db, url)?.parse().map_err(|_| StoreError::Damaged)?;
-    Ok(Some(Message { id, job, url, body: rows::input(db, body)?, tries, receiver }))
+    let url = content::text(db, url)?.parse().map_err(|_| StoreError::Damaged)?;
+    Ok(Some(Message { id, job, url, body: content::text(db, body)?, tries, receiver }))
 }
 
 /// A name for a URL's host and port that does not give them away.

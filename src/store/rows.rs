@@ -42,7 +42,7 @@ fn parts(row: &Row) -> rusqlite::Result<Parts> {
 
 fn whole(db: &Connection, (seq, content, job): Parts) -> Result<Job, StoreError> {
     let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
-    Ok(Job { input: input(db, content)?, images, ..job })
+    Ok(Job { input: content::text(db, content)?, images, ..job })
 }
 
 pub(super) fn outline(
@@ -109,11 +109,6 @@ pub(super) fn id(row: &Row, column: &str) -> rusqlite::Result<JobId> {
 
 pub(super) fn job_status(row: &Row) -> rusqlite::Result<JobStatus> {
     JobStatus::parse(row.get_ref("status")?.as_str()?).ok_or_else(corrupt)
-}
-
-pub(super) fn input(db: &Connection, id: i64) -> Result<String, StoreError> {
-    let bytes = content::find(db, id)?.ok_or(StoreError::Damaged)?;
-    String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
 }
 
 /// A value that this crate never wrote.

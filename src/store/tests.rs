@@ -19,6 +19,7 @@ fn row(input: &str) -> NewRow {
             input: input.to_owned(),
             seed: u64::MAX,
             policy: Policy::default(),
+            s3_config: None,
             once: None,
             webhook: None,
         },

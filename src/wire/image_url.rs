@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::domain::{EndpointId, Job, JobId, JobOutline, Timestamp};
+use crate::domain::{EndpointId, ImagePlace, ImageRef, Job, JobId, JobOutline, Timestamp};
 
 /// What a signed URL opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,14 +78,15 @@ pub struct ImageUrls<'a> {
 }
 
 impl ImageUrls<'_> {
-    /// Where picture `index` of `job` is served until the job is forgotten.
-    pub fn url_of(&self, job: &Job, index: u32) -> String {
-        self.url(&job.endpoint, &job.id, job.expires_at, index)
+    /// Where a picture of `job` is served until the job is forgotten, or where it lies in the client's bucket; none
+    /// for one that is withheld.
+    pub fn url_of(&self, job: &Job, image: &ImageRef) -> Option<String> {
+        self.url(&job.endpoint, &job.id, job.expires_at, image)
     }
 
     /// The same, of a job whose outline is known.
-    pub fn url_in(&self, job: &JobOutline, index: u32) -> String {
-        self.url(&job.endpoint, &job.id, job.expires_at, index)
+    pub fn url_in(&self, job: &JobOutline, image: &ImageRef) -> Option<String> {
+        self.url(&job.endpoint, &job.id, job.expires_at, image)
     }
 
     /// Where a job's events are told to those who connect before `expires`, in seconds since the epoch.
@@ -95,11 +96,23 @@ impl ImageUrls<'_> {
         format!("{base}/v2/{endpoint}/events/{id}?expires={expires}&signature={signature}")
     }
 
-    fn url(&self, endpoint: &EndpointId, id: &JobId, expires_at: Timestamp, index: u32) -> String {
+    fn url(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        expires_at: Timestamp,
+        image: &ImageRef,
+    ) -> Option<String> {
+        match &image.place {
+            ImagePlace::Here => {}
+            ImagePlace::Bucket(url) => return Some(url.clone()),
+            ImagePlace::Withheld => return None,
+        }
+        let index = image.index;
         let expires = last_second(expires_at);
         let signature = self.signer.sign(Opens::Image(index), endpoint, id, expires);
         let base = self.base;
-        format!("{base}/v2/{endpoint}/images/{id}/{index}.png?expires={expires}&signature={signature}")
+        Some(format!("{base}/v2/{endpoint}/images/{id}/{index}.png?expires={expires}&signature={signature}"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{ImageUrls, JsonObject};
-use crate::domain::{ImageRef, Job, JobStatus, Progress, Timestamp};
+use crate::domain::{ImagePlace, ImageRef, Job, JobStatus, Progress, Timestamp};
 
 /// A job as `status`, `runsync` and their like show it. The input is the client's own text, where it was
 /// read at all.
@@ -34,7 +34,7 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
     }
     if job.status == JobStatus::Completed {
         let output: Vec<Picture> =
-            job.images.iter().map(|image| Picture::new(*image, || urls.url_of(job, image.index))).collect();
+            job.images.iter().map(|image| Picture::new(image, urls.url_of(job, image))).collect();
         body.field("output", &output);
     }
     if let Some(progress) = progress.filter(|_| job.status == JobStatus::InProgress) {
@@ -56,8 +56,8 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub fn new(image: ImageRef, url: impl FnOnce() -> String) -> Self {
-        Self { image: (!image.withheld).then(url), nsfw: image.withheld, seed: image.seed }
+    pub fn new(image: &ImageRef, url: Option<String>) -> Self {
+        Self { image: url, nsfw: image.place == ImagePlace::Withheld, seed: image.seed }
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
             expires_at: Timestamp(2_000_000),
             error: None,
             gpu: Some("24".to_owned()),
-            images: vec![ImageRef { index: 0, seed: 1, withheld: false }],
+            images: vec![ImageRef { index: 0, seed: 1, place: ImagePlace::Here }],
         }
     }
 
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_withheld_picture_has_no_image_and_says_why() {
         let mut job = job(JobStatus::Completed);
-        job.images[0].withheld = true;
+        job.images[0].place = ImagePlace::Withheld;
         let text = body(&job, None);
         assert!(text.contains(r#""output":[{"image":null,"nsfw":true,"seed":1}]"#), "{text}");
     }

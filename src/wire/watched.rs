@@ -20,8 +20,8 @@ pub fn step_of(frame: &Frame) -> String {
 }
 
 /// A finished picture, as the status body's `output` lists it.
-pub fn picture_of(job: &JobOutline, image: ImageRef, urls: &ImageUrls<'_>) -> String {
-    let picture = Picture::new(image, || urls.url_in(job, image.index));
+pub fn picture_of(job: &JobOutline, image: &ImageRef, urls: &ImageUrls<'_>) -> String {
+    let picture = Picture::new(image, urls.url_in(job, image));
     serde_json::to_string(&picture).unwrap_or_default()
 }
 

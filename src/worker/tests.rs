@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
-use crate::domain::{JobId, JobStatus, NewJob, Policy};
+use crate::domain::{ImagePlace, JobId, JobStatus, NewJob, Policy, S3Config};
+use crate::fetch::tests::Server;
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
 
@@ -121,16 +122,9 @@ impl Bench {
 }
 
 fn assignment() -> Assignment {
-    let fetch: FetchPicture = Arc::new(|url| match url.as_str() {
-        "https://pictures.example/dot.png" => Ok(DOT.to_vec()),
-        "https://pictures.example/page.html" => Ok(b"<html>".to_vec()),
-        _ => Err("there is no host gone.example".to_owned()),
-    });
-    Assignment {
-        endpoint: endpoint(),
-        rules: InputRules { takes_images: true, ..InputRules::default() },
-        fetch,
-    }
+    let fetcher = Fetcher::new("127.0.0.0/8".parse().unwrap()).unwrap();
+    let rules = InputRules { takes_images: true, ..InputRules::default() };
+    Assignment { endpoint: endpoint(), rules, fetcher }
 }
 
 fn input(prompt: &str, steps: u32) -> String {
@@ -366,23 +360,139 @@ fn a_thread_works_when_there_is_work_and_stops_when_asked() {
     thread.join().unwrap();
 }
 
-/// A PNG of one white pixel.
-const DOT: &[u8] = &[
-    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
-    0, 0, 0, 0, 0x3a, 0x7e, 0x9b, 0x55, 0, 0, 0, 10, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0xf8, 0x0f, 0,
-    1, 1, 1, 0, 0x1b, 0xb6, 0xee, 0x56, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
-];
+const STORED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n";
+
+impl Bench {
+    /// A job whose pictures go to a bucket on `server`.
+    fn submit_for_bucket(&self, server: &Server, policy: Policy) -> JobId {
+        let config = S3Config::parse(&serde_json::json!({
+            "accessId": "id", "accessSecret": "secret", "bucketName": "foxes",
+            "endpointUrl": format!("http://{}", server.address),
+        }));
+        self.test.submit_job(NewJob { s3_config: config.unwrap(), policy, ..new_job(&input("a fox", 1)) })
+    }
+}
+
+/// Works until the job's errand is over too.
+fn work_off_with_errands<E: Engine, F: Fn() -> Result<E, String>>(worker: &mut Worker<E, F>) {
+    worker.errands.pauses = [Duration::ZERO; 2];
+    loop {
+        match worker.run_once() {
+            Turn::Worked => {}
+            Turn::Waiting => thread::park_timeout(LOOK),
+            Turn::Idle | Turn::Stopped => return,
+        }
+    }
+}
+
+#[test]
+fn pictures_go_to_the_clients_bucket_and_nowhere_else() {
+    let (bench, server) = (Bench::new(), Server::answering(&[STORED.to_owned()]));
+    let id = bench.submit_for_bucket(&server, Policy::default());
+    work_off_with_errands(&mut bench.worker(1));
+    let job = bench.test.find(&id).unwrap();
+    assert_eq!(job.status, JobStatus::Completed);
+    let base = format!("http://{}/foxes/{id}/0.png?", server.address);
+    let ImagePlace::Bucket(url) = &job.images[0].place else { panic!("{job:?}") };
+    assert!(url.starts_with(&base));
+    assert_eq!(bench.test.run(bench.test.queue.image(&endpoint(), &id, 0)).unwrap(), None);
+    let asked = server.asked();
+    assert!(asked[0].starts_with(&format!("PUT /foxes/{id}/0.png?")), "{}", asked[0]);
+    assert!(asked[0].ends_with("a fox") && asked[0].contains("content-type: image/png\r\n"), "{}", asked[0]);
+}
+
+#[test]
+fn a_bucket_that_is_busy_is_tried_again_and_not_for_ever() {
+    let bench = Bench::new();
+    let server = Server::answering(&[BUSY, BUSY, STORED].map(str::to_owned));
+    let id = bench.submit_for_bucket(&server, Policy::default());
+    work_off_with_errands(&mut bench.worker(1));
+    assert!(bench.completed(&id));
+
+    let server = Server::answering(&[BUSY.to_owned()]);
+    let id = bench.submit_for_bucket(&server, Policy::default());
+    work_off_with_errands(&mut bench.worker(1));
+    assert_eq!(
+        bench.error(&id),
+        "The pictures could not be stored in the bucket foxes: 127.0.0.1 answered with HTTP 503."
+    );
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[test]
+fn a_bucket_that_refuses_fails_the_job_at_once_and_says_why() {
+    let bench = Bench::new();
+    let error = "<Error><Code>AccessDenied</Code></Error>";
+    let refusal = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n{error}", error.len());
+    let server = Server::answering(&[refusal]);
+    let id = bench.submit_for_bucket(&server, Policy::default());
+    work_off_with_errands(&mut bench.worker(1));
+    assert_eq!(
+        bench.error(&id),
+        "The pictures could not be stored in the bucket foxes: 127.0.0.1 answered with HTTP 403 (AccessDenied)."
+    );
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
+fn jobs_beside_a_slow_bucket_go_on_and_the_slow_one_may_be_cancelled() {
+    let bench = Bench::new();
+    // Reads the request and never answers.
+    let server = Server::start(|stream| drop(std::io::Read::read(stream, &mut [0])));
+    let slow = bench.submit_for_bucket(&server, Policy::default());
+    let next = bench.submit("a fox", 2);
+    let mut worker = bench.worker(1);
+    work_off(&mut worker);
+    assert!(bench.completed(&next));
+    assert_eq!(bench.test.status(&slow), Some(JobStatus::InProgress));
+    assert_eq!(worker.run_once(), Turn::Waiting);
+    bench.test.cancel(&slow);
+    assert_eq!(worker.run_once(), Turn::Idle);
+    assert_eq!(bench.test.status(&slow), Some(JobStatus::Cancelled));
+}
+
+#[test]
+fn a_job_on_an_errand_times_out_and_goes_back_into_the_queue_at_a_stop() {
+    let bench = Bench::new();
+    let server = Server::start(|stream| drop(std::io::Read::read(stream, &mut [0])));
+    let policy = Policy { execution_timeout: Duration::from_secs(5), ..Policy::default() };
+    let id = bench.submit_for_bucket(&server, policy);
+    let mut worker = bench.worker(1);
+    work_off(&mut worker);
+    bench.test.pass(Duration::from_secs(5));
+    assert_eq!(worker.run_once(), Turn::Idle);
+    assert_eq!(bench.test.status(&id), Some(JobStatus::TimedOut));
+
+    let id = bench.submit_for_bucket(&server, Policy::default());
+    work_off(&mut worker);
+    bench.stop.stop(LONG);
+    assert_eq!(worker.run_once(), Turn::Waiting, "the grace is not over");
+    bench.stop.stop(Duration::ZERO);
+    assert_eq!(worker.run_once(), Turn::Stopped);
+    assert_eq!(bench.test.status(&id), Some(JobStatus::InQueue));
+}
 
 #[test]
 fn a_picture_named_by_its_address_is_fetched_before_the_work_begins() {
     let bench = Bench::new();
-    let submit = |address: &str| {
+    let submit = |server: &Server| {
+        let address = format!("http://{}/picture.png", server.address);
         let input = serde_json::json!({"prompt": "a dog", "init_image": address, "num_inference_steps": 1});
         bench.test.submit(&input.to_string())
     };
-    let fetched = submit("https://pictures.example/dot.png");
-    let page = submit("https://pictures.example/page.html");
-    let gone = submit("https://gone.example/dot.png");
+    let dot = crate::diffusion::image::encode_png(
+        &crate::diffusion::image::RgbImage { width: 1, height: 1, pixels: vec![255; 3] },
+        &[],
+    );
+    let dot = dot.unwrap();
+    let picture = Server::start(move |stream| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", dot.len());
+        let _ = std::io::Write::write_all(stream, &[head.as_bytes(), &dot].concat());
+    });
+    let page = Server::answering(&["HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>".to_owned()]);
+    let gone = Server::answering(&["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()]);
+    let [fetched, page, gone] = [submit(&picture), submit(&page), submit(&gone)];
     work_off(&mut bench.worker(1));
     assert_eq!(bench.test.status(&fetched), Some(JobStatus::Completed));
     let error = |id| bench.test.find(id).unwrap().error.unwrap();
@@ -391,5 +501,5 @@ fn a_picture_named_by_its_address_is_fetched_before_the_work_begins() {
         "{}",
         error(&page)
     );
-    assert_eq!(error(&gone), "init_image could not be fetched: there is no host gone.example.");
+    assert_eq!(error(&gone), "init_image could not be fetched: 127.0.0.1 answered with HTTP 404.");
 }

@@ -28,6 +28,7 @@ mod requests;
 mod retry;
 mod run;
 mod runsync;
+mod s3;
 mod settings;
 mod shutdown;
 mod status;

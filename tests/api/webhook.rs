@@ -2,6 +2,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
+use stablehand::fetch::AllowedAddresses;
 use stablehand::webhooks::WebhookSecret;
 
 use crate::helpers::{TestApp, prompt};
@@ -96,7 +97,7 @@ fn start_is_told_where_it_is_asked_for() {
 fn a_webhook_that_waits_is_delivered_after_a_restart() {
     let mut app = app();
     let receiver = Receiver::new();
-    app.configure(|config| config.allow_addresses = Default::default());
+    app.configure(|config| config.allow_addresses = AllowedAddresses::default());
     app.restart();
     // Not to be called at this address, so its next try is 10 s away.
     let id = app.submit(&body(&receiver, json!(null)));

@@ -108,7 +108,7 @@ fn submit(server: &Server, told: &Told, url: &str, kill: usize, random: &mut u64
 }
 
 fn cancel(server: &Server, told: &Told, _: &str, _: usize, random: &mut u64) {
-    let Some(id) = told.some_job(random).filter(|_| next(random) % 4 == 0) else { return };
+    let Some(id) = told.some_job(random).filter(|_| next(random).is_multiple_of(4)) else { return };
     if server.get(&format!("cancel/{id}")).is_some_and(|answer| answer["status"] == "CANCELLED") {
         locked(&told.cancelled).insert(id);
     }
@@ -121,7 +121,7 @@ fn retry(server: &Server, told: &Told, _: &str, _: usize, random: &mut u64) {
 }
 
 fn purge(server: &Server, _: &Told, _: &str, kill: usize, random: &mut u64) {
-    if kill <= LAST_PURGE && next(random) % 20 == 0 {
+    if kill <= LAST_PURGE && next(random).is_multiple_of(20) {
         server.post("purge-queue", &json!(null));
     }
 }

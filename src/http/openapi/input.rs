@@ -17,6 +17,7 @@ pub(super) fn request() -> Object {
         .property("policy", reference("Policy"))
         .property("webhook", or_null(text(WEBHOOK).format(Some(SchemaFormat::Custom("uri".to_owned())))))
         .property("webhookEvents", webhook_events())
+        .property("s3Config", s3_config())
         .required("input")
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
         .examples([json!({ "input": { "prompt": "a red fox in the snow", "seed": 42 } })])
@@ -33,6 +34,29 @@ fn webhook_events() -> Schema {
         .build();
     events.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
     events.into()
+}
+
+fn s3_config() -> Object {
+    let key = |about: &str| text(about).pattern(Some("^[!-~]{1,512}$"));
+    let bucket =
+        text("The bucket's name").pattern(Some(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")).max_length(Some(255));
+    let url =
+        text("The S3 server: an http or https URL").format(Some(SchemaFormat::Custom("uri".to_owned())));
+    let region = text("Where the server's name does not tell it").pattern(Some("^[A-Za-z0-9-]{0,64}$"));
+    or_null(
+        object(
+            "The client's own bucket: its pictures go there, as {job id}/{index}.png, and not on this server",
+        )
+        .property("accessId", key("The access key's id"))
+        .property("accessSecret", key("Its secret, which is kept no longer than the job works"))
+        .property("bucketName", bucket)
+        .property("endpointUrl", url)
+        .property("region", or_null(region))
+        .required("accessId")
+        .required("accessSecret")
+        .required("bucketName")
+        .required("endpointUrl"),
+    )
 }
 
 fn example(rules: &InputRules) -> serde_json::Value {

@@ -1,0 +1,30 @@
+//! The clients' own buckets: their keys, as long as a job needs them.
+//!
+//! That they go with the job's end is a trigger's doing, so that no way to end one can forget it.
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::{StoreError, content};
+use crate::domain::S3Config;
+
+pub(super) fn insert(db: &Connection, job: i64, config: &S3Config) -> Result<(), StoreError> {
+    let config = content::insert(db, config.to_json().as_bytes())?;
+    db.prepare_cached("insert into buckets (job, config) values (:job, :config)")?
+        .execute(named_params! {":job": job, ":config": config})?;
+    Ok(())
+}
+
+/// Whether the job's pictures go to a bucket, whose keys may be forgotten by now.
+pub(super) fn is_named(db: &Connection, job: i64) -> Result<bool, StoreError> {
+    Ok(db.prepare_cached("select 1 from buckets where job = :job")?.exists(named_params! {":job": job})?)
+}
+
+pub(super) fn find(db: &Connection, job: i64) -> Result<Option<S3Config>, StoreError> {
+    let config: Option<i64> = db
+        .prepare_cached("select config from buckets where job = :job and config is not null")?
+        .query_row(named_params! {":job": job}, |row| row.get(0))
+        .optional()?;
+    let Some(config) = config else { return Ok(None) };
+    let value = serde_json::from_str(&content::text(db, config)?).map_err(|_| StoreError::Damaged)?;
+    S3Config::parse(&value).map_err(|_| StoreError::Damaged)
+}
