@@ -95,7 +95,7 @@ fn live(app: &TestApp, job: u32) {
     let path = |operation: &str, id: &str| format!("/v2/stable-diffusion-v1/{operation}/{id}");
     let prompt = if job % 50 == 7 { "fail".to_owned() } else { format!("a dog in scene {job}") };
     let body = json!({"input": {"prompt": prompt, "num_inference_steps": 3, "width": 128, "height": 128}});
-    if job % 5 == 0 {
+    if job.is_multiple_of(5) {
         let done = ok(app.post("/v2/stable-diffusion-v1/runsync", body));
         fetch(app, &done);
         return;
