@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
+use stablehand::http::RateLimits;
 
 use crate::client::{Request, Response};
 use crate::helpers::{KEY, TestApp, prompt};
@@ -188,7 +189,7 @@ fn assert_in_form(method: &str, response: &Response) -> Result<(), TestCaseError
 
 #[test]
 fn whatever_comes_is_answered_in_the_contracts_form() {
-    let app = TestApp::start();
+    let app = TestApp::with(|config| config.http.rate_limits = RateLimits::OFF);
     let job = app.submit(&prompt("a dog"));
     let method = select(vec!["POST", "POST", "POST", "POST", "GET", "HEAD", "PUT", "DELETE", "OPTIONS"]);
     let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };

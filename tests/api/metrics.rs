@@ -23,7 +23,6 @@ fn the_page_counts_jobs_requests_and_pictures() {
         r#"stablehand_jobs_ended_total{endpoint="stable-diffusion-v1",status="COMPLETED"} 1"#,
         r#"stablehand_image_seconds_count{endpoint="stable-diffusion-v1"} 1"#,
         r#"stablehand_job_queued_seconds_count{endpoint="stable-diffusion-v1"} 1"#,
-        r#"stablehand_workers{endpoint="stable-diffusion-v1",state="idle"} 1"#,
     ] {
         assert!(page.lines().any(|found| found.trim_end_matches(".0") == line), "{line}\n{page}");
     }
@@ -42,6 +41,8 @@ fn the_age_of_the_queue_is_that_of_its_oldest_job() {
     assert!(response.text().contains(oldest), "{}", response.text());
     let queued = r#"stablehand_jobs{endpoint="stable-diffusion-v1",status="IN_QUEUE"} 2"#;
     assert!(response.text().contains(queued));
+    let workers = r#"stablehand_workers{endpoint="stable-diffusion-v1",state="running"} 0"#;
+    assert!(response.text().contains(workers));
 }
 
 #[test]

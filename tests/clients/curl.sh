@@ -85,6 +85,8 @@ expect 'a job is cancelled without a body' "$(ours POST "$WAITING" "cancel/$last
     "\{\"id\":\"$last\",\"status\":\"CANCELLED\"\} 200"
 expect 'the queue is purged with a body of null' "$(ours POST "$WAITING" purge-queue -H "$json" -d null | tr '\n' ' ')" \
     '\{"removed":2,"status":"completed"\} 200'
+for _ in 1 2; do purged=$(ours POST "$WAITING" purge-queue | tr '\n' ' '); done
+expect 'too many purges are 429' "$purged" '\{"error":"[^"]+"\} 429'
 expect 'a wrong key is 401' "$(KEY=wrong ours GET "$WAITING" health | tr '\n' ' ')" '\{"error":"[^"]+"\} 401'
 expect 'no key is 401' "$(curl --silent --output "$work/body" --write-out '%{http_code}' "$WAITING/v2/stable-diffusion-v1/health")" 401
 exit $((failures > 0))

@@ -88,6 +88,11 @@ test("a full queue is 429 and a purge empties it", async () => {
   assert.deepEqual(await waiting.purgeQueue(), { removed: 3, status: "completed" })
 })
 
+test("too many purges are 429", async () => {
+  const outcomes = await Promise.allSettled([1, 2, 3].map(() => waiting.purgeQueue()))
+  assert.ok(outcomes.some(({ reason }) => reason?.response.status === 429))
+})
+
 test("a wrong key is 401 and a bad input 400, each with a sentence", async () => {
   const refusal = status => ({ response }) =>
     response.status === status && typeof response.data.error === "string"

@@ -107,6 +107,17 @@ def test_a_full_queue_is_429_and_a_purge_empties_it():
         assert error.response.status_code == 404
 
 
+def test_too_many_purges_are_429_with_the_time_to_wait():
+    endpoint = waiting()
+    try:
+        for _ in range(3):
+            endpoint.purge_queue()
+        raise AssertionError("three purges within ten seconds")
+    except requests.HTTPError as error:
+        assert error.response.status_code == 429
+        assert 0 < int(error.response.headers["retry-after"]) <= 10
+
+
 def test_a_wrong_key_is_the_clients_own_unauthorized_error():
     try:
         waiting(key="wrong").health()

@@ -11,7 +11,7 @@ use utoipa::openapi::{
 };
 
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
-use super::schema::{choice, integer, reference, text};
+use super::schema::{choice, integer, object, reference, text};
 use crate::http::{Api, Limit, Operation};
 
 pub(super) const BEARER: &str = "bearer";
@@ -255,9 +255,14 @@ fn refusal(code: &str, why: &str) -> Response {
     response
 }
 
+/// OpenAPI 3.1 has no word for a stream of events: what is described is one of them.
 fn events(about: &str) -> Response {
-    ResponseBuilder::new()
-        .description(about)
-        .content("text/event-stream", Content::new(Some(text("Events").build())))
-        .build()
+    let event = object("One event")
+        .property("event", choice("What it tells", ["status", "progress", "image", "end"]))
+        .property("data", text("JSON: the job's state, its step, a picture, how it ended"))
+        .property("id", text("With the last event"))
+        .required("event")
+        .required("data")
+        .build();
+    ResponseBuilder::new().description(about).content("text/event-stream", Content::new(Some(event))).build()
 }
