@@ -43,10 +43,10 @@ fn every_violation_is_named_in_one_answer() {
 #[test]
 fn what_this_server_cannot_do_yet_is_refused_by_name() {
     let app = TestApp::start();
-    let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": ""}, "s3Config": {}}));
+    let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": "", "lora": "foxes"}}));
     assert_eq!(
         (response.status, response.error().as_str()),
-        (400, "s3Config is not supported by this server yet.")
+        (400, "lora is not supported by this model yet.")
     );
     let body = json!({"input": {"prompt": ""}, "webhook": null, "s3Config": null, "unheard": [{}]});
     assert_eq!(app.post("/v2/stable-diffusion-v1/run", body).status, 200);

@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 log=$work/log
 export HYPOTHESIS_STORAGE_DIRECTORY=$work
 if ../../target/clients/bin/schemathesis --no-color --config-file schemathesis.toml run "$FUZZED/openapi.json" \
-    --header "Authorization: Bearer $KEY" >"$log" 2>&1; then
+    --seed 1 --header "Authorization: Bearer $KEY" >"$log" 2>&1; then
     tail -3 "$log" >&2
     echo 'ok - schemathesis finds nothing against /openapi.json'
 else
