@@ -61,6 +61,7 @@ impl Events {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // it stands beside `next()`, which may be at its end
 fn event(name: &str, data: Value) -> Option<(String, Value)> {
     Some((name.to_owned(), data))
 }
@@ -174,7 +175,9 @@ fn a_forgotten_job_ends_its_events_and_so_does_a_cancelled_one() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let (purged, cancelled) = (app.submit(&prompt("a dog")), app.submit(&prompt("a cat")));
     let mut events = [&purged, &cancelled].map(|id| Events::open(&app, id));
-    events.iter_mut().for_each(|events| assert_eq!(events.next().unwrap().0, "status"));
+    for events in &mut events {
+        assert_eq!(events.next().unwrap().0, "status");
+    }
     app.post(&format!("/v2/stable-diffusion-v1/cancel/{cancelled}"), json!(null));
     assert_eq!(events[1].next(), event("end", json!({"id": cancelled, "status": "CANCELLED"})));
     app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
@@ -202,7 +205,9 @@ fn a_thousand_listeners_hear_the_end_and_one_that_hung_up_costs_no_preview() {
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 400}}));
     app.script.wait_for_step(2);
     let mut listeners: Vec<Events> = (0..1000).map(|_| Events::open(&app, &id)).collect();
-    listeners.iter_mut().for_each(|events| assert_eq!(events.next().unwrap().0, "status"));
+    for events in &mut listeners {
+        assert_eq!(events.next().unwrap().0, "status");
+    }
     let start = Instant::now();
     app.script.allow(100);
     app.script.wait_for_step(100);
