@@ -8,5 +8,6 @@ mod endpoints;
 mod files;
 mod generate;
 mod helpers;
+mod hub;
 mod kills;
 mod restart;
