@@ -9,4 +9,5 @@ mod files;
 mod generate;
 mod helpers;
 mod kills;
+mod pictures;
 mod restart;
