@@ -28,7 +28,7 @@ pub use addresses::AllowedAddresses;
 pub use error::FetchError;
 use resolver::CheckedResolver;
 
-use crate::domain::{WebUrl, WebUrlError};
+use crate::domain::{MAX_IMAGE_BYTES, WebUrl, WebUrlError};
 
 /// Calls outside. A clone is the same one.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { image_bytes: 20 << 20, image_time: Duration::from_secs(15) }
+        Self { image_bytes: MAX_IMAGE_BYTES as u64, image_time: Duration::from_secs(15) }
     }
 }
 
@@ -78,7 +78,7 @@ impl Fetcher {
         Self { agent: Agent::with_parts(config, DefaultConnector::new(), resolver), limits }
     }
 
-    /// What is at `url`: at most 20 MiB, within 15 s in all, after at most 3 redirects.
+    /// What is at `url`: at most [`MAX_IMAGE_BYTES`], within 15 s in all, after at most 3 redirects.
     pub fn fetch_image(&self, url: &WebUrl) -> Result<Vec<u8>, FetchError> {
         let deadline = Deadline::after(self.limits.image_time);
         let mut url = url.clone();

@@ -10,4 +10,5 @@ mod generate;
 mod helpers;
 mod hub;
 mod kills;
+mod pictures;
 mod restart;
