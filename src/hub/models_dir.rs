@@ -3,7 +3,7 @@
 //! A model is a folder two levels down, `ORG/NAME` or `HOST/FILE`, with its files and a manifest. It appears whole,
 //! by the renaming of a folder (`ORG/.NAME.part`) in which it was gathered; nothing is ever written into it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -164,7 +164,12 @@ impl ModelsDir {
     fn lock(&self, place: &Place, name: &str) -> Result<File, HubError> {
         let folder = self.path.join(LOCKS);
         let disk = |error| HubError::disk(&folder, error);
-        fs::create_dir_all(&folder).map_err(disk)?;
+        // It may be the first thing in the server's data folder, which is its owner's alone.
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder).map_err(disk)?;
         let path = folder.join(format!("{}--{}", place.group, place.leaf));
         let file = File::options().write(true).create(true).truncate(false).open(path).map_err(disk)?;
         match file.try_lock() {

@@ -102,7 +102,10 @@ impl Hub {
             version: file.version().map(str::to_owned),
         };
         if let Some(size) = file.size.filter(|size| is_whole(target, *size, file.checksum.as_ref())) {
-            let sha256 = sha256_of(target).map_err(|error| HubError::disk(target, error))?;
+            let sha256 = match &file.checksum {
+                Some(Checksum::Sha256(sha256)) => sha256.clone(),
+                _ => sha256_of(target).map_err(|error| HubError::disk(target, error))?,
+            };
             return Ok(pulled(size, sha256));
         }
         let refusal = |answer: &Answer| match &plan.repository {

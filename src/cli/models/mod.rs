@@ -57,10 +57,17 @@ pub(super) fn named(
     };
     match ModelsDir::new(models_dir()?).find(name)? {
         Some(pulled) => Ok(ModelFolder::open(&pulled.path())?),
-        None => Err(Failure::Other(format!(
-            "there is no model {name}: no file or folder of that name, and no pulled model (`stablehand models list` \
-             shows those there are)"
-        ))),
+        None => {
+            let pull = if name.contains('/') {
+                format!("; `stablehand models pull {name}` may fetch it")
+            } else {
+                String::new()
+            };
+            Err(Failure::Other(format!(
+                "there is no model {name}: no file or folder of that name, and no pulled model (`stablehand models list` \
+                 shows those there are{pull})"
+            )))
+        }
     }
 }
 

@@ -89,6 +89,11 @@ fn a_name_that_is_not_known_is_answered_with_where_to_look() {
     hub.add("b/name", &[("x.safetensors", safetensors(1000, 2))]);
     said(&pull(&hub, &folder, "a/name"));
     said(&pull(&hub, &folder, "b/name"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
     let with = |command: &[&str], model: &str| {
         let mut command = stablehand(command);
         command.env("STABLEHAND_DATA_DIR", data.path()).env("STABLEHAND_LISTEN", "127.0.0.1:0");
