@@ -22,6 +22,7 @@ use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub(super) use onnx_file::OnnxFile;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;
 pub use session::Port;
