@@ -1,0 +1,76 @@
+"""Writes the weightless graphs of a Stable Diffusion v1 model, each after holding it against torch.
+
+    python build.py                     # sd-v1/: Stable Diffusion v1, with 4 and with 9 input channels
+    python build.py ../tiny-sd          # ../tiny-sd/graphs/: the model whose config.json files that folder holds
+    python build.py --only unet --only vae_decoder …
+"""
+import argparse
+import gc
+from pathlib import Path
+
+import check
+import config
+import text_encoder
+import torch_models
+import unet
+import vae
+from cpu import CpuGraph
+
+
+def unet_inpainting_config(folder):
+    """Inpainting checkpoints: latents, mask, masked image's latents."""
+    return {**config.unet(folder), "in_channels": 9}
+
+
+# name: (config, the graph's nodes, torch's module, what of it the graph computes, cases)
+PARTS = {
+    "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
+                     torch_models.TextEncoder, check.text_encoder_cases),
+    "unet": (config.unet, unet.build, torch_models.unet,
+             lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+    "unet_inpainting": (unet_inpainting_config, unet.build, torch_models.unet,
+                        lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+    "vae_decoder": (config.vae, vae.build_decoder, torch_models.vae,
+                    lambda m, _: lambda x: [m.decode(x).sample], check.decoder_cases),
+    "vae_encoder": (config.vae, vae.build_encoder, torch_models.vae,
+                    lambda m, _: lambda x: [m.quant_conv(m.encoder(x))], check.encoder_cases),
+}
+
+
+def graph(kind, name, build, settings):
+    """The ModelProto of one part for one device."""
+    net = kind(name)
+    build(net, settings)
+    return net.model()
+
+
+def write(folder, out, name):
+    """Builds, checks and writes one part."""
+    read, build, module_of, reference_of, cases = PARTS[name]
+    settings = read(folder)
+    module = module_of(settings)
+    model = graph(CpuGraph, name, build, settings)
+    error = check.on_cpu(model, module, reference_of(module, settings), cases(settings))
+    if not error < check.TOLERANCE:
+        raise SystemExit(f"{name}: {error:.1e} from torch, {check.TOLERANCE:.0e} allowed; nothing written")
+    path = out / f"{name}.cpu.onnx"
+    path.write_bytes(model.SerializeToString())
+    print(f"{path.name:28} {path.stat().st_size:>9,} bytes  {len(model.graph.node):5} nodes  error {error:.1e}", flush=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", nargs="?", type=Path, help="a diffusers folder (default: sd-v1/ here)")
+    arguments.add_argument("--only", action="append", choices=PARTS, help="this part alone; may be repeated")
+    given = arguments.parse_args()
+    folder = given.folder or config.SD_V1
+    out = folder / "graphs" if given.folder else folder
+    out.mkdir(parents=True, exist_ok=True)
+    parts = given.only or [p for p in PARTS if p != "unet_inpainting" or not given.folder]
+    for name in parts:
+        write(folder, out, name)
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()

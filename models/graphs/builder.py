@@ -1,0 +1,83 @@
+"""The graph under construction: values by short names, nodes in order, parameters by their checkpoint names.
+
+Parameters carry no data. Each says where it will lie in a buffer called "weights" that does not exist on disk: whoever
+loads the graph makes that buffer, fills it from a checkpoint and hands it to ONNX Runtime.
+"""
+import math
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 20
+ALIGNMENT = 64
+MICROSOFT = "com.microsoft"
+BYTES = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2}
+
+
+class Graph:
+    """Knows ONNX, and nothing of networks or of devices."""
+
+    def __init__(self, name, element_type):
+        self.name = name
+        self.element_type = element_type
+        self.inputs, self.outputs, self.nodes = [], [], []
+        self.parameters, self.constants = {}, {}
+        self.weights_length = 0
+        self.counter = 0
+
+    def input(self, name, dims, element_type=TensorProto.FLOAT):
+        """An input; `dims` are numbers, or names for what may vary."""
+        self.inputs.append(helper.make_tensor_value_info(name, element_type, dims))
+        return name
+
+    def output(self, value, name, dims):
+        """Gives `value` out as the float32 output `name`."""
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+
+    def op(self, kind, *inputs, outputs=1, domain="", **attributes):
+        """Appends a node. An input of None is one left out. Gives its output's name, or a list of them."""
+        names = []
+        for _ in range(outputs):
+            self.counter += 1
+            names.append(f"v{self.counter}")
+        self.nodes.append(helper.make_node(kind, [i or "" for i in inputs], names, domain=domain, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def microsoft(self, kind, *inputs, **attributes):
+        """Appends one of ONNX Runtime's own operators."""
+        return self.op(kind, *inputs, domain=MICROSOFT, **attributes)
+
+    def parameter(self, name, dims, doc=""):
+        """The parameter that checkpoints call `name`. Asking twice gives the same one."""
+        known = self.parameters.get(name)
+        if known is not None:
+            assert list(known.dims) == list(dims), name
+            return name
+        tensor = TensorProto(name=name, data_type=self.element_type, data_location=TensorProto.EXTERNAL, doc_string=doc)
+        tensor.dims.extend(dims)
+        length = math.prod(dims) * BYTES[self.element_type]
+        for key, value in (("location", "weights"), ("offset", self.weights_length), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+        self.weights_length += -(-length // ALIGNMENT) * ALIGNMENT
+        self.parameters[name] = tensor
+        return name
+
+    def constant(self, array):
+        """A small tensor that lies in the graph itself (shapes have to)."""
+        array = np.asarray(array)
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self.constants:
+            self.constants[key] = numpy_helper.from_array(array, f"c{len(self.constants)}")
+        return self.constants[key].name
+
+    def ints(self, *values):
+        """A vector of int64."""
+        return self.constant(np.array(values, np.int64))
+
+    def model(self):
+        """The whole as a ModelProto."""
+        initializers = [*self.constants.values(), *self.parameters.values()]
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="stablehand")

@@ -1,0 +1,63 @@
+"""Holds a graph against torch, over batches and sizes, before it may be written."""
+import onnxruntime as ort
+import torch
+
+import torch_models
+import weights
+
+TOLERANCE = 1e-4  # of the largest value; float32 in two orders of summation
+
+
+def text_encoder_cases(config):
+    vocabulary, tokens, dim = config["vocab_size"], config["max_position_embeddings"], config["hidden_size"]
+    for batch, extra in ((1, 1), (3, 5)):
+        yield torch.randint(0, vocabulary + extra, (batch, tokens)), torch.randn(extra, dim) * 0.02
+
+
+def unet_cases(config):
+    c, dim = config["in_channels"], config["cross_attention_dim"]
+    for batch, h, w, tokens in ((1, 16, 16, 77), (2, 9, 13, 154), (1, 8, 24, 77)):
+        yield torch.randn(batch, c, h, w), torch.tensor([999.0, 20.42])[:batch], torch.randn(batch, tokens, dim)
+
+
+def decoder_cases(config):
+    for batch, h, w in ((1, 8, 8), (2, 9, 13)):
+        yield (torch.randn(batch, config["latent_channels"], h, w),)
+
+
+def encoder_cases(config):
+    for batch, h, w in ((1, 64, 64), (2, 72, 104)):
+        yield (torch.randn(batch, config["in_channels"], h, w),)
+
+
+def session(model, state):
+    """ONNX Runtime on the CPU, with the weights handed over in memory as the server does."""
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")  # half the memory; the same sums
+    options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
+    data = weights.fill(model, state).tobytes()
+    options.add_external_initializers_from_files_in_memory(["weights"], [data], [len(data)])
+    running = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    running.weights = data  # it is not copied: it has to outlive the session
+    return running
+
+
+def worst_error(run, reference, cases):
+    """The largest difference over all cases and outputs, relative to the output's largest value."""
+    worst = 0.0
+    for case in cases:
+        with torch.no_grad():
+            wanted = reference(*case)
+        for got, want in zip(run(case), wanted, strict=True):
+            got = torch.from_numpy(got)
+            if got.shape != want.shape:
+                raise SystemExit(f"the graph gives {list(got.shape)}, torch {list(want.shape)}")
+            worst = max(worst, float((got - want).abs().max() / want.abs().max()))
+    return worst
+
+
+def on_cpu(model, module, reference, cases):
+    """The error of a CPU graph, run by ONNX Runtime."""
+    running = session(model, torch_models.state(module))
+    names = [i.name for i in running.get_inputs()]
+    return worst_error(lambda case: running.run(None, {n: v.numpy() for n, v in zip(names, case)}), reference, cases)

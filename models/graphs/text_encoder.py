@@ -1,0 +1,55 @@
+"""CLIP's text encoder (transformers' CLIPTextModel), with every layer's output for clip_skip."""
+import numpy as np
+from onnx import TensorProto
+
+
+def build(net, config):
+    """input_ids [batch, tokens] int64, extra_embeddings [n, dim] -> last_hidden_state and clip_skip.k [batch, tokens, dim].
+
+    A token id at or beyond the vocabulary's size is row (id - vocab_size) of `extra_embeddings` (textual inversion).
+    clip_skip.k is the k-th hidden state from the end through the final layer norm; last_hidden_state would be k = 1.
+    """
+    dim, layers, vocabulary = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
+    epsilon = config.get("layer_norm_eps", 1e-5)
+    tokens = config["max_position_embeddings"]
+    ids = net.input("input_ids", ["batch", tokens], TensorProto.INT64)
+    extra = net.input("extra_embeddings", ["extra", dim])
+
+    x = embeddings(net, ids, extra, vocabulary, tokens, dim)
+    layer_outputs = []
+    normed = net.layer_norm(x, "text_model.encoder.layers.0.layer_norm1", dim, epsilon)
+    for i in range(layers):
+        layer = f"text_model.encoder.layers.{i}"
+        attended = self_attention(net, normed, f"{layer}.self_attn", dim, config["num_attention_heads"])
+        x, normed = net.add_and_norm(attended, x, f"{layer}.self_attn.out_proj.bias", f"{layer}.layer_norm2", dim, epsilon)
+        h = net.linear(normed, f"{layer}.mlp.fc1", dim, config["intermediate_size"])
+        h = net.linear(net.quick_gelu(h), f"{layer}.mlp.fc2", config["intermediate_size"], dim, bias=False)
+        # The next layer's first norm, or the final one, is one operator with this layer's last addition.
+        following = f"text_model.encoder.layers.{i + 1}.layer_norm1" if i + 1 < layers else "text_model.final_layer_norm"
+        x, normed = net.add_and_norm(h, x, f"{layer}.mlp.fc2.bias", following, dim, epsilon)
+        layer_outputs.append(x)
+
+    shape = ["batch", tokens, dim]
+    net.output(net.to_float(normed), "last_hidden_state", shape)
+    for skip in range(2, layers + 1):
+        hidden = net.layer_norm(layer_outputs[-skip], "text_model.final_layer_norm", dim, epsilon)
+        net.output(net.to_float(hidden), f"clip_skip.{skip}", shape)
+
+
+def embeddings(net, ids, extra, vocabulary, tokens, dim):
+    """[batch, tokens] -> [batch, tokens, dim]: the token's vector, from the vocabulary or from `extra`, and its place's."""
+    size = net.constant(np.array(vocabulary, np.int64))
+    known = net.op("Min", ids, net.constant(np.array(vocabulary - 1, np.int64)))
+    beyond = net.op("Max", net.op("Sub", ids, size), net.constant(np.array(0, np.int64)))
+    table = net.parameter("text_model.embeddings.token_embedding.weight", [vocabulary, dim])
+    of_vocabulary = net.op("Gather", table, known)
+    of_extra = net.from_float(net.op("Gather", extra, beyond))
+    is_extra = net.op("Unsqueeze", net.op("GreaterOrEqual", ids, size), net.ints(-1))
+    token = net.op("Where", is_extra, of_extra, of_vocabulary)
+    return net.op("Add", token, net.parameter("text_model.embeddings.position_embedding.weight", [tokens, dim]))
+
+
+def self_attention(net, x, name, dim, heads):
+    """[batch, tokens, dim] -> the same, each token looking back only; the output projection's bias is left to the caller."""
+    q, k, v = (net.linear(x, f"{name}.{p}_proj", dim, dim) for p in "qkv")
+    return net.linear(net.attention(q, k, v, heads, causal=True), f"{name}.out_proj", dim, dim, bias=False)

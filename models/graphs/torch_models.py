@@ -1,0 +1,52 @@
+"""The networks as torch has them, with random parameters: what the graphs are held against."""
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+torch.manual_seed(0)
+
+
+def randomised(module):
+    """Every parameter drawn, also those that start as ones or zeros, so that no mistake in one can hide."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if p.ndim > 1:
+                p.normal_(std=0.02 if "embedding" in name else float(np.prod(p.shape[1:])) ** -0.5)
+            else:
+                p.normal_(mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.1)
+    return module.eval().requires_grad_(False)
+
+
+def state(module):
+    """Checkpoint name -> array."""
+    prefix = "text_model." if isinstance(module, CLIPTextModel) else ""
+    return {prefix + name: p.numpy() for name, p in module.state_dict().items()}
+
+
+def text_encoder(config):
+    keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "hidden_act", "layer_norm_eps")
+    settings = {key: config[key] for key in keys if key in config}
+    return randomised(CLIPTextModel(CLIPTextConfig(**settings, bos_token_id=0, eos_token_id=1, pad_token_id=1)))
+
+
+def unet(config):
+    return randomised(UNet2DConditionModel.from_config(config))
+
+
+def vae(config):
+    return randomised(AutoencoderKL.from_config(config))
+
+
+class TextEncoder:
+    """What the text encoder's graph computes, by torch: extra rows are appended to the vocabulary, as diffusers does."""
+
+    def __init__(self, module, config):
+        self.module, self.config, self.table = module, config, module.embeddings.token_embedding.weight.data
+
+    def __call__(self, input_ids, extra_embeddings):
+        self.module.embeddings.token_embedding.weight.data = torch.cat([self.table, extra_embeddings])
+        out = self.module(input_ids, output_hidden_states=True)
+        self.module.embeddings.token_embedding.weight.data = self.table
+        hidden, norm = out.hidden_states, self.module.final_layer_norm
+        return [out.last_hidden_state] + [norm(hidden[-skip]) for skip in range(2, self.config["num_hidden_layers"] + 1)]

@@ -1,0 +1,127 @@
+"""The denoising network (diffusers' UNet2DConditionModel, as Stable Diffusion v1 uses it)."""
+import math
+
+import numpy as np
+
+NORM_EPSILON_OF_TRANSFORMERS = 1e-6
+
+
+def build(net, config):
+    """sample [b, c, h, w], timestep [b], encoder_hidden_states [b, tokens, dim] -> out_sample [b, 4, h, w]."""
+    channels = config["block_out_channels"]
+    sample = net.input("sample", ["batch", config["in_channels"], "height", "width"])
+    timestep = net.input("timestep", ["batch"])
+    context = net.input("encoder_hidden_states", ["batch", "tokens", config["cross_attention_dim"]])
+    unet = UNet(net, config, net.from_float(context))
+
+    x = net.conv(net.image_in(sample), "conv_in", config["in_channels"], channels[0])
+    unet.time = time_embedding(net, timestep, config)
+    x = unet.mid_block(unet.down_blocks(x), channels[-1])
+    x = unet.up_blocks(x)
+    x = net.group_norm(x, "conv_norm_out", channels[0], unet.groups, unet.epsilon, silu=True)
+    x = net.conv(x, "conv_out", channels[0], config["out_channels"])
+    net.output(net.image_out(x), "out_sample", ["batch", config["out_channels"], "height", "width"])
+
+
+def time_embedding(net, timestep, config):
+    """timestep [b] -> SiLU of the embedding [b, 4 × c₀]: all its users take it through SiLU first."""
+    width = config["block_out_channels"][0]
+    half = width // 2
+    exponents = -math.log(10000) * np.arange(half, dtype=np.float32) / np.float32(half - config.get("freq_shift", 0))
+    angles = net.op("Mul", net.op("Unsqueeze", timestep, net.ints(1)), net.constant(np.exp(exponents)[None]))
+    halves = [net.op("Sin", angles), net.op("Cos", angles)]
+    if config.get("flip_sin_to_cos", True):
+        halves.reverse()
+    x = net.from_float(net.op("Concat", *halves, axis=-1))
+    x = net.silu(net.linear(x, "time_embedding.linear_1", width, 4 * width))
+    return net.silu(net.linear(x, "time_embedding.linear_2", 4 * width, 4 * width))
+
+
+class UNet:
+    """The blocks. Holds what all of them take: the context, the time embedding, the skip connections."""
+
+    def __init__(self, net, config, context):
+        self.net, self.config, self.context = net, config, context
+        self.groups, self.epsilon = config["norm_num_groups"], config.get("norm_eps", 1e-5)
+        self.channels, self.layers = config["block_out_channels"], config["layers_per_block"]
+        self.time = None
+        self.skips = []  # (value, channels), the latest last
+
+    def down_blocks(self, x):
+        """Full size in, smallest size out; leaves the skip connections."""
+        c_in = self.channels[0]
+        self.skips.append((x, c_in))
+        for i, (kind, c) in enumerate(zip(self.config["down_block_types"], self.channels)):
+            block = f"down_blocks.{i}"
+            for j in range(self.layers):
+                x = self.resnet(x, f"{block}.resnets.{j}", c_in, c)
+                if kind == "CrossAttnDownBlock2D":
+                    x = self.transformer(x, f"{block}.attentions.{j}", c)
+                elif kind != "DownBlock2D":
+                    raise SystemExit(f"{kind} is not a block of Stable Diffusion v1")
+                self.skips.append((x, c))
+                c_in = c
+            if i + 1 < len(self.channels):
+                x = self.net.conv(x, f"{block}.downsamplers.0.conv", c, c, stride=2)
+                self.skips.append((x, c))
+        return x
+
+    def mid_block(self, x, c):
+        x = self.resnet(x, "mid_block.resnets.0", c, c)
+        x = self.transformer(x, "mid_block.attentions.0", c)
+        return self.resnet(x, "mid_block.resnets.1", c, c)
+
+    def up_blocks(self, x):
+        """Smallest size in, full size out; takes the skip connections, the latest first."""
+        c_in = self.channels[-1]
+        for i, (kind, c) in enumerate(zip(self.config["up_block_types"], reversed(self.channels))):
+            block = f"up_blocks.{i}"
+            for j in range(self.layers + 1):
+                skip, c_skip = self.skips.pop()
+                x = self.net.concat_channels(x, skip)
+                x = self.resnet(x, f"{block}.resnets.{j}", c_in + c_skip, c)
+                if kind == "CrossAttnUpBlock2D":
+                    x = self.transformer(x, f"{block}.attentions.{j}", c)
+                elif kind != "UpBlock2D":
+                    raise SystemExit(f"{kind} is not a block of Stable Diffusion v1")
+                c_in = c
+            if i + 1 < len(self.channels):
+                # To the size of what it will be joined with: halving an odd size rounds up, and doubling does not undo that.
+                x = self.net.upsample(x, like=self.skips[-1][0])
+                x = self.net.conv(x, f"{block}.upsamplers.0.conv", c, c)
+        return x
+
+    def resnet(self, x, name, c_in, c_out):
+        """Residual block with the time embedding added in the middle."""
+        net = self.net
+        h = net.group_norm(x, f"{name}.norm1", c_in, self.groups, self.epsilon, silu=True)
+        time = net.linear(self.time, f"{name}.time_emb_proj", 4 * self.channels[0], c_out)
+        h = net.conv_add_time(h, f"{name}.conv1", c_in, c_out, time, f"{name}.norm2", self.groups, self.epsilon)
+        if c_in != c_out:
+            x = net.conv(x, f"{name}.conv_shortcut", c_in, c_out, kernel=1)
+        return net.conv(h, f"{name}.conv2", c_out, c_out, plus=x)
+
+    def transformer(self, x, name, c):
+        """Self-attention, attention to the context, feed-forward, over the image's places as tokens."""
+        net, heads = self.net, self.config["attention_head_dim"]  # diffusers' name for the number of heads
+        block, dim = f"{name}.transformer_blocks.0", self.config["cross_attention_dim"]
+        h = net.group_norm(x, f"{name}.norm", c, self.groups, NORM_EPSILON_OF_TRANSFORMERS)
+        h = net.to_tokens(net.conv(h, f"{name}.proj_in", c, c, kernel=1), c)
+
+        normed = net.layer_norm(h, f"{block}.norm1", c)
+        attended = self.attention(normed, normed, f"{block}.attn1", c, c, heads)
+        h, normed = net.add_and_norm(attended, h, f"{block}.attn1.to_out.0.bias", f"{block}.norm2", c)
+        attended = self.attention(normed, self.context, f"{block}.attn2", c, dim, heads)
+        h, normed = net.add_and_norm(attended, h, f"{block}.attn2.to_out.0.bias", f"{block}.norm3", c)
+        gated = net.geglu(normed, f"{block}.ff.net.0.proj", c, 4 * c)
+        h = net.linear(gated, f"{block}.ff.net.2", 4 * c, c, plus=h)
+
+        return net.conv(net.to_image(h, like=x), f"{name}.proj_out", c, c, kernel=1, plus=x)
+
+    def attention(self, x, context, name, c, c_context, heads):
+        """[b, n, c], [b, m, c_context] -> [b, n, c]; the output projection's bias is left to the caller."""
+        net = self.net
+        q = net.linear(x, f"{name}.to_q", c, c, bias=False)
+        k = net.linear(context, f"{name}.to_k", c_context, c, bias=False)
+        v = net.linear(context, f"{name}.to_v", c_context, c, bias=False)
+        return net.linear(net.attention(q, k, v, heads), f"{name}.to_out.0", c, c, bias=False)
