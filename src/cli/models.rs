@@ -31,7 +31,7 @@ enum ModelsCommand {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// A folder in Stable Diffusion v1's ONNX layout [default: the built-in tiny-sd]
+    /// A Stable Diffusion v1 model: a .safetensors checkpoint, or a folder of diffusers' or ONNX files [default: the built-in tiny-sd]
     #[arg(value_name = "DIR", env = "STABLEHAND_MODEL", hide_env_values = true)]
     folder: Option<PathBuf>,
     /// auto, cpu or cuda[:N]
@@ -109,7 +109,9 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = match self.folder {
             ModelFolder::Embedded => format!("{} (inside this binary)\n", self.folder.name()),
-            ModelFolder::Directory(path) => format!("{} ({})\n", self.folder.name(), path.display()),
+            ModelFolder::Directory(path) | ModelFolder::Checkpoint { path, .. } => {
+                format!("{} ({})\n", self.folder.name(), path.display())
+            }
         };
         self.list_parts(&mut text);
         list(&mut text, "Model", self.facts());

@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    const MODEL: &[u8] = include_bytes!("../../../models/tiny-sd/text_encoder/model.onnx");
+    const MODEL: &[u8] = include_bytes!("../../../tests/models/tiny-sd-onnx/text_encoder/model.onnx");
 
     #[test]
     fn outputs_and_tensors_are_found_by_name() {

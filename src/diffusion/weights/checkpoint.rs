@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::ldm::{self, Depth};
-use super::{SafetensorsFile, WeightWriter, WeightlessGraph, Weights, WeightsError};
+use super::{Architecture, SafetensorsFile, WeightWriter, WeightlessGraph, Weights, WeightsError};
 
 /// Whose weights: the VAE's halves share theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,18 +23,14 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Where two files have a tensor of one name, the first one's counts.
-    pub fn new(files: Vec<SafetensorsFile>) -> Self {
-        Self::of_depth(files, Depth::STABLE_DIFFUSION_V1)
-    }
-
-    pub(super) fn of_depth(files: Vec<SafetensorsFile>, depth: Depth) -> Self {
+    pub fn new(files: Vec<SafetensorsFile>, architecture: Architecture) -> Self {
         let mut places = HashMap::new();
         for (number, file) in files.iter().enumerate() {
             for (order, name) in file.tensor_names().into_iter().enumerate() {
                 places.entry(name).or_insert((number, order));
             }
         }
-        Self { files, places, depth }
+        Self { files, places, depth: architecture.depth() }
     }
 
     pub fn files(&self) -> &[SafetensorsFile] {

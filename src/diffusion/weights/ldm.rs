@@ -36,9 +36,9 @@ pub fn names(component: Component, diffusers: &str, depth: Depth) -> Vec<String>
             vec![format!("{UNET}{name}"), ema]
         }
         // A VAE's own file has no prefix.
-        Component::Vae => vae(diffusers, depth)
-            .map(|name| vec![format!("{VAE}{name}"), name])
-            .unwrap_or_default(),
+        Component::Vae => {
+            vae(diffusers, depth).map(|name| vec![format!("{VAE}{name}"), name]).unwrap_or_default()
+        }
     }
 }
 
@@ -121,7 +121,9 @@ fn vae(name: &str, depth: Depth) -> Option<String> {
         "mid_block" => {
             let (kind, index, rest) = nested(rest)?;
             match kind {
-                "resnets" => format!("mid.block_{}.{}", index + 1, rest.replace("conv_shortcut", "nin_shortcut")),
+                "resnets" => {
+                    format!("mid.block_{}.{}", index + 1, rest.replace("conv_shortcut", "nin_shortcut"))
+                }
                 _ => format!("mid.attn_1.{}", vae_attention(rest)?),
             }
         }
@@ -182,27 +184,67 @@ mod tests {
         let cases = [
             (UNet, "conv_in.weight", "model.diffusion_model.input_blocks.0.0.weight"),
             (UNet, "time_embedding.linear_2.bias", "model.diffusion_model.time_embed.2.bias"),
-            (UNet, "down_blocks.0.resnets.1.conv1.weight", "model.diffusion_model.input_blocks.2.0.in_layers.2.weight"),
+            (
+                UNet,
+                "down_blocks.0.resnets.1.conv1.weight",
+                "model.diffusion_model.input_blocks.2.0.in_layers.2.weight",
+            ),
             (
                 UNet,
                 "down_blocks.2.attentions.1.transformer_blocks.0.attn2.to_k.weight",
                 "model.diffusion_model.input_blocks.8.1.transformer_blocks.0.attn2.to_k.weight",
             ),
-            (UNet, "down_blocks.1.downsamplers.0.conv.bias", "model.diffusion_model.input_blocks.6.0.op.bias"),
-            (UNet, "mid_block.resnets.1.time_emb_proj.weight", "model.diffusion_model.middle_block.2.emb_layers.1.weight"),
-            (UNet, "mid_block.attentions.0.proj_in.weight", "model.diffusion_model.middle_block.1.proj_in.weight"),
-            (UNet, "up_blocks.0.upsamplers.0.conv.weight", "model.diffusion_model.output_blocks.2.1.conv.weight"),
-            (UNet, "up_blocks.3.resnets.0.conv_shortcut.bias", "model.diffusion_model.output_blocks.9.0.skip_connection.bias"),
+            (
+                UNet,
+                "down_blocks.1.downsamplers.0.conv.bias",
+                "model.diffusion_model.input_blocks.6.0.op.bias",
+            ),
+            (
+                UNet,
+                "mid_block.resnets.1.time_emb_proj.weight",
+                "model.diffusion_model.middle_block.2.emb_layers.1.weight",
+            ),
+            (
+                UNet,
+                "mid_block.attentions.0.proj_in.weight",
+                "model.diffusion_model.middle_block.1.proj_in.weight",
+            ),
+            (
+                UNet,
+                "up_blocks.0.upsamplers.0.conv.weight",
+                "model.diffusion_model.output_blocks.2.1.conv.weight",
+            ),
+            (
+                UNet,
+                "up_blocks.3.resnets.0.conv_shortcut.bias",
+                "model.diffusion_model.output_blocks.9.0.skip_connection.bias",
+            ),
             (UNet, "conv_norm_out.weight", "model.diffusion_model.out.0.weight"),
             (
                 TextEncoder,
                 "text_model.final_layer_norm.bias",
                 "cond_stage_model.transformer.text_model.final_layer_norm.bias",
             ),
-            (Vae, "decoder.up_blocks.0.resnets.2.norm1.weight", "first_stage_model.decoder.up.3.block.2.norm1.weight"),
-            (Vae, "decoder.up_blocks.1.upsamplers.0.conv.bias", "first_stage_model.decoder.up.2.upsample.conv.bias"),
-            (Vae, "encoder.down_blocks.1.resnets.0.conv_shortcut.weight", "first_stage_model.encoder.down.1.block.0.nin_shortcut.weight"),
-            (Vae, "encoder.mid_block.attentions.0.to_out.0.weight", "first_stage_model.encoder.mid.attn_1.proj_out.weight"),
+            (
+                Vae,
+                "decoder.up_blocks.0.resnets.2.norm1.weight",
+                "first_stage_model.decoder.up.3.block.2.norm1.weight",
+            ),
+            (
+                Vae,
+                "decoder.up_blocks.1.upsamplers.0.conv.bias",
+                "first_stage_model.decoder.up.2.upsample.conv.bias",
+            ),
+            (
+                Vae,
+                "encoder.down_blocks.1.resnets.0.conv_shortcut.weight",
+                "first_stage_model.encoder.down.1.block.0.nin_shortcut.weight",
+            ),
+            (
+                Vae,
+                "encoder.mid_block.attentions.0.to_out.0.weight",
+                "first_stage_model.encoder.mid.attn_1.proj_out.weight",
+            ),
             (Vae, "post_quant_conv.weight", "first_stage_model.post_quant_conv.weight"),
         ];
         for (component, diffusers, original) in cases {

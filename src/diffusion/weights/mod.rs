@@ -4,11 +4,13 @@
 //! ([`Weights`]); a [`Checkpoint`] finds them in files of other names and converts them on their way.
 
 mod checkpoint;
+mod family;
 mod ldm;
 mod safetensors_file;
 mod weightless_graph;
 
 pub use checkpoint::{Checkpoint, Component};
+pub use family::Architecture;
 pub use safetensors_file::SafetensorsFile;
 pub use weightless_graph::{LOCATION, WeightWriter, WeightlessGraph, Weights};
 

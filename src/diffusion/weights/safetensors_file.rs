@@ -74,8 +74,8 @@ impl SafetensorsFile {
         }
         let mut header = vec![0; usize::try_from(header_length).unwrap_or(usize::MAX)];
         bytes.read_at(8, &mut header).map_err(|error| broken(&error.to_string()))?;
-        let header: Metadata =
-            serde_json::from_slice(&header).map_err(|error| broken(&format!("its header is broken ({error})")))?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| broken(&format!("its header is broken ({error})")))?;
         let data_start = 8 + header_length;
         if data_start + header.data_len() as u64 != length {
             return Err(broken("its length is not what its header says"));
@@ -130,12 +130,13 @@ impl SafetensorsFile {
                 .map_err(|error| self.broken_tensor(tensor, &error.to_string()))?;
             values.clear();
             match info.dtype {
-                Dtype::F32 => values
-                    .extend(piece.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-                Dtype::F16 => values
-                    .extend(piece.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
-                _ => values
-                    .extend(piece.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+                Dtype::F32 => {
+                    values.extend(piece.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+                }
+                Dtype::F16 => {
+                    values.extend(piece.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))
+                }
+                _ => values.extend(piece.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
             }
             take(&values);
             at += piece.len();
@@ -165,11 +166,7 @@ impl SafetensorsFile {
     }
 
     fn broken_tensor(&self, tensor: &str, reason: &str) -> WeightsError {
-        WeightsError::Tensor {
-            tensor: tensor.to_owned(),
-            file: self.name.clone(),
-            reason: reason.to_owned(),
-        }
+        WeightsError::Tensor { tensor: tensor.to_owned(), file: self.name.clone(), reason: reason.to_owned() }
     }
 }
 

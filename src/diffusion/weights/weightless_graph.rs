@@ -1,5 +1,6 @@
 //! A graph that comes without its weights, and the buffer that holds them for a session.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Cursor;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ const LARGEST: u64 = 16 << 30;
 
 /// A graph from `models/graphs`.
 pub struct WeightlessGraph {
-    onnx: &'static [u8],
+    onnx: Cow<'static, [u8]>,
+    outputs: Vec<String>,
     slots: HashMap<String, Slot>,
     length: usize,
 }
@@ -50,9 +52,10 @@ pub struct Weights {
 
 impl WeightlessGraph {
     /// Reads what weights the graph wants.
-    pub fn read(onnx: &'static [u8]) -> Result<Self, WeightsError> {
+    pub fn read(onnx: Cow<'static, [u8]>) -> Result<Self, WeightsError> {
         let broken = |reason: &str| WeightsError::Graph(reason.to_owned());
-        let file = OnnxFile::read(&mut Cursor::new(onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
+        let file =
+            OnnxFile::read(&mut Cursor::new(&*onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
         let mut slots = HashMap::new();
         let mut end = 0;
         for tensor in file.tensors.iter().filter(|tensor| tensor.file_beside() == Some(LOCATION)) {
@@ -81,12 +84,17 @@ impl WeightlessGraph {
             let slot = Slot { shape, element, channels_last, at: to_usize(at), length: to_usize(length) };
             slots.insert(tensor.name.clone(), slot);
         }
-        Ok(Self { onnx, slots, length: usize::try_from(end).unwrap_or(usize::MAX) })
+        Ok(Self { onnx, outputs: file.outputs, slots, length: usize::try_from(end).unwrap_or(usize::MAX) })
     }
 
     /// The graph itself.
-    pub fn onnx(&self) -> &'static [u8] {
-        self.onnx
+    pub fn onnx(&self) -> &[u8] {
+        &self.onnx
+    }
+
+    /// The names of what it answers.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
     }
 
     /// Bytes of its weights.
@@ -125,7 +133,11 @@ impl Weights {
     pub fn values(&self, name: &str) -> Option<Vec<f32>> {
         let slot = self.slots.get(name)?;
         let bytes = &self.buffer[slot.at..slot.at + slot.length];
-        Some((0..slot.length / slot.element.width()).map(|i| slot.element.read(bytes, slot.position(i))).collect())
+        Some(
+            (0..slot.length / slot.element.width())
+                .map(|i| slot.element.read(bytes, slot.position(i)))
+                .collect(),
+        )
     }
 
     /// Where to write a weight: nothing of that name, or nothing while a session reads them.
