@@ -16,6 +16,8 @@ pub struct Generation {
     pub(super) seed: u64,
     /// How much of a picture may change, where it started from one.
     pub(super) strength: Option<f64>,
+    /// Whether the request had a mask.
+    pub(super) is_masked: bool,
     /// The size of the latents in pixels, which may lie below the size asked for.
     pub(super) drawn_at: ImageSize,
     pub(super) embeddings: Embeddings,
@@ -61,6 +63,7 @@ impl Generation {
             noise_pred: latents.clone(),
             model_input,
             strength: input.init_image.as_ref().map(|_| input.prompt_strength),
+            is_masked: input.mask.is_some(),
             input: GenerationInput { init_image: None, mask: None, ..input },
             seed,
             drawn_at,

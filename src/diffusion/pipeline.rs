@@ -340,8 +340,10 @@ impl Pipeline {
         };
         let mut request = input.request_for(generation.seed, index);
         if let Some(strength) = generation.strength {
-            // Without the picture itself: that is the client's, and large.
+            // Without the pictures themselves: those are the client's, and large.
             request["prompt_strength"] = json!(strength);
+        }
+        if generation.is_masked {
             request["mask_invert"] = json!(input.mask_invert);
             request["mask_blur"] = json!(input.mask_blur);
         }

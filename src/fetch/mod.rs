@@ -28,7 +28,7 @@ pub use addresses::AllowedAddresses;
 pub use error::FetchError;
 use resolver::CheckedResolver;
 
-use crate::domain::{WebUrl, WebUrlError};
+use crate::domain::{MAX_IMAGE_BYTES, WebUrl, WebUrlError};
 
 /// Calls outside. A clone is the same one.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { image_bytes: 20 << 20, image_time: Duration::from_secs(15) }
+        Self { image_bytes: MAX_IMAGE_BYTES as u64, image_time: Duration::from_secs(15) }
     }
 }
 
@@ -57,13 +57,8 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
 
 impl Fetcher {
-    /// Trusts Mozilla's root certificates, or those in the file that `SSL_CERT_FILE` names.
     pub fn new(allowed: AllowedAddresses) -> Result<Self, FetchError> {
-        let roots = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-            Some(path) => certificates(Path::new(&path))?,
-            None => RootCerts::WebPki,
-        };
-        Ok(Self::with(allowed, roots, DefaultResolver::default(), Limits::default()))
+        Ok(Self::with(allowed, root_certificates()?, DefaultResolver::default(), Limits::default()))
     }
 
     fn with(allowed: AllowedAddresses, roots: RootCerts, lookup: impl Resolver, limits: Limits) -> Self {
@@ -83,7 +78,7 @@ impl Fetcher {
         Self { agent: Agent::with_parts(config, DefaultConnector::new(), resolver), limits }
     }
 
-    /// What is at `url`: at most 20 MiB, within 15 s in all, after at most 3 redirects.
+    /// What is at `url`: at most [`MAX_IMAGE_BYTES`], within 15 s in all, after at most 3 redirects.
     pub fn fetch_image(&self, url: &WebUrl) -> Result<Vec<u8>, FetchError> {
         let deadline = Deadline::after(self.limits.image_time);
         let mut url = url.clone();
@@ -178,6 +173,14 @@ fn redirect(url: &WebUrl, response: &Response<Body>) -> Result<Option<WebUrl>, F
         return Err(FetchError::Downgrade { host: host() });
     }
     Ok(Some(next))
+}
+
+/// Whom all calls outside trust: Mozilla's root certificates, or those in the file that `SSL_CERT_FILE` names.
+pub fn root_certificates() -> Result<RootCerts, FetchError> {
+    match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        Some(path) => certificates(Path::new(&path)),
+        None => Ok(RootCerts::WebPki),
+    }
 }
 
 fn certificates(path: &Path) -> Result<RootCerts, FetchError> {

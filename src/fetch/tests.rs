@@ -37,11 +37,11 @@ impl Server {
         Self { address, asked }
     }
 
-    pub fn answering(answers: &[String]) -> Self {
-        let answers = answers.to_vec();
+    pub fn answering<A: AsRef<[u8]>>(answers: &[A]) -> Self {
+        let answers: Vec<_> = answers.iter().map(|answer| answer.as_ref().to_vec()).collect();
         let mut next = 0;
         Self::start(move |stream| {
-            let _ = stream.write_all(answers[next.min(answers.len() - 1)].as_bytes());
+            let _ = stream.write_all(&answers[next.min(answers.len() - 1)]);
             next += 1;
         })
     }

@@ -1,4 +1,5 @@
-//! What a job waits for outside this machine: its pictures' way into the client's bucket.
+//! What a job waits for outside this machine: the pictures that it starts from, and its own pictures' way into
+//! the client's bucket.
 //!
 //! An errand runs on a thread of its own, so that neither the jobs beside it nor a cancel wait for a slow host.
 //! Dropped, it is given up: what is under way comes to its end, which has its bounds, and nothing further begins.
@@ -9,19 +10,19 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use crate::domain::{NewImage, S3Config, StoredImage};
+use crate::domain::{GenerationInput, ImageSource, NewImage, S3Config, StoredImage};
 use crate::fetch::{FetchError, Fetcher};
 use crate::queue::{ClaimedJob, JobQueue};
 
 /// A job on its errand.
-pub(super) struct Errand {
+pub(super) struct Errand<T> {
     pub job: ClaimedJob,
-    outcome: Receiver<Outcome>,
+    outcome: Receiver<Outcome<T>>,
     _given_up: GivenUp,
 }
 
 /// What came of it, or why nothing did, in a sentence for the client.
-pub(super) type Outcome = Result<Vec<StoredImage>, String>;
+type Outcome<T> = Result<T, String>;
 
 /// How errands are run.
 pub(super) struct Errands {
@@ -32,11 +33,37 @@ pub(super) struct Errands {
 }
 
 pub(super) const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-const INTERRUPTED: &str = "The server stopped unexpectedly while it stored the pictures.";
+const INTERRUPTED: &str = "The server stopped unexpectedly while it fetched or stored pictures.";
 
 impl Errands {
+    /// Brings the pictures that an input names by their addresses: the input with their bytes. They live as long
+    /// as the work does; the job keeps the addresses alone.
+    pub fn fetch(&self, job: ClaimedJob, mut input: GenerationInput) -> Errand<GenerationInput> {
+        let fetcher = self.fetcher.clone();
+        self.start(job, move |given_up| {
+            for (name, source) in [("init_image", &mut input.init_image), ("mask", &mut input.mask)] {
+                let Some(ImageSource::Url(url)) = source else { continue };
+                if given_up.load(Ordering::Relaxed) {
+                    break; // nobody will look at it
+                }
+                let bytes = fetcher
+                    .fetch_image(url)
+                    .map_err(|reason| format!("{name} could not be fetched: {reason}."))?;
+                let picture = ImageSource::from_bytes(bytes)
+                    .map_err(|reason| format!("{name} cannot be used. {reason}"))?;
+                *source = Some(picture);
+            }
+            Ok(input)
+        })
+    }
+
     /// Puts a job's pictures into the client's bucket.
-    pub fn store(&self, job: ClaimedJob, bucket: S3Config, images: Vec<NewImage>) -> Errand {
+    pub fn store(
+        &self,
+        job: ClaimedJob,
+        bucket: S3Config,
+        images: Vec<NewImage>,
+    ) -> Errand<Vec<StoredImage>> {
         let (fetcher, pauses, id) = (self.fetcher.clone(), self.pauses, job.id().clone());
         self.start(job, move |given_up| {
             let store = |(index, image): (usize, &NewImage)| {
@@ -51,7 +78,11 @@ impl Errands {
         })
     }
 
-    fn start(&self, job: ClaimedJob, work: impl FnOnce(&AtomicBool) -> Outcome + Send + 'static) -> Errand {
+    fn start<T: Send + 'static>(
+        &self,
+        job: ClaimedJob,
+        work: impl FnOnce(&AtomicBool) -> Outcome<T> + Send + 'static,
+    ) -> Errand<T> {
         let given_up = GivenUp::default();
         let (tell, outcome) = mpsc::sync_channel(1);
         let (seen, queue, worker) = (Arc::clone(&given_up.0), self.queue.clone(), thread::current());
@@ -68,9 +99,9 @@ impl Errands {
     }
 }
 
-impl Errand {
+impl<T> Errand<T> {
     /// What came of it, if it is over.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<Outcome<T>> {
         match self.outcome.try_recv() {
             Ok(outcome) => Some(outcome),
             Err(TryRecvError::Empty) => None,

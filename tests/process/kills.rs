@@ -10,19 +10,39 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::helpers::{Server, data_dir, next, small};
+use crate::helpers::{KEY, Server, data_dir, next, small};
 
 const KILLS: usize = 100;
-/// After this kill nobody purges any more, so that the jobs from then on must all be there at the end.
-const LAST_PURGE: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What clients were told.
 #[derive(Default)]
 struct Told {
-    /// Acknowledged jobs, and during which kill's life each was submitted.
-    jobs: Mutex<BTreeMap<String, usize>>,
+    /// When each acknowledged job was sent, and how it ended.
+    jobs: Mutex<BTreeMap<String, (Instant, End)>>,
     cancelled: Mutex<BTreeSet<String>>,
+    /// Those of the life that was last.
+    purges: Mutex<Vec<Purge>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// Not that we know of.
+    Open,
+    /// In this state.
+    Final(String),
+    /// A purge removed it, and counted it where it was answered.
+    Purged {
+        counted: bool,
+    },
+    Lost,
+}
+
+/// A purge that was sent. It may have removed what was sent before it was over.
+struct Purge {
+    over: Instant,
+    /// How many jobs it said that it removed, where it was answered.
+    removed: Option<u64>,
 }
 
 impl Told {
@@ -31,6 +51,53 @@ impl Told {
         let recent = jobs.len().min(20);
         let skipped = usize::try_from(next(random)).unwrap_or_default() % recent.max(1);
         jobs.keys().rev().nth(skipped).cloned()
+    }
+
+    /// Looks at every job that may have ended since the last time, and accounts for those that are gone: each
+    /// purge since then removed so many, of those that were sent before it was over. (It may have removed jobs
+    /// besides that were never acknowledged.)
+    fn take_stock(&self, server: &Server) {
+        let purges = std::mem::take(&mut *locked(&self.purges));
+        let unanswered = purges.iter().filter(|purge| purge.removed.is_none()).map(|purge| purge.over).max();
+        let mut jobs = locked(&self.jobs);
+        let mut gone = Vec::new();
+        for (id, (sent, end)) in jobs.iter_mut().filter(|(_, (_, end))| *end == End::Open) {
+            match state(server, id) {
+                Some(state) if ["IN_QUEUE", "IN_PROGRESS"].contains(&state.as_str()) => {}
+                Some(state) => *end = End::Final(state),
+                None => gone.push((*sent, end)),
+            }
+        }
+        // The latest first: what may answer for a job may answer for every earlier one.
+        gone.sort_by_key(|(sent, _)| std::cmp::Reverse(*sent));
+        let mut used = 0_u64;
+        for (sent, end) in gone {
+            let answered = purges.iter().filter(|purge| purge.over > sent).filter_map(|purge| purge.removed);
+            if unanswered.is_some_and(|over| over > sent) {
+                *end = End::Purged { counted: false };
+            } else if used < answered.sum::<u64>() {
+                used += 1;
+                *end = End::Purged { counted: true };
+            } else {
+                *end = End::Lost;
+            }
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        locked(&self.jobs).keys().cloned().collect()
+    }
+}
+
+/// A job's state, if the server knows it.
+fn state(server: &Server, id: &str) -> Option<String> {
+    let request = ureq::get(server.url(&format!("status/{id}"))).header("Authorization", KEY);
+    match request.call() {
+        Err(ureq::Error::StatusCode(404)) => None,
+        answer => {
+            let body: Value = answer.unwrap().body_mut().read_json().unwrap();
+            Some(body["status"].as_str().unwrap().to_owned())
+        }
     }
 }
 
@@ -44,8 +111,9 @@ fn nothing_is_lost_or_done_twice_over_a_hundred_kills() {
         })
     };
     let mut random = 0x5eed_u64;
-    for kill in 0..KILLS {
+    for _ in 0..KILLS {
         let server = start();
+        told.take_stock(&server);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let clients = [submit, submit, cancel, retry, purge];
@@ -54,7 +122,7 @@ fn nothing_is_lost_or_done_twice_over_a_hundred_kills() {
                 let mut random = random ^ (seed << 32);
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        client(server, told, url, kill, &mut random);
+                        client(server, told, url, &mut random);
                         thread::sleep(Duration::from_millis(20 + next(&mut random) % 100));
                     }
                 });
@@ -66,18 +134,29 @@ fn nothing_is_lost_or_done_twice_over_a_hundred_kills() {
     }
 
     let server = start();
-    let ends = ends(&server, &told);
-    let jobs = locked(&told.jobs);
-    println!("{} jobs acknowledged, ends: {:?}", jobs.len(), tally(&ends));
-    let lost: Vec<_> = jobs
+    told.take_stock(&server);
+    let purged =
+        |counted| locked(&told.jobs).values().filter(|(_, end)| *end == End::Purged { counted }).count();
+    let (counted, uncounted) = (purged(true), purged(false));
+    let lost: Vec<_> = locked(&told.jobs)
         .iter()
-        .filter(|(id, kill)| {
-            **kill > LAST_PURGE && !ends.contains_key(*id) || ends.get(*id).is_some_and(|e| e == "FAILED")
-        })
+        .filter_map(|(id, (_, end))| (*end == End::Lost).then(|| id.clone()))
         .collect();
-    assert_eq!(lost, [], "no acknowledged job is lost, and none given up");
+    assert_eq!(lost, [""; 0], "no acknowledged job is lost");
+    let ends = ends(&server, &told);
+    println!(
+        "{} jobs acknowledged, {counted} purged and {uncounted} maybe, ends: {:?}",
+        told.ids().len(),
+        tally(&ends)
+    );
+    for (id, (_, end)) in locked(&told.jobs).iter().filter(|(_, (_, end))| !matches!(end, End::Purged { .. }))
+    {
+        let found = ends.get(id).unwrap_or_else(|| panic!("{id} is lost"));
+        assert!(*end == End::Open || *end == End::Final(found.clone()), "{id}: first {end:?}, then {found}");
+        assert_ne!(found, "FAILED", "{id} was given up");
+    }
     for id in locked(&told.cancelled).iter() {
-        assert!(ends.get(id).is_none_or(|end| end == "CANCELLED"), "{id} was cancelled");
+        assert_eq!(ends.get(id).map(String::as_str), Some("CANCELLED"), "{id} was cancelled");
     }
     let deadline = Instant::now() + PATIENCE;
     let untold = || ends.iter().filter(|(id, end)| !receiver.was_told(id, end)).count();
@@ -100,29 +179,32 @@ fn nothing_is_lost_or_done_twice_over_a_hundred_kills() {
     assert_eq!(count("select count(*) from jobs where status in ('IN_QUEUE', 'IN_PROGRESS')"), 0);
 }
 
-fn submit(server: &Server, told: &Told, url: &str, kill: usize, random: &mut u64) {
+fn submit(server: &Server, told: &Told, url: &str, random: &mut u64) {
+    let sent = Instant::now();
     let body = json!({"input": small(&format!("a dog {}", next(random))), "webhook": url});
     let Some(answer) = server.post("run", &body) else { return };
     let id = answer["id"].as_str().unwrap().to_owned();
-    assert_eq!(locked(&told.jobs).insert(id, kill), None, "no id is given twice");
+    assert_eq!(locked(&told.jobs).insert(id, (sent, End::Open)), None, "no id is given twice");
 }
 
-fn cancel(server: &Server, told: &Told, _: &str, _: usize, random: &mut u64) {
+fn cancel(server: &Server, told: &Told, _: &str, random: &mut u64) {
     let Some(id) = told.some_job(random).filter(|_| next(random).is_multiple_of(4)) else { return };
     if server.get(&format!("cancel/{id}")).is_some_and(|answer| answer["status"] == "CANCELLED") {
         locked(&told.cancelled).insert(id);
     }
 }
 
-fn retry(server: &Server, told: &Told, _: &str, _: usize, random: &mut u64) {
+fn retry(server: &Server, told: &Told, _: &str, random: &mut u64) {
     if let Some(id) = told.some_job(random) {
         server.post(&format!("retry/{id}"), &json!(null));
     }
 }
 
-fn purge(server: &Server, _: &Told, _: &str, kill: usize, random: &mut u64) {
-    if kill <= LAST_PURGE && next(random).is_multiple_of(20) {
-        server.post("purge-queue", &json!(null));
+fn purge(server: &Server, told: &Told, _: &str, random: &mut u64) {
+    if next(random).is_multiple_of(60) {
+        let answer = server.post("purge-queue", &json!(null));
+        let removed = answer.map(|answer| answer["removed"].as_u64().unwrap());
+        locked(&told.purges).push(Purge { over: Instant::now(), removed });
     }
 }
 
@@ -130,7 +212,7 @@ fn purge(server: &Server, _: &Told, _: &str, kill: usize, random: &mut u64) {
 fn ends(server: &Server, told: &Told) -> BTreeMap<String, String> {
     let deadline = Instant::now() + PATIENCE;
     let mut ends = BTreeMap::new();
-    for id in locked(&told.jobs).keys() {
+    for id in told.ids() {
         while let Some(body) = server.get(&format!("status-sync/{id}?wait=10000")) {
             let status = body["status"].as_str().unwrap();
             if !["IN_QUEUE", "IN_PROGRESS"].contains(&status) {

@@ -1,0 +1,158 @@
+//! How jobs end, and how they do not.
+
+use super::*;
+
+#[test]
+fn cancelling_a_queued_job_ends_it() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
+    assert!(test.queue.claim(&endpoint(), "24").unwrap().is_none());
+    assert_eq!(test.cancel(&JobId::new(JobKind::Run)), None);
+}
+
+#[test]
+fn cancelling_a_running_job_keeps_it_cancelled() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let job = test.claim();
+    assert_eq!(job.stop_requested(), None);
+    assert_eq!(test.cancel(&id), Some(JobStatus::Cancelled));
+    assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
+    assert!(!ended(job.complete(vec![image("<too late>")])));
+    let job = test.find(&id).unwrap();
+    assert_eq!((job.status, job.images.len()), (JobStatus::Cancelled, 0));
+    assert!(!test.on_disk("<too late>"));
+}
+
+#[test]
+fn cancelling_an_ended_job_leaves_it_as_it_is() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    assert!(ended(test.claim().complete(vec![])));
+    assert_eq!(test.cancel(&id), Some(JobStatus::Completed));
+}
+
+#[test]
+fn a_cancel_whose_client_hung_up_still_stops_the_job() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let job = test.claim();
+    // Polled once, so sent, then dropped.
+    test.run(async { tokio::time::timeout(Duration::ZERO, test.queue.cancel(&endpoint(), &id)).await.ok() });
+    test.submit("{}"); // committed later, so by now the cancel is
+    assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
+}
+
+#[test]
+fn orphans_go_back_until_they_ended_the_process_too_often() {
+    let mut test = TestQueue::new();
+    let id = test.submit("{}");
+    for attempt in 1..=3 {
+        let job = test.claim();
+        assert_eq!(job.attempt(), attempt);
+        job.abandon();
+        test.reopen();
+    }
+    let job = test.find(&id).unwrap();
+    assert_eq!(job.status, JobStatus::Failed);
+    assert_eq!(
+        job.error.as_deref(),
+        Some("The server stopped 3 times while it worked on this job; it was given up.")
+    );
+    assert_eq!(test.counts(), JobCounts { failed: 1, retried: 2, ..Default::default() });
+    assert_eq!(test.retry(&id), Some(Ok(())));
+    test.claim().abandon();
+    test.reopen();
+    assert_eq!(test.status(&id), Some(JobStatus::InQueue), "a retry begins to count anew");
+}
+
+#[test]
+fn a_superseded_attempt_ends_nothing() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let first = test.claim();
+    // As a second process would, which this one's lock forbids.
+    let requeued = test.queue.inner.store.requeue_orphans(3, String::new(), START).wait().unwrap();
+    assert_eq!(requeued.requeued, 1);
+    let second = test.claim();
+    assert!(!ended(first.complete(vec![image("stale")])));
+    assert_eq!(test.status(&id), Some(JobStatus::InProgress));
+    assert!(ended(second.complete(vec![])));
+}
+
+#[test]
+fn a_released_job_is_next_and_nothing_is_held_against_it() {
+    let mut test = TestQueue::new();
+    let id = test.submit("{}");
+    test.submit("{}");
+    for _ in 0..5 {
+        let job = test.claim();
+        assert_eq!(*job.id(), id);
+        assert!(ended(job.release()));
+    }
+    test.reopen();
+    assert_eq!(test.find(&id).unwrap().status, JobStatus::InQueue);
+    assert_eq!(test.find(&id).unwrap().started_at, None);
+}
+
+#[test]
+fn a_claim_dropped_without_an_end_fails() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    drop(test.claim());
+    assert_eq!(test.status(&id), Some(JobStatus::Failed));
+    assert!(test.find(&id).unwrap().error.is_some());
+}
+
+#[test]
+fn only_what_failed_or_timed_out_can_be_retried() {
+    let test = TestQueue::new();
+    let (id, later) = (test.submit("{}"), test.submit("{}"));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InQueue))));
+    let job = test.claim();
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InProgress))));
+    assert!(ended(job.fail("No.")));
+    assert_eq!(test.retry(&id), Some(Ok(())));
+    let job = test.find(&id).unwrap();
+    assert_eq!((job.status, job.error, job.started_at), (JobStatus::InQueue, None, None));
+    assert_eq!(*test.claim().id(), later, "a retry queues behind the others");
+    let job = test.claim();
+    assert_eq!(job.attempt(), 2);
+    assert!(ended(job.time_out()));
+    assert_eq!(test.retry(&id), Some(Ok(())));
+    assert!(ended(test.claim().complete(vec![])));
+    assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::Completed))));
+    assert_eq!(test.retry(&JobId::new(JobKind::Run)), None);
+    assert_eq!(test.counts().retried, 2);
+}
+
+#[test]
+fn purge_takes_an_endpoints_queued_jobs_only() {
+    let test = TestQueue::new();
+    let running = test.submit("{}");
+    let claimed = test.claim();
+    let queued: Vec<_> = (0..20).map(|_| test.submit("{}")).collect();
+    let other = NewJob { endpoint: EndpointId::new("other"), ..new_job("{}") };
+    test.submit_job(other);
+    assert_eq!(test.run(test.queue.purge(&endpoint())).unwrap(), 20);
+    assert!(queued.iter().all(|id| test.find(id).is_none()));
+    assert_eq!(test.status(&running), Some(JobStatus::InProgress));
+    assert_eq!(test.counts(), JobCounts { in_progress: 1, ..Default::default() });
+    assert_eq!(test.run(test.queue.counts(&EndpointId::new("other"))).unwrap().in_queue, 1);
+    assert!(ended(claimed.complete(vec![])));
+}
+
+#[test]
+fn pictures_drawn_before_a_full_disk_are_written_when_there_is_room() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let job = test.claim();
+    test.queue.provoke("pragma max_page_count = 1");
+    let unwritten = job.complete(vec![image(&"x".repeat(100_000))]).unwrap_err();
+    assert!(matches!(unwritten.error(), QueueError::Unavailable(_)), "{}", unwritten.error());
+    assert_eq!(test.status(&id), Some(JobStatus::InProgress));
+    test.queue.provoke("pragma max_page_count = 1000000");
+    assert!(ended(unwritten.retry()));
+    assert_eq!(test.find(&id).unwrap().images.len(), 1);
+}

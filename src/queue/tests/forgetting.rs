@@ -1,0 +1,99 @@
+//! What is forgotten, when, and how thoroughly.
+
+use super::*;
+
+#[test]
+fn each_kind_is_remembered_for_its_own_time() {
+    let test = TestQueue::new();
+    let kinds = [
+        (JobKind::Run, 1800),
+        (JobKind::RunSync { waited: false }, 60),
+        (JobKind::RunSync { waited: true }, 300),
+    ];
+    for (kind, seconds) in kinds {
+        let id = test.submit_job(NewJob { kind, ..new_job("{}") });
+        test.pass(Duration::from_secs(100));
+        assert!(ended(test.claim().complete(vec![image("png")])));
+        test.pass(Duration::from_millis(seconds * 1000 - 1));
+        assert!(test.find(&id).is_some(), "{kind:?}");
+        test.pass(Duration::from_millis(1));
+        assert!(test.find(&id).is_none(), "{kind:?}");
+        assert_eq!(test.run(test.queue.image(&endpoint(), &id, 0)).unwrap(), None);
+        assert_eq!(test.cancel(&id), None);
+        assert_eq!(test.retry(&id), None);
+    }
+    assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: 3, clean: true });
+    assert_eq!(test.counts(), JobCounts::default());
+}
+
+#[test]
+fn a_job_is_gone_at_its_ttl_whatever_its_state() {
+    let test = TestQueue::new();
+    let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };
+    let mortal = || test.submit_job(NewJob { policy, ..new_job("{}") });
+    let (done, running, queued) = (mortal(), mortal(), mortal());
+    assert!(ended(test.claim().complete(vec![])));
+    let job = test.claim();
+    test.pass(Duration::from_secs(10));
+    assert_eq!(job.stop_requested(), Some(StopReason::Gone));
+    assert!([done, running, queued].iter().all(|id| test.find(id).is_none()));
+    assert!(test.queue.claim(&endpoint(), "24").unwrap().is_none());
+    assert_eq!(test.queue.sweep().unwrap().jobs, 3);
+    assert!(!ended(job.complete(vec![image("too late")])));
+}
+
+#[test]
+fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
+    let test = TestQueue::new();
+    let short = Policy { ttl: Duration::from_mins(1), ..Policy::default() };
+    // Neighbours that live on are what makes SQLite move cells about, and leave copies behind.
+    let (mut forgotten, mut kept) = (Vec::new(), Vec::new());
+    for i in 0..240_usize {
+        let lives = i % 7 == 3;
+        let prompt = format!("<prompt-{i:04}>{}", "~".repeat(i * 37 % 3000));
+        let id = test
+            .submit_job(NewJob { policy: if lives { Policy::default() } else { short }, ..new_job(&prompt) });
+        if i % 3 == 0 {
+            let job = test.claim();
+            let png = job.input().replace("prompt", "image").repeat(1 + i % 4);
+            assert!(ended(job.complete(vec![image(&png), image(&png)])));
+        }
+        let markers = [format!("<prompt-{i:04}>"), format!("<image-{i:04}>")];
+        if lives { kept.push((id, markers)) } else { forgotten.push((id, markers)) }
+    }
+    let left = |jobs: &[(JobId, [String; 2])]| -> usize {
+        jobs.iter().flat_map(|(_, markers)| markers).filter(|marker| test.on_disk(marker)).count()
+    };
+    assert!(left(&forgotten) > forgotten.len());
+    test.pass(Duration::from_mins(1));
+    assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: forgotten.len() as u64, clean: true });
+    assert_eq!(left(&forgotten), 0);
+    assert!(left(&kept) >= kept.len() && kept.iter().all(|(id, _)| test.find(id).is_some()));
+
+    let size = || fs::metadata(test.dir.path().join("stablehand.db")).unwrap().len();
+    let before = size();
+    test.pass(Duration::from_hours(24));
+    assert!(test.queue.sweep().unwrap().clean);
+    assert_eq!((left(&forgotten), left(&kept)), (0, 0));
+    assert!(size() < before / 2, "{before} bytes became {}", size());
+}
+
+#[test]
+fn a_clock_set_back_between_two_starts_expires_nothing_early_and_keeps_nothing_longer() {
+    let mut test = TestQueue::new();
+    let id = test.submit("{}");
+    assert!(ended(test.claim().complete(vec![])));
+    test.pass(Duration::from_mins(10));
+    test.queue.sweep().unwrap();
+    (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
+    test.reopen();
+    test.pass(Duration::from_mins(20) - Duration::from_millis(1));
+    assert!(test.find(&id).is_some());
+    test.pass(Duration::from_millis(1));
+    assert!(test.find(&id).is_none());
+    assert_eq!(test.queue.sweep().unwrap().jobs, 1);
+    // With nothing left to forget, the machine's clock is as good as any.
+    (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
+    test.reopen();
+    assert_eq!(test.queue.now(), START - Duration::from_hours(24));
+}

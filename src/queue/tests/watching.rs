@@ -1,0 +1,127 @@
+//! Those who wait for a job, or watch it.
+
+use super::*;
+
+#[test]
+fn a_waiter_hears_of_the_end() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let claimed = test.claim();
+    let job = test.run(async {
+        let (queue, name) = (test.queue.clone(), id.clone());
+        let waiter = tokio::spawn(async move { queue.wait(&endpoint(), &name, LONG).await.unwrap() });
+        tokio::task::spawn_blocking(move || assert!(ended(claimed.fail("No.")))).await.unwrap();
+        waiter.await.unwrap()
+    });
+    assert_eq!(job.unwrap().status, JobStatus::Failed);
+    assert!(test.queue.inner.board.is_empty());
+}
+
+#[test]
+fn an_end_between_listening_and_asking_is_heard() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let mut listener = test.queue.inner.board.listen(&id);
+    assert!(ended(test.claim().complete(vec![])));
+    test.run(async { tokio::time::timeout(LONG, listener.heard()).await.unwrap() });
+}
+
+#[test]
+fn a_wait_ends_with_its_time_the_jobs_removal_or_the_server() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let job = test.run(test.queue.wait(&endpoint(), &id, Duration::ZERO)).unwrap().unwrap();
+    assert_eq!(job.status, JobStatus::InQueue);
+    let removed = test.run(async {
+        let (queue, name) = (test.queue.clone(), id.clone());
+        let waiter = tokio::spawn(async move { queue.wait(&endpoint(), &name, LONG).await.unwrap() });
+        test.queue.purge(&endpoint()).await.unwrap();
+        waiter.await.unwrap()
+    });
+    assert!(removed.is_none());
+    let id = test.submit("{}");
+    test.queue.close();
+    let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap();
+    assert_eq!(job.unwrap().status, JobStatus::InQueue);
+    assert!(matches!(test.run(test.queue.submit(new_job("{}"))), Err(QueueError::Unavailable(_))));
+    test.queue.wait_for_work(&endpoint(), LONG);
+}
+
+fn step(step: u32) -> Progress {
+    Progress { step, steps: 3, eta: None }
+}
+
+#[test]
+fn a_stream_is_drained_by_whoever_reads_and_forgotten_with_its_job() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let drain = || {
+        let drained = test.run(test.queue.drain(&endpoint(), &id, Duration::ZERO)).unwrap().unwrap();
+        (
+            drained.job.status,
+            drained.frame.map(|frame| (frame.progress.step, frame.preview)),
+            drained.images.len(),
+        )
+    };
+    assert_eq!(drain(), (JobStatus::InQueue, None, 0));
+    let job = test.claim();
+    job.publish(step(1), Some(b"png".to_vec()));
+    job.publish(step(2), None);
+    let preview: Arc<[u8]> = Arc::from(*b"png");
+    assert_eq!(drain(), (JobStatus::InProgress, Some((2, Some(preview))), 0), "the latest of each");
+    assert_eq!(drain(), (JobStatus::InProgress, None, 0));
+    job.publish(step(3), None);
+    assert!(ended(job.complete(vec![image("first"), image("second")])));
+    assert_eq!(drain(), (JobStatus::Completed, None, 2));
+    assert_eq!(drain(), (JobStatus::Completed, None, 0));
+    test.pass(Duration::from_mins(30));
+    assert_eq!(test.queue.sweep().unwrap().jobs, 1);
+    assert!(test.run(test.queue.drain(&endpoint(), &id, LONG)).unwrap().is_none());
+    assert!(test.queue.inner.board.is_empty());
+}
+
+#[test]
+fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_lives() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let mut follower = test.queue.follow(&endpoint(), &id);
+    let next = |follower: &mut Follower| match test.run(follower.next()).unwrap() {
+        Some(News::State(job)) => job.status.to_string(),
+        other => panic!("{other:?}"),
+    };
+    // Polled once and dropped: a row takes a trip to another thread, so none is read.
+    let interrupt = |follower: &mut Follower| {
+        test.run(async { assert!(follower.next().now_or_never().is_none()) });
+    };
+    assert_eq!(next(&mut follower), "IN_QUEUE");
+    interrupt(&mut follower);
+    let job = test.claim();
+    assert!(job.wants_preview());
+    interrupt(&mut follower); // having heard of the claim, before it has read the row
+    assert_eq!(next(&mut follower), "IN_PROGRESS");
+    job.publish(step(1), Some(b"png".to_vec()));
+    assert!(!job.wants_preview(), "one a second");
+    test.pass(Duration::from_secs(1));
+    assert!(job.wants_preview());
+    job.publish(step(2), None);
+    drop(follower);
+    assert!(!job.wants_preview());
+
+    let mut late = test.queue.follow(&endpoint(), &id);
+    assert!(
+        matches!(test.run(late.next()).unwrap(), Some(News::State(job)) if job.status == JobStatus::InProgress)
+    );
+    let Some(News::Step(frame)) = test.run(late.next()).unwrap() else { panic!("a step") };
+    assert_eq!(
+        (frame.progress.step, frame.preview.is_some()),
+        (2, true),
+        "the picture so far, though of before"
+    );
+    assert!(ended(job.fail("No.")));
+    assert!(
+        matches!(test.run(late.next()).unwrap(), Some(News::State(job)) if job.error.as_deref() == Some("No."))
+    );
+    assert!(test.run(late.next()).unwrap().is_none());
+    drop(late);
+    assert!(test.queue.inner.board.is_empty());
+}

@@ -1,0 +1,88 @@
+//! A step of all jobs at once, and what comes of it for each: progress, an end, or another step.
+
+use std::time::{Duration, Instant};
+
+use super::{Active, Engine, Worker};
+use crate::domain::Progress;
+use crate::queue::{ClaimedJob, StopReason};
+
+impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
+    pub(super) fn step(&mut self) {
+        let mut active = std::mem::take(&mut self.active);
+        let mut batch: Vec<_> = active.iter_mut().map(|active| &mut active.generation).collect();
+        let start = Instant::now();
+        match self.guarded(|engine| engine.step(&mut batch)) {
+            Ok(()) => {
+                if let Some(first) = active.first() {
+                    self.queue.metrics().step(first.job.endpoint(), start.elapsed());
+                }
+                self.active = active;
+            }
+            // Whose fault it was is not known.
+            Err(error) => active.into_iter().for_each(|active| self.write(active.job.fail(error.clone()))),
+        }
+    }
+
+    /// Publishes how far each job is, and ends those that are done or may not go on.
+    pub(super) fn settle(&mut self) {
+        for active in std::mem::take(&mut self.active) {
+            let Some(engine) = &self.engine else {
+                // As above.
+                self.write(active.job.release());
+                continue;
+            };
+            let Active { job, generation, stepping_since } = active;
+            let (step, steps) = engine.progress(&generation);
+            match job.stop_requested() {
+                Some(StopReason::Cancelled) => {
+                    tracing::info!(job = %job.id(), attempt = job.attempt(), step, "cancelled");
+                    job.abandon();
+                }
+                Some(StopReason::Gone) => {
+                    tracing::info!(job = %job.id(), attempt = job.attempt(), step, "forgotten while it ran");
+                    job.abandon();
+                }
+                None if step >= steps => {
+                    // Decoding takes a while, too.
+                    job.publish(Progress { step: steps, steps, eta: Some(Duration::ZERO) }, None);
+                    self.finish(job, generation, steps);
+                }
+                None if job.is_overdue() => self.write(job.time_out()),
+                None => {
+                    let elapsed = self.queue.now().since(stepping_since);
+                    let eta = (step > 0).then(|| elapsed * (steps - step) / step);
+                    let preview = match job.wants_preview() {
+                        true => self.guarded(|engine| Ok(engine.preview(&generation))),
+                        false => Ok(None),
+                    };
+                    match preview {
+                        Ok(preview) => {
+                            job.publish(Progress { step, steps, eta }, preview);
+                            self.active.push(Active { job, generation, stepping_since });
+                        }
+                        Err(error) => self.write(job.fail(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, job: ClaimedJob, generation: E::Generation, steps: u32) {
+        match self.guarded(|engine| engine.finish(generation)) {
+            Ok(images) => {
+                let duration = self.queue.now().since(job.started_at());
+                let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
+                for _ in 0..count {
+                    self.queue.metrics().image(job.endpoint(), duration / count);
+                }
+                tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
+                match job.s3_config().cloned() {
+                    None => self.write(job.complete(images)),
+                    Some(bucket) => self.storing.push(self.errands.store(job, bucket, images)),
+                }
+            }
+            Err(error) => self.write(job.fail(error)),
+        }
+    }
+}

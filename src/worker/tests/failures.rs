@@ -1,0 +1,101 @@
+//! What goes wrong, and whom it concerns.
+
+use super::*;
+
+#[test]
+fn a_failure_fails_its_job_in_a_sentence_and_the_next_one_works() {
+    for stage in ["begin", "step", "finish"] {
+        let bench = Bench::new();
+        let failing = bench.submit(&format!("error in {stage}"), 2);
+        let next = bench.submit("a fox", 2);
+        work_off(&mut bench.worker(1));
+        assert_eq!(bench.error(&failing), "The model failed: out of memory");
+        assert!(bench.completed(&next), "after an error in {stage}");
+        assert_eq!(bench.log.built.get(), 1);
+    }
+}
+
+#[test]
+fn a_panic_fails_its_job_and_the_next_one_is_drawn_by_a_new_engine() {
+    for stage in ["begin", "step", "preview", "finish"] {
+        let bench = Bench::new();
+        let panicking = bench.submit(&format!("panic in {stage}"), 2);
+        let _follower = bench.test.queue.follow(&endpoint(), &panicking);
+        let next = bench.submit("a fox", 2);
+        let mut worker = bench.worker(1);
+        for _ in 0..8 {
+            worker.run_once();
+        }
+        assert_eq!(bench.error(&panicking), PANICKED);
+        assert!(bench.completed(&next), "after a panic in {stage}");
+        assert_eq!(bench.log.built.get(), 2);
+    }
+}
+
+#[test]
+fn a_panic_over_one_job_spares_those_beside_it() {
+    for stage in ["begin", "finish"] {
+        let bench = Bench::new();
+        let beside = bench.submit("a fox", 4);
+        let panicking = bench.submit(&format!("panic in {stage}"), 2);
+        let mut worker = bench.worker(2);
+        for _ in 0..12 {
+            worker.run_once();
+        }
+        assert_eq!(bench.error(&panicking), PANICKED);
+        assert!(bench.completed(&beside), "beside a panic in {stage}");
+    }
+}
+
+#[test]
+fn an_input_that_no_longer_fits_fails_in_its_own_words() {
+    let bench = Bench::new();
+    let id = bench.test.submit(r#"{"prompt": "a fox", "width": 70}"#);
+    work_off(&mut bench.worker(1));
+    assert!(bench.error(&id).starts_with("width does not meet the constraints."));
+}
+
+#[test]
+fn pictures_are_not_lost_to_a_full_disk() {
+    let bench = Bench::new();
+    let id = bench.submit(&"x".repeat(60_000), 1);
+    let mut worker = bench.worker(1);
+    let (queue, log) = (bench.test.queue.clone(), Rc::clone(&bench.log));
+    queue.provoke("pragma max_page_count = 1");
+    worker.pause = Box::new(move |pause| {
+        log.pauses.borrow_mut().push(pause);
+        if log.pauses.borrow().len() == 3 {
+            queue.provoke("pragma max_page_count = 1000000");
+        }
+    });
+    work_off(&mut worker);
+    assert_eq!(*bench.log.pauses.borrow(), [100, 200, 400].map(Duration::from_millis));
+    assert!(bench.completed(&id));
+}
+
+#[test]
+fn pictures_that_outlive_their_job_are_given_up() {
+    let bench = Bench::new();
+    let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };
+    bench.test.submit_job(NewJob { policy, ..new_job(&input(&"x".repeat(60_000), 1)) });
+    let mut worker = bench.worker(1);
+    bench.test.queue.provoke("pragma max_page_count = 1");
+    let now = std::sync::Arc::clone(&bench.test.now);
+    worker.pause = Box::new(move |pause| {
+        let ms = i64::try_from(pause.as_millis()).unwrap();
+        now.fetch_add(ms, std::sync::atomic::Ordering::SeqCst);
+    });
+    work_off(&mut worker);
+}
+
+#[test]
+fn an_engine_that_cannot_be_built_is_told_to_the_owner() {
+    let test = TestQueue::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let factory = || Err::<Scripted, _>("no such model".to_owned());
+    let ready = move |outcome| tell.send(outcome).unwrap();
+    let thread = spawn(test.queue.clone(), assignment(), factory, Stop::default(), ready).unwrap();
+    assert_eq!(told.recv().unwrap(), Err("no such model".to_owned()));
+    thread.join().unwrap();
+    assert_eq!(test.queue.workers(&endpoint()), WorkerCounts::default());
+}
