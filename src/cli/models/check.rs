@@ -18,18 +18,11 @@ pub(super) const ABOUT: &str = "Say what a model folder holds, what will work wi
 picture is drawn to see. The exit code is 0 where it can.";
 
 #[derive(Debug, Args)]
-<<<<<<< HEAD:src/cli/models.rs
-struct CheckArgs {
-    /// A Stable Diffusion v1 model: a .safetensors checkpoint, or a folder of diffusers' or ONNX files [default: the built-in tiny-sd]
-    #[arg(value_name = "DIR", env = "STABLEHAND_MODEL", hide_env_values = true)]
-    folder: Option<PathBuf>,
-=======
 pub(super) struct CheckArgs {
     /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
     /// name of a pulled model [default: the built-in tiny-sd]
     #[arg(value_name = "MODEL", env = "STABLEHAND_MODEL", hide_env_values = true)]
     model: Option<PathBuf>,
->>>>>>> main:src/cli/models/check.rs
     /// auto, cpu or cuda[:N]
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t, hide_env_values = true)]
     device: DeviceChoice,
