@@ -2,23 +2,25 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
+use super::models::named;
 use super::signals::termination;
 use crate::app::{App, Endpoint};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::diffusion::Pipeline;
-use crate::diffusion::models::ModelFolder;
 use crate::domain::Clock;
 use crate::runtime::Runtime;
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
-    let endpoints = config.endpoints.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
+    let endpoints =
+        config.endpoints.iter().map(|of| endpoint(of, &config.models_dir)).collect::<Result<Vec<_>, _>>()?;
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
     actix_web::rt::System::new()
@@ -35,8 +37,9 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
 /// What an endpoint's model can be asked for, read from its config files, and how a worker loads it.
 fn endpoint(
     config: &EndpointConfig,
+    models_dir: &Path,
 ) -> Result<Endpoint<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
-    let folder = ModelFolder::of(config.model.as_deref())?;
+    let folder = named(config.model.as_deref(), || Ok(models_dir.to_owned()))?;
     let rules = folder.describe()?.rules;
     let (id, device) = (config.id.clone(), config.device);
     let make_engine = move || {
