@@ -102,7 +102,7 @@ pub struct ServeArgs {
     )]
     pub metrics: MetricsAccess,
 
-    /// Model folder, or the name of a pulled model; otherwise the model inside this binary
+    /// Model: a .safetensors checkpoint, a folder, or the name of a pulled model; otherwise the one inside this binary
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub model: Option<PathBuf>,
     /// Folder of pulled models; otherwise models in the data folder

@@ -69,7 +69,8 @@ pub struct GenerateArgs {
     /// How much of --init-image may change, 0 to 1
     #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
     prompt_strength: f64,
-    /// A folder in Stable Diffusion v1's ONNX layout, or the name of a pulled model [default: the built-in tiny-sd]
+    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
+    /// name of a pulled model [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// auto, cpu or cuda[:N]
