@@ -227,7 +227,17 @@ impl PulledModel {
 impl Staging {
     /// How many bytes are there by now.
     pub fn bytes(&self) -> u64 {
-        bytes_under(&self.folder)
+        let name = fs::metadata(self.folder.join(NAME_FILE)).map_or(0, |metadata| metadata.len());
+        bytes_under(&self.folder).saturating_sub(name)
+    }
+
+    /// Leaves what could be gone on with, and nothing where there is none.
+    pub fn abandon(self) {
+        if self.bytes() == 0 {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(&self.folder);
+            let _ = fs::remove_dir(self.models.join(&self.place.group));
+        }
     }
 
     /// Makes the folder a model: what is not of it goes, and it takes the place of the one before it.

@@ -55,9 +55,13 @@ impl Hub {
         }
         progress.begin(&plan.name, plan.files.len(), plan.bytes());
         let staging = models.gather(plan.place.clone(), &plan.name)?;
-        plan.keep_from(before.as_ref(), &staging)?;
-        plan.check_room(models, &staging)?;
-        let files = self.fetch_all(&plan, &staging, progress)?;
+        let files = match self.gather(&plan, before.as_ref(), models, &staging, progress) {
+            Ok(files) => files,
+            Err(error) => {
+                staging.abandon();
+                return Err(error);
+            }
+        };
         let manifest = Manifest {
             name: plan.name,
             source: plan.source,
@@ -69,12 +73,16 @@ impl Hub {
         staging.finish(manifest).map(Pulled::New)
     }
 
-    fn fetch_all(
+    fn gather(
         &self,
         plan: &Plan,
+        before: Option<&PulledModel>,
+        models: &ModelsDir,
         staging: &Staging,
         progress: &dyn PullProgress,
     ) -> Result<Vec<PulledFile>, HubError> {
+        plan.keep_from(before, staging)?;
+        plan.check_room(models, staging)?;
         let mut done = 0;
         let mut files = Vec::with_capacity(plan.files.len());
         for file in &plan.files {

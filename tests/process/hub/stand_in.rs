@@ -57,6 +57,8 @@ pub enum Accident {
     Spoil,
     /// The server is asked in vain.
     Busy,
+    /// There is nothing of that name any more.
+    Gone,
 }
 
 #[derive(Clone, Debug)]
@@ -180,6 +182,7 @@ fn answer(mut stream: &TcpStream, by_hub: bool, world: &Mutex<World>, other: &st
     }
     drop(world);
     let (head, body) = match accident {
+        Some(Accident::Gone) => (reply("404 Gone", &[], 0), Vec::new()),
         Some(Accident::Busy) => (reply("503 Busy", &[], 0), Vec::new()),
         Some(Accident::Spoil) => (head, body.iter().map(|byte| !byte).collect()),
         _ => (head, body),
