@@ -6,9 +6,10 @@ use std::path::Path;
 use super::client::Answer;
 use super::download::{Download, Source, Watch, is_whole};
 use super::manifest::{Manifest, PulledFile};
-use super::models_dir::{ModelsDir, PulledModel, Staging};
+use super::models_dir::{ModelsDir, PulledModel};
 use super::part::sha256_of;
 use super::plan::{Plan, PlannedFile, url_refusal};
+use super::staging::Staging;
 use super::{Checksum, Hub, HubError, ModelRef, size_text};
 
 /// Told how a pull goes.
