@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::stand_in::{Files, Plain, StandIn, sha256};
 use super::{diffusers, models, noted, pull, safetensors, said};
-use crate::helpers::{data_dir, files_under, output, stablehand};
+use crate::helpers::{Server, data_dir, files_under, output, small, stablehand};
 
 fn names(folder: &Path) -> Vec<String> {
     let files = files_under(folder).into_iter().map(|path| path.to_str().unwrap().to_owned());
@@ -237,4 +237,10 @@ fn what_has_been_pulled_draws_by_its_name() {
         command.env("STABLEHAND_MODELS_DIR", folder.path());
         assert!(said(&output(command)).contains("picture.png"));
     }
+    let data = data_dir();
+    let server = Server::start_with(data.path(), |command| {
+        command.env("STABLEHAND_MODEL", "org/tiny").env("STABLEHAND_MODELS_DIR", folder.path());
+    });
+    let id = server.submit(&small("a dog")).unwrap();
+    assert_eq!(server.wait(&id)["status"], "COMPLETED");
 }
