@@ -9,7 +9,7 @@ use super::embedded::SD_V1;
 use super::folder::has_extension;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{
-    Architecture, Checkpoint, Component, Part, SafetensorsFile, WeightlessGraph, Weights,
+    Architecture, Checkpoint, Component, Part, SafetensorsFile, Target, WeightlessGraph, Weights,
 };
 use crate::runtime::Device;
 
@@ -90,14 +90,17 @@ impl ModelFolder {
     }
 
     /// The weights that add-ons may change, by name and shape; none where they lie inside graphs that are not ours.
-    pub fn parameters(&self) -> Result<Option<Vec<(Part, String, Vec<usize>)>>, ModelError> {
+    pub fn parameters(&self) -> Result<Option<Vec<Target>>, ModelError> {
         let mut all = Vec::new();
         for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
             // They are the same in every build.
             let Some(weightless) = self.weightless(name, &Device::Cpu)? else { return Ok(None) };
-            all.extend(
-                weightless.graph.wanted().map(|(name, shape)| (part, name.to_owned(), shape.to_vec())),
-            );
+            let target = |(name, shape): (&str, &[usize])| Target {
+                part,
+                weight: name.to_owned(),
+                shape: shape.to_vec(),
+            };
+            all.extend(weightless.graph.wanted().map(target));
         }
         Ok(Some(all))
     }
