@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::Uri;
-use clap::{Args, ValueEnum};
+use bytesize::ByteSize;
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
@@ -23,6 +24,8 @@ pub use file::{ConfigFile, EndpointTable};
 
 /// Workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
+/// Less holds no model.
+const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
@@ -108,6 +111,19 @@ pub struct ServeArgs {
     /// What draws: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
+    /// Whether models are loaded at the start, as far as there is room; otherwise each for its first job
+    #[arg(long, env = "STABLEHAND_PRELOAD", value_name = "true|false", default_value_t = true,
+        action = ArgAction::Set, hide_possible_values = true, help_heading = "Model")]
+    pub preload: bool,
+    /// Memory that models may take of each device, such as 12GiB: the one unused for longest makes room
+    /// [default: 90 % of a card's, 80 % of the machine's]
+    #[arg(long, env = "STABLEHAND_MEMORY_BUDGET", value_name = "SIZE", value_parser = size,
+        help_heading = "Model")]
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job [default: until another needs the room]
+    #[arg(long, env = "STABLEHAND_UNLOAD_AFTER", value_name = "TIME", value_parser = unload_after,
+        help_heading = "Model")]
+    pub unload_after: Option<Duration>,
     /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)), help_heading = "Model")]
@@ -191,6 +207,8 @@ pub struct EndpointConfig {
     pub model: Option<PathBuf>,
     pub device: DeviceChoice,
     pub workers: u32,
+    /// Whether its model is loaded at the start.
+    pub preload: bool,
 }
 
 /// A checked configuration.
@@ -198,6 +216,10 @@ pub struct EndpointConfig {
 pub struct Config {
     /// At least one.
     pub endpoints: Vec<EndpointConfig>,
+    /// Bytes that models may take of each device; otherwise a share of what there is.
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job; otherwise until another needs the room.
+    pub unload_after: Option<Duration>,
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
@@ -244,6 +266,8 @@ impl ServeArgs {
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
         Ok(Config {
             endpoints: self.endpoint_configs(),
+            memory_budget: self.memory_budget,
+            unload_after: self.unload_after,
             listen: self.listen,
             public_url: self.public_url,
             allow_addresses: self.allow_addresses,
@@ -269,10 +293,11 @@ impl ServeArgs {
             model: table.model.clone().or_else(|| self.model.clone()),
             device: table.device.unwrap_or(self.device),
             workers: table.workers.unwrap_or(self.workers),
+            preload: table.preload.unwrap_or(self.preload),
         };
         if self.endpoints.is_empty() {
             let id = EndpointId::default();
-            return vec![of(&EndpointTable { id, model: None, device: None, workers: None })];
+            return vec![of(&EndpointTable { id, model: None, device: None, workers: None, preload: None })];
         }
         self.endpoints.iter().map(of).collect()
     }
@@ -366,6 +391,18 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 fn grace(text: &str) -> Result<Duration, String> {
     time_within(text, Duration::ZERO, Duration::from_hours(1))
+}
+
+fn unload_after(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let size: ByteSize = text.parse().map_err(|_| "it should read like 12GiB or 800MB".to_owned())?;
+    if size < SMALLEST_BUDGET {
+        return Err(format!("it should be {SMALLEST_BUDGET} at least"));
+    }
+    Ok(size.as_u64())
 }
 
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {

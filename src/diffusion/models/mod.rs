@@ -6,6 +6,7 @@
 mod description;
 mod folder;
 mod hidden_layers;
+mod memory;
 mod onnx_file;
 mod parts;
 mod refusal;
@@ -22,6 +23,7 @@ use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub use memory::MemoryNeeds;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;
 pub use session::Port;
