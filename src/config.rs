@@ -6,7 +6,7 @@ mod file;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::Uri;
@@ -105,9 +105,12 @@ pub struct ServeArgs {
     )]
     pub metrics: MetricsAccess,
 
-    /// Model folder; otherwise the model inside this binary
-    #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR", help_heading = "Model")]
+    /// Model: a .safetensors checkpoint, a folder, or the name of a pulled model; otherwise the one inside this binary
+    #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub model: Option<PathBuf>,
+    /// Folder of pulled models; otherwise models in the data folder
+    #[arg(long, env = "STABLEHAND_MODELS_DIR", value_name = "DIR", help_heading = "Model")]
+    pub models_dir: Option<PathBuf>,
     /// What draws: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
@@ -190,6 +193,28 @@ pub enum AuthMode {
     Off,
 }
 
+/// Where pulled models are, for commands that serve nothing.
+#[derive(Debug, Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct ModelsDirArgs {
+    /// Folder of pulled models [default: models in the data folder]
+    #[arg(long, env = "STABLEHAND_MODELS_DIR", value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+    /// The server's data folder [default: this user's data folder]
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ModelsDirArgs {
+    pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(path) = &self.models_dir {
+            return Ok(path.clone());
+        }
+        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        Ok(models_dir_in(&data_dir))
+    }
+}
+
 /// Who is let in.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Access {
@@ -203,7 +228,7 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointConfig {
     pub id: EndpointId,
-    /// None is the model inside this binary.
+    /// A path, or the name of a pulled model; none is the model inside this binary.
     pub model: Option<PathBuf>,
     pub device: DeviceChoice,
     pub workers: u32,
@@ -228,6 +253,8 @@ pub struct Config {
     pub access: Access,
     pub http: HttpSettings,
     pub data_dir: PathBuf,
+    /// Where pulled models are.
+    pub models_dir: PathBuf,
     pub queue: QueueSettings,
     pub sweep_interval: Duration,
     pub shutdown_grace: Duration,
@@ -264,6 +291,7 @@ impl ServeArgs {
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("the webhook secret is none: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
+        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
         Ok(Config {
             endpoints: self.endpoint_configs(),
             memory_budget: self.memory_budget,
@@ -277,7 +305,8 @@ impl ServeArgs {
                 metrics: self.metrics,
                 cors_origins: self.cors_origins,
             },
-            data_dir: self.data_dir.map_or_else(default_data_dir, Ok)?,
+            models_dir: self.models_dir.unwrap_or_else(|| models_dir_in(&data_dir)),
+            data_dir,
             queue,
             sweep_interval,
             shutdown_grace: self.shutdown_grace,
@@ -332,6 +361,10 @@ impl ServeArgs {
 fn sweep_interval_for(queue: &QueueSettings) -> Duration {
     let shortest = queue.retention.min(queue.sync_retention).min(queue.sync_waited_retention);
     (shortest / 3).clamp(Duration::from_millis(250), Duration::from_secs(30))
+}
+
+fn models_dir_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("models")
 }
 
 fn default_data_dir() -> Result<PathBuf, ConfigError> {

@@ -25,7 +25,8 @@
 //! [`metrics`] (what is counted and timed) stands on `domain` as well; the queue carries it to whoever counts.
 //! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
 //! by `worker` and `cli` alone; which device a model is on, and how full that is, `app` knows too. [`fetch`] (calls
-//! to what clients name) stands on `domain`. Siblings do not import each other.
+//! to what clients name) stands on `domain`; [`hub`] (models from where people publish them, by the operator's own
+//! calls) likewise, and is seen by `cli` alone. Siblings do not import each other.
 
 pub mod app;
 pub mod cli;
@@ -34,6 +35,7 @@ pub mod diffusion;
 pub mod domain;
 pub mod fetch;
 pub mod http;
+pub mod hub;
 pub mod metrics;
 pub mod queue;
 pub mod runtime;

@@ -8,6 +8,8 @@ import argparse
 import gc
 from pathlib import Path
 
+from onnx import TensorProto
+
 import check
 import config
 import text_encoder
@@ -15,6 +17,7 @@ import torch_models
 import unet
 import vae
 from cpu import CpuGraph
+from cuda import CudaGraph
 
 
 def unet_inpainting_config(folder):
@@ -37,9 +40,8 @@ PARTS = {
 }
 
 
-def graph(kind, name, build, settings):
-    """The ModelProto of one part for one device."""
-    net = kind(name)
+def graph(net, build, settings):
+    """The ModelProto of one part, of the layers that `net` has."""
     build(net, settings)
     return net.model()
 
@@ -49,13 +51,29 @@ def write(folder, out, name):
     read, build, module_of, reference_of, cases = PARTS[name]
     settings = read(folder)
     module = module_of(settings)
-    model = graph(CpuGraph, name, build, settings)
-    error = check.on_cpu(model, module, reference_of(module, settings), cases(settings))
-    if not error < check.TOLERANCE:
-        raise SystemExit(f"{name}: {error:.1e} from torch, {check.TOLERANCE:.0e} allowed; nothing written")
-    path = out / f"{name}.cpu.onnx"
+    reference = reference_of(module, settings)
+
+    cpu = graph(CpuGraph(name), build, settings)
+    error = check.on_cpu(cpu, module, reference, cases(settings))
+    save(out / f"{name}.cpu.onnx", cpu, (error, check.TOLERANCE))
+
+    # The same graph in float32 shows that it is right, and then in float16 that it stays near.
+    twin = graph(CudaGraph(name, TensorProto.FLOAT), build, settings)
+    error = check.by_reference(twin, module, reference, cases(settings))
+    cuda = graph(CudaGraph(name), build, settings)
+    check.resolves(cuda)
+    half_error = check.by_reference(cuda, module, reference, cases(settings))
+    save(out / f"{name}.cuda.onnx", cuda, (error, check.TOLERANCE), (half_error, check.HALF_TOLERANCE))
+
+
+def save(path, model, *errors):
+    """Writes the graph, unless one of its errors is beyond what it is allowed."""
+    for error, allowed in errors:
+        if not error < allowed:
+            raise SystemExit(f"{path.name}: {error:.1e} from torch, {allowed:.0e} allowed; not written")
     path.write_bytes(model.SerializeToString())
-    print(f"{path.name:28} {path.stat().st_size:>9,} bytes  {len(model.graph.node):5} nodes  error {error:.1e}", flush=True)
+    shown = ", ".join(f"{error:.1e}" for error, _ in errors)
+    print(f"{path.name:28} {path.stat().st_size:>9,} bytes  {len(model.graph.node):5} nodes  error {shown}", flush=True)
 
 
 def main():

@@ -37,26 +37,29 @@ class Graph:
 
     def op(self, kind, *inputs, outputs=1, domain="", **attributes):
         """Appends a node. An input of None is one left out. Gives its output's name, or a list of them."""
-        names = []
-        for _ in range(outputs):
-            self.counter += 1
-            names.append(f"v{self.counter}")
+        names = [self.value() for _ in range(outputs)]
         self.nodes.append(helper.make_node(kind, [i or "" for i in inputs], names, domain=domain, **attributes))
         return names[0] if outputs == 1 else names
+
+    def value(self):
+        """A new name."""
+        self.counter += 1
+        return f"v{self.counter}"
 
     def microsoft(self, kind, *inputs, **attributes):
         """Appends one of ONNX Runtime's own operators."""
         return self.op(kind, *inputs, domain=MICROSOFT, **attributes)
 
-    def parameter(self, name, dims, doc=""):
-        """The parameter that checkpoints call `name`. Asking twice gives the same one."""
+    def parameter(self, name, dims, doc="", element_type=None):
+        """The parameter that checkpoints call `name`, in the graph's element type or another. Asking twice gives the same one."""
         known = self.parameters.get(name)
         if known is not None:
             assert list(known.dims) == list(dims), name
             return name
-        tensor = TensorProto(name=name, data_type=self.element_type, data_location=TensorProto.EXTERNAL, doc_string=doc)
+        element_type = element_type or self.element_type
+        tensor = TensorProto(name=name, data_type=element_type, data_location=TensorProto.EXTERNAL, doc_string=doc)
         tensor.dims.extend(dims)
-        length = math.prod(dims) * BYTES[self.element_type]
+        length = math.prod(dims) * BYTES[element_type]
         for key, value in (("location", "weights"), ("offset", self.weights_length), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
         self.weights_length += -(-length // ALIGNMENT) * ALIGNMENT

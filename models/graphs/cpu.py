@@ -66,8 +66,7 @@ class CpuGraph(Graph):
         how = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
         if like is None:
             return self.op("Resize", x, None, self.constant(np.array([1, 1, 2, 2], np.float32)), **how)
-        sizes = self.op("Concat", self.op("Shape", x, end=2), self.op("Shape", like, start=2), axis=0)
-        return self.op("Resize", x, None, None, sizes, **how)
+        return self.op("Resize", x, None, None, self.op("Shape", like, start=2), axes=[2, 3], **how)
 
     def to_tokens(self, x, channels):
         """[b, c, h, w] -> [b, h × w, c]"""
@@ -98,8 +97,8 @@ class CpuGraph(Graph):
         self.nodes[-1].output[1] = self.nodes[-1].output[2] = ""  # statistics, for training
         return total, normed
 
-    def attention(self, q, k, v, heads, causal=False):
-        """[b, n, c], [b, m, c], [b, m, c] -> [b, n, c]"""
+    def attention(self, q, k, v, heads, channels, causal=False):
+        """[b, n, channels], [b, m, channels], [b, m, channels] -> [b, n, channels]"""
         only = {"unidirectional": 1} if causal else {}
         return self.microsoft("MultiHeadAttention", q, k, v, num_heads=heads, **only)
 

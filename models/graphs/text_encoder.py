@@ -52,4 +52,4 @@ def embeddings(net, ids, extra, vocabulary, tokens, dim):
 def self_attention(net, x, name, dim, heads):
     """[batch, tokens, dim] -> the same, each token looking back only; the output projection's bias is left to the caller."""
     q, k, v = (net.linear(x, f"{name}.{p}_proj", dim, dim) for p in "qkv")
-    return net.linear(net.attention(q, k, v, heads, causal=True), f"{name}.out_proj", dim, dim, bias=False)
+    return net.linear(net.attention(q, k, v, heads, dim, causal=True), f"{name}.out_proj", dim, dim, bias=False)

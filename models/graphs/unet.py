@@ -124,4 +124,4 @@ class UNet:
         q = net.linear(x, f"{name}.to_q", c, c, bias=False)
         k = net.linear(context, f"{name}.to_k", c_context, c, bias=False)
         v = net.linear(context, f"{name}.to_v", c_context, c, bias=False)
-        return net.linear(net.attention(q, k, v, heads), f"{name}.to_out.0", c, c, bias=False)
+        return net.linear(net.attention(q, k, v, heads, c), f"{name}.to_out.0", c, c, bias=False)

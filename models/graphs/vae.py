@@ -57,7 +57,7 @@ def attention(net, x, name, c, groups):
     """One head as wide as all channels, over the image's places."""
     tokens = net.to_tokens(net.group_norm(x, f"{name}.group_norm", c, groups, EPSILON), c)
     q, k, v = (net.linear(tokens, f"{name}.to_{p}", c, c) for p in "qkv")
-    attended = net.linear(net.attention(q, k, v, heads=1), f"{name}.to_out.0", c, c)
+    attended = net.linear(net.attention(q, k, v, 1, c), f"{name}.to_out.0", c, c)
     return net.op("Add", net.to_image(attended, like=x), x)
 
 

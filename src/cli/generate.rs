@@ -11,8 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use super::models::named;
+use crate::config::ModelsDirArgs;
 use crate::diffusion::Pipeline;
-use crate::diffusion::models::ModelFolder;
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
 use crate::runtime::{DeviceChoice, Runtime};
 
@@ -68,16 +69,19 @@ pub struct GenerateArgs {
     /// How much of --init-image may change, 0 to 1
     #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
     prompt_strength: f64,
-    /// A folder in Stable Diffusion v1's ONNX layout [default: the built-in tiny-sd]
-    #[arg(long, env = "STABLEHAND_MODEL", value_name = "DIR")]
+    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
+    /// name of a pulled model [default: the built-in tiny-sd]
+    #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
     /// auto, cpu or cuda[:N]
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
     device: DeviceChoice,
+    #[command(flatten)]
+    folders: ModelsDirArgs,
 }
 
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
-    let folder = ModelFolder::of(args.model.as_deref())?;
+    let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
     let description = folder.describe()?;
     let input = GenerationInput::parse(&args.request(description.native_side)?, &description.rules)
         .map_err(|violations| Failure::Usage(in_flags(violations)))?;

@@ -35,7 +35,7 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
-    /// Look at model folders
+    /// Pull models, look at them, remove them
     Models(models::ModelsArgs),
     /// Print the licences of what this binary carries
     Licenses,

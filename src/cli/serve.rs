@@ -6,10 +6,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
+use super::models::named;
 use super::signals::termination;
 use crate::app::{App, Endpoint};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
-use crate::diffusion::models::ModelFolder;
 use crate::domain::Clock;
 use crate::worker::PipelineModel;
 
@@ -33,7 +33,7 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
 
 /// An endpoint as its model's config files describe it; nothing is loaded yet.
 fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
-    let folder = ModelFolder::of(endpoint.model.as_deref())?;
+    let folder = named(endpoint.model.as_deref(), || Ok(config.models_dir.clone()))?;
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
     Ok(Endpoint {
         id: id.clone(),

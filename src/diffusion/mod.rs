@@ -10,6 +10,7 @@ pub mod prompt;
 mod prompt_encoder;
 pub mod schedulers;
 mod start;
+pub mod weights;
 
 pub use generation::Generation;
 pub use pipeline::{DiffusionError, Picture, Pipeline};

@@ -57,13 +57,8 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
 
 impl Fetcher {
-    /// Trusts Mozilla's root certificates, or those in the file that `SSL_CERT_FILE` names.
     pub fn new(allowed: AllowedAddresses) -> Result<Self, FetchError> {
-        let roots = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-            Some(path) => certificates(Path::new(&path))?,
-            None => RootCerts::WebPki,
-        };
-        Ok(Self::with(allowed, roots, DefaultResolver::default(), Limits::default()))
+        Ok(Self::with(allowed, root_certificates()?, DefaultResolver::default(), Limits::default()))
     }
 
     fn with(allowed: AllowedAddresses, roots: RootCerts, lookup: impl Resolver, limits: Limits) -> Self {
@@ -178,6 +173,14 @@ fn redirect(url: &WebUrl, response: &Response<Body>) -> Result<Option<WebUrl>, F
         return Err(FetchError::Downgrade { host: host() });
     }
     Ok(Some(next))
+}
+
+/// Whom all calls outside trust: Mozilla's root certificates, or those in the file that `SSL_CERT_FILE` names.
+pub fn root_certificates() -> Result<RootCerts, FetchError> {
+    match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        Some(path) => certificates(Path::new(&path)),
+        None => Ok(RootCerts::WebPki),
+    }
 }
 
 fn certificates(path: &Path) -> Result<RootCerts, FetchError> {

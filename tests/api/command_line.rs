@@ -117,6 +117,7 @@ fn help_names_every_setting_and_its_twin() {
         "API_KEYS_FILE",
         "AUTH",
         "MODEL",
+        "MODELS_DIR",
         "DEVICE",
         "WORKERS",
         "DATA_DIR",

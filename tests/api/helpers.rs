@@ -77,6 +77,7 @@ impl TestApp {
             access: Access::Keys(vec![KEY.to_owned(), "second-key".to_owned()]),
             http: HttpSettings::default(),
             data_dir: dir.path().join("data"),
+            models_dir: dir.path().join("models"),
             queue: QueueSettings::default(),
             sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),

@@ -8,6 +8,7 @@ mod endpoints;
 mod files;
 mod generate;
 mod helpers;
+mod hub;
 mod kills;
 mod pictures;
 mod restart;

@@ -4,7 +4,6 @@
 
 use serde::Deserialize;
 
-use super::folder::has_extension;
 use super::vae::pixels_per_call;
 use super::{ModelError, ModelFolder};
 use crate::domain::ImageSize;
@@ -15,6 +14,8 @@ use crate::runtime::Device;
 pub struct MemoryNeeds {
     /// Bytes.
     weights: u64,
+    /// Whether attention's scores are held all at once, as in exported graphs; not so in ours.
+    holds_scores: bool,
     /// Features and attention heads of the UNet's first level, where the maps are largest.
     unet_channels: u64,
     heads: u64,
@@ -69,8 +70,13 @@ impl ModelFolder {
             Some(Heads::ByLevel(heads)) => heads.first().copied(),
             None => None,
         };
+        let mut weights = 0;
+        for part in PARTS.into_iter().filter(|part| self.has(part)) {
+            weights += self.weights_of(part, device)?;
+        }
         Ok(MemoryNeeds {
-            weights: self.weights_on(device),
+            weights,
+            holds_scores: self.checkpoint("unet")?.is_none(),
             unet_channels: first(unet.block_out_channels).unwrap_or(320),
             heads: heads.unwrap_or(8),
             vae_channels: first(vae.block_out_channels).unwrap_or(128),
@@ -79,19 +85,15 @@ impl ModelFolder {
         })
     }
 
-    /// The weights as they are held, by the sizes of the files that they come from.
-    fn weights_on(&self, device: &Device) -> u64 {
-        let files = PARTS.into_iter().filter(|part| self.has(part)).flat_map(|part| self.files_of(part));
-        // Not the same weights in other formats beside the graph.
-        let other_formats = ["safetensors", "bin", "ckpt", "msgpack", "h5"];
-        files
-            .filter(|(name, _)| !other_formats.iter().any(|format| has_extension(name, format)))
-            .map(|(name, bytes)| match device.is_cpu() && name.contains("fp16") {
-                // A CPU computes in single precision.
-                true => bytes * 2,
-                false => bytes,
-            })
-            .sum()
+    /// The weights of `part` as they are held: exactly where our graph says, else by its files.
+    fn weights_of(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
+        if let Some(weightless) = self.weightless(part, device)? {
+            return Ok(weightless.graph.length() as u64);
+        }
+        let bytes: u64 = self.files_of(part).iter().map(|(_, bytes)| bytes).sum();
+        let is_half = device.is_cpu() && self.graph_file(part)?.contains("fp16");
+        // A CPU computes in single precision.
+        Ok(if is_half { bytes * 2 } else { bytes })
     }
 }
 
@@ -107,10 +109,11 @@ impl MemoryNeeds {
         let pixels = u64::from(size.width) * u64::from(size.height);
         let latents = pixels / (self.scale * self.scale).max(1);
         let maps = latents * self.unet_channels * UNET_MAPS;
-        let attention = self.heads * latents * latents * ATTENTION_MAPS;
+        let scores = |latents: u64| if self.holds_scores { latents * latents * ATTENTION_MAPS } else { 0 };
+        let attention = self.heads * scores(latents);
         let in_vae = pixels_per_call(pixels);
         let latents_in_vae = in_vae / (self.scale * self.scale).max(1);
-        let vae = in_vae * self.vae_channels * VAE_MAPS + latents_in_vae * latents_in_vae * ATTENTION_MAPS;
+        let vae = in_vae * self.vae_channels * VAE_MAPS + scores(latents_in_vae);
         // Both keep what they once had. The pictures themselves: a few copies of three values.
         self.weights + (rows * (maps + attention) + vae + outputs * pixels * 12) * F32
     }
@@ -122,6 +125,7 @@ mod tests {
 
     const SD1: MemoryNeeds = MemoryNeeds {
         weights: 4_300_000_000,
+        holds_scores: true,
         unet_channels: 320,
         heads: 8,
         vae_channels: 128,
@@ -139,6 +143,8 @@ mod tests {
         assert!((2 << 30..5 << 30).contains(&at(512, 2)), "{}", at(512, 2));
         assert!(at(512, 1) < at(512, 2) && at(512, 2) < at(768, 2));
         assert_eq!(SD1.usual(), SD1.weights + at(512, 2));
+        let ours = MemoryNeeds { holds_scores: false, ..SD1 };
+        assert!(ours.usual() < SD1.usual() - (2 << 30));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! have were written by many exporters.
 
 mod description;
+mod embedded;
 mod folder;
 mod hidden_layers;
 mod memory;
@@ -16,14 +17,17 @@ mod text_encoder;
 mod tokenizer;
 mod unet;
 mod vae;
+mod weights_of_parts;
 
 use std::path::PathBuf;
 
+use crate::diffusion::weights::WeightsError;
 use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
 pub use memory::MemoryNeeds;
+pub(super) use onnx_file::OnnxFile;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;
 pub use session::Port;
@@ -43,6 +47,8 @@ pub enum ModelError {
     Graph { part: &'static str, reason: String },
     #[error("the model's {part} failed: {reason}")]
     Run { part: &'static str, reason: String },
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]

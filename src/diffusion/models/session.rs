@@ -12,7 +12,8 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
 use super::{ModelError, ModelFolder};
-use crate::runtime::Runtime;
+use crate::diffusion::weights::{self, Weights};
+use crate::runtime::{GraphSource, Runtime, RuntimeError};
 
 /// A named input or output with its declared type.
 #[derive(Debug, Clone)]
@@ -73,6 +74,8 @@ fn element_name(element: TensorElementType) -> String {
 pub(super) struct Graph {
     part: &'static str,
     session: Session,
+    /// What the session reads its weights from, where its graph comes without: let go after it.
+    _weights: Option<Weights>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     in_run: Duration,
@@ -81,14 +84,27 @@ pub(super) struct Graph {
 impl Graph {
     /// Loads `part` (a subfolder such as `unet`) of the model.
     pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
-        let session = folder
-            .with_graph(part, |source| runtime.session(source))?
-            .map_err(|error| ModelError::Graph { part, reason: error.to_string() })?;
+        let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
+        let (session, weights) = match folder.weightless(part, runtime.device())? {
+            Some(part) => {
+                let weights = part.weights()?;
+                let source = GraphSource::Weightless {
+                    onnx: part.graph.onnx(),
+                    location: weights::LOCATION,
+                    weights: weights.buffer(),
+                };
+                (runtime.session(source).map_err(unusable)?, Some(weights))
+            }
+            None => {
+                let path = folder.graph_path(part)?;
+                (runtime.session(GraphSource::File(&path)).map_err(unusable)?, None)
+            }
+        };
         let inputs =
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self { part, session, inputs, outputs, in_run: Duration::ZERO })
+        Ok(Self { part, session, _weights: weights, inputs, outputs, in_run: Duration::ZERO })
     }
 
     /// The input that `is` describes, or an error saying what was looked for.

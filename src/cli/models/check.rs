@@ -1,47 +1,37 @@
-//! `stablehand models`: what a model folder holds, what will work with it and what will not.
+//! `stablehand models check`: what a model folder holds, what will work with it and what will not.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::Failure;
+use super::{Failure, named, print};
+use crate::config::ModelsDirArgs;
 use crate::diffusion::Pipeline;
 use crate::diffusion::models::{ModelDescription, ModelFolder, PartReport, Port};
 use crate::domain::{GenerationInput, ImageSize};
+use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, Runtime};
 
-#[derive(Debug, Args)]
-pub struct ModelsArgs {
-    #[command(subcommand)]
-    command: ModelsCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum ModelsCommand {
-    /// Say what a model folder holds and whether it can draw
-    #[command(
-        long_about = "Say what a model folder holds, what will work with it, and whether it can draw: a small \
-                      picture is drawn to see. The exit code is 0 where it can."
-    )]
-    Check(CheckArgs),
-}
+pub(super) const ABOUT: &str = "Say what a model folder holds, what will work with it, and whether it can draw: a small \
+picture is drawn to see. The exit code is 0 where it can.";
 
 #[derive(Debug, Args)]
-struct CheckArgs {
-    /// A folder in Stable Diffusion v1's ONNX layout [default: the built-in tiny-sd]
-    #[arg(value_name = "DIR", env = "STABLEHAND_MODEL", hide_env_values = true)]
-    folder: Option<PathBuf>,
+pub(super) struct CheckArgs {
+    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
+    /// name of a pulled model [default: the built-in tiny-sd]
+    #[arg(value_name = "MODEL", env = "STABLEHAND_MODEL", hide_env_values = true)]
+    model: Option<PathBuf>,
     /// auto, cpu or cuda[:N]
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t, hide_env_values = true)]
     device: DeviceChoice,
+    #[command(flatten)]
+    folders: ModelsDirArgs,
 }
 
-pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
-    let ModelsCommand::Check(args) = &args.command;
-    let folder = ModelFolder::of(args.folder.as_deref())?;
+pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
     let description = folder.describe()?;
     let runtime = Runtime::load(args.device)?;
     let parts = folder.parts(&runtime)?;
@@ -64,11 +54,6 @@ pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
         runtime.device()
     );
     print(&verdict)
-}
-
-fn print(text: &impl fmt::Display) -> Result<(), Failure> {
-    write!(io::stdout(), "{text}")
-        .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
 }
 
 /// The smallest side that the model draws.
@@ -109,7 +94,9 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = match self.folder {
             ModelFolder::Embedded => format!("{} (inside this binary)\n", self.folder.name()),
-            ModelFolder::Directory(path) => format!("{} ({})\n", self.folder.name(), path.display()),
+            ModelFolder::Directory(path) | ModelFolder::Checkpoint { path, .. } => {
+                format!("{} ({})\n", self.folder.name(), path.display())
+            }
         };
         self.list_parts(&mut text);
         list(&mut text, "Model", self.facts());
@@ -222,46 +209,20 @@ fn list(text: &mut String, heading: &str, lines: impl IntoIterator<Item = (Strin
 
 /// A part's files; of many (old exporters wrote a file a tensor) the first and the sum of the others.
 fn files(files: &[(String, u64)]) -> String {
-    let one = |(name, bytes): &(String, u64)| format!("{name} {}", size(*bytes));
+    let one = |(name, bytes): &(String, u64)| format!("{name} {}", size_text(*bytes));
     match files {
         [first, .., _] if files.len() > 4 => {
             let others = &files[1..];
             let bytes = others.iter().map(|(_, bytes)| bytes).sum();
-            format!("{} and {} other files {}", one(first), others.len(), size(bytes))
+            format!("{} and {} other files {}", one(first), others.len(), size_text(bytes))
         }
         _ => files.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
 
-/// Bytes as file managers show them.
-#[allow(clippy::cast_precision_loss)] // one decimal is shown
-fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB"];
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.*} {}", usize::from(value < 99.5), units[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_read_as_a_file_manager_shows_them() {
-        for (bytes, shown) in [
-            (0, "0.0 kB"),
-            (776_000, "776 kB"),
-            (8_456_789, "8.5 MB"),
-            (999_600, "1.0 MB"),
-            (3_438_000_000, "3.4 GB"),
-        ] {
-            assert_eq!(size(bytes), shown);
-        }
-    }
 
     #[test]
     fn many_files_are_summed_up() {

@@ -1,0 +1,84 @@
+//! `stablehand models`: pulling models, looking at them, removing them; and what `--model` means everywhere.
+
+mod check;
+mod list;
+mod pull;
+mod rm;
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use crate::config::ConfigError;
+use crate::diffusion::models::ModelFolder;
+use crate::hub::{HubError, ModelsDir};
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelsCommand {
+    /// Fetch a model from a hub or a URL
+    #[command(long_about = pull::ABOUT)]
+    Pull(pull::PullArgs),
+    /// Show what has been pulled, and what of it to give to --model
+    List(list::ListArgs),
+    /// Remove what has been pulled
+    Rm(rm::RmArgs),
+    /// Say what a model folder holds and whether it can draw
+    #[command(long_about = check::ABOUT)]
+    Check(check::CheckArgs),
+}
+
+pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
+    match &args.command {
+        ModelsCommand::Pull(args) => pull::pull(args),
+        ModelsCommand::List(args) => list::list(args),
+        ModelsCommand::Rm(args) => rm::rm(args),
+        ModelsCommand::Check(args) => check::check(args),
+    }
+}
+
+/// The model that `--model` means: what is at a path, else what was pulled under this name, else the built-in one
+/// where nothing is named. `models_dir` is asked only where it matters.
+pub(super) fn named(
+    model: Option<&Path>,
+    models_dir: impl FnOnce() -> Result<PathBuf, ConfigError>,
+) -> Result<ModelFolder, Failure> {
+    let Some(path) = model.filter(|path| !path.exists()) else { return Ok(ModelFolder::of(model)?) };
+    let Some(name) = path.to_str().filter(|_| could_be_a_name(path)) else {
+        return Ok(ModelFolder::open(path)?);
+    };
+    match ModelsDir::new(models_dir()?).find(name)? {
+        Some(pulled) => Ok(ModelFolder::open(&pulled.path())?),
+        None => Err(Failure::Other(format!(
+            "there is no model {name}: no file or folder of that name, and no pulled model (`stablehand models list` \
+             shows those there are)"
+        ))),
+    }
+}
+
+/// Whether it does not say itself that it is a path.
+fn could_be_a_name(path: &Path) -> bool {
+    path.is_relative() && !path.starts_with(".") && !path.starts_with("..") && !path.starts_with("~")
+}
+
+fn print(text: &impl fmt::Display) -> Result<(), Failure> {
+    write!(io::stdout(), "{text}")
+        .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        match error.is_usage() {
+            true => Self::Usage(error.to_string()),
+            false => Self::Other(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `stablehand models pull`: a model into the models folder, with a bar at a terminal and lines elsewhere.
+
+use std::cell::Cell;
+use std::env;
+use std::io::{self, IsTerminal as _};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+use super::{Failure, print};
+use crate::config::ModelsDirArgs;
+use crate::domain::Clock;
+use crate::fetch::root_certificates;
+use crate::hub::{self, Hub, ModelRef, ModelsDir, PullProgress, Pulled};
+
+pub(super) const ABOUT: &str = "Fetch a model from a hub or a URL: of a repository the files that stablehand can use \
+(half precision where there is a choice), or one .safetensors file. What broke off is gone on with by the same \
+command, and checked by its SHA-256. HF_ENDPOINT names another hub than https://huggingface.co, HF_TOKEN is a token \
+of an account there; it is sent nowhere else.";
+
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// ORG/NAME, ORG/NAME@REVISION, ORG/NAME:FILE.safetensors, or the URL of a .safetensors file
+    model: String,
+    /// What the SHA-256 of the file must be, in hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    sha256: Option<String>,
+    #[command(flatten)]
+    folders: ModelsDirArgs,
+}
+
+pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
+    let (base, token) = (variable("HF_ENDPOINT")?, variable("HF_TOKEN")?);
+    let roots = root_certificates().map_err(|error| Failure::Other(error.to_string()))?;
+    let hub = Hub::new(base.as_deref(), token.as_deref(), roots)?;
+    let reference = ModelRef::parse(&args.model, hub.base())?;
+    let models = ModelsDir::new(args.folders.models_dir()?);
+    let now_ms = Clock::system().now().0;
+    let progress = Progress::default();
+    let pulled = hub.pull(&reference, args.sha256.as_deref(), &models, now_ms, &progress);
+    drop(progress);
+    let (model, verb) = match pulled? {
+        Pulled::New(model) => (model, "has been pulled"),
+        Pulled::Current(model) => (model, "is up to date"),
+    };
+    let manifest = &model.manifest;
+    let size = hub::size_text(manifest.bytes());
+    print(&format!(
+        "{} {verb} ({}, {size}): draw with --model {}\n",
+        manifest.name, manifest.kind, manifest.name
+    ))
+}
+
+/// None where it is not set, or empty.
+fn variable(name: &str) -> Result<Option<String>, Failure> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{name} should be plain text"))),
+    }
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    hub::sha256_text(text).ok_or_else(|| "it should be 64 hexadecimal digits".to_owned())
+}
+
+/// A bar at a terminal, lines on standard error elsewhere.
+#[derive(Default)]
+struct Progress {
+    bar: Cell<Option<ProgressBar>>,
+    total: Cell<Option<u64>>,
+    told_tenths: Cell<u64>,
+}
+
+const BAR: &str = "{bar:40} {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
+const SPINNER: &str = "{spinner} {decimal_bytes}  {decimal_bytes_per_sec}";
+/// Below it, a line a file is enough.
+const LARGE: u64 = 100_000_000;
+
+impl Progress {
+    fn say(&self, line: &str) {
+        match self.with_bar(|bar| bar.suspend(|| eprintln!("{line}"))) {
+            Some(()) => {}
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn with_bar<T>(&self, act: impl FnOnce(&ProgressBar) -> T) -> Option<T> {
+        let bar = self.bar.take()?;
+        let outcome = act(&bar);
+        self.bar.set(Some(bar));
+        Some(outcome)
+    }
+}
+
+impl PullProgress for Progress {
+    fn begin(&self, name: &str, files: usize, bytes: Option<u64>) {
+        let count = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+        let size = bytes.map(|bytes| format!(", {}", hub::size_text(bytes))).unwrap_or_default();
+        self.say(&format!("pulling {name}: {count}{size}"));
+        self.total.set(bytes);
+        if io::stderr().is_terminal() {
+            let (bar, template) = match bytes {
+                Some(bytes) => (ProgressBar::new(bytes), BAR),
+                None => (ProgressBar::no_length(), SPINNER),
+            };
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.bar.set(Some(bar.with_style(style).with_finish(ProgressFinish::AndClear)));
+        }
+    }
+
+    fn position(&self, bytes: u64) {
+        if self.with_bar(|bar| bar.set_position(bytes)).is_some() {
+            return;
+        }
+        let Some(total) = self.total.get().filter(|total| *total >= LARGE) else { return };
+        let tenths = bytes.saturating_mul(10) / total;
+        if tenths > self.told_tenths.get() && tenths < 10 {
+            self.told_tenths.set(tenths);
+            self.say(&format!("{} of {}", hub::size_text(bytes), hub::size_text(total)));
+        }
+    }
+
+    fn file(&self, path: &str, bytes: u64) {
+        self.say(&format!("  {path}  {}", hub::size_text(bytes)));
+    }
+
+    fn note(&self, sentence: &str) {
+        self.say(sentence);
+    }
+}

@@ -1,0 +1,78 @@
+//! What was pulled, written beside it once it is whole: `.pulled.json`.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::RepoPath;
+
+/// What form a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    File,
+    Diffusers,
+    Onnx,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// What it is called, here and for another pull.
+    pub name: String,
+    /// Where it came from, without what follows a question mark, which may be a key.
+    pub source: String,
+    /// The hub's commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    pub kind: ModelKind,
+    pub pulled_at_ms: i64,
+    pub files: Vec<PulledFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledFile {
+    pub path: String,
+    pub size: u64,
+    pub sha256: String,
+    /// What the hub or the server tells this version of the file by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+pub const FILE_NAME: &str = ".pulled.json";
+/// Old exporters wrote a file a tensor, and each is listed.
+const MAX_SIZE: u64 = 16 << 20;
+
+impl Manifest {
+    /// The manifest of a folder, if it has one that makes sense.
+    pub fn read(folder: &Path) -> Option<Self> {
+        let mut text = String::new();
+        File::open(folder.join(FILE_NAME)).ok()?.take(MAX_SIZE).read_to_string(&mut text).ok()?;
+        let manifest: Self = serde_json::from_str(&text).ok()?;
+        let are_paths = manifest.files.iter().all(|file| file.path.parse::<RepoPath>().is_ok());
+        (are_paths && !manifest.files.is_empty()).then_some(manifest)
+    }
+
+    pub fn write(&self, folder: &Path) -> std::io::Result<()> {
+        let path = folder.join(FILE_NAME);
+        fs::write(&path, serde_json::to_string_pretty(self)?)?;
+        File::open(path)?.sync_all()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "safetensors file",
+            Self::Diffusers => "diffusers folder",
+            Self::Onnx => "ONNX folder",
+        })
+    }
+}

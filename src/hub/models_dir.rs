@@ -1,0 +1,334 @@
+//! The models folder: what was pulled into it, by its names.
+//!
+//! A model is a folder two levels down, `ORG/NAME` or `HOST/FILE`, with its files and a manifest. It appears whole,
+//! by the renaming of a folder (`ORG/.NAME.part`) in which it was gathered; nothing is ever written into it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{Manifest, ModelKind};
+use super::part::sync_folder;
+use super::{HubError, ModelRef, RepoPath, Repository};
+
+/// A folder that models are pulled into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelsDir {
+    path: PathBuf,
+}
+
+/// A model that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledModel {
+    pub manifest: Manifest,
+    folder: PathBuf,
+}
+
+/// A pull that has not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub name: String,
+    pub bytes: u64,
+    folder: PathBuf,
+}
+
+/// Where a model's folder is in the models folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    group: String,
+    leaf: String,
+}
+
+/// The folder in which a model is gathered, locked for as long as this lives.
+pub(super) struct Staging {
+    models: PathBuf,
+    place: Place,
+    pub folder: PathBuf,
+    _lock: File,
+}
+
+const LOCKS: &str = ".locks";
+/// In a folder of gathering: the name of what is gathered.
+const NAME_FILE: &str = ".pulling";
+
+impl ModelsDir {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All models, by their names.
+    pub fn list(&self) -> Result<Vec<PulledModel>, HubError> {
+        let folders = self.folders()?.into_iter().filter(|folder| !is_hidden(folder));
+        let mut models: Vec<_> = folders
+            .filter_map(|folder| Some(PulledModel { manifest: Manifest::read(&folder)?, folder }))
+            .collect();
+        models.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
+        Ok(models)
+    }
+
+    /// The pulls that could be gone on with.
+    pub fn unfinished(&self) -> Result<Vec<Unfinished>, HubError> {
+        let folders = self.folders()?.into_iter().filter(|folder| is_hidden(folder));
+        let named = folders.filter_map(|folder| {
+            let name = fs::read_to_string(folder.join(NAME_FILE)).ok().filter(|name| name.len() < 4096)?;
+            Some(Unfinished { name, bytes: bytes_under(&folder), folder })
+        });
+        Ok(named.collect())
+    }
+
+    /// The model called `name`, in full or by its last part where that is one model's alone: `NAME`, `FILE` or
+    /// `FILE` without its extension.
+    pub fn find(&self, name: &str) -> Result<Option<PulledModel>, HubError> {
+        let mut models = self.list()?;
+        if let Some(index) = models.iter().position(|model| model.manifest.name == name) {
+            return Ok(Some(models.swap_remove(index)));
+        }
+        models.retain(|model| model.answers_to(name));
+        match models.len() {
+            0 => Ok(None),
+            1 => Ok(models.pop()),
+            _ => {
+                let candidates = models.into_iter().map(|model| model.manifest.name).collect();
+                Err(HubError::Ambiguous { name: name.to_owned(), candidates })
+            }
+        }
+    }
+
+    /// Removes a model, or what there is of one, by its name or its path. What it was, and how many bytes are
+    /// freed.
+    pub fn remove(&self, name: &str) -> Result<(String, u64), HubError> {
+        let (name, folder) = self.removable(name)?;
+        let place = self.place_of(&folder)?;
+        let lock = self.lock(&place, &name)?;
+        let bytes = bytes_under(&folder);
+        let doomed = place.old(&self.path);
+        let disk = |error| HubError::disk(&folder, error);
+        // Out of sight in one step, so that no half of a model is ever found.
+        remove_if_there(&doomed).map_err(disk)?;
+        fs::rename(&folder, &doomed).map_err(disk)?;
+        remove_if_there(&doomed).map_err(disk)?;
+        drop(lock);
+        // Of what it was the last.
+        let _ = fs::remove_dir(self.path.join(&place.group));
+        Ok((name, bytes))
+    }
+
+    /// The name and the folder of what `name` means.
+    fn removable(&self, name: &str) -> Result<(String, PathBuf), HubError> {
+        if let Some(model) = self.find(name)? {
+            return Ok((model.manifest.name, model.folder));
+        }
+        if let Some(unfinished) = self.unfinished()?.into_iter().find(|found| found.name == name) {
+            return Ok((unfinished.name, unfinished.folder));
+        }
+        let not_pulled = || HubError::NotPulled { name: name.to_owned() };
+        let (path, models) = (Path::new(name).canonicalize(), self.path.canonicalize());
+        let path = path.map_err(|_| not_pulled())?;
+        let is_inside = models.is_ok_and(|models| path.starts_with(&models) && path != models);
+        if !is_inside {
+            return Err(HubError::Outside { path, dir: self.path.clone() });
+        }
+        let is_it = |model: &PulledModel| {
+            [model.folder.clone(), model.path()]
+                .iter()
+                .any(|own| own.canonicalize().is_ok_and(|own| own == path))
+        };
+        let found = self.list()?.into_iter().find(is_it).ok_or_else(not_pulled)?;
+        Ok((found.manifest.name, found.folder))
+    }
+
+    /// Begins or goes on to gather a model.
+    pub(super) fn gather(&self, place: Place, name: &str) -> Result<Staging, HubError> {
+        let lock = self.lock(&place, name)?;
+        let folder = place.staging(&self.path);
+        let disk = |error| HubError::disk(&folder, error);
+        remove_if_there(&place.old(&self.path)).map_err(disk)?;
+        fs::create_dir_all(&folder).map_err(disk)?;
+        if fs::symlink_metadata(&folder).map_err(disk)?.is_symlink() {
+            return Err(disk(io::Error::other("it is a link")));
+        }
+        fs::write(folder.join(NAME_FILE), name).map_err(disk)?;
+        Ok(Staging { models: self.path.clone(), place, folder, _lock: lock })
+    }
+
+    /// The model at `place`, if there is one.
+    pub(super) fn at(&self, place: &Place) -> Option<PulledModel> {
+        let folder = place.folder(&self.path);
+        Some(PulledModel { manifest: Manifest::read(&folder)?, folder })
+    }
+
+    fn lock(&self, place: &Place, name: &str) -> Result<File, HubError> {
+        let folder = self.path.join(LOCKS);
+        let disk = |error| HubError::disk(&folder, error);
+        fs::create_dir_all(&folder).map_err(disk)?;
+        let path = folder.join(format!("{}--{}", place.group, place.leaf));
+        let file = File::options().write(true).create(true).truncate(false).open(path).map_err(disk)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(HubError::Busy { name: name.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(disk(error)),
+        }
+    }
+
+    /// Folders of models, and of what will be some.
+    fn folders(&self) -> Result<Vec<PathBuf>, HubError> {
+        let groups = folders_in(&self.path).map_err(|error| HubError::disk(&self.path, error))?;
+        let groups = groups.into_iter().filter(|group| !is_hidden(group));
+        Ok(groups.flat_map(|group| folders_in(&group).unwrap_or_default()).collect())
+    }
+
+    /// The place of a folder that was found, unless links lead it out of the models folder.
+    fn place_of(&self, folder: &Path) -> Result<Place, HubError> {
+        let outside = || HubError::Outside { path: folder.to_owned(), dir: self.path.clone() };
+        let (real, models) = (folder.canonicalize(), self.path.canonicalize());
+        let (real, models) = real.ok().zip(models.ok()).ok_or_else(outside)?;
+        let inside = real.strip_prefix(&models).map_err(|_| outside())?;
+        let mut parts = inside.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(group), Some(leaf), None) => {
+                let visible = leaf.strip_prefix('.').and_then(|leaf| leaf.strip_suffix(".part"));
+                Ok(Place { group, leaf: visible.map_or(leaf.clone(), str::to_owned) })
+            }
+            _ => Err(outside()),
+        }
+    }
+}
+
+impl PulledModel {
+    /// What `--model` takes: the folder, or the file in it.
+    pub fn path(&self) -> PathBuf {
+        match (self.manifest.kind, &self.manifest.files[..]) {
+            (ModelKind::File, [file, ..]) => self.folder.join(&file.path),
+            _ => self.folder.clone(),
+        }
+    }
+
+    /// Where one of its files is.
+    pub(super) fn file(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn answers_to(&self, name: &str) -> bool {
+        let own = self.manifest.name.as_str();
+        let last = own.rsplit(['/', ':']).next().unwrap_or(own);
+        last == name || last.strip_suffix(".safetensors") == Some(name)
+    }
+}
+
+impl Staging {
+    /// How many bytes are there by now.
+    pub fn bytes(&self) -> u64 {
+        bytes_under(&self.folder)
+    }
+
+    /// Makes the folder a model: what is not of it goes, and it takes the place of the one before it.
+    pub fn finish(self, manifest: Manifest) -> Result<PulledModel, HubError> {
+        let (staging, old) = (&self.folder, self.place.old(&self.models));
+        let folder = self.place.folder(&self.models);
+        let finish = || {
+            let own: Vec<_> = manifest.files.iter().map(|file| staging.join(&file.path)).collect();
+            remove_others(staging, &own)?;
+            manifest.write(staging)?;
+            sync_folder(staging)?;
+            if folder.exists() {
+                fs::rename(&folder, &old)?;
+            }
+            fs::rename(staging, &folder)?;
+            sync_folder(folder.parent().unwrap_or(&folder))?;
+            remove_if_there(&old)
+        };
+        finish().map_err(|error| HubError::disk(&folder, error))?;
+        Ok(PulledModel { manifest, folder })
+    }
+}
+
+impl Place {
+    pub fn of(reference: &ModelRef, file: &RepoPath) -> Self {
+        match reference {
+            ModelRef::Repository(repository) => {
+                Self { group: repository.org.clone(), leaf: leaf(repository) }
+            }
+            ModelRef::File(repository, file) => Self {
+                group: repository.org.clone(),
+                leaf: format!("{}--{}", leaf(repository), file.as_str().replace('/', "--")),
+            },
+            ModelRef::Url(url) => {
+                let url = url.as_url();
+                let port = url.port().map(|port| format!("_{port}")).unwrap_or_default();
+                let host = url.host_str().unwrap_or_default().replace(['[', ']'], "").replace(':', "_");
+                Self { group: format!("{host}{port}"), leaf: file.file_name().to_owned() }
+            }
+        }
+    }
+
+    fn folder(&self, models: &Path) -> PathBuf {
+        models.join(&self.group).join(&self.leaf)
+    }
+
+    fn staging(&self, models: &Path) -> PathBuf {
+        models.join(&self.group).join(format!(".{}.part", self.leaf))
+    }
+
+    fn old(&self, models: &Path) -> PathBuf {
+        models.join(&self.group).join(format!(".{}.old", self.leaf))
+    }
+}
+
+fn leaf(repository: &Repository) -> String {
+    match &repository.revision {
+        Some(revision) => format!("{}@{}", repository.name, revision.replace('/', "--")),
+        None => repository.name.clone(),
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+/// None where there is no such folder.
+fn folders_in(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+/// The bytes of all files under `folder`; links are not followed.
+fn bytes_under(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let bytes = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() { bytes_under(&entry.path()) } else { metadata.len() })
+    });
+    bytes.sum()
+}
+
+/// Removes all files under `folder` but `own`, and the folders that are empty then.
+fn remove_others(folder: &Path, own: &[PathBuf]) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_others(&path, own)?;
+            if fs::read_dir(&path)?.next().is_none() {
+                fs::remove_dir(path)?;
+            }
+        } else if !own.contains(&path) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

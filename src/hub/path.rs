@@ -1,0 +1,117 @@
+//! A file's path inside a repository, as a server lists it or a person writes it: relative and plain, so that
+//! joined to a folder it stays in there on every system.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Components separated by slashes, none of them empty, `.` or `..`; no backslash, no control character, no
+/// drive letter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RepoPath(String);
+
+/// The text, escaped so that it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no plain path inside a repository")]
+pub struct PathError(String);
+
+const MAX_LENGTH: usize = 512;
+
+impl RepoPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The first folder of several components, and what is under it.
+    pub fn split_folder(&self) -> Option<(&str, &str)> {
+        self.0.split_once('/')
+    }
+
+    /// Where the file is under `folder`.
+    pub fn under(&self, folder: &Path) -> PathBuf {
+        folder.join(&self.0)
+    }
+
+    pub fn has_extension(&self, extension: &str) -> bool {
+        let found = Path::new(self.file_name()).extension();
+        found.is_some_and(|found| found.eq_ignore_ascii_case(extension))
+    }
+
+    /// Whether it is what Python's pickle writes, which can run any code when it is read.
+    pub fn is_pickle(&self) -> bool {
+        ["ckpt", "bin", "pt", "pth", "pkl"].iter().any(|extension| self.has_extension(extension))
+    }
+}
+
+impl FromStr for RepoPath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        let is_drive = text.as_bytes().get(1) == Some(&b':');
+        let is_plain = text.len() <= MAX_LENGTH
+            && !is_drive
+            && !text.chars().any(|c| c == '\\' || c.is_control())
+            && text.split('/').all(|component| !matches!(component, "" | "." | ".."));
+        match is_plain {
+            true => Ok(Self(text.to_owned())),
+            false => Err(PathError(format!("{:?}", text.chars().take(80).collect::<String>()))),
+        }
+    }
+}
+
+impl fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_under_its_folder() {
+        for text in
+            ["model_index.json", "unet/config.json", "a/b/c.safetensors", "..a/b..", "déjà vu.safetensors"]
+        {
+            let path: RepoPath = text.parse().unwrap();
+            assert!(path.under(Path::new("/models")).starts_with("/models"), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_leads_out_is_refused() {
+        for text in [
+            "",
+            "/",
+            "/etc/passwd",
+            "//host/share",
+            "..",
+            "../x",
+            "unet/../../x",
+            "unet/./x",
+            "unet//x",
+            "unet/",
+            "C:\\x",
+            "C:/x",
+            "c:x",
+            "unet\\..\\x",
+            "\\\\host\\share",
+            "x\0.json",
+            "x\n.json",
+            &"x".repeat(513),
+        ] {
+            assert!(text.parse::<RepoPath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_control_characters() {
+        let error = "\u{1b}[2Jx\0".parse::<RepoPath>().unwrap_err().to_string();
+        assert_eq!(error, "\"\\u{1b}[2Jx\\0\" is no plain path inside a repository");
+    }
+}

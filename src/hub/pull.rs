@@ -1,0 +1,208 @@
+//! A pull from beginning to end: what is there already is kept, the rest is fetched, and then it is a model.
+
+use std::fs;
+use std::path::Path;
+
+use super::client::Answer;
+use super::download::{Download, Source, Watch, is_whole};
+use super::manifest::{Manifest, PulledFile};
+use super::models_dir::{ModelsDir, PulledModel, Staging};
+use super::part::sha256_of;
+use super::plan::{Plan, PlannedFile, url_refusal};
+use super::{Checksum, Hub, HubError, ModelRef, size_text};
+
+/// Told how a pull goes.
+pub trait PullProgress {
+    /// What will be pulled, and how many bytes of it if that is known.
+    fn begin(&self, name: &str, files: usize, bytes: Option<u64>);
+    /// How many bytes are there by now; it may go back.
+    fn position(&self, bytes: u64);
+    /// A file is whole.
+    fn file(&self, path: &str, bytes: u64);
+    /// Something went wrong, and it goes on.
+    fn note(&self, sentence: &str);
+}
+
+/// What a pull came to.
+#[derive(Debug)]
+pub enum Pulled {
+    /// It has come, or has been brought up to date.
+    New(PulledModel),
+    /// It was there already, as it is at its source.
+    Current(PulledModel),
+}
+
+/// Left on the disk for others.
+const RESERVE: u64 = 64 << 20;
+
+impl Hub {
+    /// Pulls a model into the models folder. `sha256`: what its one file must have.
+    pub fn pull(
+        &self,
+        reference: &ModelRef,
+        sha256: Option<&str>,
+        models: &ModelsDir,
+        now_ms: i64,
+        progress: &dyn PullProgress,
+    ) -> Result<Pulled, HubError> {
+        let plan = self.plan(reference, sha256)?;
+        let before = models.at(&plan.place);
+        if let Some(before) = &before {
+            plan.check_that_it_replaces(before)?;
+            if plan.is_current(before) {
+                return Ok(Pulled::Current(before.clone()));
+            }
+        }
+        progress.begin(&plan.name, plan.files.len(), plan.bytes());
+        let staging = models.gather(plan.place.clone(), &plan.name)?;
+        plan.keep_from(before.as_ref(), &staging)?;
+        plan.check_room(models, &staging)?;
+        let files = self.fetch_all(&plan, &staging, progress)?;
+        let manifest = Manifest {
+            name: plan.name,
+            source: plan.source,
+            commit: plan.commit,
+            kind: plan.kind,
+            pulled_at_ms: now_ms,
+            files,
+        };
+        staging.finish(manifest).map(Pulled::New)
+    }
+
+    fn fetch_all(
+        &self,
+        plan: &Plan,
+        staging: &Staging,
+        progress: &dyn PullProgress,
+    ) -> Result<Vec<PulledFile>, HubError> {
+        let mut done = 0;
+        let mut files = Vec::with_capacity(plan.files.len());
+        for file in &plan.files {
+            let pulled =
+                self.fetch(plan, file, &file.path.under(&staging.folder), &Offset { progress, done })?;
+            done += pulled.size;
+            progress.position(done);
+            progress.file(&pulled.path, pulled.size);
+            files.push(pulled);
+        }
+        Ok(files)
+    }
+
+    fn fetch(
+        &self,
+        plan: &Plan,
+        file: &PlannedFile,
+        target: &Path,
+        watch: &dyn Watch,
+    ) -> Result<PulledFile, HubError> {
+        let pulled = |size, sha256| PulledFile {
+            path: file.path.to_string(),
+            size,
+            sha256,
+            version: file.version().map(str::to_owned),
+        };
+        if let Some(size) = file.size.filter(|size| is_whole(target, *size, file.checksum.as_ref())) {
+            let sha256 = sha256_of(target).map_err(|error| HubError::disk(target, error))?;
+            return Ok(pulled(size, sha256));
+        }
+        let refusal = |answer: &Answer| match &plan.repository {
+            Some(repository) => self.refusal(answer, repository, Some(&file.origin)),
+            None => url_refusal(answer, &file.url),
+        };
+        let source = Source {
+            url: file.url.clone(),
+            name: file.origin.to_string(),
+            size: file.size,
+            checksum: file.checksum.clone(),
+            validator: file.validator.clone(),
+        };
+        let download = Download { source, target, client: &self.client, refusal: &refusal, watch };
+        let fetched = download.run()?;
+        Ok(pulled(fetched.size, fetched.sha256))
+    }
+}
+
+impl Plan {
+    /// Refuses to put one model in the place of another.
+    fn check_that_it_replaces(&self, before: &PulledModel) -> Result<(), HubError> {
+        let Manifest { name, source, .. } = &before.manifest;
+        // A repository may come from one mirror today and another tomorrow.
+        if *name == self.name && (self.repository.is_some() || *source == self.source) {
+            return Ok(());
+        }
+        Err(HubError::Refused(format!(
+            "{name} has been pulled from {source} and is in the place of this one: `stablehand models rm {name}` makes room"
+        )))
+    }
+
+    /// Whether all of it is there in these versions.
+    fn is_current(&self, before: &PulledModel) -> bool {
+        let count = before.manifest.files.len();
+        count == self.files.len() && self.files.iter().all(|file| file.is_in(before))
+    }
+
+    /// Takes over what has not changed since the last pull.
+    fn keep_from(&self, before: Option<&PulledModel>, staging: &Staging) -> Result<(), HubError> {
+        let Some(before) = before else { return Ok(()) };
+        for file in self.files.iter().filter(|file| file.is_in(before)) {
+            let (from, to) = (before.file(file.path.as_str()), file.path.under(&staging.folder));
+            let keep = || {
+                fs::create_dir_all(to.parent().unwrap_or(&to))?;
+                match fs::hard_link(&from, &to) {
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                    // Not every file system has links.
+                    Err(_) => fs::copy(&from, &to).map(drop),
+                    Ok(()) => Ok(()),
+                }
+            };
+            keep().map_err(|error| HubError::disk(&to, error))?;
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, models: &ModelsDir, staging: &Staging) -> Result<(), HubError> {
+        let needed = self.bytes().unwrap_or(0).saturating_sub(staging.bytes());
+        match fs4::available_space(models.path()) {
+            Ok(free) if needed > 0 && free < needed.saturating_add(RESERVE) => Err(HubError::Room {
+                name: self.name.clone(),
+                dir: models.path().to_owned(),
+                needed: size_text(needed),
+                free: size_text(free),
+            }),
+            // Where the system does not say, the disk will.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl PlannedFile {
+    /// Whether `model` has this version of the file, unharmed as far as its size tells.
+    fn is_in(&self, model: &PulledModel) -> bool {
+        let path = self.path.as_str();
+        let known = model.manifest.files.iter().find(|file| file.path == path);
+        known.is_some_and(|known| {
+            let is_same = match &self.checksum {
+                Some(Checksum::Sha256(sha256)) => known.sha256 == *sha256,
+                _ => self.version().is_some() && known.version.as_deref() == self.version(),
+            };
+            let on_disk = fs::symlink_metadata(model.file(path));
+            is_same && on_disk.is_ok_and(|metadata| metadata.is_file() && metadata.len() == known.size)
+        })
+    }
+}
+
+/// A file's place in the whole.
+struct Offset<'a> {
+    progress: &'a dyn PullProgress,
+    done: u64,
+}
+
+impl Watch for Offset<'_> {
+    fn position(&self, bytes: u64) {
+        self.progress.position(self.done + bytes);
+    }
+
+    fn note(&self, sentence: &str) {
+        self.progress.note(sentence);
+    }
+}

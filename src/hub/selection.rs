@@ -1,0 +1,379 @@
+//! Which files of a repository are pulled: those that stablehand can use, each weight once.
+
+use std::collections::BTreeSet;
+
+use super::api::Tree;
+use super::{HubError, ModelKind, RepoPath};
+
+/// What a repository has to offer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Selection {
+    pub kind: ModelKind,
+    pub files: BTreeSet<RepoPath>,
+    /// Lists of shards among the files, whose shards are still to be added.
+    pub indexes: Vec<RepoPath>,
+}
+
+/// Of a folder in diffusers' layout: each with what its weights are called.
+const COMPONENTS: [(&str, &str); 3] =
+    [("text_encoder", "model"), ("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")];
+/// Of a folder of ONNX graphs; the first three must be there.
+const ONNX_PARTS: [&str; 5] = ["text_encoder", "unet", "vae_decoder", "vae_encoder", "safety_checker"];
+const CONFIG_FOLDERS: [&str; 3] = ["tokenizer", "scheduler", "feature_extractor"];
+const ROOT_CONFIGS: [&str; 2] = ["model_index.json", "stablehand.json"];
+/// Weights of other frameworks, and pictures.
+const OTHERS: [&str; 7] = ["safetensors", "msgpack", "h5", "ot", "png", "jpg", "md"];
+
+impl Selection {
+    /// What to pull of `tree`, the files of the repository called `name`.
+    pub fn of(tree: &Tree, name: &str) -> Result<Self, HubError> {
+        let listing = Listing { tree, name };
+        if listing.has_weights("unet") {
+            return listing.diffusers();
+        }
+        if listing.in_folder("unet").any(|path| path.has_extension("onnx")) {
+            return listing.onnx();
+        }
+        listing.only_checkpoint()
+    }
+
+    /// One file that was asked for by name.
+    pub fn file(tree: &Tree, name: &str, file: &RepoPath) -> Result<Self, HubError> {
+        let listing = Listing { tree, name };
+        if file.is_pickle() {
+            return Err(pickle(file.file_name()));
+        }
+        if !file.has_extension("safetensors") {
+            return Err(HubError::Reference(format!(
+                "{name}:{file} is no .safetensors file; without :FILE, all that can be used of {name} is pulled"
+            )));
+        }
+        if !tree.contains_key(file) {
+            return Err(HubError::Refused(format!("{name} has no file {file}{}", listing.choice())));
+        }
+        Ok(Self { kind: ModelKind::File, files: [file.clone()].into(), indexes: Vec::new() })
+    }
+
+    /// Adds the shards that the list `index` names.
+    pub fn add_shards<'a>(
+        &mut self,
+        index: &RepoPath,
+        names: impl IntoIterator<Item = &'a str>,
+        tree: &Tree,
+    ) -> Result<(), HubError> {
+        let folder = index.split_folder().map_or("", |(folder, _)| folder);
+        for name in names {
+            let path: Option<RepoPath> = format!("{folder}/{name}").parse().ok();
+            let shard = path.filter(|path| {
+                !name.contains('/') && path.has_extension("safetensors") && tree.contains_key(path)
+            });
+            let shard = shard.ok_or_else(|| {
+                let name = name.chars().take(80).collect::<String>();
+                HubError::Refused(format!("{index} names a shard {name:?}, which is no file beside it"))
+            })?;
+            self.files.insert(shard);
+        }
+        Ok(())
+    }
+}
+
+/// A pickle is refused whatever is in it.
+pub fn pickle(name: &str) -> HubError {
+    HubError::Refused(format!(
+        "{name} is a pickle, which can run any code when it is read: pull the same model as .safetensors"
+    ))
+}
+
+struct Listing<'a> {
+    tree: &'a Tree,
+    name: &'a str,
+}
+
+impl<'a> Listing<'a> {
+    /// The files right in `folder`, but for hidden ones and those whose names not every system takes.
+    fn in_folder(&self, folder: &str) -> impl Iterator<Item = &'a RepoPath> {
+        self.tree.keys().filter(move |path| {
+            let name = path.split_folder().filter(|(found, _)| *found == folder).map(|(_, name)| name);
+            name.is_some_and(|name| !name.starts_with('.') && !name.contains(['/', ':']))
+        })
+    }
+
+    fn find(&self, path: &str) -> Option<&'a RepoPath> {
+        self.tree.keys().find(|found| found.as_str() == path)
+    }
+
+    fn has_weights(&self, component: &str) -> bool {
+        self.in_folder(component).any(|path| path.has_extension("safetensors"))
+    }
+
+    /// Configurations, and a model's own graphs.
+    fn configs(&self) -> BTreeSet<RepoPath> {
+        let root = ROOT_CONFIGS.iter().filter_map(|name| self.find(name));
+        let folders = CONFIG_FOLDERS.iter().flat_map(|folder| self.in_folder(folder));
+        let texts = folders.filter(|path| path.has_extension("json") || path.has_extension("txt"));
+        let graphs = self.in_folder("graphs").filter(|path| path.has_extension("onnx"));
+        root.chain(texts).chain(graphs).cloned().collect()
+    }
+
+    fn diffusers(&self) -> Result<Selection, HubError> {
+        let mut selection =
+            Selection { kind: ModelKind::Diffusers, files: self.configs(), indexes: Vec::new() };
+        for (component, base) in COMPONENTS {
+            let weights = self.weights(component, base).ok_or_else(|| self.lacks(component))?;
+            if weights.has_extension("json") {
+                selection.indexes.push(weights.clone());
+            }
+            selection.files.insert(weights.clone());
+            selection.files.extend(self.find(&format!("{component}/config.json")).cloned());
+        }
+        Ok(selection)
+    }
+
+    /// A component's weights, or the list of their shards: in half precision where there is a choice, which
+    /// takes half the room and is what is drawn with on a card.
+    fn weights(&self, component: &str, base: &str) -> Option<&'a RepoPath> {
+        let usual = [
+            format!("{component}/{base}.fp16.safetensors"),
+            format!("{component}/{base}.safetensors.index.fp16.json"),
+            format!("{component}/{base}.fp16.safetensors.index.json"),
+            format!("{component}/{base}.safetensors"),
+            format!("{component}/{base}.safetensors.index.json"),
+        ];
+        if let Some(found) = usual.iter().find_map(|path| self.find(path)) {
+            return Some(found);
+        }
+        let mut others = self.in_folder(component).filter(|path| path.has_extension("safetensors"));
+        others.next().filter(|_| others.next().is_none())
+    }
+
+    fn lacks(&self, component: &str) -> HubError {
+        let name = self.name;
+        let reason = match self.in_folder(component).any(RepoPath::is_pickle) {
+            true => format!(
+                "the weights of its {component} as pickles alone, which can run any code when they are read"
+            ),
+            false => format!("no .safetensors file of a usual name for its {component}"),
+        };
+        HubError::Refused(format!("{name} has {reason}{}", self.choice()))
+    }
+
+    fn onnx(&self) -> Result<Selection, HubError> {
+        let mut files = self.configs();
+        for part in ONNX_PARTS {
+            let graphs: Vec<_> = self.in_folder(part).filter(|path| path.has_extension("onnx")).collect();
+            if graphs.is_empty() && ONNX_PARTS[..3].contains(&part) {
+                return Err(HubError::Refused(format!("{} has no {part}/model.onnx", self.name)));
+            }
+            let usual = graphs.iter().any(|path| path.file_name() == "model.onnx");
+            let left_out = |path: &RepoPath| {
+                path.is_pickle()
+                    || OTHERS.iter().any(|extension| path.has_extension(extension))
+                    || usual && is_variant(path.file_name())
+            };
+            let wanted = self.in_folder(part).filter(|path| !left_out(path));
+            files.extend(wanted.cloned());
+        }
+        Ok(Selection { kind: ModelKind::Onnx, files, indexes: Vec::new() })
+    }
+
+    /// The checkpoint of a repository that has one, and no folders.
+    fn only_checkpoint(&self) -> Result<Selection, HubError> {
+        match self.checkpoints()[..] {
+            [only] => Selection::file(self.tree, self.name, only),
+            [] => {
+                let pickles = self.tree.keys().any(RepoPath::is_pickle);
+                let reason = match pickles {
+                    true => {
+                        "nothing but pickles (.ckpt, .bin), which can run any code when they are read: look for the same model as .safetensors"
+                    }
+                    false => "neither a .safetensors file nor a folder unet of ONNX or .safetensors files",
+                };
+                Err(HubError::Refused(format!("{} has {reason}", self.name)))
+            }
+            _ => Err(HubError::Reference(format!("{} has more than one model{}", self.name, self.choice()))),
+        }
+    }
+
+    /// The files of whole models, which lie at the top.
+    fn checkpoints(&self) -> Vec<&'a RepoPath> {
+        let at_the_top = self.tree.keys().filter(|path| path.split_folder().is_none());
+        at_the_top.filter(|path| path.has_extension("safetensors") && !path.as_str().contains(':')).collect()
+    }
+
+    /// The end of a sentence: which files could be named.
+    fn choice(&self) -> String {
+        let found = self.checkpoints();
+        let mut names: Vec<_> = found.iter().take(5).map(|path| format!("{}:{path}", self.name)).collect();
+        if found.len() > names.len() {
+            names.push("…".to_owned());
+        }
+        match names.is_empty() {
+            true => String::new(),
+            false => format!("; name one file: {}", names.join(", ")),
+        }
+    }
+}
+
+/// Another precision of `model.onnx`, or its weights.
+fn is_variant(name: &str) -> bool {
+    let rest = name.strip_prefix("model").unwrap_or_default();
+    rest.starts_with(['_', '.', '-']) && (rest.contains(".onnx")) && !rest.starts_with(".onnx")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::api::TreeFile;
+    use super::*;
+
+    fn tree(paths: &[&str]) -> Tree {
+        let file = TreeFile { size: 1, checksum: None };
+        paths.iter().map(|path| (path.parse().unwrap(), file.clone())).collect()
+    }
+
+    fn select(paths: &[&str]) -> Result<Selection, HubError> {
+        Selection::of(&tree(paths), "org/name")
+    }
+
+    fn names(selection: &Selection) -> Vec<&str> {
+        selection.files.iter().map(RepoPath::as_str).collect()
+    }
+
+    const DIFFUSERS: [&str; 24] = [
+        ".gitattributes",
+        "README.md",
+        "v1-5-pruned.safetensors",
+        "v1-5-pruned.ckpt",
+        "model_index.json",
+        "feature_extractor/preprocessor_config.json",
+        "safety_checker/config.json",
+        "safety_checker/model.safetensors",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder/model.fp16.safetensors",
+        "text_encoder/pytorch_model.bin",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/flax_model.msgpack",
+        "vae/.hidden.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ];
+
+    #[test]
+    fn of_a_diffusers_folder_each_weight_comes_once_and_half_where_it_can() {
+        let selection = select(&DIFFUSERS).unwrap();
+        assert_eq!(selection.kind, ModelKind::Diffusers);
+        assert_eq!(
+            names(&selection),
+            [
+                "feature_extractor/preprocessor_config.json",
+                "model_index.json",
+                "scheduler/scheduler_config.json",
+                "text_encoder/config.json",
+                "text_encoder/model.fp16.safetensors",
+                "tokenizer/merges.txt",
+                "tokenizer/vocab.json",
+                "unet/config.json",
+                "unet/diffusion_pytorch_model.fp16.safetensors",
+                "vae/config.json",
+                "vae/diffusion_pytorch_model.safetensors",
+            ]
+        );
+    }
+
+    #[test]
+    fn shards_are_those_that_the_index_names() {
+        let mut paths = DIFFUSERS.to_vec();
+        paths.retain(|path| !path.starts_with("unet/diffusion"));
+        let index = "unet/diffusion_pytorch_model.safetensors.index.fp16.json";
+        let shard = "diffusion_pytorch_model.fp16-00001-of-00001.safetensors";
+        let shard_path = format!("unet/{shard}");
+        paths.extend([index, &shard_path]);
+        let mut selection = select(&paths).unwrap();
+        let index: RepoPath = index.parse().unwrap();
+        assert_eq!(selection.indexes, std::slice::from_ref(&index));
+        selection.add_shards(&index, [shard, shard], &tree(&paths)).unwrap();
+        assert!(names(&selection).contains(&shard_path.as_str()));
+        for hostile in ["../v1-5-pruned.safetensors", "/etc/passwd", "none.safetensors", "config.json", ""] {
+            let error = selection.add_shards(&index, [hostile], &tree(&paths)).unwrap_err().to_string();
+            assert!(error.contains("no file beside it"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_onnx_folder_comes_with_its_data_and_without_its_variants() {
+        let selection = select(&[
+            "model_index.json",
+            "unet/model.onnx",
+            "unet/model.onnx_data",
+            "unet/model_fp16.onnx",
+            "unet/model_fp16.onnx_data",
+            "unet/config.json",
+            "unet/onnx__MatMul_7321",
+            "text_encoder/model.onnx",
+            "text_encoder/pytorch_model.bin",
+            "vae_decoder/model.onnx",
+            "vae_decoder/weights.pb",
+        ])
+        .unwrap();
+        assert_eq!(selection.kind, ModelKind::Onnx);
+        assert_eq!(
+            names(&selection),
+            [
+                "model_index.json",
+                "text_encoder/model.onnx",
+                "unet/config.json",
+                "unet/model.onnx",
+                "unet/model.onnx_data",
+                "unet/onnx__MatMul_7321",
+                "vae_decoder/model.onnx",
+                "vae_decoder/weights.pb",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_only_checkpoint_is_taken_and_of_several_one_must_be_named() {
+        let one = select(&["README.md", "dream.safetensors", "dream.ckpt"]).unwrap();
+        assert_eq!((one.kind, names(&one)), (ModelKind::File, vec!["dream.safetensors"]));
+        let error = select(&["a.safetensors", "b.safetensors"]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "org/name has more than one model; name one file: org/name:a.safetensors, org/name:b.safetensors"
+        );
+    }
+
+    #[test]
+    fn pickles_are_refused_by_name() {
+        for paths in [&["v1.ckpt"][..], &["unet/diffusion_pytorch_model.bin", "model_index.json"]] {
+            let error = select(paths).unwrap_err().to_string();
+            assert!(error.starts_with("org/name has nothing but pickles"), "{error}");
+        }
+        let mut paths = DIFFUSERS.to_vec();
+        paths.retain(|path| !path.starts_with("text_encoder/model"));
+        let error = select(&paths).unwrap_err().to_string();
+        assert!(error.contains("its text_encoder as pickles alone"), "{error}");
+        assert!(error.ends_with("name one file: org/name:v1-5-pruned.safetensors"), "{error}");
+        let file = "v1-5-pruned.ckpt".parse().unwrap();
+        let error = Selection::file(&tree(&DIFFUSERS), "org/name", &file).unwrap_err().to_string();
+        assert!(error.starts_with("v1-5-pruned.ckpt is a pickle"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_answered_with_those_that_are() {
+        let file = |name: &str| {
+            Selection::file(&tree(&DIFFUSERS), "org/name", &name.parse().unwrap()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            file("none.safetensors"),
+            "org/name has no file none.safetensors; name one file: org/name:v1-5-pruned.safetensors"
+        );
+        assert!(file("README.md").starts_with("org/name:README.md is no .safetensors file"));
+    }
+}

@@ -1,0 +1,204 @@
+//! What breaks off is gone on with, and never mixed with anything else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::stand_in::{Accident, Plain, StandIn};
+use super::{models, noted, pull, safetensors, said};
+use crate::helpers::{assert_refused, data_dir, files_under};
+
+/// A hub with one repository of one large file.
+fn hub_with(bytes: &[u8]) -> StandIn {
+    let hub = StandIn::start();
+    hub.add("org/name", &[("a.safetensors", bytes.to_vec())]);
+    hub
+}
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("org/name--a.safetensors/a.safetensors")
+}
+
+/// A pull that has come this far and goes no further.
+struct Stalled(Child);
+
+impl Stalled {
+    fn at(bytes: u64, hub: &StandIn, folder: &Path, model: &str) -> Self {
+        let mut command = models(hub, folder, &["pull", model]);
+        let child = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let part =
+            || files_under(folder).into_iter().find(|path| path.extension().is_some_and(|e| e == "part"));
+        while part()
+            .and_then(|part| fs::metadata(folder.join(part)).ok())
+            .is_none_or(|part| part.len() < bytes)
+        {
+            assert!(Instant::now() < deadline, "so much comes");
+            thread::sleep(Duration::from_millis(10));
+        }
+        child
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_gone_on_with() {
+    let bytes = safetensors(5_000_000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.world().accidents.extend([Accident::Cut(2_000_000), Accident::Cut(1_500_000)]);
+    let output = pull(&hub, folder.path(), "org/name");
+    said(&output);
+    assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+    let ranges = hub.ranges();
+    assert_eq!(ranges[0], None);
+    assert_eq!(ranges[1..], [Some("bytes=2000000-".to_owned()), Some("bytes=3500000-".to_owned())]);
+    let if_range = hub.world().seen.last().unwrap().headers["if-range"].clone();
+    assert_eq!(if_range, "\"of-the-other\"");
+    assert!(noted(&output).contains("broke off at 2.0 MB of a.safetensors"), "{}", noted(&output));
+}
+
+#[test]
+fn a_server_that_is_busy_is_asked_again() {
+    let bytes = safetensors(1000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.world().accidents.push_back(Accident::Busy);
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+}
+
+#[test]
+fn a_pull_that_was_killed_is_gone_on_with_by_the_next() {
+    let bytes = safetensors(3_000_000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.world().accidents.push_back(Accident::Stall(1_000_000));
+    drop(Stalled::at(1_000_000, &hub, folder.path(), "org/name"));
+    assert!(!file(folder.path()).exists(), "nothing shows before it is whole");
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+    assert_eq!(hub.ranges(), [None, Some("bytes=1000000-".to_owned())]);
+}
+
+#[test]
+fn files_that_were_whole_are_not_fetched_again() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/name", &super::diffusers());
+    // Two come, the smallest first, and the last does not.
+    let accidents = [Accident::Cut(usize::MAX), Accident::Cut(usize::MAX), Accident::Stall(100_000)];
+    hub.world().accidents.extend(accidents);
+    drop(Stalled::at(100_000, &hub, folder.path(), "org/name"));
+    hub.world().seen.clear();
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(hub.ranges(), [Some("bytes=100000-".to_owned())]);
+    assert_eq!(hub.files_asked_for().len(), 3, "and the two configurations that are looked at first");
+}
+
+#[test]
+fn a_file_that_changed_between_two_pulls_begins_anew() {
+    let (old, new) = (safetensors(3_000_000, 1), safetensors(2_500_000, 2));
+    let (hub, folder) = (hub_with(&old), data_dir());
+    hub.world().accidents.push_back(Accident::Stall(1_000_000));
+    drop(Stalled::at(1_000_000, &hub, folder.path(), "org/name"));
+    hub.add("org/name", &[("a.safetensors", new.clone())]);
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(fs::read(file(folder.path())).unwrap(), new);
+    assert_eq!(hub.ranges(), [None, None]);
+    let left = files_under(folder.path()).into_iter().filter(|path| path.to_string_lossy().contains("part"));
+    assert_eq!(left.count(), 0, "and the part of the old one is gone");
+}
+
+#[test]
+fn a_url_whose_file_changes_between_two_pulls_begins_anew() {
+    let (old, new) = (safetensors(2_000_000, 1), safetensors(2_000_000, 2));
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let plain = |bytes: &Vec<u8>, etag| Plain { bytes: bytes.clone(), etag: Some(etag), ..Plain::default() };
+    hub.world().plain.insert("a.safetensors".to_owned(), plain(&old, "\"old\""));
+    // What shows that there is a file, then half of it.
+    hub.world().accidents.extend([Accident::Cut(1), Accident::Stall(1_000_000)]);
+    let url = format!("{}/a.safetensors", hub.other);
+    drop(Stalled::at(1_000_000, &hub, folder.path(), &url));
+    hub.world().plain.insert("a.safetensors".to_owned(), plain(&new, "\"new\""));
+    said(&pull(&hub, folder.path(), &url));
+    assert_eq!(fs::read(file_of_url(&hub, folder.path())).unwrap(), new);
+}
+
+#[test]
+fn a_url_whose_file_changes_while_it_comes_begins_anew() {
+    let (old, new) = (safetensors(2_000_000, 1), safetensors(2_100_000, 2));
+    for ignores_if_range in [false, true] {
+        let (hub, folder) = (StandIn::start(), data_dir());
+        let plain =
+            |bytes: &Vec<u8>, etag| Plain { bytes: bytes.clone(), etag: Some(etag), ..Plain::default() };
+        hub.world().plain.insert("a.safetensors".to_owned(), plain(&old, "\"old\""));
+        hub.world().next_plain = Some(("a.safetensors".to_owned(), plain(&new, "\"new\"")));
+        hub.world().ignores_if_range = ignores_if_range;
+        hub.world().accidents.extend([Accident::Cut(1), Accident::Change(1_000_000)]);
+        let output = pull(&hub, folder.path(), &format!("{}/a.safetensors", hub.other));
+        said(&output);
+        assert!(noted(&output).contains("beginning anew"), "{}", noted(&output));
+        assert_eq!(fs::read(file_of_url(&hub, folder.path())).unwrap(), new);
+    }
+}
+
+fn file_of_url(hub: &StandIn, folder: &Path) -> PathBuf {
+    let host = hub.other.strip_prefix("http://").unwrap().replace(':', "_");
+    folder.join(host).join("a.safetensors/a.safetensors")
+}
+
+#[test]
+fn a_file_with_another_sha256_is_fetched_once_more_and_then_refused() {
+    let bytes = safetensors(100_000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.world().accidents.push_back(Accident::Spoil);
+    let output = pull(&hub, folder.path(), "org/name");
+    said(&output);
+    assert!(noted(&output).contains("a.safetensors is damaged"), "{}", noted(&output));
+    assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+
+    let folder = data_dir();
+    hub.world().accidents.extend([Accident::Spoil, Accident::Spoil]);
+    let output = pull(&hub, folder.path(), "org/name");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(noted(&output).contains("a.safetensors has another SHA-256"), "{}", noted(&output));
+    assert!(!file(folder.path()).exists());
+}
+
+#[test]
+fn a_damaged_part_is_begun_anew() {
+    let bytes = safetensors(2_000_000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.world().accidents.push_back(Accident::Stall(1_000_000));
+    drop(Stalled::at(1_000_000, &hub, folder.path(), "org/name"));
+    let part =
+        files_under(folder.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "part"));
+    fs::write(folder.path().join(part.unwrap()), vec![0; 1_000_000]).unwrap();
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+}
+
+#[test]
+fn two_pulls_of_one_model_do_not_mix_and_others_go_on() {
+    let bytes = safetensors(2_000_000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.add("org/other", &[("b.safetensors", safetensors(1000, 2))]);
+    hub.world().accidents.push_back(Accident::Stall(1_000_000));
+    let first = Stalled::at(1_000_000, &hub, folder.path(), "org/name");
+    let second = pull(&hub, folder.path(), "org/name");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(noted(&second).ends_with(
+        "stablehand: another stablehand is at work on org/name:a.safetensors: wait until it is done, or stop it\n"
+    ));
+    let mut remove = models(&hub, folder.path(), &["rm", "org/name:a.safetensors"]);
+    assert_refused(&remove.output().unwrap(), 1, &["another stablehand is at work"]);
+    said(&pull(&hub, folder.path(), "org/other"));
+    drop(first);
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+}

@@ -1,0 +1,104 @@
+//! What has been pulled is listed, found by its names, and removed.
+
+use std::fs;
+use std::path::Path;
+
+use super::stand_in::{Accident, StandIn};
+use super::{diffusers, models, pull, safetensors, said};
+use crate::helpers::{assert_refused, data_dir, output, stablehand};
+
+fn list(hub: &StandIn, folder: &Path) -> Vec<String> {
+    let text = said(&output(models(hub, folder, &["list"])));
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_list_says_what_there_is_and_what_to_give_to_model() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let path = folder.path().display();
+    assert_eq!(
+        list(&hub, folder.path()),
+        [format!("no model has been pulled into {path} yet: `stablehand models pull ORG/NAME` does")]
+    );
+    hub.add("org/name", &diffusers());
+    said(&pull(&hub, folder.path(), "org/name"));
+    said(&pull(&hub, folder.path(), "org/name:v1-5.safetensors"));
+    hub.add("org/broken", &[("a.safetensors", safetensors(1000, 1))]);
+    hub.world().accidents.extend([Accident::Spoil, Accident::Spoil]);
+    assert_eq!(pull(&hub, folder.path(), "org/broken").status.code(), Some(1));
+
+    let lines = list(&hub, folder.path());
+    let today = chrono::Local::now().format("%Y-%m-%d").to_string();
+    assert_eq!(lines[0], "NAME KIND SIZE PULLED PATH");
+    assert!(lines[1].starts_with(&format!("org/name diffusers folder 3.0 MB {today} ")), "{}", lines[1]);
+    assert!(lines[1].ends_with(&format!(" {path}/org/name")), "{}", lines[1]);
+    assert!(lines[2].starts_with(&format!("org/name:v1-5.safetensors safetensors file 9.0 kB {today} ")));
+    assert!(lines[2].ends_with(&format!(" {path}/org/name--v1-5.safetensors/v1-5.safetensors")));
+    assert!(lines[3].starts_with("unfinished: org/broken:a.safetensors ("), "{}", lines[3]);
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn what_is_removed_is_gone_and_nothing_else() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/name", &diffusers());
+    hub.add("org/other", &[("a.safetensors", safetensors(1000, 1))]);
+    said(&pull(&hub, folder.path(), "org/name"));
+    said(&pull(&hub, folder.path(), "org/other"));
+    let rm = |name: &str| output(models(&hub, folder.path(), &["rm", name]));
+    assert_eq!(said(&rm("name")), "org/name is gone: 3.0 MB are free\n");
+    assert_eq!(list(&hub, folder.path()).len(), 2);
+    assert!(!folder.path().join("org/name").exists());
+    assert_refused(&rm("name"), 1, &["no model 'name' has been pulled", "stablehand models list"]);
+    let file = folder.path().join("org/other--a.safetensors/a.safetensors");
+    assert!(said(&rm(file.to_str().unwrap())).starts_with("org/other:a.safetensors is gone"));
+    assert!(!folder.path().join("org").exists());
+}
+
+#[test]
+fn what_is_not_inside_the_models_folder_is_left_alone() {
+    let (hub, outer) = (StandIn::start(), data_dir());
+    let (folder, mine) = (outer.path().join("models"), outer.path().join("mine"));
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join("model.safetensors"), "mine").unwrap();
+    hub.add("org/name", &[("a.safetensors", safetensors(1000, 1))]);
+    said(&pull(&hub, &folder, "org/name"));
+    let rm = |name: &str| output(models(&hub, &folder, &["rm", name]));
+    let up = folder.join("../mine");
+    for path in [&mine, &up, &mine.join("model.safetensors"), &folder, &folder.join("..")] {
+        assert_refused(&rm(path.to_str().unwrap()), 1, &["is not inside the models folder", "left alone"]);
+    }
+    // Not a model of ours, although it is inside.
+    assert_refused(&rm(folder.join("org").to_str().unwrap()), 1, &["no model", "has been pulled"]);
+    #[cfg(unix)]
+    {
+        let pulled = folder.join("org/name--a.safetensors");
+        fs::rename(&pulled, outer.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(outer.path().join("moved"), &pulled).unwrap();
+        assert_refused(&rm("org/name:a.safetensors"), 1, &["is not inside the models folder"]);
+        assert!(outer.path().join("moved/a.safetensors").exists());
+    }
+    assert!(mine.join("model.safetensors").exists());
+}
+
+#[test]
+fn a_name_that_is_not_known_is_answered_with_where_to_look() {
+    let (hub, data) = (StandIn::start(), data_dir());
+    let folder = data.path().join("models");
+    hub.add("a/name", &[("x.safetensors", safetensors(1000, 1))]);
+    hub.add("b/name", &[("x.safetensors", safetensors(1000, 2))]);
+    said(&pull(&hub, &folder, "a/name"));
+    said(&pull(&hub, &folder, "b/name"));
+    let with = |command: &[&str], model: &str| {
+        let mut command = stablehand(command);
+        command.env("STABLEHAND_DATA_DIR", data.path()).env("STABLEHAND_LISTEN", "127.0.0.1:0");
+        command.args(["--device", "cpu", "--model", model]);
+        output(command)
+    };
+    for command in [&["generate", "a dog"][..], &["serve"]] {
+        assert_refused(&with(command, "none"), 1, &["there is no model none", "`stablehand models list`"]);
+        let ambiguous = ["'x' could be a/name:x.safetensors or b/name:x.safetensors"];
+        assert_refused(&with(command, "x"), 1, &ambiguous);
+        assert_refused(&with(command, "./none"), 1, &["./none is no Stable Diffusion model folder"]);
+    }
+}

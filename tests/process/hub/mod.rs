@@ -1,0 +1,69 @@
+//! `stablehand models pull`, `list` and `rm` against a hub that this test plays.
+
+mod broken_off;
+mod kept;
+mod pulled;
+mod refused;
+mod stand_in;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::helpers::{output, stablehand};
+use stand_in::StandIn;
+
+/// The command `stablehand models …` in this models folder, with the stand-in for a hub.
+fn models(hub: &StandIn, folder: &Path, args: &[&str]) -> Command {
+    let mut command = stablehand(&["models"]);
+    command.args(args).env("STABLEHAND_MODELS_DIR", folder).env("HF_ENDPOINT", &hub.url);
+    for name in
+        ["HF_TOKEN", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn pull(hub: &StandIn, folder: &Path, model: &str) -> Output {
+    output(models(hub, folder, &["pull", model]))
+}
+
+/// What is said on standard output by a command that succeeds.
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn noted(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file that begins as a .safetensors file does, and goes on with bytes that a seed tells.
+fn safetensors(size: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = b"\x08\0\0\0\0\0\0\0{}      ".to_vec();
+    let mut state = seed + 1;
+    bytes.extend(std::iter::repeat_with(|| crate::helpers::next(&mut state).to_le_bytes()[0]).take(size));
+    bytes
+}
+
+/// A repository in diffusers' layout, with a checkpoint beside it and much that is of no use here.
+fn diffusers() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        (".gitattributes", b"*.safetensors filter=lfs".to_vec()),
+        ("README.md", b"# A model".to_vec()),
+        ("model_index.json", br#"{"_class_name": "StableDiffusionPipeline"}"#.to_vec()),
+        ("scheduler/scheduler_config.json", b"{}".to_vec()),
+        ("text_encoder/config.json", b"{}".to_vec()),
+        ("text_encoder/model.fp16.safetensors", safetensors(2000, 1)),
+        ("text_encoder/model.safetensors", safetensors(4000, 2)),
+        ("text_encoder/pytorch_model.bin", b"a pickle".to_vec()),
+        ("tokenizer/vocab.json", b"{}".to_vec()),
+        ("unet/config.json", br#"{"cross_attention_dim": 768}"#.to_vec()),
+        ("unet/diffusion_pytorch_model.fp16.safetensors", safetensors(3_000_000, 3)),
+        ("unet/diffusion_pytorch_model.safetensors", safetensors(6000, 4)),
+        ("v1-5.safetensors", safetensors(9000, 5)),
+        ("v1-5.ckpt", b"a pickle".to_vec()),
+        ("vae/config.json", b"{}".to_vec()),
+        ("vae/diffusion_pytorch_model.safetensors", safetensors(1000, 6)),
+    ]
+}

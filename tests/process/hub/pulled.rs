@@ -1,0 +1,231 @@
+//! What comes, from where, and what does not.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::stand_in::{Plain, StandIn, sha256};
+use super::{diffusers, models, noted, pull, safetensors, said};
+use crate::helpers::{data_dir, files_under, output, stablehand};
+
+fn names(folder: &Path) -> Vec<String> {
+    let files = files_under(folder).into_iter().map(|path| path.to_str().unwrap().to_owned());
+    files.filter(|name| !name.starts_with(".locks")).collect()
+}
+
+#[test]
+fn of_a_repository_what_can_be_used_comes_and_nothing_else() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/name", &diffusers());
+    hub.world().page = 3;
+    let output = pull(&hub, folder.path(), "org/name");
+    assert_eq!(
+        said(&output),
+        "org/name has been pulled (diffusers folder, 3.0 MB): draw with --model org/name\n"
+    );
+    assert!(noted(&output).starts_with("pulling org/name: 9 files, 3.0 MB\n"), "{}", noted(&output));
+    let came = [
+        ".pulled.json",
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.fp16.safetensors",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ];
+    let model = folder.path().join("org/name");
+    assert_eq!(names(&model), came);
+    assert_eq!(hub.files_asked_for(), came[1..], "nothing else was asked for");
+    for (path, bytes) in diffusers().iter().filter(|(path, _)| came.contains(path)) {
+        assert_eq!(fs::read(model.join(path)).unwrap(), *bytes, "{path}");
+    }
+    let manifest: Value = serde_json::from_slice(&fs::read(model.join(".pulled.json")).unwrap()).unwrap();
+    assert_eq!(manifest["source"], format!("{}/org/name", hub.url));
+    assert_eq!(manifest["commit"].as_str().unwrap().len(), 40);
+}
+
+#[test]
+fn shards_come_by_their_list() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let mut files = diffusers();
+    files.retain(|(path, _)| !path.starts_with("unet/diffusion"));
+    let index = r#"{"metadata": {}, "weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors",
+        "b": "diffusion_pytorch_model-00002-of-00002.safetensors", "c": "diffusion_pytorch_model-00001-of-00002.safetensors"}}"#;
+    files.extend([
+        ("unet/diffusion_pytorch_model.safetensors.index.json", index.as_bytes().to_vec()),
+        ("unet/diffusion_pytorch_model-00001-of-00002.safetensors", safetensors(100, 1)),
+        ("unet/diffusion_pytorch_model-00002-of-00002.safetensors", safetensors(100, 2)),
+        ("unet/diffusion_pytorch_model-00003-of-00003.safetensors", safetensors(100, 3)),
+    ]);
+    hub.add("org/name", &files);
+    said(&pull(&hub, folder.path(), "org/name"));
+    let unet = names(&folder.path().join("org/name/unet"));
+    assert_eq!(
+        unet,
+        [
+            "config.json",
+            "diffusion_pytorch_model-00001-of-00002.safetensors",
+            "diffusion_pytorch_model-00002-of-00002.safetensors",
+            "diffusion_pytorch_model.safetensors.index.json",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_named_comes_alone() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let mut files = diffusers();
+    files.push(("loras/a b+c.safetensors", safetensors(50, 7)));
+    hub.add("org/name", &files);
+    let said_of = |model: &str| said(&pull(&hub, folder.path(), model));
+    assert!(said_of("org/name:v1-5.safetensors").contains("draw with --model org/name:v1-5.safetensors"));
+    said_of("org/name:loras/a b+c.safetensors");
+    let url = format!("{}/org/name/blob/main/text_encoder/model.safetensors", hub.url);
+    assert!(said_of(&url).starts_with("org/name:text_encoder/model.safetensors has been pulled"));
+    assert_eq!(
+        names(folder.path()),
+        [
+            "org/name--loras--a b+c.safetensors/.pulled.json",
+            "org/name--loras--a b+c.safetensors/a b+c.safetensors",
+            "org/name--text_encoder--model.safetensors/.pulled.json",
+            "org/name--text_encoder--model.safetensors/model.safetensors",
+            "org/name--v1-5.safetensors/.pulled.json",
+            "org/name--v1-5.safetensors/v1-5.safetensors",
+        ]
+    );
+}
+
+#[test]
+fn a_revision_is_a_model_of_its_own() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/name", &[("a.safetensors", safetensors(10, 1))]);
+    hub.add("org/name@refs/pr/1", &[("a.safetensors", safetensors(20, 2))]);
+    said(&pull(&hub, folder.path(), "org/name@refs/pr/1"));
+    said(&pull(&hub, folder.path(), "org/name"));
+    let read = |path: &str| fs::read(folder.path().join(path)).unwrap().len();
+    assert_eq!(read("org/name--a.safetensors/a.safetensors"), 26);
+    assert_eq!(read("org/name@refs--pr--1--a.safetensors/a.safetensors"), 36);
+}
+
+#[test]
+fn a_second_pull_fetches_what_has_changed() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let mut files = diffusers();
+    hub.add("org/name", &files);
+    said(&pull(&hub, folder.path(), "org/name"));
+    let again = pull(&hub, folder.path(), "org/name");
+    assert!(said(&again).starts_with("org/name is up to date (diffusers folder, 3.0 MB)"));
+    assert!(noted(&again).is_empty());
+
+    hub.world().seen.clear();
+    let unet = safetensors(5000, 9);
+    let changed = files.iter_mut().find(|(path, _)| path.ends_with("model.fp16.safetensors")).unwrap();
+    changed.1.clone_from(&unet);
+    files.retain(|(path, _)| *path != "tokenizer/vocab.json");
+    hub.add("org/name", &files);
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert_eq!(hub.ranges().len(), 1, "one large file alone");
+    let model = folder.path().join("org/name");
+    assert_eq!(fs::read(model.join("text_encoder/model.fp16.safetensors")).unwrap(), unet);
+    assert!(!model.join("tokenizer").exists(), "what is gone there is gone here");
+    assert_eq!(names(folder.path()).iter().filter(|name| !name.starts_with("org/name/")).count(), 0);
+}
+
+#[test]
+fn a_file_comes_from_any_url_under_the_name_that_it_has_there() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let bytes = safetensors(500_000, 1);
+    let plain = Plain { bytes: bytes.clone(), etag: Some("\"1\""), ..Plain::default() };
+    let named = ("Content-Disposition", "attachment; filename=\"dream.safetensors\"".to_owned());
+    let moved = Plain {
+        status: Some(302),
+        headers: vec![("Location", "/files/real%20name.safetensors?key=1".to_owned())],
+        ..Plain::default()
+    };
+    hub.world().plain.extend([
+        ("files/real%20name.safetensors".to_owned(), plain.clone()),
+        ("api/download/1".to_owned(), Plain { headers: vec![named], ..plain }),
+        ("api/download/2".to_owned(), moved),
+    ]);
+    let host = hub.other.strip_prefix("http://").unwrap();
+    let group = host.replace(':', "_");
+    for (path, name) in [
+        ("files/real%20name.safetensors?token=secret", "real name.safetensors"),
+        ("api/download/1", "dream.safetensors"),
+        ("api/download/2", "real name.safetensors"),
+    ] {
+        let output = output(models(&hub, folder.path(), &["rm", name]));
+        assert!(output.status.success() || noted(&output).contains("has been pulled"));
+        let output = pull(&hub, folder.path(), &format!("{}/{path}", hub.other));
+        assert!(said(&output).ends_with(&format!("draw with --model {host}/{name}\n")), "{}", said(&output));
+        let file = folder.path().join(&group).join(name).join(name);
+        assert_eq!(fs::read(&file).unwrap(), bytes);
+        let manifest = fs::read_to_string(file.with_file_name(".pulled.json")).unwrap();
+        assert!(manifest.contains(&sha256(&bytes)) && !manifest.contains("secret"), "{manifest}");
+    }
+    let again = pull(&hub, folder.path(), &format!("{}/api/download/2", hub.other));
+    assert!(said(&again).contains("is up to date"));
+}
+
+#[test]
+fn a_sha256_that_is_told_is_insisted_on() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let bytes = safetensors(1000, 1);
+    hub.world().plain.insert("a.safetensors".to_owned(), Plain { bytes: bytes.clone(), ..Plain::default() });
+    hub.add("org/name", &[("a.safetensors", bytes.clone())]);
+    let pull =
+        |model: &str, hash: &str| output(models(&hub, folder.path(), &["pull", model, "--sha256", hash]));
+    let (right, wrong) = (sha256(&bytes), sha256(b"other"));
+    let url = format!("{}/a.safetensors", hub.other);
+    for model in [url.as_str(), "org/name:a.safetensors"] {
+        let refused = pull(model, &wrong);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(noted(&refused).contains("SHA-256"), "{}", noted(&refused));
+        assert!(said(&pull(model, &right.to_uppercase())).contains("has been pulled"));
+    }
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_nowhere_else() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/name", &[("a.safetensors", safetensors(1000, 1))]);
+    hub.world().token = Some(("hf_secret".to_owned(), 401, "GatedRepo"));
+    let mut command = models(&hub, folder.path(), &["pull", "org/name"]);
+    command.env("HF_TOKEN", "hf_secret");
+    let output = output(command);
+    assert!(said(&output).contains("has been pulled"));
+    assert!(!noted(&output).contains("secret"));
+    for seen in &hub.world().seen {
+        assert_eq!(seen.headers.contains_key("authorization"), seen.by_hub, "{}", seen.path);
+    }
+    for file in files_under(folder.path()) {
+        let bytes = fs::read(folder.path().join(file)).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("hf_secret"));
+    }
+}
+
+#[test]
+fn a_pulled_onnx_folder_draws_by_its_name() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
+    let parts = ["text_encoder/", "unet/", "vae_decoder/", "scheduler/", "tokenizer/", "model_index.json"];
+    let files = files_under(&tiny).into_iter().filter_map(|path| {
+        let name = path.to_str().unwrap().to_owned();
+        let wanted = parts.iter().any(|part| name.starts_with(part)) && !name.ends_with(".safetensors");
+        wanted.then(|| (name, fs::read(tiny.join(path)).unwrap()))
+    });
+    hub.world().repositories.insert("org/tiny".to_owned(), files.collect());
+    assert!(said(&pull(&hub, folder.path(), "org/tiny")).contains("ONNX folder"));
+    let pictures = data_dir();
+    for name in ["org/tiny", "tiny"] {
+        let mut command =
+            stablehand(&["generate", "a dog", "--steps", "1", "--width", "64", "--height", "64"]);
+        command.args(["--device", "cpu", "--model", name]).current_dir(pictures.path());
+        command.env("STABLEHAND_MODELS_DIR", folder.path());
+        assert!(said(&output(command)).contains("picture.png"));
+    }
+}
