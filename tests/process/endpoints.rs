@@ -5,26 +5,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::helpers::{KEY, Server, assert_refused, data_dir, download, output, stablehand};
+use crate::helpers::{KEY, Server, assert_refused, data_dir, download, model_copy, output, stablehand};
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
-/// A copy of the built-in model that draws at 64 pixels and below.
+/// The built-in model, but for 64 pixels and below.
 fn small_model(to: &Path) {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
-    for part in ["text_encoder", "tokenizer", "unet", "vae_decoder", "vae_encoder", "scheduler"] {
-        copy(&model.join(part), &to.join(part));
-    }
-    fs::copy(model.join("model_index.json"), to.join("model_index.json")).unwrap();
+    model_copy(to);
     fs::write(to.join("stablehand.json"), r#"{"max_side": 64}"#).unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -142,6 +142,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The built-in model as a folder with ONNX graphs, as exporters write them.
+pub fn model_copy(to: &Path) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (model, graphs) = (here.join("models/tiny-sd"), here.join("tests/models/tiny-sd-onnx"));
+    let graphs = ["text_encoder", "unet", "vae_decoder", "vae_encoder"].map(|part| (&graphs, part));
+    for (from, part) in graphs.into_iter().chain([(&model, "scheduler"), (&model, "tokenizer")]) {
+        fs::create_dir_all(to.join(part)).unwrap();
+        for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    fs::copy(model.join("model_index.json"), to.join("model_index.json")).unwrap();
 }
 
 /// A small job: two steps at the least size.
