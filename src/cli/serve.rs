@@ -10,6 +10,7 @@ use super::models::named;
 use super::signals::termination;
 use crate::app::{App, Endpoint};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
+use crate::diffusion::AddOns;
 use crate::domain::Clock;
 use crate::worker::PipelineModel;
 
@@ -31,17 +32,19 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// An endpoint as its model's config files describe it; nothing is loaded yet.
+/// An endpoint as its model's config files describe it, with what lies beside models; nothing is loaded yet.
 fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
     let folder = named(endpoint.model.as_deref(), || Ok(config.models_dir.clone()))?;
+    let description = folder.describe()?;
+    let add_ons = AddOns::new(&folder, &description, config.add_ons.clone())?;
+    let rules = match &add_ons {
+        Some(add_ons) => add_ons.rules(&description),
+        None => description.rules,
+    };
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
-    Ok(Endpoint {
-        id: id.clone(),
-        workers,
-        rules: folder.describe()?.rules,
-        preload,
-        model: PipelineModel { endpoint: id, folder, device, memory_budget: config.memory_budget },
-    })
+    let memory_budget = config.memory_budget;
+    let model = PipelineModel { endpoint: id.clone(), folder, add_ons, device, memory_budget };
+    Ok(Endpoint { id, workers, rules, preload, model })
 }
 
 /// Calls it an error when a client speaks no HTTP; any stranger could fill the log so.

@@ -192,10 +192,10 @@ impl<M: Model> Worker<M> {
     /// Lets the seat know whether there is work in hand.
     pub(super) fn tell_seat(&mut self) {
         let is_busy = self.is_at_work();
-        if self.engine.is_some() && is_busy != self.is_busy {
+        if let Some(engine) = self.engine.as_ref().filter(|_| is_busy != self.is_busy) {
             self.is_busy = is_busy;
             self.idle_since = self.queue.now();
-            self.assignment.seat.set_busy(is_busy, self.idle_since);
+            self.assignment.seat.set_busy(is_busy, engine.memory(), self.idle_since);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, EngineError, Model, Placement};
 use crate::diffusion::models::ModelFolder;
-use crate::diffusion::{DiffusionError, Generation, Pipeline};
+use crate::diffusion::{AddOns, DiffusionError, Generation, Pipeline};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::runtime::{DeviceChoice, Runtime};
 
@@ -13,6 +13,8 @@ use crate::runtime::{DeviceChoice, Runtime};
 pub struct PipelineModel {
     pub endpoint: EndpointId,
     pub folder: ModelFolder,
+    /// Where the model takes LoRAs and learned words.
+    pub add_ons: Option<AddOns>,
     pub device: DeviceChoice,
     /// What models may take of that device's memory together; none is the usual share.
     pub memory_budget: Option<u64>,
@@ -32,7 +34,10 @@ impl Model for PipelineModel {
     fn load(&self) -> Result<Pipeline, EngineError> {
         let started = Instant::now();
         let runtime = Runtime::load(self.device).map_err(EngineError::of)?;
-        let pipeline = Pipeline::load(&self.folder, &runtime).map_err(EngineError::of)?;
+        let mut pipeline = Pipeline::load(&self.folder, &runtime).map_err(EngineError::of)?;
+        if let Some(add_ons) = &self.add_ons {
+            pipeline = pipeline.with_add_ons(add_ons, &self.folder, &runtime);
+        }
         let model = self.folder.name();
         for warning in pipeline.warnings() {
             tracing::warn!(model, "{warning}");

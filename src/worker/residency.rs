@@ -143,11 +143,11 @@ impl Seat {
         });
     }
 
-    /// Whether its engine has work at the moment.
-    pub fn set_busy(&self, is_busy: bool, now: Timestamp) {
+    /// Whether its engine has work at the moment, and how much it holds by now.
+    pub fn set_busy(&self, is_busy: bool, bytes: u64, now: Timestamp) {
         let mut residents = self.residency.residents();
         let resident = residents.one(self.id);
-        (resident.is_busy, resident.used_at) = (is_busy, now);
+        (resident.is_busy, resident.held, resident.used_at) = (is_busy, bytes, now);
     }
 
     /// Whether its engine is to leave once it has no job in hand.

@@ -50,9 +50,13 @@ fn the_defaults_are_the_contracts() {
 #[test]
 fn memory_is_given_as_people_write_sizes() {
     let budget = |text: &str| config(&["--memory-budget", text]).map(|config| config.memory_budget);
-    for (text, bytes) in
-        [("12GiB", 12 << 30), ("12 GiB", 12 << 30), ("1.5GB", 1_500_000_000), ("64M", 64_000_000)]
-    {
+    for (text, bytes) in [
+        ("12GiB", 12 << 30),
+        ("12 GiB", 12 << 30),
+        ("1.5GB", 1_500_000_000),
+        ("64MB", 64_000_000),
+        ("20000000", 20_000_000),
+    ] {
         assert_eq!(budget(text), Ok(Some(bytes)), "{text}");
     }
     for (text, reason) in [("lots", "it should read like 12GiB"), ("0", "it should be 16.0 MiB at least")] {

@@ -14,6 +14,8 @@ use crate::runtime::Device;
 pub struct MemoryNeeds {
     /// Bytes.
     weights: u64,
+    /// Of them, those that LoRAs change: held once more with them.
+    adaptable: u64,
     /// Whether attention's scores are held all at once, as in exported graphs; not so in ours.
     holds_scores: bool,
     /// Features and attention heads of the UNet's first level, where the maps are largest.
@@ -70,12 +72,16 @@ impl ModelFolder {
             Some(Heads::ByLevel(heads)) => heads.first().copied(),
             None => None,
         };
-        let mut weights = 0;
+        let (mut weights, mut adaptable) = (0, 0);
         for part in PARTS.into_iter().filter(|part| self.has(part)) {
             weights += self.weights_of(part, device)?;
+            if matches!(part, "text_encoder" | "unet") {
+                adaptable += self.weight_bytes(part, device)?;
+            }
         }
         Ok(MemoryNeeds {
             weights,
+            adaptable,
             holds_scores: self.checkpoint("unet")?.is_none(),
             unet_channels: first(unet.block_out_channels).unwrap_or(320),
             heads: heads.unwrap_or(8),
@@ -87,8 +93,9 @@ impl ModelFolder {
 
     /// The weights of `part` as they are held: exactly where our graph says, else by its files.
     fn weights_of(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
-        if let Some(weightless) = self.weightless(part, device)? {
-            return Ok(weightless.graph.length() as u64);
+        let exactly = self.weight_bytes(part, device)?;
+        if exactly > 0 {
+            return Ok(exactly);
         }
         let bytes: u64 = self.files_of(part).iter().map(|(_, bytes)| bytes).sum();
         let is_half = device.is_cpu() && self.graph_file(part)?.contains("fp16");
@@ -102,6 +109,11 @@ impl MemoryNeeds {
     pub fn usual(&self) -> u64 {
         let side = self.native_side;
         self.of(ImageSize { width: side, height: side }, 1, 2)
+    }
+
+    /// What a set of LoRAs takes besides.
+    pub fn adapted(&self) -> u64 {
+        self.adaptable
     }
 
     /// For `outputs` pictures of that size, of which the UNet sees `rows` rows at once.
@@ -125,6 +137,7 @@ mod tests {
 
     const SD1: MemoryNeeds = MemoryNeeds {
         weights: 4_300_000_000,
+        adaptable: 3_900_000_000,
         holds_scores: true,
         unet_channels: 320,
         heads: 8,

@@ -9,7 +9,7 @@ use super::embedded::SD_V1;
 use super::folder::has_extension;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{
-    Architecture, Checkpoint, Component, SafetensorsFile, WeightlessGraph, Weights,
+    Architecture, Checkpoint, Component, Part, SafetensorsFile, WeightlessGraph, Weights,
 };
 use crate::runtime::Device;
 
@@ -87,6 +87,24 @@ impl ModelFolder {
         };
         let graph = WeightlessGraph::read(self.our_graph(part, &checkpoint, device)?)?;
         Ok(Some(WeightlessPart { graph, component, checkpoint }))
+    }
+
+    /// The weights that add-ons may change, by name and shape; none where they lie inside graphs that are not ours.
+    pub fn parameters(&self) -> Result<Option<Vec<(Part, String, Vec<usize>)>>, ModelError> {
+        let mut all = Vec::new();
+        for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
+            // They are the same in every build.
+            let Some(weightless) = self.weightless(name, &Device::Cpu)? else { return Ok(None) };
+            all.extend(
+                weightless.graph.wanted().map(|(name, shape)| (part, name.to_owned(), shape.to_vec())),
+            );
+        }
+        Ok(Some(all))
+    }
+
+    /// What the weights of `part` take in memory; nothing where its graph brings them.
+    pub fn weight_bytes(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
+        Ok(self.weightless(part, device)?.map_or(0, |part| part.graph.length() as u64))
     }
 
     /// The graph that the weights of `part` go into: the model's own in `graphs/`, else Stable Diffusion v1's.

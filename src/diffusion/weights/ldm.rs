@@ -17,7 +17,7 @@ impl Depth {
 }
 
 const TEXT_ENCODER: &str = "cond_stage_model.transformer.";
-const UNET: &str = "model.diffusion_model.";
+pub const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 const VAE: &str = "first_stage_model.";
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::WeightsError;
+use super::{AddTo, WeightsError};
 use crate::diffusion::models::OnnxFile;
 
 /// What a weightless graph calls the file that its weights would be in.
@@ -145,6 +145,20 @@ impl Weights {
         let slot = self.slots.get(name)?;
         let buffer = Arc::get_mut(&mut self.buffer)?;
         Some(WeightWriter { slot, bytes: &mut buffer[slot.at..slot.at + slot.length], next: 0 })
+    }
+}
+
+impl AddTo for Weights {
+    /// In single precision, whatever the graph keeps them in.
+    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
+        let mut values = self.values(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
+        if values.len() != delta.len() {
+            return Err(format!("{parameter} has {} values, not {}", values.len(), delta.len()));
+        }
+        values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+        let mut writer = self.writer(parameter).ok_or_else(|| format!("{parameter} is in use"))?;
+        writer.write(&values);
+        Ok(())
     }
 }
 

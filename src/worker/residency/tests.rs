@@ -34,10 +34,10 @@ fn nobody_leaves_for_what_would_not_fit_all_the_same() {
     for seat in [&idle, &busy] {
         assert_eq!(seat.ask(&placement(50), NOW), Room::Granted);
     }
-    idle.set_busy(false, NOW);
+    idle.set_busy(false, 50, NOW);
     assert_eq!(large.ask(&placement(80), NOW), Room::Later);
     assert!(!idle.is_wanted() && !busy.is_wanted());
-    busy.set_busy(false, NOW);
+    busy.set_busy(false, 50, NOW);
     assert_eq!(large.ask(&placement(80), NOW), Room::Later);
     assert!(idle.is_wanted() && busy.is_wanted());
     assert_eq!(large.ask(&placement(101), NOW), Room::Never { needs: 101, budget: 100 });
@@ -77,7 +77,7 @@ fn everybody_is_woken_when_something_changed_and_only_then() {
     });
     let [holder, waiter] = seats(&residency);
     holder.ask(&placement(100), NOW);
-    holder.set_busy(false, NOW);
+    holder.set_busy(false, 100, NOW);
     let before = woken.load(Ordering::SeqCst);
     waiter.ask(&placement(100), NOW);
     assert_eq!(woken.load(Ordering::SeqCst), before + 1, "the holder is to leave");
