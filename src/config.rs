@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix_web::http::Uri;
 use clap::{Args, ValueEnum};
 
+use crate::diffusion::AddOnFolders;
 use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
 use crate::http::{HttpSettings, MetricsAccess, RateLimits};
@@ -23,6 +24,8 @@ pub use file::{ConfigFile, EndpointTable};
 
 /// Workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
+/// Two of Stable Diffusion v1's UNets in half precision, or one in full.
+const DEFAULT_LORA_MEMORY: u64 = 4 << 30;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
@@ -102,7 +105,7 @@ pub struct ServeArgs {
     )]
     pub metrics: MetricsAccess,
 
-    /// Model folder, or the name of a pulled model; otherwise the model inside this binary
+    /// Model: a .safetensors checkpoint, a folder, or the name of a pulled model; otherwise the one inside this binary
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub model: Option<PathBuf>,
     /// Folder of pulled models; otherwise models in the data folder
@@ -111,6 +114,17 @@ pub struct ServeArgs {
     /// What draws: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
+    /// Folder of LoRAs (.safetensors), which requests name; otherwise `loras` in the data folder
+    #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
+    pub lora_dir: Option<PathBuf>,
+    /// Folder of textual inversions (.safetensors), whose names are words for prompts; otherwise
+    /// `embeddings` in the data folder
+    #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
+    pub embeddings_dir: Option<PathBuf>,
+    /// What each worker may hold in models with LoRAs merged in, besides the model itself, such as 4GiB, the default
+    #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
+        default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
+    pub lora_memory: u64,
     /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)), help_heading = "Model")]
@@ -190,12 +204,15 @@ pub struct ModelsDirArgs {
 }
 
 impl ModelsDirArgs {
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.data_dir.clone().map_or_else(default_data_dir, Ok)
+    }
+
     pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
         if let Some(path) = &self.models_dir {
             return Ok(path.clone());
         }
-        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
-        Ok(models_dir_in(&data_dir))
+        Ok(models_dir_in(&self.data_dir()?))
     }
 }
 
@@ -218,11 +235,22 @@ pub struct EndpointConfig {
     pub workers: u32,
 }
 
+/// The usual folders of what operators lay beside models, below the data folder, and what it may cost.
+pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
+    AddOnFolders {
+        loras: data_dir.join("loras"),
+        embeddings: data_dir.join("embeddings"),
+        lora_memory: DEFAULT_LORA_MEMORY,
+        look_every: Duration::from_secs(1),
+    }
+}
+
 /// A checked configuration.
 #[derive(Clone)]
 pub struct Config {
     /// At least one.
     pub endpoints: Vec<EndpointConfig>,
+    pub add_ons: AddOnFolders,
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
@@ -269,9 +297,17 @@ impl ServeArgs {
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("the webhook secret is none: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
-        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        let endpoints = self.endpoint_configs();
+        let data_dir = self.data_dir.map_or_else(default_data_dir, Ok)?;
+        let usual = usual_add_ons(&data_dir);
         Ok(Config {
-            endpoints: self.endpoint_configs(),
+            endpoints,
+            add_ons: AddOnFolders {
+                loras: self.lora_dir.unwrap_or(usual.loras),
+                embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
+                lora_memory: self.lora_memory,
+                ..usual
+            },
             listen: self.listen,
             public_url: self.public_url,
             allow_addresses: self.allow_addresses,
@@ -387,6 +423,24 @@ fn origin(text: &str) -> Result<String, String> {
         return Err("it should read like https://gallery.example, with nothing behind the host".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Bytes, as `4GiB`, `512M` or `1000000`; all units are powers of 1024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "it should read like 4GiB, 512M or 1000000".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 fn retention(text: &str) -> Result<Duration, String> {

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
 use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
@@ -12,15 +11,14 @@ use super::models::named;
 use super::signals::termination;
 use crate::app::{App, Endpoint};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
-use crate::diffusion::Pipeline;
+use crate::diffusion::{AddOns, Pipeline};
 use crate::domain::Clock;
 use crate::runtime::Runtime;
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
-    let endpoints =
-        config.endpoints.iter().map(|of| endpoint(of, &config.models_dir)).collect::<Result<Vec<_>, _>>()?;
+    let endpoints = config.endpoints.iter().map(|of| endpoint(of, &config)).collect::<Result<Vec<_>, _>>()?;
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
     actix_web::rt::System::new()
@@ -37,15 +35,23 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
 /// What an endpoint's model can be asked for, read from its config files, and how a worker loads it.
 fn endpoint(
     config: &EndpointConfig,
-    models_dir: &Path,
+    all: &Config,
 ) -> Result<Endpoint<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
-    let folder = named(config.model.as_deref(), || Ok(models_dir.to_owned()))?;
-    let rules = folder.describe()?.rules;
+    let folder = named(config.model.as_deref(), || Ok(all.models_dir.clone()))?;
+    let description = folder.describe()?;
+    let add_ons = AddOns::new(&folder, &description, all.add_ons.clone())?;
+    let rules = match &add_ons {
+        Some(add_ons) => add_ons.rules(&description),
+        None => description.rules,
+    };
     let (id, device) = (config.id.clone(), config.device);
     let make_engine = move || {
         let started = Instant::now();
         let runtime = Runtime::load(device).map_err(|error| error.to_string())?;
-        let pipeline = Pipeline::load(&folder, &runtime).map_err(|error| error.to_string())?;
+        let mut pipeline = Pipeline::load(&folder, &runtime).map_err(|error| error.to_string())?;
+        if let Some(add_ons) = &add_ons {
+            pipeline = pipeline.with_add_ons(add_ons, &folder, &runtime);
+        }
         for warning in pipeline.warnings() {
             tracing::warn!(model = folder.name(), "{warning}");
         }

@@ -9,7 +9,7 @@ mod embedded;
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
 use ort::session::Session;
@@ -63,8 +63,12 @@ impl Runtime {
         let build = || -> ort::Result<Session> {
             let mut builder = self.builder()?;
             match source {
-                GraphSource::Bytes(bytes) => builder.commit_from_memory(bytes),
                 GraphSource::File(path) => builder.commit_from_file(path),
+                // Read where they are: ONNX Runtime would copy them otherwise.
+                GraphSource::Weightless { onnx, location, weights } => builder
+                    .with_external_initializer_file_in_memory(location, Arc::clone(weights))?
+                    .with_config_entry("session.use_external_initializer_file_buffers_directly", "1")?
+                    .commit_from_memory(onnx),
             }
         };
         build().map_err(|error| RuntimeError::Graph(first_line(&error.to_string())))
@@ -87,9 +91,11 @@ impl Runtime {
 /// Where a graph's bytes are.
 #[derive(Debug, Clone, Copy)]
 pub enum GraphSource<'a> {
-    Bytes(&'a [u8]),
     /// By path, so that weights in files beside it are found.
     File(&'a Path),
+    /// A graph whose weights would be in a file beside it, called `location`, and are in memory. Whoever holds the
+    /// session holds them as long.
+    Weightless { onnx: &'a [u8], location: &'a str, weights: &'a Arc<[u8]> },
 }
 
 /// The process's one environment; it lives as long as somebody holds it, so one is kept here.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stablehand::app::{App, Endpoint};
-use stablehand::config::{Access, Config, EndpointConfig};
+use stablehand::config::{Access, Config, EndpointConfig, usual_add_ons};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
 use stablehand::fetch::AllowedAddresses;
 use stablehand::http::HttpSettings;
@@ -68,6 +68,7 @@ impl TestApp {
         let (clock, now) = Clock::manual(START);
         let mut config = Config {
             endpoints: vec![endpoint(EndpointId::DEFAULT, 1)],
+            add_ons: usual_add_ons(dir.path()),
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
             allow_addresses: AllowedAddresses::default(),

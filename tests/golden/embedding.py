@@ -17,8 +17,9 @@ space = {"re": re}
 exec(source[source.index("re_attention = "):source.index('if __name__ == "__main__"')], space)
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODEL = os.path.join(HERE, "..", "..", "models", "tiny-sd")
+GRAPHS = os.path.join(HERE, "..", "models", "tiny-sd-onnx")
 tokenizer = CLIPTokenizer.from_pretrained(os.path.join(MODEL, "tokenizer"))
-session = onnxruntime.InferenceSession(os.path.join(MODEL, "text_encoder", "model.onnx"), providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(os.path.join(GRAPHS, "text_encoder", "model.onnx"), providers=["CPUExecutionProvider"])
 BOS, EOS, COMMA = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.get_vocab().get(",</w>")
 ROOM, BACKTRACK = 75, 20
 
@@ -78,7 +79,7 @@ z = np.random.default_rng(1).normal(-0.1, 1, (1, 6, 8)).astype(np.float32)
 weights = np.array([1, 1.4, 0.5, 0, 1, 1], np.float32)
 mean = json.dumps({"z": z.ravel().tolist(), "weights": weights[1:4].tolist(), "emphasised": emphasise(z, weights).ravel().tolist()})
 # clip_skip 1, 2 and 3: the layers before the last through the final layer norm, as A1111 and diffusers do it.
-graph = onnx.load(os.path.join(MODEL, "text_encoder", "model.onnx"))
+graph = onnx.load(os.path.join(GRAPHS, "text_encoder", "model.onnx"))
 layers = [f"/m/encoder/layers.{layer}/Add_1_output_0" for layer in (2, 1, 0)]
 graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in layers)
 norm = {"weight" if "weight" in t.name else "bias": onnx.numpy_helper.to_array(t).astype(np.float64) for t in graph.graph.initializer if "final_layer_norm" in t.name}

@@ -4,7 +4,7 @@
     python tests/golden/pipelines.py
 
 StableDiffusionPipeline, …Img2ImgPipeline and …InpaintPipeline run as they are; only the networks beneath are the
-ONNX graphs of models/tiny-sd, each in a module that looks like the one it stands for. Every scheduler, three ways to
+ONNX graphs of tests/models/tiny-sd-onnx, each in a module that looks like the one it stands for. Every scheduler, three ways to
 start, 1, 2, 7, 20 and 50 steps, two sizes; one CPU generator a picture.
 
 latents.bin holds the final latents one after the other, f32, little-endian, in the order of the cases in
@@ -23,6 +23,7 @@ diffusers.logging.disable_progress_bar()
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(HERE, "pipelines")
 MODEL = os.path.join(HERE, "..", "..", "models", "tiny-sd")
+GRAPHS = os.path.join(HERE, "..", "models", "tiny-sd-onnx")
 PROMPT, NEGATIVE = "a red heart on a blue background", "a green tree"
 STEPS = (1, 2, 7, 20, 50)
 SIZES = ((128, 128), (96, 64))  # width, height
@@ -44,7 +45,7 @@ SCHEDULERS = {
 
 
 def config(part):
-    return FrozenDict(json.load(open(os.path.join(MODEL, part, "config.json"))))
+    return FrozenDict(json.load(open(os.path.join(GRAPHS, part, "config.json"))))
 
 
 class Graph(torch.nn.Module):
@@ -59,7 +60,7 @@ class Graph(torch.nn.Module):
 
     @staticmethod
     def open(part):
-        return onnxruntime.InferenceSession(os.path.join(MODEL, part, "model.onnx"), providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(os.path.join(GRAPHS, part, "model.onnx"), providers=["CPUExecutionProvider"])
 
     @staticmethod
     def call(session, *tensors):

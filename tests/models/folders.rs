@@ -20,12 +20,20 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// tiny-sd, as it is.
+    /// tiny-sd as an export to ONNX.
     pub fn tiny_sd() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
-        copy(&source, root.path());
-        for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae_decoder", "vae_encoder"] {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (model, graphs) = (here.join("models/tiny-sd"), here.join("tests/models/tiny-sd-onnx"));
+        copy(&model, root.path());
+        for (source, part) in [
+            (&model, "scheduler"),
+            (&model, "tokenizer"),
+            (&graphs, "text_encoder"),
+            (&graphs, "unet"),
+            (&graphs, "vae_decoder"),
+            (&graphs, "vae_encoder"),
+        ] {
             fs::create_dir(root.path().join(part)).unwrap();
             copy(&source.join(part), &root.path().join(part));
         }

@@ -18,24 +18,27 @@ fn assert_refused(folder: &Folder, parts: &[&str]) {
 }
 
 #[test]
-fn a_checkpoint_in_one_file_is_refused_with_the_way_to_an_onnx_folder() {
+fn files_that_are_no_checkpoint_are_refused_for_what_they_are() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["model.safetensors", "model.ckpt", "model.onnx", "notes.txt"] {
+    for (name, reason) in [
+        ("model.safetensors", "fetch it again"),
+        ("model.ckpt", "runs whatever code"),
+        ("model.gguf", "GGUF"),
+        ("model.onnx", "name the folder"),
+        ("notes.txt", "no .safetensors"),
+    ] {
         let path = folder.path().join(name);
         fs::write(&path, b"").unwrap();
         let sentence = ModelFolder::open(&path).err().unwrap().to_string();
-        let is_checkpoint = name.contains("safetensors") || name.contains("ckpt");
-        assert_eq!(sentence.contains("optimum-cli export onnx"), is_checkpoint, "{sentence}");
-        assert!(is_checkpoint || sentence.contains("name the folder"), "{sentence}");
+        assert!(sentence.contains(reason) && !sentence.contains('\n'), "{sentence}");
     }
 }
 
 #[test]
-fn a_folder_of_safetensors_is_refused_with_the_way_to_an_onnx_folder() {
+fn a_folder_of_pickles_is_refused_with_the_reason() {
     let folder = Folder::tiny_sd();
-    fs::rename(folder.file("unet/model.onnx"), folder.file("unet/diffusion_pytorch_model.safetensors"))
-        .unwrap();
-    assert_refused(&folder, &["weights in diffusers' layout", "optimum-cli export onnx"]);
+    fs::rename(folder.file("unet/model.onnx"), folder.file("unet/diffusion_pytorch_model.bin")).unwrap();
+    assert_refused(&folder, &["pickles", "runs whatever code", ".safetensors"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""Step 4: write tiny-sd/ in the folder layout of Stable Diffusion v1 ONNX exports (optimum names) and check it against torch.
+"""Step 4: write tests/models/tiny-sd-onnx/ in the folder layout of Stable Diffusion v1 ONNX exports (optimum names) and check it against torch.
 
 Weights are stored as float16 initialisers, each followed by a Cast to float32. ONNX Runtime folds these casts when it
 loads the file, so the maths runs in float32 and the files are half as big.
@@ -10,7 +10,7 @@ import numpy as np, onnx, torch, onnxruntime as ort
 from onnx import helper, numpy_helper, TensorProto
 from models import *
 
-OUT = sys.argv[1] if len(sys.argv) > 1 else MODEL
+OUT = sys.argv[1] if len(sys.argv) > 1 else os.path.join(MODEL, "..", "..", "tests", "models", "tiny-sd-onnx")
 OPSET = 17
 
 

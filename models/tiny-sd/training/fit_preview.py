@@ -13,6 +13,7 @@ from diffusers import EulerDiscreteScheduler
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODEL = os.path.dirname(HERE)
+GRAPHS = os.path.join(MODEL, "..", "..", "tests", "models", "tiny-sd-onnx")
 COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 240
 COLORS = ["white", "red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "gray", "black"]
 
@@ -40,8 +41,8 @@ def draw(prompts, load, scale, steps=12, guidance=4.0, batch=16):
 
 
 def main():
-    load = lambda part: ort.InferenceSession(f"{MODEL}/{part}/model.onnx", providers=["CPUExecutionProvider"])
-    scale = json.load(open(f"{MODEL}/vae_decoder/config.json"))["scaling_factor"]
+    load = lambda part: ort.InferenceSession(f"{GRAPHS}/{part}/model.onnx", providers=["CPUExecutionProvider"])
+    scale = json.load(open(f"{MODEL}/vae/config.json"))["scaling_factor"]
     names = []
     for line in open(f"{HERE}/concepts.txt"):
         slug, _, captions = line.partition("=")

@@ -19,7 +19,8 @@ picture is drawn to see. The exit code is 0 where it can.";
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// A folder in Stable Diffusion v1's ONNX layout, or the name of a pulled model [default: the built-in tiny-sd]
+    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
+    /// name of a pulled model [default: the built-in tiny-sd]
     #[arg(value_name = "MODEL", env = "STABLEHAND_MODEL", hide_env_values = true)]
     model: Option<PathBuf>,
     /// auto, cpu or cuda[:N]
@@ -93,7 +94,9 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = match self.folder {
             ModelFolder::Embedded => format!("{} (inside this binary)\n", self.folder.name()),
-            ModelFolder::Directory(path) => format!("{} ({})\n", self.folder.name(), path.display()),
+            ModelFolder::Directory(path) | ModelFolder::Checkpoint { path, .. } => {
+                format!("{} ({})\n", self.folder.name(), path.display())
+            }
         };
         self.list_parts(&mut text);
         list(&mut text, "Model", self.facts());

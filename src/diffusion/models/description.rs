@@ -99,7 +99,11 @@ impl ModelFolder {
         let tokenizer = Arc::new(self.tokenizer()?);
         let halvings = |levels: usize| 1 << u32::try_from(levels.saturating_sub(1)).unwrap_or(0).min(8);
         let vae_scale_factor = halvings(vae.block_out_channels.map_or(4, |channels| channels.len()));
-        let grid = vae_scale_factor * halvings(unet.down_block_types.map_or(4, |blocks| blocks.len()));
+        // Our own graphs carry their sizes through; others halve and double them, and must end where they began.
+        let grid = match self.has_weights_alone("unet") {
+            true => vae_scale_factor,
+            false => vae_scale_factor * halvings(unet.down_block_types.map_or(4, |blocks| blocks.len())),
+        };
         let latent_channels = vae.latent_channels.unwrap_or(4);
         let scaling_factor = vae.scaling_factor.unwrap_or(SCALING_FACTOR);
         let latent_rgb = match own.latent_rgb_factors {
@@ -120,9 +124,10 @@ impl ModelFolder {
                 grid,
                 scheduler: default_scheduler,
                 karras,
+                loras: None,
                 takes_images: self.has("vae_encoder"),
                 max_clip_skip: HiddenLayers::find(self)?.map_or(1, |layers| layers.max_clip_skip()),
-                prompts: Some(Arc::new(ChunkCheck(Arc::clone(&tokenizer)))),
+                prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), None))),
             },
             native_side: unet.sample_size.unwrap_or(64) * vae_scale_factor,
             max_side: own.max_side.map(|side| side.max(grid)),

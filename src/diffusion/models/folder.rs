@@ -1,4 +1,5 @@
-//! A model's files, embedded in the binary or in a folder. What they say is `description`'s.
+//! A model's files: embedded in the binary, in a folder, or all in one. What they say is `description`'s; where
+//! its weights are when its graphs come without them, `weights_of_parts`'.
 
 use std::borrow::Cow;
 use std::fs;
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
 use super::{ModelError, Tokenizer, TokenizerFiles, refusal};
-use crate::runtime::GraphSource;
+use crate::diffusion::weights::{Architecture, SafetensorsFile};
 
 /// Where a model's files are.
 #[derive(Debug, Clone)]
@@ -16,31 +18,12 @@ pub enum ModelFolder {
     /// tiny-sd, inside the binary.
     Embedded,
     Directory(PathBuf),
+    /// A checkpoint in one file. What it lacks is inside the binary.
+    Checkpoint {
+        path: PathBuf,
+        architecture: Architecture,
+    },
 }
-
-macro_rules! embedded {
-    ($($file:literal),* $(,)?) => {
-        &[$(($file, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-sd/", $file)))),*]
-    };
-}
-
-static EMBEDDED: &[(&str, &[u8])] = embedded![
-    "model_index.json",
-    "stablehand.json",
-    "scheduler/scheduler_config.json",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/tokenizer_config.json",
-    "tokenizer/special_tokens_map.json",
-    "text_encoder/config.json",
-    "text_encoder/model.onnx",
-    "unet/config.json",
-    "unet/model.onnx",
-    "vae_decoder/config.json",
-    "vae_decoder/model.onnx",
-    "vae_encoder/config.json",
-    "vae_encoder/model.onnx",
-];
 
 /// What nothing can be drawn without.
 const GRAPHS: [&str; 3] = ["text_encoder", "unet", "vae_decoder"];
@@ -60,6 +43,13 @@ impl ModelFolder {
         if let Err(error) = fs::metadata(path) {
             return refuse(error.to_string());
         }
+        if path.is_file() && has_extension(&path.to_string_lossy().to_lowercase(), "safetensors") {
+            let architecture = Architecture::of(&SafetensorsFile::open(path)?);
+            return match architecture {
+                Ok(architecture) => Ok(Self::Checkpoint { path: path.to_owned(), architecture }),
+                Err(what) => refuse(format!("it is {what}")),
+            };
+        }
         let folder = Self::Directory(path.to_owned());
         if let Some(reason) = refusal::reason(path, &folder)? {
             return refuse(reason);
@@ -68,7 +58,9 @@ impl ModelFolder {
             return refuse("it has no folder tokenizer".to_owned());
         }
         for part in GRAPHS {
-            folder.graph_file(part)?;
+            if !folder.has(part) {
+                folder.graph_file(part)?;
+            }
         }
         Ok(folder)
     }
@@ -81,6 +73,9 @@ impl ModelFolder {
                 let path = path.canonicalize().unwrap_or_else(|_| path.clone());
                 path.file_name()
                     .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+            }
+            Self::Checkpoint { path, .. } => {
+                path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
             }
         }
     }
@@ -102,16 +97,13 @@ impl ModelFolder {
 
     /// Whether the model has `part` (a subfolder such as `vae_encoder`).
     pub fn has(&self, part: &str) -> bool {
-        self.graph_file(part).is_ok()
+        self.has_weights_alone(part) || self.graph_file(part).is_ok()
     }
 
     /// The graph of `part`, relative to the model: by one of its usual names, else the only `.onnx` there.
     pub fn graph_file(&self, part: &str) -> Result<String, ModelError> {
         let name = match self {
-            Self::Embedded => {
-                let file = format!("{part}/{}", GRAPH_NAMES[0]);
-                EMBEDDED.iter().any(|(name, _)| *name == file).then_some(GRAPH_NAMES[0].to_owned())
-            }
+            Self::Embedded | Self::Checkpoint { .. } => None,
             Self::Directory(path) => {
                 let names = onnx_files(&path.join(part));
                 let usual = GRAPH_NAMES.iter().find(|usual| names.iter().any(|name| name == *usual));
@@ -126,45 +118,31 @@ impl ModelFolder {
         file.ok_or_else(|| self.refuse(format!("it has no {part}/{}", GRAPH_NAMES[0])))
     }
 
-    /// The graph of `part` and the files with its weights, each with its size in bytes.
+    /// The files with the weights of `part`, and its graph where that comes with them, each with its size in bytes.
     pub fn files_of(&self, part: &str) -> Vec<(String, u64)> {
-        match self {
-            Self::Embedded => {
-                let files = EMBEDDED.iter().filter_map(|(name, bytes)| {
-                    let name = name.strip_prefix(part)?.strip_prefix('/')?;
-                    (!is_text(name)).then(|| (name.to_owned(), bytes.len() as u64))
-                });
-                files.collect()
-            }
-            Self::Directory(path) => {
-                let entries = fs::read_dir(path.join(part)).into_iter().flatten().filter_map(Result::ok);
-                let mut files: Vec<_> = entries
-                    .filter_map(|entry| {
-                        let name = entry.file_name().to_string_lossy().into_owned();
-                        // By path: a folder of a download cache is made of links.
-                        let metadata = fs::metadata(entry.path()).ok()?;
-                        (metadata.is_file() && !is_text(&name)).then_some((name, metadata.len()))
-                    })
-                    .collect();
-                files.sort();
-                files
-            }
+        if let Ok(Some(checkpoint)) = self.checkpoint(part) {
+            return checkpoint.files().iter().map(|file| (file.name().to_owned(), file.length())).collect();
         }
+        let Self::Directory(path) = self else { return Vec::new() };
+        let entries = fs::read_dir(path.join(part)).into_iter().flatten().filter_map(Result::ok);
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                // By path: a folder of a download cache is made of links.
+                let metadata = fs::metadata(entry.path()).ok()?;
+                (metadata.is_file() && !is_text(&name)).then_some((name, metadata.len()))
+            })
+            .collect();
+        files.sort();
+        files
     }
 
-    /// Hands the graph of `part` to `load`.
-    pub fn with_graph<T>(
-        &self,
-        part: &str,
-        load: impl FnOnce(GraphSource<'_>) -> T,
-    ) -> Result<T, ModelError> {
+    /// The graph of `part`, where it comes with its weights.
+    pub(super) fn graph_path(&self, part: &str) -> Result<PathBuf, ModelError> {
         let file = self.graph_file(part)?;
         match self {
-            Self::Embedded => {
-                let bytes = self.read(&file)?.unwrap_or_default();
-                Ok(load(GraphSource::Bytes(&bytes)))
-            }
-            Self::Directory(path) => Ok(load(GraphSource::File(&path.join(file)))),
+            Self::Directory(path) => Ok(path.join(file)),
+            _ => Err(self.refuse(format!("it has no {file}"))),
         }
     }
 
@@ -180,7 +158,7 @@ impl ModelFolder {
     pub(super) fn refuse(&self, reason: impl Into<String>) -> ModelError {
         let path = match self {
             Self::Embedded => PathBuf::from(self.name()),
-            Self::Directory(path) => path.clone(),
+            Self::Directory(path) | Self::Checkpoint { path, .. } => path.clone(),
         };
         ModelError::NotAModel { path, reason: reason.into() }
     }
@@ -193,18 +171,25 @@ impl ModelFolder {
         self.read(file)?.map(decode).transpose()
     }
 
-    /// A file's bytes, or nothing where the model has no such file.
-    fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+    /// The files inside the binary that stand in for those of a folder.
+    pub(super) fn embedded(&self) -> Option<&'static EmbeddedFiles> {
         match self {
-            Self::Embedded => {
-                let found = EMBEDDED.iter().find(|(name, _)| *name == file);
-                Ok(found.map(|(_, bytes)| Cow::Borrowed(*bytes)))
-            }
-            Self::Directory(path) => match fs::read(path.join(file)) {
-                Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(ModelError::File { file: file.to_owned(), reason: error.to_string() }),
-            },
+            Self::Embedded | Self::Checkpoint { architecture: Architecture::TinySd, .. } => Some(&TINY_SD),
+            Self::Checkpoint { architecture: Architecture::StableDiffusionV1, .. } => Some(&SD_V1),
+            Self::Directory(_) => None,
+        }
+    }
+
+    /// A file's bytes, or nothing where the model has no such file.
+    pub(super) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
+        let path = match self {
+            Self::Directory(path) => path,
+            _ => return Ok(self.embedded().and_then(|files| files.get(file)).map(Cow::Borrowed)),
+        };
+        match fs::read(path.join(file)) {
+            Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ModelError::File { file: file.to_owned(), reason: error.to_string() }),
         }
     }
 }

@@ -3,22 +3,28 @@
 //! Exports that give them (optimum's `hidden_states.N`, N from 0, the embeddings, to the last layer) give them
 //! raw. The reference puts each through the model's final layer norm (A1111's `encode_with_transformers`,
 //! diffusers' `encode_prompt`), whose weights lie in the graph's file under the name they were trained with.
+//! Our own graphs do that themselves, and call the outputs `clip_skip.N`.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Seek};
+use std::io::{self, BufRead, BufReader, Seek};
 use std::path::{Component, Path};
 
 use ndarray::{Array3, Axis};
 
 use super::onnx_file::{OnnxFile, StoredTensor};
 use super::{ModelError, ModelFolder};
-use crate::runtime::GraphSource;
+use crate::runtime::Device;
 
 /// What it takes to give a layer other than the last.
 pub struct HiddenLayers {
     /// Layers, the embeddings not counted.
     count: u32,
-    /// CLIP's `final_layer_norm`.
+    /// What is still to be done to them.
+    norm: Option<FinalNorm>,
+}
+
+/// CLIP's `final_layer_norm`.
+struct FinalNorm {
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -33,19 +39,20 @@ const EPSILON: f64 = 1e-5;
 impl HiddenLayers {
     /// None where the graph gives its last layer alone, or its final layer norm is not found.
     pub fn find(folder: &ModelFolder) -> Result<Option<Self>, ModelError> {
-        folder.with_graph("text_encoder", |source| {
-            let found = match source {
-                GraphSource::Bytes(bytes) => Self::read(&mut Cursor::new(bytes), Path::new("")),
-                GraphSource::File(path) => File::open(path).and_then(|file| {
-                    Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new("")))
-                }),
-            };
-            // What is wrong with the file is better said by who loads all of it.
-            found.unwrap_or_else(|error| {
-                tracing::debug!(%error, "the text encoder's layers cannot be told");
-                None
-            })
-        })
+        // Which layers there are is the same in its every build.
+        if let Some(part) = folder.weightless("text_encoder", &Device::Cpu)? {
+            let has = |clip_skip: &u32| part.graph.outputs().contains(&normed_output_name(*clip_skip));
+            let others = (2..=MOST_LAYERS).take_while(has).count();
+            return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));
+        }
+        let path = folder.graph_path("text_encoder")?;
+        let found = File::open(&path)
+            .and_then(|file| Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new(""))));
+        // What is wrong with the file is better said by who loads all of it.
+        Ok(found.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the text encoder's layers cannot be told");
+            None
+        }))
     }
 
     fn read(graph: &mut (impl BufRead + Seek), folder: &Path) -> io::Result<Option<Self>> {
@@ -65,7 +72,8 @@ impl HiddenLayers {
             Some(_) => Err(io::Error::other("weights outside the model's folder")),
         };
         let (weight, bias) = (values(weight)?, values(bias)?);
-        Ok((weight.len() == bias.len()).then_some(Self { count, weight, bias }))
+        let fits = weight.len() == bias.len();
+        Ok(fits.then_some(Self { count, norm: Some(FinalNorm { weight, bias }) }))
     }
 
     /// The largest `clip_skip`: the first layer's.
@@ -75,12 +83,24 @@ impl HiddenLayers {
 
     /// The output with the layer that `clip_skip` means; 1 is the last.
     pub fn output_for(&self, clip_skip: u32) -> String {
-        output_name((self.count + 1).saturating_sub(clip_skip))
+        match self.norm {
+            Some(_) => output_name((self.count + 1).saturating_sub(clip_skip)),
+            None => normed_output_name(clip_skip),
+        }
     }
 
-    /// The final layer norm of a layer's `[1, tokens, dim]`.
+    /// The embedding that a layer's `[1, tokens, dim]` stands for.
+    pub fn finish(&self, hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
+        match &self.norm {
+            Some(norm) => norm.apply(hidden),
+            None => Ok(hidden),
+        }
+    }
+}
+
+impl FinalNorm {
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-    pub fn normalise(&self, mut hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
+    fn apply(&self, mut hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
         let dim = hidden.dim().2;
         if dim != self.weight.len() {
             let reason =
@@ -101,6 +121,10 @@ impl HiddenLayers {
 
 fn output_name(layer: u32) -> String {
     format!("hidden_states.{layer}")
+}
+
+fn normed_output_name(clip_skip: u32) -> String {
+    format!("clip_skip.{clip_skip}")
 }
 
 /// Whether it stays within the folder that it is relative to.

@@ -4,6 +4,7 @@
 //! have were written by many exporters.
 
 mod description;
+mod embedded;
 mod folder;
 mod hidden_layers;
 mod onnx_file;
@@ -15,16 +16,19 @@ mod text_encoder;
 mod tokenizer;
 mod unet;
 mod vae;
+mod weights_of_parts;
 
 use std::path::PathBuf;
 
+use crate::diffusion::weights::{LoraError, WeightsError};
 use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub(super) use onnx_file::OnnxFile;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;
-pub use session::Port;
+pub use session::{Change, Port};
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
 pub use unet::{UNet, UNetRows};
@@ -41,6 +45,10 @@ pub enum ModelError {
     Graph { part: &'static str, reason: String },
     #[error("the model's {part} failed: {reason}")]
     Run { part: &'static str, reason: String },
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]

@@ -10,6 +10,7 @@ use half::{bf16, f16};
 const LONGEST_NAME: u64 = 4096;
 /// A tensor that is read here is no larger than this: a layer norm of any CLIP is some kilobytes.
 const LARGEST_TENSOR: u64 = 1 << 20;
+const LARGEST_RANK: usize = 8;
 
 /// The parts of a file that were asked for.
 #[derive(Debug, Default)]
@@ -22,7 +23,11 @@ pub struct OnnxFile {
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct StoredTensor {
     pub name: String,
-    element: u64,
+    pub shape: Vec<u64>,
+    /// What its writer noted on it.
+    pub note: String,
+    /// A `TensorProto.DataType`.
+    pub element: u64,
     values: Values,
 }
 
@@ -80,10 +85,17 @@ impl StoredTensor {
         let mut beside = Vec::new();
         each_field(file, end, |file, field| {
             match field {
-                // TensorProto.data_type, .float_data, .name, .raw_data, .external_data
+                // TensorProto.dims (packed or not), .data_type, .float_data, .name, .raw_data, .doc_string, .external_data
+                Field::Number(1, size) => tensor.shape.push(size),
+                Field::Bytes(1, _, end) => {
+                    while file.stream_position()? < end && tensor.shape.len() < LARGEST_RANK {
+                        tensor.shape.push(varint(file)?);
+                    }
+                }
                 Field::Number(2, element) => tensor.element = element,
                 Field::Bytes(4 | 9, at, end) => tensor.values = Values::Within { at, bytes: end - at },
                 Field::Bytes(8, at, end) => tensor.name = text(file, at, end)?,
+                Field::Bytes(12, at, end) => tensor.note = text(file, at, end)?,
                 Field::Bytes(13, _, end) => beside.push(entry(file, end)?),
                 _ => {}
             }
@@ -103,6 +115,14 @@ impl StoredTensor {
     pub fn file_beside(&self) -> Option<&str> {
         match &self.values {
             Values::Beside { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Where in the file beside the graph its values are: the first byte, and how many.
+    pub fn range_beside(&self) -> Option<(u64, u64)> {
+        match self.values {
+            Values::Beside { at, bytes, .. } => Some((at, bytes)),
             _ => None,
         }
     }
@@ -216,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    const MODEL: &[u8] = include_bytes!("../../../models/tiny-sd/text_encoder/model.onnx");
+    const MODEL: &[u8] = include_bytes!("../../../tests/models/tiny-sd-onnx/text_encoder/model.onnx");
 
     #[test]
     fn outputs_and_tensors_are_found_by_name() {

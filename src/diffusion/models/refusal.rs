@@ -23,6 +23,7 @@ struct UNetConfig {
     addition_embed_type: Option<String>,
 }
 
+const PICKLE: &str = "loading one runs whatever code its maker put into it, so stablehand never does; take the same model as .safetensors";
 const EXPORT: &str =
     "`optimum-cli export onnx --model FOLDER OUT` (from the Python package optimum-onnx) makes one";
 
@@ -34,13 +35,11 @@ pub(super) fn reason(path: &Path, folder: &ModelFolder) -> Result<Option<String>
     if let Some(family) = family(path, folder)? {
         return Ok(Some(format!("it is {family}, and stablehand draws with Stable Diffusion v1 models")));
     }
-    if !onnx_files(&path.join("unet")).is_empty() {
+    if folder.has("unet") {
         return Ok(None);
     }
-    if has_weights(&path.join("unet")) {
-        return Ok(Some(format!(
-            "it holds weights in diffusers' layout, and ONNX folders are what works today: {EXPORT}, with this folder as FOLDER"
-        )));
+    if has_pickles(&path.join("unet")) {
+        return Ok(Some(format!("its weights are pickles: {PICKLE}")));
     }
     if !onnx_files(path).is_empty() {
         return Ok(Some(format!(
@@ -53,11 +52,10 @@ pub(super) fn reason(path: &Path, folder: &ModelFolder) -> Result<Option<String>
 fn of_a_file(path: &Path) -> String {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     match extension.as_deref() {
-        Some("safetensors" | "ckpt" | "pt" | "pth" | "bin" | "gguf") => format!(
-            "it is a checkpoint in one file, and ONNX folders are what works today: let diffusers' StableDiffusionPipeline.from_single_file(…).save_pretrained(\"FOLDER\") unpack it, and {EXPORT}"
-        ),
+        Some("ckpt" | "pt" | "pth" | "bin") => format!("it is a pickle: {PICKLE}"),
+        Some("gguf") => "it is a GGUF file; take the checkpoint as .safetensors".to_owned(),
         Some("onnx") => "it is one graph of a model; name the folder that holds unet/model.onnx".to_owned(),
-        _ => "it is a file; name the folder that holds unet/model.onnx".to_owned(),
+        _ => "it is a file, and no .safetensors".to_owned(),
     }
 }
 
@@ -88,9 +86,10 @@ pub(super) fn family_of_width(cross_attention_dim: i64) -> Option<&'static str> 
     }
 }
 
-/// Whether a folder holds weights as `PyTorch` and safetensors keep them.
-fn has_weights(folder: &Path) -> bool {
+/// Whether a folder holds weights as `PyTorch` alone keeps them, and no others.
+fn has_pickles(folder: &Path) -> bool {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.any(|name| has_extension(&name, "safetensors") || has_extension(&name, "bin"))
+    let names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let any = |extension: &str| names.iter().any(|name| has_extension(name, extension));
+    any("bin") && !any("safetensors")
 }

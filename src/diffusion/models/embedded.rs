@@ -1,0 +1,77 @@
+//! The files inside the binary: the default model, and what checkpoints in one file come without.
+
+/// Files by their names, which are paths with slashes.
+#[derive(Debug)]
+pub(super) struct EmbeddedFiles(&'static [(&'static str, &'static [u8])]);
+
+impl EmbeddedFiles {
+    pub fn get(&self, name: &str) -> Option<&'static [u8]> {
+        self.0.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
+    }
+
+    /// The names of the files in a folder, without it.
+    pub fn in_folder<'a>(
+        &self,
+        folder: &'a str,
+    ) -> impl Iterator<Item = (&'static str, &'static [u8])> + use<'a> {
+        self.0
+            .iter()
+            .filter_map(move |(file, bytes)| Some((file.strip_prefix(folder)?.strip_prefix('/')?, *bytes)))
+    }
+}
+
+macro_rules! embedded {
+    ($folder:literal: $($file:literal),* $(,)?) => {
+        EmbeddedFiles(&[$((
+            $file,
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $folder, "/", $file)),
+        )),*])
+    };
+}
+
+/// The default model.
+pub(super) static TINY_SD: EmbeddedFiles = embedded!["tiny-sd":
+    "model_index.json",
+    "stablehand.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "text_encoder/config.json",
+    "text_encoder/model.fp16.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "graphs/text_encoder.cpu.onnx",
+    "graphs/text_encoder.cuda.onnx",
+    "graphs/unet.cpu.onnx",
+    "graphs/unet.cuda.onnx",
+    "graphs/vae_decoder.cpu.onnx",
+    "graphs/vae_decoder.cuda.onnx",
+    "graphs/vae_encoder.cpu.onnx",
+    "graphs/vae_encoder.cuda.onnx",
+];
+
+/// Stable Diffusion v1 without its weights.
+pub(super) static SD_V1: EmbeddedFiles = embedded!["graphs/sd-v1":
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "text_encoder/config.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder.cpu.onnx",
+    "text_encoder.cuda.onnx",
+    "unet.cpu.onnx",
+    "unet.cuda.onnx",
+    "unet_inpainting.cpu.onnx",
+    "unet_inpainting.cuda.onnx",
+    "vae_decoder.cpu.onnx",
+    "vae_decoder.cuda.onnx",
+    "vae_encoder.cpu.onnx",
+    "vae_encoder.cuda.onnx",
+];

@@ -1,0 +1,244 @@
+//! Parts whose graphs are ours and come without weights: where the weights are, and which graph they go into.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::embedded::SD_V1;
+use super::folder::has_extension;
+use super::{ModelError, ModelFolder};
+use crate::diffusion::weights::{
+    Architecture, Checkpoint, Component, Part, SafetensorsFile, WeightlessGraph, Weights,
+};
+use crate::runtime::Device;
+
+/// A part as a graph and what is to be filled into it.
+pub(super) struct WeightlessPart {
+    pub graph: WeightlessGraph,
+    component: Component,
+    checkpoint: Checkpoint,
+}
+
+impl WeightlessPart {
+    /// The weights, converted to what the graph wants.
+    pub fn weights(&self) -> Result<Weights, ModelError> {
+        Ok(self.checkpoint.fill(self.component, &self.graph)?)
+    }
+}
+
+const CONV_IN: &str = "conv_in.weight";
+
+impl ModelFolder {
+    /// Whether `part` has weights and takes our graph.
+    pub(super) fn has_weights_alone(&self, part: &str) -> bool {
+        let Some(component) = component_of(part) else { return false };
+        match self {
+            Self::Embedded => true,
+            Self::Directory(path) => !weight_files(path, component).is_empty(),
+            // Some come without a VAE, to be used with one beside them.
+            Self::Checkpoint { .. } => self
+                .checkpoint(part)
+                .ok()
+                .flatten()
+                .is_some_and(|checkpoint| checkpoint.has(component, first_tensor(part))),
+        }
+    }
+
+    /// The files with the weights of `part`, where it takes our graph.
+    pub(super) fn checkpoint(&self, part: &str) -> Result<Option<Checkpoint>, ModelError> {
+        let Some(component) = component_of(part) else { return Ok(None) };
+        let (files, architecture) = match self {
+            Self::Embedded => {
+                let files =
+                    self.embedded().into_iter().flat_map(|files| files.in_folder(folder_of(component)));
+                let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
+                let opened = weights.map(|(name, bytes)| SafetensorsFile::embedded(name, bytes));
+                (opened.collect::<Result<Vec<_>, _>>()?, Architecture::TinySd)
+            }
+            Self::Directory(path) => {
+                let paths = weight_files(path, component);
+                if paths.is_empty() {
+                    return Ok(None);
+                }
+                check_shards(&paths).map_err(|reason| self.refuse(reason))?;
+                (open_all(&paths)?, Architecture::StableDiffusionV1)
+            }
+            Self::Checkpoint { path, architecture } => {
+                let mut paths = vec![path.clone()];
+                let vae = path.with_extension("vae.safetensors");
+                if component == Component::Vae && vae.is_file() {
+                    paths.insert(0, vae);
+                }
+                (open_all(&paths)?, *architecture)
+            }
+        };
+        Ok(Some(Checkpoint::new(files, architecture)))
+    }
+
+    /// `part` as our graph and its weights, where it comes so.
+    pub(super) fn weightless(
+        &self,
+        part: &str,
+        device: &Device,
+    ) -> Result<Option<WeightlessPart>, ModelError> {
+        let (Some(component), Some(checkpoint)) = (component_of(part), self.checkpoint(part)?) else {
+            return Ok(None);
+        };
+        let graph = WeightlessGraph::read(self.our_graph(part, &checkpoint, device)?)?;
+        Ok(Some(WeightlessPart { graph, component, checkpoint }))
+    }
+
+    /// The weights that add-ons may change, by name and shape; none where they lie inside graphs that are not ours.
+    pub fn parameters(&self) -> Result<Option<Vec<(Part, String, Vec<usize>)>>, ModelError> {
+        let mut all = Vec::new();
+        for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
+            // They are the same in every build.
+            let Some(weightless) = self.weightless(name, &Device::Cpu)? else { return Ok(None) };
+            all.extend(
+                weightless.graph.wanted().map(|(name, shape)| (part, name.to_owned(), shape.to_vec())),
+            );
+        }
+        Ok(Some(all))
+    }
+
+    /// What the weights of `part` take in memory; nothing where its graph brings them.
+    pub fn weight_bytes(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
+        Ok(self.weightless(part, device)?.map_or(0, |part| part.graph.length() as u64))
+    }
+
+    /// The graph that the weights of `part` go into: the model's own in `graphs/`, else Stable Diffusion v1's.
+    fn our_graph(
+        &self,
+        part: &str,
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<Cow<'static, [u8]>, ModelError> {
+        let takes_mask =
+            || checkpoint.shape(Component::UNet, CONV_IN).is_some_and(|shape| shape.get(1) == Some(&9));
+        let name = match part {
+            "unet" if takes_mask() => "unet_inpainting",
+            part => part,
+        };
+        let build = if device.is_cpu() { "cpu" } else { "cuda" };
+        let file = format!("{name}.{build}.onnx");
+        if let Some(graph) = self.read(&format!("graphs/{file}"))? {
+            return Ok(graph);
+        }
+        let graph = SD_V1.get(&file).map(Cow::Borrowed);
+        graph.ok_or_else(|| self.refuse(format!("there is no graph {file} for its weights")))
+    }
+}
+
+/// Whose weights a part has.
+fn component_of(part: &str) -> Option<Component> {
+    match part {
+        "text_encoder" => Some(Component::TextEncoder),
+        "unet" => Some(Component::UNet),
+        "vae_decoder" | "vae_encoder" => Some(Component::Vae),
+        _ => None,
+    }
+}
+
+/// A tensor that no such part is without.
+fn first_tensor(part: &str) -> &'static str {
+    match part {
+        "text_encoder" => "text_model.final_layer_norm.weight",
+        "vae_decoder" => "decoder.conv_in.weight",
+        "vae_encoder" => "encoder.conv_in.weight",
+        _ => CONV_IN,
+    }
+}
+
+/// Where diffusers keeps them.
+fn folder_of(component: Component) -> &'static str {
+    match component {
+        Component::TextEncoder => "text_encoder",
+        Component::UNet => "unet",
+        Component::Vae => "vae",
+    }
+}
+
+/// The files of a component in a diffusers folder: whole or in shards, and of several variants the one without a
+/// name (full precision), else the first.
+fn weight_files(folder: &Path, component: Component) -> Vec<PathBuf> {
+    let folder = folder.join(folder_of(component));
+    let mut variants: BTreeMap<(bool, String), Vec<PathBuf>> = BTreeMap::new();
+    for entry in fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if has_extension(&name, "safetensors") && !name.starts_with('.') {
+            let (stem, _) = sharded(&name);
+            let is_variant = stem.contains('.');
+            variants.entry((is_variant, stem.to_owned())).or_default().push(folder.join(name));
+        }
+    }
+    let mut files = variants.into_values().next().unwrap_or_default();
+    files.sort();
+    files
+}
+
+/// A file's name without its ending and number, and of how many it is one.
+fn sharded(name: &str) -> (&str, Option<usize>) {
+    let stem = name.trim_end_matches(".safetensors");
+    let Some((rest, count)) = stem.rsplit_once("-of-") else { return (stem, None) };
+    let Some((rest, number)) = rest.rsplit_once('-') else { return (stem, None) };
+    match (number.parse::<usize>(), count.parse()) {
+        (Ok(_), Ok(count)) => (rest, Some(count)),
+        _ => (stem, None),
+    }
+}
+
+/// That none of the shards is missing.
+fn check_shards(paths: &[PathBuf]) -> Result<(), String> {
+    let names = paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
+    for name in names {
+        if let (_, Some(count)) = sharded(&name)
+            && count != paths.len()
+        {
+            return Err(format!("{name} is one of {count} files, and there are {} of them", paths.len()));
+        }
+    }
+    Ok(())
+}
+
+fn open_all(paths: &[PathBuf]) -> Result<Vec<SafetensorsFile>, ModelError> {
+    Ok(paths.iter().map(|path| SafetensorsFile::open(path)).collect::<Result<Vec<_>, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("unet")).unwrap();
+        for name in names {
+            fs::write(folder.path().join("unet").join(name), b"").unwrap();
+        }
+        folder
+    }
+
+    fn chosen(names: &[&str]) -> Vec<String> {
+        let folder = folder_with(names);
+        let files = weight_files(folder.path(), Component::UNet);
+        files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn full_precision_comes_before_variants_and_shards_stay_together() {
+        let (whole, half) =
+            ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors");
+        assert_eq!(chosen(&[half, whole, "config.json", "._x.safetensors"]), [whole]);
+        assert_eq!(chosen(&[half, "diffusion_pytorch_model.non_ema.safetensors"]), [half]);
+        let shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
+        assert_eq!(chosen(&[shards[1], shards[0], "m.safetensors.index.json"]), shards);
+        assert!(chosen(&["model.onnx"]).is_empty());
+    }
+
+    #[test]
+    fn a_missing_shard_is_named() {
+        let paths = [PathBuf::from("m-00001-of-00003.safetensors"), "m-00003-of-00003.safetensors".into()];
+        assert!(check_shards(&paths).unwrap_err().contains("one of 3 files, and there are 2"));
+        assert_eq!(check_shards(&[PathBuf::from("m.safetensors")]), Ok(()));
+    }
+}

@@ -1,0 +1,238 @@
+//! A graph that comes without its weights, and the buffer that holds them for a session.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use half::f16;
+
+use super::{AddTo, WeightsError};
+use crate::diffusion::models::OnnxFile;
+
+/// What a weightless graph calls the file that its weights would be in.
+pub const LOCATION: &str = "weights";
+/// `TensorProto.doc_string` of a convolution's weight in the order that NHWC kernels read.
+const OHWI: &str = "OHWI";
+/// No part of a Stable Diffusion v1 model comes near.
+const LARGEST: u64 = 16 << 30;
+
+/// A graph from `models/graphs`.
+pub struct WeightlessGraph {
+    onnx: Cow<'static, [u8]>,
+    outputs: Vec<String>,
+    slots: HashMap<String, Slot>,
+    length: usize,
+}
+
+/// Where a weight goes.
+#[derive(Debug, Clone, PartialEq)]
+struct Slot {
+    /// As checkpoints have it.
+    shape: Vec<usize>,
+    element: Element,
+    /// Whether a convolution's input channels come last here.
+    channels_last: bool,
+    at: usize,
+    length: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Element {
+    F32,
+    F16,
+}
+
+/// The weights of one session, in the layout of its graph. ONNX Runtime reads them where they are, so whoever
+/// holds the session holds them as well.
+pub struct Weights {
+    slots: HashMap<String, Slot>,
+    buffer: Arc<[u8]>,
+}
+
+impl WeightlessGraph {
+    /// Reads what weights the graph wants.
+    pub fn read(onnx: Cow<'static, [u8]>) -> Result<Self, WeightsError> {
+        let broken = |reason: &str| WeightsError::Graph(reason.to_owned());
+        let file =
+            OnnxFile::read(&mut Cursor::new(&*onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
+        let mut slots = HashMap::new();
+        let mut end = 0;
+        for tensor in file.tensors.iter().filter(|tensor| tensor.file_beside() == Some(LOCATION)) {
+            let (at, length) = tensor.range_beside().unwrap_or_default();
+            let element = match tensor.element {
+                1 => Element::F32,
+                10 => Element::F16,
+                _ => return Err(broken(&format!("{} is neither float32 nor float16", tensor.name))),
+            };
+            let stop = at.checked_add(length).filter(|stop| *stop <= LARGEST);
+            let count = tensor.shape.iter().try_fold(1_u64, |count, size| count.checked_mul(*size));
+            let (Some(stop), Some(count)) = (stop, count) else {
+                return Err(broken(&format!("{} is too large", tensor.name)));
+            };
+            if count * element.width() as u64 != length || at % 64 != 0 {
+                return Err(broken(&format!("{} has no room in its layout", tensor.name)));
+            }
+            end = end.max(stop);
+            let mut shape: Vec<usize> =
+                tensor.shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
+            let channels_last = tensor.note == OHWI && shape.len() == 4;
+            if channels_last {
+                shape = vec![shape[0], shape[3], shape[1], shape[2]];
+            }
+            let to_usize = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+            let slot = Slot { shape, element, channels_last, at: to_usize(at), length: to_usize(length) };
+            slots.insert(tensor.name.clone(), slot);
+        }
+        Ok(Self { onnx, outputs: file.outputs, slots, length: usize::try_from(end).unwrap_or(usize::MAX) })
+    }
+
+    /// The graph itself.
+    pub fn onnx(&self) -> &[u8] {
+        &self.onnx
+    }
+
+    /// The names of what it answers.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    /// Bytes of its weights.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The weights that it wants: their names and their shapes, as checkpoints have them.
+    pub fn wanted(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.slots.iter().map(|(name, slot)| (name.as_str(), slot.shape.as_slice()))
+    }
+
+    /// Room for them, all zero.
+    pub fn allocate(&self) -> Weights {
+        // Collected, since an `Arc` made from a `Vec` would copy it.
+        Weights { slots: self.slots.clone(), buffer: (0..self.length).map(|_| 0).collect() }
+    }
+}
+
+impl Weights {
+    /// The buffer, for the session.
+    pub fn buffer(&self) -> &Arc<[u8]> {
+        &self.buffer
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.keys().map(String::as_str)
+    }
+
+    /// A weight's shape as checkpoints have it: a convolution's is `[out, in, height, width]`.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.slots.get(name).map(|slot| slot.shape.as_slice())
+    }
+
+    /// A weight's values in the order of its shape.
+    pub fn values(&self, name: &str) -> Option<Vec<f32>> {
+        let slot = self.slots.get(name)?;
+        let bytes = &self.buffer[slot.at..slot.at + slot.length];
+        Some(
+            (0..slot.length / slot.element.width())
+                .map(|i| slot.element.read(bytes, slot.position(i)))
+                .collect(),
+        )
+    }
+
+    /// Where to write a weight: nothing of that name, or nothing while a session reads them.
+    pub fn writer(&mut self, name: &str) -> Option<WeightWriter<'_>> {
+        let slot = self.slots.get(name)?;
+        let buffer = Arc::get_mut(&mut self.buffer)?;
+        Some(WeightWriter { slot, bytes: &mut buffer[slot.at..slot.at + slot.length], next: 0 })
+    }
+}
+
+impl AddTo for Weights {
+    /// In single precision, whatever the graph keeps them in.
+    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
+        let mut values = self.values(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
+        if values.len() != delta.len() {
+            return Err(format!("{parameter} has {} values, not {}", values.len(), delta.len()));
+        }
+        values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
+        let mut writer = self.writer(parameter).ok_or_else(|| format!("{parameter} is in use"))?;
+        writer.write(&values);
+        Ok(())
+    }
+}
+
+/// Takes a weight's values in the order of its shape, a piece at a time, into the graph's element type and order.
+pub struct WeightWriter<'a> {
+    slot: &'a Slot,
+    bytes: &'a mut [u8],
+    next: usize,
+}
+
+impl WeightWriter<'_> {
+    /// The next values; more than there is room for are left out.
+    pub fn write(&mut self, values: &[f32]) {
+        let element = self.slot.element;
+        let room = self.bytes.len() / element.width() - self.next;
+        let values = &values[..values.len().min(room)];
+        if self.slot.channels_last {
+            for (index, value) in (self.next..).zip(values) {
+                let at = self.slot.position(index) * element.width();
+                element.write(&mut self.bytes[at..], *value);
+            }
+        } else {
+            let bytes = &mut self.bytes[self.next * element.width()..];
+            match element {
+                Element::F32 => {
+                    for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
+                        bytes.copy_from_slice(&value.to_le_bytes());
+                    }
+                }
+                Element::F16 => {
+                    for (bytes, value) in bytes.chunks_exact_mut(2).zip(values) {
+                        bytes.copy_from_slice(&f16::from_f32(*value).to_le_bytes());
+                    }
+                }
+            }
+        }
+        self.next += values.len();
+    }
+}
+
+impl Slot {
+    /// Where the value that is `index`th in the checkpoint's order stands in the graph's.
+    fn position(&self, index: usize) -> usize {
+        if !self.channels_last {
+            return index;
+        }
+        let [_, inputs, height, width] = self.shape[..] else { return index };
+        let (rest, x) = (index / width, index % width);
+        let (rest, y) = (rest / height, rest % height);
+        let (output, input) = (rest / inputs, rest % inputs);
+        ((output * height + y) * width + x) * inputs + input
+    }
+}
+
+impl Element {
+    const fn width(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    fn read(self, bytes: &[u8], index: usize) -> f32 {
+        let b = &bytes[index * self.width()..];
+        match self {
+            Self::F32 => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            Self::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
+        }
+    }
+
+    fn write(self, bytes: &mut [u8], value: f32) {
+        match self {
+            Self::F32 => bytes[..4].copy_from_slice(&value.to_le_bytes()),
+            Self::F16 => bytes[..2].copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        }
+    }
+}
