@@ -28,10 +28,11 @@ fn a_damaged_model_is_refused_by_the_part_that_is_damaged() {
     let (data, model) = (data_dir(), data_dir());
     let path = model.path().to_str().unwrap();
     model_copy(model.path());
-    let unet = model.path().join("unet/model.onnx");
+    let unet = model.path().join("unet/diffusion_pytorch_model.fp16.safetensors");
     let whole = fs::read(&unet).unwrap();
     fs::write(&unet, &whole[..whole.len() / 2]).unwrap();
-    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["unet"]);
+    let refused = serve(data.path(), &["--model", path], &[]);
+    assert_refused(&refused, 1, &["diffusion_pytorch_model.fp16.safetensors", "was cut short"]);
     fs::write(&unet, &whole).unwrap();
     fs::write(model.path().join("tokenizer/vocab.json"), "{").unwrap();
     assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["vocab.json"]);

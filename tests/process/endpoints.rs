@@ -55,8 +55,8 @@ fn models_take_turns_within_a_budget_for_one_and_a_broken_one_is_its_endpoints_m
     let (small, broken) = (folder.path().join("small"), folder.path().join("broken"));
     small_model(&small);
     small_model(&broken);
-    let unet = broken.join("unet/model.onnx");
-    fs::write(&unet, &fs::read(&unet).unwrap()[..1000]).unwrap();
+    let vae = broken.join("vae/diffusion_pytorch_model.fp16.safetensors");
+    fs::write(&vae, &fs::read(&vae).unwrap()[..1000]).unwrap();
     let text = format!(
         "memory-budget = '48MiB'\n[endpoints.large]\n[endpoints.small]\nmodel = '{}'\npreload = false\n\
          [endpoints.broken]\nmodel = '{}'\n",
@@ -69,7 +69,7 @@ fn models_take_turns_within_a_budget_for_one_and_a_broken_one_is_its_endpoints_m
         assert!(model_of(&draw(&server, "large")).starts_with("tiny-sd"));
         let body = draw(&server, "broken");
         assert_eq!(body["status"], "FAILED", "{body}");
-        assert!(body["error"].as_str().unwrap().contains("unet"), "{body}");
+        assert!(body["error"].as_str().unwrap().contains("diffusion_pytorch_model"), "{body}");
     }
     assert_eq!(server.terminate().code(), Some(0));
 }

@@ -144,18 +144,16 @@ impl Drop for Server {
     }
 }
 
-/// The built-in model as a folder with ONNX graphs, as exporters write them.
+/// A copy of the built-in model's folder.
 pub fn model_copy(to: &Path) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (model, graphs) = (here.join("models/tiny-sd"), here.join("tests/models/tiny-sd-onnx"));
-    let graphs = ["text_encoder", "unet", "vae_decoder", "vae_encoder"].map(|part| (&graphs, part));
-    for (from, part) in graphs.into_iter().chain([(&model, "scheduler"), (&model, "tokenizer")]) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
+    for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae", "graphs"] {
         fs::create_dir_all(to.join(part)).unwrap();
         for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
             fs::copy(entry.path(), to.join(part).join(entry.file_name())).unwrap();
         }
     }
-    fs::copy(model.join("model_index.json"), to.join("model_index.json")).unwrap();
+    fs::copy(from.join("model_index.json"), to.join("model_index.json")).unwrap();
 }
 
 /// A small job: two steps at the least size.
