@@ -147,10 +147,12 @@ impl LoraFile {
         let product = fit.product(&down, &up, mid.as_deref());
         let mut product = product.ok_or_else(|| format!("its tensors for {} are cut off", target.weight))?;
         let scale = scale * scaling;
+        let mut is_finite = true;
         for value in &mut product {
             *value *= scale;
+            is_finite &= value.is_finite();
         }
-        if !product.iter().all(|value| value.is_finite()) {
+        if !is_finite {
             return Err(format!("what it adds to {} is not finite", target.weight));
         }
         Ok(product)
