@@ -56,7 +56,7 @@ fn a_lora_is_a_file_or_a_name() {
     let by_name = draw(&["--lora", "kohya", "--lora-scale", "0.5", "--lora-dir", loras]);
     assert!(by_name.stdout == by_file.stdout && by_name.stdout != draw(&[]).stdout);
     let refused = draw(&["--lora", "nothing", "--lora-dir", loras]);
-    assert_refused(&refused, 2, "--lora does not meet the constraints. There is no LoRA nothing");
+    assert_refused(&refused, 2, &["--lora does not meet the constraints. There is no LoRA nothing"]);
 }
 
 #[test]
