@@ -23,7 +23,7 @@ fn two_endpoints_draw_with_their_own_models() {
     let folder = data_dir();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
     let small = folder.path().join("small");
-    for part in ["text_encoder", "tokenizer", "unet", "vae_decoder", "vae_encoder", "scheduler"] {
+    for part in ["text_encoder", "tokenizer", "unet", "vae", "graphs", "scheduler"] {
         copy(&model.join(part), &small.join(part));
     }
     fs::copy(model.join("model_index.json"), small.join("model_index.json")).unwrap();

@@ -67,12 +67,12 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
 fn bad_wishes_are_one_line() {
     for (args, code, parts) in [
         (&["--steps", "501"][..], 2, &["--steps", "from 1 to 500"][..]),
-        (&["--width", "100"], 2, &["--width", "multiples of 32"]),
+        (&["--width", "100"], 2, &["--width", "multiples of 8"]),
         (&["--scheduler", "FASTEST"], 2, &["--scheduler", "K-LMS"]),
         (&["--scheduler", "Euler a Karras"], 2, &["EULER-A has no Karras sigmas"]),
         (&["--scheduler", "DDIM", "--karras"], 2, &["DDIM has no Karras sigmas"]),
         (&["--noise", "gpu"], 2, &["noise", "cpu, cuda"]),
-        (&["--clip-skip", "2"], 2, &["--clip-skip", "not supported by this model"]),
+        (&["--clip-skip", "9"], 2, &["--clip-skip", "its last 3 layers"]),
         (&["--negative-prompt", &"BREAK ".repeat(40)], 2, &["more than 32 chunks"]),
         (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),
