@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::Uri;
-use clap::{Args, ValueEnum};
+use bytesize::ByteSize;
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::diffusion::AddOnFolders;
 use crate::domain::EndpointId;
@@ -24,6 +25,8 @@ pub use file::{ConfigFile, EndpointTable};
 
 /// Workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
+/// Less holds no model.
+const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
 /// Two of Stable Diffusion v1's UNets in half precision, or one in full.
 const DEFAULT_LORA_MEMORY: u64 = 4 << 30;
 
@@ -114,6 +117,19 @@ pub struct ServeArgs {
     /// What draws: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
+    /// Whether models are loaded at the start, as far as there is room; otherwise each for its first job
+    #[arg(long, env = "STABLEHAND_PRELOAD", value_name = "true|false", default_value_t = true,
+        action = ArgAction::Set, hide_possible_values = true, help_heading = "Model")]
+    pub preload: bool,
+    /// Memory that models may take of each device, such as 12GiB: the one unused for longest makes room
+    /// [default: 90 % of a card's, 80 % of the machine's]
+    #[arg(long, env = "STABLEHAND_MEMORY_BUDGET", value_name = "SIZE", value_parser = budget,
+        help_heading = "Model")]
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job [default: until another needs the room]
+    #[arg(long, env = "STABLEHAND_UNLOAD_AFTER", value_name = "TIME", value_parser = unload_after,
+        help_heading = "Model")]
+    pub unload_after: Option<Duration>,
     /// Folder of LoRAs (.safetensors), which requests name; otherwise `loras` in the data folder
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
     pub lora_dir: Option<PathBuf>,
@@ -233,6 +249,8 @@ pub struct EndpointConfig {
     pub model: Option<PathBuf>,
     pub device: DeviceChoice,
     pub workers: u32,
+    /// Whether its model is loaded at the start.
+    pub preload: bool,
 }
 
 /// The usual folders of what operators lay beside models, below the data folder, and what it may cost.
@@ -250,6 +268,10 @@ pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
 pub struct Config {
     /// At least one.
     pub endpoints: Vec<EndpointConfig>,
+    /// Bytes that models may take of each device; otherwise a share of what there is.
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job; otherwise until another needs the room.
+    pub unload_after: Option<Duration>,
     pub add_ons: AddOnFolders,
     pub listen: SocketAddr,
     /// Without a slash at its end.
@@ -302,6 +324,8 @@ impl ServeArgs {
         let usual = usual_add_ons(&data_dir);
         Ok(Config {
             endpoints,
+            memory_budget: self.memory_budget,
+            unload_after: self.unload_after,
             add_ons: AddOnFolders {
                 loras: self.lora_dir.unwrap_or(usual.loras),
                 embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
@@ -334,10 +358,11 @@ impl ServeArgs {
             model: table.model.clone().or_else(|| self.model.clone()),
             device: table.device.unwrap_or(self.device),
             workers: table.workers.unwrap_or(self.workers),
+            preload: table.preload.unwrap_or(self.preload),
         };
         if self.endpoints.is_empty() {
             let id = EndpointId::default();
-            return vec![of(&EndpointTable { id, model: None, device: None, workers: None })];
+            return vec![of(&EndpointTable { id, model: None, device: None, workers: None, preload: None })];
         }
         self.endpoints.iter().map(of).collect()
     }
@@ -425,22 +450,10 @@ fn origin(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Bytes, as `4GiB`, `512M` or `1000000`; all units are powers of 1024.
+/// Bytes, as people write sizes.
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "it should read like 4GiB, 512M or 1000000".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit = unit.trim().to_ascii_lowercase();
-    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(1 << shift).ok_or_else(wrong)
+    let size: Result<ByteSize, _> = text.parse();
+    size.map(|size| size.as_u64()).map_err(|_| "it should read like 12GiB, 800MB or 1000000".to_owned())
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -453,6 +466,17 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 fn grace(text: &str) -> Result<Duration, String> {
     time_within(text, Duration::ZERO, Duration::from_hours(1))
+}
+
+fn unload_after(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
+}
+
+fn budget(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < SMALLEST_BUDGET.as_u64() => Err(format!("it should be {SMALLEST_BUDGET} at least")),
+        bytes => Ok(bytes),
+    }
 }
 
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {

@@ -101,6 +101,11 @@ impl AdaptedModels {
         Ok(Some(adapted))
     }
 
+    /// Bytes of those that are kept.
+    pub fn held(&self) -> u64 {
+        self.recent.iter().map(|(_, adapted)| adapted.bytes).sum()
+    }
+
     /// The files, one each, by name, so that one combination is one sum whatever the order in which it was asked for.
     fn wanted(&self, loras: &[Lora]) -> Result<Vec<Wanted>, LoraError> {
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();

@@ -16,8 +16,8 @@ use super::add_ons::AddOns;
 use super::generation::Generation;
 use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
-    ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet, UNetRows,
-    VaeDecoder, VaeEncoder,
+    MemoryNeeds, ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet,
+    UNetRows, VaeDecoder, VaeEncoder,
 };
 use super::noise::BatchNoise;
 use super::prompt::PromptError;
@@ -38,6 +38,7 @@ pub struct Pipeline {
     /// None where the model cannot start from pictures.
     vae_encoder: Option<VaeEncoder>,
     safety_checker: Option<SafetyChecker>,
+    memory_needs: MemoryNeeds,
     /// Makes this model anew with LoRAs in it, where it can take such.
     adapted: Option<AdaptedModels>,
     /// Images in one UNet call.
@@ -93,6 +94,7 @@ impl Pipeline {
             adapted: None,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
+            memory_needs: folder.memory_needs(runtime.device())?,
             description,
         })
     }
@@ -124,6 +126,21 @@ impl Pipeline {
 
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// About how many bytes of the device's memory it holds, with those that an ordinary job takes.
+    pub fn memory(&self) -> u64 {
+        self.memory_needs.usual() + self.adapted.as_ref().map_or(0, AdaptedModels::held)
+    }
+
+    /// About how many it would hold at most for this.
+    pub fn memory_for(&self, input: &GenerationInput) -> u64 {
+        let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
+        let rows_each = if input.guidance_scale > 1.0 { 2 } else { 1 };
+        let at_once = (input.num_outputs as usize).min(self.images_per_call) as u64;
+        let needs = self.memory_needs.of(drawn_at, u64::from(input.num_outputs), at_once * rows_each);
+        // What is kept of other LoRAs leaves for these.
+        needs + if input.loras.is_empty() { 0 } else { self.memory_needs.adapted() }
     }
 
     /// Puts so many images into one UNet call: 1 on a CPU, 8 elsewhere, unless told otherwise.

@@ -5,24 +5,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
-use crate::helpers::{KEY, Server, assert_refused, data_dir, output, small, stablehand};
+use crate::helpers::{KEY, Server, assert_refused, data_dir, model_copy, output, small, stablehand};
 
 fn serve(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = stablehand(&["serve", "--device", "cpu", "--listen", "127.0.0.1:0", "--data-dir"]);
     command.arg(data).args(args).env("STABLEHAND_API_KEYS", KEY).envs(env.iter().copied());
     output(command)
-}
-
-/// A copy of the built-in model's folder, to be broken.
-fn model_copy(to: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
-    for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae", "graphs"] {
-        fs::create_dir_all(to.join(part)).unwrap();
-        for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
-            fs::copy(entry.path(), to.join(part).join(entry.file_name())).unwrap();
-        }
-    }
-    fs::copy(from.join("model_index.json"), to.join("model_index.json")).unwrap();
 }
 
 #[test]

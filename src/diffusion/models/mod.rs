@@ -7,6 +7,7 @@ mod description;
 mod embedded;
 mod folder;
 mod hidden_layers;
+mod memory;
 mod onnx_file;
 mod parts;
 mod refusal;
@@ -25,6 +26,7 @@ use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub use memory::MemoryNeeds;
 pub(super) use onnx_file::OnnxFile;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;
