@@ -6,6 +6,7 @@
 mod description;
 mod embedded;
 mod folder;
+mod graph_build;
 mod hidden_layers;
 mod memory;
 mod onnx_file;

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::embedded::SD_V1;
+use super::graph_build::GraphBuild;
 use super::folder::has_extension;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{
@@ -80,12 +81,13 @@ impl ModelFolder {
     pub(super) fn weightless(
         &self,
         part: &str,
-        device: &Device,
+        build: GraphBuild,
     ) -> Result<Option<WeightlessPart>, ModelError> {
         let (Some(component), Some(checkpoint)) = (component_of(part), self.checkpoint(part)?) else {
             return Ok(None);
         };
-        let graph = WeightlessGraph::read(self.our_graph(part, &checkpoint, device)?)?;
+        let onnx = self.our_graph(part, &checkpoint, build)?;
+        let graph = WeightlessGraph::read(onnx, build.channels_in_a_block())?;
         Ok(Some(WeightlessPart { graph, component, checkpoint }))
     }
 
@@ -94,7 +96,7 @@ impl ModelFolder {
         let mut all = Vec::new();
         for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
             // They are the same in every build.
-            let Some(weightless) = self.weightless(name, &Device::Cpu)? else { return Ok(None) };
+            let Some(weightless) = self.weightless(name, GraphBuild::Cpu)? else { return Ok(None) };
             all.extend(
                 weightless.graph.wanted().map(|(name, shape)| (part, name.to_owned(), shape.to_vec())),
             );
@@ -104,7 +106,7 @@ impl ModelFolder {
 
     /// What the weights of `part` take in memory; nothing where its graph brings them.
     pub fn weight_bytes(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
-        Ok(self.weightless(part, device)?.map_or(0, |part| part.graph.length() as u64))
+        Ok(self.weightless(part, GraphBuild::plain(device))?.map_or(0, |part| part.graph.length() as u64))
     }
 
     /// The graph that the weights of `part` go into: the model's own in `graphs/`, else Stable Diffusion v1's.
@@ -112,7 +114,7 @@ impl ModelFolder {
         &self,
         part: &str,
         checkpoint: &Checkpoint,
-        device: &Device,
+        build: GraphBuild,
     ) -> Result<Cow<'static, [u8]>, ModelError> {
         let takes_mask =
             || checkpoint.shape(Component::UNet, CONV_IN).is_some_and(|shape| shape.get(1) == Some(&9));
@@ -120,13 +122,17 @@ impl ModelFolder {
             "unet" if takes_mask() => "unet_inpainting",
             part => part,
         };
-        let build = if device.is_cpu() { "cpu" } else { "cuda" };
-        let file = format!("{name}.{build}.onnx");
-        if let Some(graph) = self.read(&format!("graphs/{file}"))? {
-            return Ok(graph);
+        // What has no convolutions has no build for them.
+        let builds = [Some(build), matches!(build, GraphBuild::Nchwc { .. }).then_some(GraphBuild::Cpu)];
+        let files = builds.into_iter().flatten().map(|build| format!("{name}.{}.onnx", build.name()));
+        let files: Vec<_> = files.collect();
+        for file in &files {
+            if let Some(graph) = self.read(&format!("graphs/{file}"))? {
+                return Ok(graph);
+            }
         }
-        let graph = SD_V1.get(&file).map(Cow::Borrowed);
-        graph.ok_or_else(|| self.refuse(format!("there is no graph {file} for its weights")))
+        let graph = files.iter().find_map(|file| SD_V1.get(file)).map(Cow::Borrowed);
+        graph.ok_or_else(|| self.refuse(format!("there is no graph {} for its weights", files[0])))
     }
 }
 
