@@ -58,7 +58,7 @@ fn models_take_turns_within_a_budget_for_one_and_a_broken_one_is_its_endpoints_m
     let vae = broken.join("vae/diffusion_pytorch_model.fp16.safetensors");
     fs::write(&vae, &fs::read(&vae).unwrap()[..1000]).unwrap();
     let text = format!(
-        "memory-budget = '48MiB'\n[endpoints.large]\n[endpoints.small]\nmodel = '{}'\npreload = false\n\
+        "memory-budget = '100MiB'\n[endpoints.large]\n[endpoints.small]\nmodel = '{}'\npreload = false\n\
          [endpoints.broken]\nmodel = '{}'\n",
         small.display(),
         broken.display()

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::stand_in::{Files, Plain, StandIn, sha256};
 use super::{diffusers, models, noted, pull, safetensors, said};
-use crate::helpers::{Server, data_dir, files_under, output, small, stablehand};
+use crate::helpers::{Server, assert_refused, data_dir, files_under, output, small, stablehand};
 
 fn names(folder: &Path) -> Vec<String> {
     let files = files_under(folder).into_iter().map(|path| path.to_str().unwrap().to_owned());
@@ -243,4 +243,15 @@ fn what_has_been_pulled_draws_by_its_name() {
     });
     let id = server.submit(&small("a dog")).unwrap();
     assert_eq!(server.wait(&id)["status"], "COMPLETED");
+}
+
+#[test]
+fn a_lora_is_pulled_to_where_requests_find_it() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/loras", &[("styles/ink.safetensors", safetensors(1000, 1))]);
+    said(&pull(&hub, folder.path(), "org/loras:styles/ink.safetensors"));
+    let mut command = stablehand(&["generate", "a dog <lora:ink:0.5>", "--device", "cpu", "--lora-dir"]);
+    command.arg(folder.path());
+    // It is found, and is none.
+    assert_refused(&output(command), 1, &["ink.safetensors"]);
 }
