@@ -78,7 +78,8 @@ fn every_form_draws_the_latents(device: DeviceChoice, tolerance: f64) {
             let drawn = latents(&mut pipeline, case);
             let seconds = started.elapsed().as_secs_f64();
             assert_eq!(drawn.len(), expected.len());
-            let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+            let squares =
+                |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
             let apart = squares(&mut drawn.iter().zip(&expected).map(|(a, b)| f64::from(a - b)));
             let size = squares(&mut expected.iter().map(|value| f64::from(*value)));
             let relative = (apart / size).sqrt();

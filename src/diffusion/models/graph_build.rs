@@ -15,7 +15,9 @@ use crate::runtime::{Device, GraphSource, Runtime};
 pub(super) enum GraphBuild {
     Cpu,
     /// For processors with convolutions in blocks of so many channels.
-    Nchwc { channels_in_a_block: usize },
+    Nchwc {
+        channels_in_a_block: usize,
+    },
     Cuda,
 }
 

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::embedded::SD_V1;
-use super::graph_build::GraphBuild;
 use super::folder::has_extension;
+use super::graph_build::GraphBuild;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{
     Architecture, Checkpoint, Component, Part, SafetensorsFile, WeightlessGraph, Weights,
