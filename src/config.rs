@@ -27,8 +27,8 @@ pub use file::{ConfigFile, EndpointTable};
 const MAX_WORKERS: u32 = 64;
 /// Less holds no model.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
-/// Two of Stable Diffusion v1's UNets in half precision, or one in full.
-const DEFAULT_LORA_MEMORY: u64 = 4 << 30;
+/// Stable Diffusion v1 with four sets of LoRAs in half precision on a card, or with one in full on a CPU.
+const DEFAULT_LORA_MEMORY: u64 = 8 << 30;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
@@ -137,7 +137,7 @@ pub struct ServeArgs {
     /// `embeddings` in the data folder
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
     pub embeddings_dir: Option<PathBuf>,
-    /// What each worker may hold in models with LoRAs merged in, besides the model itself, such as 4GiB, the default
+    /// What each worker may hold in models with LoRAs merged in, besides the model itself, such as 8GiB, the default
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
         default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
     pub lora_memory: u64,

@@ -1,5 +1,5 @@
 //! LoRAs and textual inversions change what the built-in model draws, by as much as is asked for and no more.
-//! Their files are those of tests/golden/make_lora.py.
+//! Their files are those of `tests/golden/make_lora.py`.
 
 #![allow(clippy::unwrap_used)] // a test may
 

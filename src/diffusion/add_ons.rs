@@ -41,8 +41,8 @@ impl AddOns {
         folders: AddOnFolders,
     ) -> Result<Option<Self>, ModelError> {
         let Some(parameters) = model.parameters()? else { return Ok(None) };
-        let table = parameters.iter().find(|(_, name, _)| name == TOKEN_EMBEDDING);
-        let Some(width) = table.and_then(|(.., shape)| shape.get(1).copied()) else { return Ok(None) };
+        let table = parameters.iter().find(|target| target.weight == TOKEN_EMBEDDING);
+        let Some(width) = table.and_then(|table| table.shape.get(1).copied()) else { return Ok(None) };
         let (tokenizer, look_every) = (Arc::clone(&description.tokenizer), folders.look_every);
         Ok(Some(Self {
             loras: Arc::new(LoraFolder::new(folders.loras, look_every)),

@@ -74,10 +74,6 @@ fn element_name(element: TensorElementType) -> String {
 /// What is done to a part's weights before they are used.
 pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 
-fn as_they_are(_: &mut Weights) -> Result<(), ModelError> {
-    Ok(())
-}
-
 /// A session with its ports.
 pub(super) struct Graph {
     part: &'static str,
@@ -92,7 +88,7 @@ pub(super) struct Graph {
 impl Graph {
     /// Loads `part` (a subfolder such as `unet`) of the model.
     pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::load_changed(folder, part, runtime, &as_they_are)
+        Self::load_changed(folder, part, runtime, &|_| Ok(()))
     }
 
     /// The same, its weights changed before the session reads them; where its graph brings them, nothing is changed.

@@ -10,7 +10,7 @@ use super::folder::has_extension;
 use super::graph_build::GraphBuild;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{
-    Architecture, Checkpoint, Component, Part, SafetensorsFile, WeightlessGraph, Weights,
+    Architecture, Checkpoint, Component, Part, SafetensorsFile, Target, WeightlessGraph, Weights,
 };
 use crate::runtime::Device;
 
@@ -92,14 +92,17 @@ impl ModelFolder {
     }
 
     /// The weights that add-ons may change, by name and shape; none where they lie inside graphs that are not ours.
-    pub fn parameters(&self) -> Result<Option<Vec<(Part, String, Vec<usize>)>>, ModelError> {
+    pub fn parameters(&self) -> Result<Option<Vec<Target>>, ModelError> {
         let mut all = Vec::new();
         for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
             // They are the same in every build.
             let Some(weightless) = self.weightless(name, GraphBuild::Cpu)? else { return Ok(None) };
-            all.extend(
-                weightless.graph.wanted().map(|(name, shape)| (part, name.to_owned(), shape.to_vec())),
-            );
+            let target = |(name, shape): (&str, &[usize])| Target {
+                part,
+                weight: name.to_owned(),
+                shape: shape.to_vec(),
+            };
+            all.extend(weightless.graph.wanted().map(target));
         }
         Ok(Some(all))
     }
@@ -214,6 +217,7 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<SafetensorsFile>, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diffusion::weights::AddTo as _;
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -239,6 +243,28 @@ mod tests {
         let shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
         assert_eq!(chosen(&[shards[1], shards[0], "m.safetensors.index.json"]), shards);
         assert!(chosen(&["model.onnx"]).is_empty());
+    }
+
+    #[test]
+    fn weights_are_changed_in_the_graph_s_own_order_and_precision() {
+        let cuda = Device::Cuda { index: 0, memory_gib: None };
+        for device in [Device::Cpu, cuda] {
+            let unet = ModelFolder::Embedded.weightless("unet", &device).unwrap().unwrap();
+            let mut weights = unet.weights().unwrap();
+            for name in ["conv_in.weight", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"] {
+                let before = weights.values(name).unwrap();
+                #[allow(clippy::cast_precision_loss)]
+                let delta: Vec<f32> = (0..before.len()).map(|i| i as f32 * 1e-4).collect();
+                weights.add(name, &delta).unwrap();
+                let sums = before.iter().zip(&delta).map(|(before, delta)| before + delta);
+                let kept = |sum: f32| if device.is_cpu() { sum } else { half::f16::from_f32(sum).to_f32() };
+                assert_eq!(weights.values(name).unwrap(), sums.map(kept).collect::<Vec<_>>(), "{name}");
+            }
+            assert!(weights.add("conv_in.weight", &[0.0]).unwrap_err().contains("1728 values, not 1"));
+            assert!(weights.add("nothing", &[]).unwrap_err().contains("no weight nothing"));
+            let _reader = std::sync::Arc::clone(weights.buffer());
+            assert!(weights.add("conv_in.weight", &[0.0; 1728]).unwrap_err().contains("in use"));
+        }
     }
 
     #[test]

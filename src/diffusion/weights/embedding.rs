@@ -72,7 +72,8 @@ pub fn short_hash(path: &Path, skip: u64) -> String {
                 read => hasher.update(&block[..read]),
             }
         }
-        Ok(hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+        let start = hasher.finalize().iter().take(6).fold(0_u64, |start, byte| start << 8 | u64::from(*byte));
+        Ok(format!("{start:012x}"))
     };
     read().unwrap_or_default()
 }

@@ -135,23 +135,24 @@ impl LoraFile {
         let read = |name: &Option<String>| name.as_deref().map(|name| self.read(name)).transpose();
         let (down, up, mid) = (read(&tensors.down)?, read(&tensors.up)?, read(&tensors.mid)?);
         #[allow(clippy::cast_precision_loss)] // ranks are small
-        let scaling = match &tensors.alpha {
-            Some(name) => {
-                let alpha = self.read(name)?;
-                let [alpha] = alpha[..] else { return Err(format!("its {name} is no single number")) };
-                alpha / fit.rank() as f32
-            }
-            None => {
-                let module = target.weight.trim_end_matches(".weight");
-                self.adapter.scaling(target.part, module, fit.rank())
-            }
+        let scaling = if let Some(name) = &tensors.alpha {
+            let alpha = self.read(name)?;
+            let [alpha] = alpha[..] else { return Err(format!("its {name} is no single number")) };
+            alpha / fit.rank() as f32
+        } else {
+            let module = target.weight.trim_end_matches(".weight");
+            self.adapter.scaling(target.part, module, fit.rank())
         };
         let (down, up) = (down.unwrap_or_default(), up.unwrap_or_default());
         let product = fit.product(&down, &up, mid.as_deref());
         let mut product = product.ok_or_else(|| format!("its tensors for {} are cut off", target.weight))?;
         let scale = scale * scaling;
-        product.iter_mut().for_each(|value| *value *= scale);
-        if !product.iter().all(|value| value.is_finite()) {
+        let mut is_finite = true;
+        for value in &mut product {
+            *value *= scale;
+            is_finite &= value.is_finite();
+        }
+        if !is_finite {
             return Err(format!("what it adds to {} is not finite", target.weight));
         }
         Ok(product)

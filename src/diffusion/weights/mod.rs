@@ -19,7 +19,7 @@ pub use add_ons::AddOn;
 pub use checkpoint::{Checkpoint, Component};
 pub use embedding_folder::EmbeddingFolder;
 pub use family::Architecture;
-pub use lora::{AddTo, LoraError, LoraFile, ModuleNames, Part};
+pub use lora::{AddTo, LoraError, LoraFile, ModuleNames, Part, Target};
 pub use lora_folder::LoraFolder;
 pub use safetensors_file::SafetensorsFile;
 pub use weightless_graph::{LOCATION, WeightWriter, WeightlessGraph, Weights};

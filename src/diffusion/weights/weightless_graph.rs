@@ -171,15 +171,25 @@ impl Weights {
 }
 
 impl AddTo for Weights {
-    /// In single precision, whatever the graph keeps them in.
+    /// Each sum is made in single precision, whatever the graph keeps its weights in.
     fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
-        let mut values = self.values(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
-        if values.len() != delta.len() {
-            return Err(format!("{parameter} has {} values, not {}", values.len(), delta.len()));
+        let slot = self.slots.get(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
+        let (element, width) = (slot.element, slot.element.width());
+        let count = slot.length / width;
+        if count != delta.len() {
+            return Err(format!("{parameter} has {count} values, not {}", delta.len()));
         }
-        values.iter_mut().zip(delta).for_each(|(value, delta)| *value += delta);
-        let mut writer = self.writer(parameter).ok_or_else(|| format!("{parameter} is in use"))?;
-        writer.write(&values);
+        let buffer = Arc::get_mut(&mut self.buffer).ok_or_else(|| format!("{parameter} is in use"))?;
+        let bytes = &mut buffer[slot.at..slot.at + slot.length];
+        let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
+        if slot.channels_last {
+            for (index, delta) in delta.iter().enumerate() {
+                let at = slot.position(index) * width;
+                add(&mut bytes[at..at + width], delta);
+            }
+        } else {
+            bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));
+        }
         Ok(())
     }
 }

@@ -91,7 +91,9 @@ fn foreign(name: &str) -> Option<&'static str> {
         "whole weights' differences (LyCORIS' full or norm)"
     } else if has(&[".lora_embedding_"]) {
         "a LoRA of an embedding table"
-    } else if name.ends_with(".bias") && has(&[".lora_A.", ".lora_B.", ".lora_up.", ".lora_down."]) {
+    } else if name.strip_suffix(".bias").is_some()
+        && has(&[".lora_A.", ".lora_B.", ".lora_up.", ".lora_down."])
+    {
         "a LoRA with biases"
     } else {
         return None;

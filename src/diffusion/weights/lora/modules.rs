@@ -33,12 +33,11 @@ pub struct ModuleNames {
 }
 
 impl ModuleNames {
-    /// From the parameters of both parts, names with shapes.
-    pub fn new(parameters: impl IntoIterator<Item = (Part, String, Vec<usize>)>) -> Self {
-        let weights = parameters
-            .into_iter()
-            .filter(|(_, name, shape)| name.ends_with(".weight") && matches!(shape.len(), 2 | 4));
-        let targets: Vec<_> = weights.map(|(part, weight, shape)| Target { part, weight, shape }).collect();
+    /// From the weights of both parts, biases and all.
+    pub fn new(weights: impl IntoIterator<Item = Target>) -> Self {
+        let is_matrix =
+            |target: &Target| target.weight.ends_with(".weight") && matches!(target.shape.len(), 2 | 4);
+        let targets: Vec<_> = weights.into_iter().filter(is_matrix).collect();
         let depth = Depth { unet_layers_per_block: layers_per_block(&targets), vae_levels: 0 };
         let mut by_path = HashMap::with_capacity(2 * targets.len());
         for (index, target) in targets.iter().enumerate() {
@@ -127,8 +126,10 @@ mod tests {
             "text_model.encoder.layers.0.self_attn.q_proj",
             "text_model.encoder.layers.0.self_attn.out_proj",
         ];
-        let unet = unet.map(|module| (Part::UNet, format!("{module}.weight"), vec![4, 4]));
-        let text = text.map(|module| (Part::TextEncoder, format!("{module}.weight"), vec![4, 4]));
+        let target =
+            |part, module: &str| Target { part, weight: format!("{module}.weight"), shape: vec![4, 4] };
+        let unet = unet.map(|module| target(Part::UNet, module));
+        let text = text.map(|module| target(Part::TextEncoder, module));
         ModuleNames::new(unet.into_iter().chain(text))
     }
 

@@ -1,4 +1,4 @@
-//! Against PEFT's merged weights (tests/golden/make_lora.py), and against files that nobody should have written.
+//! Against PEFT's merged weights (`tests/golden/make_lora.py`), and against files that nobody should have written.
 
 use std::collections::HashMap;
 use std::fs;
@@ -38,7 +38,7 @@ fn names() -> ModuleNames {
         let shapes: Vec<_> = file
             .tensor_names()
             .into_iter()
-            .map(|name| (part, name.clone(), file.shape(&name).unwrap().to_vec()))
+            .map(|name| Target { part, shape: file.shape(&name).unwrap().to_vec(), weight: name })
             .collect();
         shapes
     });
@@ -105,7 +105,11 @@ fn written(header: &str, data: &[u8]) -> tempfile::NamedTempFile {
 
 /// Two modules of a model whose text embeddings are 8 wide.
 fn small() -> ModuleNames {
-    let parameter = |part, name: &str, shape: &[usize]| (part, format!("{name}.weight"), shape.to_vec());
+    let parameter = |part, name: &str, shape: &[usize]| Target {
+        part,
+        weight: format!("{name}.weight"),
+        shape: shape.to_vec(),
+    };
     ModuleNames::new([
         parameter(Part::UNet, "conv_in", &[4, 2, 3, 3]),
         parameter(Part::UNet, "mid.attn2.to_k", &[4, 8]),
