@@ -178,7 +178,7 @@ fn weight_files(folder: &Path, component: Component) -> Vec<PathBuf> {
         if has_extension(&name, "safetensors") && !name.starts_with('.') {
             let (stem, _) = sharded(&name);
             let is_variant = stem.contains('.');
-            variants.entry((is_variant, stem.to_owned())).or_default().push(folder.join(name));
+            variants.entry((is_variant, stem)).or_default().push(folder.join(name));
         }
     }
     let mut files = variants.into_values().next().unwrap_or_default();
@@ -186,14 +186,17 @@ fn weight_files(folder: &Path, component: Component) -> Vec<PathBuf> {
     files
 }
 
-/// A file's name without its ending and number, and of how many it is one.
-fn sharded(name: &str) -> (&str, Option<usize>) {
+/// A file's name without its ending and number, and of how many it is one: `model-00001-of-00002.fp16.safetensors`
+/// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
+fn sharded(name: &str) -> (String, Option<usize>) {
     let stem = name.trim_end_matches(".safetensors");
-    let Some((rest, count)) = stem.rsplit_once("-of-") else { return (stem, None) };
-    let Some((rest, number)) = rest.rsplit_once('-') else { return (stem, None) };
+    let whole = || (stem.to_owned(), None);
+    let Some((left, right)) = stem.split_once("-of-") else { return whole() };
+    let Some((left, number)) = left.rsplit_once('-') else { return whole() };
+    let (count, variant) = right.split_at(right.find('.').unwrap_or(right.len()));
     match (number.parse::<usize>(), count.parse()) {
-        (Ok(_), Ok(count)) => (rest, Some(count)),
-        _ => (stem, None),
+        (Ok(_), Ok(count)) => (format!("{left}{variant}"), Some(count)),
+        _ => whole(),
     }
 }
 
@@ -242,22 +245,35 @@ mod tests {
         assert_eq!(chosen(&[half, "diffusion_pytorch_model.non_ema.safetensors"]), [half]);
         let shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
         assert_eq!(chosen(&[shards[1], shards[0], "m.safetensors.index.json"]), shards);
+        for shards in [
+            ["m-00001-of-00002.fp16.safetensors", "m-00002-of-00002.fp16.safetensors"],
+            ["m.fp16-00001-of-00002.safetensors", "m.fp16-00002-of-00002.safetensors"],
+        ] {
+            assert_eq!(chosen(&shards), shards);
+        }
         assert!(chosen(&["model.onnx"]).is_empty());
     }
 
     #[test]
     fn weights_are_changed_in_the_graph_s_own_order_and_precision() {
-        let cuda = Device::Cuda { index: 0, memory_gib: None };
-        for device in [Device::Cpu, cuda] {
-            let unet = ModelFolder::Embedded.weightless("unet", &device).unwrap().unwrap();
+        let blocks = [8, 16].map(|channels_in_a_block| GraphBuild::Nchwc { channels_in_a_block });
+        for build in [GraphBuild::Cpu, GraphBuild::Cuda, blocks[0], blocks[1]] {
+            let unet = ModelFolder::Embedded.weightless("unet", build).unwrap().unwrap();
             let mut weights = unet.weights().unwrap();
-            for name in ["conv_in.weight", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"] {
+            for name in [
+                "conv_in.weight",
+                "down_blocks.0.resnets.0.conv1.weight",
+                "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+            ] {
                 let before = weights.values(name).unwrap();
                 #[allow(clippy::cast_precision_loss)]
                 let delta: Vec<f32> = (0..before.len()).map(|i| i as f32 * 1e-4).collect();
                 weights.add(name, &delta).unwrap();
                 let sums = before.iter().zip(&delta).map(|(before, delta)| before + delta);
-                let kept = |sum: f32| if device.is_cpu() { sum } else { half::f16::from_f32(sum).to_f32() };
+                let kept = |sum: f32| match build {
+                    GraphBuild::Cuda => half::f16::from_f32(sum).to_f32(),
+                    _ => sum,
+                };
                 assert_eq!(weights.values(name).unwrap(), sums.map(kept).collect::<Vec<_>>(), "{name}");
             }
             assert!(weights.add("conv_in.weight", &[0.0]).unwrap_err().contains("1728 values, not 1"));

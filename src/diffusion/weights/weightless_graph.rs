@@ -182,7 +182,7 @@ impl AddTo for Weights {
         let buffer = Arc::get_mut(&mut self.buffer).ok_or_else(|| format!("{parameter} is in use"))?;
         let bytes = &mut buffer[slot.at..slot.at + slot.length];
         let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
-        if slot.channels_last {
+        if slot.order != Order::Plain {
             for (index, delta) in delta.iter().enumerate() {
                 let at = slot.position(index) * width;
                 add(&mut bytes[at..at + width], delta);
