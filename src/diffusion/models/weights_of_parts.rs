@@ -107,7 +107,7 @@ impl ModelFolder {
         Ok(Some(all))
     }
 
-    /// What the weights of `part` take in memory; nothing where its graph brings them.
+    /// Bytes of the weights of `part` as its graph lays them out; nothing where its graph brings them.
     pub fn weight_bytes(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
         Ok(self.weightless(part, GraphBuild::plain(device))?.map_or(0, |part| part.graph.length() as u64))
     }
