@@ -1,9 +1,15 @@
 //! Weights as people have them: one file of everything, or files by component, whole or in shards.
 
 use std::collections::HashMap;
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use super::ldm::{self, Depth};
 use super::{Architecture, SafetensorsFile, WeightWriter, WeightlessGraph, Weights, WeightsError};
+
+/// More only wait for memory.
+const MOST_THREADS: usize = 8;
 
 /// Whose weights: the VAE's halves share theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,16 +70,36 @@ impl Checkpoint {
             }
             wanted.push((name, found));
         }
-        wanted.sort_by_key(|(_, found)| (found.file, found.order));
         let mut weights = graph.allocate();
-        for (name, found) in &wanted {
-            let mut writer: WeightWriter = weights
-                .writer(name)
-                .ok_or_else(|| WeightsError::Graph(format!("{name} has no room in its layout")))?;
-            self.files[found.file].each_piece(&found.tensor, |piece| writer.write(piece))?;
-        }
+        let mut writers: HashMap<_, _> = weights.writers().into_iter().collect();
+        let mut tasks: Vec<(Found, WeightWriter)> =
+            wanted.into_iter().filter_map(|(name, found)| Some((found, writers.remove(name)?))).collect();
+        tasks.sort_by_key(|(found, _)| (found.file, found.order));
+        self.read_all(tasks)?;
         self.files.iter().try_for_each(SafetensorsFile::check_unchanged)?;
         Ok(weights)
+    }
+
+    /// Reads tensors on every core: what takes time is to convert them.
+    fn read_all(&self, tasks: Vec<(Found, WeightWriter)>) -> Result<(), WeightsError> {
+        let tasks = Mutex::new(tasks.into_iter());
+        let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || -> Result<(), WeightsError> {
+            while let Some((found, mut writer)) = next() {
+                self.files[found.file].each_piece(&found.tensor, |piece| writer.write(piece))?;
+            }
+            Ok(())
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let outcomes = workers.into_iter().map(|worker| match worker.join() {
+                Ok(outcome) => outcome,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            // All of them are waited for, whichever fails.
+            outcomes.fold(Ok(()), Result::and)
+        })
     }
 
     fn find(&self, component: Component, name: &str) -> Option<Found> {

@@ -4,10 +4,11 @@
 //! converted on its way anyhow. That the file stayed the same throughout is checked by whoever has read it all.
 
 use std::fs::{File, Metadata as FileMetadata};
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::time::SystemTime;
 
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
@@ -130,24 +131,27 @@ impl SafetensorsFile {
         };
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; PIECE.min(end - start)];
-        let mut values = Vec::with_capacity(bytes.len() / width);
+        let mut values = vec![0.0; bytes.len() / width];
         let mut at = start;
         while at < end {
             let piece = &mut bytes[..PIECE.min(end - at)];
+            let values = &mut values[..piece.len() / width];
             self.bytes
                 .read_at(self.data_start + at as u64, piece)
                 .map_err(|error| self.broken_tensor(tensor, &error.to_string()))?;
-            values.clear();
+            let bits = || piece.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
             match info.dtype {
                 Dtype::F32 => {
-                    values.extend(piece.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+                    for (value, four) in values.iter_mut().zip(piece.chunks_exact(4)) {
+                        *value = f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+                    }
                 }
                 Dtype::F16 => {
-                    values.extend(piece.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))
+                    bits().map(f16::from_bits).collect::<Vec<_>>().convert_to_f32_slice(values);
                 }
-                _ => values.extend(piece.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+                _ => bits().map(bf16::from_bits).collect::<Vec<_>>().convert_to_f32_slice(values),
             }
-            take(&values);
+            take(values);
             at += piece.len();
         }
         Ok(())
@@ -189,11 +193,7 @@ impl Bytes {
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> std::io::Result<()> {
         match self {
-            Self::OnDisk { file, .. } => {
-                let mut file = file;
-                file.seek(SeekFrom::Start(at))?;
-                file.read_exact(into)
-            }
+            Self::OnDisk { file, .. } => read_exact_at(file, at, into),
             Self::Embedded(bytes) => {
                 let mut cursor = Cursor::new(bytes);
                 cursor.set_position(at);
@@ -201,6 +201,23 @@ impl Bytes {
             }
         }
     }
+}
+
+/// Reads without moving the file's own place, which threads share.
+#[cfg(unix)]
+fn read_exact_at(file: &File, at: u64, into: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut at: u64, mut into: &mut [u8]) -> std::io::Result<()> {
+    while !into.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, into, at)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => (into, at) = (&mut into[read..], at + read as u64),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

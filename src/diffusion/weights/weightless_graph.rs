@@ -106,6 +106,11 @@ impl WeightlessGraph {
             let slot = Slot { shape, element, order, at: to_usize(at), length: to_usize(length) };
             slots.insert(tensor.name.clone(), slot);
         }
+        let mut places: Vec<_> = slots.values().map(|slot: &Slot| (slot.at, slot.length)).collect();
+        places.sort_unstable();
+        if places.windows(2).any(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
+            return Err(broken("two of its weights overlap"));
+        }
         Ok(Self { onnx, outputs: file.outputs, slots, length: usize::try_from(end).unwrap_or(usize::MAX) })
     }
 
@@ -130,9 +135,11 @@ impl WeightlessGraph {
     }
 
     /// Room for them, all zero.
+    #[allow(unsafe_code)]
     pub fn allocate(&self) -> Weights {
-        // Collected, since an `Arc` made from a `Vec` would copy it.
-        Weights { slots: self.slots.clone(), buffer: (0..self.length).map(|_| 0).collect() }
+        // SAFETY: zeros are values of u8. Made so, the pages are the system's own zeros until they are written to.
+        let buffer = unsafe { Arc::<[u8]>::new_zeroed_slice(self.length).assume_init() };
+        Weights { slots: self.slots.clone(), buffer }
     }
 }
 
@@ -161,12 +168,21 @@ impl Weights {
                 .collect(),
         )
     }
+}
 
-    /// Where to write a weight: nothing of that name, or nothing while a session reads them.
-    pub fn writer(&mut self, name: &str) -> Option<WeightWriter<'_>> {
-        let slot = self.slots.get(name)?;
-        let buffer = Arc::get_mut(&mut self.buffer)?;
-        Some(WeightWriter { slot, bytes: &mut buffer[slot.at..slot.at + slot.length], next: 0 })
+impl Weights {
+    /// Where to write each of them, all at once; nothing while a session reads them.
+    pub fn writers(&mut self) -> Vec<(&str, WeightWriter<'_>)> {
+        let Some(mut rest) = Arc::get_mut(&mut self.buffer) else { return Vec::new() };
+        let mut slots: Vec<_> = self.slots.iter().collect();
+        slots.sort_unstable_by_key(|(_, slot)| slot.at);
+        let (mut writers, mut at) = (Vec::with_capacity(slots.len()), 0);
+        for (name, slot) in slots {
+            let (bytes, behind) = std::mem::take(&mut rest)[slot.at - at..].split_at_mut(slot.length);
+            writers.push((name.as_str(), WeightWriter { slot, bytes, next: 0 }));
+            (rest, at) = (behind, slot.at + slot.length);
+        }
+        writers
     }
 }
 
@@ -207,10 +223,16 @@ impl WeightWriter<'_> {
         let element = self.slot.element;
         let room = self.bytes.len() / element.width() - self.next;
         let values = &values[..values.len().min(room)];
-        if self.slot.order != Order::Plain {
-            for (index, value) in (self.next..).zip(values) {
-                let at = self.slot.position(index) * element.width();
-                element.write(&mut self.bytes[at..], *value);
+        if let Some(kernel) = self.slot.kernel() {
+            let mut index = self.next;
+            let mut rest = values;
+            while !rest.is_empty() {
+                let (start, stride) = self.slot.spread(index / kernel);
+                let (of_pair, others) = rest.split_at(rest.len().min(kernel - index % kernel));
+                for (place, value) in (index % kernel..).zip(of_pair) {
+                    element.write(&mut self.bytes[(start + place * stride) * element.width()..], *value);
+                }
+                (index, rest) = (index + of_pair.len(), others);
             }
         } else {
             let bytes = &mut self.bytes[self.next * element.width()..];
@@ -234,16 +256,31 @@ impl WeightWriter<'_> {
 impl Slot {
     /// Where the value that is `index`th in the checkpoint's order stands in the graph's.
     fn position(&self, index: usize) -> usize {
-        let [_, inputs, height, width] = self.shape[..] else { return index };
-        let (rest, x) = (index / width, index % width);
-        let (rest, y) = (rest / height, rest % height);
-        let (output, input) = (rest / inputs, rest % inputs);
+        let Some(kernel) = self.kernel() else { return index };
+        let (start, stride) = self.spread(index / kernel);
+        start + index % kernel * stride
+    }
+
+    /// How many values a pair of an output and an input channel has, where the graph has them in its own order.
+    fn kernel(&self) -> Option<usize> {
+        match self.shape[..] {
+            [_, _, height, width] if self.order != Order::Plain => Some((height * width).max(1)),
+            _ => None,
+        }
+    }
+
+    /// Where the values of a pair of channels stand in the graph's order: the first, and how far each is from the
+    /// one before it.
+    fn spread(&self, pair: usize) -> (usize, usize) {
+        let [_, inputs, height, width] = self.shape[..] else { return (pair, 1) };
+        let (output, input) = (pair / inputs, pair % inputs);
         match self.order {
-            Order::Plain => index,
-            Order::ChannelsLast => ((output * height + y) * width + x) * inputs + input,
+            Order::Plain => (pair * height * width, 1),
+            Order::ChannelsLast => (output * height * width * inputs + input, inputs),
             Order::Blocks(block) => {
                 let outer = (output / block) * (inputs / block) + input / block;
-                (((outer * height + y) * width + x) * block + input % block) * block + output % block
+                let start = outer * height * width * block * block + input % block * block + output % block;
+                (start, block * block)
             }
         }
     }
