@@ -1,7 +1,9 @@
 //! The whole server put together: built, serving, and stopped in the one right order.
 //!
-//! Generic over how an engine is made, so that the command line brings the real one and tests
-//! bring a script. Engines are built on their workers' threads, while the server answers already.
+//! Generic over the model that engines are made of, so that the command line brings the real one and tests
+//! bring a script. Engines are loaded on their workers' threads, while the server answers already.
+
+mod device_memory;
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,16 +28,17 @@ use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::sweeper;
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
-use crate::worker::{self, Assignment, Engine};
+use crate::worker::{self, Assignment, FirstLoad, Model, Residency};
 
-/// An endpoint as the server needs it: what its model can be asked for, known without loading it, and how to
-/// make an engine of it, once a worker.
-pub struct Endpoint<F> {
+/// An endpoint as the server needs it: what its model can be asked for, known without loading it, and the model
+/// that engines are made of, one a worker.
+pub struct Endpoint<M> {
     pub id: EndpointId,
     pub workers: u32,
     pub rules: InputRules,
-    /// `Fn() -> Result<E, String>`, its error a sentence for the operator.
-    pub make_engine: F,
+    /// Whether its model is loaded at the start, if there is room.
+    pub preload: bool,
+    pub model: M,
 }
 
 /// Why there is no server, or no longer; a sentence for the operator each.
@@ -60,7 +63,7 @@ pub enum AppError {
 }
 
 /// A server that is bound and ready, but does not serve yet.
-pub struct App<F> {
+pub struct App<M> {
     config: Config,
     queue: JobQueue,
     api: web::Data<Api>,
@@ -69,17 +72,13 @@ pub struct App<F> {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
-    endpoints: Vec<Endpoint<F>>,
+    endpoints: Vec<Endpoint<M>>,
     fetcher: Fetcher,
 }
 
-impl<E, F> App<F>
-where
-    E: Engine,
-    F: Fn() -> Result<E, String> + Clone + Send + 'static,
-{
+impl<M: Model + Clone + Send + 'static> App<M> {
     /// Takes the data folder and the port. Blocks, but for no longer than the database's opening.
-    pub fn build(config: &Config, endpoints: Vec<Endpoint<F>>, clock: Clock) -> Result<Self, AppError> {
+    pub fn build(config: &Config, endpoints: Vec<Endpoint<M>>, clock: Clock) -> Result<Self, AppError> {
         // The port first: a second server on one machine should fail before it touches the jobs.
         let (listener, address) = listen(config.listen)?;
         prepare_data_dir(&config.data_dir)?;
@@ -123,7 +122,7 @@ where
         })
     }
 
-    /// Serves until `stop` comes, a worker cannot build its engine, or the server breaks.
+    /// Serves until `stop` comes, the model of the only endpoint cannot be loaded, or the server breaks.
     ///
     /// The order of an end: those who wait are answered and no new connection is taken; the workers
     /// finish or hand back what they hold, within the grace; the sweeper rests, and a webhook under way is
@@ -142,7 +141,15 @@ where
         let signal = Stop::default();
         let (failed, mut failures) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
+        let queue = self.queue.clone();
+        let residency = Residency::new(move || queue.wake_workers());
+        let is_only = self.endpoints.len() == 1;
         for endpoint in self.endpoints {
+            let first_load = match (endpoint.preload, is_only) {
+                (false, _) => FirstLoad::OnDemand,
+                (true, false) => FirstLoad::IfItFits,
+                (true, true) => FirstLoad::Required,
+            };
             for _ in 0..endpoint.workers {
                 let failed = failed.clone();
                 let tell = move |ready: Result<(), String>| {
@@ -150,15 +157,21 @@ where
                         let _ = failed.send(sentence);
                     }
                 };
-                let (queue, factory) = (self.queue.clone(), endpoint.make_engine.clone());
                 let assignment = Assignment {
                     endpoint: endpoint.id.clone(),
                     rules: endpoint.rules.clone(),
                     fetcher: self.fetcher.clone(),
+                    first_load,
+                    seat: residency.seat(&endpoint.id, first_load != FirstLoad::OnDemand),
+                    unload_after: self.config.unload_after,
                 };
-                threads.push(worker::spawn(queue, assignment, factory, signal.clone(), tell)?);
+                let (queue, model) = (self.queue.clone(), endpoint.model.clone());
+                threads.push(worker::spawn(queue, assignment, model, signal.clone(), tell)?);
             }
         }
+        let (queue, watching) = (self.queue.clone(), signal.clone());
+        let watch = move || device_memory::watch(&queue, &residency, &watching);
+        threads.push(thread::Builder::new().name("device memory".to_owned()).spawn(watch)?);
         threads.extend(self.webhooks.spawn(self.config.webhooks_at_once as usize, &signal)?);
         let (queue, interval, sweeping) = (self.queue.clone(), self.config.sweep_interval, signal.clone());
         let sweep = move || sweeper::run(&queue, interval, &sweeping);
@@ -193,7 +206,7 @@ where
     }
 }
 
-impl<F> App<F> {
+impl<M> App<M> {
     /// The port that is listened on: the one asked for, or the one that was free for port 0.
     pub fn port(&self) -> u16 {
         self.address.port()
@@ -210,7 +223,7 @@ impl<F> App<F> {
     }
 }
 
-fn rules_of<F>(endpoints: &[Endpoint<F>]) -> HashMap<EndpointId, InputRules> {
+fn rules_of<M>(endpoints: &[Endpoint<M>]) -> HashMap<EndpointId, InputRules> {
     endpoints.iter().map(|endpoint| (endpoint.id.clone(), endpoint.rules.clone())).collect()
 }
 

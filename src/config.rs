@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::Uri;
-use clap::{Args, ValueEnum};
+use bytesize::ByteSize;
+use clap::{ArgAction, Args, ValueEnum};
 
+use crate::diffusion::AddOnFolders;
 use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
 use crate::http::{HttpSettings, MetricsAccess, RateLimits};
@@ -23,6 +25,10 @@ pub use file::{ConfigFile, EndpointTable};
 
 /// Workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
+/// Less holds no model.
+const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
+/// Stable Diffusion v1 with four sets of LoRAs in half precision on a card, or with one in full on a CPU.
+const DEFAULT_LORA_MEMORY: u64 = 8 << 30;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.
 #[derive(Args, Clone)]
@@ -111,6 +117,30 @@ pub struct ServeArgs {
     /// What draws: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
+    /// Whether models are loaded at the start, as far as there is room; otherwise each for its first job
+    #[arg(long, env = "STABLEHAND_PRELOAD", value_name = "true|false", default_value_t = true,
+        action = ArgAction::Set, hide_possible_values = true, help_heading = "Model")]
+    pub preload: bool,
+    /// Memory that models may take of each device, such as 12GiB: the one unused for longest makes room
+    /// [default: 90 % of a card's, 80 % of the machine's]
+    #[arg(long, env = "STABLEHAND_MEMORY_BUDGET", value_name = "SIZE", value_parser = budget,
+        help_heading = "Model")]
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job [default: until another needs the room]
+    #[arg(long, env = "STABLEHAND_UNLOAD_AFTER", value_name = "TIME", value_parser = unload_after,
+        help_heading = "Model")]
+    pub unload_after: Option<Duration>,
+    /// Folder of LoRAs (.safetensors), which requests name; otherwise `loras` in the data folder
+    #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
+    pub lora_dir: Option<PathBuf>,
+    /// Folder of textual inversions (.safetensors), whose names are words for prompts; otherwise
+    /// `embeddings` in the data folder
+    #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
+    pub embeddings_dir: Option<PathBuf>,
+    /// What each worker may hold in models with LoRAs merged in, besides the model itself, such as 8GiB, the default
+    #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
+        default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
+    pub lora_memory: u64,
     /// Workers, each with an engine of its own; 0 takes jobs in and works on none
     #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)), help_heading = "Model")]
@@ -190,12 +220,15 @@ pub struct ModelsDirArgs {
 }
 
 impl ModelsDirArgs {
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.data_dir.clone().map_or_else(default_data_dir, Ok)
+    }
+
     pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
         if let Some(path) = &self.models_dir {
             return Ok(path.clone());
         }
-        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
-        Ok(models_dir_in(&data_dir))
+        Ok(models_dir_in(&self.data_dir()?))
     }
 }
 
@@ -216,6 +249,18 @@ pub struct EndpointConfig {
     pub model: Option<PathBuf>,
     pub device: DeviceChoice,
     pub workers: u32,
+    /// Whether its model is loaded at the start.
+    pub preload: bool,
+}
+
+/// The usual folders of what operators lay beside models, below the data folder, and what it may cost.
+pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
+    AddOnFolders {
+        loras: data_dir.join("loras"),
+        embeddings: data_dir.join("embeddings"),
+        lora_memory: DEFAULT_LORA_MEMORY,
+        look_every: Duration::from_secs(1),
+    }
 }
 
 /// A checked configuration.
@@ -223,6 +268,11 @@ pub struct EndpointConfig {
 pub struct Config {
     /// At least one.
     pub endpoints: Vec<EndpointConfig>,
+    /// Bytes that models may take of each device; otherwise a share of what there is.
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job; otherwise until another needs the room.
+    pub unload_after: Option<Duration>,
+    pub add_ons: AddOnFolders,
     pub listen: SocketAddr,
     /// Without a slash at its end.
     pub public_url: Option<String>,
@@ -269,9 +319,19 @@ impl ServeArgs {
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("the webhook secret is none: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
-        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        let endpoints = self.endpoint_configs();
+        let data_dir = self.data_dir.map_or_else(default_data_dir, Ok)?;
+        let usual = usual_add_ons(&data_dir);
         Ok(Config {
-            endpoints: self.endpoint_configs(),
+            endpoints,
+            memory_budget: self.memory_budget,
+            unload_after: self.unload_after,
+            add_ons: AddOnFolders {
+                loras: self.lora_dir.unwrap_or(usual.loras),
+                embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
+                lora_memory: self.lora_memory,
+                ..usual
+            },
             listen: self.listen,
             public_url: self.public_url,
             allow_addresses: self.allow_addresses,
@@ -298,10 +358,11 @@ impl ServeArgs {
             model: table.model.clone().or_else(|| self.model.clone()),
             device: table.device.unwrap_or(self.device),
             workers: table.workers.unwrap_or(self.workers),
+            preload: table.preload.unwrap_or(self.preload),
         };
         if self.endpoints.is_empty() {
             let id = EndpointId::default();
-            return vec![of(&EndpointTable { id, model: None, device: None, workers: None })];
+            return vec![of(&EndpointTable { id, model: None, device: None, workers: None, preload: None })];
         }
         self.endpoints.iter().map(of).collect()
     }
@@ -389,6 +450,12 @@ fn origin(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Bytes, as people write sizes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let size: Result<ByteSize, _> = text.parse();
+    size.map(|size| size.as_u64()).map_err(|_| "it should read like 12GiB, 800MB or 1000000".to_owned())
+}
+
 fn retention(text: &str) -> Result<Duration, String> {
     time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
 }
@@ -399,6 +466,17 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 fn grace(text: &str) -> Result<Duration, String> {
     time_within(text, Duration::ZERO, Duration::from_hours(1))
+}
+
+fn unload_after(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
+}
+
+fn budget(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < SMALLEST_BUDGET.as_u64() => Err(format!("it should be {SMALLEST_BUDGET} at least")),
+        bytes => Ok(bytes),
+    }
 }
 
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {

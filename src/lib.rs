@@ -5,7 +5,8 @@
 //! 1. [`http`] routes `POST /v2/{endpoint}/run`; the `ApiKey` extractor lets it in.
 //! 2. The body becomes a [`domain::GenerationInput`], or an error that names every violation.
 //! 3. [`queue::JobQueue::submit`] commits the row, wakes a worker, answers the id. `runsync` waits here.
-//! 4. [`worker`] claims: one committed `update … returning`; no transaction stays open while it works.
+//! 4. [`worker`] loads its model if that is not loaded (others leave if need be: [`worker::Residency`]) and claims:
+//!    one committed `update … returning`; no transaction stays open while it works.
 //! 5. [`diffusion::Pipeline::begin`] tokenises, encodes and draws the noise: a [`diffusion::Generation`].
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for everything in the batch, then each generation's own
 //!    scheduler. Between steps the worker looks at cancel, timeout and shutdown, and publishes progress.
@@ -23,8 +24,9 @@
 //! body and the signed URLs in it) stands on `domain` and serves whoever shows a job to the outside.
 //! [`metrics`] (what is counted and timed) stands on `domain` as well; the queue carries it to whoever counts.
 //! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
-//! by `worker` and `cli` alone. [`fetch`] (calls to what clients name) stands on `domain`; [`hub`] (models from where people
-//! publish them, by the operator's own calls) likewise, and is seen by `cli` alone. Siblings do not import each other.
+//! by `worker` and `cli` alone; which device a model is on, and how full that is, `app` knows too. [`fetch`] (calls
+//! to what clients name) stands on `domain`; [`hub`] (models from where people publish them, by the operator's own
+//! calls) likewise, and is seen by `cli` alone. Siblings do not import each other.
 
 pub mod app;
 pub mod cli;

@@ -1,13 +1,16 @@
 //! Claim → begin → step… → finish → complete, for a batch of jobs at a time.
 //!
 //! Knows the queue and, through [`Engine`], something that draws; nothing of models or HTTP. Between two
-//! steps it looks at cancel, timeout, expiry and shutdown; what a job waits for outside is an [`errand`].
+//! steps it looks at cancel, timeout, expiry and shutdown; what a job waits for outside is an [`errand`]. Its
+//! engine is loaded when there is work, and leaves when another needs the room ([`residency`]).
 //! Whatever the engine does, even panic, ends in one job's end and a worker that goes on.
 
 mod admission;
 mod engine;
 mod errand;
+mod loading;
 mod pipeline;
+mod residency;
 mod stepping;
 #[cfg(test)]
 mod tests;
@@ -17,28 +20,45 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-pub use engine::Engine;
+pub use engine::{Engine, EngineError, Model, Placement};
 use errand::{Errand, Errands};
+use loading::Broken;
+pub use pipeline::PipelineModel;
+pub use residency::{Residency, Room, Seat};
 
 use crate::domain::{EndpointId, GenerationInput, InputRules, StoredImage, Timestamp};
 use crate::fetch::Fetcher;
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 
-/// Whose jobs a worker takes.
-#[derive(Debug, Clone)]
+/// Whose jobs a worker takes, and how it keeps its engine.
 pub struct Assignment {
     pub endpoint: EndpointId,
     /// What that endpoint's model can be asked for.
     pub rules: InputRules,
     /// How it reaches what clients name.
     pub fetcher: Fetcher,
+    pub first_load: FirstLoad,
+    pub seat: Seat,
+    /// How long its engine stays without a job; without, until another needs the room.
+    pub unload_after: Option<Duration>,
+}
+
+/// When a worker's engine is first loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstLoad {
+    /// At once; there is no worker if it cannot be.
+    Required,
+    /// At once if there is room.
+    IfItFits,
+    /// For the first job.
+    OnDemand,
 }
 
 /// What a turn of the worker came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     Worked,
-    /// There is nothing to do but wait for errands.
+    /// There is nothing to do but wait for errands, or for room for its engine.
     Waiting,
     /// There is nothing to do.
     Idle,
@@ -46,15 +66,26 @@ pub enum Turn {
     Stopped,
 }
 
-pub struct Worker<E: Engine, F> {
+pub struct Worker<M: Model> {
     queue: JobQueue,
     assignment: Assignment,
-    factory: F,
+    model: M,
     stop: Stop,
     entry: WorkerEntry,
-    /// None after a panic, until it is built anew.
-    engine: Option<E>,
-    active: Vec<Active<E::Generation>>,
+    /// None until there is work for it, and after a panic.
+    engine: Option<M::Engine>,
+    /// Unknown until it is first asked for.
+    placement: Option<Placement>,
+    /// Why there is no engine and will be none soon.
+    broken: Option<Broken>,
+    active: Vec<Active<<M::Engine as Engine>::Generation>>,
+    /// Steps its jobs one by one, since memory ran out over all of them.
+    one_by_one: bool,
+    /// There is a job, and no room for the engine yet.
+    wants_room: bool,
+    /// Whether the seat knows of work in hand.
+    is_busy: bool,
+    idle_since: Timestamp,
     errands: Errands,
     /// Jobs whose pictures to start from are on their way here.
     fetching: Vec<Errand<GenerationInput>>,
@@ -86,20 +117,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PANICKED: &str = "The engine stopped unexpectedly while it worked on this job.";
 
-/// Starts the thread of a worker on one endpoint's jobs, which builds its engine itself (an engine need not be `Send`) and then tells
-/// `ready`; if it cannot be built, the sentence why, and the thread ends.
-pub fn spawn<E: Engine, F>(
+/// Starts the thread of a worker on one endpoint's jobs. It tells `ready` once it takes jobs, or, in a sentence,
+/// why the engine that it should have had at once cannot be loaded; if that is required, the thread ends.
+pub fn spawn<M: Model + Send + 'static>(
     queue: JobQueue,
     assignment: Assignment,
-    factory: F,
+    model: M,
     stop: Stop,
     ready: impl FnOnce(Result<(), String>) + Send + 'static,
-) -> io::Result<JoinHandle<()>>
-where
-    F: Fn() -> Result<E, String> + Send + 'static,
-{
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("worker".to_owned()).spawn(move || {
-        match Worker::new(queue, assignment, factory, stop) {
+        match Worker::new(queue, assignment, model, stop) {
             Ok(worker) => {
                 ready(Ok(()));
                 worker.run();
@@ -109,30 +137,35 @@ where
     })
 }
 
-impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
-    /// Builds the engine, and fails as that fails.
-    pub fn new(queue: JobQueue, assignment: Assignment, factory: F, stop: Stop) -> Result<Self, String> {
-        let mut entry = queue.enter_worker(&assignment.endpoint);
-        let engine = build(&factory)?;
-        entry.set(WorkerState::Idle);
+impl<M: Model> Worker<M> {
+    /// Loads the engine where that is required or there is room; fails only where it is required.
+    pub fn new(queue: JobQueue, assignment: Assignment, model: M, stop: Stop) -> Result<Self, String> {
+        let entry = queue.enter_worker(&assignment.endpoint);
         let patience = stop.clone();
-        let pause = Box::new(move |duration| patience.pause(duration));
         let errands =
             Errands { fetcher: assignment.fetcher.clone(), queue: queue.clone(), pauses: errand::PAUSES };
-        let (engine, active, fetching, storing) = (Some(engine), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self {
+        let mut worker = Self {
+            idle_since: queue.now(),
             queue,
             assignment,
-            factory,
+            model,
             stop,
             entry,
-            engine,
-            active,
+            engine: None,
+            placement: None,
+            broken: None,
+            active: Vec::new(),
+            one_by_one: false,
+            wants_room: false,
+            is_busy: false,
             errands,
-            fetching,
-            storing,
-            pause,
-        })
+            fetching: Vec::new(),
+            storing: Vec::new(),
+            pause: Box::new(move |duration| patience.pause(duration)),
+        };
+        worker.load_first()?;
+        worker.entry.set(WorkerState::Idle);
+        Ok(worker)
     }
 
     /// Works until it is asked to stop.
@@ -140,12 +173,12 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         loop {
             match self.run_once() {
                 Turn::Worked => {}
-                // An errand's end wakes either.
+                // An errand's end wakes either; room is looked for again.
                 Turn::Waiting if self.has_room() => {
                     self.queue.wait_for_work(&self.assignment.endpoint, LOOK);
                 }
                 Turn::Waiting => thread::park_timeout(LOOK),
-                Turn::Idle => self.queue.wait_for_work(&self.assignment.endpoint, IDLE),
+                Turn::Idle => self.queue.wait_for_work(&self.assignment.endpoint, self.patience()),
                 Turn::Stopped => return,
             }
         }
@@ -167,20 +200,21 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
             return Turn::Stopped;
         }
         if self.engine.is_none() {
-            // It fell over one job, or could not be built: the others may begin again.
+            // It fell over one job: the others may begin again.
             self.release_active();
         }
+        self.tell_seat();
         if self.active.is_empty() {
-            if !self.fetching.is_empty() || !self.storing.is_empty() {
+            self.one_by_one = false;
+            if !self.fetching.is_empty() || !self.storing.is_empty() || self.wants_room {
                 return Turn::Waiting;
             }
-            if self.engine.is_some() {
-                self.entry.set(WorkerState::Idle);
-            }
+            self.entry.set(WorkerState::Idle);
             return Turn::Idle;
         }
         self.step();
         self.settle();
+        self.tell_seat();
         Turn::Worked
     }
 
@@ -239,15 +273,20 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
         }
     }
 
-    /// Calls the engine. A panic takes it down: in what state it is nobody knows.
-    fn guarded<T>(&mut self, call: impl FnOnce(&mut E) -> Result<T, E::Error>) -> Result<T, String> {
-        let Some(engine) = self.engine.as_mut() else { return Err(PANICKED.to_owned()) };
+    /// Calls the engine; an error is a sentence for the client. A panic takes the engine down: in what state it is
+    /// nobody knows.
+    fn guarded<T>(
+        &mut self,
+        call: impl FnOnce(&mut M::Engine) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let panicked = || Err(EngineError::Other(PANICKED.to_owned()));
+        let Some(engine) = self.engine.as_mut() else { return panicked() };
         if let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| call(engine))) {
-            return outcome.map_err(|error| format!("The model failed: {error}"));
+            return outcome.map_err(|error| self.explain(error, "The model failed"));
         }
-        tracing::error!("the engine panicked and is built anew");
-        self.engine = None;
-        Err(PANICKED.to_owned())
+        tracing::error!("the engine panicked and is loaded anew");
+        self.unload();
+        panicked()
     }
 
     /// Sees an end through to the disk: what was drawn is not lost because that is full for a while.
@@ -268,9 +307,4 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
             ended = unwritten.retry();
         }
     }
-}
-
-fn build<E>(factory: &impl Fn() -> Result<E, String>) -> Result<E, String> {
-    catch_unwind(AssertUnwindSafe(factory))
-        .unwrap_or_else(|_| Err("The engine could not be built.".to_owned()))
 }

@@ -84,7 +84,8 @@ def resolves(model):
     options = ort.SessionOptions()
     options.log_severity_level = 4
     length = max(offset + length for _, offset, length in weights.parameters(model))
-    options.add_external_initializers_from_files_in_memory(["weights"], [bytes(length)], [length])
+    data = bytes(length)  # the options point at it
+    options.add_external_initializers_from_files_in_memory(["weights"], [data], [length])
     try:
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except ort.capi.onnxruntime_pybind11_state.NotImplemented as missing:

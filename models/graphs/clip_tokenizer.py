@@ -52,7 +52,8 @@ def main():
 
     flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
     special = {
-        "bos_token": {"content": BOS, **flags}, "eos_token": {"content": EOS, **flags}, "pad_token": EOS, "unk_token": {"content": EOS, **flags},
+        "bos_token": {"content": BOS, **flags}, "eos_token": {"content": EOS, **flags}, "pad_token": EOS,
+        "unk_token": {"content": EOS, **flags},
     }
     settings = {
         "add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": 77, "tokenizer_class": "CLIPTokenizer",

@@ -8,9 +8,10 @@ SD_V1 = HERE / "sd-v1"
 # What the graphs assume and have no branch for. A config that says otherwise is another family's.
 UNET_ASSUMES = {
     "act_fn": "silu", "addition_embed_type": None, "center_input_sample": False, "class_embed_type": None, "conv_in_kernel": 3,
-    "conv_out_kernel": 3, "cross_attention_norm": None, "downsample_padding": 1, "dual_cross_attention": False, "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None, "mid_block_only_cross_attention": None, "mid_block_scale_factor": 1, "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "num_attention_heads": None, "num_class_embeds": None, "only_cross_attention": False, "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": False,
+    "conv_out_kernel": 3, "cross_attention_norm": None, "downsample_padding": 1, "dual_cross_attention": False,
+    "encoder_hid_dim": None, "encoder_hid_dim_type": None, "mid_block_only_cross_attention": None, "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn", "num_attention_heads": None, "num_class_embeds": None,
+    "only_cross_attention": False, "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": False,
     "resnet_time_scale_shift": "default", "time_cond_proj_dim": None, "time_embedding_act_fn": None, "time_embedding_dim": None,
     "time_embedding_type": "positional", "timestep_post_act": None, "transformer_layers_per_block": 1, "upcast_attention": False,
     "use_linear_projection": False,

@@ -25,7 +25,8 @@ def state(module):
 
 
 def text_encoder(config):
-    keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "hidden_act", "layer_norm_eps")
+    keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
+            "hidden_act", "layer_norm_eps")
     settings = {key: config[key] for key in keys if key in config}
     return randomised(CLIPTextModel(CLIPTextConfig(**settings, bos_token_id=0, eos_token_id=1, pad_token_id=1)))
 

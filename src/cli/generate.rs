@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::models::named;
-use crate::config::ModelsDirArgs;
-use crate::diffusion::Pipeline;
+use crate::config::{ModelsDirArgs, usual_add_ons};
+use crate::diffusion::{AddOnFolders, AddOns, Pipeline};
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
 use crate::runtime::{DeviceChoice, Runtime};
 
@@ -69,6 +69,18 @@ pub struct GenerateArgs {
     /// How much of --init-image may change, 0 to 1
     #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
     prompt_strength: f64,
+    /// A LoRA: a .safetensors file, or the name of one in --lora-dir. More go into the prompt, as <lora:NAME:0.8>
+    #[arg(long, value_name = "FILE|NAME")]
+    lora: Option<String>,
+    /// How much of it counts, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora")]
+    lora_scale: f64,
+    /// Folder of LoRAs [default: `loras` in the data folder]
+    #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
+    lora_dir: Option<PathBuf>,
+    /// Folder of textual inversions, whose names are words for prompts [default: `embeddings` in the data folder]
+    #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
+    embeddings_dir: Option<PathBuf>,
     /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
     /// name of a pulled model [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
@@ -83,7 +95,12 @@ pub struct GenerateArgs {
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
     let description = folder.describe()?;
-    let input = GenerationInput::parse(&args.request(description.native_side)?, &description.rules)
+    let add_ons = AddOns::new(&folder, &description, args.add_on_folders())?;
+    let rules = match &add_ons {
+        Some(add_ons) => add_ons.rules(&description),
+        None => description.rules.clone(),
+    };
+    let input = GenerationInput::parse(&args.request(description.native_side)?, &rules)
         .map_err(|violations| Failure::Usage(in_flags(violations)))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
@@ -99,6 +116,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
 
     let runtime = Runtime::load(args.device)?;
     let mut pipeline = Pipeline::load(&folder, &runtime)?;
+    if let Some(add_ons) = &add_ons {
+        pipeline = pipeline.with_add_ons(add_ons, &folder, &runtime);
+    }
     let mut generation = pipeline.begin(&input, seed)?;
     let bar = progress_bar(generation.progress().1);
     while !generation.is_done() {
@@ -125,6 +145,17 @@ fn cannot_write(place: &str, error: &io::Error) -> Failure {
 }
 
 impl GenerateArgs {
+    fn add_on_folders(&self) -> AddOnFolders {
+        // Who has no home may have them where they work.
+        let usual = usual_add_ons(&self.folders.data_dir().unwrap_or_default());
+        let file = self.lora.as_deref().filter(|lora| name_of_file(lora).is_some()).map(PathBuf::from);
+        AddOnFolders {
+            loras: file.or_else(|| self.lora_dir.clone()).unwrap_or(usual.loras),
+            embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
+            ..usual
+        }
+    }
+
     /// The flags as a request's `input`, so that they are held to the same bounds.
     fn request(&self, native_side: u32) -> Result<Value, Failure> {
         let mut input = Map::new();
@@ -145,8 +176,19 @@ impl GenerateArgs {
         input.insert("mask".into(), json!(self.mask.as_deref().map(base64_of).transpose()?));
         input.insert("mask_blur".into(), json!(self.mask_blur));
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
+        input.insert(
+            "lora".into(),
+            json!(self.lora.as_deref().map(|lora| name_of_file(lora).unwrap_or(lora))),
+        );
+        input.insert("lora_scale".into(), json!(self.lora_scale));
         Ok(Value::Object(input))
     }
+}
+
+/// The name of a LoRA that is given as a file.
+fn name_of_file(lora: &str) -> Option<&str> {
+    let path = Path::new(lora);
+    path.file_name().filter(|_| path.is_file())?.to_str()
 }
 
 /// A picture file as a request would carry it.

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
-use std::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 
@@ -12,15 +10,15 @@ use super::models::named;
 use super::signals::termination;
 use crate::app::{App, Endpoint};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
-use crate::diffusion::Pipeline;
+use crate::diffusion::AddOns;
 use crate::domain::Clock;
-use crate::runtime::Runtime;
+use crate::worker::PipelineModel;
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
     let endpoints =
-        config.endpoints.iter().map(|of| endpoint(of, &config.models_dir)).collect::<Result<Vec<_>, _>>()?;
+        config.endpoints.iter().map(|one| endpoint(&config, one)).collect::<Result<Vec<_>, _>>()?;
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
     actix_web::rt::System::new()
@@ -34,26 +32,19 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// What an endpoint's model can be asked for, read from its config files, and how a worker loads it.
-fn endpoint(
-    config: &EndpointConfig,
-    models_dir: &Path,
-) -> Result<Endpoint<impl Fn() -> Result<Pipeline, String> + Clone + Send + 'static>, Failure> {
-    let folder = named(config.model.as_deref(), || Ok(models_dir.to_owned()))?;
-    let rules = folder.describe()?.rules;
-    let (id, device) = (config.id.clone(), config.device);
-    let make_engine = move || {
-        let started = Instant::now();
-        let runtime = Runtime::load(device).map_err(|error| error.to_string())?;
-        let pipeline = Pipeline::load(&folder, &runtime).map_err(|error| error.to_string())?;
-        for warning in pipeline.warnings() {
-            tracing::warn!(model = folder.name(), "{warning}");
-        }
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(endpoint = %id, model = folder.name(), device = %runtime.device(), duration_ms, "ready to draw");
-        Ok(pipeline)
+/// An endpoint as its model's config files describe it, with what lies beside models; nothing is loaded yet.
+fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
+    let folder = named(endpoint.model.as_deref(), || Ok(config.models_dir.clone()))?;
+    let description = folder.describe()?;
+    let add_ons = AddOns::new(&folder, &description, config.add_ons.clone())?;
+    let rules = match &add_ons {
+        Some(add_ons) => add_ons.rules(&description),
+        None => description.rules,
     };
-    Ok(Endpoint { id: config.id.clone(), workers: config.workers, rules, make_engine })
+    let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
+    let memory_budget = config.memory_budget;
+    let model = PipelineModel { endpoint: id.clone(), folder, add_ons, device, memory_budget };
+    Ok(Endpoint { id, workers, rules, preload, model })
 }
 
 /// Calls it an error when a client speaks no HTTP; any stranger could fill the log so.
@@ -78,7 +69,7 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
 
 /// Where the server listens, and a request to paste. The key is shown when it was made just now,
 /// and to a person at a terminal; never to a log that collects stdout start after start.
-fn welcome<F>(app: &App<F>, config: &Config) -> String {
+fn welcome<M>(app: &App<M>, config: &Config) -> String {
     let url = app.local_url();
     let mut text =
         format!("stablehand listens on {url} and keeps its data in {}\n", config.data_dir.display());

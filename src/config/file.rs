@@ -37,6 +37,7 @@ pub struct EndpointTable {
     pub model: Option<PathBuf>,
     pub device: Option<DeviceChoice>,
     pub workers: Option<u32>,
+    pub preload: Option<bool>,
 }
 
 const ENDPOINTS: &str = "endpoints";
@@ -153,7 +154,7 @@ impl Reader<'_> {
     }
 
     fn endpoint(&self, id: EndpointId, table: &DeTable<'_>) -> Result<EndpointTable, ConfigError> {
-        let mut endpoint = EndpointTable { id, model: None, device: None, workers: None };
+        let mut endpoint = EndpointTable { id, model: None, device: None, workers: None, preload: None };
         for (key, value) in table {
             let line = self.line(key.span().start);
             let name = key.get_ref().as_ref();
@@ -173,11 +174,17 @@ impl Reader<'_> {
                     let limit = || refuse(&text, format!("it should be from 0 to {}", super::MAX_WORKERS));
                     endpoint.workers = Some(workers.ok_or_else(limit)?);
                 }
+                "preload" => {
+                    let text = self.text_of(name, value)?;
+                    let preload = text.parse();
+                    let wanted = |_| refuse(&text, "it should be true or false".to_owned());
+                    endpoint.preload = Some(preload.map_err(wanted)?);
+                }
                 other => {
                     return Err(self.error(
                         line,
                         format!(
-                            "there is no setting {other} of an endpoint; it has model, device and workers"
+                            "there is no setting {other} of an endpoint; it has model, device, workers and preload"
                         ),
                     ));
                 }

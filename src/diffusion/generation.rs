@@ -1,8 +1,13 @@
 //! One request in flight: its latents, its schedule, its embeddings, and how far it is.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
+use super::adapted::Adapted;
 use super::image::Overlay;
+use super::models::UNet;
 use super::noise::BatchNoise;
 use super::prompt_encoder::Embeddings;
 use super::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
@@ -21,6 +26,8 @@ pub struct Generation {
     /// The size of the latents in pixels, which may lie below the size asked for.
     pub(super) drawn_at: ImageSize,
     pub(super) embeddings: Embeddings,
+    /// What the request's LoRAs made of the model, if they made anything.
+    pub(super) adapted: Option<Rc<Adapted>>,
     /// `[images, channels, height, width]`.
     pub(super) latents: Array4<f32>,
     /// The latents as the UNet wants them at the current step; behind them, for an inpainting UNet, the mask and
@@ -68,6 +75,7 @@ impl Generation {
             seed,
             drawn_at,
             embeddings,
+            adapted: None,
             latents,
             scheduler,
             noise,
@@ -76,6 +84,11 @@ impl Generation {
             begin,
             call: begin,
         }
+    }
+
+    /// The UNet that draws it, where that is not the model's own.
+    pub(super) fn adapted_unet(&self) -> Option<&RefCell<UNet>> {
+        self.adapted.as_ref().and_then(|adapted| adapted.unet.as_ref())
     }
 
     pub fn images(&self) -> usize {

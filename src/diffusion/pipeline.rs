@@ -4,23 +4,27 @@
 //! batch and lets each generation's own scheduler move on; `finish` decodes. Between steps the caller
 //! may look around: cancel, progress, time-outs and batching need nothing else.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array1, Array4, Axis, s};
 use serde_json::json;
 
+use super::adapted::AdaptedModels;
+use super::add_ons::AddOns;
 use super::generation::Generation;
 use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
-    ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet, UNetRows,
-    VaeDecoder, VaeEncoder,
+    self, MemoryNeeds, ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder,
+    UNet, UNetRows, VaeDecoder, VaeEncoder,
 };
 use super::noise::BatchNoise;
 use super::prompt::PromptError;
 use super::prompt_encoder::PromptEncoder;
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
 use super::start::{Given, Start};
+use super::weights::LoraError;
 use crate::domain::{GenerationInput, ImageSize, ImageSource};
 use crate::runtime::{Device, Runtime};
 
@@ -34,6 +38,9 @@ pub struct Pipeline {
     /// None where the model cannot start from pictures.
     vae_encoder: Option<VaeEncoder>,
     safety_checker: Option<SafetyChecker>,
+    memory_needs: MemoryNeeds,
+    /// Makes this model anew with LoRAs in it, where it can take such.
+    adapted: Option<AdaptedModels>,
     /// Images in one UNet call.
     images_per_call: usize,
 }
@@ -58,6 +65,8 @@ pub enum DiffusionError {
     Scheduler(#[from] SchedulerError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     #[error("the prompt cannot be encoded: {0}")]
     Prompt(#[from] PromptError),
 }
@@ -82,8 +91,10 @@ impl Pipeline {
             vae_encoder: VaeEncoder::load(folder, &description, runtime)?,
             safety_checker: SafetyChecker::load(folder, runtime)?,
             unet,
+            adapted: None,
             images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
+            memory_needs: folder.memory_needs(runtime.device())?,
             description,
         })
     }
@@ -117,10 +128,35 @@ impl Pipeline {
         &self.device
     }
 
+    /// About how many bytes of the device's memory it holds, with those that an ordinary job takes.
+    pub fn memory(&self) -> u64 {
+        let adapted = self.adapted.as_ref().map_or(0, AdaptedModels::held);
+        self.memory_needs.usual() + models::held(adapted, &self.device)
+    }
+
+    /// About how many it would hold at most for this.
+    pub fn memory_for(&self, input: &GenerationInput) -> u64 {
+        let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
+        let rows_each = if input.guidance_scale > 1.0 { 2 } else { 1 };
+        let at_once = (input.num_outputs as usize).min(self.images_per_call) as u64;
+        let needs = self.memory_needs.of(drawn_at, u64::from(input.num_outputs), at_once * rows_each);
+        // What is kept of other LoRAs leaves for these.
+        needs + if input.loras.is_empty() { 0 } else { self.memory_needs.adapted() }
+    }
+
     /// Puts so many images into one UNet call: 1 on a CPU, 8 elsewhere, unless told otherwise.
     #[must_use]
     pub fn with_images_per_call(self, images: usize) -> Self {
         Self { images_per_call: images.max(1), ..self }
+    }
+
+    /// Takes LoRAs and learned words from these folders; `folder` and `runtime` are what it was loaded with.
+    #[must_use]
+    pub fn with_add_ons(mut self, add_ons: &AddOns, folder: &ModelFolder, runtime: &Runtime) -> Self {
+        let loras = Arc::clone(&add_ons.loras);
+        self.prompts.learn_from(Arc::clone(&add_ons.embeddings));
+        self.adapted = Some(AdaptedModels::new(folder.clone(), runtime.clone(), loras, add_ons.lora_memory));
+        self
     }
 
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`.
@@ -131,7 +167,14 @@ impl Pipeline {
             input.num_inference_steps as usize,
             SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
         )?;
-        let embeddings = self.prompts.encode(input)?;
+        let adapted = match &mut self.adapted {
+            Some(adapted) => adapted.get(&input.loras)?,
+            None => None,
+        };
+        let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
+        let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());
+        let embeddings = self.prompts.encode(input, text_encoder.as_deref_mut())?;
+        drop(text_encoder);
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
         let (given, overlay) = self.read(input, drawn_at)?;
         let latent_side = |pixels: u32| (pixels / self.description.vae_scale_factor) as usize;
@@ -146,6 +189,7 @@ impl Pipeline {
         let mut generation =
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings);
         generation.overlay = overlay;
+        generation.adapted = adapted;
         Ok(generation)
     }
 
@@ -225,7 +269,8 @@ impl Pipeline {
         units.retain(|unit| {
             let other = &batch[unit.generation];
             #[allow(clippy::float_cmp)] // two schedules at the very same timestep
-            let shares = other.latents.dim().2 == first.latents.dim().2
+            let shares = is_one(first.adapted_unet(), other.adapted_unet())
+                && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
                 && other.embeddings.positive.dim() == first.embeddings.positive.dim()
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
@@ -264,7 +309,12 @@ impl Pipeline {
             embeddings: ndarray::stack(Axis(0), &embeddings).map_err(mismatch)?,
             timesteps: Array1::from(timesteps),
         };
-        let predicted: Array4<f32> = self.unet.predict(&rows)?;
+        // A call's generations have one UNet in common.
+        let adapted = call.first().and_then(|unit| batch[unit.generation].adapted_unet());
+        let predicted: Array4<f32> = match adapted {
+            Some(unet) => unet.borrow_mut().predict(&rows)?,
+            None => self.unet.predict(&rows)?,
+        };
 
         let mut negatives = predicted.outer_iter();
         let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
@@ -321,6 +371,8 @@ impl Pipeline {
     /// the `input` of a request that draws it again.
     fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
         let input = &generation.input;
+        let learned = generation.embeddings.learned.iter();
+        let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
         let file_karras = self.description.scheduler.use_karras_sigmas == Some(true);
         let infotext = Parameters {
             prompt: &input.prompt,
@@ -337,6 +389,9 @@ impl Pipeline {
             strength: generation.strength,
             prompt_cut: generation.embeddings.cut,
             model: &self.description.name,
+            loras: &input.loras,
+            lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
+            ti_hashes: &ti_hashes,
         };
         let mut request = input.request_for(generation.seed, index);
         if let Some(strength) = generation.strength {
@@ -359,6 +414,14 @@ impl Pipeline {
             + self.vae_decoder.time_in_run()
             + encoder
             + checker
+    }
+}
+
+/// Whether two generations are drawn by one UNet.
+fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => std::ptr::eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
     }
 }
 

@@ -9,9 +9,11 @@
 
 mod check;
 mod chunks;
+mod learned;
 
 pub use check::ChunkCheck;
 pub use chunks::{Chunk, MAX_CHUNKS, PromptError, chunks};
+pub use learned::{Learned, LearnedWord, LearnedWords};
 
 const ROUND: f64 = 1.1;
 const SQUARE: f64 = 1.0 / 1.1;

@@ -8,8 +8,9 @@ use ndarray::{Array1, Array3, Axis, concatenate};
 
 use super::DiffusionError;
 use super::models::{ModelError, TextEncoder, Tokenizer};
-use super::prompt::{Chunk, chunks};
-use crate::domain::GenerationInput;
+use super::prompt::{Chunk, LearnedWord, LearnedWords, chunks};
+use super::weights::EmbeddingFolder;
+use crate::domain::{GenerationInput, without_lora_tags};
 
 /// A request's prompts, encoded.
 pub struct Embeddings {
@@ -19,6 +20,8 @@ pub struct Embeddings {
     pub negative: Option<Array3<f32>>,
     /// Where the UNet reads fewer chunks than the longer prompt fills: what was read, of what.
     pub cut: Option<(usize, usize)>,
+    /// The learned words in either prompt.
+    pub learned: Vec<LearnedWord>,
 }
 
 pub struct PromptEncoder {
@@ -27,22 +30,38 @@ pub struct PromptEncoder {
     /// How many chunks the UNet reads, no more and no fewer; None where it reads any number.
     chunks_read: Option<usize>,
     warned: bool,
+    /// Where learned words come from, if the text encoder takes any.
+    embeddings: Option<Arc<EmbeddingFolder>>,
 }
 
 impl PromptEncoder {
     /// `tokens_read` is the length of the UNet's token axis, if that is fixed.
     pub fn new(tokenizer: Arc<Tokenizer>, text_encoder: TextEncoder, tokens_read: Option<usize>) -> Self {
         let chunks_read = tokens_read.map(|tokens| (tokens / tokenizer.window()).max(1));
-        Self { tokenizer, text_encoder, chunks_read, warned: false }
+        Self { tokenizer, text_encoder, chunks_read, warned: false, embeddings: None }
     }
 
-    /// Both prompts, padded to one length with what an empty prompt is to the model.
-    pub fn encode(&mut self, input: &GenerationInput) -> Result<Embeddings, DiffusionError> {
-        let mut positive = chunks(&self.tokenizer, &input.prompt)?;
+    /// Takes words from this folder, too.
+    pub fn learn_from(&mut self, embeddings: Arc<EmbeddingFolder>) {
+        self.embeddings = Some(embeddings);
+    }
+
+    /// Both prompts, padded to one length with what an empty prompt is to the model. `other` stands in for the text
+    /// encoder, where a LoRA has changed it.
+    pub fn encode(
+        &mut self,
+        input: &GenerationInput,
+        other: Option<&mut TextEncoder>,
+    ) -> Result<Embeddings, DiffusionError> {
+        let words = self.embeddings.as_ref().map(|embeddings| embeddings.words());
+        let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
+        let parted = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
+        let mut positive = parted(&input.prompt)?;
         let mut negative = match input.guidance_scale > 1.0 {
-            true => Some(chunks(&self.tokenizer, &input.negative_prompt)?),
+            true => Some(parted(&input.negative_prompt)?),
             false => None,
         };
+        let learned = learned_in(positive.iter().chain(negative.iter().flatten()), &words);
         let longest = positive.len().max(negative.as_ref().map_or(0, Vec::len));
         let count = self.chunks_read.unwrap_or(longest);
         let cut = (longest > count).then_some((count, longest));
@@ -53,19 +72,48 @@ impl PromptEncoder {
                  which their pictures' text says"
             );
         }
+        let mut encoder = ChunkEncoder {
+            tokenizer: &self.tokenizer,
+            text_encoder: other.unwrap_or(&mut self.text_encoder),
+            words: &words,
+            clip_skip: input.clip_skip,
+        };
         positive.resize_with(count, Chunk::default);
-        let positive = self.encode_chunks(&positive, input.clip_skip)?;
+        let positive = encoder.encode(&positive)?;
         let negative = match &mut negative {
             Some(negative) => {
                 negative.resize_with(count, Chunk::default);
-                Some(self.encode_chunks(negative, input.clip_skip)?)
+                Some(encoder.encode(negative)?)
             }
             None => None,
         };
-        Ok(Embeddings { positive, negative, cut })
+        Ok(Embeddings { positive, negative, cut, learned })
     }
 
-    fn encode_chunks(&mut self, chunks: &[Chunk], clip_skip: u32) -> Result<Array3<f32>, ModelError> {
+    pub fn time_in_run(&self) -> Duration {
+        self.text_encoder.time_in_run()
+    }
+}
+
+/// The learned words whose vectors are in the chunks.
+fn learned_in<'a>(chunks: impl Iterator<Item = &'a Chunk>, words: &LearnedWords) -> Vec<LearnedWord> {
+    let ids: Vec<u32> = match words.is_empty() {
+        true => return Vec::new(),
+        false => chunks.flat_map(|chunk| chunk.ids.iter().copied()).collect(),
+    };
+    words.among(&ids).cloned().collect()
+}
+
+/// What the chunks of one request go through.
+struct ChunkEncoder<'a> {
+    tokenizer: &'a Tokenizer,
+    text_encoder: &'a mut TextEncoder,
+    words: &'a LearnedWords,
+    clip_skip: u32,
+}
+
+impl ChunkEncoder<'_> {
+    fn encode(&mut self, chunks: &[Chunk]) -> Result<Array3<f32>, ModelError> {
         let mut parts: Vec<Array3<f32>> = Vec::with_capacity(chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             if index > 0 && chunk.ids.is_empty() && chunks[index - 1].ids.is_empty() {
@@ -73,8 +121,9 @@ impl PromptEncoder {
                 parts.push(parts[index - 1].clone());
                 continue;
             }
-            let tokens = self.tokenizer.frame(&chunk.ids);
-            let mut embedding = self.text_encoder.encode(&tokens, clip_skip)?;
+            let mut tokens = self.tokenizer.frame(&chunk.ids);
+            let learned = self.words.vectors_of(&mut tokens.ids, self.text_encoder.vocabulary());
+            let mut embedding = self.text_encoder.encode(&tokens, self.clip_skip, learned.as_ref())?;
             if !chunk.is_plain() {
                 weigh(&mut embedding, &chunk.weights);
             }
@@ -83,10 +132,6 @@ impl PromptEncoder {
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         concatenate(Axis(1), &views)
             .map_err(|error| ModelError::Run { part: "text_encoder", reason: error.to_string() })
-    }
-
-    pub fn time_in_run(&self) -> Duration {
-        self.text_encoder.time_in_run()
     }
 }
 
@@ -144,9 +189,9 @@ mod tests {
         for case in golden["prompts"].as_array().unwrap() {
             let prompt = case["prompt"].as_str().unwrap();
             let ids: Vec<Vec<u32>> = serde_json::from_value(case["ids"].clone()).unwrap();
-            let found = chunks(&encoder.tokenizer, prompt).unwrap();
+            let found = chunks(&encoder.tokenizer, &LearnedWords::none(), prompt).unwrap();
             assert_eq!(found.into_iter().map(|chunk| chunk.ids).collect::<Vec<_>>(), ids, "{prompt}");
-            let embedding = encoder.encode(&of(prompt, "")).unwrap().positive;
+            let embedding = encoder.encode(&of(prompt, ""), None).unwrap().positive;
             assert_eq!(embedding.dim(), (1, 77 * ids.len(), 160), "{prompt}");
             for (chunk, expected) in
                 embedding.axis_chunks_iter(Axis(1), 77).zip(case["values"].as_array().unwrap())
@@ -166,23 +211,23 @@ mod tests {
         for prompt in ["", "a red heart on a blue background", "a fox, a cat, a house: 1.5"] {
             let tokens = encoder.tokenizer.encode(prompt).unwrap();
             assert_eq!(tokens.cut, 0);
-            let plain = encoder.text_encoder.encode(&tokens, 1).unwrap();
-            assert_eq!(encoder.encode(&of(prompt, "")).unwrap().positive, plain, "{prompt}");
+            let plain = encoder.text_encoder.encode(&tokens, 1, None).unwrap();
+            assert_eq!(encoder.encode(&of(prompt, ""), None).unwrap().positive, plain, "{prompt}");
         }
     }
 
     #[test]
     fn the_shorter_prompt_is_padded_with_empty_ones() {
         let mut encoder = encoder(None);
-        let one = encoder.encode(&of("a fox", "")).unwrap();
-        let both = encoder.encode(&of("a fox", "rain BREAK snow BREAK fog")).unwrap();
+        let one = encoder.encode(&of("a fox", ""), None).unwrap();
+        let both = encoder.encode(&of("a fox", "rain BREAK snow BREAK fog"), None).unwrap();
         let negative = both.negative.unwrap();
         assert_eq!((both.positive.dim().1, negative.dim().1), (3 * 77, 3 * 77));
         let parts: Vec<_> = both.positive.axis_chunks_iter(Axis(1), 77).collect();
         let empty = one.negative.unwrap();
         assert_eq!(parts, [one.positive.view(), empty.view(), empty.view()]);
         let unguided = GenerationInput { guidance_scale: 1.0, ..of("a fox", "rain BREAK snow") };
-        let unguided = encoder.encode(&unguided).unwrap();
+        let unguided = encoder.encode(&unguided, None).unwrap();
         assert!(unguided.negative.is_none() && unguided.positive.dim().1 == 77);
     }
 
@@ -190,10 +235,10 @@ mod tests {
     fn a_unet_of_fixed_length_reads_the_first_chunks_and_it_is_said() {
         let long = of("a fox BREAK a cat", "");
         let mut fixed = encoder(Some(77));
-        let cut = fixed.encode(&long).unwrap();
+        let cut = fixed.encode(&long, None).unwrap();
         assert_eq!((cut.cut, cut.positive.dim().1), (Some((1, 2)), 77));
-        assert_eq!(cut.positive, fixed.encode(&of("a fox", "")).unwrap().positive);
-        let padded = encoder(Some(154)).encode(&of("a fox", "")).unwrap();
+        assert_eq!(cut.positive, fixed.encode(&of("a fox", ""), None).unwrap().positive);
+        let padded = encoder(Some(154)).encode(&of("a fox", ""), None).unwrap();
         assert_eq!((padded.cut, padded.positive.dim().1), (None, 154));
     }
 
@@ -219,7 +264,7 @@ mod tests {
     #[test]
     fn hostile_prompts_are_quick_and_refused_or_encoded() {
         let mut encoder = encoder(None);
-        let check = crate::diffusion::prompt::ChunkCheck(Arc::clone(&encoder.tokenizer));
+        let check = crate::diffusion::prompt::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);
         for (prompt, fits) in [
             ("(".repeat(65_536), true),
             ("(a)b".repeat(16_384), false),
@@ -234,14 +279,14 @@ mod tests {
             let refused = crate::domain::PromptCheck::check(&check, &prompt).err();
             if fits {
                 assert_eq!(refused, None, "{prompt:.20}");
-                encoder.encode(&of(&prompt, "")).unwrap();
+                encoder.encode(&of(&prompt, ""), None).unwrap();
             } else {
                 let sentence = refused.unwrap();
                 assert_eq!(
                     sentence, "It fills more than 32 chunks of 75 tokens; shorten it.",
                     "{prompt:.20}"
                 );
-                assert!(encoder.encode(&of(&prompt, "")).is_err());
+                assert!(encoder.encode(&of(&prompt, ""), None).is_err());
             }
             // Well under a second even unoptimised; what is not linear takes minutes.
             assert!(started.elapsed().as_secs() < 10, "{prompt:.20} took {:?}", started.elapsed());

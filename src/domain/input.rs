@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
+use super::lora::{self, Lora, LoraOrigin, MAX_LORAS};
 use super::{ImageSource, NoiseSource, SchedulerKind};
 
 /// The longest prompt taken, in bytes; the model itself reads far less.
@@ -31,8 +32,11 @@ pub struct ImageSize {
 /// One valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationInput {
+    /// As it was sent, tags included.
     pub prompt: String,
     pub negative_prompt: String,
+    /// What is merged into the model for this request, in the order in which it was named.
+    pub loras: Vec<Lora>,
     /// Which of the text encoder's layers speaks, counted from the last, 1, as A1111 counts.
     pub clip_skip: u32,
     pub size: ImageSize,
@@ -71,6 +75,7 @@ impl GenerationInput {
         Self {
             prompt: prompt.into(),
             negative_prompt: String::new(),
+            loras: Vec::new(),
             clip_skip: 1,
             size: ImageSize { width: 512, height: 512 },
             num_outputs: 1,
@@ -100,6 +105,7 @@ impl GenerationInput {
         reader.refuse_unknown(&Self::FIELDS);
         let prompt = reader.required_text("prompt", rules);
         let negative_prompt = reader.text("negative_prompt", rules);
+        let loras = loras(&mut reader, rules, prompt.as_deref().unwrap_or_default());
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -114,12 +120,12 @@ impl GenerationInput {
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
         let nsfw = reader.flag("nsfw");
-        read_later(&mut reader);
 
         reader.finish()?;
         Ok(Self {
             prompt: prompt.unwrap_or_default(),
             negative_prompt: negative_prompt.unwrap_or_default(),
+            loras,
             clip_skip: clip_skip.unwrap_or(defaults.clip_skip),
             size,
             num_outputs: num_outputs.map_or(defaults.num_outputs, small),
@@ -141,9 +147,12 @@ impl GenerationInput {
     /// The `input` that asks for image `index` alone, once the request's seed is known: every field is named,
     /// so that no default, the model's own included, can change the picture.
     pub fn request_for(&self, seed: u64, index: u32) -> Value {
+        let lora = self.loras.iter().find(|lora| lora.origin == LoraOrigin::Field);
         json!({
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
+            "lora": lora.map(|lora| &lora.name),
+            "lora_scale": lora.map(|lora| shortest(lora.unet)),
             "clip_skip": self.clip_skip,
             "width": self.size.width,
             "height": self.size.height,
@@ -275,13 +284,44 @@ fn pictures(
     (init_image, mask)
 }
 
-/// The contract's fields whose engine is not there yet: checked, then refused by name.
-fn read_later(reader: &mut Reader) {
-    reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
-    if reader.string("lora").is_some() {
-        reader.violation("lora is not supported by this model yet.".to_owned());
+/// The field's LoRA, then those of the prompt's tags. Tags of the negative prompt are taken out of its words and mean
+/// nothing, since what is merged into a model speaks to both prompts.
+fn loras(reader: &mut Reader, rules: &InputRules, prompt: &str) -> Vec<Lora> {
+    let scale = reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s)).unwrap_or(1.0);
+    let name = reader.string("lora");
+    let Some(shelf) = rules.loras.as_deref() else {
+        if name.is_some() {
+            reader.violation(format!("lora {NO_LORAS}"));
+        }
+        if lora::has_lora_tags(prompt) {
+            reader.unmet("prompt", &format!("A <lora:…> in it {NO_LORAS}"));
+        }
+        return Vec::new();
+    };
+    let mut loras = Vec::new();
+    if let Some(name) = name {
+        match lora::find(name, shelf) {
+            Ok(name) => {
+                loras.push(Lora { name, unet: scale, text_encoder: scale, origin: LoraOrigin::Field });
+            }
+            Err(sentence) => reader.unmet("lora", &sentence),
+        }
     }
+    match lora::loras_of_tags(prompt, shelf) {
+        Ok(tagged) => loras.extend(tagged),
+        Err(sentence) => reader.unmet("prompt", &sentence),
+    }
+    if loras.len() > MAX_LORAS {
+        reader.unmet(
+            "prompt",
+            &format!("It asks for more than {MAX_LORAS} LoRAs, which is the most there may be."),
+        );
+    }
+    loras
 }
+
+const NO_LORAS: &str = "is not supported by this model, whose weights lie inside its ONNX graphs: a model of \
+.safetensors files takes LoRAs.";
 
 /// A number as people write it: 7.3, not 7.300000190734863.
 fn shortest(number: f32) -> f64 {

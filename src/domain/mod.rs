@@ -8,6 +8,7 @@ mod idempotency;
 mod image_source;
 mod input;
 mod job;
+mod lora;
 mod noise;
 mod policy;
 mod s3_config;
@@ -26,6 +27,7 @@ pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
     NewJob, Progress, StoredImage,
 };
+pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_lora_tags};
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use s3_config::S3Config;

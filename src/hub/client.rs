@@ -217,6 +217,32 @@ fn failed(error: ureq::Error, url: &WebUrl) -> HubError {
         ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
             HubError::NoHost { host }
         }
+        ureq::Error::Io(error) => HubError::Unreachable { host, reason: error.to_string() },
         error => HubError::Unreachable { host, reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(location: &str) -> Response<Body> {
+        Response::builder().status(307).header("location", location).body(Body::builder().data("")).unwrap()
+    }
+
+    #[test]
+    fn https_does_not_lead_to_http() {
+        let url: WebUrl = "https://hub.example/a".parse().unwrap();
+        let downgrade = redirect(&url, &to("http://hub.example/b")).unwrap_err();
+        assert_eq!(downgrade.to_string(), "hub.example redirects from https to http");
+        assert_eq!(redirect(&url, &to("/b")).unwrap().unwrap().as_str(), "https://hub.example/b");
+        assert!(redirect(&url, &to("file:///b")).is_err());
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let base = "https://hub.example".parse().unwrap();
+        let client = Client::new(RootCerts::WebPki, &base, Some("hf_secret")).unwrap();
+        assert!(client.has_token() && !format!("{client:?}").contains("secret"));
     }
 }

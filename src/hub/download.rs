@@ -112,14 +112,16 @@ impl Download<'_> {
     /// Asks for what is missing until nothing is.
     fn fill(&mut self, part: &mut Part) -> Result<(), HubError> {
         let mut patience = Patience::default();
+        let mut highest = part.size();
         while self.source.size != Some(part.size()) {
             self.watch.position(part.size());
-            let before = part.size();
             match self.ask(part) {
                 Ok(()) if self.source.size.is_none() && part.size() > 0 => return Ok(()),
                 Ok(()) => {}
                 Err(error) if error.is_passing() || error.is_of_the_network() => {
-                    if part.size().saturating_sub(before) >= FRUIT {
+                    // What was there before and is there again brings us no further.
+                    if part.size() >= highest + FRUIT {
+                        highest = part.size();
                         patience.renew();
                     }
                     let host = self.source.url.host();
@@ -138,7 +140,12 @@ impl Download<'_> {
 
     /// One request, and all that it brings.
     fn ask(&mut self, part: &mut Part) -> Result<(), HubError> {
-        let unchanged = self.source.validator.as_deref();
+        let Source { validator, checksum, .. } = &self.source;
+        if part.size() > 0 && validator.is_none() && checksum.is_none() {
+            // Nothing would show that the rest is of the same file.
+            part.clear().map_err(|error| self.disk(error))?;
+        }
+        let unchanged = validator.as_deref();
         let range = (part.size() > 0).then_some(Range { from: part.size(), to: None, unchanged });
         let answer = self.client.get(&self.source.url, range)?;
         if !matches!(answer.status, 200 | 206 | 416) || range.is_none() && answer.status != 200 {

@@ -21,6 +21,7 @@ mod pull;
 mod reference;
 mod retry;
 mod selection;
+mod staging;
 
 use std::fmt::Write as _;
 

@@ -3,13 +3,13 @@
 //! A model is a folder two levels down, `ORG/NAME` or `HOST/FILE`, with its files and a manifest. It appears whole,
 //! by the renaming of a folder (`ORG/.NAME.part`) in which it was gathered; nothing is ever written into it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::HubError;
 use super::manifest::{Manifest, ModelKind};
-use super::part::sync_folder;
-use super::{HubError, ModelRef, RepoPath, Repository};
+use super::staging::{NAME_FILE, Place, Staging, bytes_under, remove_if_there};
 
 /// A folder that models are pulled into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,24 +32,7 @@ pub struct Unfinished {
     folder: PathBuf,
 }
 
-/// Where a model's folder is in the models folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    group: String,
-    leaf: String,
-}
-
-/// The folder in which a model is gathered, locked for as long as this lives.
-pub(super) struct Staging {
-    models: PathBuf,
-    place: Place,
-    pub folder: PathBuf,
-    _lock: File,
-}
-
 const LOCKS: &str = ".locks";
-/// In a folder of gathering: the name of what is gathered.
-const NAME_FILE: &str = ".pulling";
 
 impl ModelsDir {
     pub fn new(path: PathBuf) -> Self {
@@ -144,15 +127,7 @@ impl ModelsDir {
     /// Begins or goes on to gather a model.
     pub(super) fn gather(&self, place: Place, name: &str) -> Result<Staging, HubError> {
         let lock = self.lock(&place, name)?;
-        let folder = place.staging(&self.path);
-        let disk = |error| HubError::disk(&folder, error);
-        remove_if_there(&place.old(&self.path)).map_err(disk)?;
-        fs::create_dir_all(&folder).map_err(disk)?;
-        if fs::symlink_metadata(&folder).map_err(disk)?.is_symlink() {
-            return Err(disk(io::Error::other("it is a link")));
-        }
-        fs::write(folder.join(NAME_FILE), name).map_err(disk)?;
-        Ok(Staging { models: self.path.clone(), place, folder, _lock: lock })
+        Staging::open(&self.path, place, name, lock)
     }
 
     /// The model at `place`, if there is one.
@@ -164,7 +139,12 @@ impl ModelsDir {
     fn lock(&self, place: &Place, name: &str) -> Result<File, HubError> {
         let folder = self.path.join(LOCKS);
         let disk = |error| HubError::disk(&folder, error);
-        fs::create_dir_all(&folder).map_err(disk)?;
+        // It may be the first thing in the server's data folder, which is its owner's alone.
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder).map_err(disk)?;
         let path = folder.join(format!("{}--{}", place.group, place.leaf));
         let file = File::options().write(true).create(true).truncate(false).open(path).map_err(disk)?;
         match file.try_lock() {
@@ -199,6 +179,10 @@ impl ModelsDir {
 }
 
 impl PulledModel {
+    pub(super) fn new(manifest: Manifest, folder: PathBuf) -> Self {
+        Self { manifest, folder }
+    }
+
     /// What `--model` takes: the folder, or the file in it.
     pub fn path(&self) -> PathBuf {
         match (self.manifest.kind, &self.manifest.files[..]) {
@@ -219,72 +203,6 @@ impl PulledModel {
     }
 }
 
-impl Staging {
-    /// How many bytes are there by now.
-    pub fn bytes(&self) -> u64 {
-        bytes_under(&self.folder)
-    }
-
-    /// Makes the folder a model: what is not of it goes, and it takes the place of the one before it.
-    pub fn finish(self, manifest: Manifest) -> Result<PulledModel, HubError> {
-        let (staging, old) = (&self.folder, self.place.old(&self.models));
-        let folder = self.place.folder(&self.models);
-        let finish = || {
-            let own: Vec<_> = manifest.files.iter().map(|file| staging.join(&file.path)).collect();
-            remove_others(staging, &own)?;
-            manifest.write(staging)?;
-            sync_folder(staging)?;
-            if folder.exists() {
-                fs::rename(&folder, &old)?;
-            }
-            fs::rename(staging, &folder)?;
-            sync_folder(folder.parent().unwrap_or(&folder))?;
-            remove_if_there(&old)
-        };
-        finish().map_err(|error| HubError::disk(&folder, error))?;
-        Ok(PulledModel { manifest, folder })
-    }
-}
-
-impl Place {
-    pub fn of(reference: &ModelRef, file: &RepoPath) -> Self {
-        match reference {
-            ModelRef::Repository(repository) => {
-                Self { group: repository.org.clone(), leaf: leaf(repository) }
-            }
-            ModelRef::File(repository, file) => Self {
-                group: repository.org.clone(),
-                leaf: format!("{}--{}", leaf(repository), file.as_str().replace('/', "--")),
-            },
-            ModelRef::Url(url) => {
-                let url = url.as_url();
-                let port = url.port().map(|port| format!("_{port}")).unwrap_or_default();
-                let host = url.host_str().unwrap_or_default().replace(['[', ']'], "").replace(':', "_");
-                Self { group: format!("{host}{port}"), leaf: file.file_name().to_owned() }
-            }
-        }
-    }
-
-    fn folder(&self, models: &Path) -> PathBuf {
-        models.join(&self.group).join(&self.leaf)
-    }
-
-    fn staging(&self, models: &Path) -> PathBuf {
-        models.join(&self.group).join(format!(".{}.part", self.leaf))
-    }
-
-    fn old(&self, models: &Path) -> PathBuf {
-        models.join(&self.group).join(format!(".{}.old", self.leaf))
-    }
-}
-
-fn leaf(repository: &Repository) -> String {
-    match &repository.revision {
-        Some(revision) => format!("{}@{}", repository.name, revision.replace('/', "--")),
-        None => repository.name.clone(),
-    }
-}
-
 fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
@@ -297,38 +215,4 @@ fn folders_in(path: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
-}
-
-/// The bytes of all files under `folder`; links are not followed.
-fn bytes_under(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let bytes = entries.filter_map(|entry| {
-        let metadata = entry.metadata().ok()?;
-        Some(if metadata.is_dir() { bytes_under(&entry.path()) } else { metadata.len() })
-    });
-    bytes.sum()
-}
-
-/// Removes all files under `folder` but `own`, and the folders that are empty then.
-fn remove_others(folder: &Path, own: &[PathBuf]) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            remove_others(&path, own)?;
-            if fs::read_dir(&path)?.next().is_none() {
-                fs::remove_dir(path)?;
-            }
-        } else if !own.contains(&path) {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-fn remove_if_there(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -71,6 +71,10 @@ impl fmt::Display for RepoPath {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Component;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -106,6 +110,18 @@ mod tests {
             &"x".repeat(513),
         ] {
             assert!(text.parse::<RepoPath>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_leads_out(text in r"[a.:/\\\x00 ]{0,12}|\PC{0,12}") {
+            if let Ok(path) = text.parse::<RepoPath>() {
+                let joined = path.under(Path::new("/models"));
+                let components: Vec<_> = joined.components().skip(2).collect();
+                prop_assert!(!components.is_empty());
+                prop_assert!(components.iter().all(|part| matches!(part, Component::Normal(_))));
+            }
         }
     }
 

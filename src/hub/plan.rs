@@ -9,9 +9,9 @@ use ureq::http::header;
 
 use super::client::{Answer, Range};
 use super::family::{ModelIndex, UNetConfig, other_family};
-use super::models_dir::Place;
 use super::retry::patiently;
 use super::selection::{Selection, pickle};
+use super::staging::Place;
 use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository};
 use crate::domain::WebUrl;
 

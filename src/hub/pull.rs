@@ -6,9 +6,10 @@ use std::path::Path;
 use super::client::Answer;
 use super::download::{Download, Source, Watch, is_whole};
 use super::manifest::{Manifest, PulledFile};
-use super::models_dir::{ModelsDir, PulledModel, Staging};
+use super::models_dir::{ModelsDir, PulledModel};
 use super::part::sha256_of;
 use super::plan::{Plan, PlannedFile, url_refusal};
+use super::staging::Staging;
 use super::{Checksum, Hub, HubError, ModelRef, size_text};
 
 /// Told how a pull goes.
@@ -55,9 +56,13 @@ impl Hub {
         }
         progress.begin(&plan.name, plan.files.len(), plan.bytes());
         let staging = models.gather(plan.place.clone(), &plan.name)?;
-        plan.keep_from(before.as_ref(), &staging)?;
-        plan.check_room(models, &staging)?;
-        let files = self.fetch_all(&plan, &staging, progress)?;
+        let files = match self.gather(&plan, before.as_ref(), models, &staging, progress) {
+            Ok(files) => files,
+            Err(error) => {
+                staging.abandon();
+                return Err(error);
+            }
+        };
         let manifest = Manifest {
             name: plan.name,
             source: plan.source,
@@ -69,12 +74,16 @@ impl Hub {
         staging.finish(manifest).map(Pulled::New)
     }
 
-    fn fetch_all(
+    fn gather(
         &self,
         plan: &Plan,
+        before: Option<&PulledModel>,
+        models: &ModelsDir,
         staging: &Staging,
         progress: &dyn PullProgress,
     ) -> Result<Vec<PulledFile>, HubError> {
+        plan.keep_from(before, staging)?;
+        plan.check_room(models, staging)?;
         let mut done = 0;
         let mut files = Vec::with_capacity(plan.files.len());
         for file in &plan.files {
@@ -102,7 +111,10 @@ impl Hub {
             version: file.version().map(str::to_owned),
         };
         if let Some(size) = file.size.filter(|size| is_whole(target, *size, file.checksum.as_ref())) {
-            let sha256 = sha256_of(target).map_err(|error| HubError::disk(target, error))?;
+            let sha256 = match &file.checksum {
+                Some(Checksum::Sha256(sha256)) => sha256.clone(),
+                _ => sha256_of(target).map_err(|error| HubError::disk(target, error))?,
+            };
             return Ok(pulled(size, sha256));
         }
         let refusal = |answer: &Answer| match &plan.repository {

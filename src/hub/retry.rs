@@ -48,3 +48,41 @@ pub fn patiently<T>(mut call: impl FnMut() -> Result<T, HubError>) -> Result<T, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy(retry_after: Duration) -> HubError {
+        HubError::Status {
+            host: "hub.example".to_owned(),
+            status: 503,
+            what: "org/name".to_owned(),
+            retry_after: Some(retry_after),
+        }
+    }
+
+    #[test]
+    fn a_first_failure_is_tried_again_at_once() {
+        let mut calls = 0;
+        let outcome = patiently(|| {
+            calls += 1;
+            if calls == 1 { Err(busy(Duration::ZERO)) } else { Ok(calls) }
+        });
+        assert_eq!(outcome.unwrap(), 2);
+    }
+
+    #[test]
+    fn a_server_that_wants_to_be_left_alone_for_long_is() {
+        let mut patience = Patience::default();
+        assert!(patience.spend(busy(LONGEST_WISH + Duration::from_secs(1))).is_err());
+    }
+
+    #[test]
+    fn patience_comes_to_an_end() {
+        let mut patience = Patience { fruitless: DELAYS.len() };
+        assert!(patience.spend(busy(Duration::ZERO)).is_err());
+        patience.renew();
+        assert!(patience.spend(busy(Duration::ZERO)).is_ok());
+    }
+}

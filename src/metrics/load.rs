@@ -31,6 +31,7 @@ pub struct Load {
 pub struct WorkerLoad {
     pub endpoint: String,
     pub initializing: u32,
+    pub throttled: u32,
     pub idle: u32,
     pub running: u32,
 }
@@ -68,8 +69,10 @@ pub(super) fn register(registry: &mut Registry, load: &Load, workers: &[WorkerLo
     registry.register("queue_oldest_seconds", "Age of the job that waits longest", oldest);
 
     let states = Family::<WorkerLabels, Gauge>::default();
-    for WorkerLoad { endpoint, initializing, idle, running } in workers {
-        for (state, count) in [("initializing", initializing), ("idle", idle), ("running", running)] {
+    for WorkerLoad { endpoint, initializing, throttled, idle, running } in workers {
+        for (state, count) in
+            [("initializing", initializing), ("throttled", throttled), ("idle", idle), ("running", running)]
+        {
             let labels = WorkerLabels { endpoint: endpoint.clone(), state };
             states.get_or_create(&labels).set(i64::from(*count));
         }

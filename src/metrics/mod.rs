@@ -12,6 +12,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -28,6 +29,8 @@ pub struct Metrics {
     image_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     jobs_ended: Family<EndLabels, Counter>,
     webhooks: Family<OutcomeLabels, Counter>,
+    device_used: Family<DeviceLabels, Gauge>,
+    device_memory: Family<DeviceLabels, Gauge>,
     sweeps: Counter,
     forgotten_jobs: Counter,
 }
@@ -60,6 +63,11 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeviceLabels {
+    device: String,
+}
+
 /// From a status answer to a runsync that waits its five minutes.
 const REQUEST_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
@@ -79,6 +87,8 @@ impl Default for Metrics {
             image_seconds: Family::new_with_constructor(per_job),
             jobs_ended: Family::default(),
             webhooks: Family::default(),
+            device_used: Family::default(),
+            device_memory: Family::default(),
             sweeps: Counter::default(),
             forgotten_jobs: Counter::default(),
         }
@@ -117,6 +127,13 @@ impl Metrics {
     /// One try to deliver a webhook, by what came of it.
     pub fn webhook(&self, outcome: &'static str) {
         self.webhooks.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// How much of a card's memory is in use, by whomever, and how much there is.
+    pub fn device_memory(&self, device: String, used: u64, total: u64) {
+        let labels = DeviceLabels { device };
+        self.device_used.get_or_create(&labels).set(signed(used));
+        self.device_memory.get_or_create(&labels).set(signed(total));
     }
 
     pub fn sweep(&self, forgotten_jobs: u64) {
@@ -158,6 +175,12 @@ impl Metrics {
         registry.register("image_seconds", "Work on a job, by picture", self.image_seconds.clone());
         registry.register("jobs_ended", "Jobs that a worker ended since the start", self.jobs_ended.clone());
         registry.register("webhooks", "Tries to deliver a webhook", self.webhooks.clone());
+        registry.register(
+            "device_memory_used_bytes",
+            "Memory of a card that is in use, by whomever",
+            self.device_used.clone(),
+        );
+        registry.register("device_memory_bytes", "Memory of a card", self.device_memory.clone());
         registry.register("sweeps", "Times that expired jobs were swept out", self.sweeps.clone());
         registry.register("jobs_forgotten", "Expired jobs swept out", self.forgotten_jobs.clone());
     }
@@ -184,6 +207,7 @@ mod tests {
         metrics.job_ended(&endpoint, JobStatus::Completed);
         metrics.sweep(3);
         metrics.webhook("arrived");
+        metrics.device_memory("cuda:0".to_owned(), 3 << 30, 24 << 30);
         let load = Load {
             jobs: vec![
                 ("stable-diffusion-v1".to_owned(), "IN_QUEUE".to_owned(), 7),
@@ -207,6 +231,8 @@ mod tests {
             "stablehand_database_bytes 4096",
             r#"stablehand_webhooks_total{outcome="arrived"} 1"#,
             "stablehand_jobs_forgotten_total 3",
+            r#"stablehand_device_memory_used_bytes{device="cuda:0"} 3221225472"#,
+            r#"stablehand_device_memory_bytes{device="cuda:0"} 25769803776"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }
@@ -221,6 +247,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn the_process_is_measured_where_the_system_tells() {
         let page = Metrics::default().page(&Load::default(), &[]);
+        assert!(!page.contains("device_memory"), "there is no card: {page}");
         for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_cpu_seconds_total "] {
             let value = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             assert!(value.parse::<f64>().unwrap() >= 0.0, "{name}{value}");

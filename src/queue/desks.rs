@@ -33,8 +33,8 @@ impl Desks {
     pub(super) fn worker_load(&self) -> Vec<WorkerLoad> {
         let desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let load = desks.iter().map(|(endpoint, desk)| {
-            let WorkerCounts { initializing, idle, running, .. } = desk.workers.counts();
-            WorkerLoad { endpoint: endpoint.to_string(), initializing, idle, running }
+            let WorkerCounts { initializing, throttled, idle, running, .. } = desk.workers.counts();
+            WorkerLoad { endpoint: endpoint.to_string(), initializing, throttled, idle, running }
         });
         load.collect()
     }

@@ -248,6 +248,17 @@ impl JobQueue {
         Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
     }
 
+    /// Whether an endpoint has a job to claim. Blocks.
+    pub fn has_work(&self, endpoint: &EndpointId) -> Result<bool, QueueError> {
+        let desk = self.inner.desks.of(endpoint);
+        let generation = desk.signal.generation();
+        let has_work = self.inner.store.has_queued(endpoint, self.now())?;
+        if !has_work {
+            desk.signal.found_empty(generation);
+        }
+        Ok(has_work)
+    }
+
     /// Blocks until an endpoint may have work that the last fruitless claim has not seen, or somebody calls
     /// [`Self::wake_workers`], or `timeout` is over.
     pub fn wait_for_work(&self, endpoint: &EndpointId, timeout: Duration) {

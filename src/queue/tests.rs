@@ -38,7 +38,11 @@ impl TestQueue {
         let dir = TempDir::new().unwrap();
         let (clock, now) = Clock::manual(START);
         let queue = JobQueue::open(dir.path(), settings, clock.clone(), describe()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
         Self { queue, dir, now, clock, runtime }
     }
 

@@ -13,7 +13,7 @@ pub struct WorkerCounts {
     /// Those that can work, whether or not they do: idle and running.
     pub ready: u32,
     pub running: u32,
-    /// The hosted service's word for workers held back; here none ever is.
+    /// Those that have jobs and wait for room in their device's memory.
     pub throttled: u32,
 }
 
@@ -22,6 +22,9 @@ pub struct WorkerCounts {
 pub enum WorkerState {
     /// Building its engine.
     Initializing,
+    /// Waiting for room for its engine.
+    Throttled,
+    /// It takes the next job, building its engine first if it has none.
     Idle,
     Running,
 }
@@ -33,12 +36,13 @@ pub struct WorkerEntry {
 }
 
 #[derive(Default)]
-pub(super) struct Tally([AtomicU32; 3]);
+pub(super) struct Tally([AtomicU32; 4]);
 
 impl Tally {
     pub(super) fn counts(&self) -> WorkerCounts {
-        let [initializing, idle, running] = [0, 1, 2].map(|state| self.0[state].load(Ordering::SeqCst));
-        WorkerCounts { idle, initializing, ready: idle + running, running, throttled: 0 }
+        let [initializing, throttled, idle, running] =
+            [0, 1, 2, 3].map(|state| self.0[state].load(Ordering::SeqCst));
+        WorkerCounts { idle, initializing, ready: idle + running, running, throttled }
     }
 
     fn of(&self, state: WorkerState) -> &AtomicU32 {

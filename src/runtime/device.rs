@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::process::Command;
 use std::str::FromStr;
 
 use ort::environment::Environment;
@@ -23,12 +22,12 @@ pub enum DeviceChoice {
 }
 
 /// The device that sessions are made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Device {
     Cpu,
     Cuda {
         index: u32,
-        /// Of the card, in GiB, where the driver's tool tells.
+        /// Of the card, in GiB, where the driver tells.
         memory_gib: Option<u32>,
     },
 }
@@ -63,6 +62,14 @@ impl fmt::Display for DeviceChoice {
 impl Device {
     pub fn is_cpu(&self) -> bool {
         *self == Self::Cpu
+    }
+
+    /// What it is called in settings and metrics: `cpu`, or `cuda:N`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda { index, .. } => format!("cuda:{index}"),
+        }
     }
 
     /// The status body's `gpu`: the card's memory in GiB, as the hosted service says it.
@@ -144,14 +151,10 @@ fn has_nvidia_card() -> bool {
     Path::new("/dev/nvidia0").exists() || Path::new("/proc/driver/nvidia").exists()
 }
 
-/// The card's memory as the driver's own tool reports it, rounded to GiB.
+/// The card's memory, rounded to GiB.
 fn memory_gib(index: u32) -> Option<u32> {
-    let output = Command::new("nvidia-smi")
-        .args(["--query-gpu=memory.total", "--format=csv,noheader,nounits", "-i", &index.to_string()])
-        .output()
-        .ok()?;
-    let mib: u32 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
-    Some((mib + 512) / 1024)
+    let gib = (super::memory::card_memory(index)?.total + (1 << 29)) >> 30;
+    u32::try_from(gib).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod cuda_libraries;
 mod device;
 #[cfg(feature = "embed-onnxruntime")]
 mod embedded;
+mod memory;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 pub use device::{Device, DeviceChoice};
 #[cfg(feature = "embed-onnxruntime")]
 pub use embedded::notices;
+pub use memory::MemoryUse;
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]

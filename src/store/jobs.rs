@@ -120,6 +120,19 @@ impl Store {
         self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now, &describe))
     }
 
+    /// Whether [`Self::claim`] would find a job.
+    pub fn has_queued(&self, endpoint: &EndpointId, now: Timestamp) -> Result<bool, StoreError> {
+        self.read(|db| {
+            let exists = db
+                .prepare_cached(
+                    "select exists (select 1 from jobs indexed by jobs_queued
+                                    where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now)",
+                )?
+                .query_row(named_params! {":endpoint": endpoint.as_str(), ":now": now.0}, |row| row.get(0))?;
+            Ok(exists)
+        })
+    }
+
     /// Ends a claim, if the job is still in progress under that attempt, and says whether it was.
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
         let (id, describe, traces) = (id.clone(), Arc::clone(&self.describe), Arc::clone(&self.traces));

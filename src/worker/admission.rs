@@ -1,8 +1,9 @@
 //! Taking jobs up: whether there is room, what they ask for, and their beginning in the engine.
 
+use bytesize::ByteSize;
 use serde_json::Value;
 
-use super::{Active, Engine, LONGEST_PAUSE, Worker, build};
+use super::{Active, Engine, LONGEST_PAUSE, Model, Worker};
 use crate::domain::{GenerationInput, ImageSource, InputRules, Progress};
 use crate::queue::{ClaimedJob, WorkerState};
 
@@ -10,13 +11,14 @@ use crate::queue::{ClaimedJob, WorkerState};
 /// them in memory.
 const MAX_AWAY: usize = 4;
 
-impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
+impl<M: Model> Worker<M> {
     pub(super) fn admit(&mut self) {
-        if !self.has_engine() {
+        if !self.may_stay() || !self.has_engine() {
             return;
         }
-        while let Some(engine) = self.engine.as_ref().filter(|_| self.has_room()) {
-            match self.queue.claim(&self.assignment.endpoint, &engine.device()) {
+        let gpu = self.placement.as_ref().map(|placement| placement.device.label()).unwrap_or_default();
+        while self.has_room() {
+            match self.queue.claim(&self.assignment.endpoint, &gpu) {
                 Ok(Some(job)) => {
                     self.entry.set(WorkerState::Running);
                     self.take_up(job);
@@ -38,31 +40,11 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
     /// Whether it may take another job. One that waits for its pictures takes no place in the engine, so that the
     /// next need not wait for a slow host; it begins when they come, beside whatever runs.
     pub(super) fn has_room(&self) -> bool {
-        let engine_has = |engine: &E| self.active.len() < engine.capacity();
+        let engine_has = |engine: &M::Engine| self.active.len() < engine.capacity();
         !self.stop.is_stopping()
             && self.fetching.len() < MAX_AWAY
             && self.storing.len() < MAX_AWAY
             && self.engine.as_ref().is_some_and(engine_has)
-    }
-
-    /// Builds the engine anew if a panic took it.
-    fn has_engine(&mut self) -> bool {
-        if self.engine.is_some() {
-            return true;
-        }
-        self.entry.set(WorkerState::Initializing);
-        match build(&self.factory) {
-            Ok(engine) => {
-                self.engine = Some(engine);
-                self.entry.set(WorkerState::Idle);
-                true
-            }
-            Err(error) => {
-                tracing::error!(error, "the engine could not be built anew; trying again");
-                (self.pause)(LONGEST_PAUSE);
-                false
-            }
-        }
     }
 
     /// Reads a job's input and begins it, or sends for the pictures first that it names by their addresses.
@@ -72,6 +54,9 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
+        if let Err(error) = self.check_memory(&input) {
+            return self.write(job.fail(error));
+        }
         let is_elsewhere = |picture: &Option<ImageSource>| matches!(picture, Some(ImageSource::Url(_)));
         if is_elsewhere(&input.init_image) || is_elsewhere(&input.mask) {
             self.fetching.push(self.errands.fetch(job, input));
@@ -93,8 +78,24 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                 }
                 self.active.push(Active { job, generation, stepping_since });
             }
-            Err(error) => self.write(job.fail(error)),
+            Err(error) => self.write(job.fail(error.to_string())),
         }
+    }
+
+    /// Refuses what would not fit into the device's memory: on a CPU the system might end the whole process.
+    fn check_memory(&self, input: &GenerationInput) -> Result<(), String> {
+        let budget = self.placement.as_ref().and_then(|placement| placement.budget);
+        let (Some(engine), Some(budget)) = (&self.engine, budget) else { return Ok(()) };
+        let needs = engine.memory_for(input);
+        if needs <= budget {
+            return Ok(());
+        }
+        Err(format!(
+            "This would take about {} of memory, and {} is what models may take: ask for a smaller picture or fewer \
+             outputs, or let the server draw with a larger --memory-budget or on another --device.",
+            ByteSize(needs),
+            ByteSize(budget)
+        ))
     }
 }
 

@@ -2,25 +2,47 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Active, Engine, Worker};
+use super::{Active, Engine, EngineError, Model, Worker};
 use crate::domain::Progress;
 use crate::queue::{ClaimedJob, StopReason};
 
-impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
+type ActiveIn<M> = Active<<<M as Model>::Engine as Engine>::Generation>;
+
+impl<M: Model> Worker<M> {
+    /// One step of every job: together, or one by one where memory does not suffice for all.
     pub(super) fn step(&mut self) {
         let mut active = std::mem::take(&mut self.active);
+        if !self.one_by_one || active.len() == 1 {
+            match self.step_together(&mut active) {
+                Ok(()) => return self.active = active,
+                Err(EngineError::OutOfMemory(_)) if active.len() > 1 => self.one_by_one = true,
+                // Whose fault it was is not known.
+                Err(error) => return active.into_iter().for_each(|active| self.fail(active, &error)),
+            }
+        }
+        for mut active in active {
+            if self.engine.is_none() {
+                // It fell over one before.
+                self.write(active.job.release());
+                continue;
+            }
+            match self.step_together(std::slice::from_mut(&mut active)) {
+                Ok(()) => self.active.push(active),
+                Err(error) => self.fail(active, &error),
+            }
+        }
+    }
+
+    fn step_together(&mut self, active: &mut [ActiveIn<M>]) -> Result<(), EngineError> {
         let mut batch: Vec<_> = active.iter_mut().map(|active| &mut active.generation).collect();
         let start = Instant::now();
-        match self.guarded(|engine| engine.step(&mut batch)) {
-            Ok(()) => {
-                if let Some(first) = active.first() {
-                    self.queue.metrics().step(first.job.endpoint(), start.elapsed());
-                }
-                self.active = active;
-            }
-            // Whose fault it was is not known.
-            Err(error) => active.into_iter().for_each(|active| self.write(active.job.fail(error.clone()))),
-        }
+        self.guarded(|engine| engine.step(&mut batch))?;
+        self.queue.metrics().step(&self.assignment.endpoint, start.elapsed());
+        Ok(())
+    }
+
+    fn fail(&mut self, active: ActiveIn<M>, error: &EngineError) {
+        self.write(active.job.fail(error.to_string()));
     }
 
     /// Publishes how far each job is, and ends those that are done or may not go on.
@@ -60,14 +82,14 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                             job.publish(Progress { step, steps, eta }, preview);
                             self.active.push(Active { job, generation, stepping_since });
                         }
-                        Err(error) => self.write(job.fail(error)),
+                        Err(error) => self.write(job.fail(error.to_string())),
                     }
                 }
             }
         }
     }
 
-    fn finish(&mut self, job: ClaimedJob, generation: E::Generation, steps: u32) {
+    fn finish(&mut self, job: ClaimedJob, generation: <M::Engine as Engine>::Generation, steps: u32) {
         match self.guarded(|engine| engine.finish(generation)) {
             Ok(images) => {
                 let duration = self.queue.now().since(job.started_at());
@@ -82,7 +104,7 @@ impl<E: Engine, F: Fn() -> Result<E, String>> Worker<E, F> {
                     Some(bucket) => self.storing.push(self.errands.store(job, bucket, images)),
                 }
             }
-            Err(error) => self.write(job.fail(error)),
+            Err(error) => self.write(job.fail(error.to_string())),
         }
     }
 }

@@ -3,6 +3,8 @@
 mod buckets;
 mod failures;
 mod jobs;
+mod loading;
+mod memory;
 mod pictures;
 
 use std::cell::{Cell, RefCell};
@@ -13,6 +15,7 @@ use crate::domain::{ImageSource, JobId, JobStatus, NewImage, NewJob, Policy, Pro
 use crate::fetch::tests::Server;
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
+use crate::runtime::Device;
 
 const LONG: Duration = Duration::from_hours(1);
 
@@ -24,12 +27,23 @@ struct Log {
     pauses: RefCell<Vec<Duration>>,
     /// What the last job started from.
     pictures: RefCell<[Option<ImageSource>; 2]>,
+    /// Why no engine can be built.
+    refusal: RefCell<Option<EngineError>>,
+    /// Jobs that memory does not suffice for together.
+    too_many: Cell<Option<usize>>,
 }
 
-/// Draws what the prompt says: "panic in step", "error in begin", anything else as a picture.
+/// Draws what the prompt says: "panic in step", "error in begin", "memory in finish", anything else as a picture.
 struct Scripted {
     log: Rc<Log>,
     capacity: usize,
+    size: u64,
+}
+
+struct ScriptedModel {
+    log: Rc<Log>,
+    capacity: usize,
+    placement: Placement,
 }
 
 struct Drawing {
@@ -40,26 +54,32 @@ struct Drawing {
 }
 
 impl Scripted {
-    fn act(prompt: &str, stage: &str) -> Result<(), String> {
+    fn act(prompt: &str, stage: &str) -> Result<(), EngineError> {
         if prompt == format!("panic in {stage}") {
             std::panic::resume_unwind(Box::new("as the script says"));
         }
-        if prompt == format!("error in {stage}") { Err("out of memory".to_owned()) } else { Ok(()) }
+        match prompt.strip_suffix(stage) {
+            Some("error in ") => Err(EngineError::Other("it broke".to_owned())),
+            Some("memory in ") => Err(EngineError::OutOfMemory("Failed to allocate memory".to_owned())),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Engine for Scripted {
     type Generation = Drawing;
-    type Error = String;
 
-    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Drawing, String> {
+    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Drawing, EngineError> {
         Self::act(&input.prompt, "begin")?;
         *self.log.pictures.borrow_mut() = [input.init_image.clone(), input.mask.clone()];
         Ok(Drawing { prompt: input.prompt.clone(), seed, done: 0, steps: input.num_inference_steps })
     }
 
-    fn step(&mut self, batch: &mut [&mut Drawing]) -> Result<(), String> {
+    fn step(&mut self, batch: &mut [&mut Drawing]) -> Result<(), EngineError> {
         self.log.steps.set(self.log.steps.get() + 1);
+        if self.log.too_many.get().is_some_and(|jobs| batch.len() >= jobs) {
+            return Self::act("memory in step", "step");
+        }
         for drawing in batch {
             Self::act(&drawing.prompt, "step")?;
             drawing.done += 1;
@@ -76,7 +96,7 @@ impl Engine for Scripted {
         Some(format!("{} of {}", drawing.done, drawing.steps).into_bytes())
     }
 
-    fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, String> {
+    fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, EngineError> {
         Self::act(&drawing.prompt, "finish")?;
         Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()) }])
     }
@@ -85,8 +105,45 @@ impl Engine for Scripted {
         self.capacity
     }
 
-    fn device(&self) -> String {
-        "24".to_owned()
+    fn memory(&self) -> u64 {
+        self.size
+    }
+
+    /// As if each further picture took as much again.
+    fn memory_for(&self, input: &GenerationInput) -> u64 {
+        self.size * u64::from(input.num_outputs)
+    }
+}
+
+impl Model for ScriptedModel {
+    type Engine = Scripted;
+
+    fn placement(&self) -> Result<Placement, EngineError> {
+        Ok(self.placement.clone())
+    }
+
+    fn load(&self) -> Result<Scripted, EngineError> {
+        self.log.built.set(self.log.built.get() + 1);
+        let refusal = self.log.refusal.borrow().clone();
+        let engine =
+            || Scripted { log: Rc::clone(&self.log), capacity: self.capacity, size: self.placement.needs };
+        refusal.map_or_else(|| Ok(engine()), Err)
+    }
+}
+
+/// For threads of their own, whose log nobody reads.
+struct ElsewhereModel(Result<(), &'static str>);
+
+impl Model for ElsewhereModel {
+    type Engine = Scripted;
+
+    fn placement(&self) -> Result<Placement, EngineError> {
+        Ok(Placement { device: Device::Cpu, needs: 10, budget: None })
+    }
+
+    fn load(&self) -> Result<Scripted, EngineError> {
+        let engine = || Scripted { log: Rc::default(), capacity: 1, size: 10 };
+        self.0.map(|()| engine()).map_err(|reason| EngineError::Other(reason.to_owned()))
     }
 }
 
@@ -94,24 +151,35 @@ struct Bench {
     test: TestQueue,
     stop: Stop,
     log: Rc<Log>,
+    residency: Residency,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { test: TestQueue::new(), stop: Stop::default(), log: Rc::default() }
+        let residency = Residency::new(|| {});
+        Self { test: TestQueue::new(), stop: Stop::default(), log: Rc::default(), residency }
     }
 
-    fn worker(&self, capacity: usize) -> Worker<Scripted, impl Fn() -> Result<Scripted, String> + use<>> {
-        let log = Rc::clone(&self.log);
-        let factory = move || {
-            log.built.set(log.built.get() + 1);
-            Ok(Scripted { log: Rc::clone(&log), capacity })
-        };
-        let mut worker =
-            Worker::new(self.test.queue.clone(), assignment(), factory, self.stop.clone()).unwrap();
+    fn worker(&self, capacity: usize) -> Worker<ScriptedModel> {
+        let placement = Placement { device: card(), needs: 10, budget: None };
+        self.try_worker(self.assignment(), capacity, placement).unwrap()
+    }
+
+    fn try_worker(
+        &self,
+        assignment: Assignment,
+        capacity: usize,
+        placement: Placement,
+    ) -> Result<Worker<ScriptedModel>, String> {
+        let model = ScriptedModel { log: Rc::clone(&self.log), capacity, placement };
+        let mut worker = Worker::new(self.test.queue.clone(), assignment, model, self.stop.clone())?;
         let log = Rc::clone(&self.log);
         worker.pause = Box::new(move |pause| log.pauses.borrow_mut().push(pause));
-        worker
+        Ok(worker)
+    }
+
+    fn assignment(&self) -> Assignment {
+        assignment(self.residency.seat(&endpoint(), true))
     }
 
     fn submit(&self, prompt: &str, steps: u32) -> JobId {
@@ -129,22 +197,31 @@ impl Bench {
     }
 }
 
-fn assignment() -> Assignment {
-    let fetcher = Fetcher::new("127.0.0.0/8".parse().unwrap()).unwrap();
-    let rules = InputRules { takes_images: true, ..InputRules::default() };
-    Assignment { endpoint: endpoint(), rules, fetcher }
+fn assignment(seat: Seat) -> Assignment {
+    Assignment {
+        endpoint: endpoint(),
+        rules: InputRules { takes_images: true, ..InputRules::default() },
+        fetcher: Fetcher::new("127.0.0.0/8".parse().unwrap()).unwrap(),
+        first_load: FirstLoad::Required,
+        seat,
+        unload_after: None,
+    }
+}
+
+fn card() -> Device {
+    Device::Cuda { index: 0, memory_gib: Some(24) }
 }
 
 fn input(prompt: &str, steps: u32) -> String {
     serde_json::json!({"prompt": prompt, "num_inference_steps": steps}).to_string()
 }
 
-fn work_off<E: Engine, F: Fn() -> Result<E, String>>(worker: &mut Worker<E, F>) {
+fn work_off<M: Model>(worker: &mut Worker<M>) {
     while worker.run_once() == Turn::Worked {}
 }
 
 /// Works until the job's errand is over too.
-fn work_off_with_errands<E: Engine, F: Fn() -> Result<E, String>>(worker: &mut Worker<E, F>) {
+fn work_off_with_errands<M: Model>(worker: &mut Worker<M>) {
     worker.errands.pauses = [Duration::ZERO; 2];
     loop {
         match worker.run_once() {

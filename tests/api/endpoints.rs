@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use crate::engine::Script;
 use crate::helpers::{TestApp, endpoint, prompt};
 
 #[test]
@@ -36,4 +37,57 @@ fn jobs_of_an_endpoint_that_is_no_longer_there_wait_for_its_return() {
     app.configure(|config| config.endpoints = vec![endpoint("second", 1)]);
     app.restart();
     assert_eq!(app.get(&format!("/v2/second/status-sync/{id}")).json()["status"], "COMPLETED");
+}
+
+fn two() -> Vec<stablehand::config::EndpointConfig> {
+    vec![endpoint("first", 1), endpoint("second", 1)]
+}
+
+#[test]
+fn two_models_take_turns_where_there_is_room_for_one() {
+    let app = TestApp::launch(|config| config.endpoints = two(), Script::with_room_for(1));
+    for name in ["first", "second", "second", "first"] {
+        let body = app.post(&format!("/v2/{name}/runsync"), prompt("a dog")).json();
+        assert_eq!(body["status"], "COMPLETED", "{body}");
+    }
+    app.script.hold();
+    let run = |name: &str| {
+        let body = app.post(&format!("/v2/{name}/run"), prompt("a dog")).json();
+        body["id"].as_str().unwrap().to_owned()
+    };
+    let drawn = run("first");
+    app.script.wait_for_step(1);
+    let waits = run("second");
+    let workers = || app.get("/v2/second/health").json()["workers"].clone();
+    while workers()["throttled"] != 1 {
+        std::thread::yield_now(); // the worker looks around on a thread of its own
+    }
+    assert_eq!(app.get(&format!("/v2/second/status/{waits}")).json()["status"], "IN_QUEUE");
+    app.script.open();
+    for (name, id) in [("first", drawn), ("second", waits)] {
+        let body = app.get(&format!("/v2/{name}/status-sync/{id}")).json();
+        assert_eq!(body["status"], "COMPLETED", "{body}");
+    }
+}
+
+#[test]
+fn one_of_several_models_that_cannot_be_loaded_fails_its_jobs_and_not_the_server() {
+    let app = TestApp::launch(|config| config.endpoints = two(), Script::broken("The unet is damaged."));
+    let body = app.post("/v2/first/runsync", prompt("a dog")).json();
+    assert_eq!((&body["status"], &body["error"]), (&json!("FAILED"), &json!("The unet is damaged.")));
+}
+
+#[test]
+fn without_preloading_a_model_is_loaded_for_its_first_job() {
+    let app = TestApp::launch(|config| config.endpoints[0].preload = false, Script::slow_to_start());
+    let workers = || app.get("/v2/stable-diffusion-v1/health").json()["workers"].clone();
+    while workers()["idle"] != 1 {
+        std::thread::yield_now(); // its thread has only just been started
+    }
+    let id = app.submit(&prompt("a dog"));
+    while workers()["initializing"] != 1 {
+        std::thread::yield_now();
+    }
+    app.script.open();
+    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use stablehand::domain::{GenerationInput, NewImage};
-use stablehand::worker::Engine;
+use stablehand::runtime::Device;
+use stablehand::worker::{Engine, EngineError, Model, Placement};
 
 /// What the engine may do, and how far it has come. Shared with the test.
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub struct Script {
     slow_start: bool,
     /// Why the engine cannot be built.
     broken: Option<String>,
+    /// What engines may take of memory together, where each takes 1.
+    budget: Option<u64>,
 }
 
 #[derive(Default)]
@@ -32,6 +35,11 @@ impl Script {
         let script = Self { slow_start: true, ..Self::default() };
         script.hold();
         script
+    }
+
+    /// Memory suffices for so many engines.
+    pub fn with_room_for(engines: u64) -> Self {
+        Self { budget: Some(engines), ..Self::default() }
     }
 
     /// The engine cannot be built.
@@ -87,8 +95,19 @@ pub struct Generation {
     nsfw: bool,
 }
 
-impl ScriptedEngine {
-    pub fn build(script: Arc<Script>) -> Result<Self, String> {
+/// What engines that follow one script are made of.
+#[derive(Clone)]
+pub struct ScriptedModel(pub Arc<Script>);
+
+impl Model for ScriptedModel {
+    type Engine = ScriptedEngine;
+
+    fn placement(&self) -> Result<Placement, EngineError> {
+        Ok(Placement { device: Device::Cpu, needs: 1, budget: self.0.budget })
+    }
+
+    fn load(&self) -> Result<ScriptedEngine, EngineError> {
+        let script = &self.0;
         if script.slow_start {
             drop(
                 script
@@ -97,24 +116,24 @@ impl ScriptedEngine {
                     .unwrap(),
             );
         }
-        script.broken.clone().map_or(Ok(Self(script)), Err)
+        let refusal = script.broken.clone().map(EngineError::Other);
+        refusal.map_or_else(|| Ok(ScriptedEngine(Arc::clone(script))), Err)
     }
 }
 
 impl Engine for ScriptedEngine {
     type Generation = Generation;
-    type Error = String;
 
     /// The prompt `fail` does.
-    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, String> {
+    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
         if input.prompt == "fail" {
-            return Err("The script says no.".to_owned());
+            return Err(EngineError::Other("The script says no.".to_owned()));
         }
         let seeds = (0..input.num_outputs).map(|index| GenerationInput::seed_of(seed, index)).collect();
         Ok(Generation { step: 0, steps: input.num_inference_steps, seeds, nsfw: input.nsfw })
     }
 
-    fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), String> {
+    fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
         self.0.step();
         for generation in batch {
             generation.step += 1;
@@ -132,7 +151,7 @@ impl Engine for ScriptedEngine {
     }
 
     /// Its safety checker flags even seeds.
-    fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, String> {
+    fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
         let png = b"\x89PNG scripted".to_vec();
         let kept = |seed: u64| generation.nsfw || !seed.is_multiple_of(2);
         let image = |&seed: &u64| NewImage { seed, png: kept(seed).then(|| png.clone()) };
@@ -143,7 +162,11 @@ impl Engine for ScriptedEngine {
         1
     }
 
-    fn device(&self) -> String {
-        "cpu".to_owned()
+    fn memory(&self) -> u64 {
+        1
+    }
+
+    fn memory_for(&self, _: &GenerationInput) -> u64 {
+        1
     }
 }

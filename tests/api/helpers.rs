@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stablehand::app::{App, Endpoint};
-use stablehand::config::{Access, Config, EndpointConfig};
+use stablehand::config::{Access, Config, EndpointConfig, usual_add_ons};
 use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
 use stablehand::fetch::AllowedAddresses;
 use stablehand::http::HttpSettings;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use crate::client::{Request, Response};
-use crate::engine::{Script, ScriptedEngine};
+use crate::engine::{Script, ScriptedModel};
 
 pub const KEY: &str = "first-key";
 pub const VERSIONS: [&str; 2] = ["v1", "v2"];
@@ -63,11 +63,15 @@ impl TestApp {
         Self::launch(|_| {}, Script::broken(reason))
     }
 
-    fn launch(change: impl FnOnce(&mut Config), script: Script) -> Self {
+    /// The same, with engines that follow `script`.
+    pub fn launch(change: impl FnOnce(&mut Config), script: Script) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, now) = Clock::manual(START);
         let mut config = Config {
             endpoints: vec![endpoint(EndpointId::DEFAULT, 1)],
+            add_ons: usual_add_ons(dir.path()),
+            memory_budget: None,
+            unload_after: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
             allow_addresses: AllowedAddresses::default(),
@@ -96,7 +100,8 @@ impl TestApp {
                 id: endpoint.id.clone(),
                 workers: endpoint.workers,
                 rules: InputRules::default(),
-                make_engine: move || ScriptedEngine::build(Arc::clone(&script)),
+                preload: endpoint.preload,
+                model: ScriptedModel(Arc::clone(&script)),
             }
         });
         let app = App::build(&self.config, endpoints.collect(), self.clock.clone()).unwrap();
@@ -190,7 +195,7 @@ impl Drop for TestApp {
 
 /// An endpoint with so many workers, all of which follow the test's one script.
 pub fn endpoint(id: &str, workers: u32) -> EndpointConfig {
-    EndpointConfig { id: EndpointId::new(id), model: None, device: DeviceChoice::Cpu, workers }
+    EndpointConfig { id: EndpointId::new(id), model: None, device: DeviceChoice::Cpu, workers, preload: true }
 }
 
 /// The body of the smallest request.

@@ -41,12 +41,16 @@ fn every_violation_is_named_in_one_answer() {
 }
 
 #[test]
-fn what_this_server_cannot_do_yet_is_refused_by_name() {
+fn what_this_model_cannot_do_is_refused_by_name() {
     let app = TestApp::start();
     let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": "", "lora": "foxes"}}));
     assert_eq!(
         (response.status, response.error().as_str()),
-        (400, "lora is not supported by this model yet.")
+        (
+            400,
+            "lora is not supported by this model, whose weights lie inside its ONNX graphs: a model of .safetensors \
+             files takes LoRAs."
+        )
     );
     let body = json!({"input": {"prompt": ""}, "webhook": null, "s3Config": null, "unheard": [{}]});
     assert_eq!(app.post("/v2/stable-diffusion-v1/run", body).status, 200);

@@ -39,11 +39,34 @@ fn the_defaults_are_the_contracts() {
     assert_eq!(config.shutdown_grace, Duration::from_secs(10));
     assert_eq!(config.sweep_interval, Duration::from_secs(20));
     let id = EndpointId::default();
-    let endpoint = EndpointConfig { id, model: None, device: DeviceChoice::Auto, workers: 1 };
+    let endpoint = EndpointConfig { id, model: None, device: DeviceChoice::Auto, workers: 1, preload: true };
     assert_eq!((&config.endpoints[0], config.public_url), (&endpoint, None));
     assert_eq!(config.allow_addresses, AllowedAddresses::default());
     assert!(config.access == Access::OwnKey);
     assert!(config.data_dir.ends_with("stablehand"));
+    assert_eq!((config.memory_budget, config.unload_after), (None, None));
+}
+
+#[test]
+fn memory_is_given_as_people_write_sizes() {
+    let budget = |text: &str| config(&["--memory-budget", text]).map(|config| config.memory_budget);
+    for (text, bytes) in [
+        ("12GiB", 12 << 30),
+        ("12 GiB", 12 << 30),
+        ("1.5GB", 1_500_000_000),
+        ("64MB", 64_000_000),
+        ("20000000", 20_000_000),
+    ] {
+        assert_eq!(budget(text), Ok(Some(bytes)), "{text}");
+    }
+    for (text, reason) in [("lots", "it should read like 12GiB"), ("0", "it should be 16.0 MiB at least")] {
+        assert!(budget(text).unwrap_err().contains(reason), "{text}: {:?}", budget(text));
+    }
+    let file = "memory-budget = '2GiB'\nunload-after = '10m'\npreload = false\n";
+    let config = config_with(file, &[]).unwrap();
+    assert_eq!(config.memory_budget, Some(2 << 30));
+    assert_eq!(config.unload_after, Some(Duration::from_mins(10)));
+    assert!(!config.endpoints[0].preload);
 }
 
 #[test]
@@ -147,19 +170,20 @@ fn a_file_says_what_the_flags_do_not() {
 
 #[test]
 fn a_file_names_the_endpoints_and_the_flags_fill_in() {
-    let file = "device = 'cpu'\n[endpoints.b-model]\nmodel = '/models/b'\nworkers = 0\n\n\
+    let file = "device = 'cpu'\n[endpoints.b-model]\nmodel = '/models/b'\nworkers = 0\npreload = false\n\n\
                 [endpoints.a-model]\ndevice = 'cuda:1'\n";
-    let endpoint = |id: &str, model: &str, device, workers| EndpointConfig {
+    let endpoint = |id: &str, model: &str, device, workers, preload| EndpointConfig {
         id: EndpointId::new(id),
         model: Some(model.into()),
         device,
         workers,
+        preload,
     };
     assert_eq!(
         config_with(file, &["--model", "/models/a", "--workers", "2"]).unwrap().endpoints,
         [
-            endpoint("b-model", "/models/b", DeviceChoice::Cpu, 0),
-            endpoint("a-model", "/models/a", DeviceChoice::Cuda(1), 2)
+            endpoint("b-model", "/models/b", DeviceChoice::Cpu, 0, false),
+            endpoint("a-model", "/models/a", DeviceChoice::Cuda(1), 2, true)
         ]
     );
 }
@@ -184,7 +208,7 @@ fn what_is_wrong_in_a_file_is_told_by_its_line() {
         ),
         (
             "[endpoints.a]\n\nspeed = 1",
-            "FILE, line 3: there is no setting speed of an endpoint; it has model, device and workers",
+            "FILE, line 3: there is no setting speed of an endpoint; it has model, device, workers and preload",
         ),
         (
             "[endpoints.a]\nworkers = 65",
@@ -193,6 +217,10 @@ fn what_is_wrong_in_a_file_is_told_by_its_line() {
         (
             "[endpoints.a]\ndevice = 'tpu'",
             "FILE, line 2: invalid value 'tpu' for device: it should be auto, cpu, cuda or cuda:N (such as cuda:1)",
+        ),
+        (
+            "[endpoints.a]\npreload = 'soon'",
+            "FILE, line 2: invalid value 'soon' for preload: it should be true or false",
         ),
     ] {
         assert_eq!(config_with(file, &[]).err().as_deref(), Some(sentence), "{file}");

@@ -202,7 +202,7 @@ def save_onnx(pipe, out):
             made.mkdir(parents=True, exist_ok=True)
         axes = axes | {output: rows if name == "text_encoder" else image}
         with torch.no_grad():
-            torch.onnx.export(Part(module, run), tuple(inputs.values()), scratch / "model.onnx", input_names=list(inputs),
+            torch.onnx.export(Part(module, run), tuple(inputs.values()), str(scratch / "model.onnx"), input_names=list(inputs),
                               output_names=[output], dynamic_axes=axes, opset_version=17, dynamo=False)
         model = onnx.load(scratch / "model.onnx")
         onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=1024)

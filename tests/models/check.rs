@@ -33,6 +33,7 @@ fn a_folder_that_draws_is_described_part_by_part() {
         "tokenizer a window of 77 tokens",
         "scheduler K-LMS, where a request names none",
         "image to image yes",
+        "LoRAs no: its weights lie inside its graphs",
         "safety checker no: it has no safety_checker",
         "its VAE states no scaling_factor: 0.18215 is used",
     ] {

@@ -24,7 +24,7 @@ fn heart(scheduler: SchedulerKind) -> GenerationInput {
     }
 }
 
-fn draw(pipeline: &mut Pipeline, scheduler: SchedulerKind) -> Vec<u8> {
+pub fn draw(pipeline: &mut Pipeline, scheduler: SchedulerKind) -> Vec<u8> {
     let mut generation = pipeline.begin(&heart(scheduler), 7).unwrap();
     while !generation.is_done() {
         pipeline.step(&mut [&mut generation]).unwrap();
@@ -32,7 +32,7 @@ fn draw(pipeline: &mut Pipeline, scheduler: SchedulerKind) -> Vec<u8> {
     pipeline.finish(&generation).unwrap().remove(0).image.pixels
 }
 
-fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
+pub fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
     thread_local! {
         static PIPELINE: RefCell<Pipeline> = RefCell::new({
             let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();

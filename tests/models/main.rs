@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test may
 
 mod check;
+mod checkpoints;
 mod drawing;
 mod folders;
 mod inpainting;

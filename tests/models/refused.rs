@@ -1,7 +1,10 @@
 //! What cannot be drawn with is refused in one sentence that says why.
 
 use std::fs;
+use std::path::Path;
 
+use stablehand::config::usual_add_ons;
+use stablehand::diffusion::AddOns;
 use stablehand::diffusion::models::ModelFolder;
 
 use crate::drawing::load;
@@ -39,6 +42,14 @@ fn a_folder_of_pickles_is_refused_with_the_reason() {
     let folder = Folder::tiny_sd();
     fs::rename(folder.file("unet/model.onnx"), folder.file("unet/diffusion_pytorch_model.bin")).unwrap();
     assert_refused(&folder, &["pickles", "runs whatever code", ".safetensors"]);
+}
+
+#[test]
+fn an_onnx_folder_takes_no_loras() {
+    let folder = Folder::tiny_sd();
+    let model = ModelFolder::open(folder.path()).unwrap();
+    let folders = usual_add_ons(Path::new("/nowhere"));
+    assert!(AddOns::new(&model, &model.describe().unwrap(), folders).unwrap().is_none());
 }
 
 #[test]

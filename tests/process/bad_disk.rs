@@ -16,18 +16,18 @@ use crate::helpers::{KEY, Server, assert_refused, data_dir, output, small, stabl
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A small disk in memory, mounted for a test.
-struct Disk {
+pub struct Disk {
     dir: TempDir,
 }
 
 impl Disk {
-    fn mount(size: &str) -> Self {
+    pub fn mount(size: &str) -> Self {
         let disk = Self { dir: data_dir() };
         run("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"], disk.path());
         disk
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 

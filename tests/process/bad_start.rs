@@ -5,24 +5,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
-use crate::helpers::{KEY, Server, assert_refused, data_dir, output, small, stablehand};
+use crate::helpers::{KEY, Server, assert_refused, data_dir, model_copy, output, small, stablehand};
 
 fn serve(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = stablehand(&["serve", "--device", "cpu", "--listen", "127.0.0.1:0", "--data-dir"]);
     command.arg(data).args(args).env("STABLEHAND_API_KEYS", KEY).envs(env.iter().copied());
     output(command)
-}
-
-/// A copy of the built-in model's folder, to be broken.
-fn model_copy(to: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
-    for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae_decoder"] {
-        fs::create_dir_all(to.join(part)).unwrap();
-        for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
-            fs::copy(entry.path(), to.join(part).join(entry.file_name())).unwrap();
-        }
-    }
-    fs::copy(from.join("model_index.json"), to.join("model_index.json")).unwrap();
 }
 
 #[test]
@@ -40,10 +28,11 @@ fn a_damaged_model_is_refused_by_the_part_that_is_damaged() {
     let (data, model) = (data_dir(), data_dir());
     let path = model.path().to_str().unwrap();
     model_copy(model.path());
-    let unet = model.path().join("unet/model.onnx");
+    let unet = model.path().join("unet/diffusion_pytorch_model.fp16.safetensors");
     let whole = fs::read(&unet).unwrap();
     fs::write(&unet, &whole[..whole.len() / 2]).unwrap();
-    assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["unet"]);
+    let refused = serve(data.path(), &["--model", path], &[]);
+    assert_refused(&refused, 1, &["diffusion_pytorch_model.fp16.safetensors", "was cut short"]);
     fs::write(&unet, &whole).unwrap();
     fs::write(model.path().join("tokenizer/vocab.json"), "{").unwrap();
     assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &["vocab.json"]);

@@ -5,48 +5,72 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::helpers::{KEY, Server, assert_refused, data_dir, download, output, stablehand};
+use crate::helpers::{KEY, Server, assert_refused, data_dir, download, model_copy, output, stablehand};
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
+/// The built-in model, but for 64 pixels and below.
+fn small_model(to: &Path) {
+    model_copy(to);
+    fs::write(to.join("stablehand.json"), r#"{"max_side": 64}"#).unwrap();
+}
+
+/// A server with the endpoints of a configuration file.
+fn serve(folder: &Path, text: &str) -> Server {
+    let config = folder.join("stablehand.toml");
+    fs::write(&config, text).unwrap();
+    Server::start_with(&folder.join("data"), |command| {
+        command.arg("--config").arg(&config);
+    })
+}
+
+fn draw(server: &Server, endpoint: &str) -> Value {
+    let input = json!({"prompt": "a dog", "width": 128, "height": 128, "num_inference_steps": 2});
+    let request = ureq::post(server.url_at(endpoint, "runsync")).header("Authorization", KEY);
+    request.send_json(json!({ "input": input })).unwrap().body_mut().read_json().unwrap()
+}
+
+/// What the picture's file says of its model.
+fn model_of(body: &Value) -> String {
+    assert_eq!(body["status"], "COMPLETED", "{body}");
+    let png = download(body["output"][0]["image"].as_str().unwrap());
+    let text = String::from_utf8_lossy(&png).into_owned();
+    text.split("Model: ").nth(1).unwrap().split([',', '\0', '\n']).next().unwrap().to_owned()
 }
 
 #[test]
 fn two_endpoints_draw_with_their_own_models() {
     let folder = data_dir();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
     let small = folder.path().join("small");
-    for part in ["text_encoder", "tokenizer", "unet", "vae_decoder", "vae_encoder", "scheduler"] {
-        copy(&model.join(part), &small.join(part));
-    }
-    fs::copy(model.join("model_index.json"), small.join("model_index.json")).unwrap();
-    fs::write(small.join("stablehand.json"), r#"{"max_side": 64}"#).unwrap();
-    let config = folder.path().join("stablehand.toml");
+    small_model(&small);
     let text = format!("workers = 1\n[endpoints.large]\n[endpoints.small]\nmodel = '{}'\n", small.display());
-    fs::write(&config, text).unwrap();
-
-    let server = Server::start_with(&folder.path().join("data"), |command| {
-        command.arg("--config").arg(&config);
-    });
-    let draw = |endpoint: &str| {
-        let input = json!({"prompt": "a dog", "width": 128, "height": 128, "num_inference_steps": 2});
-        let request = ureq::post(server.url_at(endpoint, "runsync")).header("Authorization", KEY);
-        let body: Value =
-            request.send_json(json!({ "input": input })).unwrap().body_mut().read_json().unwrap();
-        assert_eq!(body["status"], "COMPLETED", "{body}");
-        let png = download(body["output"][0]["image"].as_str().unwrap());
-        String::from_utf8_lossy(&png).into_owned()
-    };
-    assert!(draw("small").contains("Model: small"));
-    assert!(draw("large").contains("Model: tiny-sd"));
+    let server = serve(folder.path(), &text);
+    assert!(model_of(&draw(&server, "small")).starts_with("small"));
+    assert!(model_of(&draw(&server, "large")).starts_with("tiny-sd"));
     assert!(server.get("health").is_none(), "the default endpoint is not among them");
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
+#[test]
+fn models_take_turns_within_a_budget_for_one_and_a_broken_one_is_its_endpoints_matter() {
+    let folder = data_dir();
+    let (small, broken) = (folder.path().join("small"), folder.path().join("broken"));
+    small_model(&small);
+    small_model(&broken);
+    let vae = broken.join("vae/diffusion_pytorch_model.fp16.safetensors");
+    fs::write(&vae, &fs::read(&vae).unwrap()[..1000]).unwrap();
+    let text = format!(
+        "memory-budget = '100MiB'\n[endpoints.large]\n[endpoints.small]\nmodel = '{}'\npreload = false\n\
+         [endpoints.broken]\nmodel = '{}'\n",
+        small.display(),
+        broken.display()
+    );
+    let server = serve(folder.path(), &text);
+    for _ in 0..2 {
+        assert!(model_of(&draw(&server, "small")).starts_with("small"));
+        assert!(model_of(&draw(&server, "large")).starts_with("tiny-sd"));
+        let body = draw(&server, "broken");
+        assert_eq!(body["status"], "FAILED", "{body}");
+        assert!(body["error"].as_str().unwrap().contains("diffusion_pytorch_model"), "{body}");
+    }
     assert_eq!(server.terminate().code(), Some(0));
 }
 

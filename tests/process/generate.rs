@@ -44,6 +44,22 @@ fn standard_output_gets_the_bytes_alone() {
 }
 
 #[test]
+fn a_lora_is_a_file_or_a_name() {
+    let loras = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lora");
+    let draw = |args: &[&str]| {
+        let mut command = stablehand(&["generate", "a red fox", "--seed", "3", "-o", "-"]);
+        command.args(args).args(QUICK);
+        output(command)
+    };
+    let by_file = draw(&["--lora", &format!("{loras}/kohya.safetensors"), "--lora-scale", "0.5"]);
+    assert!(by_file.status.success(), "{}", String::from_utf8_lossy(&by_file.stderr));
+    let by_name = draw(&["--lora", "kohya", "--lora-scale", "0.5", "--lora-dir", loras]);
+    assert!(by_name.stdout == by_file.stdout && by_name.stdout != draw(&[]).stdout);
+    let refused = draw(&["--lora", "nothing", "--lora-dir", loras]);
+    assert_refused(&refused, 2, &["--lora does not meet the constraints. There is no LoRA nothing"]);
+}
+
+#[test]
 fn a_picture_is_repainted_where_the_mask_is_white() {
     let folder = data_dir();
     let draw = |args: &[&str]| {
@@ -67,12 +83,12 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
 fn bad_wishes_are_one_line() {
     for (args, code, parts) in [
         (&["--steps", "501"][..], 2, &["--steps", "from 1 to 500"][..]),
-        (&["--width", "100"], 2, &["--width", "multiples of 32"]),
+        (&["--width", "100"], 2, &["--width", "multiples of 8"]),
         (&["--scheduler", "FASTEST"], 2, &["--scheduler", "K-LMS"]),
         (&["--scheduler", "Euler a Karras"], 2, &["EULER-A has no Karras sigmas"]),
         (&["--scheduler", "DDIM", "--karras"], 2, &["DDIM has no Karras sigmas"]),
         (&["--noise", "gpu"], 2, &["noise", "cpu, cuda"]),
-        (&["--clip-skip", "2"], 2, &["--clip-skip", "not supported by this model"]),
+        (&["--clip-skip", "9"], 2, &["--clip-skip", "its last 3 layers"]),
         (&["--negative-prompt", &"BREAK ".repeat(40)], 2, &["more than 32 chunks"]),
         (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -142,6 +142,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A copy of the built-in model's folder.
+pub fn model_copy(to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
+    for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae", "graphs"] {
+        fs::create_dir_all(to.join(part)).unwrap();
+        for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    fs::copy(from.join("model_index.json"), to.join("model_index.json")).unwrap();
 }
 
 /// A small job: two steps at the least size.

@@ -35,7 +35,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let description = folder.describe()?;
     let runtime = Runtime::load(args.device)?;
     let parts = folder.parts(&runtime)?;
-    print(&Report { folder: &folder, description: &description, parts: &parts })?;
+    let takes_add_ons = folder.parameters()?.is_some();
+    print(&Report { folder: &folder, description: &description, parts: &parts, takes_add_ons })?;
 
     let mut pipeline = Pipeline::load(&folder, &runtime)?;
     let mut verdict = String::new();
@@ -88,6 +89,7 @@ struct Report<'a> {
     folder: &'a ModelFolder,
     description: &'a ModelDescription,
     parts: &'a [PartReport],
+    takes_add_ons: bool,
 }
 
 impl fmt::Display for Report<'_> {
@@ -181,11 +183,16 @@ impl Report<'_> {
             Some(_) => "yes",
             None => "no: its stablehand.json states no latent_rgb_factors",
         };
+        let add_ons = match self.takes_add_ons {
+            true => "yes",
+            false => "no: its weights lie inside its graphs",
+        };
         [
             ("text to image", "yes".to_owned()),
             ("image to image", with("vae_encoder")),
             ("inpainting", inpainting),
             ("previews", previews.to_owned()),
+            ("LoRAs", add_ons.to_owned()),
             ("safety checker", with("safety_checker")),
         ]
         .map(|(name, value)| (name.to_owned(), value))

@@ -55,13 +55,19 @@ pub(super) fn named(
     let Some(name) = path.to_str().filter(|_| could_be_a_name(path)) else {
         return Ok(ModelFolder::open(path)?);
     };
-    match ModelsDir::new(models_dir()?).find(name)? {
-        Some(pulled) => Ok(ModelFolder::open(&pulled.path())?),
-        None => Err(Failure::Other(format!(
-            "there is no model {name}: no file or folder of that name, and no pulled model (`stablehand models list` \
-             shows those there are)"
-        ))),
-    }
+    let pulled = ModelsDir::new(models_dir()?).find(name)?.ok_or_else(|| Failure::Other(unknown(name)))?;
+    Ok(ModelFolder::open(&pulled.path())?)
+}
+
+fn unknown(name: &str) -> String {
+    let pull = match name.contains('/') {
+        true => format!("; `stablehand models pull {name}` may fetch it"),
+        false => String::new(),
+    };
+    format!(
+        "there is no model {name}: no file or folder of that name, and no pulled model (`stablehand models list` shows \
+         those there are{pull})"
+    )
 }
 
 /// Whether it does not say itself that it is a path.

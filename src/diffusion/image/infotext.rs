@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::domain::{ImageSize, NoiseSource, SchedulerKind};
+use crate::domain::{ImageSize, Lora, LoraOrigin, NoiseSource, SchedulerKind};
 
 /// How a picture was made.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,10 @@ pub struct Parameters<'a> {
     /// Chunks of the prompts that were read, of how many, where that is not all.
     pub prompt_cut: Option<(usize, usize)>,
     pub model: &'a str,
+    pub loras: &'a [Lora],
+    /// Of the LoRAs and of the textual inversions that were at work, each with a name and a hash.
+    pub lora_hashes: &'a [(String, String)],
+    pub ti_hashes: &'a [(String, String)],
 }
 
 impl Parameters<'_> {
@@ -57,9 +61,19 @@ impl Parameters<'_> {
         if let Some((read, of)) = self.prompt_cut {
             items.push(("Prompt cut", format!("{read} of {of} chunks read")));
         }
+        for (item, hashes) in [("Lora hashes", self.lora_hashes), ("TI hashes", self.ti_hashes)] {
+            let hashes: Vec<_> = hashes.iter().map(|(name, hash)| format!("{name}: {hash}")).collect();
+            if !hashes.is_empty() {
+                items.push((item, hashes.join(", ")));
+            }
+        }
         items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
 
         let mut text = self.prompt.to_owned();
+        // A field that other programs do not have: as a tag they read it.
+        for lora in self.loras.iter().filter(|lora| lora.origin == LoraOrigin::Field) {
+            let _ = write!(text, " <lora:{}:{}>", lora.name, lora.unet);
+        }
         if !self.negative_prompt.is_empty() {
             let _ = write!(text, "\nNegative prompt: {}", self.negative_prompt);
         }
@@ -124,6 +138,9 @@ mod tests {
             strength: None,
             prompt_cut: None,
             model: "tiny-sd",
+            loras: &[],
+            lora_hashes: &[],
+            ti_hashes: &[],
         }
     }
 
@@ -162,6 +179,26 @@ mod tests {
             text.infotext(),
             "a red fox\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, \
              Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Clip skip: 2, RNG: NV, \
+             Version: stablehand 0.1.0"
+        );
+    }
+
+    #[test]
+    fn add_ons_are_named_as_a1111_names_them() {
+        let lora = |name: &str, origin| Lora { name: name.to_owned(), unet: 0.5, text_encoder: 0.5, origin };
+        let hashes = |name: &str| vec![(name.to_owned(), "0123456789ab".to_owned())];
+        let text = Parameters {
+            prompt: "a fox <lora:ink:0.5>",
+            loras: &[lora("fur", LoraOrigin::Field), lora("ink", LoraOrigin::Prompt)],
+            lora_hashes: &[hashes("fur"), hashes("ink")].concat(),
+            ti_hashes: &hashes("bad"),
+            ..parameters()
+        };
+        assert_eq!(
+            text.infotext(),
+            "a fox <lora:ink:0.5> <lora:fur:0.5>\nSteps: 20, Sampler: LMS, CFG scale: 7, \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, RNG: CPU, \
+             Lora hashes: \"fur: 0123456789ab, ink: 0123456789ab\", TI hashes: \"bad: 0123456789ab\", \
              Version: stablehand 0.1.0"
         );
     }

@@ -7,6 +7,7 @@ mod description;
 mod embedded;
 mod folder;
 mod hidden_layers;
+mod memory;
 mod onnx_file;
 mod parts;
 mod refusal;
@@ -20,15 +21,16 @@ mod weights_of_parts;
 
 use std::path::PathBuf;
 
-use crate::diffusion::weights::WeightsError;
+use crate::diffusion::weights::{LoraError, WeightsError};
 use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
+pub use memory::{MemoryNeeds, held};
 pub(super) use onnx_file::OnnxFile;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;
-pub use session::Port;
+pub use session::{Change, Port};
 pub use text_encoder::TextEncoder;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
 pub use unet::{UNet, UNetRows};
@@ -47,6 +49,8 @@ pub enum ModelError {
     Run { part: &'static str, reason: String },
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]

@@ -70,12 +70,15 @@ fn element_name(element: TensorElementType) -> String {
     }
 }
 
+/// What is done to a part's weights before they are used.
+pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
+
 /// A session with its ports.
 pub(super) struct Graph {
     part: &'static str,
     session: Session,
     /// What the session reads its weights from, where its graph comes without: let go after it.
-    _weights: Option<Weights>,
+    weights: Option<Weights>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     in_run: Duration,
@@ -84,10 +87,21 @@ pub(super) struct Graph {
 impl Graph {
     /// Loads `part` (a subfolder such as `unet`) of the model.
     pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
+        Self::load_changed(folder, part, runtime, &|_| Ok(()))
+    }
+
+    /// The same, its weights changed before the session reads them; where its graph brings them, nothing is changed.
+    pub fn load_changed(
+        folder: &ModelFolder,
+        part: &'static str,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
         let (session, weights) = match folder.weightless(part, runtime.device())? {
             Some(part) => {
-                let weights = part.weights()?;
+                let mut weights = part.weights()?;
+                change(&mut weights)?;
                 let source = GraphSource::Weightless {
                     onnx: part.graph.onnx(),
                     location: weights::LOCATION,
@@ -104,7 +118,7 @@ impl Graph {
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self { part, session, _weights: weights, inputs, outputs, in_run: Duration::ZERO })
+        Ok(Self { part, session, weights, inputs, outputs, in_run: Duration::ZERO })
     }
 
     /// The input that `is` describes, or an error saying what was looked for.
@@ -199,6 +213,11 @@ impl Graph {
             }
             _ => Ok(value.try_extract_array::<f32>().map_err(failed)?.to_owned()),
         }
+    }
+
+    /// The shape of one of its weights, where its graph came without.
+    pub fn weight_shape(&self, name: &str) -> Option<&[usize]> {
+        self.weights.as_ref()?.shape(name)
     }
 
     /// How long the session itself has worked so far.

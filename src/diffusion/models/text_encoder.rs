@@ -5,9 +5,11 @@ use std::time::Duration;
 use ndarray::{Array2, Array3};
 
 use super::hidden_layers::HiddenLayers;
-use super::session::{Graph, Port, ids, ranked, tensor};
+use super::session::{Change, Graph, Port, ids, ranked, tensor};
 use super::{ModelError, ModelFolder, Tokens};
 use crate::runtime::Runtime;
+
+const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
 
 pub struct TextEncoder {
     graph: Graph,
@@ -22,7 +24,19 @@ pub struct TextEncoder {
 
 impl TextEncoder {
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        let graph = Graph::load(folder, "text_encoder", runtime)?;
+        Self::new(folder, Graph::load(folder, "text_encoder", runtime)?)
+    }
+
+    /// With its weights changed.
+    pub fn load_changed(
+        folder: &ModelFolder,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
+        Self::new(folder, Graph::load_changed(folder, "text_encoder", runtime, change)?)
+    }
+
+    fn new(folder: &ModelFolder, graph: Graph) -> Result<Self, ModelError> {
         let input_ids = graph.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
         let extra_embeddings = graph.input("extra embeddings", |port| port.name == "extra_embeddings").ok();
         let known: Vec<_> = [Some(&input_ids), extra_embeddings.as_ref()].into_iter().flatten().collect();
@@ -34,13 +48,19 @@ impl TextEncoder {
 
     /// A prompt's embedding `[1, tokens, dim]`, from the layer that `clip_skip` counts back to; 1 is the last.
     /// Prompts are encoded one by one, so that what one gets does not depend on its company (and graphs with
-    /// a fixed batch of one work too).
-    pub fn encode(&mut self, tokens: &Tokens, clip_skip: u32) -> Result<Array3<f32>, ModelError> {
+    /// a fixed batch of one work too). Ids beyond the vocabulary are rows of `learned`, `[rows, dim]`.
+    pub fn encode(
+        &mut self,
+        tokens: &Tokens,
+        clip_skip: u32,
+        learned: Option<&Array2<f32>>,
+    ) -> Result<Array3<f32>, ModelError> {
         let value = ids(&self.input_ids, &[1, tokens.ids.len()], tokens.ids.iter().copied())?;
         let mut inputs = vec![(self.input_ids.name.as_str(), value)];
         if let Some(port) = &self.extra_embeddings {
             let width = usize::try_from(port.fixed(1).unwrap_or(1)).unwrap_or(1);
-            inputs.push((port.name.as_str(), tensor(port, &Array2::zeros((1, width)))?));
+            let none = Array2::zeros((1, width));
+            inputs.push((port.name.as_str(), tensor(port, learned.unwrap_or(&none))?));
         }
         if clip_skip <= 1 {
             return ranked("text_encoder", self.graph.run(inputs, &self.last_hidden_state)?);
@@ -50,6 +70,12 @@ impl TextEncoder {
             .ok_or_else(|| self.graph.refuse(format!("it gives no layer for clip_skip {clip_skip}")))?;
         let output = self.graph.output_named(&layers.output_for(clip_skip))?;
         layers.finish(ranked("text_encoder", self.graph.run(inputs, &output)?)?)
+    }
+
+    /// How many tokens have embeddings of the model's own; nothing where that is not told.
+    pub fn vocabulary(&self) -> u32 {
+        let table = self.graph.weight_shape(TOKEN_EMBEDDING).and_then(|shape| shape.first());
+        table.and_then(|size| u32::try_from(*size).ok()).unwrap_or(0)
     }
 
     /// The width of its embeddings, where the graph states it.
@@ -124,13 +150,13 @@ mod tests {
         for case in golden["clip_skip"].as_array().unwrap() {
             let tokens = tokenizer.encode(case["prompt"].as_str().unwrap()).unwrap();
             for (clip_skip, expected) in (1..).zip(case["values"].as_array().unwrap()) {
-                let embedding = encoder.encode(&tokens, clip_skip).unwrap();
+                let embedding = encoder.encode(&tokens, clip_skip, None).unwrap();
                 for (value, expected) in embedding.iter().step_by(41).zip(expected.as_array().unwrap()) {
                     let apart = f64::from(*value) - expected.as_f64().unwrap();
                     assert!(apart.abs() < 1e-5, "clip_skip {clip_skip}: {value} is not {expected}");
                 }
             }
-            assert!(encoder.encode(&tokens, 4).is_err(), "the embeddings are no layer");
+            assert!(encoder.encode(&tokens, 4, None).is_err(), "the embeddings are no layer");
         }
     }
 
@@ -143,7 +169,7 @@ mod tests {
         assert_eq!((layers.max_clip_skip(), layers.output_for(2).as_str()), (3, "hidden_states.2"));
         let mut encoder = TextEncoder::load(&folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
         let tokens = ModelFolder::Embedded.tokenizer().unwrap().encode("a red fox").unwrap();
-        let last = encoder.encode(&tokens, 1).unwrap();
+        let last = encoder.encode(&tokens, 1, None).unwrap();
         let raw = encoder.graph.output_named(&layers.output_for(1)).unwrap();
         let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
         let raw = encoder.graph.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ndarray::{Array1, Array3, Array4, ArrayD, IxDyn};
 
-use super::session::{Graph, Port, ranked, tensor};
+use super::session::{Change, Graph, Port, ranked, tensor};
 use super::{ModelError, ModelFolder, TextEncoder, refusal};
 use crate::runtime::Runtime;
 
@@ -30,7 +30,19 @@ pub struct UNetRows {
 
 impl UNet {
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        let graph = Graph::load(folder, "unet", runtime)?;
+        Self::new(Graph::load(folder, "unet", runtime)?)
+    }
+
+    /// With its weights changed.
+    pub fn load_changed(
+        folder: &ModelFolder,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
+        Self::new(Graph::load_changed(folder, "unet", runtime, change)?)
+    }
+
+    fn new(graph: Graph) -> Result<Self, ModelError> {
         let sample = graph.input("sample", |port| port.rank() == 4)?;
         let timestep = graph.input("timestep", |port| port.rank() <= 1)?;
         let encoder_hidden_states = graph.input("text embedding", |port| port.rank() == 3)?;

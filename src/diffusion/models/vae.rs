@@ -10,6 +10,7 @@ use std::time::Duration;
 use ndarray::{Array4, Axis, s};
 
 use self::tiling::Tiling;
+pub(super) use self::tiling::pixels_per_call;
 use super::session::{Graph, Port, ranked, tensor};
 use super::{ModelDescription, ModelError, ModelFolder};
 use crate::diffusion::noise::BatchNoise;

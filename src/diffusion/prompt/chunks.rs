@@ -2,7 +2,7 @@
 //! its `modules/sd_hijack_clip.py`): a chunk is full at 75 tokens, `BREAK` ends it early, and where a comma is
 //! among its last 20 tokens, what follows the comma moves on to the next chunk.
 
-use super::{Piece, parse};
+use super::{LearnedWords, Piece, parse};
 use crate::diffusion::models::{Tokenizer, TokenizerError};
 
 /// The most chunks that a prompt may fill: every UNet call attends to all of them.
@@ -25,6 +25,9 @@ pub enum PromptError {
     TooLong { room: usize },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A learned word that cannot be used.
+    #[error("{0}")]
+    Learned(String),
 }
 
 impl Chunk {
@@ -35,8 +38,8 @@ impl Chunk {
     }
 }
 
-/// A prompt's chunks, at least one.
-pub fn chunks(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<Chunk>, PromptError> {
+/// A prompt's chunks, at least one; vectors of learned words are tokens like others.
+pub fn chunks(tokenizer: &Tokenizer, words: &LearnedWords, prompt: &str) -> Result<Vec<Chunk>, PromptError> {
     let mut chunker = Chunker::new(tokenizer.room(), tokenizer.comma_id());
     for piece in parse(prompt) {
         match piece {
@@ -44,8 +47,17 @@ pub fn chunks(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<Chunk>, PromptE
             // Brackets can part a prompt into thousands of these.
             Piece::Text(text, _) if text.trim().is_empty() => {}
             Piece::Text(text, weight) => {
-                for id in tokenizer.text_ids(&text)? {
-                    chunker.push(id, weight)?;
+                let ids = tokenizer.text_ids(&text)?;
+                let mut rest = ids.as_slice();
+                while let Some(&id) = rest.first() {
+                    let Some((word, spelling)) = words.at(rest) else {
+                        chunker.push(id, weight)?;
+                        rest = &rest[1..];
+                        continue;
+                    };
+                    let vectors = word.ids().map_err(|sentence| PromptError::Learned(sentence.to_owned()))?;
+                    chunker.push_word(id, vectors, weight)?;
+                    rest = &rest[spelling..];
                 }
             }
         }
@@ -68,6 +80,31 @@ impl Chunker {
     }
 
     fn push(&mut self, id: u32, weight: f32) -> Result<(), PromptError> {
+        self.make_room(id)?;
+        self.chunk.ids.push(id);
+        self.chunk.weights.push(weight);
+        Ok(())
+    }
+
+    /// The vectors of a learned word, which stay together, in place of the tokens that spell it.
+    fn push_word(
+        &mut self,
+        first_token: u32,
+        vectors: impl Iterator<Item = u32>,
+        weight: f32,
+    ) -> Result<(), PromptError> {
+        self.make_room(first_token)?;
+        let vectors: Vec<u32> = vectors.collect();
+        if self.chunk.ids.len() + vectors.len() > self.room {
+            self.end_chunk()?;
+        }
+        self.chunk.weights.resize(self.chunk.ids.len() + vectors.len(), weight);
+        self.chunk.ids.extend(vectors);
+        Ok(())
+    }
+
+    /// Begins a new chunk where this one is full.
+    fn make_room(&mut self, id: u32) -> Result<(), PromptError> {
         let here = self.chunk.ids.len();
         if Some(id) == self.comma_id {
             self.last_comma = Some(here);
@@ -84,8 +121,6 @@ impl Chunker {
         if self.chunk.ids.len() >= self.room {
             self.end_chunk()?;
         }
-        self.chunk.ids.push(id);
-        self.chunk.weights.push(weight);
         Ok(())
     }
 
@@ -139,6 +174,18 @@ mod tests {
         assert_eq!(lengths(76, &[74]), [75, 1]);
         assert_eq!(lengths(76, &[75]), [75, 1], "a comma begins the next chunk, as in A1111");
         assert_eq!(lengths(75, &[70]), [75], "nothing need move");
+    }
+
+    #[test]
+    fn the_vectors_of_a_word_stay_together() {
+        let mut chunker = Chunker::new(75, Some(COMMA));
+        (0..70).for_each(|_| chunker.push(1, 1.0).unwrap());
+        chunker.push_word(2, 100..104, 0.5).unwrap();
+        chunker.push_word(2, 100..104, 0.5).unwrap();
+        chunker.push(1, 1.0).unwrap();
+        let chunks = chunker.finish().unwrap();
+        assert_eq!(chunks.iter().map(|chunk| chunk.ids.len()).collect::<Vec<_>>(), [74, 5]);
+        assert_eq!((chunks[1].ids[3], chunks[1].weights[3], chunks[1].weights[4]), (103, 0.5, 1.0));
     }
 
     #[test]

@@ -77,10 +77,12 @@ impl Checkpoint {
     }
 
     fn find(&self, component: Component, name: &str) -> Option<Found> {
-        candidates(component, name, self.depth).find_map(|tensor| {
+        let found = candidates(component, name, self.depth).filter_map(|tensor| {
             let &(file, order) = self.places.get(&tensor)?;
             Some(Found { file, order, tensor })
-        })
+        });
+        // The first file's, under whichever name; there, the likeliest.
+        found.min_by_key(|found| found.file)
     }
 
     fn missing(&self, component: Component, name: &str) -> WeightsError {

@@ -1,16 +1,26 @@
 //! The weights of checkpoints as people have them, and their way into the graphs that come without.
 //!
 //! A graph of `models/graphs` names its weights as diffusers does and says where in one buffer each is to be
-//! ([`Weights`]); a [`Checkpoint`] finds them in files of other names and converts them on their way.
+//! ([`Weights`]); a [`Checkpoint`] finds them in files of other names and converts them on their way. What changes them
+//! there ([`LoraFile`]) or comes beside them ([`EmbeddingFolder`]) lies in folders of its own.
 
+mod add_ons;
 mod checkpoint;
+mod embedding;
+mod embedding_folder;
 mod family;
 mod ldm;
+mod lora;
+mod lora_folder;
 mod safetensors_file;
 mod weightless_graph;
 
+pub use add_ons::AddOn;
 pub use checkpoint::{Checkpoint, Component};
+pub use embedding_folder::EmbeddingFolder;
 pub use family::Architecture;
+pub use lora::{AddTo, LoraError, LoraFile, ModuleNames, Part, Target};
+pub use lora_folder::LoraFolder;
 pub use safetensors_file::SafetensorsFile;
 pub use weightless_graph::{LOCATION, WeightWriter, WeightlessGraph, Weights};
 

@@ -92,6 +92,11 @@ impl SafetensorsFile {
         self.bytes.length()
     }
 
+    /// Where its header ends.
+    pub fn data_start(&self) -> u64 {
+        self.data_start
+    }
+
     /// The names of its tensors, in the order of the file.
     pub fn tensor_names(&self) -> Vec<String> {
         self.header.offset_keys()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::WeightsError;
+use super::{AddTo, WeightsError};
 use crate::diffusion::models::OnnxFile;
 
 /// What a weightless graph calls the file that its weights would be in.
@@ -145,6 +145,30 @@ impl Weights {
         let slot = self.slots.get(name)?;
         let buffer = Arc::get_mut(&mut self.buffer)?;
         Some(WeightWriter { slot, bytes: &mut buffer[slot.at..slot.at + slot.length], next: 0 })
+    }
+}
+
+impl AddTo for Weights {
+    /// Each sum is made in single precision, whatever the graph keeps its weights in.
+    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
+        let slot = self.slots.get(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
+        let (element, width) = (slot.element, slot.element.width());
+        let count = slot.length / width;
+        if count != delta.len() {
+            return Err(format!("{parameter} has {count} values, not {}", delta.len()));
+        }
+        let buffer = Arc::get_mut(&mut self.buffer).ok_or_else(|| format!("{parameter} is in use"))?;
+        let bytes = &mut buffer[slot.at..slot.at + slot.length];
+        let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
+        if slot.channels_last {
+            for (index, delta) in delta.iter().enumerate() {
+                let at = slot.position(index) * width;
+                add(&mut bytes[at..at + width], delta);
+            }
+        } else {
+            bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::without_lora_tags;
 use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
 
 /// A request's fields, and what was found wrong with them so far.
@@ -48,7 +49,9 @@ impl<'a> Reader<'a> {
         let text = self.string(name)?;
         if text.len() > MAX_PROMPT_BYTES {
             self.unmet(name, &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are read.", text.len()));
-        } else if let Some(Err(sentence)) = rules.prompts.as_ref().map(|prompts| prompts.check(text)) {
+        } else if let Some(Err(sentence)) =
+            rules.prompts.as_ref().map(|prompts| prompts.check(&without_lora_tags(text)))
+        {
             self.unmet(name, &sentence);
         }
         Some(text.to_owned())

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::domain::SchedulerKind;
+use crate::domain::{LoraShelf, SchedulerKind};
 
 /// What a model can be asked for, and what it does where a request is silent.
 #[derive(Debug, Clone)]
@@ -18,13 +18,15 @@ pub struct InputRules {
     pub max_clip_skip: u32,
     /// Whether it can start from a picture, for which it needs its VAE's encoder.
     pub takes_images: bool,
+    /// The LoRAs that there are for it; none where it can take none.
+    pub loras: Option<Arc<dyn LoraShelf>>,
     /// Its own word on prompts, if it has one.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
 
 /// What only a model's tokenizer can tell of a prompt.
 pub trait PromptCheck: Debug + Send + Sync {
-    /// Fails with a sentence that says why the prompt cannot be drawn.
+    /// Fails with a sentence that says why the prompt, whose LoRA tags are gone, cannot be drawn.
     fn check(&self, prompt: &str) -> Result<(), String>;
 }
 
@@ -37,6 +39,7 @@ impl Default for InputRules {
             karras: false,
             max_clip_skip: 1,
             takes_images: true,
+            loras: None,
             prompts: None,
         }
     }

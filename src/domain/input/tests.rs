@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use serde_json::{Map, json};
 
 use super::*;
+use crate::domain::LoraShelf;
 
 fn violations(input: &Value) -> Vec<String> {
     GenerationInput::parse(input, &InputRules::default()).unwrap_err().0
@@ -33,7 +36,7 @@ fn every_violation_is_named_at_once() {
         violations(&json!({
             "size": 3, "num_outputs": 11, "width": "wide", "height": 500, "guidance_scale": 0,
             "scheduler": "DDIMM", "seed": -1, "num_inference_steps": 2.5, "init_image": "aGk=",
-            "noise": "gpu", "mask_invert": 1, "prompt_strength": 1.5, "lora": "style",
+            "noise": "gpu", "mask_invert": 1, "prompt_strength": 1.5,
         })),
         [
             "Unexpected input. size is not a valid input option.",
@@ -51,8 +54,72 @@ fn every_violation_is_named_at_once() {
              PNG, JPEG or WebP.",
             "mask_invert should be bool type, not int.",
             "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
-            "lora is not supported by this model yet.",
         ]
+    );
+}
+
+/// Has fur and ink.
+#[derive(Debug)]
+struct FurAndInk;
+
+impl LoraShelf for FurAndInk {
+    fn find(&self, name: &str) -> Result<String, String> {
+        let found = ["fur", "ink"]
+            .into_iter()
+            .find(|there| name.strip_suffix(".safetensors").unwrap_or(name) == *there);
+        found.map(str::to_owned).ok_or_else(|| format!("There is no LoRA {name}."))
+    }
+}
+
+fn with_loras() -> InputRules {
+    InputRules { loras: Some(Arc::new(FurAndInk)), ..InputRules::default() }
+}
+
+#[test]
+fn loras_come_from_the_field_and_from_the_prompt() {
+    let prompt = "a fox <lora:ink:0.5:2>";
+    let request = json!({"prompt": prompt, "lora": "fur.safetensors", "lora_scale": 0.3, "negative_prompt": "<lora:none>"});
+    let input = GenerationInput::parse(&request, &with_loras()).unwrap();
+    let lora =
+        |name: &str, unet, text_encoder, origin| Lora { name: name.to_owned(), unet, text_encoder, origin };
+    let expected = [lora("fur", 0.3, 0.3, LoraOrigin::Field), lora("ink", 2.0, 0.5, LoraOrigin::Prompt)];
+    assert_eq!((input.loras.as_slice(), input.prompt.as_str()), (&expected[..], prompt));
+    let again = input.request_for(7, 0);
+    assert_eq!(
+        (&again["lora"], &again["lora_scale"], &again["prompt"]),
+        (&json!("fur"), &json!(0.3), &json!(prompt))
+    );
+    let parsed = GenerationInput::parse(&again, &with_loras()).unwrap();
+    assert_eq!(parsed.loras, input.loras);
+}
+
+#[test]
+fn a_lora_that_is_not_there_is_refused_by_name() {
+    let refused = |input: Value| GenerationInput::parse(&input, &with_loras()).unwrap_err().0;
+    assert_eq!(
+        refused(json!({"prompt": "<lora:cat>", "lora": "dog", "lora_scale": 2})),
+        [
+            "lora_scale does not meet the constraints. It is 2; it must be from 0 to 1.",
+            "lora does not meet the constraints. There is no LoRA dog.",
+            "prompt does not meet the constraints. There is no LoRA cat.",
+        ]
+    );
+    assert_eq!(
+        refused(json!({"prompt": "<lora:ink>".repeat(9)})),
+        [
+            "prompt does not meet the constraints. It asks for more than 8 LoRAs, which is the most there may be."
+        ]
+    );
+    assert_eq!(refused(json!({"prompt": "", "lora": ["ink"]})), ["lora should be str type, not list."]);
+}
+
+#[test]
+fn a_model_that_takes_no_loras_says_so() {
+    let why = "is not supported by this model, whose weights lie inside its ONNX graphs: a model of .safetensors files \
+               takes LoRAs.";
+    assert_eq!(
+        violations(&json!({"prompt": "<lora:ink>", "lora": "fur"})),
+        [format!("lora {why}"), format!("prompt does not meet the constraints. A <lora:…> in it {why}"),]
     );
 }
 

@@ -79,6 +79,8 @@ pub(super) fn input(rules: &InputRules) -> Object {
         .build()
 }
 
+const LORA: &str = "A LoRA of the server's by its name or file name. Prompts name them, too, and several: \
+`<lora:name:0.8>`, or `<lora:name:0.5:1>` for the text encoder's share and the UNet's.";
 const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111's web page \
 have for them are read as well.";
 /// The contract's other names for them.
@@ -175,8 +177,8 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ),
         ("prompt_strength", fraction("How much of init_image is given up; 1 is all of it", &json!(0.8))),
         ("nsfw", or_null(flag("False withholds what the safety checker flags, where the model has one"))),
-        ("lora", or_null(text("A LoRA by name or file"))),
-        ("lora_scale", fraction("How much the LoRA counts", &json!(1.0))),
+        ("lora", or_null(text(LORA))),
+        ("lora_scale", fraction("How much the LoRA of the field lora counts", &json!(1.0))),
     ]
 }
 

@@ -54,6 +54,7 @@ fn workers_claim_the_jobs_of_their_endpoint_alone_and_hear_of_no_others() {
     test.queue.wait_for_work(&endpoint(), Duration::ZERO);
     let ours = test.submit("{}");
     assert_eq!(*test.claim().id(), ours);
+    assert!(!test.queue.has_work(&endpoint()).unwrap() && test.queue.has_work(&another).unwrap());
     // Our fruitless claim has not hidden their job from them.
     test.queue.wait_for_work(&another, LONG);
     assert_eq!(*test.queue.claim(&another, "24").unwrap().unwrap().id(), theirs);

@@ -89,9 +89,15 @@ fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_liv
         Some(News::State(job)) => job.status.to_string(),
         other => panic!("{other:?}"),
     };
-    // Polled once and dropped: a row takes a trip to another thread, so none is read.
+    // Polled once and dropped, while the thread that rows are read on is busy.
     let interrupt = |follower: &mut Follower| {
-        test.run(async { assert!(follower.next().now_or_never().is_none()) });
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        test.run(async {
+            let held = tokio::task::spawn_blocking(move || busy.recv().is_err());
+            assert!(follower.next().now_or_never().is_none());
+            drop(free);
+            held.await.unwrap();
+        });
     };
     assert_eq!(next(&mut follower), "IN_QUEUE");
     interrupt(&mut follower);

@@ -9,7 +9,7 @@ fn a_failure_fails_its_job_in_a_sentence_and_the_next_one_works() {
         let failing = bench.submit(&format!("error in {stage}"), 2);
         let next = bench.submit("a fox", 2);
         work_off(&mut bench.worker(1));
-        assert_eq!(bench.error(&failing), "The model failed: out of memory");
+        assert_eq!(bench.error(&failing), "The model failed: it broke");
         assert!(bench.completed(&next), "after an error in {stage}");
         assert_eq!(bench.log.built.get(), 1);
     }
@@ -89,12 +89,13 @@ fn pictures_that_outlive_their_job_are_given_up() {
 }
 
 #[test]
-fn an_engine_that_cannot_be_built_is_told_to_the_owner() {
+fn a_required_engine_that_cannot_be_loaded_is_told_to_the_owner() {
     let test = TestQueue::new();
     let (tell, told) = std::sync::mpsc::channel();
-    let factory = || Err::<Scripted, _>("no such model".to_owned());
     let ready = move |outcome| tell.send(outcome).unwrap();
-    let thread = spawn(test.queue.clone(), assignment(), factory, Stop::default(), ready).unwrap();
+    let seat = Residency::new(|| {}).seat(&endpoint(), true);
+    let model = ElsewhereModel(Err("no such model"));
+    let thread = spawn(test.queue.clone(), assignment(seat), model, Stop::default(), ready).unwrap();
     assert_eq!(told.recv().unwrap(), Err("no such model".to_owned()));
     thread.join().unwrap();
     assert_eq!(test.queue.workers(&endpoint()), WorkerCounts::default());

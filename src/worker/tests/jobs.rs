@@ -117,8 +117,9 @@ fn after_the_grace_a_job_goes_back_into_the_queue() {
 fn a_thread_works_when_there_is_work_and_stops_when_asked() {
     let test = TestQueue::new();
     let stop = Stop::default();
-    let factory = || Ok(Scripted { log: Rc::default(), capacity: 1 });
-    let thread = spawn(test.queue.clone(), assignment(), factory, stop.clone(), drop).unwrap();
+    let seat = Residency::new(|| {}).seat(&endpoint(), true);
+    let thread =
+        spawn(test.queue.clone(), assignment(seat), ElsewhereModel(Ok(())), stop.clone(), drop).unwrap();
     for _ in 0..3 {
         let id = test.submit(&input("a fox", 3));
         let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap().unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::stand_in::{Accident, Plain, StandIn};
 use super::{models, noted, pull, safetensors, said};
+use crate::bad_disk::Disk;
 use crate::helpers::{assert_refused, data_dir, files_under};
 
 /// A hub with one repository of one large file.
@@ -201,4 +202,40 @@ fn two_pulls_of_one_model_do_not_mix_and_others_go_on() {
     drop(first);
     said(&pull(&hub, folder.path(), "org/name"));
     assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
+}
+
+#[test]
+fn a_file_without_a_stated_length_comes_whole_or_begins_anew() {
+    let bytes = safetensors(300_000, 1);
+    let (hub, folder) = (StandIn::start(), data_dir());
+    let plain = Plain { bytes: bytes.clone(), without_length: true, ..Plain::default() };
+    hub.world().plain.insert("a.safetensors".to_owned(), plain);
+    said(&pull(&hub, folder.path(), &format!("{}/a.safetensors", hub.other)));
+    assert_eq!(fs::read(file_of_url(&hub, folder.path())).unwrap(), bytes);
+
+    // With a length and with nothing else that would tell two versions apart.
+    let folder = data_dir();
+    hub.world().plain.insert("a.safetensors".to_owned(), Plain { bytes: bytes.clone(), ..Plain::default() });
+    hub.world().accidents.extend([Accident::Cut(1), Accident::Cut(100_000)]);
+    hub.world().seen.clear();
+    said(&pull(&hub, folder.path(), &format!("{}/a.safetensors", hub.other)));
+    assert_eq!(fs::read(file_of_url(&hub, folder.path())).unwrap(), bytes);
+    assert_eq!(hub.ranges(), [Some("bytes=0-0".to_owned()), None, None]);
+}
+
+#[test]
+#[ignore = "needs root, to mount a disk"]
+fn on_a_bad_disk_what_has_come_is_kept() {
+    let bytes = safetensors(30_000_000, 1);
+    let (hub, disk) = (StandIn::start(), Disk::mount("16m"));
+    let plain = Plain { bytes: bytes.clone(), without_length: true, etag: Some("\"1\""), ..Plain::default() };
+    hub.world().plain.insert("a.safetensors".to_owned(), plain);
+    let url = format!("{}/a.safetensors", hub.other);
+    let refused = pull(&hub, disk.path(), &url);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(noted(&refused).contains("is full: make room and pull again"), "{}", noted(&refused));
+    // With its length stated it is not even begun.
+    hub.world().plain.get_mut("a.safetensors").unwrap().without_length = false;
+    let refused = pull(&hub, disk.path(), &url);
+    assert!(noted(&refused).contains("make room, or name another folder"), "{}", noted(&refused));
 }

@@ -24,8 +24,11 @@ fn the_list_says_what_there_is_and_what_to_give_to_model() {
     said(&pull(&hub, folder.path(), "org/name"));
     said(&pull(&hub, folder.path(), "org/name:v1-5.safetensors"));
     hub.add("org/broken", &[("a.safetensors", safetensors(1000, 1))]);
-    hub.world().accidents.extend([Accident::Spoil, Accident::Spoil]);
-    assert_eq!(pull(&hub, folder.path(), "org/broken").status.code(), Some(1));
+    hub.add("org/gone", &[("a.safetensors", safetensors(1000, 2))]);
+    hub.world().accidents.extend([Accident::Cut(500), Accident::Gone, Accident::Gone]);
+    for name in ["org/broken", "org/gone"] {
+        assert_eq!(pull(&hub, folder.path(), name).status.code(), Some(1));
+    }
 
     let lines = list(&hub, folder.path());
     let today = chrono::Local::now().format("%Y-%m-%d").to_string();
@@ -34,8 +37,13 @@ fn the_list_says_what_there_is_and_what_to_give_to_model() {
     assert!(lines[1].ends_with(&format!(" {path}/org/name")), "{}", lines[1]);
     assert!(lines[2].starts_with(&format!("org/name:v1-5.safetensors safetensors file 9.0 kB {today} ")));
     assert!(lines[2].ends_with(&format!(" {path}/org/name--v1-5.safetensors/v1-5.safetensors")));
-    assert!(lines[3].starts_with("unfinished: org/broken:a.safetensors ("), "{}", lines[3]);
-    assert_eq!(lines.len(), 4);
+    let unfinished =
+        "unfinished: org/broken:a.safetensors (0.5 kB so far); pull it again to go on, or remove it";
+    assert_eq!(lines[3], unfinished);
+    assert_eq!(lines.len(), 4, "of what brought nothing, nothing is left");
+    let removed = said(&output(models(&hub, folder.path(), &["rm", "org/broken:a.safetensors"])));
+    assert!(removed.starts_with("org/broken:a.safetensors is gone"));
+    assert_eq!(list(&hub, folder.path()).len(), 3);
 }
 
 #[test]
@@ -89,6 +97,11 @@ fn a_name_that_is_not_known_is_answered_with_where_to_look() {
     hub.add("b/name", &[("x.safetensors", safetensors(1000, 2))]);
     said(&pull(&hub, &folder, "a/name"));
     said(&pull(&hub, &folder, "b/name"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
     let with = |command: &[&str], model: &str| {
         let mut command = stablehand(command);
         command.env("STABLEHAND_DATA_DIR", data.path()).env("STABLEHAND_LISTEN", "127.0.0.1:0");

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::stand_in::{Plain, StandIn, sha256};
+use super::stand_in::{Files, Plain, StandIn, sha256};
 use super::{diffusers, models, noted, pull, safetensors, said};
-use crate::helpers::{data_dir, files_under, output, stablehand};
+use crate::helpers::{Server, assert_refused, data_dir, files_under, output, small, stablehand};
 
 fn names(folder: &Path) -> Vec<String> {
     let files = files_under(folder).into_iter().map(|path| path.to_str().unwrap().to_owned());
@@ -209,23 +209,49 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
 }
 
 #[test]
-fn a_pulled_onnx_folder_draws_by_its_name() {
+fn what_has_been_pulled_draws_by_its_name() {
     let (hub, folder) = (StandIn::start(), data_dir());
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
-    let parts = ["text_encoder/", "unet/", "vae_decoder/", "scheduler/", "tokenizer/", "model_index.json"];
-    let files = files_under(&tiny).into_iter().filter_map(|path| {
-        let name = path.to_str().unwrap().to_owned();
-        let wanted = parts.iter().any(|part| name.starts_with(part)) && !name.ends_with(".safetensors");
-        wanted.then(|| (name, fs::read(tiny.join(path)).unwrap()))
-    });
-    hub.world().repositories.insert("org/tiny".to_owned(), files.collect());
-    assert!(said(&pull(&hub, folder.path(), "org/tiny")).contains("ONNX folder"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |folder: &str, wanted: &[&str]| {
+        let folder = root.join(folder);
+        let files = files_under(&folder).into_iter().filter_map(|path| {
+            let name = path.to_str().unwrap().to_owned();
+            let bytes = wanted.iter().any(|part| name.starts_with(part)).then(|| fs::read(folder.join(path)));
+            Some((name, bytes?.unwrap()))
+        });
+        files.collect::<Files>()
+    };
+    let configs = ["model_index.json", "stablehand.json", "scheduler/", "tokenizer/"];
+    let weights = ["graphs/", "text_encoder/", "unet/", "vae/"];
+    let mut onnx = read("tests/models/tiny-sd-onnx", &[""]);
+    onnx.extend(read("models/tiny-sd", &configs));
+    let diffusers = read("models/tiny-sd", &[&configs[..], &weights].concat());
+    hub.world().repositories.extend([("org/onnx".to_owned(), onnx), ("org/tiny".to_owned(), diffusers)]);
+    assert!(said(&pull(&hub, folder.path(), "org/onnx")).contains("ONNX folder"));
+    assert!(said(&pull(&hub, folder.path(), "org/tiny")).contains("diffusers folder"));
     let pictures = data_dir();
-    for name in ["org/tiny", "tiny"] {
+    for name in ["org/onnx", "org/tiny", "tiny"] {
         let mut command =
             stablehand(&["generate", "a dog", "--steps", "1", "--width", "64", "--height", "64"]);
         command.args(["--device", "cpu", "--model", name]).current_dir(pictures.path());
         command.env("STABLEHAND_MODELS_DIR", folder.path());
         assert!(said(&output(command)).contains("picture.png"));
     }
+    let data = data_dir();
+    let server = Server::start_with(data.path(), |command| {
+        command.env("STABLEHAND_MODEL", "org/tiny").env("STABLEHAND_MODELS_DIR", folder.path());
+    });
+    let id = server.submit(&small("a dog")).unwrap();
+    assert_eq!(server.wait(&id)["status"], "COMPLETED");
+}
+
+#[test]
+fn a_lora_is_pulled_to_where_requests_find_it() {
+    let (hub, folder) = (StandIn::start(), data_dir());
+    hub.add("org/loras", &[("styles/ink.safetensors", safetensors(1000, 1))]);
+    said(&pull(&hub, folder.path(), "org/loras:styles/ink.safetensors"));
+    let mut command = stablehand(&["generate", "a dog <lora:ink:0.5>", "--device", "cpu", "--lora-dir"]);
+    command.arg(folder.path());
+    // It is found, and is none.
+    assert_refused(&output(command), 1, &["ink.safetensors"]);
 }

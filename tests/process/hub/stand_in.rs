@@ -40,6 +40,8 @@ pub struct Plain {
     /// With its quotation marks.
     pub etag: Option<&'static str>,
     pub status: Option<u16>,
+    /// Sent without its length; the end of the connection is its end.
+    pub without_length: bool,
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -55,6 +57,8 @@ pub enum Accident {
     Spoil,
     /// The server is asked in vain.
     Busy,
+    /// There is nothing of that name any more.
+    Gone,
 }
 
 #[derive(Clone, Debug)]
@@ -178,6 +182,7 @@ fn answer(mut stream: &TcpStream, by_hub: bool, world: &Mutex<World>, other: &st
     }
     drop(world);
     let (head, body) = match accident {
+        Some(Accident::Gone) => (reply("404 Gone", &[], 0), Vec::new()),
         Some(Accident::Busy) => (reply("503 Busy", &[], 0), Vec::new()),
         Some(Accident::Spoil) => (head, body.iter().map(|byte| !byte).collect()),
         _ => (head, body),
@@ -295,6 +300,10 @@ fn of_other(world: &World, seen: &Seen) -> (String, Vec<u8>) {
     headers.extend(plain.etag.map(|etag| ("ETag", etag.to_owned())));
     if let Some(status) = plain.status {
         return (reply(&format!("{status} So"), &headers, plain.bytes.len()), plain.bytes);
+    }
+    if plain.without_length {
+        let head = reply("200 OK", &headers, 0).replace("content-length: 0\r\n", "");
+        return (head, plain.bytes);
     }
     let size = plain.bytes.len();
     let range = seen.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));

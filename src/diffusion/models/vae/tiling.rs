@@ -15,6 +15,11 @@ const WHOLE_PIXELS: usize = 768 * 768;
 const TILE: usize = 512;
 const OVERLAP: usize = 128;
 
+/// The most pixels of a picture that the VAE sees in one call.
+pub fn pixels_per_call(pixels: u64) -> u64 {
+    if pixels <= WHOLE_PIXELS as u64 { pixels } else { (TILE * TILE) as u64 }
+}
+
 /// How a picture is cut. All in latents, but for `scale`, which is the pixels along a latent's side.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiling {

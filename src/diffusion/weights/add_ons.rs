@@ -1,0 +1,230 @@
+//! A folder that its owner drops add-ons into (LoRAs, learned words): what lies there, by name, at any moment.
+//!
+//! A client's word is never made a path: it is compared with the names that were found. Files are looked at no further
+//! than their names and times; reading them is others' business.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Folders inside folders that are looked into, and files that are listed: more than people have, and an end where a
+/// link leads back.
+const DEEPEST: usize = 4;
+const MOST_FILES: usize = 20_000;
+/// What is read, and what people have besides, whose reading would run code.
+const READ: &str = "safetensors";
+const PICKLES: [&str; 4] = ["pt", "ckpt", "bin", "pth"];
+
+/// A file of the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddOn {
+    /// Its path below the folder, with `/` and without its extension.
+    pub name: String,
+    pub path: PathBuf,
+    pub modified: Option<SystemTime>,
+    pub bytes: u64,
+    /// It is of PyTorch's old kind, which is not read.
+    pub is_pickle: bool,
+}
+
+/// What lay in a folder at one moment, by name.
+pub type Listing = Arc<BTreeMap<String, AddOn>>;
+
+/// A folder of add-ons; one serves all threads.
+#[derive(Debug)]
+pub struct AddOnFolder {
+    path: PathBuf,
+    /// A listing is used for so long before the folder is read again.
+    look_every: Duration,
+    listed: Mutex<Option<(Instant, Listing)>>,
+}
+
+/// Why a name stands for no file that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotFound {
+    /// With those names that there are, sorted.
+    Unknown(Vec<String>),
+    Ambiguous(Vec<String>),
+    Pickle(String),
+}
+
+impl AddOn {
+    /// The last part of its name: what people call it.
+    pub fn stem(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    pub fn file_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+impl AddOnFolder {
+    /// The folder need not be there yet. A file stands for a folder with nothing else in it.
+    pub fn new(path: PathBuf, look_every: Duration) -> Self {
+        Self { path, look_every, listed: Mutex::new(None) }
+    }
+
+    /// What lies in the folder, as it was when it was looked at last.
+    pub fn list(&self) -> Listing {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, listing)) = listed.as_ref().filter(|(at, _)| at.elapsed() < self.look_every) {
+            return Arc::clone(listing);
+        }
+        let mut found = BTreeMap::new();
+        match self.path.is_file() {
+            true => add(&mut found, self.path.clone(), ""),
+            false => list_into(&mut found, &self.path, "", 0),
+        }
+        let listing = Arc::new(found);
+        *listed = Some((Instant::now(), Arc::clone(&listing)));
+        listing
+    }
+
+    /// The file that `name` means: by its name in the folder, with or without `.safetensors`, or by its last part where
+    /// only one has that.
+    pub fn find(&self, name: &str) -> Result<AddOn, NotFound> {
+        let listing = self.list();
+        let bare = name.strip_suffix(".safetensors").unwrap_or(name);
+        if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
+            return found.readable();
+        }
+        let alike: Vec<&AddOn> = listing.values().filter(|file| file.stem() == bare).collect();
+        match alike.as_slice() {
+            [] => Err(NotFound::Unknown(
+                listing.values().filter(|file| !file.is_pickle).map(|file| file.name.clone()).collect(),
+            )),
+            [only] => only.readable(),
+            many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
+        }
+    }
+}
+
+impl AddOn {
+    fn readable(&self) -> Result<Self, NotFound> {
+        if self.is_pickle { Err(NotFound::Pickle(self.file_name())) } else { Ok(self.clone()) }
+    }
+}
+
+/// Reads a folder and those in it. One that cannot be read has nothing.
+fn list_into(found: &mut BTreeMap<String, AddOn>, folder: &Path, prefix: &str, depth: usize) {
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        let path = entry.path();
+        // By path: links are their owner's.
+        if !path.is_dir() {
+            add(found, path, prefix);
+        } else if depth < DEEPEST
+            && let Some(name) = visible_name(&path)
+        {
+            list_into(found, &path, &format!("{prefix}{name}/"), depth + 1);
+        }
+    }
+}
+
+fn visible_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str().filter(|name| !name.starts_with('.'))
+}
+
+/// Adds a file, if it is an add-on by its name.
+fn add(found: &mut BTreeMap<String, AddOn>, path: PathBuf, prefix: &str) {
+    let Some((stem, extension)) = visible_name(&path).and_then(|name| name.rsplit_once('.')) else { return };
+    let extension = extension.to_ascii_lowercase();
+    let is_pickle = PICKLES.contains(&extension.as_str());
+    let name = format!("{prefix}{stem}");
+    // Of two kinds with one name, that which is read.
+    let is_second = is_pickle && found.contains_key(&name);
+    if found.len() >= MOST_FILES || is_second || !(is_pickle || extension == READ) {
+        return;
+    }
+    let Ok(metadata) = fs::metadata(&path) else { return };
+    let (modified, bytes) = (metadata.modified().ok(), metadata.len());
+    found.insert(name.clone(), AddOn { name, path, modified, bytes, is_pickle });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn folder(files: &[&str]) -> (tempfile::TempDir, AddOnFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let folder = AddOnFolder::new(dir.path().to_owned(), LONG);
+        (dir, folder)
+    }
+
+    #[test]
+    fn files_are_found_by_every_name_that_people_use() {
+        let (_dir, folder) =
+            folder(&["fox.safetensors", "style/ink v1.2.safetensors", "notes.txt", ".hidden.safetensors"]);
+        for (name, found) in [
+            ("fox", "fox"),
+            ("fox.safetensors", "fox"),
+            ("style/ink v1.2", "style/ink v1.2"),
+            ("ink v1.2", "style/ink v1.2"),
+            ("ink v1.2.safetensors", "style/ink v1.2"),
+        ] {
+            assert_eq!(folder.find(name).unwrap().name, found);
+        }
+        let there = vec!["fox".to_owned(), "style/ink v1.2".to_owned()];
+        for name in ["cat", "Fox", "notes", ".hidden", "ink", ""] {
+            assert_eq!(folder.find(name), Err(NotFound::Unknown(there.clone())), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let (dir, _) = folder(&["secret.safetensors", "loras/fox.safetensors"]);
+        let folder = AddOnFolder::new(dir.path().join("loras"), LONG);
+        let outside = dir.path().join("secret");
+        for name in [
+            "../secret",
+            "..\\secret",
+            "style/../../secret",
+            outside.to_str().unwrap(),
+            "fox\0",
+            "./fox",
+            "/fox",
+        ] {
+            assert!(matches!(folder.find(name), Err(NotFound::Unknown(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_name_for_two_files_is_said() {
+        let (_dir, folder) =
+            folder(&["a/fox.safetensors", "b/fox.safetensors", "b/old.pt", "both.pt", "both.safetensors"]);
+        assert_eq!(
+            folder.find("fox"),
+            Err(NotFound::Ambiguous(vec!["a/fox".to_owned(), "b/fox".to_owned()]))
+        );
+        assert_eq!(folder.find("a/fox").unwrap().name, "a/fox");
+        assert_eq!(folder.find("old"), Err(NotFound::Pickle("old.pt".to_owned())));
+        assert!(folder.find("both").is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_empty() {
+        let (dir, _) = folder(&[]);
+        assert_eq!(
+            AddOnFolder::new(dir.path().join("none"), LONG).find("fox"),
+            Err(NotFound::Unknown(Vec::new()))
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_in_circles_ends() {
+        let (dir, folder) = folder(&["fox.safetensors"]);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
+        assert_eq!(folder.list().len(), 1 + DEEPEST);
+        assert_eq!(folder.find("again/fox").unwrap().stem(), "fox");
+    }
+}

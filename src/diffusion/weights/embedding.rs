@@ -1,0 +1,79 @@
+//! A textual-inversion file: vectors that stand for a word, as A1111 and diffusers write them to `.safetensors`.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use ndarray::Array2;
+use sha2::{Digest as _, Sha256};
+
+use super::SafetensorsFile;
+use super::lora::family_of_width;
+
+/// Vectors and the word that the file itself names, if it does.
+pub struct Embedding {
+    pub word: Option<String>,
+    /// `[vectors, width]`.
+    pub vectors: Array2<f32>,
+}
+
+/// A1111's name of the only tensor; with diffusers it is the word.
+const UNNAMED: &str = "emb_params";
+/// Text encoders of Stable Diffusion XL, each with vectors of its own.
+const XL: [&str; 2] = ["clip_l", "clip_g"];
+
+impl Embedding {
+    /// Reads the file at `path` for a model whose vectors are `width` wide, and whose prompts take `room` of them; the
+    /// error says what is wrong with it.
+    pub fn read(path: &Path, width: usize, room: usize) -> Result<Self, String> {
+        let file = SafetensorsFile::open(path).map_err(|error| error.to_string())?;
+        let names = file.tensor_names();
+        if names.iter().any(|name| XL.contains(&name.as_str())) {
+            return Err("it is for Stable Diffusion XL, by its tensors clip_l and clip_g".to_owned());
+        }
+        let [name] = names.as_slice() else {
+            return Err(format!("it has {} tensors, and a textual inversion has one", names.len()));
+        };
+        let shape = file.shape(name).unwrap_or_default();
+        let (vectors, found) = match shape[..] {
+            [found] => (1, found),
+            [vectors, found] => (vectors, found),
+            _ => {
+                return Err(format!(
+                    "its tensor {name} has the shape {shape:?}; [vectors, width] is what is read"
+                ));
+            }
+        };
+        if found != width {
+            let whose = family_of_width(found).map_or(String::new(), |family| format!(", as {family}'s are"));
+            return Err(format!("its vectors are {found} wide{whose}; this model's are {width}"));
+        }
+        if !(1..=room).contains(&vectors) {
+            return Err(format!("it has {vectors} vectors; from 1 to {room} are what a prompt takes"));
+        }
+        let values = file.values(name).map_err(|error| error.to_string())?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(format!("its tensor {name} has values that are no numbers (NaN or infinite)"));
+        }
+        let vectors = Array2::from_shape_vec((vectors, width), values);
+        let vectors = vectors.map_err(|_| format!("its tensor {name} is cut off"))?;
+        Ok(Self { word: (name != UNNAMED).then(|| name.clone()), vectors })
+    }
+}
+
+/// The first digits of a file's SHA-256, as A1111 names files in its pictures' text; empty where it cannot be read.
+pub fn short_hash(path: &Path, skip: u64) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(path)?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(skip))?;
+        let (mut hasher, mut block) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut block)? {
+                0 => break,
+                read => hasher.update(&block[..read]),
+            }
+        }
+        let start = hasher.finalize().iter().take(6).fold(0_u64, |start, byte| start << 8 | u64::from(*byte));
+        Ok(format!("{start:012x}"))
+    };
+    read().unwrap_or_default()
+}

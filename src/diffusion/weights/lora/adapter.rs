@@ -1,0 +1,107 @@
+//! What PEFT notes of a LoRA beside its matrices, above all its alpha: in the file's own metadata, as diffusers writes it
+//! (`lora_adapter_metadata`, its keys with the part before them), or in `adapter_config.json` beside the file.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::modules::Part;
+
+const METADATA_KEY: &str = "lora_adapter_metadata";
+/// PEFT's own names of the two files.
+const WEIGHTS: &str = "adapter_model.safetensors";
+const CONFIG: &str = "adapter_config.json";
+const LARGEST_CONFIG: u64 = 1 << 20;
+
+/// The notes; empty where there are none.
+#[derive(Debug, Default)]
+pub struct Adapter(Map<String, Value>);
+
+impl Adapter {
+    /// Of the file at `path`, whose metadata is at hand.
+    pub fn of(path: &Path, metadata: Option<&str>) -> Result<Self, String> {
+        let (place, text) = if let Some(text) = metadata {
+            (METADATA_KEY, text.to_owned())
+        } else if path.file_name().is_some_and(|name| name == WEIGHTS) {
+            let mut text = String::new();
+            match File::open(path.with_file_name(CONFIG)) {
+                Ok(file) => file.take(LARGEST_CONFIG).read_to_string(&mut text),
+                Err(_) => return Ok(Self::default()),
+            }
+            .map_err(|error| format!("{CONFIG} beside it cannot be read: {error}"))?;
+            (CONFIG, text)
+        } else {
+            return Ok(Self::default());
+        };
+        let fields =
+            serde_json::from_str(&text).map_err(|error| format!("its {place} is no JSON object: {error}"))?;
+        Ok(Self(fields))
+    }
+
+    pub const fn metadata_key() -> &'static str {
+        METADATA_KEY
+    }
+
+    /// What a module's product is multiplied by, whose tensors name no alpha; `module` as a state dict has it.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // ranks are small; as PEFT computes
+    pub fn scaling(&self, part: Part, module: &str, rank: usize) -> f32 {
+        let rank = rank as f64;
+        let patterned = self.get(part, "alpha_pattern").and_then(Value::as_object).and_then(|patterns| {
+            let is_end = |end: &str| {
+                module.strip_suffix(end).is_some_and(|start| start.is_empty() || start.ends_with('.'))
+            };
+            patterns.iter().find(|(end, _)| is_end(end)).and_then(|(_, alpha)| alpha.as_f64())
+        });
+        let alpha =
+            patterned.or_else(|| self.get(part, "lora_alpha").and_then(Value::as_f64)).unwrap_or(rank);
+        let by_root = self.get(part, "use_rslora").and_then(Value::as_bool) == Some(true);
+        (alpha / if by_root { rank.sqrt() } else { rank }) as f32
+    }
+
+    fn get(&self, part: Part, key: &str) -> Option<&Value> {
+        let part = match part {
+            Part::UNet => "unet",
+            Part::TextEncoder => "text_encoder",
+        };
+        self.0.get(&format!("{part}.{key}")).or_else(|| self.0.get(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(json: &str) -> Adapter {
+        Adapter::of(Path::new("fox.safetensors"), Some(json)).unwrap()
+    }
+
+    fn is(value: f32, expected: f32) -> bool {
+        (value - expected).abs() < 1e-6
+    }
+
+    #[test]
+    fn alpha_is_over_the_rank_and_the_rank_itself_where_nothing_is_noted() {
+        assert!(is(adapter("{}").scaling(Part::UNet, "a.to_q", 4), 1.0));
+        assert!(is(adapter(r#"{"lora_alpha": 2}"#).scaling(Part::UNet, "a.to_q", 4), 0.5));
+        assert!(is(adapter(r#"{"lora_alpha": 2, "use_rslora": true}"#).scaling(Part::UNet, "a", 4), 1.0));
+    }
+
+    #[test]
+    fn each_part_and_each_module_may_have_its_own() {
+        let adapter = adapter(
+            r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 2}, "text_encoder.lora_alpha": 1}"#,
+        );
+        assert!(is(adapter.scaling(Part::UNet, "b.attn1.to_q", 4), 0.5));
+        assert!(is(adapter.scaling(Part::UNet, "b.xattn1.to_q", 4), 2.0));
+        assert!(is(adapter.scaling(Part::TextEncoder, "a.q_proj", 4), 0.25));
+    }
+
+    #[test]
+    fn notes_that_are_no_object_are_refused() {
+        for json in ["", "[]", "{", "null"] {
+            assert!(Adapter::of(Path::new("a"), Some(json)).is_err(), "{json}");
+        }
+    }
+}

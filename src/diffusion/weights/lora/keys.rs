@@ -1,0 +1,162 @@
+//! The names that trainers give to a LoRA's tensors: which module each belongs to, and as what.
+//!
+//! Read are kohya's (`lora_unet_…_to_q.lora_down.weight`), PEFT's (`unet.….to_q.lora_A.weight`) and those of older
+//! diffusers (`unet.….processor.to_q_lora.down.weight`, `….lora_linear_layer.up.weight`).
+
+/// What a tensor is to its module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// From the module's input to the rank.
+    Down,
+    /// From the rank to the module's output.
+    Up,
+    /// Between the two, where a convolution is parted in three (CP, Tucker).
+    Mid,
+    /// Times it, over the rank.
+    Alpha,
+}
+
+/// A tensor's name, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Key {
+    Lora {
+        module: String,
+        role: Role,
+    },
+    /// It belongs to another kind of add-on, of this name.
+    Foreign(&'static str),
+    Unknown,
+}
+
+impl Key {
+    pub fn read(name: &str) -> Self {
+        if let Some(kind) = foreign(name) {
+            return Self::Foreign(kind);
+        }
+        let taken = match name.strip_suffix(".alpha") {
+            Some(module) => Some((module, Role::Alpha)),
+            None => name.strip_suffix(".weight").and_then(matrix),
+        };
+        taken.map_or(Self::Unknown, |(module, role)| Self::Lora { module: plain(module), role })
+    }
+}
+
+/// The module and the role of one of its matrices, `.weight` taken off.
+fn matrix(name: &str) -> Option<(&str, Role)> {
+    let (module, last) = name.rsplit_once('.')?;
+    let role = |word: &str| match word {
+        "lora_down" | "lora_A" => Some(Role::Down),
+        "lora_up" | "lora_B" => Some(Role::Up),
+        "lora_mid" => Some(Role::Mid),
+        _ => None,
+    };
+    if let Some(role) = role(last) {
+        return Some((module, role));
+    }
+    let role_of_old = match last {
+        "down" => Some(Role::Down),
+        "up" => Some(Role::Up),
+        _ => None,
+    };
+    if let Some(role) = role_of_old {
+        let ends = [".lora", "_lora", ".lora_linear_layer", ".lora_conv_layer"];
+        return ends.iter().find_map(|end| module.strip_suffix(end)).map(|module| (module, role));
+    }
+    // PEFT names its adapters: `to_q.lora_A.default.weight`.
+    let (module, word) = module.rsplit_once('.')?;
+    role(word).filter(|role| *role != Role::Mid).map(|role| (module, role))
+}
+
+/// A module's name without what wrappers put into it.
+fn plain(module: &str) -> String {
+    module.replace("base_model.model.", "").replace(".processor.", ".")
+}
+
+/// Other kinds of add-ons that come in the same kind of file. To leave their tensors out would draw another picture.
+fn foreign(name: &str) -> Option<&'static str> {
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    Some(if has(&[".dora_scale", ".lora_magnitude_vector"]) {
+        "DoRA"
+    } else if has(&[".hada_w1", ".hada_w2", ".hada_t1", ".hada_t2"]) {
+        "LoHa"
+    } else if has(&[".lokr_w1", ".lokr_w2", ".lokr_t2"]) {
+        "LoKr"
+    } else if has(&[".oft_", ".boft_"]) {
+        "OFT"
+    } else if has(&[".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"]) {
+        "GLoRA"
+    } else if has(&[".on_input"]) {
+        "IA3"
+    } else if [".diff", ".diff_b", ".w_norm", ".b_norm"].iter().any(|end| name.ends_with(end)) {
+        "whole weights' differences (LyCORIS' full or norm)"
+    } else if has(&[".lora_embedding_"]) {
+        "a LoRA of an embedding table"
+    } else if name.strip_suffix(".bias").is_some()
+        && has(&[".lora_A.", ".lora_B.", ".lora_up.", ".lora_down."])
+    {
+        "a LoRA with biases"
+    } else {
+        return None;
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lora(module: &str, role: Role) -> Key {
+        Key::Lora { module: module.to_owned(), role }
+    }
+
+    #[test]
+    fn every_trainer_s_names_are_taken_apart() {
+        for (name, module, role) in [
+            ("lora_unet_mid_block_a_to_q.lora_down.weight", "lora_unet_mid_block_a_to_q", Role::Down),
+            ("lora_unet_mid_block_a_to_q.lora_up.weight", "lora_unet_mid_block_a_to_q", Role::Up),
+            ("lora_unet_conv_in.lora_mid.weight", "lora_unet_conv_in", Role::Mid),
+            ("lora_te_text_model_x.alpha", "lora_te_text_model_x", Role::Alpha),
+            ("unet.a.to_q.lora_A.weight", "unet.a.to_q", Role::Down),
+            ("unet.a.to_q.lora_B.default.weight", "unet.a.to_q", Role::Up),
+            ("base_model.model.a.to_q.lora_A.weight", "a.to_q", Role::Down),
+            ("unet.base_model.model.a.to_q.lora_A.weight", "unet.a.to_q", Role::Down),
+            ("unet.a.attn1.processor.to_q_lora.down.weight", "unet.a.attn1.to_q", Role::Down),
+            ("unet.a.attn1.to_q.lora.up.weight", "unet.a.attn1.to_q", Role::Up),
+            ("text_encoder.t.q_proj.lora_linear_layer.up.weight", "text_encoder.t.q_proj", Role::Up),
+        ] {
+            assert_eq!(Key::read(name), lora(module, role), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_kinds_are_known_by_name() {
+        for (name, kind) in [
+            ("lora_unet_x.dora_scale", "DoRA"),
+            ("unet.x.lora_magnitude_vector.weight", "DoRA"),
+            ("lora_unet_x.hada_w1_a", "LoHa"),
+            ("lora_unet_x.lokr_w2", "LoKr"),
+            ("lora_unet_x.oft_blocks", "OFT"),
+            ("lora_unet_x.a1.weight", "GLoRA"),
+            ("lora_unet_x.on_input", "IA3"),
+            ("unet.x.lora_B.bias", "a LoRA with biases"),
+        ] {
+            assert_eq!(Key::read(name), Key::Foreign(kind));
+        }
+    }
+
+    #[test]
+    fn what_is_none_of_them_is_unknown() {
+        for name in [
+            "",
+            ".",
+            "weight",
+            ".weight",
+            "a.weight",
+            "down.weight",
+            "a.down.weight",
+            "emb_params",
+            "a.lora_mid.x.weight",
+        ] {
+            assert_eq!(Key::read(name), Key::Unknown, "{name}");
+        }
+    }
+}

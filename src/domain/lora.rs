@@ -1,0 +1,232 @@
+//! The LoRAs that a request asks for: in its field `lora`, or in its prompt by A1111's tags.
+//!
+//! A tag is `<lora:name>`, `<lora:name:scale>` or `<lora:name:text encoder's scale:UNet's scale>`, as A1111 reads them
+//! (`modules/extra_networks.py`, `extensions-builtin/Lora/extra_networks_lora.py`), the scales also as `te=` and `unet=`.
+//! Which LoRAs there are, only a [`LoraShelf`] knows.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// The most LoRAs of one request: each is a file to be read.
+pub const MAX_LORAS: usize = 8;
+/// How far a tag's scale goes, either way. Trained are 0 to 1; beyond a few, pictures are noise.
+pub const MAX_LORA_SCALE: f32 = 10.0;
+/// The longest name, in bytes.
+const LONGEST_NAME: usize = 256;
+/// A1111's second word is that of an extension which its own reader took over.
+const OPENINGS: [&str; 2] = ["<lora:", "<lyco:"];
+
+/// A LoRA and how much of it counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// As its shelf calls it.
+    pub name: String,
+    pub unet: f32,
+    pub text_encoder: f32,
+    pub origin: LoraOrigin,
+}
+
+/// Where a request named it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoraOrigin {
+    Field,
+    Prompt,
+}
+
+/// The LoRAs that there are for a model.
+pub trait LoraShelf: Debug + Send + Sync {
+    /// What the shelf calls the one that `name` means, or a sentence that says why there is none.
+    fn find(&self, name: &str) -> Result<String, String>;
+}
+
+/// The prompt without its tags: the words that the text encoder reads.
+pub fn without_lora_tags(prompt: &str) -> Cow<'_, str> {
+    let mut tags = tags(prompt).peekable();
+    if tags.peek().is_none() {
+        return Cow::Borrowed(prompt);
+    }
+    let (mut words, mut start) = (String::with_capacity(prompt.len()), 0);
+    for tag in tags {
+        words.push_str(&prompt[start..tag.start]);
+        start = tag.end;
+    }
+    words.push_str(&prompt[start..]);
+    Cow::Owned(words)
+}
+
+/// The LoRAs of the prompt's tags in their order, one more than there may be at most; or a sentence about the first
+/// tag that makes no sense.
+pub(super) fn loras_of_tags(prompt: &str, shelf: &dyn LoraShelf) -> Result<Vec<Lora>, String> {
+    tags(prompt).take(MAX_LORAS + 1).map(|tag| read(&prompt[tag], shelf)).collect()
+}
+
+/// Whether there is a tag at all.
+pub(super) fn has_lora_tags(prompt: &str) -> bool {
+    tags(prompt).next().is_some()
+}
+
+/// Where the tags are. One ends at the next `>`, and has something before it.
+fn tags(prompt: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = from + prompt[from..].find('<')?;
+            let opening = OPENINGS.iter().find(|opening| prompt[start..].starts_with(**opening));
+            let Some(opening) = opening else {
+                from = start + 1;
+                continue;
+            };
+            let inside = start + opening.len();
+            // Where none follows, none follows anything further on.
+            let length = prompt[inside..].find('>')?;
+            from = inside + length + 1;
+            if length > 0 {
+                return Some(start..from);
+            }
+        }
+    })
+}
+
+fn read(tag: &str, shelf: &dyn LoraShelf) -> Result<Lora, String> {
+    let shown: String = tag.chars().take(80).collect();
+    let inside = tag[OPENINGS[0].len()..].trim_end_matches('>');
+    let mut items = inside.split(':');
+    let name = find(items.next().unwrap_or_default(), shelf)?;
+    let (mut positional, mut text_encoder, mut unet) = (0, None, None);
+    for item in items {
+        let scale = |text: &str| {
+            scale(text).ok_or_else(|| {
+                format!("A scale in {shown} is no number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}.")
+            })
+        };
+        match item.split_once('=').map(|(key, value)| (key.trim(), value)) {
+            Some(("te", value)) => text_encoder = Some(scale(value)?),
+            Some(("unet", value)) => unet = Some(scale(value)?),
+            Some(_) => {
+                return Err(format!("{shown} has an argument that is not read here; te= and unet= are."));
+            }
+            None => {
+                let place = [&mut text_encoder, &mut unet].into_iter().nth(positional);
+                let place =
+                    place.ok_or_else(|| format!("{shown} has more arguments than a name and two scales."))?;
+                // A named one counts, wherever it stands.
+                *place = Some(place.unwrap_or(scale(item)?));
+                positional += 1;
+            }
+        }
+    }
+    let text_encoder = text_encoder.unwrap_or(1.0);
+    Ok(Lora { name, unet: unet.unwrap_or(text_encoder), text_encoder, origin: LoraOrigin::Prompt })
+}
+
+/// What the shelf calls it.
+pub(super) fn find(name: &str, shelf: &dyn LoraShelf) -> Result<String, String> {
+    let name = name.trim();
+    if name.is_empty() {
+        return Err("It names no LoRA.".to_owned());
+    }
+    if name.len() > LONGEST_NAME {
+        return Err(format!("A LoRA's name has {} bytes; at most {LONGEST_NAME} are read.", name.len()));
+    }
+    shelf.find(name)
+}
+
+fn scale(text: &str) -> Option<f32> {
+    text.trim().parse().ok().filter(|scale: &f32| scale.abs() <= MAX_LORA_SCALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Has everything that does not begin with "no".
+    #[derive(Debug)]
+    struct All;
+
+    impl LoraShelf for All {
+        fn find(&self, name: &str) -> Result<String, String> {
+            if name.starts_with("no") { Err(format!("There is no {name}.")) } else { Ok(name.to_owned()) }
+        }
+    }
+
+    fn scales(prompt: &str) -> Result<Vec<(String, f32, f32)>, String> {
+        let loras = loras_of_tags(prompt, &All)?;
+        Ok(loras.into_iter().map(|lora| (lora.name, lora.text_encoder, lora.unet)).collect())
+    }
+
+    fn one(prompt: &str) -> (f32, f32) {
+        let mut scales = scales(prompt).unwrap();
+        assert_eq!(scales.len(), 1, "{prompt}");
+        let (_, text_encoder, unet) = scales.remove(0);
+        (text_encoder, unet)
+    }
+
+    #[test]
+    fn scales_mean_what_they_mean_to_a1111() {
+        for (tag, scales) in [
+            ("<lora:fox>", (1.0, 1.0)),
+            ("<lora:fox:0.8>", (0.8, 0.8)),
+            ("<lora:fox:0.8:0.5>", (0.8, 0.5)),
+            ("<lora:fox:0:1>", (0.0, 1.0)),
+            ("<lora:fox:-1>", (-1.0, -1.0)),
+            ("<lora:fox: 1.5 >", (1.5, 1.5)),
+            ("<lora:fox:te=0.5>", (0.5, 0.5)),
+            ("<lora:fox:unet=0.5>", (1.0, 0.5)),
+            ("<lora:fox:0.3:unet=0.5>", (0.3, 0.5)),
+            ("<lora:fox:te=0.5:0.3>", (0.5, 0.5)),
+            ("<lyco:fox:0.3>", (0.3, 0.3)),
+        ] {
+            assert_eq!(one(tag), scales, "{tag}");
+        }
+    }
+
+    #[test]
+    fn tags_are_taken_out_of_the_words_and_kept_in_their_order() {
+        let prompt = "<lora:a:0.5>a fox, <lora:my b.2>in (snow<lora:c>:1.2)";
+        assert_eq!(without_lora_tags(prompt), "a fox, in (snow:1.2)");
+        let names: Vec<_> = scales(prompt).unwrap().into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, ["a", "my b.2", "c"]);
+        for words in ["", "a < b > c", "<lora:>", "<lora>", "<lora:never closed", "<hypernet:x:1>", "é<é"] {
+            assert_eq!((without_lora_tags(words), has_lora_tags(words)), (words.into(), false));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        for (tag, sentence) in [
+            ("<lora:none:1>", "There is no none."),
+            ("<lora: :1>", "It names no LoRA."),
+            ("<lora:a:b>", "A scale in <lora:a:b> is no number from -10 to 10."),
+            ("<lora:a:nan>", "A scale in <lora:a:nan> is no number from -10 to 10."),
+            ("<lora:a:11>", "A scale in <lora:a:11> is no number from -10 to 10."),
+            ("<lora:a:1:1:8>", "<lora:a:1:1:8> has more arguments than a name and two scales."),
+            ("<lora:a:dyn=8>", "<lora:a:dyn=8> has an argument that is not read here; te= and unet= are."),
+        ] {
+            assert_eq!(scales(tag).unwrap_err(), sentence);
+        }
+        assert!(scales(&format!("<lora:{}>", "a".repeat(300))).unwrap_err().contains("at most 256"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_words_and_tags(prompt in "(<|>|lora|<lora:|:|=|te|1|-|a|é| ){0,40}") {
+            let words = without_lora_tags(&prompt);
+            prop_assert!(words.len() <= prompt.len());
+            prop_assert_eq!(has_lora_tags(&prompt), words.len() < prompt.len());
+            let _ = loras_of_tags(&prompt, &All);
+        }
+    }
+
+    #[test]
+    fn hostile_prompts_take_time_in_proportion() {
+        for part in ["<lora:", "<", "<lora:a>", "<lora:>", ">"] {
+            let prompt = part.repeat(100_000);
+            let start = std::time::Instant::now();
+            without_lora_tags(&prompt);
+            assert!(start.elapsed().as_secs() < 5, "{part}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! How much memory a device has, and how much of it is in use.
+//!
+//! A card's comes from NVIDIA's own library, which is loaded when it is first asked for and need not be there;
+//! the machine's from Linux. Whatever cannot be told is none.
+
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use nvml_wrapper::Nvml;
+
+use super::Device;
+
+/// In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryUse {
+    pub used: u64,
+    pub total: u64,
+}
+
+impl Device {
+    /// A card's memory, whoever uses it; of the CPU nothing, which the process's own figures tell better.
+    pub fn memory_use(&self) -> Option<MemoryUse> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda { index, .. } => card_memory(*index),
+        }
+    }
+
+    /// What models may take of it where nobody says otherwise: the rest is for the system, and for what
+    /// estimates leave out.
+    pub fn usual_budget(&self) -> Option<u64> {
+        match self {
+            Self::Cpu => machine_memory().map(|total| total / 10 * 8),
+            Self::Cuda { index, .. } => card_memory(*index).map(|memory| memory.total / 10 * 9),
+        }
+    }
+}
+
+/// Of the card that CUDA calls `index`.
+pub(super) fn card_memory(index: u32) -> Option<MemoryUse> {
+    static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
+    let nvml = NVML.get_or_init(|| Nvml::init().ok()).as_ref()?;
+    let device = match card(index, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())? {
+        Card::Index(index) => nvml.device_by_index(index),
+        Card::Uuid(uuid) => nvml.device_by_uuid(uuid),
+    };
+    let memory = device.ok()?.memory_info().ok()?;
+    Some(MemoryUse { used: memory.used, total: memory.total })
+}
+
+/// A card as the driver knows it.
+#[derive(Debug, PartialEq, Eq)]
+enum Card {
+    Index(u32),
+    Uuid(String),
+}
+
+/// CUDA numbers the cards that `CUDA_VISIBLE_DEVICES` lets it see; the driver numbers all of them. (Where cards
+/// differ, CUDA puts the fastest first unless `CUDA_DEVICE_ORDER=PCI_BUS_ID`.)
+fn card(index: u32, visible: Option<&str>) -> Option<Card> {
+    let Some(visible) = visible else { return Some(Card::Index(index)) };
+    let named = visible.split(',').map(str::trim).nth(index as usize)?;
+    match named.parse() {
+        Ok(index) => Some(Card::Index(index)),
+        Err(_) if named.starts_with("GPU-") || named.starts_with("MIG-") => {
+            Some(Card::Uuid(named.to_owned()))
+        }
+        Err(_) => None,
+    }
+}
+
+/// The machine's, or what the container may have of it.
+fn machine_memory() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(mem_total)?;
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+    Some(limit.map_or(machine, |limit: u64| limit.min(machine)))
+}
+
+fn mem_total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_found_behind_what_cuda_may_see() {
+        assert_eq!(card(1, None), Some(Card::Index(1)));
+        assert_eq!(card(1, Some("3, 2")), Some(Card::Index(2)));
+        assert_eq!(card(0, Some("GPU-8932f937")), Some(Card::Uuid("GPU-8932f937".to_owned())));
+        for (index, visible) in [(2, "0,1"), (0, ""), (0, "none"), (0, "-1")] {
+            assert_eq!(card(index, Some(visible)), None, "{index} of {visible}");
+        }
+    }
+
+    #[test]
+    fn the_machines_memory_is_read_as_linux_writes_it() {
+        assert_eq!(mem_total("MemTotal:       24584560 kB\nMemFree: 1 kB\n"), Some(24_584_560 * 1024));
+        assert_eq!(mem_total("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_cpu_has_a_budget() {
+        assert!(Device::Cpu.usual_budget().is_some_and(|bytes| bytes > 64 << 20));
+        assert_eq!(Device::Cpu.memory_use(), None);
+    }
+}

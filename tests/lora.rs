@@ -1,0 +1,213 @@
+//! LoRAs and textual inversions change what the built-in model draws, by as much as is asked for and no more.
+//! Their files are those of `tests/golden/make_lora.py`.
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::{AddOnFolders, AddOns, Generation, Picture, Pipeline};
+use stablehand::domain::{GenerationInput, InputRules};
+use stablehand::runtime::{DeviceChoice, Runtime};
+use tempfile::TempDir;
+
+/// The built-in model with a folder of add-ons.
+struct Studio {
+    pipeline: Pipeline,
+    rules: InputRules,
+    dir: TempDir,
+}
+
+impl Studio {
+    fn new(lora_memory: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (loras, embeddings) = (dir.path().join("loras"), dir.path().join("embeddings"));
+        fs::create_dir_all(loras.join("styles")).unwrap();
+        fs::create_dir_all(&embeddings).unwrap();
+        copy("kohya", &loras.join("kohya.safetensors"));
+        copy("original_half", &loras.join("styles/unet only.safetensors"));
+        copy("peft", &loras.join("peft.safetensors"));
+        copy("word.embedding", &embeddings.join("zorblax.safetensors"));
+        let (folder, runtime) = (ModelFolder::Embedded, Runtime::load(DeviceChoice::Cpu).unwrap());
+        let description = folder.describe().unwrap();
+        let folders = AddOnFolders { loras, embeddings, lora_memory, look_every: Duration::ZERO };
+        let add_ons = AddOns::new(&folder, &description, folders).unwrap().unwrap();
+        let pipeline = Pipeline::load(&folder, &runtime).unwrap().with_add_ons(&add_ons, &folder, &runtime);
+        Self { pipeline, rules: add_ons.rules(&description), dir }
+    }
+
+    fn input(&self, fields: &Value) -> GenerationInput {
+        let mut input =
+            json!({"prompt": "a red heart", "width": 64, "height": 64, "num_inference_steps": 3, "seed": 5});
+        input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        GenerationInput::parse(&input, &self.rules).unwrap()
+    }
+
+    fn begin(&mut self, fields: &Value) -> Generation {
+        let input = self.input(fields);
+        self.pipeline.begin(&input, 5).unwrap()
+    }
+
+    fn finish(&mut self, batch: &mut [&mut Generation]) -> Vec<Picture> {
+        while batch.iter().any(|generation| !generation.is_done()) {
+            self.pipeline.step(batch).unwrap();
+        }
+        batch.iter().flat_map(|generation| self.pipeline.finish(generation).unwrap()).collect()
+    }
+
+    fn picture(&mut self, fields: &Value) -> Picture {
+        let mut generation = self.begin(fields);
+        self.finish(&mut [&mut generation]).remove(0)
+    }
+
+    fn draw(&mut self, fields: &Value) -> Vec<u8> {
+        self.picture(fields).image.pixels
+    }
+}
+
+fn copy(golden: &str, to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
+    fs::copy(root.join(format!("{golden}.safetensors")), to).unwrap();
+}
+
+#[test]
+fn a_lora_changes_the_picture_and_none_of_it_changes_nothing() {
+    let mut studio = Studio::new(1 << 30);
+    let plain = studio.draw(&json!({}));
+    let whole = studio.draw(&json!({"lora": "kohya"}));
+    assert_ne!(plain, whole);
+    assert_eq!(studio.draw(&json!({"lora": "kohya", "lora_scale": 0})), plain, "none of it");
+    let half = studio.draw(&json!({"lora": "kohya.safetensors", "lora_scale": 0.5}));
+    assert!(half != plain && half != whole, "half of it");
+    assert_eq!(studio.draw(&json!({})), plain, "the model itself is as it was");
+    assert_eq!(studio.draw(&json!({"lora": "kohya"})), whole, "kept");
+    assert_eq!(Studio::new(0).draw(&json!({"lora": "kohya"})), whole, "not kept");
+}
+
+#[test]
+fn a_tag_in_the_prompt_is_the_field_and_no_word() {
+    let mut studio = Studio::new(1 << 30);
+    let by_field = studio.draw(&json!({"lora": "kohya", "lora_scale": 0.5}));
+    assert_eq!(studio.draw(&json!({"prompt": "a red heart<lora:kohya:0.5>"})), by_field);
+    let plain = studio.draw(&json!({}));
+    assert_eq!(studio.draw(&json!({"negative_prompt": "<lora:kohya:0.5>"})), plain, "in a negative prompt");
+    let two = json!({"prompt": "a red heart<lora:kohya:0.5><lora:styles/unet only>"});
+    let turned = json!({"prompt": "a red heart<lora:unet only><lora:kohya:0.2><lora:kohya:0.3>"});
+    let both = studio.draw(&two);
+    assert_ne!(both, by_field);
+    assert_eq!(studio.draw(&turned), both, "in another order");
+}
+
+#[test]
+fn each_part_has_a_scale_of_its_own() {
+    let mut studio = Studio::new(1 << 30);
+    let [plain, text_encoder, unet, both] = [
+        "a red heart",
+        "a red heart<lora:kohya:1:0>",
+        "a red heart<lora:kohya:0:1>",
+        "a red heart<lora:kohya>",
+    ]
+    .map(|prompt| studio.draw(&json!({"prompt": prompt})));
+    assert!(plain != text_encoder && plain != unet && unet != text_encoder && both != unet);
+    let unet_only = studio.draw(&json!({"prompt": "a red heart<lora:unet only:1:0>"}));
+    assert_eq!(unet_only, plain, "it has nothing for the text encoder");
+}
+
+#[test]
+fn jobs_of_different_loras_go_side_by_side_and_draw_what_each_draws_alone() {
+    let requests = [json!({}), json!({"lora": "kohya"}), json!({"lora": "peft"}), json!({"lora": "kohya"})];
+    let mut studio = Studio::new(1 << 30);
+    let alone: Vec<_> = requests.iter().map(|request| studio.draw(request)).collect();
+    // One combination fits, and those at work outlive their place.
+    for memory in [1 << 30, 30 << 20, 0] {
+        let mut studio = Studio::new(memory);
+        studio.pipeline = studio.pipeline.with_images_per_call(8);
+        let mut begun: Vec<_> = requests.iter().map(|request| studio.begin(request)).collect();
+        let mut batch: Vec<_> = begun.iter_mut().collect();
+        let together = studio.finish(&mut batch);
+        for (picture, alone) in together.iter().zip(&alone) {
+            assert!(picture.image.pixels == *alone, "with {memory} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_replaced_is_read_anew() {
+    let mut studio = Studio::new(1 << 30);
+    let before = studio.draw(&json!({"lora": "kohya"}));
+    let other = studio.draw(&json!({"lora": "peft"}));
+    copy("peft", &studio.dir.path().join("loras/kohya.safetensors"));
+    let after = studio.draw(&json!({"lora": "kohya"}));
+    assert!(after == other && after != before);
+}
+
+#[test]
+fn a_lora_that_cannot_be_used_fails_alone_and_says_why() {
+    let mut studio = Studio::new(1 << 30);
+    let loras = studio.dir.path().join("loras");
+    copy("word.embedding", &loras.join("word.safetensors"));
+    fs::write(loras.join("broken.safetensors"), b"nothing").unwrap();
+    for (name, sentence) in [
+        ("word", "the LoRA word cannot be used: it holds no LoRA, but tensors such as emb_params"),
+        ("broken", "the LoRA broken cannot be used: cannot read broken.safetensors: "),
+    ] {
+        let input = studio.input(&json!({"lora": name}));
+        let error = studio.pipeline.begin(&input, 5).err().unwrap().to_string();
+        assert!(error.starts_with(sentence), "{error}");
+    }
+    let input = studio.input(&json!({"lora": "peft"}));
+    fs::remove_file(loras.join("peft.safetensors")).unwrap();
+    let error = studio.pipeline.begin(&input, 5).err().unwrap().to_string();
+    assert!(error.contains("There is no LoRA peft"), "{error}");
+    assert!(!studio.draw(&json!({})).is_empty());
+}
+
+#[test]
+fn a_learned_word_stands_for_its_vectors() {
+    let mut studio = Studio::new(1 << 30);
+    let picture = |studio: &mut Studio, prompt: &str| studio.draw(&json!({"prompt": prompt}));
+    let word = picture(&mut studio, "a zorblax");
+    fs::remove_file(studio.dir.path().join("embeddings/zorblax.safetensors")).unwrap();
+    assert_ne!(picture(&mut studio, "a zorblax"), word, "as a word like others");
+    copy("word.embedding", &studio.dir.path().join("embeddings/other name.safetensors"));
+    assert_eq!(picture(&mut studio, "a Other Name"), word);
+    assert_ne!(picture(&mut studio, "a (other name:1.3)"), word, "weighted");
+    let negative = studio.draw(&json!({"negative_prompt": "other name"}));
+    assert_ne!(negative, studio.draw(&json!({})));
+}
+
+#[test]
+fn an_inversion_that_cannot_be_read_is_refused_where_it_is_used() {
+    let studio = Studio::new(1 << 30);
+    fs::write(studio.dir.path().join("embeddings/easynegative.pt"), b"pickle").unwrap();
+    let request = |negative: &str| json!({"prompt": "a fox", "negative_prompt": negative});
+    let error =
+        GenerationInput::parse(&request("easynegative, rain"), &studio.rules).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "negative_prompt does not meet the constraints. The textual inversion easynegative.pt cannot be used: it is a \
+         pickle, which can run code when it is read; only .safetensors files are read."
+    );
+    assert!(GenerationInput::parse(&request("rain"), &studio.rules).is_ok());
+}
+
+#[test]
+fn a_picture_tells_of_its_add_ons_and_can_be_drawn_again() {
+    let mut studio = Studio::new(1 << 30);
+    let picture = studio
+        .picture(&json!({"prompt": "a zorblax<lora:unet only:0.5>", "lora": "kohya", "lora_scale": 0.7}));
+    let reader = png::Decoder::new(std::io::Cursor::new(&picture.png)).read_info().unwrap();
+    let texts = &reader.info().uncompressed_latin1_text;
+    let text = |keyword: &str| &texts.iter().find(|text| text.keyword == keyword).unwrap().text;
+    let infotext = text("parameters");
+    assert!(infotext.starts_with("a zorblax<lora:unet only:0.5> <lora:kohya:0.7>\n"), "{infotext}");
+    assert!(infotext.contains("Lora hashes: \"kohya: ") && infotext.contains(", unet only: "), "{infotext}");
+    assert!(infotext.contains("TI hashes: \"zorblax: "), "{infotext}");
+    let again: Value = serde_json::from_str(text("stablehand")).unwrap();
+    let input = GenerationInput::parse(&again, &studio.rules).unwrap();
+    let mut generation = studio.pipeline.begin(&input, input.seed.unwrap()).unwrap();
+    assert_eq!(studio.finish(&mut [&mut generation])[0].png, picture.png);
+}
