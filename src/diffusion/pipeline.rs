@@ -16,8 +16,8 @@ use super::add_ons::AddOns;
 use super::generation::Generation;
 use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
 use super::models::{
-    self, MemoryNeeds, ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder,
-    UNet, UNetRows, VaeDecoder, VaeEncoder,
+    MemoryNeeds, ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet,
+    UNetRows, VaeDecoder, VaeEncoder,
 };
 use super::noise::BatchNoise;
 use super::prompt::PromptError;
@@ -130,8 +130,7 @@ impl Pipeline {
 
     /// About how many bytes of the device's memory it holds, with those that an ordinary job takes.
     pub fn memory(&self) -> u64 {
-        let adapted = self.adapted.as_ref().map_or(0, AdaptedModels::held);
-        self.memory_needs.usual() + models::held(adapted, &self.device)
+        self.memory_needs.usual() + self.adapted.as_ref().map_or(0, AdaptedModels::held)
     }
 
     /// About how many it would hold at most for this.
