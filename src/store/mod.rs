@@ -6,6 +6,7 @@
 //! [`retention`] see to it that forgotten means gone from the files.
 
 mod buckets;
+mod checkpointer;
 mod content;
 mod error;
 mod idempotency;
@@ -43,6 +44,7 @@ pub use writer::Write;
 /// One open data folder. No other process has it open as long as this lives.
 pub struct Store {
     writer: writer::Writer,
+    checkpointer: checkpointer::Checkpointer,
     readers: Pool<SqliteConnectionManager>,
     dir: Arc<Path>,
     /// Something was deleted whose bytes may still be in the log file.
@@ -60,13 +62,15 @@ impl Store {
         let path = dir.join(open::DATABASE);
         let connection = open::connect(&path)?;
         let readers = open::readers(&path)?;
-        let writer = writer::Writer::start(connection)?;
+        let checkpointer = checkpointer::Checkpointer::start(&path)?;
+        let writer = writer::Writer::start(connection, checkpointer.nudge())?;
         let traces = Arc::new(AtomicBool::new(true));
-        Ok(Self { writer, readers, dir: dir.into(), traces, describe, _lock: lock })
+        Ok(Self { writer, checkpointer, readers, dir: dir.into(), traces, describe, _lock: lock })
     }
 
     /// Finishes the writes that were sent, folds the log into the database and refuses further ones.
     pub fn close(&self) {
+        self.checkpointer.stop();
         self.writer.stop();
     }
 

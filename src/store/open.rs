@@ -63,6 +63,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "auto_vacuum", "incremental")?;
     db.pragma_update(None, "journal_mode", "wal")?;
     db.pragma_update(None, "synchronous", "full")?;
+    // The checkpointer comes long before, unless something holds it up.
+    db.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "secure_delete", true)?;
     // Otherwise what is deleted could pass through a file in /tmp.
@@ -82,6 +84,13 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
+/// A connection beside the writer's that may fold the log.
+pub(super) fn second_writer(path: &Path) -> Result<Connection, StoreError> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | FLAGS)?;
+    db.pragma_update(None, "synchronous", "full")?;
+    Ok(db)
+}
+
 /// Connections that cannot write.
 pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, StoreError> {
     let manager = SqliteConnectionManager::file(path)
@@ -97,6 +106,8 @@ pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, Stor
     })
 }
 
+/// Pages of the log at which a commit folds it itself: 64 MiB.
+const LONGEST_LOG: u32 = 16_384;
 /// Each connection is used by one thread at a time, which the types see to.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 

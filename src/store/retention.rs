@@ -113,7 +113,10 @@ impl Store {
         // Before, not after: the writer sets it again with every deletion, and a deletion that it had
         // begun by now it commits before it comes to the checkpoint.
         self.traces.store(false, Ordering::SeqCst);
+        // Most of it here, so that the writer is not kept from others.
+        let held = self.checkpointer.fold_and_hold();
         let cleared = self.writer.alone(checkpoint).wait();
+        drop(held);
         if !matches!(cleared, Ok(true)) {
             self.traces.store(true, Ordering::SeqCst);
         }

@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::StoreError;
+use super::checkpointer::Nudge;
 
 /// How many requests share one transaction at most, so that the first need not wait for ever.
 const GROUP: usize = 512;
@@ -60,11 +61,12 @@ struct Job<T> {
 }
 
 impl Writer {
-    pub(super) fn start(db: Connection) -> Result<Self, StoreError> {
+    /// Tells `nudge` of every commit.
+    pub(super) fn start(db: Connection, nudge: Option<Nudge>) -> Result<Self, StoreError> {
         let (sender, receiver) = channel();
         let thread = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || run(&db, &receiver))
+            .spawn(move || run(&db, &receiver, nudge.as_ref()))
             .map_err(|_| StoreError::Internal)?;
         Ok(Self { sender, thread: Mutex::new(Some(thread)) })
     }
@@ -159,7 +161,7 @@ impl<T: Send> Task for Job<T> {
     }
 }
 
-fn run(db: &Connection, receiver: &Receiver<Message>) {
+fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>) {
     let mut next = receiver.recv().ok();
     while let Some(message) = next.take() {
         match message {
@@ -181,6 +183,9 @@ fn run(db: &Connection, receiver: &Receiver<Message>) {
                     }
                 }
                 commit(db, group);
+                if let Some(nudge) = nudge {
+                    nudge.committed();
+                }
             }
         }
         if next.is_none() {
