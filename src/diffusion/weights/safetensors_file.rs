@@ -136,10 +136,11 @@ impl SafetensorsFile {
             values.clear();
             match info.dtype {
                 Dtype::F32 => {
-                    values.extend(piece.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+                    values
+                        .extend(piece.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
                 }
                 Dtype::F16 => {
-                    values.extend(piece.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()))
+                    values.extend(piece.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()));
                 }
                 _ => values.extend(piece.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
             }
