@@ -11,6 +11,7 @@ mod errand;
 mod loading;
 mod pipeline;
 mod residency;
+mod returning;
 mod stepping;
 #[cfg(test)]
 mod tests;
@@ -98,14 +99,6 @@ struct Active<G> {
     job: ClaimedJob,
     generation: G,
     stepping_since: Timestamp,
-}
-
-/// What was heard of an errand.
-enum Heard<T> {
-    Done(ClaimedJob, T),
-    StillAway(Errand<T>),
-    /// Its job came to an end.
-    Ended,
 }
 
 /// At most this long without a look at the queue, should a wake-up be missed after all.
@@ -218,50 +211,10 @@ impl<M: Model> Worker<M> {
         Turn::Worked
     }
 
-    /// Goes on with the jobs whose errands are over, and ends those that may not go on.
-    fn receive(&mut self) {
-        for errand in std::mem::take(&mut self.fetching) {
-            match self.hear(errand) {
-                Heard::Done(job, input) => self.begin(job, &input),
-                Heard::StillAway(errand) => self.fetching.push(errand),
-                Heard::Ended => {}
-            }
-        }
-        for errand in std::mem::take(&mut self.storing) {
-            match self.hear(errand) {
-                Heard::Done(job, images) => self.write(job.complete_stored(images)),
-                Heard::StillAway(errand) => self.storing.push(errand),
-                Heard::Ended => {}
-            }
-        }
-    }
-
-    fn hear<T>(&mut self, errand: Errand<T>) -> Heard<T> {
-        let job = &errand.job;
-        if let Some(reason) = job.stop_requested() {
-            tracing::info!(job = %job.id(), attempt = job.attempt(), ?reason, "stopped on an errand");
-            errand.job.abandon();
-            return Heard::Ended;
-        }
-        match errand.outcome() {
-            Some(Ok(done)) => return Heard::Done(errand.job, done),
-            Some(Err(error)) => self.write(errand.job.fail(error)),
-            None if job.is_overdue() => self.write(errand.job.time_out()),
-            None => return Heard::StillAway(errand),
-        }
-        Heard::Ended
-    }
-
     fn release_all(&mut self) {
         self.release_active();
         self.release_fetching();
         for errand in std::mem::take(&mut self.storing) {
-            self.write(errand.job.release());
-        }
-    }
-
-    fn release_fetching(&mut self) {
-        for errand in std::mem::take(&mut self.fetching) {
             self.write(errand.job.release());
         }
     }

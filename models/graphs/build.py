@@ -18,6 +18,10 @@ import unet
 import vae
 from cpu import CpuGraph
 from cuda import CudaGraph
+from nchwc import NchwcGraph
+
+
+BUILDS = ("cpu", "nchwc", "cuda")
 
 
 def unet_inpainting_config(folder):
@@ -46,16 +50,21 @@ def graph(net, build, settings):
     return net.model()
 
 
-def write(folder, out, name):
+def write(folder, out, name, builds):
     """Builds, checks and writes one part."""
     read, build, module_of, reference_of, cases = PARTS[name]
     settings = read(folder)
     module = module_of(settings)
     reference = reference_of(module, settings)
 
-    cpu = graph(CpuGraph(name), build, settings)
-    error = check.on_cpu(cpu, module, reference, cases(settings))
-    save(out / f"{name}.cpu.onnx", cpu, (error, check.TOLERANCE))
+    # A text encoder has no convolutions.
+    for kind, layers in (("cpu", CpuGraph), ("nchwc", NchwcGraph)):
+        if kind in builds and (kind, name) != ("nchwc", "text_encoder"):
+            net = graph(layers(name), build, settings)
+            error = check.on_cpu(net, module, reference, cases(settings))
+            save(out / f"{name}.{kind}.onnx", net, (error, check.TOLERANCE))
+    if "cuda" not in builds:
+        return
 
     # The same graph in float32 shows that it is right, and then in float16 that it stays near.
     twin = graph(CudaGraph(name, TensorProto.FLOAT), build, settings)
@@ -64,6 +73,13 @@ def write(folder, out, name):
     check.resolves(cuda)
     half_error = check.by_reference(cuda, module, reference, cases(settings))
     save(out / f"{name}.cuda.onnx", cuda, (error, check.TOLERANCE), (half_error, check.HALF_TOLERANCE))
+
+
+def probe():
+    """One convolution in blocks, for a loader to try out whether, and in which blocks, its processor has them."""
+    net = NchwcGraph("probe")
+    net.output(net.conv(net.input("x", [1, 16, 1, 1]), "probe", 16, 16, kernel=1), "y", [1, 16, 1, 1])
+    return net.model()
 
 
 def save(path, model, *errors):
@@ -80,13 +96,16 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", nargs="?", type=Path, help="a diffusers folder (default: sd-v1/ here)")
     arguments.add_argument("--only", action="append", choices=PARTS, help="this part alone; may be repeated")
+    arguments.add_argument("--build", action="append", choices=BUILDS, help="this build alone; may be repeated")
     given = arguments.parse_args()
     folder = given.folder or config.SD_V1
     out = folder / "graphs" if given.folder else folder
     out.mkdir(parents=True, exist_ok=True)
     parts = given.only or [p for p in PARTS if p != "unet_inpainting" or not given.folder]
+    if not given.folder:
+        (out.parent / "probe.nchwc.onnx").write_bytes(probe().SerializeToString())
     for name in parts:
-        write(folder, out, name)
+        write(folder, out, name, given.build or BUILDS)
         gc.collect()
 
 

@@ -82,5 +82,6 @@ class Graph:
         """The whole as a ModelProto."""
         initializers = [*self.constants.values(), *self.parameters.values()]
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        others = {node.domain for node in self.nodes} - {"", MICROSOFT}
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in [MICROSOFT, *sorted(others)])]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="stablehand")

@@ -1,8 +1,11 @@
 """The buffer that a graph calls "weights": made here for the checks as the server makes it from a checkpoint."""
+import functools
+
 import numpy as np
+import onnxruntime as ort
 from onnx import TensorProto
 
-from builder import BYTES
+from builder import BYTES, Graph
 
 NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
@@ -19,9 +22,32 @@ def as_stored(tensor, array):
     """A checkpoint's array in the element type and layout that the graph asks for."""
     if tensor.doc_string == "OHWI":
         array = np.transpose(array, (0, 2, 3, 1))
+    if tensor.doc_string == "OIHWBiBo":
+        o, i, h, w = array.shape
+        b = channels_in_a_block()
+        array = array.reshape(o // b, b, i // b, b, h, w).transpose(0, 2, 4, 5, 3, 1).reshape(o, i, h, w)
     if list(array.shape) != list(tensor.dims):
         raise SystemExit(f"{tensor.name} is {list(array.shape)} in the checkpoint and {list(tensor.dims)} in the graph")
     return np.ascontiguousarray(array, NUMPY[tensor.data_type])
+
+
+@functools.cache
+def channels_in_a_block():
+    """Of this processor's convolutions in blocks: the size with which one of them gives what a plain one gives."""
+    x, w = np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1), np.eye(16, k=1, dtype=np.float32)
+    for b in (8, 16):
+        blocks = w.reshape(16 // b, b, 16 // b, b).transpose(0, 2, 3, 1).reshape(16, 16, 1, 1)
+        graph = Graph("probe", TensorProto.FLOAT)
+        y = graph.op("ReorderInput", graph.input("x", [1, 16, 1, 1]), domain="com.microsoft.nchwc")
+        y = graph.op("Conv", y, graph.constant(blocks), domain="com.microsoft.nchwc", kernel_shape=[1, 1])
+        graph.output(graph.op("ReorderOutput", y, domain="com.microsoft.nchwc", channels=16), "y", [1, 16, 1, 1])
+        try:
+            session = ort.InferenceSession(graph.model().SerializeToString(), providers=["CPUExecutionProvider"])
+            if np.array_equal(session.run(None, {"x": x})[0].ravel(), w @ x.ravel()):
+                return b
+        except ort.capi.onnxruntime_pybind11_state.Fail:
+            pass
+    raise SystemExit("this processor has no convolutions in blocks: build the other graphs, with --build cpu --build cuda")
 
 
 def fill(model, state):

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::DiffusionError;
-use super::models::{ModelError, ModelFolder, TextEncoder, UNet, held};
+use super::models::{ModelError, ModelFolder, TextEncoder, UNet};
 use super::weights::{AddOn, LoraError, LoraFile, LoraFolder, ModuleNames, Part, Weights};
 use crate::domain::Lora;
 use crate::runtime::Runtime;
@@ -138,7 +138,7 @@ impl AdaptedModels {
         let (text_encoder, unet) = (changed(Part::TextEncoder), changed(Part::UNet));
         let device = self.runtime.device();
         let size = |part: &str, changed: bool| match changed {
-            true => self.folder.weight_bytes(part, device).map(|bytes| held(bytes, device)),
+            true => self.folder.weight_bytes(part, device),
             false => Ok(0),
         };
         let bytes = size("text_encoder", text_encoder)? + size("unet", unet)?;

@@ -70,6 +70,8 @@ impl Runtime {
                 GraphSource::Weightless { onnx, location, weights } => builder
                     .with_external_initializer_file_in_memory(location, Arc::clone(weights))?
                     .with_config_entry("session.use_external_initializer_file_buffers_directly", "1")?
+                    // Repacked matrices are a second copy, and at these sizes no faster (measured).
+                    .with_config_entry("session.disable_prepacking", "1")?
                     .commit_from_memory(onnx),
             }
         };

@@ -11,9 +11,9 @@ use std::path::{Component, Path};
 
 use ndarray::{Array3, Axis};
 
+use super::graph_build::GraphBuild;
 use super::onnx_file::{OnnxFile, StoredTensor};
 use super::{ModelError, ModelFolder};
-use crate::runtime::Device;
 
 /// What it takes to give a layer other than the last.
 pub struct HiddenLayers {
@@ -40,7 +40,7 @@ impl HiddenLayers {
     /// None where the graph gives its last layer alone, or its final layer norm is not found.
     pub fn find(folder: &ModelFolder) -> Result<Option<Self>, ModelError> {
         // Which layers there are is the same in its every build.
-        if let Some(part) = folder.weightless("text_encoder", &Device::Cpu)? {
+        if let Some(part) = folder.weightless("text_encoder", GraphBuild::Cpu)? {
             let has = |clip_skip: &u32| part.graph.outputs().contains(&normed_output_name(*clip_skip));
             let others = (2..=MOST_LAYERS).take_while(has).count();
             return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));

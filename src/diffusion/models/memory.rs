@@ -76,7 +76,7 @@ impl ModelFolder {
         for part in PARTS.into_iter().filter(|part| self.has(part)) {
             weights += self.weights_of(part, device)?;
             if matches!(part, "text_encoder" | "unet") {
-                adaptable += held(self.weight_bytes(part, device)?, device);
+                adaptable += self.weight_bytes(part, device)?;
             }
         }
         Ok(MemoryNeeds {
@@ -95,19 +95,13 @@ impl ModelFolder {
     fn weights_of(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
         let exactly = self.weight_bytes(part, device)?;
         if exactly > 0 {
-            return Ok(held(exactly, device));
+            return Ok(exactly);
         }
         let bytes: u64 = self.files_of(part).iter().map(|(_, bytes)| bytes).sum();
         let is_half = device.is_cpu() && self.graph_file(part)?.contains("fp16");
         // A CPU computes in single precision.
         Ok(if is_half { bytes * 2 } else { bytes })
     }
-}
-
-/// What weights take that are filled into our graphs. On a CPU ONNX Runtime packs most of them once more for its
-/// kernels (measured on Stable Diffusion v1: 8.1 GB for 4.27).
-pub fn held(weights: u64, device: &Device) -> u64 {
-    if device.is_cpu() { weights / 10 * 19 } else { weights }
 }
 
 impl MemoryNeeds {

@@ -6,6 +6,7 @@
 mod description;
 mod embedded;
 mod folder;
+mod graph_build;
 mod hidden_layers;
 mod memory;
 mod onnx_file;
@@ -26,7 +27,7 @@ use crate::runtime::RuntimeError;
 
 pub use description::ModelDescription;
 pub use folder::ModelFolder;
-pub use memory::{MemoryNeeds, held};
+pub use memory::MemoryNeeds;
 pub(super) use onnx_file::OnnxFile;
 pub use parts::PartReport;
 pub use safety_checker::SafetyChecker;

@@ -11,6 +11,7 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
+use super::graph_build::GraphBuild;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{self, Weights};
 use crate::runtime::{GraphSource, Runtime, RuntimeError};
@@ -98,7 +99,7 @@ impl Graph {
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
-        let (session, weights) = if let Some(part) = folder.weightless(part, runtime.device())? {
+        let (session, weights) = if let Some(part) = folder.weightless(part, GraphBuild::of(runtime))? {
             let mut weights = part.weights()?;
             change(&mut weights)?;
             let source = GraphSource::Weightless {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::embedded::SD_V1;
 use super::folder::has_extension;
+use super::graph_build::GraphBuild;
 use super::{ModelError, ModelFolder};
 use crate::diffusion::weights::{
     Architecture, Checkpoint, Component, Part, SafetensorsFile, Target, WeightlessGraph, Weights,
@@ -80,12 +81,13 @@ impl ModelFolder {
     pub(super) fn weightless(
         &self,
         part: &str,
-        device: &Device,
+        build: GraphBuild,
     ) -> Result<Option<WeightlessPart>, ModelError> {
         let (Some(component), Some(checkpoint)) = (component_of(part), self.checkpoint(part)?) else {
             return Ok(None);
         };
-        let graph = WeightlessGraph::read(self.our_graph(part, &checkpoint, device)?)?;
+        let onnx = self.our_graph(part, &checkpoint, build)?;
+        let graph = WeightlessGraph::read(onnx, build.channels_in_a_block())?;
         Ok(Some(WeightlessPart { graph, component, checkpoint }))
     }
 
@@ -94,7 +96,7 @@ impl ModelFolder {
         let mut all = Vec::new();
         for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
             // They are the same in every build.
-            let Some(weightless) = self.weightless(name, &Device::Cpu)? else { return Ok(None) };
+            let Some(weightless) = self.weightless(name, GraphBuild::Cpu)? else { return Ok(None) };
             let target = |(name, shape): (&str, &[usize])| Target {
                 part,
                 weight: name.to_owned(),
@@ -107,7 +109,7 @@ impl ModelFolder {
 
     /// Bytes of the weights of `part` as its graph lays them out; nothing where its graph brings them.
     pub fn weight_bytes(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
-        Ok(self.weightless(part, device)?.map_or(0, |part| part.graph.length() as u64))
+        Ok(self.weightless(part, GraphBuild::plain(device))?.map_or(0, |part| part.graph.length() as u64))
     }
 
     /// The graph that the weights of `part` go into: the model's own in `graphs/`, else Stable Diffusion v1's.
@@ -115,7 +117,7 @@ impl ModelFolder {
         &self,
         part: &str,
         checkpoint: &Checkpoint,
-        device: &Device,
+        build: GraphBuild,
     ) -> Result<Cow<'static, [u8]>, ModelError> {
         let takes_mask =
             || checkpoint.shape(Component::UNet, CONV_IN).is_some_and(|shape| shape.get(1) == Some(&9));
@@ -123,13 +125,17 @@ impl ModelFolder {
             "unet" if takes_mask() => "unet_inpainting",
             part => part,
         };
-        let build = if device.is_cpu() { "cpu" } else { "cuda" };
-        let file = format!("{name}.{build}.onnx");
-        if let Some(graph) = self.read(&format!("graphs/{file}"))? {
-            return Ok(graph);
+        // What has no convolutions has no build for them.
+        let builds = [Some(build), matches!(build, GraphBuild::Nchwc { .. }).then_some(GraphBuild::Cpu)];
+        let files = builds.into_iter().flatten().map(|build| format!("{name}.{}.onnx", build.name()));
+        let files: Vec<_> = files.collect();
+        for file in &files {
+            if let Some(graph) = self.read(&format!("graphs/{file}"))? {
+                return Ok(graph);
+            }
         }
-        let graph = SD_V1.get(&file).map(Cow::Borrowed);
-        graph.ok_or_else(|| self.refuse(format!("there is no graph {file} for its weights")))
+        let graph = files.iter().find_map(|file| SD_V1.get(file)).map(Cow::Borrowed);
+        graph.ok_or_else(|| self.refuse(format!("there is no graph {} for its weights", files[0])))
     }
 }
 
@@ -172,7 +178,7 @@ fn weight_files(folder: &Path, component: Component) -> Vec<PathBuf> {
         if has_extension(&name, "safetensors") && !name.starts_with('.') {
             let (stem, _) = sharded(&name);
             let is_variant = stem.contains('.');
-            variants.entry((is_variant, stem.to_owned())).or_default().push(folder.join(name));
+            variants.entry((is_variant, stem)).or_default().push(folder.join(name));
         }
     }
     let mut files = variants.into_values().next().unwrap_or_default();
@@ -180,14 +186,17 @@ fn weight_files(folder: &Path, component: Component) -> Vec<PathBuf> {
     files
 }
 
-/// A file's name without its ending and number, and of how many it is one.
-fn sharded(name: &str) -> (&str, Option<usize>) {
+/// A file's name without its ending and number, and of how many it is one: `model-00001-of-00002.fp16.safetensors`
+/// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
+fn sharded(name: &str) -> (String, Option<usize>) {
     let stem = name.trim_end_matches(".safetensors");
-    let Some((rest, count)) = stem.rsplit_once("-of-") else { return (stem, None) };
-    let Some((rest, number)) = rest.rsplit_once('-') else { return (stem, None) };
+    let whole = || (stem.to_owned(), None);
+    let Some((left, right)) = stem.split_once("-of-") else { return whole() };
+    let Some((left, number)) = left.rsplit_once('-') else { return whole() };
+    let (count, variant) = right.split_at(right.find('.').unwrap_or(right.len()));
     match (number.parse::<usize>(), count.parse()) {
-        (Ok(_), Ok(count)) => (rest, Some(count)),
-        _ => (stem, None),
+        (Ok(_), Ok(count)) => (format!("{left}{variant}"), Some(count)),
+        _ => whole(),
     }
 }
 
@@ -236,22 +245,35 @@ mod tests {
         assert_eq!(chosen(&[half, "diffusion_pytorch_model.non_ema.safetensors"]), [half]);
         let shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
         assert_eq!(chosen(&[shards[1], shards[0], "m.safetensors.index.json"]), shards);
+        for shards in [
+            ["m-00001-of-00002.fp16.safetensors", "m-00002-of-00002.fp16.safetensors"],
+            ["m.fp16-00001-of-00002.safetensors", "m.fp16-00002-of-00002.safetensors"],
+        ] {
+            assert_eq!(chosen(&shards), shards);
+        }
         assert!(chosen(&["model.onnx"]).is_empty());
     }
 
     #[test]
     fn weights_are_changed_in_the_graph_s_own_order_and_precision() {
-        let cuda = Device::Cuda { index: 0, memory_gib: None };
-        for device in [Device::Cpu, cuda] {
-            let unet = ModelFolder::Embedded.weightless("unet", &device).unwrap().unwrap();
+        let blocks = [8, 16].map(|channels_in_a_block| GraphBuild::Nchwc { channels_in_a_block });
+        for build in [GraphBuild::Cpu, GraphBuild::Cuda, blocks[0], blocks[1]] {
+            let unet = ModelFolder::Embedded.weightless("unet", build).unwrap().unwrap();
             let mut weights = unet.weights().unwrap();
-            for name in ["conv_in.weight", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"] {
+            for name in [
+                "conv_in.weight",
+                "down_blocks.0.resnets.0.conv1.weight",
+                "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+            ] {
                 let before = weights.values(name).unwrap();
                 #[allow(clippy::cast_precision_loss)]
                 let delta: Vec<f32> = (0..before.len()).map(|i| i as f32 * 1e-4).collect();
                 weights.add(name, &delta).unwrap();
                 let sums = before.iter().zip(&delta).map(|(before, delta)| before + delta);
-                let kept = |sum: f32| if device.is_cpu() { sum } else { half::f16::from_f32(sum).to_f32() };
+                let kept = |sum: f32| match build {
+                    GraphBuild::Cuda => half::f16::from_f32(sum).to_f32(),
+                    _ => sum,
+                };
                 assert_eq!(weights.values(name).unwrap(), sums.map(kept).collect::<Vec<_>>(), "{name}");
             }
             assert!(weights.add("conv_in.weight", &[0.0]).unwrap_err().contains("1728 values, not 1"));

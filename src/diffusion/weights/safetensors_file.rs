@@ -46,9 +46,13 @@ impl Stamp {
 
 impl SafetensorsFile {
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let name = path
+        let mut name = path
             .file_name()
             .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        // diffusers calls every component's file the same.
+        if let Some(folder) = path.parent().and_then(Path::file_name).filter(|_| name.contains("model")) {
+            name = format!("{}/{name}", folder.to_string_lossy());
+        }
         let unreadable =
             |error: std::io::Error| WeightsError::File { file: name.clone(), reason: error.to_string() };
         let file = File::open(path).map_err(unreadable)?;

@@ -14,6 +14,8 @@ use crate::diffusion::models::OnnxFile;
 pub const LOCATION: &str = "weights";
 /// `TensorProto.doc_string` of a convolution's weight in the order that NHWC kernels read.
 const OHWI: &str = "OHWI";
+/// The same in blocks of channels, which NCHWc kernels read.
+const BLOCKS: &str = "OIHWBiBo";
 /// No part of a Stable Diffusion v1 model comes near.
 const LARGEST: u64 = 16 << 30;
 
@@ -31,10 +33,20 @@ struct Slot {
     /// As checkpoints have it.
     shape: Vec<usize>,
     element: Element,
-    /// Whether a convolution's input channels come last here.
-    channels_last: bool,
+    order: Order,
     at: usize,
     length: usize,
+}
+
+/// In what order a weight's values stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// As in checkpoints.
+    Plain,
+    /// A convolution's, its input channels last.
+    ChannelsLast,
+    /// A convolution's, so many input and output channels at a time.
+    Blocks(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +63,8 @@ pub struct Weights {
 }
 
 impl WeightlessGraph {
-    /// Reads what weights the graph wants.
-    pub fn read(onnx: Cow<'static, [u8]>) -> Result<Self, WeightsError> {
+    /// Reads what weights the graph wants. `channels_in_a_block` is the processor's, for graphs that have blocks.
+    pub fn read(onnx: Cow<'static, [u8]>, channels_in_a_block: usize) -> Result<Self, WeightsError> {
         let broken = |reason: &str| WeightsError::Graph(reason.to_owned());
         let file =
             OnnxFile::read(&mut Cursor::new(&*onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
@@ -76,12 +88,22 @@ impl WeightlessGraph {
             end = end.max(stop);
             let mut shape: Vec<usize> =
                 tensor.shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
-            let channels_last = tensor.note == OHWI && shape.len() == 4;
-            if channels_last {
-                shape = vec![shape[0], shape[3], shape[1], shape[2]];
+            let order = match tensor.note.as_str() {
+                OHWI if shape.len() == 4 => Order::ChannelsLast,
+                BLOCKS if shape.len() == 4 => Order::Blocks(channels_in_a_block),
+                _ => Order::Plain,
+            };
+            match order {
+                Order::Plain => {}
+                Order::ChannelsLast => shape = vec![shape[0], shape[3], shape[1], shape[2]],
+                Order::Blocks(block) => {
+                    if block == 0 || shape[0] % block != 0 || shape[1] % block != 0 {
+                        return Err(broken(&format!("{} is not in blocks of {block} channels", tensor.name)));
+                    }
+                }
             }
             let to_usize = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
-            let slot = Slot { shape, element, channels_last, at: to_usize(at), length: to_usize(length) };
+            let slot = Slot { shape, element, order, at: to_usize(at), length: to_usize(length) };
             slots.insert(tensor.name.clone(), slot);
         }
         Ok(Self { onnx, outputs: file.outputs, slots, length: usize::try_from(end).unwrap_or(usize::MAX) })
@@ -160,7 +182,7 @@ impl AddTo for Weights {
         let buffer = Arc::get_mut(&mut self.buffer).ok_or_else(|| format!("{parameter} is in use"))?;
         let bytes = &mut buffer[slot.at..slot.at + slot.length];
         let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
-        if slot.channels_last {
+        if slot.order != Order::Plain {
             for (index, delta) in delta.iter().enumerate() {
                 let at = slot.position(index) * width;
                 add(&mut bytes[at..at + width], delta);
@@ -185,7 +207,7 @@ impl WeightWriter<'_> {
         let element = self.slot.element;
         let room = self.bytes.len() / element.width() - self.next;
         let values = &values[..values.len().min(room)];
-        if self.slot.channels_last {
+        if self.slot.order != Order::Plain {
             for (index, value) in (self.next..).zip(values) {
                 let at = self.slot.position(index) * element.width();
                 element.write(&mut self.bytes[at..], *value);
@@ -212,14 +234,18 @@ impl WeightWriter<'_> {
 impl Slot {
     /// Where the value that is `index`th in the checkpoint's order stands in the graph's.
     fn position(&self, index: usize) -> usize {
-        if !self.channels_last {
-            return index;
-        }
         let [_, inputs, height, width] = self.shape[..] else { return index };
         let (rest, x) = (index / width, index % width);
         let (rest, y) = (rest / height, rest % height);
         let (output, input) = (rest / inputs, rest % inputs);
-        ((output * height + y) * width + x) * inputs + input
+        match self.order {
+            Order::Plain => index,
+            Order::ChannelsLast => ((output * height + y) * width + x) * inputs + input,
+            Order::Blocks(block) => {
+                let outer = (output / block) * (inputs / block) + input / block;
+                (((outer * height + y) * width + x) * block + input % block) * block + output % block
+            }
+        }
     }
 }
 

@@ -1,0 +1,104 @@
+//! The full-size architecture of Stable Diffusion v1.5, in every form, draws diffusers' latents.
+//!
+//! The model (with random weights) and diffusers' latents are made by tests/golden/make_sd15.py, which takes minutes
+//! and gigabytes, so this is not part of every run:
+//!
+//!     python tests/golden/make_sd15.py OUT
+//!     STABLEHAND_SD15=OUT cargo test --release --test sd15 -- --ignored --nocapture
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Deserialize;
+use stablehand::diffusion::Pipeline;
+use stablehand::diffusion::models::ModelFolder;
+use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::runtime::{DeviceChoice, Runtime};
+
+#[derive(Deserialize)]
+struct Case {
+    scheduler: String,
+    prompt: String,
+    negative_prompt: String,
+    seed: u64,
+    width: u32,
+    height: u32,
+    num_inference_steps: u32,
+    guidance_scale: f32,
+    latents: String,
+}
+
+/// Of the latents after the last step, relative to their size.
+const TOLERANCE: f64 = 1e-3;
+
+fn folder() -> PathBuf {
+    PathBuf::from(std::env::var_os("STABLEHAND_SD15").expect("STABLEHAND_SD15 names what make_sd15.py wrote"))
+}
+
+/// The f32 values of a `.npy` file whose first axis is the step, of the last step.
+fn last_step(path: &Path, steps: usize) -> Vec<f32> {
+    let bytes = fs::read(path).unwrap();
+    let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let values: Vec<f32> =
+        bytes[header..].chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    values[values.len() / steps * (steps - 1)..].to_vec()
+}
+
+fn latents(pipeline: &mut Pipeline, case: &Case) -> Vec<f32> {
+    let input = GenerationInput {
+        negative_prompt: case.negative_prompt.clone(),
+        size: ImageSize { width: case.width, height: case.height },
+        num_inference_steps: case.num_inference_steps,
+        guidance_scale: case.guidance_scale,
+        scheduler: SchedulerKind::parse(&case.scheduler).unwrap().0,
+        ..GenerationInput::new(&case.prompt)
+    };
+    let mut generation = pipeline.begin(&input, case.seed).unwrap();
+    while !generation.is_done() {
+        pipeline.step(&mut [&mut generation]).unwrap();
+    }
+    generation.latents().iter().copied().collect()
+}
+
+fn every_form_draws_the_latents(device: DeviceChoice, tolerance: f64) {
+    let folder = folder();
+    let runtime = Runtime::load(device).unwrap();
+    let cases: Vec<Case> =
+        serde_json::from_slice(&fs::read(folder.join("golden/cases.json")).unwrap()).unwrap();
+    let forms = ["ldm.safetensors", "diffusers", "onnx"].map(|form| folder.join(form));
+    for form in forms.iter().filter(|form| form.exists()) {
+        let mut pipeline = Pipeline::load(&ModelFolder::open(form).unwrap(), &runtime).unwrap();
+        for case in &cases {
+            let expected =
+                last_step(&folder.join("golden").join(&case.latents), case.num_inference_steps as usize);
+            let started = Instant::now();
+            let drawn = latents(&mut pipeline, case);
+            let seconds = started.elapsed().as_secs_f64();
+            assert_eq!(drawn.len(), expected.len());
+            let squares =
+                |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+            let apart = squares(&mut drawn.iter().zip(&expected).map(|(a, b)| f64::from(a - b)));
+            let size = squares(&mut expected.iter().map(|value| f64::from(*value)));
+            let relative = (apart / size).sqrt();
+            let name = form.file_name().unwrap().to_string_lossy();
+            println!("{name}, {}: {relative:.2e} relative, {seconds:.1} s", case.scheduler);
+            assert!(relative < tolerance, "{name}, {}: {relative:e}", case.scheduler);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the model that tests/golden/make_sd15.py makes"]
+fn every_form_draws_the_latents_of_diffusers() {
+    every_form_draws_the_latents(DeviceChoice::Cpu, TOLERANCE);
+}
+
+#[test]
+#[ignore = "needs CUDA"]
+fn every_form_draws_the_latents_of_diffusers_on_cuda() {
+    // Half precision at every step.
+    every_form_draws_the_latents(DeviceChoice::Cuda(0), 5e-2);
+}
