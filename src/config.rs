@@ -27,7 +27,7 @@ pub use file::{ConfigFile, EndpointTable};
 const MAX_WORKERS: u32 = 64;
 /// Less holds no model.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
-/// Stable Diffusion v1 with four sets of LoRAs in half precision on a card, or with one in full on a CPU.
+/// Two sets of LoRAs in Stable Diffusion v1 in single precision, four in half.
 const DEFAULT_LORA_MEMORY: u64 = 8 << 30;
 
 /// The flags of `stablehand serve`, each with its twin in the environment.

@@ -68,6 +68,11 @@ impl Studio {
     }
 }
 
+/// The largest difference of two pictures, of 255.
+fn furthest(a: &[u8], b: &[u8]) -> u8 {
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
 fn copy(golden: &str, to: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
     fs::copy(root.join(format!("{golden}.safetensors")), to).unwrap();
@@ -121,6 +126,9 @@ fn jobs_of_different_loras_go_side_by_side_and_draw_what_each_draws_alone() {
     let requests = [json!({}), json!({"lora": "kohya"}), json!({"lora": "peft"}), json!({"lora": "kohya"})];
     let mut studio = Studio::new(1 << 30);
     let alone: Vec<_> = requests.iter().map(|request| studio.draw(request)).collect();
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(furthest(&alone[one], &alone[other]) > 20, "{one} and {other} are alike");
+    }
     // One combination fits, and those at work outlive their place.
     for memory in [1 << 30, 30 << 20, 0] {
         let mut studio = Studio::new(memory);
@@ -129,7 +137,9 @@ fn jobs_of_different_loras_go_side_by_side_and_draw_what_each_draws_alone() {
         let mut batch: Vec<_> = begun.iter_mut().collect();
         let together = studio.finish(&mut batch);
         for (picture, alone) in together.iter().zip(&alone) {
-            assert!(picture.image.pixels == *alone, "with {memory} bytes");
+            // Kernels sum in another order where a call has more rows.
+            let off = furthest(&picture.image.pixels, alone);
+            assert!(off <= 2, "with {memory} bytes: {off} of 255");
         }
     }
 }

@@ -4,20 +4,21 @@
 //! batch and lets each generation's own scheduler move on; `finish` decodes. Between steps the caller
 //! may look around: cancel, progress, time-outs and batching need nothing else.
 
-use std::cell::RefCell;
+mod finish;
+mod step;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array1, Array4, Axis, s};
-use serde_json::json;
+use ndarray::Array4;
 
 use super::adapted::AdaptedModels;
 use super::add_ons::AddOns;
 use super::generation::Generation;
-use super::image::{ImageError, Mask, Overlay, Parameters, RgbImage, decode_image, drawing_size, encode_png};
+use super::image::{ImageError, Mask, Overlay, RgbImage, decode_image, drawing_size};
 use super::models::{
     MemoryNeeds, ModelDescription, ModelError, ModelFolder, Posterior, SafetyChecker, TextEncoder, UNet,
-    UNetRows, VaeDecoder, VaeEncoder,
+    VaeDecoder, VaeEncoder,
 };
 use super::noise::BatchNoise;
 use super::prompt::PromptError;
@@ -244,166 +245,6 @@ impl Pipeline {
         encoder.encode(pixels, channels)
     }
 
-    /// One denoising step of each generation that is not done yet.
-    pub fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), DiffusionError> {
-        let mut units = Vec::new();
-        for (index, generation) in batch.iter_mut().enumerate().filter(|(_, g)| !g.is_done()) {
-            generation.scale_model_input()?;
-            units.extend((0..generation.images()).map(|image| Unit { generation: index, image }));
-        }
-        while !units.is_empty() {
-            let call = self.take_call(&mut units, batch);
-            self.predict(&call, batch)?;
-        }
-        for generation in batch.iter_mut().filter(|generation| !generation.is_done()) {
-            generation.advance()?;
-        }
-        Ok(())
-    }
-
-    /// Takes out of `units` what can share a UNet call with the first of them.
-    fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
-        let first = &batch[units[0].generation];
-        let mut call = Vec::new();
-        units.retain(|unit| {
-            let other = &batch[unit.generation];
-            #[allow(clippy::float_cmp)] // two schedules at the very same timestep
-            let shares = is_one(first.adapted_unet(), other.adapted_unet())
-                && other.latents.dim().2 == first.latents.dim().2
-                && other.latents.dim().3 == first.latents.dim().3
-                && other.embeddings.positive.dim() == first.embeddings.positive.dim()
-                && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
-            let taken = shares && call.len() < self.images_per_call;
-            if taken {
-                call.push(*unit);
-            }
-            !taken
-        });
-        call
-    }
-
-    /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
-    /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
-    fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> = call
-            .iter()
-            .copied()
-            .filter(|unit| batch[unit.generation].embeddings.negative.is_some())
-            .collect();
-        let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
-        let mut sample = Vec::new();
-        let mut embeddings = Vec::new();
-        let mut timesteps = Vec::new();
-        for (unit, is_negative) in rows {
-            let generation = &batch[unit.generation];
-            let embedding = generation.embeddings.negative.as_ref().filter(|_| is_negative);
-            sample.push(generation.model_input.index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive).index_axis(Axis(0), 0));
-            timesteps.push(generation.timestep());
-        }
-        let mismatch =
-            |error: ndarray::ShapeError| ModelError::Run { part: "unet", reason: error.to_string() };
-        let rows = UNetRows {
-            sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
-            embeddings: ndarray::stack(Axis(0), &embeddings).map_err(mismatch)?,
-            timesteps: Array1::from(timesteps),
-        };
-        // A call's generations have one UNet in common.
-        let adapted = call.first().and_then(|unit| batch[unit.generation].adapted_unet());
-        let predicted: Array4<f32> = match adapted {
-            Some(unet) => unet.borrow_mut().predict(&rows)?,
-            None => self.unet.predict(&rows)?,
-        };
-
-        let mut negatives = predicted.outer_iter();
-        let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
-        for unit in call {
-            let generation = &mut *batch[unit.generation];
-            let guidance_scale = generation.input.guidance_scale;
-            let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
-            let conditional = positives.next().expect("a row for each image");
-            noise_pred.assign(&conditional);
-            if generation.embeddings.negative.is_some() {
-                let unconditional = negatives.next().expect("a row for each guided image");
-                noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
-            }
-        }
-        Ok(())
-    }
-
-    /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
-    /// colours, before the first step, and where a safety checker has the last word on what is shown.
-    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
-        if self.safety_checker.is_some() && !generation.input.nsfw {
-            return None;
-        }
-        let map = self.description.latent_rgb.as_ref()?;
-        let prediction = self.description.scheduler.prediction().ok()?;
-        map.draw(generation.predicted_original(prediction)?.view()).ok()
-    }
-
-    /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
-    pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
-        let mut pictures = Vec::with_capacity(generation.images());
-        for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
-            let pixels = self.vae_decoder.decode(&latents.to_owned())?;
-            let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
-            // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
-            let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
-                Some(checker) => checker.flags(&image)?,
-                None => false,
-            };
-            if image.size() != generation.input.size {
-                image = image.resize(generation.input.size)?;
-            }
-            if let Some(overlay) = &generation.overlay {
-                overlay.lay_over(&mut image)?;
-            }
-            let seed = GenerationInput::seed_of(generation.seed, index);
-            let png = self.png(generation, &image, index)?;
-            pictures.push(Picture { seed, image, png, flagged });
-        }
-        Ok(pictures)
-    }
-
-    /// The PNG file with its parameters as text: in A1111's form for the readers that there are, and as
-    /// the `input` of a request that draws it again.
-    fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
-        let input = &generation.input;
-        let learned = generation.embeddings.learned.iter();
-        let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
-        let file_karras = self.description.scheduler.use_karras_sigmas == Some(true);
-        let infotext = Parameters {
-            prompt: &input.prompt,
-            negative_prompt: &input.negative_prompt,
-            clip_skip: input.clip_skip,
-            steps: input.num_inference_steps,
-            scheduler: input.scheduler,
-            karras: input.karras || (file_karras && input.scheduler.has_karras()),
-            guidance_scale: input.guidance_scale,
-            seed: GenerationInput::seed_of(generation.seed, index),
-            noise: input.noise,
-            size: input.size,
-            drawn_at: generation.drawn_at,
-            strength: generation.strength,
-            prompt_cut: generation.embeddings.cut,
-            model: &self.description.name,
-            loras: &input.loras,
-            lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
-            ti_hashes: &ti_hashes,
-        };
-        let mut request = input.request_for(generation.seed, index);
-        if let Some(strength) = generation.strength {
-            // Without the pictures themselves: those are the client's, and large.
-            request["prompt_strength"] = json!(strength);
-        }
-        if generation.is_masked {
-            request["mask_invert"] = json!(input.mask_invert);
-            request["mask_blur"] = json!(input.mask_blur);
-        }
-        encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
-    }
-
     /// How long the sessions themselves have worked so far.
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
@@ -416,25 +257,10 @@ impl Pipeline {
     }
 }
 
-/// Whether two generations are drawn by one UNet.
-fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => std::ptr::eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
-    }
-}
-
 /// The pixels of a picture, whose bytes must be at hand by now.
 fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
     match source {
         ImageSource::Bytes(bytes) => decode_image(bytes),
         ImageSource::Url(_) => Err(ImageError::Unfetched),
     }
-}
-
-/// One image of one generation in the batch.
-#[derive(Clone, Copy)]
-struct Unit {
-    generation: usize,
-    image: usize,
 }

@@ -1,5 +1,6 @@
 //! What a client may ask the model for, parsed and bounded once.
 
+mod loras;
 mod reader;
 mod rules;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
-use super::lora::{self, Lora, LoraOrigin, MAX_LORAS};
+use super::lora::{Lora, LoraOrigin};
 use super::{ImageSource, NoiseSource, SchedulerKind};
 
 /// The longest prompt taken, in bytes; the model itself reads far less.
@@ -105,7 +106,7 @@ impl GenerationInput {
         reader.refuse_unknown(&Self::FIELDS);
         let prompt = reader.required_text("prompt", rules);
         let negative_prompt = reader.text("negative_prompt", rules);
-        let loras = loras(&mut reader, rules, prompt.as_deref().unwrap_or_default());
+        let loras = loras::read(&mut reader, rules, prompt.as_deref().unwrap_or_default());
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -283,45 +284,6 @@ fn pictures(
     }
     (init_image, mask)
 }
-
-/// The field's LoRA, then those of the prompt's tags. Tags of the negative prompt are taken out of its words and mean
-/// nothing, since what is merged into a model speaks to both prompts.
-fn loras(reader: &mut Reader, rules: &InputRules, prompt: &str) -> Vec<Lora> {
-    let scale = reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s)).unwrap_or(1.0);
-    let name = reader.string("lora");
-    let Some(shelf) = rules.loras.as_deref() else {
-        if name.is_some() {
-            reader.violation(format!("lora {NO_LORAS}"));
-        }
-        if lora::has_lora_tags(prompt) {
-            reader.unmet("prompt", &format!("A <lora:…> in it {NO_LORAS}"));
-        }
-        return Vec::new();
-    };
-    let mut loras = Vec::new();
-    if let Some(name) = name {
-        match lora::find(name, shelf) {
-            Ok(name) => {
-                loras.push(Lora { name, unet: scale, text_encoder: scale, origin: LoraOrigin::Field });
-            }
-            Err(sentence) => reader.unmet("lora", &sentence),
-        }
-    }
-    match lora::loras_of_tags(prompt, shelf) {
-        Ok(tagged) => loras.extend(tagged),
-        Err(sentence) => reader.unmet("prompt", &sentence),
-    }
-    if loras.len() > MAX_LORAS {
-        reader.unmet(
-            "prompt",
-            &format!("It asks for more than {MAX_LORAS} LoRAs, which is the most there may be."),
-        );
-    }
-    loras
-}
-
-const NO_LORAS: &str = "is not supported by this model, whose weights lie inside its ONNX graphs: a model of \
-.safetensors files takes LoRAs.";
 
 /// A number as people write it: 7.3, not 7.300000190734863.
 fn shortest(number: f32) -> f64 {

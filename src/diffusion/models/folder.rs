@@ -182,9 +182,8 @@ impl ModelFolder {
 
     /// A file's bytes, or nothing where the model has no such file.
     pub(super) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, ModelError> {
-        let path = match self {
-            Self::Directory(path) => path,
-            _ => return Ok(self.embedded().and_then(|files| files.get(file)).map(Cow::Borrowed)),
+        let Self::Directory(path) = self else {
+            return Ok(self.embedded().and_then(|files| files.get(file)).map(Cow::Borrowed));
         };
         match fs::read(path.join(file)) {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),

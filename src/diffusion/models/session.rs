@@ -99,21 +99,18 @@ impl Graph {
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
-        let (session, weights) = match folder.weightless(part, GraphBuild::of(runtime))? {
-            Some(part) => {
-                let mut weights = part.weights()?;
-                change(&mut weights)?;
-                let source = GraphSource::Weightless {
-                    onnx: part.graph.onnx(),
-                    location: weights::LOCATION,
-                    weights: weights.buffer(),
-                };
-                (runtime.session(source).map_err(unusable)?, Some(weights))
-            }
-            None => {
-                let path = folder.graph_path(part)?;
-                (runtime.session(GraphSource::File(&path)).map_err(unusable)?, None)
-            }
+        let (session, weights) = if let Some(part) = folder.weightless(part, GraphBuild::of(runtime))? {
+            let mut weights = part.weights()?;
+            change(&mut weights)?;
+            let source = GraphSource::Weightless {
+                onnx: part.graph.onnx(),
+                location: weights::LOCATION,
+                weights: weights.buffer(),
+            };
+            (runtime.session(source).map_err(unusable)?, Some(weights))
+        } else {
+            let path = folder.graph_path(part)?;
+            (runtime.session(GraphSource::File(&path)).map_err(unusable)?, None)
         };
         let inputs =
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();

@@ -1,0 +1,84 @@
+//! The end of a generation: its latents decoded, and the picture's file with how it was made.
+
+use ndarray::Axis;
+use serde_json::json;
+
+use super::{DiffusionError, Picture, Pipeline};
+use crate::diffusion::generation::Generation;
+use crate::diffusion::image::{ImageError, Parameters, RgbImage, encode_png};
+use crate::domain::GenerationInput;
+
+impl Pipeline {
+    /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
+    /// colours, before the first step, and where a safety checker has the last word on what is shown.
+    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+        if self.safety_checker.is_some() && !generation.input.nsfw {
+            return None;
+        }
+        let map = self.description.latent_rgb.as_ref()?;
+        let prediction = self.description.scheduler.prediction().ok()?;
+        map.draw(generation.predicted_original(prediction)?.view()).ok()
+    }
+
+    /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
+    pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
+        let mut pictures = Vec::with_capacity(generation.images());
+        for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
+            let pixels = self.vae_decoder.decode(&latents.to_owned())?;
+            let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
+            // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
+            let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
+                Some(checker) => checker.flags(&image)?,
+                None => false,
+            };
+            if image.size() != generation.input.size {
+                image = image.resize(generation.input.size)?;
+            }
+            if let Some(overlay) = &generation.overlay {
+                overlay.lay_over(&mut image)?;
+            }
+            let seed = GenerationInput::seed_of(generation.seed, index);
+            let png = self.png(generation, &image, index)?;
+            pictures.push(Picture { seed, image, png, flagged });
+        }
+        Ok(pictures)
+    }
+
+    /// The PNG file with its parameters as text: in A1111's form for the readers that there are, and as
+    /// the `input` of a request that draws it again.
+    fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
+        let input = &generation.input;
+        let learned = generation.embeddings.learned.iter();
+        let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
+        let file_karras = self.description.scheduler.use_karras_sigmas == Some(true);
+        let infotext = Parameters {
+            prompt: &input.prompt,
+            negative_prompt: &input.negative_prompt,
+            clip_skip: input.clip_skip,
+            steps: input.num_inference_steps,
+            scheduler: input.scheduler,
+            karras: input.karras || (file_karras && input.scheduler.has_karras()),
+            guidance_scale: input.guidance_scale,
+            seed: GenerationInput::seed_of(generation.seed, index),
+            noise: input.noise,
+            size: input.size,
+            drawn_at: generation.drawn_at,
+            strength: generation.strength,
+            prompt_cut: generation.embeddings.cut,
+            model: &self.description.name,
+            loras: &input.loras,
+            lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
+            ti_hashes: &ti_hashes,
+        };
+        let mut request = input.request_for(generation.seed, index);
+        if let Some(strength) = generation.strength {
+            // Without the pictures themselves: those are the client's, and large.
+            request["prompt_strength"] = json!(strength);
+        }
+        if generation.is_masked {
+            request["mask_invert"] = json!(input.mask_invert);
+            request["mask_blur"] = json!(input.mask_blur);
+        }
+        encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
+    }
+}

@@ -1,0 +1,113 @@
+//! One denoising step of a batch: whose images share a UNet call, and what comes of it.
+
+use std::cell::RefCell;
+
+use ndarray::{Array1, Array4, Axis, s};
+
+use super::{DiffusionError, Pipeline};
+use crate::diffusion::generation::Generation;
+use crate::diffusion::models::{ModelError, UNet, UNetRows};
+
+impl Pipeline {
+    /// One denoising step of each generation that is not done yet.
+    pub fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), DiffusionError> {
+        let mut units = Vec::new();
+        for (index, generation) in batch.iter_mut().enumerate().filter(|(_, g)| !g.is_done()) {
+            generation.scale_model_input()?;
+            units.extend((0..generation.images()).map(|image| Unit { generation: index, image }));
+        }
+        while !units.is_empty() {
+            let call = self.take_call(&mut units, batch);
+            self.predict(&call, batch)?;
+        }
+        for generation in batch.iter_mut().filter(|generation| !generation.is_done()) {
+            generation.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of `units` what can share a UNet call with the first of them.
+    fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
+        let first = &batch[units[0].generation];
+        let mut call = Vec::new();
+        units.retain(|unit| {
+            let other = &batch[unit.generation];
+            #[allow(clippy::float_cmp)] // two schedules at the very same timestep
+            let shares = is_one(first.adapted_unet(), other.adapted_unet())
+                && other.latents.dim().2 == first.latents.dim().2
+                && other.latents.dim().3 == first.latents.dim().3
+                && other.embeddings.positive.dim() == first.embeddings.positive.dim()
+                && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
+            let taken = shares && call.len() < self.images_per_call;
+            if taken {
+                call.push(*unit);
+            }
+            !taken
+        });
+        call
+    }
+
+    /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
+    /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
+    fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
+        let guided: Vec<Unit> = call
+            .iter()
+            .copied()
+            .filter(|unit| batch[unit.generation].embeddings.negative.is_some())
+            .collect();
+        let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
+        let mut sample = Vec::new();
+        let mut embeddings = Vec::new();
+        let mut timesteps = Vec::new();
+        for (unit, is_negative) in rows {
+            let generation = &batch[unit.generation];
+            let embedding = generation.embeddings.negative.as_ref().filter(|_| is_negative);
+            sample.push(generation.model_input.index_axis(Axis(0), unit.image));
+            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive).index_axis(Axis(0), 0));
+            timesteps.push(generation.timestep());
+        }
+        let mismatch =
+            |error: ndarray::ShapeError| ModelError::Run { part: "unet", reason: error.to_string() };
+        let rows = UNetRows {
+            sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
+            embeddings: ndarray::stack(Axis(0), &embeddings).map_err(mismatch)?,
+            timesteps: Array1::from(timesteps),
+        };
+        // A call's generations have one UNet in common.
+        let adapted = call.first().and_then(|unit| batch[unit.generation].adapted_unet());
+        let predicted: Array4<f32> = match adapted {
+            Some(unet) => unet.borrow_mut().predict(&rows)?,
+            None => self.unet.predict(&rows)?,
+        };
+
+        let mut negatives = predicted.outer_iter();
+        let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
+        for unit in call {
+            let generation = &mut *batch[unit.generation];
+            let guidance_scale = generation.input.guidance_scale;
+            let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
+            let conditional = positives.next().expect("a row for each image");
+            noise_pred.assign(&conditional);
+            if generation.embeddings.negative.is_some() {
+                let unconditional = negatives.next().expect("a row for each guided image");
+                noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two generations are drawn by one UNet.
+fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => std::ptr::eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+/// One image of one generation in the batch.
+#[derive(Clone, Copy)]
+struct Unit {
+    generation: usize,
+    image: usize,
+}
