@@ -1,6 +1,6 @@
 //! The full-size architecture of Stable Diffusion v1.5, in every form, draws diffusers' latents.
 //!
-//! The model (with random weights) and diffusers' latents are made by tests/golden/make_sd15.py, which takes minutes
+//! The model (with random weights) and diffusers' latents are made by `tests/golden/make_sd15.py`, which takes minutes
 //! and gigabytes, so this is not part of every run:
 //!
 //!     python tests/golden/make_sd15.py OUT

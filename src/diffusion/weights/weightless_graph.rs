@@ -14,7 +14,7 @@ use crate::diffusion::models::OnnxFile;
 pub const LOCATION: &str = "weights";
 /// `TensorProto.doc_string` of a convolution's weight in the order that NHWC kernels read.
 const OHWI: &str = "OHWI";
-/// The same in blocks of channels, which NCHWc kernels read.
+/// The same in blocks of channels, which `NCHWc` kernels read.
 const BLOCKS: &str = "OIHWBiBo";
 /// No part of a Stable Diffusion v1 model comes near.
 const LARGEST: u64 = 16 << 30;
@@ -97,7 +97,7 @@ impl WeightlessGraph {
                 Order::Plain => {}
                 Order::ChannelsLast => shape = vec![shape[0], shape[3], shape[1], shape[2]],
                 Order::Blocks(block) => {
-                    if block == 0 || shape[0] % block != 0 || shape[1] % block != 0 {
+                    if block == 0 || !shape[..2].iter().all(|size| size.is_multiple_of(block)) {
                         return Err(broken(&format!("{} is not in blocks of {block} channels", tensor.name)));
                     }
                 }
@@ -198,13 +198,13 @@ impl AddTo for Weights {
         let buffer = Arc::get_mut(&mut self.buffer).ok_or_else(|| format!("{parameter} is in use"))?;
         let bytes = &mut buffer[slot.at..slot.at + slot.length];
         let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
-        if slot.order != Order::Plain {
+        if slot.order == Order::Plain {
+            bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));
+        } else {
             for (index, delta) in delta.iter().enumerate() {
                 let at = slot.position(index) * width;
                 add(&mut bytes[at..at + width], delta);
             }
-        } else {
-            bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));
         }
         Ok(())
     }
