@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::diffusion::weights::Architecture;
 
-    /// Written by `tests/golden/ldm_names.py`, whose names diffusers' own reader takes for what they are.
+    /// Written by `tests/golden/ldm_names_json.py`, whose names diffusers' own reader takes for what they are.
     const NAMES: &str = include_str!("../../../tests/golden/ldm_names.json");
 
     #[test]
