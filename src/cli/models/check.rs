@@ -14,7 +14,7 @@ use crate::domain::{GenerationInput, ImageSize};
 use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, Runtime};
 
-pub(super) const ABOUT: &str = "Say what a model folder holds, what will work with it, and whether it can draw: a small \
+pub(super) const ABOUT: &str = "Say what a model holds, what will work with it, and whether it can draw: a small \
 picture is drawn to see. The exit code is 0 where it can.";
 
 #[derive(Debug, Args)]

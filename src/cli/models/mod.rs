@@ -31,7 +31,7 @@ enum ModelsCommand {
     List(list::ListArgs),
     /// Remove what has been pulled
     Rm(rm::RmArgs),
-    /// Say what a model folder holds and whether it can draw
+    /// Say what a model holds and whether it can draw
     #[command(long_about = check::ABOUT)]
     Check(check::CheckArgs),
 }

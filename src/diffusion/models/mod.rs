@@ -40,7 +40,7 @@ pub use vae::{Posterior, VaeDecoder, VaeEncoder};
 /// Why a model cannot be used. Each names the part or the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    #[error("{path} is no Stable Diffusion model folder: {reason}")]
+    #[error("{path} is no Stable Diffusion model: {reason}")]
     NotAModel { path: PathBuf, reason: String },
     #[error("cannot read {file} of the model: {reason}")]
     File { file: String, reason: String },

@@ -112,6 +112,6 @@ fn a_name_that_is_not_known_is_answered_with_where_to_look() {
         assert_refused(&with(command, "none"), 1, &["there is no model none", "`stablehand models list`"]);
         let ambiguous = ["'x' could be a/name:x.safetensors or b/name:x.safetensors"];
         assert_refused(&with(command, "x"), 1, &ambiguous);
-        assert_refused(&with(command, "./none"), 1, &["./none is no Stable Diffusion model folder"]);
+        assert_refused(&with(command, "./none"), 1, &["./none is no Stable Diffusion model"]);
     }
 }
