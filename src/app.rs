@@ -150,7 +150,12 @@ impl<M: Model + Clone + Send + 'static> App<M> {
                 (true, false) => FirstLoad::IfItFits,
                 (true, true) => FirstLoad::Required,
             };
-            for _ in 0..endpoint.workers {
+            for number in 0..endpoint.workers {
+                // One engine is enough to serve with.
+                let first_load = match first_load {
+                    FirstLoad::Required if number > 0 => FirstLoad::IfItFits,
+                    first_load => first_load,
+                };
                 let failed = failed.clone();
                 let tell = move |ready: Result<(), String>| {
                     if let Err(sentence) = ready {

@@ -117,6 +117,10 @@ impl Download<'_> {
             self.watch.position(part.size());
             match self.ask(part) {
                 Ok(()) if self.source.size.is_none() && part.size() > 0 => return Ok(()),
+                Ok(()) if self.source.size.is_none() => {
+                    let host = self.source.url.host().to_owned();
+                    patience.spend(HubError::Unreachable { host, reason: "it sends nothing".to_owned() })?;
+                }
                 Ok(()) => {}
                 Err(error) if error.is_passing() || error.is_of_the_network() => {
                     // What was there before and is there again brings us no further.
@@ -164,8 +168,11 @@ impl Download<'_> {
             return Ok(());
         }
         self.check_statements(&answer)?;
-        self.source.validator = answer.validator().map(str::to_owned);
-        if is_new {
+        // The rest of a file need not say again what it is of.
+        if fit == Fit::Whole || answer.validator().is_some() {
+            self.source.validator = answer.validator().map(str::to_owned);
+        }
+        if is_new && fit == Fit::Whole {
             *part = self.open()?;
         }
         self.pour(answer, part)

@@ -72,7 +72,8 @@ impl Errands {
                 let url = image.png.as_deref().map(store).transpose()?;
                 Ok(StoredImage { seed: image.seed, url })
             };
-            images.iter().enumerate().map(store).collect::<Result<_, FetchError>>().map_err(|error| {
+            let wanted = images.iter().enumerate().take_while(|_| !given_up.load(Ordering::Relaxed));
+            wanted.map(store).collect::<Result<_, FetchError>>().map_err(|error| {
                 format!("The pictures could not be stored in the bucket {}: {error}.", bucket.bucket_name)
             })
         })
@@ -127,7 +128,12 @@ fn patiently<T>(
 ) -> Result<T, FetchError> {
     for pause in pauses {
         match call() {
-            Err(error) if error.is_passing() && !given_up.load(Ordering::Relaxed) => thread::sleep(pause),
+            Err(error) if error.is_passing() && !given_up.load(Ordering::Relaxed) => {
+                thread::sleep(pause);
+                if given_up.load(Ordering::Relaxed) {
+                    return Err(error);
+                }
+            }
             outcome => return outcome,
         }
     }

@@ -75,12 +75,12 @@ impl<M: Model> Worker<M> {
         }
         let now = self.queue.now();
         if self.broken.as_ref().is_some_and(|broken| now < broken.until) {
-            self.fail_queued();
+            self.refuse_queued();
             return false;
         }
         if let Err(sentence) = self.load_for_work() {
             self.break_down(sentence);
-            self.fail_queued();
+            self.refuse_queued();
         }
         self.engine.is_some()
     }
@@ -141,6 +141,16 @@ impl<M: Model> Worker<M> {
         tracing::error!(endpoint = %self.assignment.endpoint, error = sentence, "the engine could not be loaded");
         self.assignment.seat.withdraw();
         self.broken = Some(Broken { sentence, until: self.queue.now() + REMEMBERED });
+    }
+
+    /// Fails the endpoint's jobs, unless another of its workers has an engine for them.
+    fn refuse_queued(&mut self) {
+        if self.assignment.seat.has_sibling() {
+            self.wants_room = true;
+            self.entry.set(WorkerState::Throttled);
+        } else {
+            self.fail_queued();
+        }
     }
 
     /// Fails the endpoint's jobs with the reason why there is no engine for them.

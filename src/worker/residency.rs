@@ -93,6 +93,11 @@ impl Seat {
         })
     }
 
+    /// Whether another worker of its endpoint holds an engine.
+    pub fn has_sibling(&self) -> bool {
+        self.residency.residents().has_sibling(self.id)
+    }
+
     /// It needs no room any more.
     pub fn withdraw(&self) {
         if self.residency.residents().one(self.id).ticket.is_none() {

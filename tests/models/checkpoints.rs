@@ -256,6 +256,7 @@ fn other_families_are_refused_by_what_they_are() {
         (of(&[(CONV_IN, &[320, 8, 3, 3]), (cross, &[4, 768])]), "InstructPix2Pix"),
         (of(&[(CONV_IN, &[64, 4, 3, 3]), (cross, &[4, 768])]), "[64, 4, 3, 3]"),
         (of(&[("weight", &[4])]), "no checkpoint"),
+        (of(&[(CONV_IN, &[]), (cross, &[])]), "no graph for"),
     ] {
         let sentence = Checkpoint::of(&tensors).refusal();
         assert!(sentence.contains(what), "no '{what}' in: {sentence}");

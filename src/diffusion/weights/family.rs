@@ -15,7 +15,7 @@ const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 
 /// What else people have in files of this kind: a name that begins so, or has this within.
-const FOREIGN: [(&str, &str); 12] = [
+const FOREIGN: [(&str, &str); 11] = [
     ("conditioner.embedders.", "a Stable Diffusion XL checkpoint"),
     ("cond_stage_model.model.", "a Stable Diffusion 2 checkpoint"),
     ("joint_blocks.", "a Stable Diffusion 3 checkpoint"),
@@ -27,7 +27,6 @@ const FOREIGN: [(&str, &str); 12] = [
     ("hada_w1", "a LyCORIS network"),
     ("lokr_w1", "a LyCORIS network"),
     ("emb_params", "a textual inversion: put it into --embeddings-dir and write its name in the prompt"),
-    ("text_projection.", "a text encoder of another model"),
 ];
 
 impl Architecture {
@@ -56,7 +55,7 @@ impl Architecture {
             });
         }
         let width = shape_of("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
-            .map(|shape| shape[1..].to_vec());
+            .map(|shape| shape.get(1..).unwrap_or_default().to_vec());
         match (shape_of("input_blocks.0.0.weight"), width.as_deref()) {
             (_, Some([1024])) => Err("a Stable Diffusion 2 checkpoint".to_owned()),
             (_, Some([2048])) => Err("a Stable Diffusion XL checkpoint".to_owned()),

@@ -70,6 +70,12 @@ impl WeightlessGraph {
             OnnxFile::read(&mut Cursor::new(&*onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
         let mut slots = HashMap::new();
         let mut end = 0;
+        // A graph that is not ours may come with a model: it reads no file.
+        let elsewhere =
+            file.tensors.iter().find(|tensor| tensor.file_beside().is_some_and(|file| file != LOCATION));
+        if let Some(tensor) = elsewhere {
+            return Err(broken(&format!("{} lies in another file than {LOCATION}", tensor.name)));
+        }
         for tensor in file.tensors.iter().filter(|tensor| tensor.file_beside() == Some(LOCATION)) {
             let (at, length) = tensor.range_beside().unwrap_or_default();
             let element = match tensor.element {
@@ -175,7 +181,7 @@ impl Weights {
     pub fn writers(&mut self) -> Vec<(&str, WeightWriter<'_>)> {
         let Some(mut rest) = Arc::get_mut(&mut self.buffer) else { return Vec::new() };
         let mut slots: Vec<_> = self.slots.iter().collect();
-        slots.sort_unstable_by_key(|(_, slot)| slot.at);
+        slots.sort_unstable_by_key(|(_, slot)| (slot.at, slot.length));
         let (mut writers, mut at) = (Vec::with_capacity(slots.len()), 0);
         for (name, slot) in slots {
             let (bytes, behind) = std::mem::take(&mut rest)[slot.at - at..].split_at_mut(slot.length);

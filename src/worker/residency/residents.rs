@@ -70,6 +70,12 @@ impl Residents {
         self.all.iter().map(outline).collect()
     }
 
+    /// Whether another worker of the same endpoint holds an engine, on whichever device.
+    pub fn has_sibling(&mut self, id: u64) -> bool {
+        let endpoint = self.one(id).endpoint.clone();
+        self.all.iter().any(|other| other.id != id && other.held > 0 && other.endpoint == endpoint)
+    }
+
     /// Gives room, or says why not and has others leave if it may and that would do.
     pub fn ask(&mut self, id: u64, placement: &Placement, now: Timestamp, may_ask_others: bool) -> Room {
         let Placement { device, needs, budget } = placement.clone();

@@ -229,6 +229,21 @@ fn a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others() {
 }
 
 #[test]
+fn a_worker_without_an_engine_leaves_the_jobs_to_one_that_has() {
+    let models = Models::within(20);
+    let mut first = models.worker("a", FirstLoad::IfItFits);
+    *models.bench.log.refusal.borrow_mut() = Some(EngineError::OutOfMemory("full".to_owned()));
+    let mut second = models.worker("a", FirstLoad::OnDemand);
+    let ids: Vec<_> = (0..3).map(|_| models.submit("a", 1)).collect();
+    for _ in 0..3 {
+        second.run_once();
+    }
+    assert!(second.engine.is_none());
+    work_off(&mut first);
+    assert!(ids.iter().all(|id| models.status("a", id) == JobStatus::Completed));
+}
+
+#[test]
 fn an_engine_that_fell_leaves_its_room() {
     let models = Models::within(10);
     let [mut a, mut b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::IfItFits));
