@@ -1,0 +1,90 @@
+//! What the values of settings look like: each reader takes a flag's text, or says in a few words how it should read.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use actix_web::http::Uri;
+use bytesize::ByteSize;
+
+/// Less holds no model.
+const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let loopback = || {
+        let port = text.strip_prefix("localhost:")?.parse().ok()?;
+        Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    };
+    text.parse().ok().or_else(loopback).ok_or_else(|| "it should read like 127.0.0.1:8000".to_owned())
+}
+
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let base = text.trim_end_matches('/');
+    let uri: Uri = base.parse().map_err(|_| "it should read like https://pictures.example".to_owned())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("it should begin with http:// or https://".to_owned());
+    }
+    if uri.query().is_some() || text.contains(['#', '@', '?']) {
+        return Err("it should be a plain base, with no user, query or fragment".to_owned());
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("it should name a host".to_owned());
+    }
+    Ok(base.to_owned())
+}
+
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let uri: Uri = text.parse().map_err(|_| "it should read like https://gallery.example".to_owned())?;
+    let base =
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty());
+    // A browser sends it so, in lower case and with nothing behind the host and port.
+    if !base
+        || text.contains(['@', '?', '#'])
+        || text.matches('/').count() != 2
+        || text != text.to_lowercase()
+    {
+        return Err("it should read like https://gallery.example, with nothing behind the host".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Bytes, as people write sizes.
+pub fn size(text: &str) -> Result<u64, String> {
+    let size: Result<ByteSize, _> = text.parse();
+    size.map(|size| size.as_u64()).map_err(|_| "it should read like 12GiB, 800MB or 1000000".to_owned())
+}
+
+pub(super) fn retention(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
+}
+
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_millis(100), Duration::from_hours(1))
+}
+
+pub(super) fn grace(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::ZERO, Duration::from_hours(1))
+}
+
+pub(super) fn unload_after(text: &str) -> Result<Duration, String> {
+    time_within(text, Duration::from_secs(1), Duration::from_hours(30 * 24))
+}
+
+pub(super) fn budget(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < SMALLEST_BUDGET.as_u64() => Err(format!("it should be {SMALLEST_BUDGET} at least")),
+        bytes => Ok(bytes),
+    }
+}
+
+fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let time =
+        humantime::parse_duration(text).map_err(|_| "it should read like 30m, 90s or 1h 30m".to_owned())?;
+    if (min..=max).contains(&time) {
+        return Ok(time);
+    }
+    let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+    Err(format!("it should be from {min} to {max}"))
+}
