@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 fn main() {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array4;
 use stablehand::diffusion::Pipeline;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::image::{RgbImage, encode_png};
-use stablehand::diffusion::models::ModelFolder;
 use stablehand::diffusion::noise::BatchNoise;
 use stablehand::diffusion::schedulers::{self, SchedulerConfig, SchedulerOptions};
 use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};

@@ -13,9 +13,9 @@ use std::{env, fs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::image::{RgbImage, decode_image, encode_png};
-use stablehand::diffusion::models::ModelFolder;
-use stablehand::diffusion::{prompt, schedulers::SchedulerConfig};
+use stablehand::diffusion::{schedulers::SchedulerConfig, text};
 use stablehand::domain::{GenerationInput, ImageSource, Policy};
 
 /// No input of these sizes may keep a thread for longer.
@@ -148,9 +148,9 @@ const PROMPTS: [&[u8]; 9] = [
 fn prompts() {
     fuzz("prompts", &PROMPTS, |input| {
         let text = String::from_utf8_lossy(input);
-        for piece in prompt::parse(&text) {
-            let prompt::Piece::Text(_, weight) = piece else { continue };
-            assert!((0.0..=prompt::MAX_WEIGHT).contains(&weight), "a weight of {weight}");
+        for piece in text::parse(&text) {
+            let text::Piece::Text(_, weight) = piece else { continue };
+            assert!((0.0..=text::MAX_WEIGHT).contains(&weight), "a weight of {weight}");
         }
     });
 }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::{Picture, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, ImageSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};

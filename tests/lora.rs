@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::{AddOnFolders, AddOns, Generation, Picture, Pipeline};
 use stablehand::domain::{GenerationInput, InputRules};
 use stablehand::runtime::{DeviceChoice, Runtime};

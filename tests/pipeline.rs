@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::{env, fs};
 
 use serde_json::json;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::{Picture, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};

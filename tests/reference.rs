@@ -11,8 +11,8 @@ mod pictures;
 use ndarray::{Array4, Axis};
 use serde::Deserialize;
 use stablehand::diffusion::image::RgbImage as Picture;
-use stablehand::diffusion::models::{ModelFolder, VaeDecoder};
 use stablehand::diffusion::{Generation, Pipeline};
+use stablehand::diffusion::{files::ModelFolder, nets::VaeDecoder};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 

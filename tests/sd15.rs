@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 

@@ -14,7 +14,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
 use crate::diffusion::DiffusionError;
-use crate::diffusion::models::ModelError;
+use crate::diffusion::nets::ModelError;
 use crate::runtime::RuntimeError;
 
 /// Stable Diffusion as a service on one's own machine, in one binary.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Engine, EngineError, Model, Placement};
-use crate::diffusion::models::ModelFolder;
+use crate::diffusion::files::ModelFolder;
 use crate::diffusion::{AddOns, DiffusionError, Generation, Pipeline};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::runtime::{DeviceChoice, Runtime};

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
 use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::domain::SchedulerKind;
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;

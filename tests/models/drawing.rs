@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::models::{ModelError, ModelFolder};
+use stablehand::diffusion::{files::ModelFolder, nets::ModelError};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 

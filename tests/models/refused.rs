@@ -5,7 +5,7 @@ use std::path::Path;
 
 use stablehand::config::usual_add_ons;
 use stablehand::diffusion::AddOns;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 
 use crate::drawing::load;
 use crate::folders::Folder;

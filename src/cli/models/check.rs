@@ -9,7 +9,11 @@ use clap::Args;
 use super::{Failure, named, print};
 use crate::config::ModelsDirArgs;
 use crate::diffusion::Pipeline;
-use crate::diffusion::models::{ModelDescription, ModelFolder, PartReport, Port};
+use crate::diffusion::{
+    ModelDescription,
+    files::ModelFolder,
+    nets::{PartReport, Port},
+};
 use crate::domain::{GenerationInput, ImageSize};
 use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, Runtime};

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::config::ConfigError;
-use crate::diffusion::models::ModelFolder;
+use crate::diffusion::files::ModelFolder;
 use crate::hub::{HubError, ModelsDir};
 
 #[derive(Debug, Args)]

@@ -3,8 +3,7 @@
 use ndarray::Axis;
 use serde_json::json;
 
-use super::{DiffusionError, Picture, Pipeline};
-use crate::diffusion::generation::Generation;
+use super::{DiffusionError, Generation, Picture, Pipeline};
 use crate::diffusion::image::{ImageError, Parameters, RgbImage, encode_png};
 use crate::domain::GenerationInput;
 

@@ -4,9 +4,8 @@ use std::cell::RefCell;
 
 use ndarray::{Array1, Array4, Axis, s};
 
-use super::{DiffusionError, Pipeline};
-use crate::diffusion::generation::Generation;
-use crate::diffusion::models::{ModelError, UNet, UNetRows};
+use super::{DiffusionError, Generation, Pipeline};
+use crate::diffusion::nets::{ModelError, UNet, UNetRows};
 
 impl Pipeline {
     /// One denoising step of each generation that is not done yet.

@@ -1,0 +1,80 @@
+//! What a file of weights is, by the names in it: so that what cannot be used is refused for what it is.
+
+use super::SafetensorsFile;
+use super::original_names::Depth;
+
+/// A checkpoint's shape, of those that there are graphs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    StableDiffusionV1,
+    /// The model inside the binary.
+    TinySd,
+}
+
+const UNET: &str = "model.diffusion_model.";
+const UNET_EMA: &str = "model_ema.diffusion_model";
+
+/// What else people have in files of this kind: a name that begins so, or has this within.
+const FOREIGN: [(&str, &str); 11] = [
+    ("conditioner.embedders.", "a Stable Diffusion XL checkpoint"),
+    ("cond_stage_model.model.", "a Stable Diffusion 2 checkpoint"),
+    ("joint_blocks.", "a Stable Diffusion 3 checkpoint"),
+    ("double_blocks.", "a Flux checkpoint"),
+    ("control_model.", "a ControlNet"),
+    ("input_hint_block.", "a ControlNet"),
+    ("lora_", "a LoRA: put it into --lora-dir and name it in the request's lora"),
+    (".lora.", "a LoRA: put it into --lora-dir and name it in the request's lora"),
+    ("hada_w1", "a LyCORIS network"),
+    ("lokr_w1", "a LyCORIS network"),
+    ("emb_params", "a textual inversion: put it into --embeddings-dir and write its name in the prompt"),
+];
+
+impl Architecture {
+    /// The architecture of a checkpoint in one file, or what the file is instead.
+    pub fn of(file: &SafetensorsFile) -> Result<Self, String> {
+        let names = file.tensor_names();
+        let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        for (mark, what) in FOREIGN {
+            if names.iter().any(|name| {
+                name.starts_with(mark) || name.contains(&format!(".{}", mark.trim_start_matches('.')))
+            }) {
+                return Err((*what).to_owned());
+            }
+        }
+        let shape_of = |name: &str| {
+            let ema = format!("{UNET_EMA}{}", name.replace('.', ""));
+            file.shape(&format!("{UNET}{name}")).or_else(|| file.shape(&ema))
+        };
+        if !has(UNET) && !has(UNET_EMA) {
+            return Err(if has("first_stage_model.") || has("decoder.conv_in.") {
+                "a VAE alone: put it beside a checkpoint NAME.safetensors as NAME.vae.safetensors".to_owned()
+            } else if has("down_blocks.") || has("text_model.") {
+                "one part of a diffusers folder: name the folder that has model_index.json".to_owned()
+            } else {
+                "no checkpoint that is known here: it has no tensor model.diffusion_model.…".to_owned()
+            });
+        }
+        let width = shape_of("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
+            .map(|shape| shape.get(1..).unwrap_or_default().to_vec());
+        match (shape_of("input_blocks.0.0.weight"), width.as_deref()) {
+            (_, Some([1024])) => Err("a Stable Diffusion 2 checkpoint".to_owned()),
+            (_, Some([2048])) => Err("a Stable Diffusion XL checkpoint".to_owned()),
+            (Some([320, 4 | 9, 3, 3]), Some([768])) => Ok(Self::StableDiffusionV1),
+            (Some([48, 4, 3, 3]), Some([160])) => Ok(Self::TinySd),
+            (Some([320, 8, 3, 3]), _) => {
+                Err("an InstructPix2Pix checkpoint, whose UNet takes 8 channels".to_owned())
+            }
+            (Some(shape), _) => Err(format!(
+                "of an architecture that there is no graph for (its UNet's first convolution is {shape:?})"
+            )),
+            (None, _) => Err("an incomplete checkpoint: its UNet has no first convolution".to_owned()),
+        }
+    }
+
+    pub(super) fn depth(self) -> Depth {
+        match self {
+            Self::StableDiffusionV1 => Depth::STABLE_DIFFUSION_V1,
+            Self::TinySd => Depth { unet_layers_per_block: 1, vae_levels: 4 },
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The folder with the operator's LoRAs, by whose names requests ask for them.
+//!
+//! A LoRA has a second name, which its trainer noted in it (`ss_output_name`): A1111 writes that into prompts, whatever
+//! the file is called.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::SafetensorsFile;
+use super::add_on_folder::{AddOn, AddOnFolder, Listing, NotFound};
+use crate::domain::LoraShelf;
+
+/// So many names fit into a sentence.
+const FEW: usize = 10;
+/// So many files are opened to find their second names.
+const MOST_OPENED: usize = 2000;
+const SECOND_NAME: &str = "ss_output_name";
+
+/// A folder of LoRAs; one serves all threads.
+#[derive(Debug)]
+pub struct LoraFolder {
+    folder: AddOnFolder,
+    /// The second names of what is in a listing, once one of them was asked for.
+    second_names: Mutex<Option<(Listing, SecondNames)>>,
+}
+
+/// A second name, and the files that have it.
+type SecondNames = Arc<BTreeMap<String, Vec<String>>>;
+
+impl LoraFolder {
+    /// The folder need not be there yet.
+    pub fn new(path: PathBuf, look_every: Duration) -> Self {
+        Self { folder: AddOnFolder::new(path, look_every), second_names: Mutex::new(None) }
+    }
+
+    /// The file that `name` means, or a sentence that says why there is none.
+    pub fn file(&self, name: &str) -> Result<AddOn, String> {
+        let found = match self.folder.find(name) {
+            Err(NotFound::Unknown(there)) => {
+                self.by_second_name(name).unwrap_or(Err(NotFound::Unknown(there)))
+            }
+            found => found,
+        };
+        found.map_err(|error| match error {
+            NotFound::Unknown(there) if there.is_empty() => format!(
+                "There is no LoRA {name}: this server has none. (Its operator puts .safetensors files into the folder that --lora-dir names.)"
+            ),
+            NotFound::Unknown(there) if there.len() <= FEW => {
+                format!("There is no LoRA {name}; there are {}.", there.join(", "))
+            }
+            NotFound::Unknown(there) => {
+                format!("There is no LoRA {name} among the {} that this server has.", there.len())
+            }
+            NotFound::Ambiguous(files) => {
+                let few: Vec<_> = files.iter().take(FEW).map(String::as_str).collect();
+                format!("More than one LoRA is called {name}: ask for one of {}.", few.join(", "))
+            }
+            NotFound::Pickle(file) => format!(
+                "{file} is a pickle, which can run code when it is read: only .safetensors files are read."
+            ),
+        })
+    }
+
+    /// None where no file has it.
+    fn by_second_name(&self, name: &str) -> Option<Result<AddOn, NotFound>> {
+        let files = self.second_names().get(name)?.clone();
+        Some(match files.as_slice() {
+            [only] => self.folder.find(only),
+            _ => Err(NotFound::Ambiguous(files)),
+        })
+    }
+
+    fn second_names(&self) -> SecondNames {
+        let listing = self.folder.list();
+        let mut read = self.second_names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, names)) = read.as_ref().filter(|(of, _)| *of == listing) {
+            return Arc::clone(names);
+        }
+        let mut names = BTreeMap::<String, Vec<String>>::new();
+        for file in listing.values().filter(|file| !file.is_pickle).take(MOST_OPENED) {
+            // What is broken is told to who asks for it.
+            let Ok(opened) = SafetensorsFile::open(&file.path) else { continue };
+            if let Some(name) = opened.note(SECOND_NAME) {
+                names.entry(name.to_owned()).or_default().push(file.name.clone());
+            }
+        }
+        let names = Arc::new(names);
+        *read = Some((listing, Arc::clone(&names)));
+        names
+    }
+}
+
+impl LoraShelf for LoraFolder {
+    fn find(&self, name: &str) -> Result<String, String> {
+        self.file(name).map(|file| file.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_what_is_not_there_hears_what_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = || LoraFolder::new(dir.path().to_owned(), Duration::ZERO);
+        assert!(folder().find("fox").unwrap_err().starts_with("There is no LoRA fox: this server has none."));
+        for file in ["ink.safetensors", "a/fur.safetensors", "old.pt"] {
+            std::fs::create_dir_all(dir.path().join("a")).unwrap();
+            std::fs::write(dir.path().join(file), "").unwrap();
+        }
+        assert_eq!(folder().find("fox").unwrap_err(), "There is no LoRA fox; there are a/fur, ink.");
+        assert_eq!(folder().find("fur").unwrap(), "a/fur");
+        assert!(folder().find("old").unwrap_err().starts_with("old.pt is a pickle"));
+    }
+
+    #[test]
+    fn a_lora_is_found_by_the_name_that_its_trainer_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = LoraFolder::new(dir.path().to_owned(), Duration::ZERO);
+        let write = |file: &str, name: &str| {
+            let header = format!(r#"{{"__metadata__":{{"ss_output_name":"{name}"}}}}"#);
+            let length = u64::try_from(header.len()).unwrap().to_le_bytes();
+            std::fs::write(dir.path().join(file), [&length[..], header.as_bytes()].concat()).unwrap();
+        };
+        write("fox_v2_12345.safetensors", "fox");
+        write("ink.safetensors", "../ink");
+        std::fs::write(dir.path().join("broken.safetensors"), "").unwrap();
+        assert_eq!(folder.find("fox").unwrap(), "fox_v2_12345");
+        assert_eq!(folder.find("../ink").unwrap(), "ink");
+        write("other.safetensors", "fox");
+        assert!(folder.find("fox").unwrap_err().ends_with("ask for one of fox_v2_12345, other."));
+        write("fox.safetensors", "cat");
+        assert_eq!(folder.find("fox").unwrap(), "fox", "a file's own name comes first");
+    }
+}

@@ -1,0 +1,91 @@
+//! The folder with the operator's textual inversions: each file is a word that prompts may use.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::add_on_folder::{AddOn, AddOnFolder, Listing};
+use super::textual_inversion::{Embedding, short_hash};
+use crate::diffusion::text::{Learned, LearnedWords, Tokenizer};
+
+/// Larger files hold other things.
+const LARGEST: u64 = 16 << 20;
+
+/// A folder of textual inversions for one model; one serves all threads.
+pub struct EmbeddingFolder {
+    folder: AddOnFolder,
+    tokenizer: Arc<Tokenizer>,
+    /// Of the model's own vectors.
+    width: usize,
+    read: Mutex<Option<(Listing, Arc<LearnedWords>)>>,
+}
+
+impl fmt::Debug for EmbeddingFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EmbeddingFolder").field(&self.folder).finish()
+    }
+}
+
+impl EmbeddingFolder {
+    /// The folder need not be there yet.
+    pub fn new(path: PathBuf, look_every: Duration, tokenizer: Arc<Tokenizer>, width: usize) -> Self {
+        Self { folder: AddOnFolder::new(path, look_every), tokenizer, width, read: Mutex::new(None) }
+    }
+
+    /// The words that there are, as of the last look at the folder.
+    pub fn words(&self) -> Arc<LearnedWords> {
+        let listing = self.folder.list();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, words)) = read.as_ref().filter(|(of, _)| *of == listing) {
+            return Arc::clone(words);
+        }
+        let words = Arc::new(self.read(&listing));
+        *read = Some((listing, Arc::clone(&words)));
+        words
+    }
+
+    fn read(&self, listing: &Listing) -> LearnedWords {
+        // Of two files with one word, the first in the listing.
+        let mut files: HashMap<&str, &AddOn> = HashMap::new();
+        let mut learned = Vec::new();
+        for file in listing.values() {
+            if files.insert(file.stem(), file).is_none() {
+                learned.push(self.learned(file));
+            }
+        }
+        LearnedWords::new(learned, self.width, &self.tokenizer).unwrap_or_else(|error| {
+            tracing::error!(%error, "the textual inversions' words cannot be read");
+            LearnedWords::none()
+        })
+    }
+
+    fn learned(&self, file: &AddOn) -> Learned {
+        let read = || {
+            if file.is_pickle {
+                return Err(
+                    "it is a pickle, which can run code when it is read; only .safetensors files are read"
+                        .to_owned(),
+                );
+            }
+            if file.bytes > LARGEST {
+                return Err(format!("it has {} MB, and no textual inversion is so large", file.bytes >> 20));
+            }
+            Embedding::read(&file.path, self.width, self.tokenizer.room())
+        };
+        let mut names = vec![file.stem().to_owned()];
+        let vectors = match read() {
+            Ok(Embedding { word, vectors }) => {
+                names.extend(word.filter(|word| word != file.stem()));
+                Ok(vectors)
+            }
+            Err(reason) => {
+                tracing::warn!(file = file.file_name(), "this textual inversion cannot be used: {reason}");
+                Err(format!("The textual inversion {} cannot be used: {reason}.", file.file_name()))
+            }
+        };
+        let hash = if vectors.is_ok() { short_hash(&file.path, 0) } else { String::new() };
+        Learned { names, hash, vectors }
+    }
+}

@@ -1,0 +1,133 @@
+//! The text encoder's layers before its last, for `clip_skip`: where a graph gives them, and what is done to them.
+//!
+//! Exports that give them (optimum's `hidden_states.N`, N from 0, the embeddings, to the last layer) give them
+//! raw. The reference puts each through the model's final layer norm (A1111's `encode_with_transformers`,
+//! diffusers' `encode_prompt`), whose weights lie in the graph's file under the name they were trained with.
+//! Our own graphs do that themselves, and call the outputs `clip_skip.N`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek};
+use std::path::{Component, Path};
+
+use ndarray::{Array3, Axis};
+
+use super::ModelError;
+use super::graph_build::GraphBuild;
+use crate::diffusion::files::{ModelFolder, OnnxFile, StoredTensor};
+
+/// What it takes to give a layer other than the last.
+pub struct HiddenLayers {
+    /// Layers, the embeddings not counted.
+    count: u32,
+    /// What is still to be done to them.
+    norm: Option<FinalNorm>,
+}
+
+/// CLIP's `final_layer_norm`.
+struct FinalNorm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+const NORM_WEIGHT: &str = "final_layer_norm.weight";
+const NORM_BIAS: &str = "final_layer_norm.bias";
+/// The largest CLIPs have 48.
+const MOST_LAYERS: u32 = 64;
+/// `layer_norm_eps` of every CLIP.
+const EPSILON: f64 = 1e-5;
+
+impl HiddenLayers {
+    /// None where the graph gives its last layer alone, or its final layer norm is not found.
+    pub fn find(folder: &ModelFolder) -> Result<Option<Self>, ModelError> {
+        // Which layers there are is the same in its every build.
+        if let Some(part) = folder.weightless("text_encoder", GraphBuild::Cpu)? {
+            let has = |clip_skip: &u32| part.graph.outputs().contains(&normed_output_name(*clip_skip));
+            let others = (2..=MOST_LAYERS).take_while(has).count();
+            return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));
+        }
+        let path = folder.graph_path("text_encoder")?;
+        let found = File::open(&path)
+            .and_then(|file| Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new(""))));
+        // What is wrong with the file is better said by who loads all of it.
+        Ok(found.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the text encoder's layers cannot be told");
+            None
+        }))
+    }
+
+    fn read(graph: &mut (impl BufRead + Seek), folder: &Path) -> io::Result<Option<Self>> {
+        let is_norm = |name: &str| name.contains(NORM_WEIGHT) || name.contains(NORM_BIAS);
+        let file = OnnxFile::read(graph, is_norm)?;
+        let states =
+            (0..=MOST_LAYERS).take_while(|layer| file.outputs.contains(&output_name(*layer))).count();
+        let count = u32::try_from(states.saturating_sub(1)).unwrap_or(0);
+        // Before and after it, names may have what a converter added.
+        let named = |part: &str| file.tensors.iter().find(|tensor| tensor.name.contains(part));
+        let (true, Some(weight), Some(bias)) = (count > 0, named(NORM_WEIGHT), named(NORM_BIAS)) else {
+            return Ok(None);
+        };
+        let mut values = |tensor: &StoredTensor| match tensor.file_beside() {
+            None => tensor.values(graph),
+            Some(name) if is_plain(name) => tensor.values(&mut File::open(folder.join(name))?),
+            Some(_) => Err(io::Error::other("weights outside the model's folder")),
+        };
+        let (weight, bias) = (values(weight)?, values(bias)?);
+        let fits = weight.len() == bias.len();
+        Ok(fits.then_some(Self { count, norm: Some(FinalNorm { weight, bias }) }))
+    }
+
+    /// The largest `clip_skip`: the first layer's.
+    pub fn max_clip_skip(&self) -> u32 {
+        self.count
+    }
+
+    /// The output with the layer that `clip_skip` means; 1 is the last.
+    pub fn output_for(&self, clip_skip: u32) -> String {
+        match self.norm {
+            Some(_) => output_name((self.count + 1).saturating_sub(clip_skip)),
+            None => normed_output_name(clip_skip),
+        }
+    }
+
+    /// The embedding that a layer's `[1, tokens, dim]` stands for.
+    pub fn finish(&self, hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
+        match &self.norm {
+            Some(norm) => norm.apply(hidden),
+            None => Ok(hidden),
+        }
+    }
+}
+
+impl FinalNorm {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    fn apply(&self, mut hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
+        let dim = hidden.dim().2;
+        if dim != self.weight.len() {
+            let reason =
+                format!("its layers have {dim} channels, its final layer norm {}", self.weight.len());
+            return Err(ModelError::Graph { part: "text_encoder", reason });
+        }
+        for mut token in hidden.lanes_mut(Axis(2)) {
+            let mean = token.iter().map(|&x| f64::from(x)).sum::<f64>() / dim as f64;
+            let variance = token.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / dim as f64;
+            let scale = 1.0 / (variance + EPSILON).sqrt();
+            for ((x, weight), bias) in token.iter_mut().zip(&self.weight).zip(&self.bias) {
+                *x = ((f64::from(*x) - mean) * scale) as f32 * weight + bias;
+            }
+        }
+        Ok(hidden)
+    }
+}
+
+fn output_name(layer: u32) -> String {
+    format!("hidden_states.{layer}")
+}
+
+fn normed_output_name(clip_skip: u32) -> String {
+    format!("clip_skip.{clip_skip}")
+}
+
+/// Whether it stays within the folder that it is relative to.
+fn is_plain(name: &str) -> bool {
+    Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}

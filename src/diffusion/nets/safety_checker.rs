@@ -1,0 +1,64 @@
+//! The safety checker that some model folders have: CLIP's vision model with a list of concepts, all in its graph.
+
+use std::time::Duration;
+
+use ndarray::Array4;
+use ort::value::TensorElementType;
+
+use super::ModelError;
+use super::session::{Graph, Port, tensor};
+use crate::diffusion::files::ModelFolder;
+use crate::diffusion::image::{RgbImage, clip_input};
+use crate::runtime::Runtime;
+
+pub struct SafetyChecker {
+    graph: Graph,
+    clip_input: Port,
+    /// The picture itself, which the graph would black out: some have it, and its result is not used.
+    images: Option<Port>,
+    has_nsfw_concepts: Port,
+}
+
+/// CLIP's side, where the graph does not state it.
+const SIDE: u32 = 224;
+
+impl SafetyChecker {
+    /// The checker, where the model has one.
+    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
+        if !folder.has("safety_checker") {
+            return Ok(None);
+        }
+        let graph = Graph::load(folder, "safety_checker", runtime)?;
+        // Exporters leave all sizes open, so that only the names tell the two pictures apart.
+        let is_clip = |port: &Port| port.rank() == 4 && port.name.contains("clip");
+        let clip_input = graph.input("picture that CLIP reads (clip_input)", is_clip)?;
+        let images = graph.input("picture", |port| port.rank() == 4 && !is_clip(port)).ok();
+        let known: Vec<&Port> = images.iter().chain([&clip_input]).collect();
+        graph.only(&known)?;
+        let has_nsfw_concepts = graph.output_of(TensorElementType::Bool, "verdict (has_nsfw_concepts)")?;
+        Ok(Some(Self { graph, clip_input, images, has_nsfw_concepts }))
+    }
+
+    /// Whether it flags the picture.
+    pub fn flags(&mut self, image: &RgbImage) -> Result<bool, ModelError> {
+        let unusable = |error: &dyn std::fmt::Display| ModelError::Run {
+            part: "safety_checker",
+            reason: error.to_string(),
+        };
+        let side = self.clip_input.fixed(2).and_then(|side| u32::try_from(side).ok()).unwrap_or(SIDE);
+        let seen = clip_input(image, side).map_err(|error| unusable(&error))?;
+        let mut inputs = vec![(self.clip_input.name.as_str(), tensor(&self.clip_input, &seen)?)];
+        if let Some(port) = &self.images {
+            let shape = (1, image.height as usize, image.width as usize, 3);
+            let values = image.pixels.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+            let pixels = Array4::from_shape_vec(shape, values).map_err(|error| unusable(&error))?;
+            inputs.push((port.name.as_str(), tensor(port, &pixels)?));
+        }
+        let verdict = self.graph.run(inputs, &self.has_nsfw_concepts)?;
+        Ok(verdict.iter().any(|&flag| flag != 0.0))
+    }
+
+    pub fn time_in_run(&self) -> Duration {
+        self.graph.time_in_run()
+    }
+}

@@ -1,0 +1,271 @@
+//! One ONNX graph as a function from tensors to a tensor.
+//!
+//! Here alone is it known which element types the graph wants: callers speak f32 (and token ids), and
+//! values are converted at the border, so that half-precision and integer graphs need no other code.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use half::f16;
+use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
+
+use super::ModelError;
+use super::graph_build::GraphBuild;
+use crate::diffusion::files::{self, ModelFolder, Weights};
+use crate::runtime::{GraphSource, Runtime, RuntimeError};
+
+/// A named input or output with its declared type.
+#[derive(Debug, Clone)]
+pub struct Port {
+    pub name: String,
+    pub element: TensorElementType,
+    /// The declared sizes; -1 where any size goes.
+    pub shape: Vec<i64>,
+    /// The names that the exporter gave to sizes; empty where it gave none.
+    symbols: Vec<String>,
+}
+
+impl Port {
+    fn read(name: &str, value: &ValueType) -> Option<Self> {
+        let ValueType::Tensor { ty, shape, dimension_symbols } = value else { return None };
+        let symbols = dimension_symbols.iter().cloned().collect();
+        Some(Self { name: name.to_owned(), element: *ty, shape: shape.to_vec(), symbols })
+    }
+
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// The declared size along `axis`, if the graph fixes one.
+    pub fn fixed(&self, axis: usize) -> Option<i64> {
+        self.shape.get(axis).copied().filter(|size| *size > 0)
+    }
+
+    pub fn is_integer(&self) -> bool {
+        matches!(self.element, TensorElementType::Int32 | TensorElementType::Int64)
+    }
+}
+
+impl fmt::Display for Port {
+    /// Such as `float32 [batch, 4, height, width]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = self.shape.iter().enumerate().map(|(axis, size)| match self.symbols.get(axis) {
+            Some(symbol) if *size < 0 && !symbol.is_empty() => symbol.clone(),
+            _ if *size < 0 => "any".to_owned(),
+            _ => size.to_string(),
+        });
+        write!(f, "{} [{}]", element_name(self.element), sizes.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// ONNX Runtime's types by the names that people know.
+fn element_name(element: TensorElementType) -> String {
+    match element {
+        TensorElementType::Float16 => "float16".to_owned(),
+        TensorElementType::Float32 => "float32".to_owned(),
+        TensorElementType::Float64 => "float64".to_owned(),
+        TensorElementType::Bfloat16 => "bfloat16".to_owned(),
+        other => format!("{other:?}").to_ascii_lowercase(),
+    }
+}
+
+/// What is done to a part's weights before they are used.
+pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
+
+/// A session with its ports.
+pub(super) struct Graph {
+    part: &'static str,
+    session: Session,
+    /// What the session reads its weights from, where its graph comes without: let go after it.
+    weights: Option<Weights>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    in_run: Duration,
+}
+
+impl Graph {
+    /// Loads `part` (a subfolder such as `unet`) of the model.
+    pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
+        Self::load_changed(folder, part, runtime, &|_| Ok(()))
+    }
+
+    /// The same, its weights changed before the session reads them; where its graph brings them, nothing is changed.
+    pub fn load_changed(
+        folder: &ModelFolder,
+        part: &'static str,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
+        let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
+        let (session, weights) = if let Some(part) = folder.weightless(part, GraphBuild::of(runtime))? {
+            let mut weights = part.weights()?;
+            change(&mut weights)?;
+            let source = GraphSource::Weightless {
+                onnx: part.graph.onnx(),
+                location: files::LOCATION,
+                weights: weights.buffer(),
+            };
+            (runtime.session(source).map_err(unusable)?, Some(weights))
+        } else {
+            let path = folder.graph_path(part)?;
+            (runtime.session(GraphSource::File(&path)).map_err(unusable)?, None)
+        };
+        let inputs =
+            session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
+        let outputs =
+            session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
+        Ok(Self { part, session, weights, inputs, outputs, in_run: Duration::ZERO })
+    }
+
+    /// The input that `is` describes, or an error saying what was looked for.
+    pub fn input(&self, what: &str, is: impl Fn(&Port) -> bool) -> Result<Port, ModelError> {
+        use TensorElementType as Element;
+        let port = self.inputs.iter().find(|port| is(port)).cloned();
+        let port = port.ok_or_else(|| self.lacks("input", what, &self.inputs))?;
+        match port.element {
+            Element::Float32 | Element::Float16 | Element::Int64 | Element::Int32 => Ok(port),
+            _ => Err(self.foreign_element(&port)),
+        }
+    }
+
+    /// The graph's first tensor of this rank among its outputs.
+    pub fn output(&self, what: &str, rank: usize) -> Result<Port, ModelError> {
+        let port = self.outputs.iter().find(|port| port.rank() == rank).cloned();
+        let port = port.ok_or_else(|| self.lacks("output", what, &self.outputs))?;
+        match port.element {
+            TensorElementType::Float32 | TensorElementType::Float16 => Ok(port),
+            _ => Err(self.foreign_element(&port)),
+        }
+    }
+
+    /// The graph's first output of this element type.
+    pub fn output_of(&self, element: TensorElementType, what: &str) -> Result<Port, ModelError> {
+        let port = self.outputs.iter().find(|port| port.element == element).cloned();
+        port.ok_or_else(|| self.lacks("output", what, &self.outputs))
+    }
+
+    /// Refuses the graph where it asks for more than `known`.
+    pub fn only(&self, known: &[&Port]) -> Result<(), ModelError> {
+        let mut foreign =
+            self.inputs.iter().filter(|port| !known.iter().any(|known| known.name == port.name));
+        foreign.next().map_or(Ok(()), |port| {
+            Err(self.refuse(format!(
+                "it wants an input {}, which no Stable Diffusion v1 {} has",
+                port.name, self.part
+            )))
+        })
+    }
+
+    /// All inputs and outputs, as declared.
+    pub fn into_ports(self) -> (Vec<Port>, Vec<Port>) {
+        (self.inputs, self.outputs)
+    }
+
+    /// The output of this name.
+    pub fn output_named(&self, name: &str) -> Result<Port, ModelError> {
+        self.outputs
+            .iter()
+            .find(|port| port.name == name)
+            .cloned()
+            .ok_or_else(|| self.lacks("output", name, &self.outputs))
+    }
+
+    /// A refusal of this graph.
+    pub fn refuse(&self, reason: impl Into<String>) -> ModelError {
+        ModelError::Graph { part: self.part, reason: reason.into() }
+    }
+
+    fn lacks(&self, kind: &str, what: &str, ports: &[Port]) -> ModelError {
+        let found: Vec<_> = ports.iter().map(|port| format!("{} {port}", port.name)).collect();
+        self.refuse(format!("it has no {kind} for the {what} among {}", found.join(", ")))
+    }
+
+    fn foreign_element(&self, port: &Port) -> ModelError {
+        let element = element_name(port.element);
+        self.refuse(format!("its {} is {element}; float32 and float16 are what works", port.name))
+    }
+
+    /// Runs the graph on `inputs` and returns `output` as f32.
+    pub fn run(&mut self, inputs: Vec<(&str, DynValue)>, output: &Port) -> Result<ArrayD<f32>, ModelError> {
+        let part = self.part;
+        let failed = |error: ort::Error| ModelError::Run {
+            part,
+            reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
+        };
+        let inputs: Vec<(&str, SessionInputValue)> =
+            inputs.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let started = Instant::now();
+        let outputs = self.session.run(inputs).map_err(failed)?;
+        self.in_run += started.elapsed();
+        let value = &outputs[output.name.as_str()];
+        match output.element {
+            TensorElementType::Float16 => {
+                let half: ArrayViewD<f16> = value.try_extract_array().map_err(failed)?;
+                Ok(half.mapv(f16::to_f32))
+            }
+            TensorElementType::Bool => {
+                let flags: ArrayViewD<bool> = value.try_extract_array().map_err(failed)?;
+                Ok(flags.mapv(|flag| f32::from(u8::from(flag))))
+            }
+            _ => Ok(value.try_extract_array::<f32>().map_err(failed)?.to_owned()),
+        }
+    }
+
+    /// The shape of one of its weights, where its graph came without.
+    pub fn weight_shape(&self, name: &str) -> Option<&[usize]> {
+        self.weights.as_ref()?.shape(name)
+    }
+
+    /// How long the session itself has worked so far.
+    pub fn time_in_run(&self) -> Duration {
+        self.in_run
+    }
+}
+
+/// `values` as the tensor that `port` declares.
+#[allow(clippy::cast_possible_truncation)] // integer timesteps: the graph knows whole ones only
+pub(super) fn tensor<D: Dimension>(port: &Port, values: &Array<f32, D>) -> Result<DynValue, ModelError> {
+    let shape = values.shape().to_vec();
+    let values = values.iter().copied();
+    match port.element {
+        TensorElementType::Float16 => owned(port, shape, values.map(f16::from_f32).collect()),
+        TensorElementType::Int64 => owned(port, shape, values.map(|value| value as i64).collect()),
+        TensorElementType::Int32 => owned(port, shape, values.map(|value| value as i32).collect()),
+        _ => owned(port, shape, values.collect()),
+    }
+}
+
+/// Token ids as the tensor that `port` declares.
+pub(super) fn ids(
+    port: &Port,
+    shape: &[usize],
+    ids: impl Iterator<Item = u32>,
+) -> Result<DynValue, ModelError> {
+    match port.element {
+        TensorElementType::Int32 => owned(port, shape.to_vec(), ids.map(u32::cast_signed).collect()),
+        _ => owned(port, shape.to_vec(), ids.map(i64::from).collect()),
+    }
+}
+
+fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
+    port: &Port,
+    shape: Vec<usize>,
+    values: Vec<T>,
+) -> Result<DynValue, ModelError> {
+    Tensor::from_array((shape, values))
+        .map(Tensor::into_dyn)
+        .map_err(|error| ModelError::File { file: port.name.clone(), reason: error.to_string() })
+}
+
+/// `array` with the rank that its reader expects.
+pub(super) fn ranked<D: Dimension>(
+    part: &'static str,
+    array: ArrayD<f32>,
+) -> Result<Array<f32, D>, ModelError> {
+    let shape = array.shape().to_vec();
+    array
+        .into_dimensionality()
+        .map_err(|_| ModelError::Run { part, reason: format!("it answered a tensor of shape {shape:?}") })
+}

@@ -1,0 +1,188 @@
+//! CLIP's text encoder: token ids in, one embedding a token out.
+
+use std::time::Duration;
+
+use ndarray::{Array2, Array3};
+
+use super::ModelError;
+use super::hidden_layers::HiddenLayers;
+use super::session::{Change, Graph, Port, ids, ranked, tensor};
+use crate::diffusion::files::ModelFolder;
+use crate::diffusion::text::Tokens;
+use crate::runtime::Runtime;
+
+const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
+
+pub struct TextEncoder {
+    graph: Graph,
+    input_ids: Port,
+    /// Embeddings beyond the vocabulary, which our own graphs take.
+    extra_embeddings: Option<Port>,
+    /// The graph's first sequence output: CLIP's last hidden state, by every exporter's order.
+    last_hidden_state: Port,
+    /// The layers before it, where the graph gives them.
+    hidden_layers: Option<HiddenLayers>,
+}
+
+impl TextEncoder {
+    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
+        Self::new(folder, Graph::load(folder, "text_encoder", runtime)?)
+    }
+
+    /// With its weights changed.
+    pub fn load_changed(
+        folder: &ModelFolder,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
+        Self::new(folder, Graph::load_changed(folder, "text_encoder", runtime, change)?)
+    }
+
+    fn new(folder: &ModelFolder, graph: Graph) -> Result<Self, ModelError> {
+        let input_ids = graph.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
+        let extra_embeddings = graph.input("extra embeddings", |port| port.name == "extra_embeddings").ok();
+        let known: Vec<_> = [Some(&input_ids), extra_embeddings.as_ref()].into_iter().flatten().collect();
+        graph.only(&known)?;
+        let last_hidden_state = graph.output("hidden state", 3)?;
+        let hidden_layers = HiddenLayers::find(folder)?;
+        Ok(Self { graph, input_ids, extra_embeddings, last_hidden_state, hidden_layers })
+    }
+
+    /// A prompt's embedding `[1, tokens, dim]`, from the layer that `clip_skip` counts back to; 1 is the last.
+    /// Prompts are encoded one by one, so that what one gets does not depend on its company (and graphs with
+    /// a fixed batch of one work too). Ids beyond the vocabulary are rows of `learned`, `[rows, dim]`.
+    pub fn encode(
+        &mut self,
+        tokens: &Tokens,
+        clip_skip: u32,
+        learned: Option<&Array2<f32>>,
+    ) -> Result<Array3<f32>, ModelError> {
+        let value = ids(&self.input_ids, &[1, tokens.ids.len()], tokens.ids.iter().copied())?;
+        let mut inputs = vec![(self.input_ids.name.as_str(), value)];
+        if let Some(port) = &self.extra_embeddings {
+            let width = usize::try_from(port.fixed(1).unwrap_or(1)).unwrap_or(1);
+            let none = Array2::zeros((1, width));
+            inputs.push((port.name.as_str(), tensor(port, learned.unwrap_or(&none))?));
+        }
+        if clip_skip <= 1 {
+            return ranked("text_encoder", self.graph.run(inputs, &self.last_hidden_state)?);
+        }
+        let layers = self.hidden_layers.as_ref().filter(|layers| clip_skip <= layers.max_clip_skip());
+        let layers = layers
+            .ok_or_else(|| self.graph.refuse(format!("it gives no layer for clip_skip {clip_skip}")))?;
+        let output = self.graph.output_named(&layers.output_for(clip_skip))?;
+        layers.finish(ranked("text_encoder", self.graph.run(inputs, &output)?)?)
+    }
+
+    /// How many tokens have embeddings of the model's own; nothing where that is not told.
+    pub fn vocabulary(&self) -> u32 {
+        let table = self.graph.weight_shape(TOKEN_EMBEDDING).and_then(|shape| shape.first());
+        table.and_then(|size| u32::try_from(*size).ok()).unwrap_or(0)
+    }
+
+    /// The width of its embeddings, where the graph states it.
+    pub fn width(&self) -> Option<i64> {
+        self.last_hidden_state.fixed(2)
+    }
+
+    /// Refuses a tokenizer whose window is not the one that the graph was exported for.
+    pub fn check_window(&self, window: usize) -> Result<(), ModelError> {
+        match self.input_ids.fixed(1) {
+            Some(tokens) if usize::try_from(tokens) != Ok(window) => Err(self
+                .graph
+                .refuse(format!("it reads {tokens} tokens, and the tokenizer's window has {window}"))),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn time_in_run(&self) -> Duration {
+        self.graph.time_in_run()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::runtime::DeviceChoice;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
+    const TINY_SD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny-sd-onnx");
+
+    /// The default model's text encoder, which gives its last layer alone, made to give all as optimum's exports
+    /// do. Two protobuf messages one after the other are one with the fields of both, so the outputs are appended.
+    fn with_hidden_states(folder: &Path) {
+        let layers =
+            ["embeddings/Add", "encoder/layers.0/Add_1", "encoder/layers.1/Add_1", "encoder/layers.2/Add_1"];
+        let mut graph = fs::read(format!("{TINY_SD}/text_encoder/model.onnx")).unwrap();
+        let field = |number: u8, bytes: &[u8]| {
+            let mut field = vec![number << 3 | 2, u8::try_from(bytes.len()).unwrap()];
+            field.extend_from_slice(bytes);
+            field
+        };
+        for (layer, tensor) in layers.iter().enumerate() {
+            let (source, name) = (format!("/m/{tensor}_output_0"), format!("hidden_states.{layer}"));
+            // NodeProto: input, output, op_type; ValueInfoProto: name, and a type that says f32.
+            let node =
+                [field(1, source.as_bytes()), field(2, name.as_bytes()), field(4, b"Identity")].concat();
+            let value = [field(1, name.as_bytes()), field(2, &field(1, &[8, 1]))].concat();
+            graph.extend(field(7, &field(1, &node)));
+            graph.extend(field(7, &field(12, &value)));
+        }
+        fs::create_dir(folder.join("text_encoder")).unwrap();
+        fs::write(folder.join("text_encoder/model.onnx"), graph).unwrap();
+    }
+
+    #[test]
+    fn clip_skip_chooses_a_layer_and_norms_it_as_the_reference_does() {
+        let folder = tempfile::tempdir().unwrap();
+        with_hidden_states(folder.path());
+        for folder in [ModelFolder::Directory(folder.path().to_owned()), ModelFolder::Embedded] {
+            encodes_as_the_golden(&folder);
+        }
+    }
+
+    fn encodes_as_the_golden(folder: &ModelFolder) {
+        let mut encoder = TextEncoder::load(folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        let tokenizer = ModelFolder::Embedded.tokenizer().unwrap();
+        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+        for case in golden["clip_skip"].as_array().unwrap() {
+            let tokens = tokenizer.encode(case["prompt"].as_str().unwrap()).unwrap();
+            for (clip_skip, expected) in (1..).zip(case["values"].as_array().unwrap()) {
+                let embedding = encoder.encode(&tokens, clip_skip, None).unwrap();
+                for (value, expected) in embedding.iter().step_by(41).zip(expected.as_array().unwrap()) {
+                    let apart = f64::from(*value) - expected.as_f64().unwrap();
+                    assert!(apart.abs() < 1e-5, "clip_skip {clip_skip}: {value} is not {expected}");
+                }
+            }
+            assert!(encoder.encode(&tokens, 4, None).is_err(), "the embeddings are no layer");
+        }
+    }
+
+    #[test]
+    fn the_last_layer_s_norm_is_the_model_s_own() {
+        let folder = tempfile::tempdir().unwrap();
+        with_hidden_states(folder.path());
+        let folder = ModelFolder::Directory(folder.path().to_owned());
+        let layers = HiddenLayers::find(&folder).unwrap().unwrap();
+        assert_eq!((layers.max_clip_skip(), layers.output_for(2).as_str()), (3, "hidden_states.2"));
+        let mut encoder = TextEncoder::load(&folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        let tokens = ModelFolder::Embedded.tokenizer().unwrap().encode("a red fox").unwrap();
+        let last = encoder.encode(&tokens, 1, None).unwrap();
+        let raw = encoder.graph.output_named(&layers.output_for(1)).unwrap();
+        let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
+        let raw = encoder.graph.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();
+        let normed = layers.finish(ranked("text_encoder", raw).unwrap()).unwrap();
+        assert!(last.iter().zip(&normed).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn the_default_model_gives_all_its_layers_and_a_bare_graph_its_last_alone() {
+        assert_eq!(ModelFolder::Embedded.describe().unwrap().rules.max_clip_skip, 3);
+        let onnx = ModelFolder::Directory(TINY_SD.into());
+        assert!(HiddenLayers::find(&onnx).unwrap().is_none());
+    }
+}

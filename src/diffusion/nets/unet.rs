@@ -1,0 +1,129 @@
+//! The UNet: predicts the noise in a latent at a timestep, given a prompt's embedding.
+
+use std::time::Duration;
+
+use ndarray::{Array1, Array3, Array4, ArrayD, IxDyn};
+
+use super::session::{Change, Graph, Port, ranked, tensor};
+use super::{ModelError, TextEncoder};
+use crate::diffusion::files::{self, ModelFolder};
+use crate::runtime::Runtime;
+
+/// Latents, mask and masked image's latents.
+const INPAINTING_CHANNELS: i64 = 9;
+
+pub struct UNet {
+    graph: Graph,
+    sample: Port,
+    timestep: Port,
+    encoder_hidden_states: Port,
+    out_sample: Port,
+}
+
+/// The rows of one call; row i of each belongs together.
+pub struct UNetRows {
+    /// `[rows, channels, height, width]`.
+    pub sample: Array4<f32>,
+    pub timesteps: Array1<f32>,
+    /// `[rows, tokens, dim]`.
+    pub embeddings: Array3<f32>,
+}
+
+impl UNet {
+    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
+        Self::new(Graph::load(folder, "unet", runtime)?)
+    }
+
+    /// With its weights changed.
+    pub fn load_changed(
+        folder: &ModelFolder,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
+        Self::new(Graph::load_changed(folder, "unet", runtime, change)?)
+    }
+
+    fn new(graph: Graph) -> Result<Self, ModelError> {
+        let sample = graph.input("sample", |port| port.rank() == 4)?;
+        let timestep = graph.input("timestep", |port| port.rank() <= 1)?;
+        let encoder_hidden_states = graph.input("text embedding", |port| port.rank() == 3)?;
+        let out_sample = graph.output("noise prediction", 4)?;
+        graph.only(&[&sample, &timestep, &encoder_hidden_states])?;
+        if let Some(channels) =
+            sample.fixed(1).filter(|channels| ![4, INPAINTING_CHANNELS].contains(channels))
+        {
+            return Err(graph.refuse(format!(
+                "it takes {channels} channels; UNets take 4, or {INPAINTING_CHANNELS} for inpainting"
+            )));
+        }
+        if let Some(family) = encoder_hidden_states.fixed(2).and_then(files::family_of_width) {
+            return Err(graph.refuse(format!("it is of {family}, not of Stable Diffusion v1")));
+        }
+        if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
+            return Err(graph.refuse(format!(
+                "it was exported for latents of {width}×{height} only; export it with dynamic axes"
+            )));
+        }
+        if let Some(rows) = sample.fixed(0) {
+            return Err(graph
+                .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
+        }
+        Ok(Self { graph, sample, timestep, encoder_hidden_states, out_sample })
+    }
+
+    /// The channels of its input: 4, or 9 for inpainting.
+    pub fn in_channels(&self) -> usize {
+        usize::try_from(self.sample.fixed(1).unwrap_or(4)).unwrap_or(4)
+    }
+
+    /// Refuses a text encoder whose embeddings have another width than this UNet reads.
+    pub fn check_text_encoder(&self, text_encoder: &TextEncoder) -> Result<(), ModelError> {
+        match (self.encoder_hidden_states.fixed(2), text_encoder.width()) {
+            (Some(read), Some(written)) if read != written => Err(self.graph.refuse(format!(
+                "it reads embeddings of width {read}, and the text encoder writes {written}: they belong to different models"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether rows at different timesteps can share a call.
+    pub fn takes_mixed_timesteps(&self) -> bool {
+        self.timestep.rank() == 1 && self.timestep.shape[0] != 1
+    }
+
+    /// Whether it wants to be shown a mask and the masked picture's latents beside the noisy latents.
+    pub fn is_inpainting(&self) -> bool {
+        self.sample.fixed(1) == Some(INPAINTING_CHANNELS)
+    }
+
+    /// Whether fractional timesteps are cut to whole ones on their way in.
+    pub fn truncates_timesteps(&self) -> bool {
+        self.timestep.is_integer()
+    }
+
+    /// The length of the text embedding that it was exported for, where it takes no other.
+    pub fn tokens_read(&self) -> Option<usize> {
+        usize::try_from(self.encoder_hidden_states.shape[1]).ok().filter(|&tokens| tokens > 0)
+    }
+
+    /// The noise prediction `[rows, channels, height, width]`.
+    pub fn predict(&mut self, rows: &UNetRows) -> Result<Array4<f32>, ModelError> {
+        let timesteps = match (self.timestep.rank(), self.takes_mixed_timesteps()) {
+            (_, true) => rows.timesteps.clone().into_dyn(),
+            (rank, false) => ArrayD::from_elem(IxDyn(&[1][..rank]), rows.timesteps[0]),
+        };
+        let inputs = vec![
+            (self.sample.name.as_str(), tensor(&self.sample, &rows.sample)?),
+            (self.timestep.name.as_str(), tensor(&self.timestep, &timesteps)?),
+            (
+                self.encoder_hidden_states.name.as_str(),
+                tensor(&self.encoder_hidden_states, &rows.embeddings)?,
+            ),
+        ];
+        ranked("unet", self.graph.run(inputs, &self.out_sample)?)
+    }
+
+    pub fn time_in_run(&self) -> Duration {
+        self.graph.time_in_run()
+    }
+}

@@ -1,0 +1,179 @@
+//! Models with LoRAs merged into them, and which of them are kept.
+//!
+//! Of a combination of LoRAs only the parts are made anew that it changes. Recent ones are kept within a budget of
+//! memory, the least recently used let go first; who draws with one holds it as long as that takes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::DiffusionError;
+use crate::diffusion::files::{
+    AddOn, LoraError, LoraFile, LoraFolder, ModelFolder, ModuleNames, Part, Weights,
+};
+use crate::diffusion::nets::{ModelError, TextEncoder, UNet};
+use crate::domain::Lora;
+use crate::runtime::Runtime;
+
+/// The parts of a model that a combination of LoRAs changes.
+pub struct Adapted {
+    pub text_encoder: Option<RefCell<TextEncoder>>,
+    pub unet: Option<RefCell<UNet>>,
+    hashes: Vec<(String, String)>,
+    /// What its parts hold.
+    bytes: u64,
+}
+
+impl Adapted {
+    /// The LoRAs with the first digits of their files' hashes, as A1111 writes them.
+    pub fn hashes(&self) -> &[(String, String)] {
+        &self.hashes
+    }
+}
+
+/// Which files, as they were, and how much of each.
+type Combination = Vec<(String, Option<SystemTime>, u64, [u32; 2])>;
+
+/// Makes and keeps them, for one model on one device.
+pub struct AdaptedModels {
+    folder: ModelFolder,
+    runtime: Runtime,
+    loras: Arc<LoraFolder>,
+    /// In bytes.
+    budget: u64,
+    /// Read when it is first needed.
+    names: Option<ModuleNames>,
+    /// The last used is the last.
+    recent: Vec<(Combination, Rc<Adapted>)>,
+}
+
+/// A LoRA, its file and its scales.
+struct Wanted {
+    file: AddOn,
+    text_encoder: f32,
+    unet: f32,
+}
+
+impl Wanted {
+    fn scale(&self, part: Part) -> f32 {
+        match part {
+            Part::TextEncoder => self.text_encoder,
+            Part::UNet => self.unet,
+        }
+    }
+}
+
+impl AdaptedModels {
+    pub fn new(folder: ModelFolder, runtime: Runtime, loras: Arc<LoraFolder>, budget: u64) -> Self {
+        Self { folder, runtime, loras, budget, names: None, recent: Vec::new() }
+    }
+
+    /// The model with these LoRAs; none where they come to nothing, and it is the model itself.
+    pub fn get(&mut self, loras: &[Lora]) -> Result<Option<Rc<Adapted>>, DiffusionError> {
+        let wanted = self.wanted(loras)?;
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let combination: Combination = wanted
+            .iter()
+            .map(|Wanted { file, text_encoder, unet }| {
+                (file.name.clone(), file.modified, file.bytes, [text_encoder.to_bits(), unet.to_bits()])
+            })
+            .collect();
+        if let Some(place) = self.recent.iter().position(|(kept, _)| *kept == combination) {
+            let kept = self.recent.remove(place);
+            let adapted = Rc::clone(&kept.1);
+            self.recent.push(kept);
+            return Ok(Some(adapted));
+        }
+        let started = Instant::now();
+        let adapted = Rc::new(self.make(&wanted)?);
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            loras = wanted.len(),
+            bytes = adapted.bytes,
+            duration_ms,
+            "merged LoRAs into the model"
+        );
+        if adapted.bytes <= self.budget {
+            self.recent.push((combination, Rc::clone(&adapted)));
+        }
+        Ok(Some(adapted))
+    }
+
+    /// Bytes of those that are kept.
+    pub fn held(&self) -> u64 {
+        self.recent.iter().map(|(_, adapted)| adapted.bytes).sum()
+    }
+
+    /// The files, one each, by name, so that one combination is one sum whatever the order in which it was asked for.
+    fn wanted(&self, loras: &[Lora]) -> Result<Vec<Wanted>, LoraError> {
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        for lora in loras {
+            let file = self.loras.file(&lora.name);
+            let file = file.map_err(|reason| LoraError { name: lora.name.clone(), reason })?;
+            let entry = wanted.entry(file.name.clone());
+            let sum = entry.or_insert(Wanted { file, text_encoder: 0.0, unet: 0.0 });
+            sum.text_encoder += lora.text_encoder;
+            sum.unet += lora.unet;
+        }
+        Ok(wanted.into_values().filter(|wanted| wanted.text_encoder != 0.0 || wanted.unet != 0.0).collect())
+    }
+
+    fn make(&mut self, wanted: &[Wanted]) -> Result<Adapted, DiffusionError> {
+        let names = match self.names.take() {
+            Some(names) => names,
+            None => ModuleNames::new(self.folder.parameters()?.unwrap_or_default()),
+        };
+        let names = self.names.insert(names);
+        let opened = wanted.iter().map(|wanted| {
+            let file = LoraFile::open(&wanted.file.name, &wanted.file.path, names)?;
+            Ok((file, wanted))
+        });
+        let opened = opened.collect::<Result<Vec<_>, LoraError>>()?;
+        let hashes = opened.iter().map(|(file, wanted)| (wanted.file.stem().to_owned(), file.short_hash()));
+        let hashes = hashes.collect();
+        let changed =
+            |part: Part| opened.iter().any(|(file, wanted)| wanted.scale(part) != 0.0 && file.touches(part));
+        let (text_encoder, unet) = (changed(Part::TextEncoder), changed(Part::UNet));
+        let device = self.runtime.device();
+        let size = |part: &str, changed: bool| match changed {
+            true => self.folder.weight_bytes(part, device),
+            false => Ok(0),
+        };
+        let bytes = size("text_encoder", text_encoder)? + size("unet", unet)?;
+        make_room(&mut self.recent, self.budget.saturating_sub(bytes));
+        let merge = |part: Part, weights: &mut Weights| -> Result<(), ModelError> {
+            for (file, wanted) in opened.iter().filter(|(_, wanted)| wanted.scale(part) != 0.0) {
+                file.merge(part, wanted.scale(part), weights)?;
+            }
+            Ok(())
+        };
+        let (folder, runtime) = (&self.folder, &self.runtime);
+        let text_encoder = match text_encoder {
+            true => Some(TextEncoder::load_changed(folder, runtime, &|weights| {
+                merge(Part::TextEncoder, weights)
+            })?),
+            false => None,
+        };
+        let unet = match unet {
+            true => Some(UNet::load_changed(folder, runtime, &|weights| merge(Part::UNet, weights))?),
+            false => None,
+        };
+        Ok(Adapted {
+            text_encoder: text_encoder.map(RefCell::new),
+            unet: unet.map(RefCell::new),
+            hashes,
+            bytes,
+        })
+    }
+}
+
+/// Lets go of the least recently used until no more than `budget` bytes are kept.
+fn make_room(recent: &mut Vec<(Combination, Rc<Adapted>)>, budget: u64) {
+    while recent.iter().map(|(_, adapted)| adapted.bytes).sum::<u64>() > budget {
+        recent.remove(0);
+    }
+}

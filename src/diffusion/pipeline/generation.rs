@@ -1,0 +1,156 @@
+//! One request in flight: its latents, its schedule, its embeddings, and how far it is.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
+
+use super::adapted::Adapted;
+use super::prompt_encoder::Embeddings;
+use super::start::{Original, Start};
+use crate::diffusion::image::Overlay;
+use crate::diffusion::nets::UNet;
+use crate::diffusion::noise::BatchNoise;
+use crate::diffusion::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
+use crate::domain::{GenerationInput, ImageSize};
+
+/// What [`Pipeline::begin`](super::Pipeline::begin) makes and `finish` consumes.
+pub struct Generation {
+    /// What was asked for, without its pictures: they have been read.
+    pub(super) input: GenerationInput,
+    pub(super) seed: u64,
+    /// How much of a picture may change, where it started from one.
+    pub(super) strength: Option<f64>,
+    /// Whether the request had a mask.
+    pub(super) is_masked: bool,
+    /// The size of the latents in pixels, which may lie below the size asked for.
+    pub(super) drawn_at: ImageSize,
+    pub(super) embeddings: Embeddings,
+    /// What the request's LoRAs made of the model, if they made anything.
+    pub(super) adapted: Option<Rc<Adapted>>,
+    /// `[images, channels, height, width]`.
+    pub(super) latents: Array4<f32>,
+    /// The latents as the UNet wants them at the current step; behind them, for an inpainting UNet, the mask and
+    /// the masked picture's latents.
+    pub(super) model_input: Array4<f32>,
+    pub(super) noise_pred: Array4<f32>,
+    scheduler: Box<dyn Scheduler>,
+    noise: BatchNoise,
+    /// The picture where it is repainted in part.
+    original: Option<Original>,
+    /// What is laid over the finished pictures.
+    pub(super) overlay: Option<Overlay>,
+    /// The first call that is made: an image start leaves calls out.
+    begin: usize,
+    /// The call that is next.
+    call: usize,
+}
+
+impl Generation {
+    /// Image i's random numbers come from `seed + i`.
+    pub(super) fn new(
+        input: GenerationInput,
+        seed: u64,
+        drawn_at: ImageSize,
+        scheduler: Box<dyn Scheduler>,
+        (start, noise): (Start, BatchNoise),
+        embeddings: Embeddings,
+    ) -> Self {
+        let Start { latents, begin, conditioning, original } = start;
+        let model_input = match conditioning {
+            None => latents.clone(),
+            Some(shown) => {
+                let (images, channels, height, width) = latents.dim();
+                let mut input = Array4::zeros((images, channels + shown.dim().1, height, width));
+                input.slice_mut(s![.., channels.., .., ..]).assign(&shown);
+                input
+            }
+        };
+        Self {
+            noise_pred: latents.clone(),
+            model_input,
+            strength: input.init_image.as_ref().map(|_| input.prompt_strength),
+            is_masked: input.mask.is_some(),
+            input: GenerationInput { init_image: None, mask: None, ..input },
+            seed,
+            drawn_at,
+            embeddings,
+            adapted: None,
+            latents,
+            scheduler,
+            noise,
+            original,
+            overlay: None,
+            begin,
+            call: begin,
+        }
+    }
+
+    /// The UNet that draws it, where that is not the model's own.
+    pub(super) fn adapted_unet(&self) -> Option<&RefCell<UNet>> {
+        self.adapted.as_ref().and_then(|adapted| adapted.unet.as_ref())
+    }
+
+    pub fn images(&self) -> usize {
+        self.latents.dim().0
+    }
+
+    /// The latents as they stand: `[images, channels, height, width]`.
+    pub fn latents(&self) -> &Array4<f32> {
+        &self.latents
+    }
+
+    /// One a UNet call; those that an image start leaves out are missing.
+    pub fn timesteps(&self) -> &[f32] {
+        &self.scheduler.timesteps()[self.begin..]
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.call == self.scheduler.timesteps().len()
+    }
+
+    /// Steps done and steps that are made: those asked for, less what an image start leaves out. Schedulers that
+    /// call the UNet more than once a step count their calls in proportion.
+    pub fn progress(&self) -> (u32, u32) {
+        let all = self.scheduler.timesteps().len();
+        let asked = self.input.num_inference_steps as usize;
+        let steps = (all - self.begin) * asked / all.max(1);
+        let done = (self.call - self.begin) * steps / (all - self.begin).max(1);
+        let count = |steps| u32::try_from(steps).unwrap_or(u32::MAX);
+        (count(done), count(steps))
+    }
+
+    /// The clean latents of the first image, `[channels, height, width]`, to which the last prediction points; none
+    /// before there is one, or where the scheduler has no word for it.
+    pub(super) fn predicted_original(&self, prediction: PredictionType) -> Option<Array3<f32>> {
+        let call = self.call.checked_sub(1).filter(|&call| call >= self.begin)?;
+        let (signal, share) = self.scheduler.noising(call).ok()?;
+        // The sample at that call as k-diffusion scales it, from what the UNet was shown.
+        let unscale = self.scheduler.input_divisor(call).unwrap_or(1.0) / signal;
+        let denoise = Denoise::at(prediction, share / signal);
+        let shown = self.model_input.slice(s![0, ..self.latents.dim().1, .., ..]);
+        let predicted = self.noise_pred.index_axis(Axis(0), 0);
+        Some(Zip::from(&shown).and(&predicted).map_collect(|&x, &m| denoise.x0(x * unscale, m)))
+    }
+
+    pub(super) fn timestep(&self) -> f32 {
+        self.scheduler.timesteps()[self.call]
+    }
+
+    /// Prepares `model_input` for the next call.
+    pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
+        let channels = self.latents.dim().1;
+        let input: ArrayViewMut4<f32> = self.model_input.slice_mut(s![.., ..channels, .., ..]);
+        self.scheduler.scale_model_input(&self.latents, self.call, input)
+    }
+
+    /// Moves the latents on by what the UNet answered into `noise_pred`.
+    pub(super) fn advance(&mut self) -> Result<(), SchedulerError> {
+        self.scheduler.step(&self.noise_pred, self.call, &mut self.latents, &mut self.noise)?;
+        self.call += 1;
+        if let Some(original) = &self.original {
+            original.restore(&mut self.latents, self.call, self.scheduler.as_ref())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! How a picture looks while it is being drawn, told from its latents alone: no decoder, so next to no time.
+//!
+//! Each latent becomes one pixel by a linear map, and the small picture is scaled. What is mapped is not the
+//! latents as they stand, which are mostly noise, but the clean ones that the last prediction points to.
+
+use ndarray::{Array2, Array3, ArrayView3};
+
+use crate::diffusion::image::{ImageError, RgbImage, encode_png};
+use crate::domain::ImageSize;
+
+/// The longer side of a preview, in pixels.
+const LONGEST: u32 = 128;
+
+/// `rgb = latents · factors + bias`, in −1…1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentRgb {
+    /// `[channels, 3]`.
+    factors: Array2<f32>,
+    bias: [f32; 3],
+}
+
+impl LatentRgb {
+    /// One row of red, green and blue for each latent channel.
+    pub fn new(factors: &[[f32; 3]], bias: [f32; 3]) -> Self {
+        let flat = factors.iter().flatten().copied().collect();
+        let shape = (factors.len(), 3);
+        // As many values as the shape has, by construction.
+        Self { factors: Array2::from_shape_vec(shape, flat).unwrap_or_default(), bias }
+    }
+
+    /// Stable Diffusion v1's, for latents in the UNet's scale, as Keturn published them
+    /// (<https://discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204>).
+    pub fn stable_diffusion_v1() -> Self {
+        let factors =
+            [[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473]];
+        Self::new(&factors, [0.0; 3])
+    }
+
+    pub fn channels(&self) -> usize {
+        self.factors.nrows()
+    }
+
+    /// The preview of clean latents `[channels, height, width]`, as a PNG file.
+    #[allow(clippy::needless_pass_by_value)] // a view is a reference
+    pub fn draw(&self, latents: ArrayView3<f32>) -> Result<Vec<u8>, ImageError> {
+        let (channels, height, width) = latents.dim();
+        if channels != self.channels() {
+            return Err(ImageError::Shape { shape: latents.shape().to_vec() });
+        }
+        let mut pixels = Array3::zeros((3, height, width));
+        for (color, mut plane) in pixels.outer_iter_mut().enumerate() {
+            plane.fill(self.bias[color]);
+            for (latent, factor) in latents.outer_iter().zip(self.factors.column(color)) {
+                plane.scaled_add(*factor, &latent);
+            }
+        }
+        let small = RgbImage::from_tensor(pixels.view())?;
+        encode_png(&small.resize(preview_size(small.size()))?, &[])
+    }
+}
+
+/// The latents' aspect with the longer side `LONGEST`.
+fn preview_size(latents: ImageSize) -> ImageSize {
+    let longest = latents.width.max(latents.height).max(1);
+    let scaled = |side: u32| (side * LONGEST / longest).max(1);
+    ImageSize { width: scaled(latents.width), height: scaled(latents.height) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_become_pixels_by_the_map_and_are_scaled_to_the_longest_side() {
+        let map = LatentRgb::new(&[[1.0, 0.0, 0.0], [0.0, 0.5, 0.0]], [0.0, 0.0, -1.0]);
+        let latents =
+            Array3::from_shape_fn((2, 4, 8), |(channel, _, _)| if channel == 0 { 1.0 } else { -1.0 });
+        let file = map.draw(latents.view()).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((reader.info().width, reader.info().height), (128, 64));
+        assert!(pixels.chunks(3).all(|pixel| pixel == [255, 64, 0]), "{:?}", &pixels[..3]);
+    }
+
+    #[test]
+    fn latents_of_another_model_have_no_preview() {
+        assert!(LatentRgb::stable_diffusion_v1().draw(Array3::zeros((16, 8, 8)).view()).is_err());
+        assert_eq!(preview_size(ImageSize { width: 0, height: 0 }), ImageSize { width: 1, height: 1 });
+    }
+}

@@ -1,0 +1,119 @@
+//! Where a generation starts: from noise alone, or from a picture with noise over it.
+//!
+//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline` and `…InpaintPipeline`, down to the order in which
+//! the generators are drawn from: the picture's latents, the noise, the masked picture's latents.
+
+use ndarray::{Array4, Axis, Zip, concatenate};
+
+use crate::diffusion::nets::Posterior;
+use crate::diffusion::noise::BatchNoise;
+use crate::diffusion::schedulers::{Scheduler, SchedulerError};
+
+/// What there is besides noise.
+#[derive(Default)]
+pub(super) struct Given {
+    /// The picture to start from.
+    pub image: Option<Posterior>,
+    /// How much of it may change.
+    pub strength: f64,
+    /// `[1, 1, h, w]`, 1 where it is repainted.
+    pub mask: Option<Array4<f32>>,
+    /// The picture without what is repainted, for a UNet that is shown it and the mask.
+    pub masked_image: Option<Posterior>,
+}
+
+/// A generation's first latents, and what its steps need to know of the picture.
+pub(super) struct Start {
+    /// `[images, channels, h, w]`.
+    pub latents: Array4<f32>,
+    /// The first UNet call that is made; the schedule's end where the picture may not change.
+    pub begin: usize,
+    /// `[images, 1 + channels, h, w]`, what the UNet is shown beside the latents.
+    pub conditioning: Option<Array4<f32>>,
+    pub original: Option<Original>,
+}
+
+impl Start {
+    /// `shape` is `(channels, h, w)` of the latents.
+    pub fn new(
+        given: Given,
+        shape: (usize, usize, usize),
+        steps: usize,
+        scheduler: &dyn Scheduler,
+        noise: &mut BatchNoise,
+    ) -> Result<Self, SchedulerError> {
+        let Given { image, strength, mask, masked_image } = given;
+        // The reference's `is_strength_max`, which its image-to-image knows nothing of.
+        #[allow(clippy::float_cmp)]
+        let is_pure_noise = mask.is_some() && strength == 1.0;
+        let begin = if image.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
+
+        let image = match image {
+            Some(_) if is_pure_noise && masked_image.is_some() => None,
+            image => image.map(|image| image.sample(noise)),
+        };
+        let fresh = noise.randn(shape);
+        let conditioning = match (&mask, masked_image) {
+            (Some(mask), Some(masked_image)) => Some(join(mask, &masked_image.sample(noise))?),
+            (Some(_), None) => {
+                // The reference draws the masked picture's latents for any UNet; most are never shown them.
+                noise.randn(shape);
+                None
+            }
+            (None, _) => None,
+        };
+        let latents = match &image {
+            Some(image) if begin == scheduler.timesteps().len() => image.clone(),
+            Some(image) if !is_pure_noise => scheduler.add_noise(image, &fresh, begin)?,
+            _ => &fresh * scheduler.init_noise_sigma(),
+        };
+        let original = match (image, mask) {
+            (Some(image), Some(mask)) if conditioning.is_none() => {
+                Some(Original { image, noise: fresh, kept: 1.0 - mask })
+            }
+            _ => None,
+        };
+        Ok(Self { latents, begin, conditioning, original })
+    }
+}
+
+/// Mask and latents, channel after channel, for each image.
+fn join(mask: &Array4<f32>, latents: &Array4<f32>) -> Result<Array4<f32>, SchedulerError> {
+    let (images, _, height, width) = latents.dim();
+    let mismatch =
+        || SchedulerError::Shape { what: "mask", got: mask.shape().to_vec(), want: latents.shape().to_vec() };
+    let mask = mask.broadcast((images, 1, height, width)).ok_or_else(mismatch)?;
+    concatenate(Axis(1), &[mask, latents.view()]).map_err(|_| mismatch())
+}
+
+/// The picture that is repainted in part only.
+pub(super) struct Original {
+    image: Array4<f32>,
+    noise: Array4<f32>,
+    /// `[1, 1, h, w]`: 1 where the picture stays.
+    kept: Array4<f32>,
+}
+
+impl Original {
+    /// Puts the picture back where it stays, as it would look before call `next` under the very noise that the
+    /// generation began with; after the last call as it is.
+    pub fn restore(
+        &self,
+        latents: &mut Array4<f32>,
+        next: usize,
+        scheduler: &dyn Scheduler,
+    ) -> Result<(), SchedulerError> {
+        let noised = match next < scheduler.timesteps().len() {
+            true => &scheduler.add_noise(&self.image, &self.noise, next)?,
+            false => &self.image,
+        };
+        let Some(kept) = self.kept.broadcast(latents.dim()) else {
+            let (got, want) = (self.kept.shape().to_vec(), latents.shape().to_vec());
+            return Err(SchedulerError::Shape { what: "mask", got, want });
+        };
+        Zip::from(latents).and(noised).and(kept).for_each(|x, &original, &kept| {
+            *x = kept * original + (1.0 - kept) * *x;
+        });
+        Ok(())
+    }
+}

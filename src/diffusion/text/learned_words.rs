@@ -1,0 +1,172 @@
+//! Words that stand for vectors of their own (textual inversion): where a prompt's tokens spell one, its vectors take their
+//! place, as in A1111 (`find_embedding_at_position` of its `modules/textual_inversion/textual_inversion.py`).
+//!
+//! Knows tokens and rows of vectors; the files that both come from are others' business.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, Axis, s};
+
+use super::{Tokenizer, TokenizerError};
+
+/// A token from here on is no token but a row of the learned vectors. No vocabulary is so large.
+const FIRST: u32 = 1 << 24;
+
+/// A word and what it stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnedWord {
+    pub name: String,
+    /// Of its file, as A1111 shortens it.
+    pub hash: String,
+    /// Its vectors' rows; or a sentence that says why it has none.
+    rows: Result<Range<usize>, String>,
+}
+
+/// What a word was learned as.
+pub struct Learned {
+    /// What a prompt may call it.
+    pub names: Vec<String>,
+    pub hash: String,
+    /// `[vectors, width]`; or a sentence that says why they cannot be used.
+    pub vectors: Result<Array2<f32>, String>,
+}
+
+/// All the words that there are at one moment.
+#[derive(Debug)]
+pub struct LearnedWords {
+    words: Vec<LearnedWord>,
+    /// By its first token: the tokens that spell a word, the longest first.
+    spellings: HashMap<u32, Vec<(Vec<u32>, usize)>>,
+    vectors: Array2<f32>,
+}
+
+impl LearnedWords {
+    pub fn none() -> Self {
+        Self { words: Vec::new(), spellings: HashMap::new(), vectors: Array2::zeros((0, 0)) }
+    }
+
+    /// `width` is that of the model's vectors, which all of these have.
+    pub fn new(learned: Vec<Learned>, width: usize, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
+        let mut all = Self { vectors: Array2::zeros((0, width)), ..Self::none() };
+        for Learned { names, hash, vectors } in learned {
+            let start = all.vectors.nrows();
+            let rows = match vectors {
+                Err(sentence) => Err(sentence),
+                Ok(vectors) => match all.vectors.append(Axis(0), vectors.view()) {
+                    Ok(()) => Ok(start..all.vectors.nrows()),
+                    Err(_) => Err(format!("its vectors are {} wide, this model's {width}", vectors.ncols())),
+                },
+            };
+            let mut spelled = false;
+            for name in &names {
+                let ids = tokenizer.text_ids(name)?;
+                let Some(first) = ids.first() else { continue };
+                all.spellings.entry(*first).or_default().push((ids, all.words.len()));
+                spelled = true;
+            }
+            if spelled && let Some(name) = names.into_iter().next() {
+                all.words.push(LearnedWord { name, hash, rows });
+            }
+        }
+        for spellings in all.spellings.values_mut() {
+            spellings.sort_by_key(|(ids, _)| std::cmp::Reverse(ids.len()));
+        }
+        Ok(all)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The word that `ids` begin with, and how many of them spell it.
+    pub fn at(&self, ids: &[u32]) -> Option<(&LearnedWord, usize)> {
+        let spellings = self.spellings.get(ids.first()?)?;
+        let (spelling, index) = spellings.iter().find(|(spelling, _)| ids.starts_with(spelling))?;
+        Some((self.words.get(*index)?, spelling.len()))
+    }
+
+    /// The words whose vectors are among `ids`.
+    pub fn among<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = &'a LearnedWord> {
+        let is_there =
+            |word: &&LearnedWord| word.ids().is_ok_and(|mut own| own.any(|own| ids.contains(&own)));
+        self.words.iter().filter(is_there)
+    }
+
+    /// `ids` as the text encoder reads them, which counts vectors of its own from `vocabulary` on; and those vectors,
+    /// `[vectors, width]`, if there are any.
+    pub fn vectors_of(&self, ids: &mut [u32], vocabulary: u32) -> Option<Array2<f32>> {
+        let mut rows: Vec<ArrayView2<f32>> = Vec::new();
+        for id in ids.iter_mut().filter(|id| **id >= FIRST) {
+            let row = (*id - FIRST) as usize;
+            *id = vocabulary + u32::try_from(rows.len()).unwrap_or(0);
+            rows.push(self.vectors.slice(s![row..=row, ..]));
+        }
+        if rows.is_empty() { None } else { ndarray::concatenate(Axis(0), &rows).ok() }
+    }
+}
+
+impl LearnedWord {
+    /// The tokens that stand for its vectors; or a sentence that says why there are none.
+    pub fn ids(&self) -> Result<impl Iterator<Item = u32> + use<>, &str> {
+        let row = |row: usize| FIRST + u32::try_from(row).unwrap_or(0);
+        self.rows.clone().map(|rows| rows.map(row)).map_err(|_| self.refusal())
+    }
+
+    fn refusal(&self) -> &str {
+        self.rows.as_ref().err().map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::text::tiny_sd_tokenizer;
+
+    fn learned(name: &str, vectors: usize) -> Learned {
+        #[allow(clippy::cast_precision_loss)]
+        let vectors = Array2::from_shape_fn((vectors, 3), |(row, _)| row as f32);
+        Learned { names: vec![name.to_owned()], hash: String::new(), vectors: Ok(vectors) }
+    }
+
+    #[test]
+    fn the_longest_word_that_fits_is_taken() {
+        let tokenizer = tiny_sd_tokenizer();
+        let words =
+            LearnedWords::new(vec![learned("red fox", 1), learned("red fox style", 2)], 3, &tokenizer)
+                .unwrap();
+        let at = |text: &str| {
+            let ids = tokenizer.text_ids(text).unwrap();
+            words.at(&ids).map(|(word, length)| (word.name.clone(), ids.len() - length))
+        };
+        assert_eq!(at("red fox style"), Some(("red fox style".to_owned(), 0)));
+        assert_eq!(at("Red  FOX, style").map(|(name, _)| name), Some("red fox".to_owned()));
+        assert_eq!(at("red"), None);
+        assert_eq!(at("a red fox"), None);
+        assert_eq!(at(""), None);
+    }
+
+    #[test]
+    fn rows_are_numbered_anew_for_each_window() {
+        let words =
+            LearnedWords::new(vec![learned("one", 2), learned("two", 1)], 3, &tiny_sd_tokenizer()).unwrap();
+        let own = |index: usize| words.words[index].ids().unwrap().collect::<Vec<_>>();
+        let mut ids = vec![7, own(1)[0], 8, own(0)[1], own(1)[0]];
+        assert_eq!(
+            words.among(&ids.clone()).map(|word| word.name.as_str()).collect::<Vec<_>>(),
+            ["one", "two"]
+        );
+        let vectors = words.vectors_of(&mut ids, 100).unwrap();
+        assert_eq!(ids, [7, 100, 8, 101, 102]);
+        assert_eq!(vectors.column(0).to_vec(), [0.0, 1.0, 0.0]);
+        assert_eq!(words.vectors_of(&mut [1, 2], 100), None);
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why_when_it_is_asked_for() {
+        let broken = Learned { vectors: Err("it is broken".to_owned()), ..learned("fox", 0) };
+        let words = LearnedWords::new(vec![broken, learned("wide", 2)], 4, &tiny_sd_tokenizer()).unwrap();
+        let refusals: Vec<_> = words.words.iter().map(|word| word.ids().err().unwrap_or_default()).collect();
+        assert_eq!(refusals, ["it is broken", "its vectors are 3 wide, this model's 4"]);
+    }
+}

@@ -1,0 +1,15 @@
+//! Prompts as text: tokens, the grammar of emphasis, chunks of one text encoder window, learned words.
+//!
+//! Knows no files: a tokenizer is made from bytes, and a learned word from vectors.
+
+mod chunks;
+mod grammar;
+mod learned_words;
+mod tokenizer;
+
+pub use chunks::{Chunk, MAX_CHUNKS, PromptError, chunks};
+pub use grammar::{MAX_WEIGHT, Piece, parse};
+pub use learned_words::{Learned, LearnedWord, LearnedWords};
+#[cfg(test)]
+pub(in crate::diffusion) use tokenizer::tests::tiny_sd as tiny_sd_tokenizer;
+pub use tokenizer::{Tokenizer, TokenizerError, TokenizerFiles, Tokens};
