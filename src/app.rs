@@ -4,6 +4,7 @@
 //! bring a script. Engines are loaded on their workers' threads, while the server answers already.
 
 mod device_memory;
+mod diffusion_engine;
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use actix_web::{rt, web};
 use futures_util::future::{Either, select};
 use tokio::sync::{mpsc, watch};
+
+pub use diffusion_engine::PipelineModel;
 
 use crate::config::{Access, Config};
 use crate::domain::{Clock, EndpointId, InputRules};

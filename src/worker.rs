@@ -9,7 +9,6 @@ mod admission;
 mod engine;
 mod errand;
 mod loading;
-mod pipeline;
 mod residency;
 mod returning;
 mod stepping;
@@ -24,7 +23,6 @@ use std::{io, thread};
 pub use engine::{Engine, EngineError, Model, Placement};
 use errand::{Errand, Errands};
 use loading::Broken;
-pub use pipeline::PipelineModel;
 pub use residency::{Residency, Room, Seat};
 
 use crate::domain::{EndpointId, GenerationInput, InputRules, StoredImage, Timestamp};

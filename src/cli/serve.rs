@@ -8,11 +8,10 @@ use tracing_subscriber::EnvFilter;
 use super::Failure;
 use super::models::named;
 use super::signals::termination;
-use crate::app::{App, Endpoint};
+use crate::app::{App, Endpoint, PipelineModel};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::diffusion::AddOns;
 use crate::domain::Clock;
-use crate::worker::PipelineModel;
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;

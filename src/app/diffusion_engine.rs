@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::{Engine, EngineError, Model, Placement};
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::{AddOns, DiffusionError, Generation, Pipeline};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::runtime::{DeviceChoice, Runtime};
+use crate::worker::{Engine, EngineError, Model, Placement};
 
 /// A model folder and where it is to be loaded.
 #[derive(Debug, Clone)]
