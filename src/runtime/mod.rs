@@ -66,13 +66,18 @@ impl Runtime {
             let mut builder = self.builder()?;
             match source {
                 GraphSource::File(path) => builder.commit_from_file(path),
-                // Read where they are: ONNX Runtime would copy them otherwise.
-                GraphSource::Weightless { onnx, location, weights } => builder
-                    .with_external_initializer_file_in_memory(location, Arc::clone(weights))?
-                    .with_config_entry("session.use_external_initializer_file_buffers_directly", "1")?
-                    // Repacked matrices are a second copy, and at these sizes no faster (measured).
-                    .with_config_entry("session.disable_prepacking", "1")?
-                    .commit_from_memory(onnx),
+                GraphSource::Weightless { onnx, location, weights } => {
+                    // Read where they are: ONNX Runtime would copy them otherwise.
+                    builder = builder
+                        .with_external_initializer_file_in_memory(location, Arc::clone(weights))?
+                        .with_config_entry("session.use_external_initializer_file_buffers_directly", "1")?;
+                    if self.device.is_cpu() {
+                        // Repacked matrices are a second copy, and at these sizes no faster (measured). On CUDA
+                        // nothing is copied, and `NhwcConv` learns the layout of its weights while it prepacks.
+                        builder = builder.with_config_entry("session.disable_prepacking", "1")?;
+                    }
+                    builder.commit_from_memory(onnx)
+                }
             }
         };
         build().map_err(|error| RuntimeError::Graph(first_line(&error.to_string())))
