@@ -1,8 +1,9 @@
-//! `GET /metrics`: the page that Prometheus reads.
+//! `GET /metrics`: measurements in the format of Prometheus.
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 
-use super::{Api, ApiError, ApiKey, MetricsAccess};
+use super::MetricsAccess;
+use super::request::{Api, ApiError, ApiKey};
 
 pub async fn metrics(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     if api.metrics == MetricsAccess::Key {

@@ -1,54 +1,23 @@
-//! The hosted service's API over the queue: routes, keys, bodies in, status bodies out.
+//! HTTP over the queue: routes, keys and limits; request bodies in, answers out.
 //!
-//! `routes` lists every route once, for the server and its tests alike. Each operation has a file
-//! of its own; all of them say no through [`ApiError`]. Nothing here knows a worker or a model:
-//! a request meets its job in the [`crate::queue`].
+//! - `native`: the API of the hosted endpoint, one file an operation. Another API (a "surface") gets a folder
+//!   of its own beside it and turns its requests into the same [`crate::domain::NewJob`].
+//! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
+//! - `docs`: what the server says about itself: the guide, the API reference and the OpenAPI document.
+//!
+//! `request` knows neither of the others; `docs` reads what it describes from both. `routes` lists every route
+//! once, for the server and for tests. Nothing here knows a worker or a model: a request meets its job in
+//! the [`crate::queue`].
 
-mod api;
-mod auth;
-mod body;
-mod cancel;
 mod docs;
-mod error;
-mod events;
-mod health;
-mod idempotency;
-mod image;
-mod index;
-mod limits;
 mod metrics;
-mod observe;
-mod openapi;
-mod operation;
-mod path;
-mod purge_queue;
-mod request_id;
-mod requests;
-mod retry;
+mod native;
+mod request;
 mod routes;
-mod run;
-mod runsync;
 mod server;
 mod settings;
-mod signed_query;
-mod status;
-mod status_sync;
-mod stream;
-mod submission;
-mod wait;
 
-pub use api::Api;
-pub use auth::{ApiKey, ApiKeys};
-pub use error::ApiError;
-pub use limits::{Limit, Limiter, RateLimits, Turn};
-pub use operation::Operation;
-pub use path::{Endpoint, JobPath};
+pub use request::{Api, ApiError, ApiKeys, Limit, Limiter, Operation, RateLimits};
 pub use routes::routes;
 pub use server::{ServerLimits, serve};
 pub use settings::{HttpSettings, MetricsAccess};
-pub use wait::Wait;
-
-/// A 200 whose body is JSON text already.
-fn json_text(body: String) -> actix_web::HttpResponse {
-    actix_web::HttpResponse::Ok().content_type(actix_web::http::header::ContentType::json()).body(body)
-}

@@ -1,4 +1,4 @@
-//! The server around the routes: threads, and the bounds on what a connection may take.
+//! The server around the routes: its threads, and the limits on connections.
 
 use std::io;
 use std::net::TcpListener;
@@ -9,21 +9,21 @@ use actix_web::dev::Server;
 use actix_web::middleware::{Condition, NormalizePath, TrailingSlash, from_fn};
 use actix_web::{App, HttpServer, web};
 
-use super::observe::observe;
-use super::{Api, routes};
+use super::request::{Api, observe};
+use super::routes;
 
-/// How much of the machine the server takes.
+/// How much of the machine the server uses.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
     pub threads: usize,
-    /// At once, over all threads.
+    /// Open at once, over all threads.
     pub connections: usize,
-    /// So long an answer under way may take once the server is to stop.
+    /// How long running requests may take once the server stops.
     pub shutdown_timeout: Duration,
 }
 
-/// Starts to serve on a bound socket; the returned future ends once it is stopped by its handle.
-/// Signals are the caller's.
+/// Starts to serve on a bound socket. The returned future ends when the server's handle stops it. The caller handles
+/// signals.
 pub fn serve(
     listener: TcpListener,
     api: web::Data<Api>,
@@ -35,7 +35,7 @@ pub fn serve(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(api.clone())
-            // Repeated slashes collapse before the routes are looked at; one at the end goes.
+            // Before routing: repeated slashes collapse, and a trailing slash is removed.
             .wrap(NormalizePath::new(TrailingSlash::Trim))
             .wrap(Condition::new(!cors_origins.is_empty(), cors(&cors_origins)))
             .wrap(from_fn(observe))
@@ -43,9 +43,9 @@ pub fn serve(
     })
     .workers(threads)
     .max_connections(limits.connections.div_ceil(threads))
-    // A client has so long to send its headers; bodies are timed where they are read.
+    // For the headers; bodies are timed where they are read.
     .client_request_timeout(Duration::from_secs(10))
-    // How long a connection lingers for a client that was answered before it had sent all.
+    // How long a connection stays open for a client that was answered before it had sent everything.
     .client_disconnect_timeout(Duration::from_secs(2))
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(limits.shutdown_timeout.as_secs().max(1))
@@ -54,7 +54,7 @@ pub fn serve(
     Ok(server.run())
 }
 
-/// Lets pages of these origins ask and read. No cookie is ever involved, so none is allowed.
+/// Lets pages of these origins send requests and read answers. The API uses no cookies, so none are allowed.
 fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST"])

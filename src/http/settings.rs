@@ -1,22 +1,21 @@
-//! What an operator may set of the HTTP side.
+//! The operator's settings for HTTP.
 
-use super::limits::RateLimits;
+use super::RateLimits;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpSettings {
     pub rate_limits: RateLimits,
     pub metrics: MetricsAccess,
-    /// Origins whose pages may read answers in a browser, such as `https://pictures.example`; `*` is
-    /// every one.
+    /// Origins whose pages may read answers in a browser, such as `https://pictures.example`; `*` is every origin.
     pub cors_origins: Vec<String>,
 }
 
 /// Who may read `/metrics`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum MetricsAccess {
-    /// Who has an API key, as for everything else.
+    /// Clients with an API key, as everywhere else.
     #[default]
     Key,
-    /// Everybody, where the network keeps strangers out.
+    /// Everyone. For networks that keep strangers out.
     Open,
 }

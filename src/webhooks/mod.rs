@@ -16,7 +16,7 @@ pub use secret::WebhookSecret;
 
 use crate::domain::WebUrl;
 use crate::queue::{Describe, JobQueue, Outgoing, QueueError, Stop};
-use crate::wire::{ImageUrls, UrlSigner, status_body};
+use crate::wire::{JobUrls, UrlSigner, status_body};
 
 /// How long a receiver may take.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub enum Delivery {
 /// What a webhook is told: the status body, its image URLs under `base`.
 pub fn describe(signer: UrlSigner, base: String) -> Describe {
     Arc::new(move |job, progress, now| {
-        status_body(job, progress, now, &ImageUrls { base: &base, signer: &signer })
+        status_body(job, progress, now, &JobUrls { base: &base, signer: &signer })
     })
 }
 

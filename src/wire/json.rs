@@ -1,9 +1,9 @@
-//! A JSON object written front to back, into which ready-made JSON text can be put untouched.
+//! Writes a JSON object field by field. A field's value may be JSON text, which goes in unchanged.
 
 use serde::Serialize;
 
-/// An object under construction. Unlike `serde_json::value::RawValue`, it takes the text of a
-/// value that the database already holds without reading it again.
+/// An object under construction. Unlike `serde_json::value::RawValue`, it takes JSON text from the database without
+/// parsing it again.
 #[derive(Debug)]
 pub struct JsonObject(String);
 
@@ -14,13 +14,13 @@ impl Default for JsonObject {
 }
 
 impl JsonObject {
-    /// Adds a field. What cannot be serialised (nothing that we send) becomes `null`.
+    /// Adds a field. A value that cannot be serialised becomes `null`; we send no such value.
     pub fn field(&mut self, name: &'static str, value: &impl Serialize) -> &mut Self {
         let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
         self.raw(name, &text)
     }
 
-    /// Adds a field whose value is JSON text already.
+    /// Adds a field whose value is already JSON text.
     pub fn raw(&mut self, name: &'static str, json: &str) -> &mut Self {
         if self.0.len() > 1 {
             self.0.push(',');
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn raw_text_goes_through_untouched() {
+    fn json_text_is_written_unchanged() {
         let text =
             JsonObject::default().field("id", &"a\"b").raw("input", "{ \"b\": 1.50, \"a\":1e3 }").finish();
         assert_eq!(text, r#"{"id":"a\"b","input":{ "b": 1.50, "a":1e3 }}"#);

@@ -1,14 +1,14 @@
-//! What a job looks like from outside: the status body and the signed URLs in it.
+//! How the outside sees a job: the status body, the events, and the signed URLs in them.
 //!
-//! Knows the domain's values and nothing of HTTP or SQL, so that an answer and a webhook say the
-//! same thing in the same words.
+//! HTTP answers and webhooks both use this, so that they say the same in the same words. It knows the domain's
+//! values, and nothing of HTTP or SQL.
 
-mod image_url;
+mod events;
 mod json;
 mod status_body;
-mod watched;
+mod urls;
 
-pub use image_url::{ImageUrls, Opens, UrlSigner};
+pub use events::{JobEvent, end_json, image_json, progress_json, status_json};
 pub use json::JsonObject;
 pub use status_body::status_body;
-pub use watched::{end_of, picture_of, state_of, step_of};
+pub use urls::{JobUrls, SignedResource, UrlSigner};

@@ -1,15 +1,15 @@
-//! The status body of the contract, made from a job as it stands.
+//! The contract's status body, made from a job.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{ImageUrls, JsonObject};
+use super::{JobUrls, JsonObject};
 use crate::domain::{ImagePlace, ImageRef, Job, JobStatus, Progress, Timestamp};
 
-/// A job as `status`, `runsync` and their like show it. The input is the client's own text, where it was
-/// read at all.
-pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: &ImageUrls<'_>) -> String {
+/// A job as `status`, `runsync`, lists and webhooks show it. The input is the client's own text; lists leave out long
+/// ones.
+pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: &JobUrls<'_>) -> String {
     let queued = job.status == JobStatus::InQueue;
     let started_at = job.started_at.filter(|_| !queued);
     let picked_up_at = started_at.or(job.finished_at.filter(|_| !queued)).unwrap_or(now);
@@ -17,7 +17,7 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
     let mut body = JsonObject::default();
     body.field("delayTime", &ms(picked_up_at.since(job.created_at)));
     if job.status.is_final() {
-        if let Some(error) = error_of(job) {
+        if let Some(error) = error_text(job) {
             body.field("error", &error);
         }
         if let (Some(started), Some(finished)) = (started_at, job.finished_at) {
@@ -28,13 +28,13 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
         body.field("gpu", gpu);
     }
     body.field("id", &job.id);
-    // Too long for a list.
+    // Empty if it is too long for a list.
     if !job.input.is_empty() {
         body.raw("input", &job.input);
     }
     if job.status == JobStatus::Completed {
         let output: Vec<Picture> =
-            job.images.iter().map(|image| Picture::new(image, urls.url_of(job, image))).collect();
+            job.images.iter().map(|image| Picture::new(image, urls.image(job, image))).collect();
         body.field("output", &output);
     }
     if let Some(progress) = progress.filter(|_| job.status == JobStatus::InProgress) {
@@ -46,7 +46,7 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
     body.field("status", &job.status).finish()
 }
 
-/// A finished picture in `output`. One that the safety checker flagged has no image, and says why.
+/// A finished picture in `output`. A picture that the safety checker flagged has no image and says why.
 #[derive(Serialize)]
 pub(super) struct Picture {
     image: Option<String>,
@@ -65,12 +65,12 @@ impl Picture {
 struct ProgressBody {
     step: u32,
     steps: u32,
-    /// Milliseconds left at the pace so far; null before the first step.
+    /// The estimated milliseconds left; null before the first step.
     eta: Option<u64>,
 }
 
-/// The Go client decodes `error` as a string, so a job that failed always has one.
-fn error_of(job: &Job) -> Option<String> {
+/// The Go client decodes `error` as a string, so a failed job always has one.
+fn error_text(job: &Job) -> Option<String> {
     match job.status {
         JobStatus::Failed => Some(job.error.clone().unwrap_or_else(|| "The job failed.".to_owned())),
         JobStatus::TimedOut => Some(job.error.clone().unwrap_or_else(|| {
@@ -114,11 +114,11 @@ mod tests {
 
     fn body(job: &Job, progress: Option<Progress>) -> String {
         let signer = UrlSigner::new([7; 32]);
-        status_body(job, progress, Timestamp(5_000), &ImageUrls { base: "http://h", signer: &signer })
+        status_body(job, progress, Timestamp(5_000), &JobUrls { base: "http://h", signer: &signer })
     }
 
     #[test]
-    fn a_completed_job_reads_as_the_contract_shows_it() {
+    fn a_completed_job_looks_as_in_the_contract() {
         let text = body(&job(JobStatus::Completed), None);
         let url_at = text.find("http://h").unwrap();
         assert_eq!(
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_job_shows_its_wait_so_far_and_nothing_of_an_attempt_before() {
+    fn a_waiting_job_shows_its_wait_and_nothing_of_an_earlier_attempt() {
         let text = body(&job(JobStatus::InQueue), None);
         assert!(text.starts_with(r#"{"delayTime":4000,"id":"#), "{text}");
         assert!(!text.contains("output") && !text.contains("gpu"));
     }
 
     #[test]
-    fn a_running_job_shows_its_progress_alone() {
+    fn a_running_job_shows_its_progress_only() {
         let progress = Progress { step: 12, steps: 50, eta: Some(Duration::from_millis(900)) };
         let text = body(&job(JobStatus::InProgress), Some(progress));
         assert!(
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_is_always_a_sentence() {
+    fn every_failure_has_a_sentence() {
         let mut failed = job(JobStatus::Failed);
         assert!(body(&failed, None).contains(r#""error":"The job failed.""#));
         failed.error = Some("No memory.".to_owned());

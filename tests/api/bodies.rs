@@ -51,8 +51,7 @@ fn what_is_no_object_is_refused_in_one_sentence() {
 fn bodies_beyond_the_limits_are_refused_however_they_are_sent() {
     let app = TestApp::start();
     for (target, limit) in [(RUN, 10 * MIB), (RUNSYNC, 20 * MIB)] {
-        let sentence =
-            format!("The request body is larger than {limit} bytes, the most that this operation takes.");
+        let sentence = format!("The request body is too large: this operation accepts up to {limit} bytes.");
         let large = vec![b' '; limit + 1];
         for request in [post(target, large.clone()), post(target, large).chunked()] {
             let response = request.send(app.port);

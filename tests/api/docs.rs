@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
 use crate::client::Request;
-use crate::helpers::{TestApp, keyed, prompt};
+use crate::helpers::{KEY, TestApp, keyed, prompt};
 
 fn openapi(app: &TestApp) -> Value {
     let response = Request::new("GET", "/openapi.json").send(app.port);
@@ -12,7 +14,7 @@ fn openapi(app: &TestApp) -> Value {
 }
 
 #[test]
-fn the_document_describes_the_routes_that_there_are() {
+fn the_document_describes_exactly_the_routes_of_the_server() {
     let app = TestApp::start();
     let document = openapi(&app);
     assert_eq!(document["openapi"], "3.1.0");
@@ -21,7 +23,7 @@ fn the_document_describes_the_routes_that_there_are() {
     let mut names = BTreeSet::new();
     for (path, item) in paths {
         let target = format!("/v2{path}").replace("{endpoint}", "stable-diffusion-v1");
-        // A method that is not described is refused, in the words of the route and not of the server.
+        // The server refuses exactly the methods that are not described.
         for method in ["get", "post"] {
             let name = item[method]["operationId"].as_str();
             let response = keyed(&method.to_uppercase(), &target).send(app.port);
@@ -38,7 +40,7 @@ fn the_document_describes_the_routes_that_there_are() {
 }
 
 #[test]
-fn every_reference_in_the_document_leads_somewhere() {
+fn every_reference_in_the_document_resolves() {
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(fields) => {
@@ -59,9 +61,9 @@ fn every_reference_in_the_document_leads_somewhere() {
     }
 }
 
-/// The server's own answer to each bound that the document states, at it and just beyond.
+/// Asks the server for a value at each limit that the document states, and for one just beyond it.
 #[test]
-fn the_documents_bounds_are_the_servers() {
+fn the_documents_limits_are_the_servers() {
     let app = TestApp::with(|config| {
         config.endpoints[0].workers = 0;
         config.http.rate_limits = stablehand::http::RateLimits::OFF;
@@ -95,7 +97,7 @@ fn the_documents_bounds_are_the_servers() {
 }
 
 #[test]
-fn every_field_that_is_taken_is_described() {
+fn every_accepted_field_is_described() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let document = openapi(&app);
     let described: BTreeSet<&str> = document["components"]["schemas"]["Input"]["properties"]
@@ -109,7 +111,7 @@ fn every_field_that_is_taken_is_described() {
 }
 
 #[test]
-fn answers_look_as_they_are_described() {
+fn answers_look_as_described() {
     let app = TestApp::start();
     let document = openapi(&app);
     let fits = |schema: &str, body: &Value| {
@@ -132,8 +134,56 @@ fn answers_look_as_they_are_described() {
     fits("Error", &app.get("/nowhere").json());
 }
 
+/// The names of the events that a listener gets from a job's first step to its end.
+fn sent_events(app: &TestApp) -> BTreeSet<String> {
+    app.script.hold();
+    let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 3}}));
+    let mut stream = TcpStream::connect(("127.0.0.1", app.port)).unwrap();
+    write!(
+        stream,
+        "GET /v2/stable-diffusion-v1/events/{id} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+         Authorization: {KEY}\r\n\r\n"
+    )
+    .unwrap();
+    let mut names = BTreeSet::new();
+    for line in BufReader::new(stream).lines() {
+        let Some(name) = line.unwrap().strip_prefix("event: ").map(str::to_owned) else { continue };
+        // Each step waits until the listener has heard of what came before it.
+        match name.as_str() {
+            "status" => app.script.allow(1),
+            "progress" => app.script.open(),
+            _ => {}
+        }
+        names.insert(name);
+    }
+    names
+}
+
 #[test]
-fn the_page_for_people_needs_nobody_else() {
+fn the_document_names_the_events_that_the_server_sends() {
+    let app = TestApp::start();
+    let sent = sent_events(&app);
+    let sent: BTreeSet<&str> = sent.iter().map(String::as_str).collect();
+    let document = openapi(&app);
+    let operation = &document["paths"]["/{endpoint}/events/{id}"]["get"];
+    let event = "/responses/200/content/text~1event-stream/schema/properties/event/enum";
+    let described: BTreeSet<&str> = operation
+        .pointer(event)
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    assert_eq!(described, sent);
+    // The sentence says the same names: it lists them in backticks before its first full stop.
+    let sentence = operation["description"].as_str().unwrap().split('.').next().unwrap();
+    let named: BTreeSet<&str> = sentence.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named, sent);
+}
+
+#[test]
+fn the_reference_page_needs_no_other_host() {
     let app = TestApp::start();
     let response = Request::new("GET", "/docs").send(app.port);
     assert_eq!(response.status, 200);
@@ -145,25 +195,26 @@ fn the_page_for_people_needs_nobody_else() {
     for name in ["guidance_scale", "K-LMS", "Retry-After", "$STABLEHAND_API_KEY"] {
         assert!(page.contains(name), "{name}");
     }
-    // No script, style or handler in the page itself: the policy would not run them.
+    // No inline script, style or handler: the policy would not run them.
     assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains("onclick"));
     for part in page.split("src=\"").skip(1).chain(page.split("<link rel=\"stylesheet\" href=\"").skip(1)) {
         let target = part.split('"').next().unwrap();
-        assert_eq!(Request::new("GET", target).send(app.port).status, 200, "{target}");
+        assert!(!target.starts_with('/'), "{target} would not work behind a path prefix");
+        assert_eq!(Request::new("GET", &format!("/{target}")).send(app.port).status, 200, "{target}");
     }
 }
 
 #[test]
-fn a_browser_at_the_root_is_taken_to_the_page() {
+fn a_browser_at_the_root_is_redirected_to_the_page() {
     let app = TestApp::start();
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let response = Request::new("GET", "/").header("Accept", accept).send(app.port);
-    assert_eq!((response.status, response.header("location")), (303, Some("/docs")));
+    assert_eq!((response.status, response.header("location")), (303, Some("docs")));
     assert_eq!(Request::new("GET", "/").header("Accept", "*/*").send(app.port).status, 200);
 }
 
 #[test]
-fn a_host_that_is_none_does_not_get_into_the_page() {
+fn a_malformed_host_does_not_get_into_the_page() {
     let app = TestApp::start();
     let host = "\"><script>alert(1)</script>";
     let response = Request::new("GET", "/docs").header("Host", host).send(app.port);

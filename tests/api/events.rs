@@ -61,7 +61,7 @@ impl Events {
     }
 }
 
-#[allow(clippy::unnecessary_wraps)] // it stands beside `next()`, which may be at its end
+#[expect(clippy::unnecessary_wraps, reason = "compared with `next()`, which returns an Option")]
 fn event(name: &str, data: Value) -> Option<(String, Value)> {
     Some((name.to_owned(), data))
 }
@@ -161,13 +161,13 @@ fn a_url_for_browsers_opens_one_jobs_events_for_ten_minutes() {
         format!("{}?expires=1700000600", target(&id)),
         url.replace("/v2/", "/v1/").replace("signature=", "signature=A"),
     ] {
-        assert_eq!(open(&altered).error(), "This URL is not one that this server signed.", "{altered}");
+        assert_eq!(open(&altered).error(), "The signature of this URL is not valid.", "{altered}");
     }
     assert_eq!(open(&target(&id)).status, 401);
     assert_eq!(Request::new("POST", &format!("{}/url", target(&id))).send(app.port).status, 401);
     assert_eq!(open(&format!("{}/url", target(&id))).status, 405);
     app.advance_ms(600_000);
-    assert_eq!(open(&url).error(), "This URL has expired: ask for a new one.");
+    assert_eq!(open(&url).error(), "This URL has expired: request a new one.");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_forgotten_job_ends_its_events_and_so_does_a_cancelled_one() {
     app.post(&format!("/v2/stable-diffusion-v1/cancel/{cancelled}"), json!(null));
     assert_eq!(events[1].next(), event("end", json!({"id": cancelled, "status": "CANCELLED"})));
     app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
-    let gone = "No such job: it never was here, or it has been forgotten.";
+    let gone = "No such job: it never existed, or it has been deleted.";
     assert_eq!(events[0].next(), event("end", json!({"error": gone})));
     assert_eq!(events.map(|mut events| events.next()), [None, None]);
 }

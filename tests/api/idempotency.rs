@@ -44,7 +44,7 @@ fn the_key_with_another_body_is_a_conflict() {
     let refused = run("night-1", "a cat").send(app.port);
     assert_eq!(
         (refused.status, refused.error().as_str()),
-        (409, "This Idempotency-Key was used for another request: send each request under a key of its own.")
+        (409, "This Idempotency-Key was already used for another request: use a new key for each request.")
     );
     assert_eq!(queued(&app), 1);
 }
@@ -105,6 +105,6 @@ fn a_key_that_is_no_key_is_refused() {
         assert_eq!(refused.error(), "Idempotency-Key should be 1 to 255 visible ASCII characters.");
     }
     let twice = run("one", "a dog").header("Idempotency-Key", "two").send(app.port);
-    assert_eq!(twice.error(), "Idempotency-Key should be sent once.");
+    assert_eq!(twice.error(), "Send the Idempotency-Key header only once.");
     assert_eq!(queued(&app), 0);
 }

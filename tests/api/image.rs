@@ -70,7 +70,7 @@ fn an_altered_url_is_forbidden() {
     ] {
         let response = get(&app, &altered);
         assert_eq!(response.status, 403, "{altered}");
-        assert_eq!(response.error(), "This URL is not one that this server signed.");
+        assert_eq!(response.error(), "The signature of this URL is not valid.");
     }
     assert_eq!(get(&app, &target.replace("stable-diffusion-v1", "another")).status, 404);
 }
@@ -84,7 +84,7 @@ fn an_expired_url_is_gone() {
     app.advance_ms(1_000);
     let response = get(&app, &target);
     assert_eq!(response.status, 404);
-    assert_eq!(response.error(), "No such image: it never was here, or it has been forgotten.");
+    assert_eq!(response.error(), "No such image: it never existed, or it has been deleted.");
 }
 
 #[test]

@@ -26,7 +26,8 @@ fn a_key_that_asks_too_often_is_told_when_to_come_back() {
     assert_eq!((purge("first-key").status, purge("first-key").status), (200, 200));
     let (seconds, error) = refused(&purge("Bearer first-key"));
     assert!((1..=5).contains(&seconds), "{seconds}");
-    let wait = format!("2 purge-queue requests in 10 seconds are a key's limit: try again in {seconds} s.");
+    let wait =
+        format!("Too many purge-queue requests: the limit is 2 in 10 seconds; try again in {seconds} s.");
     assert_eq!(error, wait);
     assert_eq!(purge("second-key").status, 200);
     assert_eq!(app.get("/v2/stable-diffusion-v1/health").status, 200);
@@ -53,7 +54,10 @@ fn what_waits_counts_as_at_once_until_it_is_answered() {
     let second = || app.post("/v2/stable-diffusion-v1/runsync", prompt("a cat"));
     let (seconds, error) = refused(&second());
     assert_eq!(seconds, 1);
-    assert_eq!(error, "1 runsync requests at once are a key's limit: try again once one has been answered.");
+    assert_eq!(
+        error,
+        "Too many runsync requests at once: the limit is 1; try again when one has been answered."
+    );
     app.script.open();
     assert_eq!(waiting.join().unwrap().status, 200);
     assert_eq!(second().status, 200);
@@ -86,7 +90,7 @@ fn who_guesses_keys_is_not_listened_to_and_others_are() {
     }
     let (seconds, error) = refused(&health("a guess", "203.0.113.7"));
     assert_eq!(seconds, 10);
-    assert_eq!(error, "Too many requests without a valid API key came from this address: try again in 10 s.");
+    assert_eq!(error, "Too many requests without a valid API key from this address: try again in 10 s.");
     // A good guess looks like any other now.
     refused(&health("first-key", "203.0.113.7"));
     assert_eq!(health("first-key", "203.0.113.8").status, 200);

@@ -1,8 +1,8 @@
 //! The HTTP API from outside, over a real socket: a real queue in a temporary folder, and an engine
 //! that follows a script in place of the model.
 
-// A test that cannot go on may say so, and `json!` reads better without a borrow.
-#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::needless_pass_by_value, reason = "`json!` reads better without a borrow")]
 
 mod arbitrary;
 mod auth;

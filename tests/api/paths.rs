@@ -47,7 +47,7 @@ fn unknown_routes_endpoints_and_jobs_are_404_in_one_sentence() {
         for operation in ["status", "status-sync", "cancel"] {
             let response = app.get(&format!("/v2/stable-diffusion-v1/{operation}/{id}"));
             assert_eq!(response.status, 404, "{operation} {id}");
-            assert_eq!(response.error(), "No such job: it never was here, or it has been forgotten.");
+            assert_eq!(response.error(), "No such job: it never existed, or it has been deleted.");
         }
     }
 }
@@ -89,7 +89,7 @@ fn wrong_methods_are_405_and_say_what_is_right() {
                 .send(app.port);
             assert_eq!(response.status, 405, "{method} {path}");
             assert_eq!(response.header("allow"), Some(allowed));
-            assert_eq!(response.error(), format!("This route takes {allowed}."));
+            assert_eq!(response.error(), format!("This route accepts {allowed}."));
         }
     }
 }

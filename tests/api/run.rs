@@ -67,10 +67,7 @@ fn more_jobs_than_may_wait_are_refused_until_there_is_room() {
     }
     let refused = app.post("/v2/stable-diffusion-v1/run", prompt("a dog"));
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("10")));
-    assert_eq!(
-        refused.error(),
-        "2 jobs are waiting already, the most that this server queues: try again later."
-    );
+    assert_eq!(refused.error(), "The queue is full: 2 jobs are waiting; try again later.");
     app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
     assert_eq!(app.post("/v2/stable-diffusion-v1/run", prompt("a dog")).status, 200);
 }

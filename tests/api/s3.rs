@@ -141,7 +141,7 @@ fn the_keys_are_shown_nowhere_and_outlive_no_job() {
     assert_eq!(retry.status, 400);
     assert_eq!(
         retry.json(),
-        json!({"error": "This job's s3Config was forgotten when it ended; submit it anew."})
+        json!({"error": "This job's s3Config was deleted when the job ended: submit the job again."})
     );
     app.stop();
     assert!(!holds(app.data_dir(), ACCESS_SECRET));

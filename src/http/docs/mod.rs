@@ -1,32 +1,44 @@
-//! `GET /docs`: the OpenAPI document for people, as one page that asks nobody else for anything.
+//! What the server says about itself: the API reference for people at `/docs`, and the OpenAPI document for
+//! programs at `/openapi.json`.
+//!
+//! Pages use nothing from other hosts, and relative links only, so that they work behind a path prefix.
 
-mod fields;
-mod page;
+mod index;
+mod openapi;
+mod reference;
 
 use actix_web::http::header::{self, ContentType};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
+use maud::Markup;
 
-use super::{Api, openapi};
+use super::request::{Methods, route};
 
-/// Nothing but our own style and script, and nobody may put the page in a frame.
+/// Only our own style and script, and no other page may put ours in a frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
 img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub async fn docs(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
-    let base = api.base_url(&request);
-    let endpoint = api.endpoints.keys().map(ToString::to_string).min().unwrap_or_default();
-    let page = page::page(&openapi::document(&api, &request), &base, &endpoint);
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(route("/", Methods::Get, index::index))
+        .service(route("/docs", Methods::Get, reference::reference))
+        .service(route("/docs/page.css", Methods::Get, style))
+        .service(route("/docs/page.js", Methods::Get, script))
+        .service(route("/openapi.json", Methods::Get, openapi::openapi));
+}
+
+/// A page of ours, closed to whatever is not.
+fn html(page: Markup) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
         .content_type(ContentType::html())
         .body(page.into_string())
 }
 
-pub async fn style() -> HttpResponse {
+async fn style() -> HttpResponse {
     asset("text/css; charset=utf-8", include_str!("page.css"))
 }
 
-pub async fn script() -> HttpResponse {
+async fn script() -> HttpResponse {
     asset("text/javascript; charset=utf-8", include_str!("page.js"))
 }
 

@@ -1,0 +1,235 @@
+//! The body of run and runsync, field by field, with the limits that the parser enforces.
+
+use serde_json::json;
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaType, Type};
+use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
+
+use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
+use crate::domain::{
+    GenerationInput, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS,
+    MIN_SIDE, NoiseSource, Policy, SchedulerKind,
+};
+
+/// The body of run and runsync. Unknown keys are ignored, as the hosted service does.
+pub(super) fn request() -> Object {
+    object("A job. Other keys are ignored.")
+        .property("input", reference("Input"))
+        .property("policy", reference("Policy"))
+        .property("webhook", or_null(text(WEBHOOK).format(Some(SchemaFormat::Custom("uri".to_owned())))))
+        .property("webhookEvents", webhook_events())
+        .property("s3Config", s3_config())
+        .required("input")
+        .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
+        .examples([json!({ "input": { "prompt": "a red fox in the snow", "seed": 42 } })])
+        .build()
+}
+
+const WEBHOOK: &str = "An http or https URL. When the job ends, the server posts its status body there";
+
+fn webhook_events() -> Schema {
+    let events = choice("An event", ["start", "progress", "completed", "end"]);
+    let mut events = ArrayBuilder::new()
+        .items(events.build())
+        .description(Some("The events to post as well. The end of the job is always posted"))
+        .build();
+    events.schema_type = SchemaType::Array(vec![Type::Array, Type::Null]);
+    events.into()
+}
+
+fn s3_config() -> Object {
+    let key = |about: &str| text(about).pattern(Some("^[!-~]{1,512}$"));
+    let bucket =
+        text("The bucket's name").pattern(Some(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")).max_length(Some(255));
+    let url =
+        text("The S3 server: an http or https URL").format(Some(SchemaFormat::Custom("uri".to_owned())));
+    let region =
+        text("The region, if the server's name does not contain it").pattern(Some("^[A-Za-z0-9-]{0,64}$"));
+    or_null(
+        object(
+            "The client's own bucket. The pictures are stored there as {job id}/{index}.png, and not on this server",
+        )
+        .property("accessId", key("The access key's id"))
+        .property("accessSecret", key("Its secret; deleted when the job has ended"))
+        .property("bucketName", bucket)
+        .property("endpointUrl", url)
+        .property("region", or_null(region))
+        .required("accessId")
+        .required("accessSecret")
+        .required("bucketName")
+        .required("endpointUrl"),
+    )
+}
+
+fn example(rules: &InputRules) -> serde_json::Value {
+    json!({
+        "prompt": "a red fox in the snow", "negative_prompt": "blurry", "width": 512, "height": 512,
+        "num_inference_steps": 25, "guidance_scale": 7.5, "scheduler": rules.scheduler.as_str(), "seed": 42,
+    })
+}
+
+/// The `input` of a request. Unknown keys are refused.
+pub(super) fn input(rules: &InputRules) -> Object {
+    let input =
+        object("What to draw. A field that is absent or null has its default. Unknown fields are refused.");
+    fields(rules)
+        .into_iter()
+        .fold(input, |input, (name, field)| input.property(name, field))
+        .required("prompt")
+        .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(false)))
+        .examples([example(rules)])
+        .build()
+}
+
+const LORA: &str = "A LoRA on the server, by name or file name. A prompt can name LoRAs too, and several: \
+`<lora:name:0.8>`, or `<lora:name:0.5:1>` with one scale for the text encoder and one for the UNet.";
+const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111 use work as \
+well.";
+/// The contract's other names for schedulers.
+const ALIASES: [&str; 4] = ["KLMS", "K_EULER", "K_EULER_ANCESTRAL", "DPMSolverMultistep"];
+
+/// Every field of `input` by its name, the most used first.
+pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
+    let defaults = GenerationInput::new("");
+    let side = |about: &str, default: u32| {
+        or_null(
+            integer(about)
+                .minimum(Some(MIN_SIDE))
+                .maximum(Some(MAX_PIXELS / MIN_SIDE))
+                .multiple_of(Some(rules.grid))
+                .default(Some(json!(default))),
+        )
+    };
+    let pixels = format!("width × height is at most {MAX_PIXELS}");
+    vec![
+        (
+            "prompt",
+            text("What the picture shows; the length counts bytes")
+                .max_length(Some(MAX_PROMPT_BYTES))
+                .build(),
+        ),
+        (
+            "negative_prompt",
+            or_null(text("What the picture does not show").max_length(Some(MAX_PROMPT_BYTES))),
+        ),
+        ("width", side(&format!("In pixels; {pixels}"), defaults.size.width)),
+        ("height", side(&format!("In pixels; {pixels}"), defaults.size.height)),
+        ("num_outputs", bounded("Pictures to draw", 1, MAX_OUTPUTS.into(), &json!(defaults.num_outputs))),
+        (
+            "num_inference_steps",
+            bounded("Denoising steps", 1, MAX_STEPS.into(), &json!(defaults.num_inference_steps)),
+        ),
+        (
+            "guidance_scale",
+            or_null(
+                number("How closely to follow the prompt; 1 and less means no guidance")
+                    .exclusive_minimum(Some(0))
+                    .maximum(Some(20))
+                    .default(Some(json!(defaults.guidance_scale))),
+            ),
+        ),
+        (
+            "scheduler",
+            or_null(
+                choice(SCHEDULERS, SchedulerKind::ALL.map(SchedulerKind::as_str).into_iter().chain(ALIASES))
+                    .default(Some(json!(rules.scheduler.as_str()))),
+            ),
+        ),
+        (
+            "karras",
+            or_null(
+                flag("Sigmas spaced as Karras et al. did, for schedulers that support it")
+                    .default(Some(json!(rules.karras))),
+            ),
+        ),
+        (
+            "seed",
+            or_null(
+                integer("The seed of the first picture; each next picture adds 1. Random if absent")
+                    .minimum(Some(0))
+                    .maximum(usize::try_from(u64::MAX).ok()),
+            ),
+        ),
+        (
+            "noise",
+            or_null(
+                choice(
+                    "Which random numbers a seed means: torch's on the CPU or torch's on CUDA",
+                    NoiseSource::ALL.map(NoiseSource::as_str),
+                )
+                .default(Some(json!(defaults.noise.as_str()))),
+            ),
+        ),
+        (
+            "clip_skip",
+            bounded(
+                "Which layer of the text encoder to use, counted from the last",
+                1,
+                rules.max_clip_skip.max(1).into(),
+                &json!(defaults.clip_skip),
+            ),
+        ),
+        ("init_image", or_null(image("The picture to start from"))),
+        ("mask", or_null(image("Where to repaint init_image: the white areas"))),
+        ("mask_invert", or_null(flag("Repaint the black areas instead").default(Some(json!(false))))),
+        (
+            "mask_blur",
+            or_null(
+                integer(
+                    "Lays init_image over the areas that are kept, with an edge blurred by this many pixels",
+                )
+                .minimum(Some(0))
+                .maximum(Some(MAX_MASK_BLUR)),
+            ),
+        ),
+        ("prompt_strength", fraction("How much of init_image may change; 1 means all of it", &json!(0.8))),
+        (
+            "nsfw",
+            or_null(flag("False withholds pictures that the safety checker flags, if the model has one")),
+        ),
+        ("lora", or_null(text(LORA))),
+        ("lora_scale", fraction("The strength of the LoRA in the field lora", &json!(1.0))),
+    ]
+}
+
+fn image(about: &str) -> ObjectBuilder {
+    text(&format!("{about}; an http(s) URL, a data URI or plain base64"))
+}
+
+fn bounded(about: &str, min: u64, max: u64, default: &serde_json::Value) -> Object {
+    or_null(integer(about).minimum(Some(min)).maximum(Some(max)).default(Some(default.clone())))
+}
+
+fn fraction(about: &str, default: &serde_json::Value) -> Object {
+    or_null(number(about).minimum(Some(0)).maximum(Some(1)).default(Some(default.clone())))
+}
+
+/// The parser clamps times, so the schema states no limits.
+pub(super) fn policy() -> Object {
+    let defaults = Policy::default();
+    let ms = |about: &str, default: std::time::Duration| {
+        or_null(
+            number(about)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)))
+                .default(Some(json!(u64::try_from(default.as_millis()).unwrap_or(u64::MAX)))),
+        )
+    };
+    let mut policy = object("How the server treats the job. Other keys are ignored.")
+        .property(
+            "executionTimeout",
+            ms(
+                "Milliseconds of work after which the job is TIMED_OUT; 5 seconds to 7 days",
+                defaults.execution_timeout,
+            ),
+        )
+        .property(
+            "ttl",
+            ms(
+                "Milliseconds after which the job is deleted in any state; 10 seconds to 7 days",
+                defaults.ttl,
+            ),
+        )
+        .property("lowPriority", or_null(flag("Runs after all other jobs").default(Some(json!(false)))));
+    policy =
+        policy.additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)));
+    or_null(policy)
+}

@@ -1,0 +1,90 @@
+//! `GET /openapi.json`: the API for programs, in OpenAPI 3.1.
+//!
+//! The document is made from what the server itself uses: the list of operations, the rules of the models, the limits
+//! of the input, the rate limits in force and the names of events. Descriptions add the rest.
+
+mod input;
+mod operations;
+mod parameters;
+mod replies;
+mod schema;
+mod words;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, ServerBuilder};
+
+use crate::domain::InputRules;
+use crate::http::{Api, ApiError};
+
+pub async fn openapi(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let text = document(&api, &request).to_json().map_err(|error| {
+        tracing::error!(%error, "the OpenAPI document cannot be written");
+        ApiError::Internal
+    })?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .content_type("application/json")
+        .body(text))
+}
+
+const ABOUT: &str = "Stable Diffusion on your own machine, with the API of the hosted serverless \
+endpoint `stable-diffusion-v1`: submit a job, poll its status, download its pictures. The server deletes a job and \
+its pictures half an hour after the job ended. After runsync it is one minute, or five if the request had \
+`wait`.\n\nRepeated slashes in a path collapse. Every error is a JSON object with one sentence, `error`. Every \
+answer has an `X-Request-Id`: the client's own if it sent a usable one.";
+
+/// The document, with the address that this client used.
+pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
+    let base = api.base_url(request);
+    let server = |version: &str, about: &str| {
+        ServerBuilder::new().url(format!("{base}/{version}")).description(Some(about)).build()
+    };
+    let license = License::builder().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
+    let rules = rules(api);
+    let mut openapi = OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("stablehand")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(ABOUT))
+                .license(Some(license))
+                .build(),
+        )
+        .servers(Some([server("v2", "This version"), server("v1", "The same under its older name")]))
+        .paths(operations::paths(api))
+        .components(Some(
+            replies::add(ComponentsBuilder::new())
+                .schema("Request", input::request())
+                .schema("Input", input::input(&rules))
+                .schema("Policy", input::policy())
+                .security_scheme(operations::BEARER, bearer())
+                .security_scheme(operations::PLAIN, plain())
+                .build(),
+        ))
+        .build();
+    openapi.schema = String::from("https://spec.openapis.org/oas/3.1/dialect/base");
+    openapi
+}
+
+/// The rules of all models served. Where they differ, the most permissive one of each.
+fn rules(api: &Api) -> InputRules {
+    let all = || api.endpoints.values();
+    let first = all().next().cloned().unwrap_or_default();
+    InputRules {
+        grid: all().map(|rules| rules.grid).min().unwrap_or(first.grid),
+        max_clip_skip: all().map(|rules| rules.max_clip_skip).max().unwrap_or(first.max_clip_skip),
+        ..first
+    }
+}
+
+fn bearer() -> SecurityScheme {
+    let about = "`Authorization: Bearer KEY`; `bearer` works as well.";
+    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build())
+}
+
+fn plain() -> SecurityScheme {
+    let about = "`Authorization: KEY`, without a scheme.";
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description("Authorization", about)))
+}

@@ -1,0 +1,211 @@
+//! `GET /docs`: the OpenAPI document for people. One section an operation, each with a line to paste; then the
+//! input, field by field.
+
+mod fields;
+
+use std::fmt::Write as _;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use maud::{DOCTYPE, Markup, html};
+use serde_json::Value;
+use utoipa::openapi::path::{Operation, Parameter, PathItem};
+use utoipa::openapi::{Components, OpenApi, RefOr, Response, Schema};
+
+use self::fields::{kind, schema};
+use super::openapi;
+use crate::http::Api;
+
+pub async fn reference(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
+    let base = api.base_url(&request);
+    let endpoint = api.endpoints.keys().map(ToString::to_string).min().unwrap_or_default();
+    super::html(page(&openapi::document(&api, &request), &base, &endpoint))
+}
+
+/// `base`: the address at which this reader reached the server; `endpoint`: the one that examples name.
+fn page(openapi: &OpenApi, base: &str, endpoint: &str) -> Markup {
+    let paths: Vec<Path> =
+        openapi.paths.paths.iter().filter_map(|(path, item)| Path::described(path, item)).collect();
+    let components = openapi.components.clone().unwrap_or_default();
+    let about = openapi.info.description.as_deref().unwrap_or_default();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "stablehand · API" }
+                link rel="icon" href="data:,";
+                link rel="stylesheet" href="docs/page.css";
+                script src="docs/page.js" defer {}
+            }
+            body {
+                nav aria-label="Operations" {
+                    a.name href="#top" { "stablehand" }
+                    @for path in &paths {
+                        a href={ "#" (path.id) } { (path.summary()) code { (path.short) } }
+                    }
+                    a href="#input" { "The input" }
+                    a href="#job" { "The job" }
+                }
+                main id="top" {
+                    h1 { "stablehand " small { (openapi.info.version) } }
+                    @for paragraph in about.split("\n\n") { p { (rich(paragraph)) } }
+                    (keys(base))
+                    @for path in &paths { (section(path, &components, base, endpoint)) }
+                    (schema("input", "The input", "Input", &components))
+                    (schema("policy", "The policy", "Policy", &components))
+                    (schema("job", "The job", "Job", &components))
+                    footer {
+                        p { "For programs, the same is at " a href="openapi.json" { "/openapi.json" } " in OpenAPI 3.1." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One path. Its operations differ only in their method.
+struct Path<'a> {
+    id: &'a str,
+    /// The methods of the path, the usual one first.
+    methods: Vec<&'static str>,
+    full: &'a str,
+    short: &'a str,
+    operation: &'a Operation,
+}
+
+impl<'a> Path<'a> {
+    fn described(path: &'a str, item: &'a PathItem) -> Option<Self> {
+        let known = [("POST", &item.post), ("GET", &item.get)];
+        let operation = known.iter().find_map(|(_, operation)| operation.as_ref())?;
+        Some(Self {
+            id: operation.operation_id.as_deref().unwrap_or(path),
+            methods: known.iter().filter(|(_, found)| found.is_some()).map(|(method, _)| *method).collect(),
+            full: path,
+            short: path.strip_prefix("/{endpoint}").unwrap_or(path),
+            operation,
+        })
+    }
+
+    fn summary(&self) -> &str {
+        self.operation.summary.as_deref().unwrap_or(self.full)
+    }
+}
+
+fn keys(base: &str) -> Markup {
+    html! {
+        section id="keys" {
+            h2 { "Keys and addresses" }
+            p {
+                "Send the key as " code { "Authorization: Bearer KEY" } " or as " code { "Authorization: KEY" }
+                ". Every path below is found under " code { (base) "/v2" } " and, the same, under "
+                code { (base) "/v1" } "."
+            }
+            (snippet("export STABLEHAND_API_KEY=…"))
+        }
+    }
+}
+
+fn section(path: &Path, components: &Components, base: &str, endpoint: &str) -> Markup {
+    let operation = path.operation;
+    let parameters: Vec<&Parameter> =
+        operation.parameters.iter().flatten().filter(|parameter| parameter.name != "endpoint").collect();
+    html! {
+        section id=(path.id) {
+            h2 { (path.summary()) }
+            p.path {
+                @for method in &path.methods { span.method { (method) } " " }
+                code { (path.full) }
+            }
+            p { (rich(operation.description.as_deref().unwrap_or_default())) }
+            (snippet(&curl(path, components, base, endpoint)))
+            @if !parameters.is_empty() {
+                div.table { table {
+                    tbody {
+                        @for parameter in parameters { (parameter_row(parameter)) }
+                    }
+                } }
+            }
+            details {
+                summary { "Answers" }
+                div.table { table { tbody {
+                    @for (code, response) in &operation.responses.responses {
+                        (answer_row(code, response))
+                    }
+                } } }
+            }
+        }
+    }
+}
+
+fn parameter_row(parameter: &Parameter) -> Markup {
+    html! {
+        tr {
+            th scope="row" { code { (parameter.name) } }
+            @if let Some(RefOr::T(Schema::Object(object))) = &parameter.schema {
+                td { (kind(object)) }
+                td { (rich(object.description.as_deref().unwrap_or_default())) }
+            }
+        }
+    }
+}
+
+fn answer_row(code: &str, response: &RefOr<Response>) -> Markup {
+    let RefOr::T(response) = response else { return html! {} };
+    html! {
+        tr {
+            th scope="row" { code { (code) } }
+            td {
+                (rich(&response.description))
+                @for (name, _) in &response.headers { " · " code { (name) } }
+            }
+        }
+    }
+}
+
+/// A command for the shell. The reader fills in the job's id.
+fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> String {
+    if path.id == "image" {
+        return "curl -o picture.png \"$IMAGE_URL\"".to_owned();
+    }
+    let target = path.full.replace("{endpoint}", endpoint).replace("{id}", "$JOB");
+    let method = if path.methods == ["GET"]
+        || path.operation.request_body.is_none() && path.methods.contains(&"GET")
+    {
+        ""
+    } else {
+        "-X POST "
+    };
+    let mut line =
+        format!("curl {method}\"{base}/v2{target}\" \\\n  -H \"Authorization: Bearer $STABLEHAND_API_KEY\"");
+    if path.operation.request_body.is_some()
+        && let Some(RefOr::T(Schema::Object(request))) = components.schemas.get("Request")
+        && let Some(example) = request.examples.first()
+    {
+        let _ = write!(line, " \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'");
+    }
+    line
+}
+
+fn snippet(text: &str) -> Markup {
+    html! {
+        div.snippet {
+            pre { code { (text) } }
+            button type="button" hidden { "Copy" }
+        }
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Text with `code` in backticks.
+fn rich(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The native API: the hosted endpoint's contract, under `/v1/{endpoint}` and `/v2/{endpoint}`.
+//!
+//! Each operation has a file of its own, named like its route. `submission` reads the body of run and runsync.
+
+mod cancel;
+mod events;
+mod health;
+mod image;
+mod paths;
+mod purge_queue;
+mod requests;
+mod retry;
+mod run;
+mod runsync;
+mod status;
+mod status_sync;
+mod stream;
+mod submission;
+mod wait;
+
+use actix_web::dev::HttpServiceFactory;
+use actix_web::http::header::ContentType;
+use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, web};
+
+pub(super) use requests::{DEFAULT_LIMIT, MAX_LIMIT};
+pub(super) use wait::{DEFAULT_MS, MAX_MS, MIN_MS};
+
+use super::request::{Methods, Operation, no_route, route};
+
+/// The routes of one endpoint.
+pub(super) fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
+    web::scope(prefix)
+        .service(operation(Operation::Run, run::run))
+        .service(operation(Operation::RunSync, runsync::runsync))
+        .service(operation(Operation::Status, status::status))
+        .service(operation(Operation::StatusSync, status_sync::status_sync))
+        .service(operation(Operation::Stream, stream::stream))
+        .service(operation(Operation::Events, events::events))
+        .service(operation(Operation::EventsUrl, events::url))
+        .service(operation(Operation::Cancel, cancel::cancel))
+        .service(operation(Operation::Retry, retry::retry))
+        .service(operation(Operation::PurgeQueue, purge_queue::purge_queue))
+        .service(operation(Operation::Requests, requests::requests))
+        .service(operation(Operation::Health, health::health))
+        .service(route("/images/{id}/{index}.png", Methods::Get, image::image))
+        .default_service(web::to(no_route))
+}
+
+/// The route of an operation. The request carries the operation, so that limits know what to count.
+fn operation<F, Args>(operation: Operation, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    route(operation.path(), operation.methods(), handler).app_data(operation)
+}
+
+/// A 200 whose body is JSON text already.
+fn json_text(body: String) -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::json()).body(body)
+}

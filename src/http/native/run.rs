@@ -1,0 +1,21 @@
+//! `POST /run`: queues a job and answers its id at once.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
+
+use super::submission;
+use crate::domain::{JobKind, NewJob};
+use crate::http::request::{Api, ApiError, Endpoint, body, idempotency};
+
+pub async fn run(
+    api: web::Data<Api>,
+    endpoint: Endpoint,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body = body::read(&request, payload, body::RUN_LIMIT).await?;
+    let once = idempotency::from_request(&request, &endpoint, &body)?;
+    let job = submission::read(body, endpoint.id, endpoint.rules, JobKind::Run).await?;
+    let submitted = api.queue.submit(NewJob { once, ..job }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "id": submitted.id, "status": submitted.status })))
+}

@@ -1,0 +1,146 @@
+//! Every refusal: one status and one sentence each, never SQL, paths or backtraces.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::json;
+
+use super::limits::Refusal;
+use crate::domain::Violations;
+use crate::queue::QueueError;
+
+/// Why a client does not get what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    Invalid(#[from] Violations),
+    #[error("No valid API key: send one as `Authorization: Bearer KEY`.")]
+    Unauthorized,
+    #[error("The signature of this URL is not valid.")]
+    BadSignature,
+    #[error("This URL has expired: request a new one.")]
+    Expired,
+    #[error("{0}")]
+    NotFound(&'static str),
+    #[error("This route accepts {allowed}.")]
+    MethodNotAllowed { allowed: &'static str },
+    #[error("This Idempotency-Key was already used for another request: use a new key for each request.")]
+    KeyReused,
+    #[error("The request body arrived too slowly.")]
+    BodyTooSlow,
+    #[error("The request body is too large: this operation accepts up to {limit} bytes.")]
+    BodyTooLarge { limit: usize },
+    #[error(
+        "Too many {operation} requests: the limit is {limit} in 10 seconds; try again in {retry_after_s} s."
+    )]
+    RateLimited { operation: &'static str, limit: u32, retry_after_s: u64 },
+    #[error(
+        "Too many {operation} requests at once: the limit is {limit}; try again when one has been answered."
+    )]
+    TooManyAtOnce { operation: &'static str, limit: u32 },
+    #[error("Too many requests without a valid API key from this address: try again in {retry_after_s} s.")]
+    LockedOut { retry_after_s: u64 },
+    #[error("The queue is full: {limit} jobs are waiting; try again later.")]
+    TooManyQueued { limit: u64 },
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("Internal server error: the server's log has the details.")]
+    Internal,
+}
+
+impl ApiError {
+    pub const NO_JOB: Self = Self::NotFound("No such job: it never existed, or it has been deleted.");
+    pub const NO_IMAGE: Self = Self::NotFound("No such image: it never existed, or it has been deleted.");
+    pub const NO_ENDPOINT: Self = Self::NotFound("No such endpoint on this server.");
+    pub const NO_ROUTE: Self = Self::NotFound("No such route.");
+}
+
+impl ApiError {
+    /// After how many seconds a retry may succeed.
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_s, .. } | Self::LockedOut { retry_after_s } => {
+                Some(*retry_after_s)
+            }
+            Self::TooManyAtOnce { .. } => Some(1),
+            Self::TooManyQueued { .. } => Some(10),
+            Self::Unavailable(_) => Some(2),
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::BadSignature | Self::Expired => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::KeyReused => StatusCode::CONFLICT,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited { .. }
+            | Self::TooManyAtOnce { .. }
+            | Self::LockedOut { .. }
+            | Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.retry_after_s() {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        match self {
+            Self::Unauthorized => {
+                response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            }
+            Self::MethodNotAllowed { allowed } => {
+                response.insert_header((header::ALLOW, HeaderValue::from_static(allowed)));
+            }
+            // The rest of the body is not worth reading.
+            Self::BodyTooSlow | Self::BodyTooLarge { .. } => {
+                response.force_close();
+            }
+            _ => {}
+        }
+        response.json(json!({ "error": self.to_string() }))
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Window { operation, limit, retry_after_s } => {
+                Self::RateLimited { operation: operation.name(), limit, retry_after_s }
+            }
+            Refusal::AtOnce { operation, limit } => {
+                Self::TooManyAtOnce { operation: operation.name(), limit }
+            }
+            Refusal::LockedOut { retry_after_s } => Self::LockedOut { retry_after_s },
+        }
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::TooManyQueued { limit } => Self::TooManyQueued { limit },
+            QueueError::KeyReused => Self::KeyReused,
+            QueueError::Unavailable(sentence) => {
+                tracing::warn!(reason = %sentence, "the queue is unavailable");
+                Self::Unavailable(sentence)
+            }
+            error @ QueueError::Internal(_) => {
+                tracing::error!(%error, "the queue failed");
+                Self::Internal
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What every request goes through, whatever it asks for.
+//!
+//! `observe` wraps all of it; the extractors `ApiKey`, `Endpoint` and `JobPath` let a request in or refuse it; every
+//! refusal is an [`ApiError`]. Nothing here knows the body of an answer: that is for the folder of each API.
+
+mod api;
+mod auth;
+pub(super) mod body;
+mod error;
+pub(super) mod idempotency;
+mod limits;
+mod observe;
+mod operation;
+mod path;
+mod request_id;
+mod route;
+mod signed_query;
+
+pub use api::Api;
+pub use auth::{ApiKey, ApiKeys};
+pub use error::ApiError;
+pub use limits::{InFlight, Limit, Limiter, RateLimits};
+pub use operation::Operation;
+pub use path::{Endpoint, JobPath};
+
+pub(super) use observe::observe;
+pub(super) use route::{Methods, no_route, route};
+pub(super) use signed_query::{SignedQuery, canonical};

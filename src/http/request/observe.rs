@@ -1,0 +1,59 @@
+//! Wraps every request: gives it an id, adds the headers that all answers have, writes a log line and counts it in the
+//! metrics. Paths, queries, keys and bodies are never logged.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+use tracing::Instrument as _;
+
+use super::Api;
+use super::request_id::{self, RequestId};
+
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let start = Instant::now();
+    let request_id = RequestId::from_headers(request.headers());
+    // At error level, so that the span is on every line logged meanwhile, errors included.
+    let span = tracing::error_span!("http", %request_id);
+    let mut response = next.call(request).instrument(span.clone()).await?;
+    complete(response.headers_mut(), &request_id);
+
+    let elapsed = start.elapsed();
+    let pattern = response.request().match_pattern();
+    let route = pattern.as_deref().unwrap_or("none");
+    let method = known(response.request().method().as_str());
+    let status = response.status().as_u16();
+    if let Some(api) = response.request().app_data::<web::Data<Api>>() {
+        api.queue.metrics().request(route, method, status, elapsed);
+    }
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| tracing::info!(method, route, status, ms, "request"));
+    Ok(response)
+}
+
+/// Adds the headers that the operation has not set itself.
+fn complete(headers: &mut HeaderMap, request_id: &RequestId) {
+    headers.insert(request_id::HEADER, request_id.header_value());
+    let mut default = |name: HeaderName, value: &'static str| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    // Answers belong to one caller and are deleted in time; a cache would keep them.
+    default(header::CACHE_CONTROL, "no-store");
+    // Image URLs carry their signature.
+    default(header::REFERRER_POLICY, "no-referrer");
+}
+
+/// The method as logs and metrics name it. Clients can invent methods; those are `other`.
+fn known(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}
