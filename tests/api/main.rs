@@ -14,6 +14,7 @@ mod docs;
 mod endpoints;
 mod engine;
 mod events;
+mod guide;
 mod headers;
 mod health;
 mod helpers;

@@ -1,9 +1,12 @@
-//! What the server says about itself: the API reference for people at `/docs`, and the OpenAPI document for
-//! programs at `/openapi.json`.
+//! What the server says about itself: the API reference at `/docs`, the guide at `/docs/{page}`, and the OpenAPI
+//! document for programs at `/openapi.json`.
 //!
 //! Pages use nothing from other hosts, and relative links only, so that they work behind a path prefix.
 
+mod guide;
 mod index;
+mod layout;
+mod markdown;
 mod openapi;
 mod reference;
 
@@ -23,6 +26,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(route("/docs", Methods::Get, reference::reference))
         .service(route("/docs/page.css", Methods::Get, style))
         .service(route("/docs/page.js", Methods::Get, script))
+        .service(route("/docs/{page}", Methods::Get, guide::guide))
         .service(route("/openapi.json", Methods::Get, openapi::openapi));
 }
 

@@ -5,7 +5,8 @@ use serde_json::Value;
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::{Components, Object, RefOr, Schema};
 
-use super::{pretty, rich, snippet};
+use super::{pretty, rich};
+use crate::http::docs::layout::snippet;
 
 /// The fields of a body, as a table.
 pub(super) fn schema(id: &str, title: &str, name: &str, components: &Components) -> Markup {

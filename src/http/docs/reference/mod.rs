@@ -6,12 +6,13 @@ mod fields;
 use std::fmt::Write as _;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, PathItem};
 use utoipa::openapi::{Components, OpenApi, RefOr, Response, Schema};
 
 use self::fields::{kind, schema};
+use super::layout::{self, Place, snippet};
 use super::openapi;
 use crate::http::Api;
 
@@ -27,42 +28,26 @@ fn page(openapi: &OpenApi, base: &str, endpoint: &str) -> Markup {
         openapi.paths.paths.iter().filter_map(|(path, item)| Path::described(path, item)).collect();
     let components = openapi.components.clone().unwrap_or_default();
     let about = openapi.info.description.as_deref().unwrap_or_default();
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "stablehand · API" }
-                link rel="icon" href="data:,";
-                link rel="stylesheet" href="docs/page.css";
-                script src="docs/page.js" defer {}
-            }
-            body {
-                nav aria-label="Operations" {
-                    a.name href="#top" { "stablehand" }
-                    @for path in &paths {
-                        a href={ "#" (path.id) } { (path.summary()) code { (path.short) } }
-                    }
-                    a href="#input" { "The input" }
-                    a href="#job" { "The job" }
-                }
-                main id="top" {
-                    h1 { "stablehand " small { (openapi.info.version) } }
-                    @for paragraph in about.split("\n\n") { p { (rich(paragraph)) } }
-                    (keys(base))
-                    @for path in &paths { (section(path, &components, base, endpoint)) }
-                    (schema("input", "The input", "Input", &components))
-                    (schema("policy", "The policy", "Policy", &components))
-                    (schema("job", "The job", "Job", &components))
-                    footer {
-                        p { "For programs, the same is at " a href="openapi.json" { "/openapi.json" } " in OpenAPI 3.1." }
-                    }
-                }
-            }
+    let contents = html! {
+        @for path in &paths {
+            a href={ "#" (path.id) } { (path.summary()) code { (path.short) } }
         }
-    }
+        a href="#input" { "The input" }
+        a href="#job" { "The job" }
+    };
+    let main = html! {
+        h1 { "stablehand " small { (openapi.info.version) } }
+        @for paragraph in about.split("\n\n") { p { (rich(paragraph)) } }
+        (keys(base))
+        @for path in &paths { (section(path, &components, base, endpoint)) }
+        (schema("input", "The input", "Input", &components))
+        (schema("policy", "The policy", "Policy", &components))
+        (schema("job", "The job", "Job", &components))
+        footer {
+            p { "For programs, the same is at " a href="openapi.json" { "/openapi.json" } " in OpenAPI 3.1." }
+        }
+    };
+    layout::page(Place::Reference, "API reference", &contents, &main)
 }
 
 /// One path. Its operations differ only in their method.
@@ -186,15 +171,6 @@ fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> Str
         let _ = write!(line, " \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'");
     }
     line
-}
-
-fn snippet(text: &str) -> Markup {
-    html! {
-        div.snippet {
-            pre { code { (text) } }
-            button type="button" hidden { "Copy" }
-        }
-    }
 }
 
 fn pretty(value: &Value) -> String {
