@@ -11,7 +11,7 @@ fn target(id: &str) -> String {
     format!("/v2/stable-diffusion-v1/events/{id}")
 }
 
-/// A browser's end of a connection.
+/// A listener's connection.
 struct Events(BufReader<TcpStream>);
 
 impl Events {
@@ -30,7 +30,7 @@ impl Events {
         events
     }
 
-    /// The lines up to the next empty one, those that frame a chunk among them; none once the last chunk has come.
+    /// The lines up to the next empty line, with those that frame a chunk. `None` after the last chunk.
     fn block(&mut self) -> Option<String> {
         let mut block = String::new();
         while self.0.read_line(&mut block).unwrap() > 0 {
@@ -52,7 +52,7 @@ impl Events {
                 |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
             if let (Some(event), Some(data)) = (field("event: "), field("data: ")) {
                 let data: Value = serde_json::from_str(&data).unwrap();
-                // Told only to who listens between the beginning and the first step.
+                // Only a listener that connects before the first step gets step 0.
                 if data["step"] != 0 {
                     return Some((event, data));
                 }
@@ -67,7 +67,7 @@ fn event(name: &str, data: Value) -> Option<(String, Value)> {
 }
 
 #[test]
-fn a_job_is_told_from_the_queue_to_its_end() {
+fn a_listener_hears_of_a_job_from_the_queue_to_its_end() {
     let app = TestApp::start();
     app.script.hold();
     let before = app.submit(&prompt("a cat"));
@@ -76,7 +76,7 @@ fn a_job_is_told_from_the_queue_to_its_end() {
     let mut events = Events::open(&app, &id);
     assert_eq!(events.next(), event("status", json!({"id": id, "status": "IN_QUEUE"})));
     app.post(&format!("/v2/stable-diffusion-v1/cancel/{before}"), json!(null));
-    app.script.allow(2); // the last of the one before, the first of this
+    app.script.allow(2); // the last step of the job before, the first step of this job
     assert_eq!(events.next(), event("status", json!({"id": id, "status": "IN_PROGRESS"})));
     let preview = "data:image/png;base64,wolQTkcgMQ==";
     assert_eq!(
@@ -96,13 +96,13 @@ fn a_job_is_told_from_the_queue_to_its_end() {
     assert_eq!(events.next(), event("end", json!({"id": id, "status": "COMPLETED"})));
     assert_eq!(events.next(), None);
 
-    // Nothing was drained by it.
+    // Listening has drained nothing.
     let stream = app.get(&format!("/v2/stable-diffusion-v1/stream/{id}")).json();
     assert_eq!(stream, json!({"status": "COMPLETED", "stream": [{"output": output[0]}]}));
 }
 
 #[test]
-fn the_bytes_are_those_of_server_sent_events() {
+fn the_bytes_have_the_format_of_server_sent_events() {
     let app = TestApp::start();
     let id = app.submit(&prompt("fail"));
     app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}"));
@@ -140,7 +140,7 @@ fn a_browser_that_has_seen_the_end_is_told_to_stop() {
 }
 
 #[test]
-fn a_url_for_browsers_opens_one_jobs_events_for_ten_minutes() {
+fn a_signed_url_opens_one_jobs_events_for_ten_minutes() {
     let app = TestApp::start();
     let id = app.submit(&prompt("a dog"));
     let status = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json();
@@ -171,7 +171,7 @@ fn a_url_for_browsers_opens_one_jobs_events_for_ten_minutes() {
 }
 
 #[test]
-fn a_forgotten_job_ends_its_events_and_so_does_a_cancelled_one() {
+fn a_deleted_job_ends_its_events_and_so_does_a_cancelled_one() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let (purged, cancelled) = (app.submit(&prompt("a dog")), app.submit(&prompt("a cat")));
     let mut events = [&purged, &cancelled].map(|id| Events::open(&app, id));
@@ -187,7 +187,7 @@ fn a_forgotten_job_ends_its_events_and_so_does_a_cancelled_one() {
 }
 
 #[test]
-fn a_stop_closes_without_an_end_so_that_browsers_come_back() {
+fn a_server_that_stops_sends_no_end_so_that_browsers_reconnect() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let mut events = Events::open(&app, &id);
@@ -199,7 +199,7 @@ fn a_stop_closes_without_an_end_so_that_browsers_come_back() {
 }
 
 #[test]
-fn a_thousand_listeners_hear_the_end_and_one_that_hung_up_costs_no_preview() {
+fn a_thousand_listeners_hear_the_end_and_a_closed_connection_costs_no_preview() {
     let app = TestApp::with(|config| config.http.rate_limits = stablehand::http::RateLimits::OFF);
     app.script.allow(1);
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 400}}));
@@ -212,7 +212,7 @@ fn a_thousand_listeners_hear_the_end_and_one_that_hung_up_costs_no_preview() {
     app.script.allow(100);
     app.script.wait_for_step(100);
     assert_eq!(app.script.previews(), 1);
-    // They are let go of when the next step is told to them and nobody is there.
+    // The server drops a closed connection when it sends the next step.
     listeners.truncate(900);
     app.script.open();
     for events in &mut listeners {
@@ -227,7 +227,7 @@ fn a_thousand_listeners_hear_the_end_and_one_that_hung_up_costs_no_preview() {
     let mut events = Events::open(&app, &id);
     assert_eq!(events.next().unwrap().0, "status");
     drop(events);
-    // A preview a second, until the server has noticed.
+    // One preview a second, until the server has noticed.
     loop {
         app.advance_ms(1_000);
         app.script.allow(1);

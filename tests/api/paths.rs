@@ -53,7 +53,7 @@ fn unknown_routes_endpoints_and_jobs_are_404_in_one_sentence() {
 }
 
 #[test]
-fn path_tricks_lead_nowhere() {
+fn path_traversal_is_refused() {
     let app = TestApp::start();
     for path in [
         "/../../etc/passwd",
@@ -70,7 +70,7 @@ fn path_tricks_lead_nowhere() {
 }
 
 #[test]
-fn wrong_methods_are_405_and_say_what_is_right() {
+fn wrong_methods_are_405_and_name_the_right_ones() {
     let app = TestApp::start();
     for version in VERSIONS {
         for (method, path, allowed) in [
@@ -110,7 +110,7 @@ fn the_root_names_the_product() {
 }
 
 #[test]
-fn oversized_headers_are_refused_and_the_server_lives_on() {
+fn oversized_headers_are_refused_and_the_server_continues() {
     let app = TestApp::start();
     let response = Request::new("GET", "/").header("X-Large", &"a".repeat(400_000)).send(app.port);
     assert!(matches!(response.status, 400 | 431), "{}", response.status);
@@ -118,7 +118,7 @@ fn oversized_headers_are_refused_and_the_server_lives_on() {
 }
 
 #[test]
-fn a_client_that_drips_its_headers_is_let_go_and_holds_nobody_up() {
+fn a_client_that_drips_its_headers_is_dropped_and_delays_no_other() {
     let app = TestApp::start();
     let mut slow = std::net::TcpStream::connect(("127.0.0.1", app.port)).unwrap();
     slow.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();

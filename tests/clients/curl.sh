@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The lines of the hosted endpoint's overview, unmodified but for base URL and key, and their like.
+# The commands of the hosted endpoint's overview, with only the base URL and the key changed, and similar ones.
 set -uo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
 
-# The overview's two commands as they are printed there; its placeholders are filled in when they run.
+# The overview's two commands as printed there. Their placeholders are filled in when they run.
 run_line=$(cat <<'LINE'
 curl -X POST https://api.runpod.ai/v2/stable-diffusion-v1/run \
     -H 'Content-Type: application/json'                             \
@@ -28,7 +28,7 @@ hosted() {
     bash -c "${line//c80ffee4-f315-4e25-a146-0f3d98cf024b/${3:-}} --silent --show-error --max-time 60"
 }
 
-# Any request with the key: ours METHOD BASE PATH [curl's options]; the body, then the status on a line.
+# Any request with the key: ours METHOD BASE PATH [curl's options]. Prints the body, then the status on its own line.
 ours() {
     local method=$1 url=$2/v2/stable-diffusion-v1/$3
     shift 3
@@ -51,14 +51,14 @@ expect() {
 
 uuid='[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 queued=$(hosted "$run_line" "$DRAWING")
-expect 'the run line is answered as printed' "$queued" "\{\"id\": ?\"$uuid\",\"status\": ?\"IN_QUEUE\"\}"
+expect 'the run command works as printed' "$queued" "\{\"id\": ?\"$uuid\",\"status\": ?\"IN_QUEUE\"\}"
 id=$(field '["id"]' <<<"$queued")
 for _ in $(seq 240); do
     status=$(hosted "$status_line" "$DRAWING" "$id")
     [[ $(field '["status"]' <<<"$status") =~ IN_ ]] || break
     sleep 0.5
 done
-expect 'the status line shows the finished job with the fields of the overview' \
+expect 'the status command shows the finished job with the fields of the overview' \
     "$(python3 -c 'import json, sys; print(*sorted(json.load(sys.stdin)))' <<<"$status")" \
     'delayTime executionTime gpu id input output status'
 expect 'the input comes back as it was sent' "$status" \
@@ -69,7 +69,7 @@ curl --silent --output "$work/picture.png" "$(field '["output"][0]["image"]' <<<
 expect 'the picture is downloaded without a key' "$(head -c 8 "$work/picture.png" | od -An -tx1)" \
     ' 89 50 4e 47 0d 0a 1a 0a'
 
-expect 'the stream brings the picture, and once only' \
+expect 'the stream brings the picture only once' \
     "$(ours GET "$DRAWING" "stream/$id"; ours GET "$DRAWING" "stream/$id")" \
     '\{"status":"COMPLETED","stream":\[.*\{"output":\{"image":"http.*\}\}\]\}.200\{"status":"COMPLETED","stream":\[\]\}.200'
 
@@ -79,7 +79,7 @@ expect 'runsync answers the finished job' "$(ours POST "$DRAWING" runsync -H "$j
     '.*"status":"COMPLETED"\} 200'
 for _ in 1 2 3; do ours POST "$WAITING" run -d "$small" >"$work/last"; done
 last=$(head -1 "$work/last" | field '["id"]')
-expect 'a job too many is 429' "$(ours POST "$WAITING" run -d "$small" | tr '\n' ' ')" '\{"error":"[^"]+"\} 429'
+expect 'one job too many is 429' "$(ours POST "$WAITING" run -d "$small" | tr '\n' ' ')" '\{"error":"[^"]+"\} 429'
 expect 'health counts the jobs' "$(ours GET "$WAITING" health | tr '\n' ' ')" '\{"jobs":\{.*"inQueue":3.* 200'
 expect 'a job is cancelled without a body' "$(ours POST "$WAITING" "cancel/$last" | tr '\n' ' ')" \
     "\{\"id\":\"$last\",\"status\":\"CANCELLED\"\} 200"

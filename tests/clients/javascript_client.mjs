@@ -1,5 +1,5 @@
-// The published JavaScript client, unmodified but for its base URL and key. Its own time-outs (3 s for
-// run, status, cancel, health and purge) are left as they are.
+// The published JavaScript client, with only its base URL and key changed. Its own time-outs (3 s for run, status,
+// cancel, health and purge) stay.
 
 import assert from "node:assert/strict"
 import { test } from "node:test"

@@ -1,4 +1,4 @@
-"""The published Python client, unmodified but for its base URL and key."""
+"""The published Python client, with only its base URL and key changed."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ QUICK = {"prompt": "a red fox", "num_inference_steps": 2, "width": 128, "height"
 LONG = QUICK | {"num_inference_steps": 500, "num_outputs": 10}
 PNG = b"\x89PNG\r\n\x1a\n"
 
-# The client reads this when it is imported; the variable is its own, documented way.
+# The client reads this documented variable when it is imported.
 os.environ["RUNPOD_ENDPOINT_BASE_URL"] = f"{DRAWING}/v2"
 import requests
 import runpod
@@ -26,7 +26,7 @@ def drawing():
 
 
 def waiting(key=KEY):
-    """The server that works on nothing."""
+    """The server that runs no jobs."""
     runpod.endpoint_url_base = f"{WAITING}/v2"
     try:
         return runpod.Endpoint(ENDPOINT, api_key=key)
@@ -51,7 +51,7 @@ def test_a_job_is_run_watched_and_its_picture_fetched():
     assert job.status() == "COMPLETED"
 
 
-def test_an_input_without_its_wrapping_is_wrapped_by_the_client():
+def test_the_client_wraps_an_input_that_has_no_wrapper():
     assert_pictures(drawing().run(QUICK | {"num_outputs": 2}).output(timeout=60), [7, 8])
 
 
@@ -95,7 +95,7 @@ def test_a_full_queue_is_429_and_a_purge_empties_it():
     jobs = [endpoint.run({"input": QUICK}) for _ in range(3)]
     try:
         endpoint.run({"input": QUICK})
-        raise AssertionError("a fourth job was taken")
+        raise AssertionError("a fourth job was accepted")
     except requests.HTTPError as error:
         assert error.response.status_code == 429 and int(error.response.headers["retry-after"]) > 0
         assert isinstance(error.response.json()["error"], str)
@@ -121,7 +121,7 @@ def test_too_many_purges_are_429_with_the_time_to_wait():
 def test_a_wrong_key_is_the_clients_own_unauthorized_error():
     try:
         waiting(key="wrong").health()
-        raise AssertionError("a wrong key was let in")
+        raise AssertionError("a wrong key was accepted")
     except RuntimeError as error:
         assert str(error).startswith("401 Unauthorized"), error
 

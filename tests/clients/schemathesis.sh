@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes the server by its own description, /openapi.json. A finding is answered by a fix of the one or the other;
-# what is excused stands in schemathesis.toml with its reason.
+# Fuzzes the server from its own description, /openapi.json. Fix either of them for each finding; exceptions are in
+# schemathesis.toml, with their reasons.
 set -uo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -84,8 +84,7 @@ fn keys(base: &str) -> Markup {
             h2 { "Keys and addresses" }
             p {
                 "Send the key as " code { "Authorization: Bearer KEY" } " or as " code { "Authorization: KEY" }
-                ". Every path below is found under " code { (base) "/v2" } " and, the same, under "
-                code { (base) "/v1" } "."
+                ". Put " code { (base) "/v2" } " before every path below; " code { (base) "/v1" } " works as well."
             }
             (snippet("export STABLEHAND_API_KEY=…"))
         }
