@@ -75,10 +75,21 @@ def write(folder, out, name, builds):
     save(out / f"{name}.cuda.onnx", cuda, (error, check.TOLERANCE), (half_error, check.HALF_TOLERANCE))
 
 
-def probe():
+def convolution_probe():
     """One convolution in blocks, for a loader to try out whether, and in which blocks, its processor has them."""
     net = NchwcGraph("probe")
     net.output(net.conv(net.input("x", [1, 16, 1, 1]), "probe", 16, 16, kernel=1), "y", [1, 16, 1, 1])
+    return net.model()
+
+
+def attention_probe():
+    """Attention of 8 heads of any width, for a loader to try out which of a card's kernels for it are right."""
+    net = CudaGraph("probe")
+    q = net.input("query", ["batch", "queries", "width"])
+    k, v = (net.input(name, ["batch", "keys", "width"]) for name in ("key", "value"))
+    halves = [net.from_float(x) for x in (q, k, v)]
+    y = net.microsoft("MultiHeadAttention", *halves, num_heads=8)
+    net.output(net.to_float(y), "attended", ["batch", "queries", "width"])
     return net.model()
 
 
@@ -103,7 +114,8 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     parts = given.only or [p for p in PARTS if p != "unet_inpainting" or not given.folder]
     if not given.folder:
-        (out.parent / "probe.nchwc.onnx").write_bytes(probe().SerializeToString())
+        (out.parent / "probe.nchwc.onnx").write_bytes(convolution_probe().SerializeToString())
+        (out.parent / "probe.attention.onnx").write_bytes(attention_probe().SerializeToString())
     for name in parts:
         write(folder, out, name, given.build or BUILDS)
         gc.collect()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::{AddOns, DiffusionError, Generation, Pipeline};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
-use crate::runtime::{DeviceChoice, Runtime};
+use crate::runtime::{DeviceChoice, Runtime, is_out_of_memory};
 use crate::worker::{Engine, EngineError, Model, Placement};
 
 /// A model folder and where it is to be loaded.
@@ -38,6 +38,7 @@ impl Model for PipelineModel {
         if let Some(add_ons) = &self.add_ons {
             pipeline = pipeline.with_add_ons(add_ons, &self.folder, &runtime);
         }
+        pipeline.measure_batching().map_err(EngineError::of)?;
         let model = self.folder.name();
         for warning in pipeline.warnings() {
             tracing::warn!(model, "{warning}");
@@ -77,9 +78,9 @@ impl Engine for Pipeline {
         Ok(images.collect())
     }
 
-    /// A CPU is full with one job; a GPU steps several for little more than the time of one.
+    /// As many jobs as one UNet call takes images: more would only wait for one another.
     fn capacity(&self) -> usize {
-        if Pipeline::device(self).is_cpu() { 1 } else { 4 }
+        self.batching().images
     }
 
     fn memory(&self) -> u64 {
@@ -91,49 +92,15 @@ impl Engine for Pipeline {
     }
 }
 
-/// What ONNX Runtime and the libraries under it say when memory does not suffice.
-const OUT_OF_MEMORY: [&str; 6] = [
-    "Failed to allocate memory",
-    "out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "bad_alloc",
-    "bad allocation",
-];
-
 impl EngineError {
     fn of(error: impl std::fmt::Display) -> Self {
         let reason = error.to_string();
-        if OUT_OF_MEMORY.iter().any(|sign| reason.contains(sign)) {
-            Self::OutOfMemory(reason)
-        } else {
-            Self::Other(reason)
-        }
+        if is_out_of_memory(&reason) { Self::OutOfMemory(reason) } else { Self::Other(reason) }
     }
 }
 
 impl From<DiffusionError> for EngineError {
     fn from(error: DiffusionError) -> Self {
         Self::of(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_want_of_memory_is_told_from_other_failures() {
-        for reason in [
-            "the model's unet failed: Non-zero status code returned while running MatMul node. Status Message: \
-             bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 1073741824",
-            "the model's unet failed: CUDA failure 2: out of memory ; GPU=0 ; hostname=box",
-            "the model's vae_decoder failed: CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
-            "the model's unet cannot be used: std::bad_alloc",
-        ] {
-            assert_eq!(EngineError::of(reason), EngineError::OutOfMemory(reason.to_owned()));
-        }
-        let other = "the model's unet failed: Got invalid dimensions for input";
-        assert_eq!(EngineError::of(other), EngineError::Other(other.to_owned()));
     }
 }

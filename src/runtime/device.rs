@@ -9,7 +9,7 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 
-use super::RuntimeError;
+use super::{Attention, RuntimeError};
 
 /// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,10 +81,19 @@ impl Device {
         }
     }
 
-    pub(super) fn execution_provider(&self) -> Option<ExecutionProviderDispatch> {
+    /// The execution provider of a session; none on a CPU.
+    pub(super) fn execution_provider(&self, on_card: OnCard) -> Option<ExecutionProviderDispatch> {
         match self {
             Self::Cpu => None,
-            Self::Cuda { index, .. } => Some(cuda(*index)),
+            Self::Cuda { index, .. } => Some(cuda(*index, on_card)),
+        }
+    }
+
+    /// A card's compute capability, such as (8, 9), where the driver tells.
+    pub fn compute_capability(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda { index, .. } => super::memory::compute_capability(*index),
         }
     }
 }
@@ -120,11 +129,28 @@ pub(super) fn settle(choice: DeviceChoice, environment: &Environment) -> Result<
     }
 }
 
-/// Sizes differ from job to job, so convolutions are chosen by rule (an exhaustive search would run again
-/// for each size) and the arena grows by what is asked for, not by doubling. TF32 rounds as torch's
-/// convolutions do; NHWC stays off, since graphs are exported in NCHW and every switch would cost a transpose.
-fn cuda(index: u32) -> ExecutionProviderDispatch {
-    ep::CUDA::default()
+/// What a session may do on a card. Sessions on a CPU ignore it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnCard {
+    /// None leaves the choice to the provider.
+    pub attention: Option<Attention>,
+    /// Runs can be captured as CUDA graphs: each run names its graph by `gpu_graph_id`, and -1 is an ordinary run.
+    pub captures: bool,
+}
+
+/// Sizes differ from job to job, so convolutions are chosen by rule (cuDNN 9 times nothing in an exhaustive search
+/// either) and the arena grows by what is asked for, not by doubling. TF32 rounds as torch's convolutions do. NHWC
+/// stays off, since exported graphs are NCHW and every switch would cost a transpose. Strict layer norms sum in
+/// float32 in every version of ONNX Runtime, and cost nothing (measured).
+fn cuda(index: u32, on_card: OnCard) -> ExecutionProviderDispatch {
+    let mut cuda = ep::CUDA::default();
+    if let Some(attention) = on_card.attention {
+        cuda = cuda.with_attention_backend(attention.flags());
+    }
+    if on_card.captures {
+        cuda = cuda.with_cuda_graph(true);
+    }
+    cuda.with_skip_layer_norm_strict_mode(true)
         .with_device_id(index.cast_signed())
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
         .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
@@ -142,9 +168,9 @@ fn try_cuda(index: u32, environment: &Environment) -> Result<(), String> {
             .to_owned());
     }
     Session::builder(environment)
-        .and_then(|builder| Ok(builder.with_execution_providers([cuda(index)])?))
+        .and_then(|builder| Ok(builder.with_execution_providers([cuda(index, OnCard::default())])?))
         .map(|_| ())
-        .map_err(|error| super::first_line(&error.to_string()))
+        .map_err(|error| super::reason(&error))
 }
 
 fn has_nvidia_card() -> bool {

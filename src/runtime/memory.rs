@@ -38,14 +38,23 @@ impl Device {
 
 /// Of the card that CUDA calls `index`.
 pub(super) fn card_memory(index: u32) -> Option<MemoryUse> {
+    let memory = nvml_device(index)?.memory_info().ok()?;
+    Some(MemoryUse { used: memory.used, total: memory.total })
+}
+
+/// Of the card that CUDA calls `index`: such as (8, 9).
+pub(super) fn compute_capability(index: u32) -> Option<(u32, u32)> {
+    let capability = nvml_device(index)?.cuda_compute_capability().ok()?;
+    Some((u32::try_from(capability.major).ok()?, u32::try_from(capability.minor).ok()?))
+}
+
+fn nvml_device(index: u32) -> Option<nvml_wrapper::Device<'static>> {
     static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
     let nvml = NVML.get_or_init(|| Nvml::init().ok()).as_ref()?;
-    let device = match card(index, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())? {
-        Card::Index(index) => nvml.device_by_index(index),
-        Card::Uuid(uuid) => nvml.device_by_uuid(uuid),
-    };
-    let memory = device.ok()?.memory_info().ok()?;
-    Some(MemoryUse { used: memory.used, total: memory.total })
+    match card(index, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())? {
+        Card::Index(index) => nvml.device_by_index(index).ok(),
+        Card::Uuid(uuid) => nvml.device_by_uuid(uuid).ok(),
+    }
 }
 
 /// A card as the driver knows it.

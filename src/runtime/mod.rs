@@ -2,24 +2,29 @@
 //!
 //! Knows nothing of models or pictures: it is given a graph and returns a session.
 
+mod attention;
 mod cuda_libraries;
 mod device;
 #[cfg(feature = "embed-onnxruntime")]
 mod embedded;
 mod memory;
+mod message;
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-pub use device::{Device, DeviceChoice};
+pub use attention::Attention;
+pub use device::{Device, DeviceChoice, OnCard};
 #[cfg(feature = "embed-onnxruntime")]
 pub use embedded::notices;
 pub use memory::MemoryUse;
+pub use message::{is_out_of_memory, reason};
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +67,16 @@ impl Runtime {
 
     /// A session for the graph in `source`.
     pub fn session(&self, source: GraphSource<'_>) -> Result<Session, RuntimeError> {
+        self.session_on_card(source, OnCard::default())
+    }
+
+    /// The same; `on_card` says what it may do where the device is one.
+    pub fn session_on_card(&self, source: GraphSource<'_>, on_card: OnCard) -> Result<Session, RuntimeError> {
         let build = || -> ort::Result<Session> {
-            let mut builder = self.builder()?;
+            let mut builder = self.builder(on_card)?;
             match source {
                 GraphSource::File(path) => builder.commit_from_file(path),
+                GraphSource::Memory(onnx) => builder.commit_from_memory(onnx),
                 GraphSource::Weightless { onnx, location, weights } => {
                     // Read where they are: ONNX Runtime would copy them otherwise.
                     builder = builder
@@ -80,16 +91,16 @@ impl Runtime {
                 }
             }
         };
-        build().map_err(|error| RuntimeError::Graph(first_line(&error.to_string())))
+        build().map_err(|error| RuntimeError::Graph(reason(&error)))
     }
 
-    fn builder(&self) -> ort::Result<SessionBuilder> {
+    fn builder(&self, on_card: OnCard) -> ort::Result<SessionBuilder> {
         let builder = Session::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.threads)?
             .with_intra_op_spinning(false)?
             .with_memory_pattern(false)?;
-        let builder = match self.device.execution_provider() {
+        let builder = match self.device.execution_provider(on_card) {
             Some(provider) => builder.with_execution_providers([provider])?,
             None => builder,
         };
@@ -102,6 +113,8 @@ impl Runtime {
 pub enum GraphSource<'a> {
     /// By path, so that weights in files beside it are found.
     File(&'a Path),
+    /// A graph without weights, in memory.
+    Memory(&'a [u8]),
     /// A graph whose weights would be in a file beside it, called `location`, and are in memory. Whoever holds the
     /// session holds them as long.
     Weightless { onnx: &'a [u8], location: &'a str, weights: &'a Arc<[u8]> },
@@ -119,12 +132,24 @@ fn environment() -> Result<Environment, RuntimeError> {
     let loaded = ort::init_from(&path)
         .map_err(|error| error.to_string())
         .and_then(|builder| {
-            builder.with_name("stablehand").with_telemetry(false).build().map_err(|error| error.to_string())
+            let builder = builder.with_name("stablehand").with_telemetry(false).with_logger(Arc::new(log));
+            builder.build().map_err(|error| error.to_string())
         })
-        .map_err(|reason| RuntimeError::Library { path: path.clone(), reason: first_line(&reason) })?;
+        .map_err(|message| RuntimeError::Library { path: path.clone(), reason: message::plain(&message) })?;
     cuda_libraries::preload(&path);
-    loaded.set_log_level(ort::logging::LogLevel::Error);
+    loaded.set_log_level(LogLevel::Error);
     Ok(environment.insert(loaded).clone())
+}
+
+/// What ONNX Runtime logs goes into our log. Its errors also come back from the call that failed, and whoever made
+/// that call reports them, so here they are for debugging only.
+fn log(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
+    let message = message::plain(message);
+    match level {
+        LogLevel::Fatal => tracing::error!("ONNX Runtime: {message}"),
+        LogLevel::Error => tracing::debug!("ONNX Runtime: {message}"),
+        LogLevel::Verbose | LogLevel::Info | LogLevel::Warning => {}
+    }
 }
 
 /// ONNX Runtime's wheels write a device id and a database under the home folder unless this variable
@@ -164,9 +189,4 @@ pub fn cache_dir() -> PathBuf {
 /// Threads for one operator: more than the physical cores only get in each other's way.
 fn physical_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// ONNX Runtime's messages go on for lines; the first says what is wrong.
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim().to_owned()
 }

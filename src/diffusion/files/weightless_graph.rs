@@ -154,6 +154,11 @@ impl Weights {
         &self.buffer
     }
 
+    /// Gives the values back, where a session has copied them: names and shapes are left.
+    pub fn give_back(&mut self) {
+        self.buffer = Arc::new([]);
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.slots.keys().map(String::as_str)
     }
@@ -163,10 +168,10 @@ impl Weights {
         self.slots.get(name).map(|slot| slot.shape.as_slice())
     }
 
-    /// A weight's values in the order of its shape.
+    /// A weight's values in the order of its shape; none once they were given back.
     pub fn values(&self, name: &str) -> Option<Vec<f32>> {
         let slot = self.slots.get(name)?;
-        let bytes = &self.buffer[slot.at..slot.at + slot.length];
+        let bytes = self.buffer.get(slot.at..slot.at + slot.length)?;
         Some(
             (0..slot.length / slot.element.width())
                 .map(|i| slot.element.read(bytes, slot.position(i)))
@@ -176,9 +181,10 @@ impl Weights {
 }
 
 impl Weights {
-    /// Where to write each of them, all at once; nothing while a session reads them.
+    /// Where to write each of them, all at once; nothing while a session reads them, or once they were given back.
     pub fn writers(&mut self) -> Vec<(&str, WeightWriter<'_>)> {
-        let Some(mut rest) = Arc::get_mut(&mut self.buffer) else { return Vec::new() };
+        let buffer = Arc::get_mut(&mut self.buffer).filter(|buffer| !buffer.is_empty());
+        let Some(mut rest) = buffer else { return Vec::new() };
         let mut slots: Vec<_> = self.slots.iter().collect();
         slots.sort_unstable_by_key(|(_, slot)| (slot.at, slot.length));
         let (mut writers, mut at) = (Vec::with_capacity(slots.len()), 0);
@@ -200,8 +206,9 @@ impl AddTo for Weights {
         if count != delta.len() {
             return Err(format!("{parameter} has {count} values, not {}", delta.len()));
         }
-        let buffer = Arc::get_mut(&mut self.buffer).ok_or_else(|| format!("{parameter} is in use"))?;
-        let bytes = &mut buffer[slot.at..slot.at + slot.length];
+        let buffer = Arc::get_mut(&mut self.buffer);
+        let bytes = buffer.and_then(|buffer| buffer.get_mut(slot.at..slot.at + slot.length));
+        let bytes = bytes.ok_or_else(|| format!("{parameter} is in use"))?;
         let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
         if slot.order == Order::Plain {
             bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));

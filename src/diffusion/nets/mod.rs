@@ -3,9 +3,11 @@
 //! Names, element types and ranks are read from the graphs, never assumed: the folders that people
 //! have were written by many exporters.
 
+mod card;
 mod graph_build;
 mod hidden_layers;
 mod part_report;
+mod replay;
 mod safety_checker;
 mod session;
 mod text_encoder;
@@ -24,7 +26,7 @@ pub use part_report::PartReport;
 pub use safety_checker::SafetyChecker;
 pub use session::{Change, Port};
 pub use text_encoder::TextEncoder;
-pub use unet::{UNet, UNetRows};
+pub use unet::{EncodedPrompt, UNet, UNetRows};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};
 
 /// Why a model cannot be used. Each names the part or the file.

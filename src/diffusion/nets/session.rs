@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
-use super::ModelError;
 use super::graph_build::GraphBuild;
+use super::{ModelError, card};
 use crate::diffusion::files::{self, ModelFolder, Weights};
-use crate::runtime::{GraphSource, Runtime, RuntimeError};
+use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
 
 /// A named input or output with its declared type.
 #[derive(Debug, Clone)]
@@ -78,8 +78,11 @@ pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 pub(super) struct Graph {
     part: &'static str,
     session: Session,
-    /// What the session reads its weights from, where its graph comes without: let go after it.
+    /// The weights, where the graph comes without: on a CPU the session reads them here, so they are let go after it.
+    /// A card has a copy of its own, and only their names and shapes are left.
     weights: Option<Weights>,
+    /// How a run is told not to be captured, where the session could.
+    uncaptured: Option<RunOptions>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     in_run: Duration,
@@ -98,25 +101,63 @@ impl Graph {
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
+        Self::load_as(folder, part, GraphBuild::of(runtime), runtime, change)
+    }
+
+    /// The same, in float32 on a card as well; none where the graph comes with its weights.
+    pub fn load_float32(
+        folder: &ModelFolder,
+        part: &'static str,
+        runtime: &Runtime,
+    ) -> Result<Option<Self>, ModelError> {
+        if !folder.has_weights_alone(part) {
+            return Ok(None);
+        }
+        Self::load_as(folder, part, GraphBuild::Cpu, runtime, &|_| Ok(())).map(Some)
+    }
+
+    fn load_as(
+        folder: &ModelFolder,
+        part: &'static str,
+        build: GraphBuild,
+        runtime: &Runtime,
+        change: &Change<'_>,
+    ) -> Result<Self, ModelError> {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
-        let (session, weights) = if let Some(part) = folder.weightless(part, GraphBuild::of(runtime))? {
-            let mut weights = part.weights()?;
+        // A graph is captured only if all of it runs on the card: ours does, and calls of the UNet gain by it.
+        let captures = build == GraphBuild::Cuda && part == "unet";
+        let (session, weights) = if let Some(weightless) = folder.weightless(part, build)? {
+            let mut weights = weightless.weights()?;
             change(&mut weights)?;
             let source = GraphSource::Weightless {
-                onnx: part.graph.onnx(),
+                onnx: weightless.graph.onnx(),
                 location: files::LOCATION,
                 weights: weights.buffer(),
             };
-            (runtime.session(source).map_err(unusable)?, Some(weights))
+            let on_card = match runtime.device().is_cpu() {
+                true => OnCard::default(),
+                false => OnCard { attention: Some(card::attention(runtime)?), captures },
+            };
+            let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
+            if !runtime.device().is_cpu() {
+                weights.give_back();
+            }
+            (session, Some(weights))
         } else {
             let path = folder.graph_path(part)?;
             (runtime.session(GraphSource::File(&path)).map_err(unusable)?, None)
+        };
+        let uncaptured = match captures && weights.is_some() {
+            true => {
+                Some(uncaptured().map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))?)
+            }
+            false => None,
         };
         let inputs =
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self { part, session, weights, inputs, outputs, in_run: Duration::ZERO })
+        Ok(Self { part, session, weights, uncaptured, inputs, outputs, in_run: Duration::ZERO })
     }
 
     /// The input that `is` describes, or an error saying what was looked for.
@@ -190,14 +231,15 @@ impl Graph {
     /// Runs the graph on `inputs` and returns `output` as f32.
     pub fn run(&mut self, inputs: Vec<(&str, DynValue)>, output: &Port) -> Result<ArrayD<f32>, ModelError> {
         let part = self.part;
-        let failed = |error: ort::Error| ModelError::Run {
-            part,
-            reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
-        };
+        let failed = |error: ort::Error| ModelError::Run { part, reason: runtime::reason(&error) };
         let inputs: Vec<(&str, SessionInputValue)> =
             inputs.into_iter().map(|(name, value)| (name, value.into())).collect();
         let started = Instant::now();
-        let outputs = self.session.run(inputs).map_err(failed)?;
+        let outputs = match &self.uncaptured {
+            Some(options) => self.session.run_with_options(inputs, options),
+            None => self.session.run(inputs),
+        };
+        let outputs = outputs.map_err(failed)?;
         self.in_run += started.elapsed();
         let value = &outputs[output.name.as_str()];
         match output.element {
@@ -213,6 +255,19 @@ impl Graph {
         }
     }
 
+    /// Whether its runs can be captured.
+    pub fn captures(&self) -> bool {
+        self.uncaptured.is_some()
+    }
+
+    /// Runs it by `run`, which may bind tensors.
+    pub fn run_by<T>(&mut self, run: impl FnOnce(&mut Session) -> ort::Result<T>) -> Result<T, ModelError> {
+        let started = Instant::now();
+        let outcome = run(&mut self.session);
+        self.in_run += started.elapsed();
+        outcome.map_err(|error| ModelError::Run { part: self.part, reason: runtime::reason(&error) })
+    }
+
     /// The shape of one of its weights, where its graph came without.
     pub fn weight_shape(&self, name: &str) -> Option<&[usize]> {
         self.weights.as_ref()?.shape(name)
@@ -222,6 +277,13 @@ impl Graph {
     pub fn time_in_run(&self) -> Duration {
         self.in_run
     }
+}
+
+/// For a run that is not captured, of a session that could.
+fn uncaptured() -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("gpu_graph_id", "-1")?;
+    Ok(options)
 }
 
 /// `values` as the tensor that `port` declares.
@@ -256,7 +318,7 @@ fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + '
 ) -> Result<DynValue, ModelError> {
     Tensor::from_array((shape, values))
         .map(Tensor::into_dyn)
-        .map_err(|error| ModelError::File { file: port.name.clone(), reason: error.to_string() })
+        .map_err(|error| ModelError::File { file: port.name.clone(), reason: runtime::reason(&error) })
 }
 
 /// `array` with the rank that its reader expects.

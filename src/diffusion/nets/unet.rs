@@ -1,9 +1,12 @@
 //! The UNet: predicts the noise in a latent at a timestep, given a prompt's embedding.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ndarray::{Array1, Array3, Array4, ArrayD, IxDyn};
+use ndarray::{Array1, Array3, Array4, ArrayD, Axis, IxDyn};
 
+use super::card::CardMemory;
+use super::replay::{Names, Replays};
 use super::session::{Change, Graph, Port, ranked, tensor};
 use super::{ModelError, TextEncoder};
 use crate::diffusion::files::{self, ModelFolder};
@@ -18,20 +21,44 @@ pub struct UNet {
     timestep: Port,
     encoder_hidden_states: Port,
     out_sample: Port,
+    /// Its calls as captured graphs, on a card.
+    replays: Option<Replays>,
 }
 
 /// The rows of one call; row i of each belongs together.
-pub struct UNetRows {
+pub struct UNetRows<'a> {
     /// `[rows, channels, height, width]`.
     pub sample: Array4<f32>,
     pub timesteps: Array1<f32>,
-    /// `[rows, tokens, dim]`.
-    pub embeddings: Array3<f32>,
+    /// All of one length.
+    pub embeddings: Vec<&'a EncodedPrompt>,
+}
+
+/// A prompt through the text encoder. Each has a number of its own, by which a card knows what it holds already.
+pub struct EncodedPrompt {
+    number: u64,
+    values: Array3<f32>,
+}
+
+impl EncodedPrompt {
+    /// `values` are `[1, tokens, dim]`.
+    pub fn new(values: Array3<f32>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), values }
+    }
+
+    pub fn values(&self) -> &Array3<f32> {
+        &self.values
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl UNet {
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::new(Graph::load(folder, "unet", runtime)?)
+        Self::new(Graph::load(folder, "unet", runtime)?, runtime)
     }
 
     /// With its weights changed.
@@ -40,10 +67,10 @@ impl UNet {
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
-        Self::new(Graph::load_changed(folder, "unet", runtime, change)?)
+        Self::new(Graph::load_changed(folder, "unet", runtime, change)?, runtime)
     }
 
-    fn new(graph: Graph) -> Result<Self, ModelError> {
+    fn new(graph: Graph, runtime: &Runtime) -> Result<Self, ModelError> {
         let sample = graph.input("sample", |port| port.rank() == 4)?;
         let timestep = graph.input("timestep", |port| port.rank() <= 1)?;
         let encoder_hidden_states = graph.input("text embedding", |port| port.rank() == 3)?;
@@ -68,12 +95,19 @@ impl UNet {
             return Err(graph
                 .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
         }
-        Ok(Self { graph, sample, timestep, encoder_hidden_states, out_sample })
+        let memory = if graph.captures() { CardMemory::open(runtime)? } else { None };
+        let replays = memory.map(Replays::new);
+        Ok(Self { graph, sample, timestep, encoder_hidden_states, out_sample, replays })
     }
 
     /// The channels of its input: 4, or 9 for inpainting.
     pub fn in_channels(&self) -> usize {
         usize::try_from(self.sample.fixed(1).unwrap_or(4)).unwrap_or(4)
+    }
+
+    /// The width of the embeddings that it reads; Stable Diffusion v1's where its graph does not state it.
+    pub fn text_width(&self) -> usize {
+        self.encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok()).unwrap_or(768)
     }
 
     /// Refuses a text encoder whose embeddings have another width than this UNet reads.
@@ -107,7 +141,22 @@ impl UNet {
     }
 
     /// The noise prediction `[rows, channels, height, width]`.
-    pub fn predict(&mut self, rows: &UNetRows) -> Result<Array4<f32>, ModelError> {
+    pub fn predict(&mut self, rows: &UNetRows<'_>) -> Result<Array4<f32>, ModelError> {
+        if let Some(replays) = &mut self.replays {
+            let names = Names {
+                sample: &self.sample.name,
+                timestep: &self.timestep.name,
+                encoder_hidden_states: &self.encoder_hidden_states.name,
+                out_sample: &self.out_sample.name,
+            };
+            if let Some(predicted) = self.graph.run_by(|session| replays.predict(session, &names, rows))? {
+                return Ok(predicted);
+            }
+        }
+        let embeddings: Vec<_> =
+            rows.embeddings.iter().map(|prompt| prompt.values.index_axis(Axis(0), 0)).collect();
+        let embeddings = ndarray::stack(Axis(0), &embeddings)
+            .map_err(|error| ModelError::Run { part: "unet", reason: error.to_string() })?;
         let timesteps = match (self.timestep.rank(), self.takes_mixed_timesteps()) {
             (_, true) => rows.timesteps.clone().into_dyn(),
             (rank, false) => ArrayD::from_elem(IxDyn(&[1][..rank]), rows.timesteps[0]),
@@ -115,10 +164,7 @@ impl UNet {
         let inputs = vec![
             (self.sample.name.as_str(), tensor(&self.sample, &rows.sample)?),
             (self.timestep.name.as_str(), tensor(&self.timestep, &timesteps)?),
-            (
-                self.encoder_hidden_states.name.as_str(),
-                tensor(&self.encoder_hidden_states, &rows.embeddings)?,
-            ),
+            (self.encoder_hidden_states.name.as_str(), tensor(&self.encoder_hidden_states, &embeddings)?),
         ];
         ranked("unet", self.graph.run(inputs, &self.out_sample)?)
     }

@@ -32,7 +32,20 @@ impl VaeDecoder {
         description: &ModelDescription,
         runtime: &Runtime,
     ) -> Result<Self, ModelError> {
-        let graph = Graph::load(folder, "vae_decoder", runtime)?;
+        Self::new(Graph::load(folder, "vae_decoder", runtime)?, description)
+    }
+
+    /// In float32 on a card as well; none where the graph comes with its weights, in its own precision.
+    pub fn load_float32(
+        folder: &ModelFolder,
+        description: &ModelDescription,
+        runtime: &Runtime,
+    ) -> Result<Option<Self>, ModelError> {
+        let graph = Graph::load_float32(folder, "vae_decoder", runtime)?;
+        graph.map(|graph| Self::new(graph, description)).transpose()
+    }
+
+    fn new(graph: Graph, description: &ModelDescription) -> Result<Self, ModelError> {
         let latent_sample = graph.input("latents", |port| port.rank() == 4)?;
         graph.only(&[&latent_sample])?;
         if let (Some(height), Some(width)) = (latent_sample.fixed(2), latent_sample.fixed(3)) {

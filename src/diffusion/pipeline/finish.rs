@@ -21,9 +21,12 @@ impl Pipeline {
 
     /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
     pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
+        if let Some(step) = generation.broken_at {
+            return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
+        }
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
-            let pixels = self.vae_decoder.decode(&latents.to_owned())?;
+            let pixels = self.decoding.decode(&latents.to_owned(), &self.description)?;
             let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
             // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
             let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
+use super::decoding::is_finite;
 use super::prompt_encoder::Embeddings;
 use super::start::{Original, Start};
 use crate::diffusion::image::Overlay;
@@ -44,6 +45,8 @@ pub struct Generation {
     begin: usize,
     /// The call that is next.
     call: usize,
+    /// After which step its latents were no longer finite. It is done then.
+    pub(super) broken_at: Option<u32>,
 }
 
 impl Generation {
@@ -83,6 +86,7 @@ impl Generation {
             overlay: None,
             begin,
             call: begin,
+            broken_at: None,
         }
     }
 
@@ -106,7 +110,7 @@ impl Generation {
     }
 
     pub fn is_done(&self) -> bool {
-        self.call == self.scheduler.timesteps().len()
+        self.call == self.scheduler.timesteps().len() || self.broken_at.is_some()
     }
 
     /// Steps done and steps that are made: those asked for, less what an image start leaves out. Schedulers that
@@ -117,6 +121,8 @@ impl Generation {
         let steps = (all - self.begin) * asked / all.max(1);
         let done = (self.call - self.begin) * steps / (all - self.begin).max(1);
         let count = |steps| u32::try_from(steps).unwrap_or(u32::MAX);
+        // What is broken is not stepped any more, so it is done.
+        let done = if self.broken_at.is_some() { steps } else { done };
         (count(done), count(steps))
     }
 
@@ -150,6 +156,9 @@ impl Generation {
         self.call += 1;
         if let Some(original) = &self.original {
             original.restore(&mut self.latents, self.call, self.scheduler.as_ref())?;
+        }
+        if !is_finite(&self.latents) {
+            self.broken_at = Some(self.progress().0);
         }
         Ok(())
     }

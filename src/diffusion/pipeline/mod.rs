@@ -6,6 +6,8 @@
 
 mod adapted;
 mod add_ons;
+mod batching;
+mod decoding;
 mod description;
 mod finish;
 mod generation;
@@ -23,6 +25,8 @@ use ndarray::Array4;
 
 use self::adapted::AdaptedModels;
 pub use self::add_ons::{AddOnFolders, AddOns};
+pub use self::batching::Batching;
+use self::decoding::Decoding;
 pub use self::description::ModelDescription;
 pub use self::generation::Generation;
 use self::memory::MemoryNeeds;
@@ -30,7 +34,7 @@ use self::prompt_encoder::PromptEncoder;
 use self::start::{Given, Start};
 use super::files::{LoraError, ModelFolder};
 use super::image::{ImageError, Mask, Overlay, RgbImage, decode_image, drawing_size};
-use super::nets::{ModelError, Posterior, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder};
+use super::nets::{ModelError, Posterior, SafetyChecker, TextEncoder, UNet, VaeEncoder};
 use super::noise::BatchNoise;
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
 use super::text::PromptError;
@@ -43,15 +47,14 @@ pub struct Pipeline {
     device: Device,
     prompts: PromptEncoder,
     unet: UNet,
-    vae_decoder: VaeDecoder,
+    decoding: Decoding,
     /// None where the model cannot start from pictures.
     vae_encoder: Option<VaeEncoder>,
     safety_checker: Option<SafetyChecker>,
     memory_needs: MemoryNeeds,
     /// Makes this model anew with LoRAs in it, where it can take such.
     adapted: Option<AdaptedModels>,
-    /// Images in one UNet call.
-    images_per_call: usize,
+    batching: Batching,
 }
 
 /// One finished picture.
@@ -76,6 +79,13 @@ pub enum DiffusionError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Lora(#[from] LoraError),
+    #[error(
+        "the latents became infinite or not a number at step {step} of {steps}: use a lower guidance_scale or \
+         lora_scale, another scheduler, or another copy of the model"
+    )]
+    Latents { step: u32, steps: u32 },
+    #[error("the VAE gave pixels that are infinite or not a number: use the model with another VAE")]
+    Pixels,
     #[error("the prompt cannot be encoded: {0}")]
     Prompt(#[from] PromptError),
 }
@@ -96,12 +106,12 @@ impl Pipeline {
         unet.check_text_encoder(&text_encoder)?;
         Ok(Self {
             prompts: PromptEncoder::new(Arc::clone(&description.tokenizer), text_encoder, unet.tokens_read()),
-            vae_decoder: VaeDecoder::load(folder, &description, runtime)?,
+            decoding: Decoding::load(folder, &description, runtime)?,
             vae_encoder: VaeEncoder::load(folder, &description, runtime)?,
             safety_checker: SafetyChecker::load(folder, runtime)?,
+            batching: Batching::usual(runtime.device()),
             unet,
             adapted: None,
-            images_per_call: if runtime.device().is_cpu() { 1 } else { 8 },
             device: runtime.device().clone(),
             memory_needs: folder.memory_needs(runtime.device())?,
             description,
@@ -146,16 +156,30 @@ impl Pipeline {
     pub fn memory_for(&self, input: &GenerationInput) -> u64 {
         let drawn_at = drawing_size(input.size, self.description.max_side, self.description.rules.grid);
         let rows_each = if input.guidance_scale > 1.0 { 2 } else { 1 };
-        let at_once = (input.num_outputs as usize).min(self.images_per_call) as u64;
+        let at_once = (input.num_outputs as usize).min(self.batching.images) as u64;
         let needs = self.memory_needs.of(drawn_at, u64::from(input.num_outputs), at_once * rows_each);
         // What is kept of other LoRAs leaves for these.
         needs + if input.loras.is_empty() { 0 } else { self.memory_needs.adapted() }
     }
 
-    /// Puts so many images into one UNet call: 1 on a CPU, 8 elsewhere, unless told otherwise.
+    /// Finds out how many images should share a UNet call, where that is the device's to say. It takes some calls.
+    pub fn measure_batching(&mut self) -> Result<(), ModelError> {
+        if !self.device.is_cpu() {
+            self.batching = Batching::measure(&mut self.unet, &self.description)?;
+        }
+        Ok(())
+    }
+
+    /// How many images share a UNet call, and what calls took when that was found out.
+    pub fn batching(&self) -> &Batching {
+        &self.batching
+    }
+
+    /// Puts so many images into one UNet call, whatever was found out.
     #[must_use]
-    pub fn with_images_per_call(self, images: usize) -> Self {
-        Self { images_per_call: images.max(1), ..self }
+    pub fn with_images_per_call(mut self, images: usize) -> Self {
+        self.batching.images = images.max(1);
+        self
     }
 
     /// Takes LoRAs and learned words from these folders; `folder` and `runtime` are what it was loaded with.
@@ -257,11 +281,7 @@ impl Pipeline {
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
         let checker = self.safety_checker.as_ref().map_or(Duration::ZERO, SafetyChecker::time_in_run);
-        self.prompts.time_in_run()
-            + self.unet.time_in_run()
-            + self.vae_decoder.time_in_run()
-            + encoder
-            + checker
+        self.prompts.time_in_run() + self.unet.time_in_run() + self.decoding.time_in_run() + encoder + checker
     }
 }
 

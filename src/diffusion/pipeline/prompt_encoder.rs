@@ -8,16 +8,16 @@ use ndarray::{Array1, Array3, Axis, concatenate};
 
 use super::DiffusionError;
 use crate::diffusion::files::EmbeddingFolder;
-use crate::diffusion::nets::{ModelError, TextEncoder};
+use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
 use crate::diffusion::text::{Chunk, LearnedWord, LearnedWords, Tokenizer, chunks};
 use crate::domain::{GenerationInput, without_lora_tags};
 
 /// A request's prompts, encoded.
 pub struct Embeddings {
-    /// `[1, tokens, dim]`, the tokens a multiple of the window.
-    pub positive: Array3<f32>,
+    /// Its tokens are a multiple of the window.
+    pub positive: EncodedPrompt,
     /// As long as the positive; only where guidance is at work.
-    pub negative: Option<Array3<f32>>,
+    pub negative: Option<EncodedPrompt>,
     /// Where the UNet reads fewer chunks than the longer prompt fills: what was read, of what.
     pub cut: Option<(usize, usize)>,
     /// The learned words in either prompt.
@@ -79,11 +79,11 @@ impl PromptEncoder {
             clip_skip: input.clip_skip,
         };
         positive.resize_with(count, Chunk::default);
-        let positive = encoder.encode(&positive)?;
+        let positive = EncodedPrompt::new(encoder.encode(&positive)?);
         let negative = match &mut negative {
             Some(negative) => {
                 negative.resize_with(count, Chunk::default);
-                Some(encoder.encode(negative)?)
+                Some(EncodedPrompt::new(encoder.encode(negative)?))
             }
             None => None,
         };
@@ -191,7 +191,7 @@ mod tests {
             let ids: Vec<Vec<u32>> = serde_json::from_value(case["ids"].clone()).unwrap();
             let found = chunks(&encoder.tokenizer, &LearnedWords::none(), prompt).unwrap();
             assert_eq!(found.into_iter().map(|chunk| chunk.ids).collect::<Vec<_>>(), ids, "{prompt}");
-            let embedding = encoder.encode(&of(prompt, ""), None).unwrap().positive;
+            let embedding = encoder.encode(&of(prompt, ""), None).unwrap().positive.values().clone();
             assert_eq!(embedding.dim(), (1, 77 * ids.len(), 160), "{prompt}");
             for (chunk, expected) in
                 embedding.axis_chunks_iter(Axis(1), 77).zip(case["values"].as_array().unwrap())
@@ -212,7 +212,11 @@ mod tests {
             let tokens = encoder.tokenizer.encode(prompt).unwrap();
             assert_eq!(tokens.cut, 0);
             let plain = encoder.text_encoder.encode(&tokens, 1, None).unwrap();
-            assert_eq!(encoder.encode(&of(prompt, ""), None).unwrap().positive, plain, "{prompt}");
+            assert_eq!(
+                encoder.encode(&of(prompt, ""), None).unwrap().positive.values().clone(),
+                plain,
+                "{prompt}"
+            );
         }
     }
 
@@ -222,13 +226,13 @@ mod tests {
         let one = encoder.encode(&of("a fox", ""), None).unwrap();
         let both = encoder.encode(&of("a fox", "rain BREAK snow BREAK fog"), None).unwrap();
         let negative = both.negative.unwrap();
-        assert_eq!((both.positive.dim().1, negative.dim().1), (3 * 77, 3 * 77));
-        let parts: Vec<_> = both.positive.axis_chunks_iter(Axis(1), 77).collect();
+        assert_eq!((both.positive.values().dim().1, negative.values().dim().1), (3 * 77, 3 * 77));
+        let parts: Vec<_> = both.positive.values().axis_chunks_iter(Axis(1), 77).collect();
         let empty = one.negative.unwrap();
-        assert_eq!(parts, [one.positive.view(), empty.view(), empty.view()]);
+        assert_eq!(parts, [one.positive.values().view(), empty.values().view(), empty.values().view()]);
         let unguided = GenerationInput { guidance_scale: 1.0, ..of("a fox", "rain BREAK snow") };
         let unguided = encoder.encode(&unguided, None).unwrap();
-        assert!(unguided.negative.is_none() && unguided.positive.dim().1 == 77);
+        assert!(unguided.negative.is_none() && unguided.positive.values().dim().1 == 77);
     }
 
     #[test]
@@ -236,10 +240,13 @@ mod tests {
         let long = of("a fox BREAK a cat", "");
         let mut fixed = encoder(Some(77));
         let cut = fixed.encode(&long, None).unwrap();
-        assert_eq!((cut.cut, cut.positive.dim().1), (Some((1, 2)), 77));
-        assert_eq!(cut.positive, fixed.encode(&of("a fox", ""), None).unwrap().positive);
+        assert_eq!((cut.cut, cut.positive.values().dim().1), (Some((1, 2)), 77));
+        assert_eq!(
+            cut.positive.values().clone(),
+            fixed.encode(&of("a fox", ""), None).unwrap().positive.values().clone()
+        );
         let padded = encoder(Some(154)).encode(&of("a fox", ""), None).unwrap();
-        assert_eq!((padded.cut, padded.positive.dim().1), (None, 154));
+        assert_eq!((padded.cut, padded.positive.values().dim().1), (None, 154));
     }
 
     #[test]

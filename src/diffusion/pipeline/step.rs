@@ -35,9 +35,9 @@ impl Pipeline {
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
-                && other.embeddings.positive.dim() == first.embeddings.positive.dim()
+                && other.embeddings.positive.values().dim() == first.embeddings.positive.values().dim()
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
-            let taken = shares && call.len() < self.images_per_call;
+            let taken = shares && call.len() < self.batching.images;
             if taken {
                 call.push(*unit);
             }
@@ -62,14 +62,14 @@ impl Pipeline {
             let generation = &batch[unit.generation];
             let embedding = generation.embeddings.negative.as_ref().filter(|_| is_negative);
             sample.push(generation.model_input.index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive).index_axis(Axis(0), 0));
+            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive));
             timesteps.push(generation.timestep());
         }
         let mismatch =
             |error: ndarray::ShapeError| ModelError::Run { part: "unet", reason: error.to_string() };
         let rows = UNetRows {
             sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
-            embeddings: ndarray::stack(Axis(0), &embeddings).map_err(mismatch)?,
+            embeddings,
             timesteps: Array1::from(timesteps),
         };
         // A call's generations have one UNet in common.

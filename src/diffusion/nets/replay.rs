@@ -1,0 +1,240 @@
+//! UNet calls on a card: one captured CUDA graph for each shape, its inputs and outputs at fixed addresses.
+//!
+//! A call copies what has changed to the card, starts the graph and copies the prediction back. Rows are padded to a
+//! few sizes, so that few graphs serve all batches. Knows the UNet's tensors and nothing of generations.
+
+use ndarray::{Array4, s};
+use ort::memory::Allocator;
+use ort::session::{IoBinding, RunOptions, Session};
+use ort::value::Tensor;
+
+use super::card::CardMemory;
+use super::unet::UNetRows;
+
+/// Rows of a captured graph. A call of more rows is not captured.
+const SIZES: [usize; 5] = [1, 2, 4, 8, 16];
+/// ONNX Runtime keeps a captured graph as long as its session, a few megabytes each. Shapes beyond these run without.
+const MOST_GRAPHS: i32 = 64;
+/// Bytes of bound tensors; the least recently used shape gives its own up beyond.
+const MOST_BYTES: usize = 256 << 20;
+
+/// The UNet's tensors by their names in its graph.
+pub(super) struct Names<'a> {
+    pub sample: &'a str,
+    pub timestep: &'a str,
+    pub encoder_hidden_states: &'a str,
+    pub out_sample: &'a str,
+}
+
+/// The captured graphs of one session.
+pub(super) struct Replays {
+    memory: CardMemory,
+    /// The last used is the last.
+    captured: Vec<Captured>,
+    graphs: i32,
+    /// Whether a capture has failed, so that no more are tried.
+    failed: bool,
+}
+
+impl Replays {
+    pub fn new(memory: CardMemory) -> Self {
+        Self { memory, captured: Vec::new(), graphs: 0, failed: false }
+    }
+
+    /// The noise prediction `[rows, channels, height, width]`; none where this call is to run without a graph.
+    pub fn predict(
+        &mut self,
+        session: &mut Session,
+        names: &Names<'_>,
+        rows: &UNetRows<'_>,
+    ) -> ort::Result<Option<Array4<f32>>> {
+        let Some(shape) = CallShape::padded(rows) else { return Ok(None) };
+        if let Some(place) = self.captured.iter().position(|captured| captured.shape == shape) {
+            let mut captured = self.captured.remove(place);
+            let predicted = captured.run(session, rows);
+            self.captured.push(captured);
+            return predicted.map(Some);
+        }
+        if self.failed || self.graphs >= MOST_GRAPHS {
+            return Ok(None);
+        }
+        self.make_room(shape.bytes());
+        self.graphs += 1;
+        let mut captured = Captured::new(shape, self.graphs, &self.memory, session, names)?;
+        match captured.run(session, rows) {
+            Ok(predicted) => {
+                self.captured.push(captured);
+                Ok(Some(predicted))
+            }
+            Err(error) if crate::runtime::is_out_of_memory(&error.to_string()) => Err(error),
+            Err(error) => {
+                let reason = crate::runtime::reason(&error);
+                tracing::warn!(
+                    "UNet calls run one kernel at a time, because none could be captured: {reason}"
+                );
+                self.failed = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives up the least recently used until `bytes` more fit.
+    fn make_room(&mut self, bytes: usize) {
+        let held = |captured: &[Captured]| captured.iter().map(|one| one.shape.bytes()).sum::<usize>();
+        while !self.captured.is_empty() && held(&self.captured) + bytes > MOST_BYTES {
+            self.captured.remove(0);
+        }
+    }
+}
+
+/// What a captured graph is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CallShape {
+    rows: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    tokens: usize,
+    dim: usize,
+}
+
+/// The channels that a UNet predicts, however many it reads.
+const PREDICTED: usize = 4;
+
+impl CallShape {
+    /// The shape of these rows with some behind them to fill it; none where there are too many.
+    fn padded(rows: &UNetRows<'_>) -> Option<Self> {
+        let (count, channels, height, width) = rows.sample.dim();
+        let (_, tokens, dim) = rows.embeddings.first()?.values().dim();
+        let rows = SIZES.into_iter().find(|size| *size >= count)?;
+        Some(Self { rows, channels, height, width, tokens, dim })
+    }
+
+    /// Of its tensors on the card.
+    fn bytes(&self) -> usize {
+        let map = self.height * self.width;
+        self.rows * (map * (self.channels + PREDICTED) + self.tokens * self.dim + 1) * size_of::<f32>()
+    }
+}
+
+/// A graph and its tensors.
+struct Captured {
+    shape: CallShape,
+    options: RunOptions,
+    binding: IoBinding,
+    sample: Mirrored,
+    timestep: Mirrored,
+    encoder_hidden_states: Mirrored,
+    out_sample: Mirrored,
+    /// Which encoded prompts lie on the card, row by row.
+    prompts: Vec<u64>,
+}
+
+impl Captured {
+    fn new(
+        shape: CallShape,
+        graph: i32,
+        memory: &CardMemory,
+        session: &Session,
+        names: &Names<'_>,
+    ) -> ort::Result<Self> {
+        let CallShape { rows, channels, height, width, tokens, dim } = shape;
+        let sample = Mirrored::new(memory, &[rows, channels, height, width])?;
+        let timestep = Mirrored::new(memory, &[rows])?;
+        let encoder_hidden_states = Mirrored::new(memory, &[rows, tokens, dim])?;
+        let mut out_sample = Mirrored::new(memory, &[rows, PREDICTED, height, width])?;
+        let mut binding = session.create_binding()?;
+        binding.bind_input(names.sample, &sample.card)?;
+        binding.bind_input(names.timestep, &timestep.card)?;
+        binding.bind_input(names.encoder_hidden_states, &encoder_hidden_states.card)?;
+        binding.bind_output(names.out_sample, &mut out_sample.card)?;
+        let mut options = RunOptions::new()?;
+        options.set("gpu_graph_id", graph.to_string())?;
+        let prompts = Vec::new();
+        Ok(Self { shape, options, binding, sample, timestep, encoder_hidden_states, out_sample, prompts })
+    }
+
+    /// Runs the graph; its first run captures it.
+    fn run(&mut self, session: &mut Session, rows: &UNetRows<'_>) -> ort::Result<Array4<f32>> {
+        let count = rows.sample.dim().0;
+        // Rows that fill the shape are the first one again: whatever they hold, nobody reads what comes of it.
+        let padded = |row: usize| if row < count { row } else { 0 };
+        let all = 0..self.shape.rows;
+        self.sample.write(all.clone().map(|row| rows.sample.slice(s![padded(row), .., .., ..])))?;
+        self.timestep.write(all.clone().map(|row| rows.timesteps.slice(s![padded(row)..=padded(row)])))?;
+        let prompts: Vec<u64> = all.clone().map(|row| rows.embeddings[padded(row)].number()).collect();
+        if prompts != self.prompts {
+            self.prompts.clear();
+            let values = all.map(|row| rows.embeddings[padded(row)].values().slice(s![0, .., ..]));
+            self.encoder_hidden_states.write(values)?;
+            self.prompts = prompts;
+        }
+        session.run_binding_with_options(&self.binding, &self.options)?;
+        let predicted = self.out_sample.read()?;
+        Ok(predicted.slice(s![..count, .., .., ..]).to_owned())
+    }
+}
+
+/// A tensor on the card with its twin in the machine's memory.
+struct Mirrored {
+    host: Tensor<f32>,
+    card: Tensor<f32>,
+}
+
+impl Mirrored {
+    fn new(memory: &CardMemory, shape: &[usize]) -> ort::Result<Self> {
+        let host = Tensor::new(&Allocator::default(), shape.to_vec())?;
+        Ok(Self { host, card: memory.tensor(shape)? })
+    }
+
+    /// Copies the rows, one after the other, to the card.
+    fn write<'a, D: ndarray::Dimension + 'a>(
+        &mut self,
+        rows: impl Iterator<Item = ndarray::ArrayView<'a, f32, D>>,
+    ) -> ort::Result<()> {
+        let (_, values) = self.host.extract_tensor_mut();
+        let mut place = values.iter_mut();
+        for row in rows {
+            for (place, value) in place.by_ref().zip(row.iter()) {
+                *place = *value;
+            }
+        }
+        self.host.copy_into(&mut self.card)
+    }
+
+    /// Copies the values from the card.
+    fn read(&mut self) -> ort::Result<ndarray::ArrayView4<'_, f32>> {
+        self.card.copy_into(&mut self.host)?;
+        let array = self.host.extract_array();
+        array.into_dimensionality().map_err(|error| ort::Error::new(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array3};
+
+    use super::*;
+    use crate::diffusion::nets::EncodedPrompt;
+
+    #[test]
+    fn rows_are_padded_to_the_next_size_and_too_many_are_not_captured() {
+        let prompt = EncodedPrompt::new(Array3::zeros((1, 77, 8)));
+        let padded = |count: usize| {
+            let rows = UNetRows {
+                sample: Array4::zeros((count, 4, 8, 8)),
+                timesteps: Array1::zeros(count),
+                embeddings: vec![&prompt; count],
+            };
+            CallShape::padded(&rows).map(|shape| shape.rows)
+        };
+        let sizes = [1, 2, 3, 4, 5, 8, 9, 16, 17].map(padded);
+        assert_eq!(sizes, [Some(1), Some(2), Some(4), Some(4), Some(8), Some(8), Some(16), Some(16), None]);
+    }
+
+    #[test]
+    fn the_largest_batch_of_the_usual_size_fits_its_bound_many_times() {
+        let usual = CallShape { rows: 16, channels: 4, height: 64, width: 64, tokens: 77, dim: 768 };
+        assert!(usual.bytes() * 10 < MOST_BYTES, "{}", usual.bytes());
+    }
+}

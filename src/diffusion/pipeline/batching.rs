@@ -1,0 +1,116 @@
+//! How many images share a UNet call: as many as make it faster for each.
+//!
+//! A CPU is full with one image. What a card gains by more depends on the card, so a server times calls of some sizes
+//! when it loads a model. That is no waste: the first picture finds its graph captured.
+
+use std::time::{Duration, Instant};
+
+use ndarray::{Array1, Array3, Array4};
+
+use super::ModelDescription;
+use crate::diffusion::nets::{EncodedPrompt, ModelError, UNet, UNetRows};
+use crate::runtime::{Device, is_out_of_memory};
+
+/// Rows of the calls that are timed. A guided image has two.
+const ROWS: [usize; 5] = [1, 2, 4, 8, 16];
+/// More rows have to make a row faster by this much.
+const LEAST_GAIN: f64 = 1.05;
+/// The shortest of so many calls counts.
+const CALLS: usize = 3;
+
+/// How a model's UNet calls are filled.
+#[derive(Debug, Clone)]
+pub struct Batching {
+    /// Images in one call.
+    pub images: usize,
+    /// What calls of the model's own size took, by their rows; empty where nothing was timed.
+    pub timed: Vec<(usize, Duration)>,
+}
+
+/// Images in one call on a card whose times are not known.
+const USUAL_ON_A_CARD: usize = 4;
+
+impl Batching {
+    /// Without a measurement.
+    pub(super) fn usual(device: &Device) -> Self {
+        Self { images: if device.is_cpu() { 1 } else { USUAL_ON_A_CARD }, timed: Vec::new() }
+    }
+
+    /// Times calls of the model's own size on a card.
+    pub(super) fn measure(unet: &mut UNet, description: &ModelDescription) -> Result<Self, ModelError> {
+        let mut timed: Vec<(usize, Duration)> = Vec::new();
+        for rows in ROWS {
+            let duration = match time(unet, description, rows) {
+                Ok(duration) => duration,
+                Err(error) if !timed.is_empty() && is_out_of_memory(&error.to_string()) => break,
+                Err(error) => return Err(error),
+            };
+            timed.push((rows, duration));
+            if gain(&timed).is_some_and(|gain| gain < LEAST_GAIN) {
+                break;
+            }
+        }
+        let shown: Vec<_> =
+            timed.iter().map(|(rows, t)| format!("{rows}: {:.1}", t.as_secs_f64() * 1e3)).collect();
+        let images = images_for(&timed);
+        tracing::info!(images, ms_by_rows = shown.join(", "), "timed UNet calls");
+        Ok(Self { images, timed })
+    }
+}
+
+/// By how much the last size makes a row faster than the size before.
+fn gain(timed: &[(usize, Duration)]) -> Option<f64> {
+    let [.., (fewer, before), (more, after)] = timed else { return None };
+    #[expect(clippy::cast_precision_loss, reason = "sixteen rows at most")]
+    let ratio = *more as f64 / *fewer as f64;
+    Some(ratio * before.as_secs_f64() / after.as_secs_f64().max(f64::MIN_POSITIVE))
+}
+
+/// Guided images in the largest call that was worth it.
+fn images_for(timed: &[(usize, Duration)]) -> usize {
+    let worth = match gain(timed) {
+        Some(gain) if gain < LEAST_GAIN => &timed[..timed.len() - 1],
+        _ => timed,
+    };
+    (worth.last().map_or(2, |(rows, _)| *rows) / 2).max(1)
+}
+
+/// One call of so many rows at the model's own size, once it has warmed up.
+fn time(unet: &mut UNet, description: &ModelDescription, rows: usize) -> Result<Duration, ModelError> {
+    let side = (description.native_side / description.vae_scale_factor) as usize;
+    let tokens = unet.tokens_read().unwrap_or(description.tokenizer.window());
+    let prompt = EncodedPrompt::new(Array3::zeros((1, tokens, unet.text_width())));
+    let call = UNetRows {
+        sample: Array4::zeros((rows, unet.in_channels(), side, side)),
+        timesteps: Array1::from_elem(rows, 500.0),
+        embeddings: vec![&prompt; rows],
+    };
+    unet.predict(&call)?;
+    let mut shortest = Duration::MAX;
+    for _ in 0..CALLS {
+        let started = Instant::now();
+        unet.predict(&call)?;
+        shortest = shortest.min(started.elapsed());
+    }
+    Ok(shortest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timed(milliseconds: &[f64]) -> Vec<(usize, Duration)> {
+        ROWS.into_iter().zip(milliseconds.iter().map(|ms| Duration::from_secs_f64(ms / 1e3))).collect()
+    }
+
+    #[test]
+    fn a_call_takes_as_many_images_as_make_each_faster() {
+        // An H100's times: the step from 8 to 16 rows gains 4.8 %.
+        assert_eq!(images_for(&timed(&[4.94, 6.85, 10.6, 19.26, 36.75])), 4);
+        assert_eq!(images_for(&timed(&[4.94, 6.85, 10.6, 19.26, 33.0])), 8);
+        // A card that one image fills.
+        assert_eq!(images_for(&timed(&[100.0, 190.0, 378.0])), 1);
+        assert_eq!(images_for(&timed(&[100.0])), 1);
+        assert_eq!(images_for(&[]), 1);
+    }
+}
