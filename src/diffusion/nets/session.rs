@@ -14,6 +14,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 use super::ModelError;
 use super::graph_build::GraphBuild;
 use crate::diffusion::files::{self, ModelFolder, Weights};
+use crate::domain::ModelPart;
 use crate::runtime::{GraphSource, Runtime, RuntimeError};
 
 /// A named input or output with its declared type.
@@ -76,7 +77,7 @@ pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 
 /// A session with its ports.
 pub(super) struct Graph {
-    part: &'static str,
+    part: ModelPart,
     session: Session,
     /// What the session reads its weights from, where its graph comes without: let go after it.
     weights: Option<Weights>,
@@ -87,14 +88,14 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Loads `part` (a subfolder such as `unet`) of the model.
-    pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
+    pub fn load(folder: &ModelFolder, part: ModelPart, runtime: &Runtime) -> Result<Self, ModelError> {
         Self::load_changed(folder, part, runtime, &|_| Ok(()))
     }
 
     /// The same, its weights changed before the session reads them; where its graph brings them, nothing is changed.
     pub fn load_changed(
         folder: &ModelFolder,
-        part: &'static str,
+        part: ModelPart,
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
@@ -260,10 +261,7 @@ fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + '
 }
 
 /// `array` with the rank that its reader expects.
-pub(super) fn ranked<D: Dimension>(
-    part: &'static str,
-    array: ArrayD<f32>,
-) -> Result<Array<f32, D>, ModelError> {
+pub(super) fn ranked<D: Dimension>(part: ModelPart, array: ArrayD<f32>) -> Result<Array<f32, D>, ModelError> {
     let shape = array.shape().to_vec();
     array
         .into_dimensionality()

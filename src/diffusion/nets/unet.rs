@@ -6,7 +6,8 @@ use ndarray::{Array1, Array3, Array4, ArrayD, IxDyn};
 
 use super::session::{Change, Graph, Port, ranked, tensor};
 use super::{ModelError, TextEncoder};
-use crate::diffusion::files::{self, ModelFolder};
+use crate::diffusion::files::ModelFolder;
+use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
 
 /// Latents, mask and masked image's latents.
@@ -31,7 +32,7 @@ pub struct UNetRows {
 
 impl UNet {
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::new(Graph::load(folder, "unet", runtime)?)
+        Self::new(Graph::load(folder, ModelPart::UNet, runtime)?)
     }
 
     /// With its weights changed.
@@ -40,7 +41,7 @@ impl UNet {
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
-        Self::new(Graph::load_changed(folder, "unet", runtime, change)?)
+        Self::new(Graph::load_changed(folder, ModelPart::UNet, runtime, change)?)
     }
 
     fn new(graph: Graph) -> Result<Self, ModelError> {
@@ -56,8 +57,10 @@ impl UNet {
                 "it takes {channels} channels; UNets take 4, or {INPAINTING_CHANNELS} for inpainting"
             )));
         }
-        if let Some(family) = encoder_hidden_states.fixed(2).and_then(files::family_of_width) {
-            return Err(graph.refuse(format!("it is of {family}, not of Stable Diffusion v1")));
+        let width = encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok());
+        let family = width.and_then(ModelFamily::from_embedding_width);
+        if let Some(other) = family.filter(|family| *family != ModelFamily::StableDiffusion1) {
+            return Err(graph.refuse(format!("it belongs to {other}, not to Stable Diffusion v1")));
         }
         if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
             return Err(graph.refuse(format!(
@@ -120,7 +123,7 @@ impl UNet {
                 tensor(&self.encoder_hidden_states, &rows.embeddings)?,
             ),
         ];
-        ranked("unet", self.graph.run(inputs, &self.out_sample)?)
+        ranked(ModelPart::UNet, self.graph.run(inputs, &self.out_sample)?)
     }
 
     pub fn time_in_run(&self) -> Duration {
