@@ -9,6 +9,8 @@ mod image_source;
 mod input;
 mod job;
 mod lora;
+mod model_family;
+mod model_part;
 mod noise;
 mod policy;
 mod s3_config;
@@ -28,6 +30,8 @@ pub use job::{
     NewJob, Progress, StoredImage,
 };
 pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_lora_tags};
+pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
+pub use model_part::ModelPart;
 pub use noise::NoiseSource;
 pub use policy::Policy;
 pub use s3_config::S3Config;

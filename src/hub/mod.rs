@@ -11,7 +11,6 @@ mod api;
 mod client;
 mod download;
 mod error;
-mod family;
 mod manifest;
 mod models_dir;
 mod part;

@@ -8,12 +8,11 @@ use serde::Deserialize;
 use ureq::http::header;
 
 use super::client::{Answer, Range};
-use super::family::{ModelIndex, UNetConfig, other_family};
 use super::retry::patiently;
 use super::selection::{Selection, pickle};
 use super::staging::Place;
 use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository};
-use crate::domain::WebUrl;
+use crate::domain::{ModelFamily, ModelIndex, UNetConditioning, WebUrl};
 
 pub struct Plan {
     /// What the model will be called.
@@ -141,9 +140,10 @@ impl Hub {
     ) -> Result<(), HubError> {
         let find = |path: &str| selection.files.iter().find(|file| file.as_str() == path);
         let index = find("model_index.json").map(|path| self.config::<ModelIndex>(repository, commit, path));
-        let unet = find("unet/config.json").map(|path| self.config::<UNetConfig>(repository, commit, path));
+        let unet =
+            find("unet/config.json").map(|path| self.config::<UNetConditioning>(repository, commit, path));
         let (index, unet) = (index.transpose()?.unwrap_or_default(), unet.transpose()?.unwrap_or_default());
-        match other_family(&index, &unet) {
+        match ModelFamily::other_by_configs(&index, &unet, false) {
             Some(family) => Err(HubError::Refused(format!(
                 "{repository} is {family}, and stablehand draws with Stable Diffusion v1 models"
             ))),

@@ -247,7 +247,7 @@ fn other_families_are_refused_by_what_they_are() {
         (of(&[("cond_stage_model.model.transformer.resblocks.0.ln_1.bias", &[4])]), "Stable Diffusion 2"),
         (of(&[(CONV_IN, &[320, 4, 3, 3]), (cross, &[4, 1024])]), "Stable Diffusion 2"),
         (of(&[("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", &[4])]), "Stable Diffusion 3"),
-        (of(&[("double_blocks.0.img_attn.qkv.weight", &[4])]), "Flux"),
+        (of(&[("double_blocks.0.img_attn.qkv.weight", &[4])]), "FLUX"),
         (of(&[("control_model.zero_convs.0.0.bias", &[4])]), "ControlNet"),
         (of(&[("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", &[4, 4])]), "--lora-dir"),
         (of(&[("unet.mid_block.attentions.0.proj_in.lora_A.weight", &[4, 4])]), "--lora-dir"),

@@ -14,7 +14,7 @@ use crate::diffusion::{
     files::ModelFolder,
     nets::{PartReport, Port},
 };
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{GenerationInput, ImageSize, ModelPart};
 use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, Runtime};
 
@@ -117,7 +117,7 @@ impl Report<'_> {
         let width = ports().map(|port| port.name.chars().count()).max().unwrap_or(0).min(40);
         text.push_str("\nParts\n");
         for part in self.parts {
-            let _ = writeln!(text, "  {:<14}  {}", part.name, files(&part.files));
+            let _ = writeln!(text, "  {:<14}  {}", part.part, files(&part.files));
             let line = |text: &mut String, direction: &str, port: &Port| {
                 let _ = writeln!(text, "    {direction:<3}  {:<width$}  {port}", port.name);
             };
@@ -172,16 +172,16 @@ impl Report<'_> {
 
     /// What can be asked of the model, by the parts that it has.
     fn abilities(&self) -> Vec<(String, String)> {
-        let has = |part: &str| self.parts.iter().any(|found| found.name == part);
-        let with = |part: &str| match has(part) {
+        let has = |part: ModelPart| self.parts.iter().any(|found| found.part == part);
+        let with = |part: ModelPart| match has(part) {
             true => "yes".to_owned(),
             false => format!("no: it has no {part}"),
         };
-        let unet = self.parts.iter().find(|part| part.name == "unet");
+        let unet = self.parts.iter().find(|part| part.part == ModelPart::UNet);
         let takes_mask = unet.is_some_and(|unet| unet.inputs.iter().any(|port| port.fixed(1) == Some(9)));
-        let inpainting = match takes_mask && has("vae_encoder") {
+        let inpainting = match takes_mask && has(ModelPart::VaeEncoder) {
             true => "yes, by a UNet made for it".to_owned(),
-            false => with("vae_encoder"),
+            false => with(ModelPart::VaeEncoder),
         };
         let previews = match self.description.latent_rgb {
             Some(_) => "yes",
@@ -193,11 +193,11 @@ impl Report<'_> {
         };
         [
             ("text to image", "yes".to_owned()),
-            ("image to image", with("vae_encoder")),
+            ("image to image", with(ModelPart::VaeEncoder)),
             ("inpainting", inpainting),
             ("previews", previews.to_owned()),
             ("LoRAs", add_ons.to_owned()),
-            ("safety checker", with("safety_checker")),
+            ("safety checker", with(ModelPart::SafetyChecker)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

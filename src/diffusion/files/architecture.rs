@@ -2,6 +2,7 @@
 
 use super::SafetensorsFile;
 use super::original_names::Depth;
+use crate::domain::ModelFamily;
 
 /// A checkpoint's shape, of those that there are graphs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +16,7 @@ const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 
 /// What else people have in files of this kind: a name that begins so, or has this within.
-const FOREIGN: [(&str, &str); 11] = [
-    ("conditioner.embedders.", "a Stable Diffusion XL checkpoint"),
-    ("cond_stage_model.model.", "a Stable Diffusion 2 checkpoint"),
-    ("joint_blocks.", "a Stable Diffusion 3 checkpoint"),
-    ("double_blocks.", "a Flux checkpoint"),
+const FOREIGN: [(&str, &str); 7] = [
     ("control_model.", "a ControlNet"),
     ("input_hint_block.", "a ControlNet"),
     ("lora_", "a LoRA: put it into --lora-dir and name it in the request's lora"),
@@ -31,9 +28,12 @@ const FOREIGN: [(&str, &str); 11] = [
 
 impl Architecture {
     /// The architecture of a checkpoint in one file, or what the file is instead.
-    pub fn of(file: &SafetensorsFile) -> Result<Self, String> {
+    pub fn recognise(file: &SafetensorsFile) -> Result<Self, String> {
         let names = file.tensor_names();
         let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        if let Some(family) = names.iter().find_map(|name| ModelFamily::from_checkpoint_tensor(name)) {
+            return Err(format!("a {family} checkpoint"));
+        }
         for (mark, what) in FOREIGN {
             if names.iter().any(|name| {
                 name.starts_with(mark) || name.contains(&format!(".{}", mark.trim_start_matches('.')))
@@ -54,13 +54,17 @@ impl Architecture {
                 "no checkpoint that is known here: it has no tensor model.diffusion_model.…".to_owned()
             });
         }
-        let width = shape_of("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
-            .map(|shape| shape.get(1..).unwrap_or_default().to_vec());
-        match (shape_of("input_blocks.0.0.weight"), width.as_deref()) {
-            (_, Some([1024])) => Err("a Stable Diffusion 2 checkpoint".to_owned()),
-            (_, Some([2048])) => Err("a Stable Diffusion XL checkpoint".to_owned()),
-            (Some([320, 4 | 9, 3, 3]), Some([768])) => Ok(Self::StableDiffusionV1),
-            (Some([48, 4, 3, 3]), Some([160])) => Ok(Self::TinySd),
+        let width = match shape_of("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight") {
+            Some([_, width]) => Some(*width),
+            _ => None,
+        };
+        let family = width.and_then(ModelFamily::from_embedding_width);
+        if let Some(other) = family.filter(|family| *family != ModelFamily::StableDiffusion1) {
+            return Err(format!("a {other} checkpoint"));
+        }
+        match (shape_of("input_blocks.0.0.weight"), width) {
+            (Some([320, 4 | 9, 3, 3]), Some(768)) => Ok(Self::StableDiffusionV1),
+            (Some([48, 4, 3, 3]), Some(160)) => Ok(Self::TinySd),
             (Some([320, 8, 3, 3]), _) => {
                 Err("an InstructPix2Pix checkpoint, whose UNet takes 8 channels".to_owned())
             }

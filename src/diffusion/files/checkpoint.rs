@@ -1,4 +1,4 @@
-//! Weights as people have them: one file of everything, or files by component, whole or in shards.
+//! Weights as people have them: one file of everything, or files by part, whole or in shards.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -7,17 +7,10 @@ use std::thread;
 
 use super::original_names::{self, Depth};
 use super::{Architecture, SafetensorsFile, WeightWriter, WeightlessGraph, Weights, WeightsError};
+use crate::domain::ModelPart;
 
 /// More only wait for memory.
 const MOST_THREADS: usize = 8;
-
-/// Whose weights: the VAE's halves share theirs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Component {
-    TextEncoder,
-    UNet,
-    Vae,
-}
 
 /// Files that hold weights together.
 pub struct Checkpoint {
@@ -44,21 +37,21 @@ impl Checkpoint {
     }
 
     /// Whether it has the tensor that diffusers calls `name`.
-    pub fn has(&self, component: Component, name: &str) -> bool {
-        self.find(component, name).is_some()
+    pub fn has(&self, part: ModelPart, name: &str) -> bool {
+        self.find(part, name).is_some()
     }
 
     /// The shape of the tensor that diffusers calls `name`.
-    pub fn shape(&self, component: Component, name: &str) -> Option<&[usize]> {
-        let found = self.find(component, name)?;
+    pub fn shape(&self, part: ModelPart, name: &str) -> Option<&[usize]> {
+        let found = self.find(part, name)?;
         self.files[found.file].shape(&found.tensor)
     }
 
     /// Reads what `graph` wants, tensor by tensor, in the order of the files.
-    pub fn fill(&self, component: Component, graph: &WeightlessGraph) -> Result<Weights, WeightsError> {
+    pub fn fill(&self, part: ModelPart, graph: &WeightlessGraph) -> Result<Weights, WeightsError> {
         let mut wanted = Vec::new();
         for (name, shape) in graph.wanted() {
-            let found = self.find(component, name).ok_or_else(|| self.missing(component, name))?;
+            let found = self.find(part, name).ok_or_else(|| self.missing(part, name))?;
             let file = &self.files[found.file];
             let given = file.shape(&found.tensor).unwrap_or_default();
             if !same_matrix(given, shape) {
@@ -102,8 +95,8 @@ impl Checkpoint {
         })
     }
 
-    fn find(&self, component: Component, name: &str) -> Option<Found> {
-        let found = candidates(component, name, self.depth).filter_map(|tensor| {
+    fn find(&self, part: ModelPart, name: &str) -> Option<Found> {
+        let found = candidates(part, name, self.depth).filter_map(|tensor| {
             let &(file, order) = self.places.get(&tensor)?;
             Some(Found { file, order, tensor })
         });
@@ -111,9 +104,9 @@ impl Checkpoint {
         found.min_by_key(|found| found.file)
     }
 
-    fn missing(&self, component: Component, name: &str) -> WeightsError {
+    fn missing(&self, part: ModelPart, name: &str) -> WeightsError {
         // By the name that the file would have it under.
-        let originals = || original_names::names(component, name, self.depth).into_iter();
+        let originals = || original_names::names(part, name, self.depth).into_iter();
         let is_original = self.places.keys().any(|name| name.starts_with("model.diffusion_model."));
         let tensor = originals().next().filter(|_| is_original).unwrap_or_else(|| name.to_owned());
         let names: Vec<&str> = self.files.iter().map(SafetensorsFile::name).collect();
@@ -128,13 +121,13 @@ struct Found {
 }
 
 /// The names that a tensor may go by, the likeliest first.
-fn candidates(component: Component, name: &str, depth: Depth) -> impl Iterator<Item = String> {
+fn candidates(part: ModelPart, name: &str, depth: Depth) -> impl Iterator<Item = String> {
     let mut names = vec![name.to_owned()];
-    match component {
+    match part {
         // Newer transformers write the text model alone.
-        Component::TextEncoder => names.extend(name.strip_prefix("text_model.").map(str::to_owned)),
+        ModelPart::TextEncoder => names.extend(name.strip_prefix("text_model.").map(str::to_owned)),
         // Before 0.18, diffusers named the VAE's attention in its own way.
-        Component::Vae => {
+        ModelPart::VaeDecoder | ModelPart::VaeEncoder => {
             let old = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
             names.extend(
                 old.iter()
@@ -142,9 +135,9 @@ fn candidates(component: Component, name: &str, depth: Depth) -> impl Iterator<I
                     .map(|(new, old)| name.replace(new, old)),
             );
         }
-        Component::UNet => {}
+        ModelPart::UNet | ModelPart::SafetyChecker => {}
     }
-    let originals = original_names::names(component, name, depth);
+    let originals = original_names::names(part, name, depth);
     names
         .into_iter()
         .chain(originals.into_iter().flat_map(|name| original_names::places(&name).collect::<Vec<_>>()))

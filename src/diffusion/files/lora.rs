@@ -1,10 +1,9 @@
 //! LoRAs: small files that change a model's weights by products of two thin matrices.
 //!
 //! A file is looked through as a whole before anything is changed: which weights it means ([`modules`]), whether its
-//! matrices fit them ([`product`]), whether it is a LoRA for this model at all ([`family`]). Merging then reads a module at a
+//! matrices fit them ([`product`]), whether it is a LoRA for this model at all ([`ModelFamily`]). Merging then reads a module at a
 //! time. What holds the weights is not known here, only that it can be added to.
 
-mod family;
 mod keys;
 mod modules;
 mod peft_config;
@@ -13,14 +12,14 @@ mod product;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use self::family::family_of_width;
 use self::keys::Key;
 pub use self::keys::Role;
-pub use self::modules::{ModuleNames, Part, Target};
+pub use self::modules::{ModuleNames, Target};
 use self::peft_config::Adapter;
 use self::product::{Fit, Misfit, Shapes};
 use super::SafetensorsFile;
 use super::textual_inversion::short_hash;
+use crate::domain::{ModelFamily, ModelPart};
 
 /// Why a LoRA cannot be used: it names the LoRA and, where it is one, the tensor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,9 +65,9 @@ impl LoraFile {
     pub fn open(name: &str, path: &Path, names: &ModuleNames) -> Result<Self, LoraError> {
         let refuse = |reason: String| LoraError { name: name.to_owned(), reason };
         let file = SafetensorsFile::open(path).map_err(|error| refuse(error.to_string()))?;
-        let adapter = Adapter::of(path, file.note(Adapter::metadata_key())).map_err(refuse)?;
+        let adapter = Adapter::read(path, file.note(Adapter::metadata_key())).map_err(refuse)?;
         let found = sort(&file).map_err(refuse)?;
-        if let Some(reason) = found.text_width(&file).and_then(|width| family::of_width(width, names)) {
+        if let Some(reason) = found.text_width(&file).and_then(|width| other_width(width, names)) {
             return Err(refuse(reason));
         }
         let (mut modules, mut unknown) = (Vec::new(), found.unknown);
@@ -103,7 +102,7 @@ impl LoraFile {
     }
 
     /// Whether it changes anything in a part of the model.
-    pub fn touches(&self, part: Part) -> bool {
+    pub fn touches(&self, part: ModelPart) -> bool {
         self.modules.iter().any(|module| module.target.part == part)
     }
 
@@ -117,7 +116,7 @@ impl LoraFile {
     }
 
     /// Adds `scale` times itself to the weights of a part.
-    pub fn merge(&self, part: Part, scale: f32, weights: &mut dyn AddTo) -> Result<(), LoraError> {
+    pub fn merge(&self, part: ModelPart, scale: f32, weights: &mut dyn AddTo) -> Result<(), LoraError> {
         let modules = self.modules.iter().filter(|module| module.target.part == part);
         for Module { target, fit, tensors } in modules {
             self.product(target, *fit, tensors, scale)
@@ -221,10 +220,13 @@ impl Sorted {
 fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
     let (mut modules, mut unknown) = (BTreeMap::<String, Tensors>::new(), Vec::new());
     for name in file.tensor_names() {
-        if let Some(family) = family::of_name(&name) {
+        if let Some(family) = ModelFamily::from_lora_tensor(&name) {
             return Err(format!(
                 "it is for {family}, by its tensor {name}; this is a Stable Diffusion v1 model"
             ));
+        }
+        if name.starts_with(COMFY_UI) {
+            return Err(format!("it has ComfyUI's names, such as {name}, which are not supported"));
         }
         match Key::read(&name) {
             Key::Foreign(kind) => {
@@ -240,6 +242,16 @@ fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
         }
     }
     Ok(Sorted { modules, unknown })
+}
+
+/// How ComfyUI's own names begin.
+const COMFY_UI: &str = "diffusion_model.";
+
+/// Why a LoRA that reads text embeddings of this width is not for the model; none where the model's are as wide.
+fn other_width(width: usize, names: &ModuleNames) -> Option<String> {
+    let own = names.embedding_width().filter(|own| *own != width)?;
+    let family = ModelFamily::from_embedding_width(width).map_or("another model", ModelFamily::name);
+    Some(format!("it is for {family}, whose text embeddings are {width} wide; this model's are {own}"))
 }
 
 /// A few of many names, shortened, for a sentence.

@@ -22,12 +22,11 @@ mod weightless_graph;
 
 pub use add_on_folder::AddOn;
 pub use architecture::Architecture;
-pub use checkpoint::{Checkpoint, Component};
-pub use lora::{AddTo, LoraError, LoraFile, ModuleNames, Part, Target};
+pub use checkpoint::Checkpoint;
+pub use lora::{AddTo, LoraError, LoraFile, ModuleNames, Target};
 pub use lora_folder::LoraFolder;
 pub use model_files::ModelFolder;
 pub(super) use onnx_file::{OnnxFile, StoredTensor};
-pub(super) use refusal::family_of_width;
 pub use safetensors_file::SafetensorsFile;
 pub use textual_inversion_folder::EmbeddingFolder;
 pub use weightless_graph::{LOCATION, WeightWriter, WeightlessGraph, Weights};

@@ -12,6 +12,7 @@ use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
 use super::{Architecture, SafetensorsFile, refusal};
 use crate::diffusion::nets::ModelError;
 use crate::diffusion::text::{Tokenizer, TokenizerFiles};
+use crate::domain::ModelPart;
 
 /// Where a model's files are.
 #[derive(Debug, Clone)]
@@ -25,9 +26,6 @@ pub enum ModelFolder {
         architecture: Architecture,
     },
 }
-
-/// What nothing can be drawn without.
-const GRAPHS: [&str; 3] = ["text_encoder", "unet", "vae_decoder"];
 
 /// What exporters call a part's graph, the usual first.
 const GRAPH_NAMES: [&str; 3] = ["model.onnx", "model_fp16.onnx", "model.fp16.onnx"];
@@ -45,7 +43,7 @@ impl ModelFolder {
             return refuse(error.to_string());
         }
         if path.is_file() && has_extension(&path.to_string_lossy().to_lowercase(), "safetensors") {
-            let architecture = Architecture::of(&SafetensorsFile::open(path)?);
+            let architecture = Architecture::recognise(&SafetensorsFile::open(path)?);
             return match architecture {
                 Ok(architecture) => Ok(Self::Checkpoint { path: path.to_owned(), architecture }),
                 Err(what) => refuse(format!("it is {what}")),
@@ -58,7 +56,7 @@ impl ModelFolder {
         if !path.join("tokenizer").is_dir() {
             return refuse("it has no folder tokenizer".to_owned());
         }
-        for part in GRAPHS {
+        for part in ModelPart::REQUIRED {
             if !folder.has(part) {
                 folder.graph_file(part)?;
             }
@@ -97,16 +95,16 @@ impl ModelFolder {
     }
 
     /// Whether the model has `part` (a subfolder such as `vae_encoder`).
-    pub fn has(&self, part: &str) -> bool {
+    pub fn has(&self, part: ModelPart) -> bool {
         self.has_weights_alone(part) || self.graph_file(part).is_ok()
     }
 
     /// The graph of `part`, relative to the model: by one of its usual names, else the only `.onnx` there.
-    pub fn graph_file(&self, part: &str) -> Result<String, ModelError> {
+    pub fn graph_file(&self, part: ModelPart) -> Result<String, ModelError> {
         let name = match self {
             Self::Embedded | Self::Checkpoint { .. } => None,
             Self::Directory(path) => {
-                let names = onnx_files(&path.join(part));
+                let names = onnx_files(&path.join(part.name()));
                 let usual = GRAPH_NAMES.iter().find(|usual| names.iter().any(|name| name == *usual));
                 match (usual, names.as_slice()) {
                     (Some(usual), _) => Some((*usual).to_owned()),
@@ -120,12 +118,12 @@ impl ModelFolder {
     }
 
     /// The files with the weights of `part`, and its graph where that comes with them, each with its size in bytes.
-    pub fn files_of(&self, part: &str) -> Vec<(String, u64)> {
+    pub fn files_of(&self, part: ModelPart) -> Vec<(String, u64)> {
         if let Ok(Some(checkpoint)) = self.checkpoint(part) {
             return checkpoint.files().iter().map(|file| (file.name().to_owned(), file.length())).collect();
         }
         let Self::Directory(path) = self else { return Vec::new() };
-        let entries = fs::read_dir(path.join(part)).into_iter().flatten().filter_map(Result::ok);
+        let entries = fs::read_dir(path.join(part.name())).into_iter().flatten().filter_map(Result::ok);
         let mut files: Vec<_> = entries
             .filter_map(|entry| {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -139,7 +137,7 @@ impl ModelFolder {
     }
 
     /// The graph of `part`, where it comes with its weights.
-    pub(in crate::diffusion) fn graph_path(&self, part: &str) -> Result<PathBuf, ModelError> {
+    pub(in crate::diffusion) fn graph_path(&self, part: ModelPart) -> Result<PathBuf, ModelError> {
         let file = self.graph_file(part)?;
         match self {
             Self::Directory(path) => Ok(path.join(file)),

@@ -3,7 +3,7 @@
 //! The original numbers a UNet's blocks through, whatever they are made of; diffusers nests them. What goes
 //! where is told by diffusers' `scripts/convert_original_stable_diffusion_to_diffusers.py`.
 
-use super::Component;
+use crate::domain::ModelPart;
 
 /// How many blocks a model has, which the original's numbers depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,23 +22,24 @@ const UNET_EMA: &str = "model_ema.diffusion_model";
 const VAE: &str = "first_stage_model.";
 
 /// The names under which an original checkpoint may have a weight, the likeliest first.
-pub fn names(component: Component, diffusers: &str, depth: Depth) -> Vec<String> {
-    match component {
+pub fn names(part: ModelPart, diffusers: &str, depth: Depth) -> Vec<String> {
+    match part {
         // Files without the middle part come from trainers that merged newer transformers.
-        Component::TextEncoder => {
+        ModelPart::TextEncoder => {
             let bare = diffusers.strip_prefix("text_model.").unwrap_or(diffusers);
             vec![format!("{TEXT_ENCODER}{diffusers}"), format!("{TEXT_ENCODER}{bare}")]
         }
-        Component::UNet => {
+        ModelPart::UNet => {
             let Some(name) = unet(diffusers, depth) else { return Vec::new() };
             // Its averaged twin, for files that have only that: with its dots taken out.
             let ema = format!("{UNET_EMA}{}", name.replace('.', ""));
             vec![format!("{UNET}{name}"), ema]
         }
         // A VAE's own file has no prefix.
-        Component::Vae => {
+        ModelPart::VaeDecoder | ModelPart::VaeEncoder => {
             vae(diffusers, depth).map(|name| vec![format!("{VAE}{name}"), name]).unwrap_or_default()
         }
+        ModelPart::SafetyChecker => Vec::new(),
     }
 }
 
@@ -190,12 +191,12 @@ mod tests {
         {
             for (name, original) in golden[model].as_object().unwrap() {
                 let (part, name) = name.split_once('/').unwrap();
-                let component = match part {
-                    "unet" => Component::UNet,
-                    "vae" => Component::Vae,
-                    _ => Component::TextEncoder,
+                let part = match part {
+                    "unet" => ModelPart::UNet,
+                    "vae" => ModelPart::VaeDecoder,
+                    _ => ModelPart::TextEncoder,
                 };
-                let found = names(component, name, architecture.depth());
+                let found = names(part, name, architecture.depth());
                 let found: Vec<_> = found.iter().flat_map(|name| places(name)).collect();
                 assert!(found.iter().any(|name| name == original), "{name}: {original} is not in {found:?}");
             }
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn averages_have_no_dots() {
         assert_eq!(
-            names(Component::UNet, "conv_out.bias", Depth::STABLE_DIFFUSION_V1)[1],
+            names(ModelPart::UNet, "conv_out.bias", Depth::STABLE_DIFFUSION_V1)[1],
             "model_ema.diffusion_modelout2bias"
         );
     }
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn what_no_model_has_has_no_name() {
         for name in ["", "x", "down_blocks.x.resnets.0.conv1.weight", "unknown.weight", "up_blocks.0"] {
-            assert!(names(Component::UNet, name, Depth::STABLE_DIFFUSION_V1).is_empty(), "{name}");
+            assert!(names(ModelPart::UNet, name, Depth::STABLE_DIFFUSION_V1).is_empty(), "{name}");
         }
     }
 }

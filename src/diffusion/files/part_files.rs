@@ -7,23 +7,22 @@ use std::path::{Path, PathBuf};
 
 use super::embedded::SD_V1;
 use super::model_files::has_extension;
-use super::{
-    Architecture, Checkpoint, Component, ModelFolder, Part, SafetensorsFile, Target, WeightlessGraph, Weights,
-};
+use super::{Architecture, Checkpoint, ModelFolder, SafetensorsFile, Target, WeightlessGraph, Weights};
 use crate::diffusion::nets::{GraphBuild, ModelError};
+use crate::domain::ModelPart;
 use crate::runtime::Device;
 
 /// A part as a graph and what is to be filled into it.
 pub(in crate::diffusion) struct WeightlessPart {
     pub graph: WeightlessGraph,
-    component: Component,
+    part: ModelPart,
     checkpoint: Checkpoint,
 }
 
 impl WeightlessPart {
     /// The weights, converted to what the graph wants.
     pub fn weights(&self) -> Result<Weights, ModelError> {
-        Ok(self.checkpoint.fill(self.component, &self.graph)?)
+        Ok(self.checkpoint.fill(self.part, &self.graph)?)
     }
 }
 
@@ -31,33 +30,32 @@ const CONV_IN: &str = "conv_in.weight";
 
 impl ModelFolder {
     /// Whether `part` has weights and takes our graph.
-    pub(in crate::diffusion) fn has_weights_alone(&self, part: &str) -> bool {
-        let Some(component) = component_of(part) else { return false };
+    pub(in crate::diffusion) fn has_weights_alone(&self, part: ModelPart) -> bool {
+        let Some(folder) = weights_folder(part) else { return false };
         match self {
             Self::Embedded => true,
-            Self::Directory(path) => !weight_files(path, component).is_empty(),
+            Self::Directory(path) => !weight_files(&path.join(folder)).is_empty(),
             // Some come without a VAE, to be used with one beside them.
             Self::Checkpoint { .. } => self
                 .checkpoint(part)
                 .ok()
                 .flatten()
-                .is_some_and(|checkpoint| checkpoint.has(component, first_tensor(part))),
+                .is_some_and(|checkpoint| checkpoint.has(part, first_tensor(part))),
         }
     }
 
     /// The files with the weights of `part`, where it takes our graph.
-    pub(in crate::diffusion) fn checkpoint(&self, part: &str) -> Result<Option<Checkpoint>, ModelError> {
-        let Some(component) = component_of(part) else { return Ok(None) };
+    pub(in crate::diffusion) fn checkpoint(&self, part: ModelPart) -> Result<Option<Checkpoint>, ModelError> {
+        let Some(folder) = weights_folder(part) else { return Ok(None) };
         let (files, architecture) = match self {
             Self::Embedded => {
-                let files =
-                    self.embedded().into_iter().flat_map(|files| files.in_folder(folder_of(component)));
+                let files = self.embedded().into_iter().flat_map(|files| files.in_folder(folder));
                 let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
                 let opened = weights.map(|(name, bytes)| SafetensorsFile::embedded(name, bytes));
                 (opened.collect::<Result<Vec<_>, _>>()?, Architecture::TinySd)
             }
             Self::Directory(path) => {
-                let paths = weight_files(path, component);
+                let paths = weight_files(&path.join(folder));
                 if paths.is_empty() {
                     return Ok(None);
                 }
@@ -67,7 +65,7 @@ impl ModelFolder {
             Self::Checkpoint { path, architecture } => {
                 let mut paths = vec![path.clone()];
                 let vae = path.with_extension("vae.safetensors");
-                if component == Component::Vae && vae.is_file() {
+                if folder == "vae" && vae.is_file() {
                     paths.insert(0, vae);
                 }
                 (open_all(&paths)?, *architecture)
@@ -79,23 +77,21 @@ impl ModelFolder {
     /// `part` as our graph and its weights, where it comes so.
     pub(in crate::diffusion) fn weightless(
         &self,
-        part: &str,
+        part: ModelPart,
         build: GraphBuild,
     ) -> Result<Option<WeightlessPart>, ModelError> {
-        let (Some(component), Some(checkpoint)) = (component_of(part), self.checkpoint(part)?) else {
-            return Ok(None);
-        };
+        let Some(checkpoint) = self.checkpoint(part)? else { return Ok(None) };
         let onnx = self.our_graph(part, &checkpoint, build)?;
         let graph = WeightlessGraph::read(onnx, build.channels_in_a_block())?;
-        Ok(Some(WeightlessPart { graph, component, checkpoint }))
+        Ok(Some(WeightlessPart { graph, part, checkpoint }))
     }
 
     /// The weights that add-ons may change, by name and shape; none where they lie inside graphs that are not ours.
     pub fn parameters(&self) -> Result<Option<Vec<Target>>, ModelError> {
         let mut all = Vec::new();
-        for (part, name) in [(Part::TextEncoder, "text_encoder"), (Part::UNet, "unet")] {
+        for part in ModelPart::ADAPTABLE {
             // They are the same in every build.
-            let Some(weightless) = self.weightless(name, GraphBuild::Cpu)? else { return Ok(None) };
+            let Some(weightless) = self.weightless(part, GraphBuild::Cpu)? else { return Ok(None) };
             let target = |(name, shape): (&str, &[usize])| Target {
                 part,
                 weight: name.to_owned(),
@@ -107,22 +103,22 @@ impl ModelFolder {
     }
 
     /// Bytes of the weights of `part` as its graph lays them out; nothing where its graph brings them.
-    pub fn weight_bytes(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
+    pub fn weight_bytes(&self, part: ModelPart, device: &Device) -> Result<u64, ModelError> {
         Ok(self.weightless(part, GraphBuild::plain(device))?.map_or(0, |part| part.graph.length() as u64))
     }
 
     /// The graph that the weights of `part` go into: the model's own in `graphs/`, else Stable Diffusion v1's.
     fn our_graph(
         &self,
-        part: &str,
+        part: ModelPart,
         checkpoint: &Checkpoint,
         build: GraphBuild,
     ) -> Result<Cow<'static, [u8]>, ModelError> {
         let takes_mask =
-            || checkpoint.shape(Component::UNet, CONV_IN).is_some_and(|shape| shape.get(1) == Some(&9));
+            || checkpoint.shape(ModelPart::UNet, CONV_IN).is_some_and(|shape| shape.get(1) == Some(&9));
         let name = match part {
-            "unet" if takes_mask() => "unet_inpainting",
-            part => part,
+            ModelPart::UNet if takes_mask() => "unet_inpainting",
+            part => part.name(),
         };
         // What has no convolutions has no build for them.
         let builds = [Some(build), matches!(build, GraphBuild::Nchwc { .. }).then_some(GraphBuild::Cpu)];
@@ -138,41 +134,31 @@ impl ModelFolder {
     }
 }
 
-/// Whose weights a part has.
-fn component_of(part: &str) -> Option<Component> {
-    match part {
-        "text_encoder" => Some(Component::TextEncoder),
-        "unet" => Some(Component::UNet),
-        "vae_decoder" | "vae_encoder" => Some(Component::Vae),
-        _ => None,
-    }
-}
-
 /// A tensor that no such part is without.
-fn first_tensor(part: &str) -> &'static str {
+fn first_tensor(part: ModelPart) -> &'static str {
     match part {
-        "text_encoder" => "text_model.final_layer_norm.weight",
-        "vae_decoder" => "decoder.conv_in.weight",
-        "vae_encoder" => "encoder.conv_in.weight",
+        ModelPart::TextEncoder => "text_model.final_layer_norm.weight",
+        ModelPart::VaeDecoder => "decoder.conv_in.weight",
+        ModelPart::VaeEncoder => "encoder.conv_in.weight",
         _ => CONV_IN,
     }
 }
 
-/// Where diffusers keeps them.
-fn folder_of(component: Component) -> &'static str {
-    match component {
-        Component::TextEncoder => "text_encoder",
-        Component::UNet => "unet",
-        Component::Vae => "vae",
+/// Where diffusers keeps the weights of a part that takes our graph: the VAE's halves share theirs.
+fn weights_folder(part: ModelPart) -> Option<&'static str> {
+    match part {
+        ModelPart::TextEncoder => Some("text_encoder"),
+        ModelPart::UNet => Some("unet"),
+        ModelPart::VaeDecoder | ModelPart::VaeEncoder => Some("vae"),
+        ModelPart::SafetyChecker => None,
     }
 }
 
-/// The files of a component in a diffusers folder: whole or in shards, and of several variants the one without a
+/// The weights in a part's folder: whole or in shards, and of several variants the one without a
 /// name (full precision), else the first.
-fn weight_files(folder: &Path, component: Component) -> Vec<PathBuf> {
-    let folder = folder.join(folder_of(component));
+fn weight_files(folder: &Path) -> Vec<PathBuf> {
     let mut variants: BTreeMap<(bool, String), Vec<PathBuf>> = BTreeMap::new();
-    for entry in fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if has_extension(&name, "safetensors") && !name.starts_with('.') {
             let (stem, _) = sharded(&name);
@@ -232,7 +218,7 @@ mod tests {
 
     fn chosen(names: &[&str]) -> Vec<String> {
         let folder = folder_with(names);
-        let files = weight_files(folder.path(), Component::UNet);
+        let files = weight_files(&folder.path().join("unet"));
         files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
     }
 
@@ -257,7 +243,7 @@ mod tests {
     fn weights_are_changed_in_the_graph_s_own_order_and_precision() {
         let blocks = [8, 16].map(|channels_in_a_block| GraphBuild::Nchwc { channels_in_a_block });
         for build in [GraphBuild::Cpu, GraphBuild::Cuda, blocks[0], blocks[1]] {
-            let unet = ModelFolder::Embedded.weightless("unet", build).unwrap().unwrap();
+            let unet = ModelFolder::Embedded.weightless(ModelPart::UNet, build).unwrap().unwrap();
             let mut weights = unet.weights().unwrap();
             for name in [
                 "conv_in.weight",

@@ -5,24 +5,10 @@
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::ModelFolder;
 use super::model_files::{has_extension, onnx_files};
 use crate::diffusion::nets::ModelError;
-
-#[derive(Deserialize, Default)]
-struct ModelIndex {
-    #[serde(rename = "_class_name")]
-    class_name: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-struct UNetConfig {
-    cross_attention_dim: Option<Value>,
-    addition_embed_type: Option<String>,
-}
+use crate::domain::{ModelFamily, ModelIndex, ModelPart, UNetConditioning};
 
 const PICKLE: &str = "loading one runs whatever code its maker put into it, so stablehand never does; take the same model as .safetensors";
 const EXPORT: &str =
@@ -36,7 +22,7 @@ pub(super) fn reason(path: &Path, folder: &ModelFolder) -> Result<Option<String>
     if let Some(family) = family(path, folder)? {
         return Ok(Some(format!("it is {family}, and stablehand draws with Stable Diffusion v1 models")));
     }
-    if folder.has("unet") {
+    if folder.has(ModelPart::UNet) {
         return Ok(None);
     }
     if has_pickles(&path.join("unet")) {
@@ -60,31 +46,11 @@ fn of_a_file(path: &Path) -> String {
     }
 }
 
-/// The family that the folder's config files name, unless it is Stable Diffusion v1.
+/// The other family that the folder's configuration files tell of.
 fn family(path: &Path, folder: &ModelFolder) -> Result<Option<String>, ModelError> {
     let index: ModelIndex = folder.config("model_index.json")?.unwrap_or_default();
-    let unet: UNetConfig = folder.config("unet/config.json")?.unwrap_or_default();
-    let class = index.class_name.unwrap_or_else(|| "StableDiffusionPipeline".to_owned());
-    let width = unet.cross_attention_dim.as_ref().and_then(Value::as_i64);
-    Ok(if class.contains("XL") {
-        Some(format!("a Stable Diffusion XL model ({class} in model_index.json)"))
-    } else if path.join("text_encoder_2").exists() || unet.addition_embed_type.as_deref() == Some("text_time")
-    {
-        Some("a Stable Diffusion XL model (it has two text encoders)".to_owned())
-    } else if class.contains("StableDiffusion3") || !class.contains("StableDiffusion") {
-        Some(format!("a {class} by its model_index.json"))
-    } else {
-        width.and_then(family_of_width).map(str::to_owned)
-    })
-}
-
-/// The family of a UNet that reads embeddings of this width, where it is another one.
-pub(in crate::diffusion) fn family_of_width(cross_attention_dim: i64) -> Option<&'static str> {
-    match cross_attention_dim {
-        1024 => Some("a Stable Diffusion 2 model (its cross_attention_dim is 1024)"),
-        2048 => Some("a Stable Diffusion XL model (its cross_attention_dim is 2048)"),
-        _ => None,
-    }
+    let unet: UNetConditioning = folder.config("unet/config.json")?.unwrap_or_default();
+    Ok(ModelFamily::other_by_configs(&index, &unet, path.join("text_encoder_2").exists()))
 }
 
 /// Whether a folder holds weights as `PyTorch` alone keeps them, and no others.

@@ -7,7 +7,7 @@ use ndarray::Array2;
 use sha2::{Digest as _, Sha256};
 
 use super::SafetensorsFile;
-use super::lora::family_of_width;
+use crate::domain::ModelFamily;
 
 /// Vectors and the word that the file itself names, if it does.
 pub struct Embedding {
@@ -44,7 +44,8 @@ impl Embedding {
             }
         };
         if found != width {
-            let whose = family_of_width(found).map_or(String::new(), |family| format!(", as {family}'s are"));
+            let whose = ModelFamily::from_embedding_width(found)
+                .map_or(String::new(), |family| format!(", as {family}'s are"));
             return Err(format!("its vectors are {found} wide{whose}; this model's are {width}"));
         }
         if !(1..=room).contains(&vectors) {

@@ -10,7 +10,7 @@ use ort::session::Session;
 use ort::value::Tensor;
 
 use super::ModelError;
-use crate::runtime::{Attention, Device, GraphSource, OnCard, Runtime};
+use crate::runtime::{Attention, Device, GraphSource, OnCard, Runtime, RuntimeError};
 
 /// Attention of eight heads of any width: `query`, `key` and `value` to `attended`, `[batch, tokens, width]`.
 static PROBE: &[u8] = include_bytes!("../../../models/graphs/probe.attention.onnx");
@@ -163,7 +163,7 @@ fn values(tokens: usize, width: usize, seed: u32) -> Array3<f32> {
 }
 
 fn failed(error: ort::Error) -> ModelError {
-    ModelError::Run { part: "attention", reason: crate::runtime::reason(&error) }
+    ModelError::Runtime(RuntimeError::Graph(crate::runtime::reason(&error)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ort::value::Tensor;
 
 use super::ModelError;
 use crate::diffusion::files::{LOCATION, WeightlessGraph};
-use crate::runtime::{self, Device, GraphSource, Runtime};
+use crate::runtime::{self, Device, GraphSource, Runtime, RuntimeError};
 
 /// As the files in `models/graphs` are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn has_blocks_of(channels: usize, runtime: &Runtime) -> bool {
 }
 
 fn try_out(channels: usize, runtime: &Runtime) -> Result<bool, ModelError> {
-    let failed = |error: ort::Error| ModelError::Graph { part: "probe", reason: runtime::reason(&error) };
+    let failed = |error: ort::Error| ModelError::Runtime(RuntimeError::Graph(runtime::reason(&error)));
     let graph = WeightlessGraph::read(Cow::Borrowed(PROBE), channels)?;
     let mut weights = graph.allocate();
     // Each channel of the result is the next one of the input.

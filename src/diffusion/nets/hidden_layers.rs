@@ -14,6 +14,7 @@ use ndarray::{Array3, Axis};
 use super::ModelError;
 use super::graph_build::GraphBuild;
 use crate::diffusion::files::{ModelFolder, OnnxFile, StoredTensor};
+use crate::domain::ModelPart;
 
 /// What it takes to give a layer other than the last.
 pub struct HiddenLayers {
@@ -40,12 +41,12 @@ impl HiddenLayers {
     /// None where the graph gives its last layer alone, or its final layer norm is not found.
     pub fn find(folder: &ModelFolder) -> Result<Option<Self>, ModelError> {
         // Which layers there are is the same in its every build.
-        if let Some(part) = folder.weightless("text_encoder", GraphBuild::Cpu)? {
+        if let Some(part) = folder.weightless(ModelPart::TextEncoder, GraphBuild::Cpu)? {
             let has = |clip_skip: &u32| part.graph.outputs().contains(&normed_output_name(*clip_skip));
             let others = (2..=MOST_LAYERS).take_while(has).count();
             return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));
         }
-        let path = folder.graph_path("text_encoder")?;
+        let path = folder.graph_path(ModelPart::TextEncoder)?;
         let found = File::open(&path)
             .and_then(|file| Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new(""))));
         // What is wrong with the file is better said by who loads all of it.
@@ -105,7 +106,7 @@ impl FinalNorm {
         if dim != self.weight.len() {
             let reason =
                 format!("its layers have {dim} channels, its final layer norm {}", self.weight.len());
-            return Err(ModelError::Graph { part: "text_encoder", reason });
+            return Err(ModelError::Graph { part: ModelPart::TextEncoder, reason });
         }
         for mut token in hidden.lanes_mut(Axis(2)) {
             let mean = token.iter().map(|&x| f64::from(x)).sum::<f64>() / dim as f64;

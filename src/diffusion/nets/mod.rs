@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use crate::diffusion::files::{LoraError, WeightsError};
 use crate::diffusion::text::TokenizerError;
+use crate::domain::ModelPart;
 use crate::runtime::RuntimeError;
 
 pub use graph_build::GraphBuild;
@@ -37,9 +38,9 @@ pub enum ModelError {
     #[error("cannot read {file} of the model: {reason}")]
     File { file: String, reason: String },
     #[error("the model's {part} cannot be used: {reason}")]
-    Graph { part: &'static str, reason: String },
+    Graph { part: ModelPart, reason: String },
     #[error("the model's {part} failed: {reason}")]
-    Run { part: &'static str, reason: String },
+    Run { part: ModelPart, reason: String },
     #[error(transparent)]
     Weights(#[from] WeightsError),
     #[error(transparent)]

@@ -9,6 +9,7 @@ use super::ModelError;
 use super::session::{Graph, Port, tensor};
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::image::{RgbImage, clip_input};
+use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
 pub struct SafetyChecker {
@@ -25,10 +26,10 @@ const SIDE: u32 = 224;
 impl SafetyChecker {
     /// The checker, where the model has one.
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
-        if !folder.has("safety_checker") {
+        if !folder.has(ModelPart::SafetyChecker) {
             return Ok(None);
         }
-        let graph = Graph::load(folder, "safety_checker", runtime)?;
+        let graph = Graph::load(folder, ModelPart::SafetyChecker, runtime)?;
         // Exporters leave all sizes open, so that only the names tell the two pictures apart.
         let is_clip = |port: &Port| port.rank() == 4 && port.name.contains("clip");
         let clip_input = graph.input("picture that CLIP reads (clip_input)", is_clip)?;
@@ -42,7 +43,7 @@ impl SafetyChecker {
     /// Whether it flags the picture.
     pub fn flags(&mut self, image: &RgbImage) -> Result<bool, ModelError> {
         let unusable = |error: &dyn std::fmt::Display| ModelError::Run {
-            part: "safety_checker",
+            part: ModelPart::SafetyChecker,
             reason: error.to_string(),
         };
         let side = self.clip_input.fixed(2).and_then(|side| u32::try_from(side).ok()).unwrap_or(SIDE);

@@ -14,6 +14,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 use super::graph_build::GraphBuild;
 use super::{ModelError, card};
 use crate::diffusion::files::{self, ModelFolder, Weights};
+use crate::domain::ModelPart;
 use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
 
 /// A named input or output with its declared type.
@@ -76,7 +77,7 @@ pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 
 /// A session with its ports.
 pub(super) struct Graph {
-    part: &'static str,
+    part: ModelPart,
     session: Session,
     /// The weights, where the graph comes without: on a CPU the session reads them here, so they are let go after it.
     /// A card has a copy of its own, and only their names and shapes are left.
@@ -90,14 +91,14 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Loads `part` (a subfolder such as `unet`) of the model.
-    pub fn load(folder: &ModelFolder, part: &'static str, runtime: &Runtime) -> Result<Self, ModelError> {
+    pub fn load(folder: &ModelFolder, part: ModelPart, runtime: &Runtime) -> Result<Self, ModelError> {
         Self::load_changed(folder, part, runtime, &|_| Ok(()))
     }
 
     /// The same, its weights changed before the session reads them; where its graph brings them, nothing is changed.
     pub fn load_changed(
         folder: &ModelFolder,
-        part: &'static str,
+        part: ModelPart,
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
@@ -107,7 +108,7 @@ impl Graph {
     /// The same, in float32 on a card as well; none where the graph comes with its weights.
     pub fn load_float32(
         folder: &ModelFolder,
-        part: &'static str,
+        part: ModelPart,
         runtime: &Runtime,
     ) -> Result<Option<Self>, ModelError> {
         if !folder.has_weights_alone(part) {
@@ -118,14 +119,14 @@ impl Graph {
 
     fn load_as(
         folder: &ModelFolder,
-        part: &'static str,
+        part: ModelPart,
         build: GraphBuild,
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
         // A graph is captured only if all of it runs on the card: ours does, and calls of the UNet gain by it.
-        let captures = build == GraphBuild::Cuda && part == "unet";
+        let captures = build == GraphBuild::Cuda && part == ModelPart::UNet;
         let (session, weights) = if let Some(weightless) = folder.weightless(part, build)? {
             let mut weights = weightless.weights()?;
             change(&mut weights)?;
@@ -322,10 +323,7 @@ fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + '
 }
 
 /// `array` with the rank that its reader expects.
-pub(super) fn ranked<D: Dimension>(
-    part: &'static str,
-    array: ArrayD<f32>,
-) -> Result<Array<f32, D>, ModelError> {
+pub(super) fn ranked<D: Dimension>(part: ModelPart, array: ArrayD<f32>) -> Result<Array<f32, D>, ModelError> {
     let shape = array.shape().to_vec();
     array
         .into_dimensionality()

@@ -9,6 +9,7 @@ use super::hidden_layers::HiddenLayers;
 use super::session::{Change, Graph, Port, ids, ranked, tensor};
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::text::Tokens;
+use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
 const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
@@ -26,7 +27,7 @@ pub struct TextEncoder {
 
 impl TextEncoder {
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::new(folder, Graph::load(folder, "text_encoder", runtime)?)
+        Self::new(folder, Graph::load(folder, ModelPart::TextEncoder, runtime)?)
     }
 
     /// With its weights changed.
@@ -35,7 +36,7 @@ impl TextEncoder {
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
-        Self::new(folder, Graph::load_changed(folder, "text_encoder", runtime, change)?)
+        Self::new(folder, Graph::load_changed(folder, ModelPart::TextEncoder, runtime, change)?)
     }
 
     fn new(folder: &ModelFolder, graph: Graph) -> Result<Self, ModelError> {
@@ -65,13 +66,13 @@ impl TextEncoder {
             inputs.push((port.name.as_str(), tensor(port, learned.unwrap_or(&none))?));
         }
         if clip_skip <= 1 {
-            return ranked("text_encoder", self.graph.run(inputs, &self.last_hidden_state)?);
+            return ranked(ModelPart::TextEncoder, self.graph.run(inputs, &self.last_hidden_state)?);
         }
         let layers = self.hidden_layers.as_ref().filter(|layers| clip_skip <= layers.max_clip_skip());
         let layers = layers
             .ok_or_else(|| self.graph.refuse(format!("it gives no layer for clip_skip {clip_skip}")))?;
         let output = self.graph.output_named(&layers.output_for(clip_skip))?;
-        layers.finish(ranked("text_encoder", self.graph.run(inputs, &output)?)?)
+        layers.finish(ranked(ModelPart::TextEncoder, self.graph.run(inputs, &output)?)?)
     }
 
     /// How many tokens have embeddings of the model's own; nothing where that is not told.
@@ -175,7 +176,7 @@ mod tests {
         let raw = encoder.graph.output_named(&layers.output_for(1)).unwrap();
         let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
         let raw = encoder.graph.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();
-        let normed = layers.finish(ranked("text_encoder", raw).unwrap()).unwrap();
+        let normed = layers.finish(ranked(ModelPart::TextEncoder, raw).unwrap()).unwrap();
         assert!(last.iter().zip(&normed).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 

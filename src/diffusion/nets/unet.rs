@@ -9,7 +9,8 @@ use super::card::CardMemory;
 use super::replay::{Names, Replays};
 use super::session::{Change, Graph, Port, ranked, tensor};
 use super::{ModelError, TextEncoder};
-use crate::diffusion::files::{self, ModelFolder};
+use crate::diffusion::files::ModelFolder;
+use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
 
 /// Latents, mask and masked image's latents.
@@ -58,7 +59,7 @@ impl EncodedPrompt {
 
 impl UNet {
     pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::new(Graph::load(folder, "unet", runtime)?, runtime)
+        Self::new(Graph::load(folder, ModelPart::UNet, runtime)?, runtime)
     }
 
     /// With its weights changed.
@@ -67,7 +68,7 @@ impl UNet {
         runtime: &Runtime,
         change: &Change<'_>,
     ) -> Result<Self, ModelError> {
-        Self::new(Graph::load_changed(folder, "unet", runtime, change)?, runtime)
+        Self::new(Graph::load_changed(folder, ModelPart::UNet, runtime, change)?, runtime)
     }
 
     fn new(graph: Graph, runtime: &Runtime) -> Result<Self, ModelError> {
@@ -83,8 +84,10 @@ impl UNet {
                 "it takes {channels} channels; UNets take 4, or {INPAINTING_CHANNELS} for inpainting"
             )));
         }
-        if let Some(family) = encoder_hidden_states.fixed(2).and_then(files::family_of_width) {
-            return Err(graph.refuse(format!("it is of {family}, not of Stable Diffusion v1")));
+        let width = encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok());
+        let family = width.and_then(ModelFamily::from_embedding_width);
+        if let Some(other) = family.filter(|family| *family != ModelFamily::StableDiffusion1) {
+            return Err(graph.refuse(format!("it belongs to {other}, not to Stable Diffusion v1")));
         }
         if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
             return Err(graph.refuse(format!(
@@ -156,7 +159,7 @@ impl UNet {
         let embeddings: Vec<_> =
             rows.embeddings.iter().map(|prompt| prompt.values.index_axis(Axis(0), 0)).collect();
         let embeddings = ndarray::stack(Axis(0), &embeddings)
-            .map_err(|error| ModelError::Run { part: "unet", reason: error.to_string() })?;
+            .map_err(|error| ModelError::Run { part: ModelPart::UNet, reason: error.to_string() })?;
         let timesteps = match (self.timestep.rank(), self.takes_mixed_timesteps()) {
             (_, true) => rows.timesteps.clone().into_dyn(),
             (rank, false) => ArrayD::from_elem(IxDyn(&[1][..rank]), rows.timesteps[0]),
@@ -166,7 +169,7 @@ impl UNet {
             (self.timestep.name.as_str(), tensor(&self.timestep, &timesteps)?),
             (self.encoder_hidden_states.name.as_str(), tensor(&self.encoder_hidden_states, &embeddings)?),
         ];
-        ranked("unet", self.graph.run(inputs, &self.out_sample)?)
+        ranked(ModelPart::UNet, self.graph.run(inputs, &self.out_sample)?)
     }
 
     pub fn time_in_run(&self) -> Duration {

@@ -16,6 +16,7 @@ use super::session::{Graph, Port, ranked, tensor};
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::pipeline::ModelDescription;
+use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
 pub struct VaeDecoder {
@@ -32,7 +33,7 @@ impl VaeDecoder {
         description: &ModelDescription,
         runtime: &Runtime,
     ) -> Result<Self, ModelError> {
-        Self::new(Graph::load(folder, "vae_decoder", runtime)?, description)
+        Self::new(Graph::load(folder, ModelPart::VaeDecoder, runtime)?, description)
     }
 
     /// In float32 on a card as well; none where the graph comes with its weights, in its own precision.
@@ -41,7 +42,7 @@ impl VaeDecoder {
         description: &ModelDescription,
         runtime: &Runtime,
     ) -> Result<Option<Self>, ModelError> {
-        let graph = Graph::load_float32(folder, "vae_decoder", runtime)?;
+        let graph = Graph::load_float32(folder, ModelPart::VaeDecoder, runtime)?;
         graph.map(|graph| Self::new(graph, description)).transpose()
     }
 
@@ -64,7 +65,7 @@ impl VaeDecoder {
         let tiling = self.tiling;
         tiling.enlarging(&unscaled, |tile| {
             let inputs = vec![(self.latent_sample.name.as_str(), tensor(&self.latent_sample, tile)?)];
-            ranked("vae_decoder", self.graph.run(inputs, &self.sample)?)
+            ranked(ModelPart::VaeDecoder, self.graph.run(inputs, &self.sample)?)
         })
     }
 
@@ -88,10 +89,10 @@ impl VaeEncoder {
         description: &ModelDescription,
         runtime: &Runtime,
     ) -> Result<Option<Self>, ModelError> {
-        if !folder.has("vae_encoder") {
+        if !folder.has(ModelPart::VaeEncoder) {
             return Ok(None);
         }
-        let graph = Graph::load(folder, "vae_encoder", runtime)?;
+        let graph = Graph::load(folder, ModelPart::VaeEncoder, runtime)?;
         let sample = graph.input("picture", |port| port.rank() == 4)?;
         let latents = graph.output("latents", 4)?;
         graph.only(&[&sample])?;
@@ -114,7 +115,7 @@ impl VaeEncoder {
         let tiling = self.tiling;
         let encoded: Array4<f32> = tiling.shrinking(pixels, |tile| {
             let inputs = vec![(self.sample.name.as_str(), tensor(&self.sample, tile)?)];
-            ranked("vae_encoder", self.graph.run(inputs, &self.latents)?)
+            ranked(ModelPart::VaeEncoder, self.graph.run(inputs, &self.latents)?)
         })?;
         Posterior::new(encoded, latent_channels as usize, self.scaling_factor)
     }
@@ -141,7 +142,7 @@ impl Posterior {
         }
         if found != 2 * channels {
             return Err(ModelError::Run {
-                part: "vae_encoder",
+                part: ModelPart::VaeEncoder,
                 reason: format!(
                     "it answered {found} channels where {channels} or twice as many were expected"
                 ),

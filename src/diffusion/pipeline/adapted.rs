@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::DiffusionError;
-use crate::diffusion::files::{
-    AddOn, LoraError, LoraFile, LoraFolder, ModelFolder, ModuleNames, Part, Weights,
-};
+use crate::diffusion::files::{AddOn, LoraError, LoraFile, LoraFolder, ModelFolder, ModuleNames, Weights};
 use crate::diffusion::nets::{ModelError, TextEncoder, UNet};
-use crate::domain::Lora;
+use crate::domain::{Lora, ModelPart};
 use crate::runtime::Runtime;
 
 /// The parts of a model that a combination of LoRAs changes.
@@ -57,10 +55,11 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn scale(&self, part: Part) -> f32 {
+    fn scale(&self, part: ModelPart) -> f32 {
         match part {
-            Part::TextEncoder => self.text_encoder,
-            Part::UNet => self.unet,
+            ModelPart::TextEncoder => self.text_encoder,
+            ModelPart::UNet => self.unet,
+            _ => 0.0,
         }
     }
 }
@@ -135,17 +134,18 @@ impl AdaptedModels {
         let opened = opened.collect::<Result<Vec<_>, LoraError>>()?;
         let hashes = opened.iter().map(|(file, wanted)| (wanted.file.stem().to_owned(), file.short_hash()));
         let hashes = hashes.collect();
-        let changed =
-            |part: Part| opened.iter().any(|(file, wanted)| wanted.scale(part) != 0.0 && file.touches(part));
-        let (text_encoder, unet) = (changed(Part::TextEncoder), changed(Part::UNet));
+        let changed = |part: ModelPart| {
+            opened.iter().any(|(file, wanted)| wanted.scale(part) != 0.0 && file.touches(part))
+        };
+        let (text_encoder, unet) = (changed(ModelPart::TextEncoder), changed(ModelPart::UNet));
         let device = self.runtime.device();
-        let size = |part: &str, changed: bool| match changed {
+        let size = |part: ModelPart, changed: bool| match changed {
             true => self.folder.weight_bytes(part, device),
             false => Ok(0),
         };
-        let bytes = size("text_encoder", text_encoder)? + size("unet", unet)?;
+        let bytes = size(ModelPart::TextEncoder, text_encoder)? + size(ModelPart::UNet, unet)?;
         make_room(&mut self.recent, self.budget.saturating_sub(bytes));
-        let merge = |part: Part, weights: &mut Weights| -> Result<(), ModelError> {
+        let merge = |part: ModelPart, weights: &mut Weights| -> Result<(), ModelError> {
             for (file, wanted) in opened.iter().filter(|(_, wanted)| wanted.scale(part) != 0.0) {
                 file.merge(part, wanted.scale(part), weights)?;
             }
@@ -154,12 +154,12 @@ impl AdaptedModels {
         let (folder, runtime) = (&self.folder, &self.runtime);
         let text_encoder = match text_encoder {
             true => Some(TextEncoder::load_changed(folder, runtime, &|weights| {
-                merge(Part::TextEncoder, weights)
+                merge(ModelPart::TextEncoder, weights)
             })?),
             false => None,
         };
         let unet = match unet {
-            true => Some(UNet::load_changed(folder, runtime, &|weights| merge(Part::UNet, weights))?),
+            true => Some(UNet::load_changed(folder, runtime, &|weights| merge(ModelPart::UNet, weights))?),
             false => None,
         };
         Ok(Adapted {

@@ -10,7 +10,7 @@ use crate::diffusion::files::ModelFolder;
 use crate::diffusion::nets::{HiddenLayers, ModelError};
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::diffusion::text::Tokenizer;
-use crate::domain::{InputRules, SchedulerKind};
+use crate::domain::{InputRules, ModelPart, SchedulerKind};
 
 /// The numbers of a model that its graphs do not tell.
 #[derive(Clone)]
@@ -101,7 +101,7 @@ impl ModelFolder {
         let halvings = |levels: usize| 1 << u32::try_from(levels.saturating_sub(1)).unwrap_or(0).min(8);
         let vae_scale_factor = halvings(vae.block_out_channels.map_or(4, |channels| channels.len()));
         // Our own graphs carry their sizes through; others halve and double them, and must end where they began.
-        let grid = match self.has_weights_alone("unet") {
+        let grid = match self.has_weights_alone(ModelPart::UNet) {
             true => vae_scale_factor,
             false => vae_scale_factor * halvings(unet.down_block_types.map_or(4, |blocks| blocks.len())),
         };
@@ -126,7 +126,7 @@ impl ModelFolder {
                 scheduler: default_scheduler,
                 karras,
                 loras: None,
-                takes_images: self.has("vae_encoder"),
+                takes_images: self.has(ModelPart::VaeEncoder),
                 max_clip_skip: HiddenLayers::find(self)?.map_or(1, |layers| layers.max_clip_skip()),
                 prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), None))),
             },

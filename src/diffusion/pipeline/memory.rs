@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::nets::{ModelError, pixels_per_call};
-use crate::domain::ImageSize;
+use crate::domain::{ImageSize, ModelPart};
 use crate::runtime::Device;
 
 /// What a model takes on one device.
@@ -47,7 +47,6 @@ struct VaeConfig {
     block_out_channels: Option<Vec<u64>>,
 }
 
-const PARTS: [&str; 5] = ["text_encoder", "unet", "vae_decoder", "vae_encoder", "safety_checker"];
 const F32: u64 = 4;
 /// Values that the UNet holds at once for each latent pixel and feature of its first level: what the way up
 /// takes over from the way down, and a feed-forward's gates (eight times as wide, twice).
@@ -73,16 +72,16 @@ impl ModelFolder {
             None => None,
         };
         let (mut weights, mut adaptable) = (0, 0);
-        for part in PARTS.into_iter().filter(|part| self.has(part)) {
+        for part in ModelPart::ALL.into_iter().filter(|part| self.has(*part)) {
             weights += self.weights_of(part, device)?;
-            if matches!(part, "text_encoder" | "unet") {
+            if ModelPart::ADAPTABLE.contains(&part) {
                 adaptable += self.weight_bytes(part, device)?;
             }
         }
         Ok(MemoryNeeds {
             weights,
             adaptable,
-            holds_scores: self.checkpoint("unet")?.is_none(),
+            holds_scores: self.checkpoint(ModelPart::UNet)?.is_none(),
             unet_channels: first(unet.block_out_channels).unwrap_or(320),
             heads: heads.unwrap_or(8),
             vae_channels: first(vae.block_out_channels).unwrap_or(128),
@@ -92,7 +91,7 @@ impl ModelFolder {
     }
 
     /// The weights of `part` as they are held: by our graph where it takes that, else by its files.
-    fn weights_of(&self, part: &str, device: &Device) -> Result<u64, ModelError> {
+    fn weights_of(&self, part: ModelPart, device: &Device) -> Result<u64, ModelError> {
         let exactly = self.weight_bytes(part, device)?;
         if exactly > 0 {
             return Ok(exactly);

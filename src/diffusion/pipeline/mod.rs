@@ -38,7 +38,7 @@ use super::nets::{ModelError, Posterior, SafetyChecker, TextEncoder, UNet, VaeEn
 use super::noise::BatchNoise;
 use super::schedulers::{self, SchedulerError, SchedulerOptions};
 use super::text::PromptError;
-use crate::domain::{GenerationInput, ImageSize, ImageSource};
+use crate::domain::{GenerationInput, ImageSize, ImageSource, ModelPart};
 use crate::runtime::{Device, Runtime};
 
 /// A loaded model on a device. One thread owns it.
@@ -96,9 +96,9 @@ impl Pipeline {
         let description = folder.describe()?;
         let text_encoder = TextEncoder::load(folder, runtime)?;
         let unet = UNet::load(folder, runtime)?;
-        if unet.is_inpainting() && !folder.has("vae_encoder") {
+        if unet.is_inpainting() && !folder.has(ModelPart::VaeEncoder) {
             return Err(ModelError::Graph {
-                part: "unet",
+                part: ModelPart::UNet,
                 reason: "it is one for inpainting, which needs a vae_encoder beside it".to_owned(),
             });
         }
@@ -271,7 +271,7 @@ impl Pipeline {
     fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
         let channels = self.description.latent_channels;
         let encoder = self.vae_encoder.as_mut().ok_or_else(|| ModelError::Graph {
-            part: "vae_encoder",
+            part: ModelPart::VaeEncoder,
             reason: "it is missing, and without it no picture can be started from".to_owned(),
         })?;
         encoder.encode(pixels, channels)

@@ -10,6 +10,7 @@ use super::DiffusionError;
 use crate::diffusion::files::EmbeddingFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
 use crate::diffusion::text::{Chunk, LearnedWord, LearnedWords, Tokenizer, chunks};
+use crate::domain::ModelPart;
 use crate::domain::{GenerationInput, without_lora_tags};
 
 /// A request's prompts, encoded.
@@ -131,7 +132,7 @@ impl ChunkEncoder<'_> {
         }
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         concatenate(Axis(1), &views)
-            .map_err(|error| ModelError::Run { part: "text_encoder", reason: error.to_string() })
+            .map_err(|error| ModelError::Run { part: ModelPart::TextEncoder, reason: error.to_string() })
     }
 }
 

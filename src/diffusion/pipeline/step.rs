@@ -6,6 +6,7 @@ use ndarray::{Array1, Array4, Axis, s};
 
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::nets::{ModelError, UNet, UNetRows};
+use crate::domain::ModelPart;
 
 impl Pipeline {
     /// One denoising step of each generation that is not done yet.
@@ -66,7 +67,7 @@ impl Pipeline {
             timesteps.push(generation.timestep());
         }
         let mismatch =
-            |error: ndarray::ShapeError| ModelError::Run { part: "unet", reason: error.to_string() };
+            |error: ndarray::ShapeError| ModelError::Run { part: ModelPart::UNet, reason: error.to_string() };
         let rows = UNetRows {
             sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
             embeddings,

@@ -86,7 +86,7 @@ fn other_families_are_refused_before_their_weights_come() {
         (
             "model_index.json",
             r#"{"_class_name": "FluxPipeline"}"#,
-            "is a FluxPipeline by its model_index.json",
+            "is a FluxPipeline according to its model_index.json",
         ),
         ("unet/config.json", r#"{"cross_attention_dim": 1024}"#, "is Stable Diffusion 2"),
     ] {

@@ -5,20 +5,13 @@
 
 use std::collections::HashMap;
 
-use super::super::Component;
 use super::super::original_names::{self, Depth};
-
-/// The parts of a model that LoRAs change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
-    TextEncoder,
-    UNet,
-}
+use crate::domain::ModelPart;
 
 /// A weight that a LoRA can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    pub part: Part,
+    pub part: ModelPart,
     /// Its name in the state dict, such as `conv_in.weight`.
     pub weight: String,
     /// `[out, in]` or `[out, in, height, width]`.
@@ -29,7 +22,7 @@ pub struct Target {
 pub struct ModuleNames {
     targets: Vec<Target>,
     /// Paths with underscores for dots.
-    by_path: HashMap<(Part, String), usize>,
+    by_path: HashMap<(ModelPart, String), usize>,
 }
 
 impl ModuleNames {
@@ -45,8 +38,8 @@ impl ModuleNames {
                 by_path.insert((target.part, flat(weight.trim_end_matches(".weight"))), index);
             };
             insert(&target.weight);
-            if target.part == Part::UNet {
-                let originals = original_names::names(Component::UNet, &target.weight, depth);
+            if target.part == ModelPart::UNet {
+                let originals = original_names::names(ModelPart::UNet, &target.weight, depth);
                 let originals = originals.iter().filter_map(|name| name.strip_prefix(original_names::UNET));
                 originals
                     .for_each(|original| original_names::places(original).for_each(|name| insert(&name)));
@@ -57,31 +50,31 @@ impl ModuleNames {
 
     /// The weight that a LoRA means by a module's name.
     pub fn find(&self, module: &str) -> Option<&Target> {
-        let of = |part: Part, path: &str| {
+        let of = |part: ModelPart, path: &str| {
             let path = flat(path);
             let index = self.by_path.get(&(part, path.clone())).or_else(|| {
                 // Before PEFT, diffusers left out which of an attention's outputs it is, and gave all attentions one set of names.
                 let renamed = match (part, path.rsplit_once("_to_")) {
-                    (Part::UNet, _) => format!("{path}_0"),
-                    (Part::TextEncoder, Some((attention, end))) => format!("{attention}_{end}_proj"),
-                    (Part::TextEncoder, None) => return None,
+                    (ModelPart::UNet, _) => format!("{path}_0"),
+                    (ModelPart::TextEncoder, Some((attention, end))) => format!("{attention}_{end}_proj"),
+                    _ => return None,
                 };
                 self.by_path.get(&(part, renamed))
             });
             index.and_then(|index| self.targets.get(*index))
         };
         let prefixes = [
-            ("lora_unet_", Part::UNet),
-            ("unet.", Part::UNet),
-            ("lora_te_", Part::TextEncoder),
-            ("text_encoder.", Part::TextEncoder),
+            ("lora_unet_", ModelPart::UNet),
+            ("unet.", ModelPart::UNet),
+            ("lora_te_", ModelPart::TextEncoder),
+            ("text_encoder.", ModelPart::TextEncoder),
         ];
         for (prefix, part) in prefixes {
             if let Some(path) = module.strip_prefix(prefix) {
                 return of(part, path);
             }
         }
-        of(Part::UNet, module).or_else(|| of(Part::TextEncoder, module))
+        of(ModelPart::UNet, module).or_else(|| of(ModelPart::TextEncoder, module))
     }
 
     /// The width of the text embeddings that the UNet reads.
@@ -98,7 +91,7 @@ fn flat(path: &str) -> String {
 /// How many layers each of a UNet's blocks has, which the original code's numbers depend on.
 fn layers_per_block(targets: &[Target]) -> usize {
     let has = |start: &str| {
-        targets.iter().any(|target| target.part == Part::UNet && target.weight.starts_with(start))
+        targets.iter().any(|target| target.part == ModelPart::UNet && target.weight.starts_with(start))
     };
     (0..8).take_while(|layer| has(&format!("down_blocks.0.resnets.{layer}."))).count()
 }
@@ -129,8 +122,8 @@ mod tests {
         ];
         let target =
             |part, module: &str| Target { part, weight: format!("{module}.weight"), shape: vec![4, 4] };
-        let unet = unet.map(|module| target(Part::UNet, module));
-        let text = text.map(|module| target(Part::TextEncoder, module));
+        let unet = unet.map(|module| target(ModelPart::UNet, module));
+        let text = text.map(|module| target(ModelPart::TextEncoder, module));
         ModuleNames::new(unet.into_iter().chain(text))
     }
 

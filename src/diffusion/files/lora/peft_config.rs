@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::modules::Part;
+use crate::domain::ModelPart;
 
 const METADATA_KEY: &str = "lora_adapter_metadata";
 /// PEFT's own names of the two files.
@@ -21,7 +21,7 @@ pub struct Adapter(Map<String, Value>);
 
 impl Adapter {
     /// Of the file at `path`, whose metadata is at hand.
-    pub fn of(path: &Path, metadata: Option<&str>) -> Result<Self, String> {
+    pub fn read(path: &Path, metadata: Option<&str>) -> Result<Self, String> {
         let (place, text) = if let Some(text) = metadata {
             (METADATA_KEY, text.to_owned())
         } else if path.file_name().is_some_and(|name| name == WEIGHTS) {
@@ -46,7 +46,7 @@ impl Adapter {
 
     /// What a module's product is multiplied by, whose tensors name no alpha; `module` as a state dict has it.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // ranks are small; as PEFT computes
-    pub fn scaling(&self, part: Part, module: &str, rank: usize) -> f32 {
+    pub fn scaling(&self, part: ModelPart, module: &str, rank: usize) -> f32 {
         let rank = rank as f64;
         let patterned = self.get(part, "alpha_pattern").and_then(Value::as_object).and_then(|patterns| {
             let is_end = |end: &str| {
@@ -60,11 +60,7 @@ impl Adapter {
         (alpha / if by_root { rank.sqrt() } else { rank }) as f32
     }
 
-    fn get(&self, part: Part, key: &str) -> Option<&Value> {
-        let part = match part {
-            Part::UNet => "unet",
-            Part::TextEncoder => "text_encoder",
-        };
+    fn get(&self, part: ModelPart, key: &str) -> Option<&Value> {
         self.0.get(&format!("{part}.{key}")).or_else(|| self.0.get(key))
     }
 }
@@ -74,7 +70,7 @@ mod tests {
     use super::*;
 
     fn adapter(json: &str) -> Adapter {
-        Adapter::of(Path::new("fox.safetensors"), Some(json)).unwrap()
+        Adapter::read(Path::new("fox.safetensors"), Some(json)).unwrap()
     }
 
     fn is(value: f32, expected: f32) -> bool {
@@ -83,9 +79,12 @@ mod tests {
 
     #[test]
     fn alpha_is_over_the_rank_and_the_rank_itself_where_nothing_is_noted() {
-        assert!(is(adapter("{}").scaling(Part::UNet, "a.to_q", 4), 1.0));
-        assert!(is(adapter(r#"{"lora_alpha": 2}"#).scaling(Part::UNet, "a.to_q", 4), 0.5));
-        assert!(is(adapter(r#"{"lora_alpha": 2, "use_rslora": true}"#).scaling(Part::UNet, "a", 4), 1.0));
+        assert!(is(adapter("{}").scaling(ModelPart::UNet, "a.to_q", 4), 1.0));
+        assert!(is(adapter(r#"{"lora_alpha": 2}"#).scaling(ModelPart::UNet, "a.to_q", 4), 0.5));
+        assert!(is(
+            adapter(r#"{"lora_alpha": 2, "use_rslora": true}"#).scaling(ModelPart::UNet, "a", 4),
+            1.0
+        ));
     }
 
     #[test]
@@ -93,15 +92,15 @@ mod tests {
         let adapter = adapter(
             r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 2}, "text_encoder.lora_alpha": 1}"#,
         );
-        assert!(is(adapter.scaling(Part::UNet, "b.attn1.to_q", 4), 0.5));
-        assert!(is(adapter.scaling(Part::UNet, "b.xattn1.to_q", 4), 2.0));
-        assert!(is(adapter.scaling(Part::TextEncoder, "a.q_proj", 4), 0.25));
+        assert!(is(adapter.scaling(ModelPart::UNet, "b.attn1.to_q", 4), 0.5));
+        assert!(is(adapter.scaling(ModelPart::UNet, "b.xattn1.to_q", 4), 2.0));
+        assert!(is(adapter.scaling(ModelPart::TextEncoder, "a.q_proj", 4), 0.25));
     }
 
     #[test]
     fn notes_that_are_no_object_are_refused() {
         for json in ["", "[]", "{", "null"] {
-            assert!(Adapter::of(Path::new("a"), Some(json)).is_err(), "{json}");
+            assert!(Adapter::read(Path::new("a"), Some(json)).is_err(), "{json}");
         }
     }
 }

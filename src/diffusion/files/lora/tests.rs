@@ -24,16 +24,16 @@ impl AddTo for Weights {
     }
 }
 
-fn tiny_sd(part: Part) -> SafetensorsFile {
+fn tiny_sd(part: ModelPart) -> SafetensorsFile {
     let file = match part {
-        Part::UNet => "unet/diffusion_pytorch_model.fp16.safetensors",
-        Part::TextEncoder => "text_encoder/model.fp16.safetensors",
+        ModelPart::UNet => "unet/diffusion_pytorch_model.fp16.safetensors",
+        _ => "text_encoder/model.fp16.safetensors",
     };
     SafetensorsFile::open(Path::new(&format!("{ROOT}/models/tiny-sd/{file}"))).unwrap()
 }
 
 fn names() -> ModuleNames {
-    let parameters = [Part::UNet, Part::TextEncoder].into_iter().flat_map(|part| {
+    let parameters = [ModelPart::UNet, ModelPart::TextEncoder].into_iter().flat_map(|part| {
         let file = tiny_sd(part);
         let shapes: Vec<_> = file
             .tensor_names()
@@ -58,7 +58,7 @@ fn merged_weights_are_peft_s() {
         let lora = LoraFile::open(name, &golden(name), &names).unwrap();
         let expected = SafetensorsFile::open(&golden(&format!("{name}.merged"))).unwrap();
         let mut compared = 0;
-        for part in [Part::UNet, Part::TextEncoder] {
+        for part in [ModelPart::UNet, ModelPart::TextEncoder] {
             let base = tiny_sd(part);
             let weights = base.tensor_names().into_iter().filter(|name| expected.shape(name).is_some());
             let weights = weights.map(|name| (name.clone(), base.values(&name).unwrap())).collect();
@@ -111,9 +111,9 @@ fn small() -> ModuleNames {
         shape: shape.to_vec(),
     };
     ModuleNames::new([
-        parameter(Part::UNet, "conv_in", &[4, 2, 3, 3]),
-        parameter(Part::UNet, "mid.attn2.to_k", &[4, 8]),
-        parameter(Part::TextEncoder, "text_model.q_proj", &[8, 8]),
+        parameter(ModelPart::UNet, "conv_in", &[4, 2, 3, 3]),
+        parameter(ModelPart::UNet, "mid.attn2.to_k", &[4, 8]),
+        parameter(ModelPart::TextEncoder, "text_model.q_proj", &[8, 8]),
     ])
 }
 
@@ -184,7 +184,7 @@ fn values_that_are_no_numbers_are_refused_by_their_tensor() {
     fs::write(file.path(), bytes).unwrap();
     let lora = LoraFile::open("fox", file.path(), &small()).unwrap();
     let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.0; 32])].into());
-    let error = lora.merge(Part::UNet, 1.0, &mut weights).unwrap_err().to_string();
+    let error = lora.merge(ModelPart::UNet, 1.0, &mut weights).unwrap_err().to_string();
     assert!(
         error.contains("lora_unet_mid_attn2_to_k.lora_up.weight has values that are no numbers"),
         "{error}"
@@ -203,10 +203,10 @@ fn what_the_model_lacks_is_left_out_as_long_as_it_has_anything() {
         &json!({"sshs_model_hash": "0123456789abcdef"}),
     );
     let lora = LoraFile::open("fox", file.path(), &small()).unwrap();
-    assert_eq!((lora.touches(Part::UNet), lora.touches(Part::TextEncoder)), (true, false));
+    assert_eq!((lora.touches(ModelPart::UNet), lora.touches(ModelPart::TextEncoder)), (true, false));
     assert_eq!(lora.short_hash(), "0123456789ab");
     let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.5; 32])].into());
-    lora.merge(Part::UNet, 0.5, &mut weights).unwrap();
+    lora.merge(ModelPart::UNet, 0.5, &mut weights).unwrap();
     assert_eq!(weights.0["mid.attn2.to_k.weight"], [1.5; 32]);
 }
 
@@ -246,7 +246,7 @@ proptest! {
             fs::write(file.path(), bytes).unwrap();
             let Ok(lora) = LoraFile::open("fox", file.path(), &small()) else { continue };
             for (part, weight, len) in
-                [(Part::UNet, "conv_in", 72), (Part::UNet, "mid.attn2.to_k", 32), (Part::TextEncoder, "text_model.q_proj", 64)]
+                [(ModelPart::UNet, "conv_in", 72), (ModelPart::UNet, "mid.attn2.to_k", 32), (ModelPart::TextEncoder, "text_model.q_proj", 64)]
             {
                 let mut weights = Weights([(format!("{weight}.weight"), vec![0.0; len])].into());
                 let _ = lora.merge(part, 1.0, &mut weights);

@@ -8,6 +8,7 @@
 use ndarray::{Array4, ArrayView1, Zip, s};
 
 use crate::diffusion::nets::ModelError;
+use crate::domain::ModelPart;
 
 /// Up to this many pixels in one call: what 768 × 768 has.
 const WHOLE_PIXELS: usize = 768 * 768;
@@ -55,7 +56,7 @@ impl Tiling {
         call: impl FnMut(&Array4<f32>) -> Result<Array4<f32>, ModelError>,
     ) -> Result<Array4<f32>, ModelError> {
         let (_, _, height, width) = latents.dim();
-        self.tiled(latents, (height, width), (1, self.scale), call)
+        self.tiled(ModelPart::VaeDecoder, latents, (height, width), (1, self.scale), call)
     }
 
     /// From pixels to latents.
@@ -65,12 +66,19 @@ impl Tiling {
         call: impl FnMut(&Array4<f32>) -> Result<Array4<f32>, ModelError>,
     ) -> Result<Array4<f32>, ModelError> {
         let (_, _, height, width) = pixels.dim();
-        self.tiled(pixels, (height / self.scale, width / self.scale), (self.scale, 1), call)
+        self.tiled(
+            ModelPart::VaeEncoder,
+            pixels,
+            (height / self.scale, width / self.scale),
+            (self.scale, 1),
+            call,
+        )
     }
 
     /// `from` and `to` are the values along a latent's side in the input and in the output.
     fn tiled(
         self,
+        part: ModelPart,
         input: &Array4<f32>,
         (height, width): (usize, usize),
         (from, to): (usize, usize),
@@ -84,8 +92,8 @@ impl Tiling {
             for columns in self.spans(width, to) {
                 let extent =
                     |span: &Span, by: usize| span.start * by..span.start * by + span.weights.len() / to * by;
-                let part = s![.., .., extent(&rows, from), extent(&columns, from)];
-                let mut tile = call(&input.slice(part).as_standard_layout().into_owned())?;
+                let place = s![.., .., extent(&rows, from), extent(&columns, from)];
+                let mut tile = call(&input.slice(place).as_standard_layout().into_owned())?;
                 weigh(&mut tile, &rows.weights, &columns.weights);
                 let (images, channels, ..) = tile.dim();
                 let sum =
@@ -93,7 +101,7 @@ impl Tiling {
                 let mut place = sum.slice_mut(s![.., .., extent(&rows, to), extent(&columns, to)]);
                 if place.shape() != tile.shape() {
                     return Err(ModelError::Run {
-                        part: "vae",
+                        part,
                         reason: format!("it answered a tile of {:?} for {:?}", tile.shape(), place.shape()),
                     });
                 }
