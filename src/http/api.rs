@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{ApiError, ApiKeys, Limiter, MetricsAccess};
 use crate::domain::{EndpointId, InputRules, Job, JobId};
+use crate::metrics::Metrics;
 use crate::queue::{Drained, JobQueue};
 use crate::wire::{ImageUrls, UrlSigner, status_body};
 
@@ -22,7 +23,9 @@ pub struct Api {
     pub endpoints: HashMap<EndpointId, InputRules>,
     pub keys: ApiKeys,
     pub limiter: Limiter,
-    pub metrics: MetricsAccess,
+    pub metrics: Metrics,
+    /// Who may read `/metrics`.
+    pub metrics_access: MetricsAccess,
     pub signer: UrlSigner,
     /// The configured base of image URLs, without a slash at its end.
     pub public_url: Option<String>,
