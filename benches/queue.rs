@@ -9,7 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
-use stablehand::domain::{Clock, EndpointId, JobId, JobKind, JobStatus, NewImage, NewJob, Policy, Timestamp};
+use stablehand::domain::{
+    Clock, EndpointId, Job, JobId, JobKind, JobStatus, NewImage, NewJob, Policy, Timestamp,
+};
+use stablehand::metrics::Metrics;
 use stablehand::queue::{JobFilter, JobQueue, QueueSettings};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -111,7 +114,8 @@ fn runtime() -> Runtime {
 fn open(dir: &Path) -> JobQueue {
     let settings = QueueSettings { queue_limit: u64::MAX >> 1, ..QueueSettings::default() };
     let (clock, _) = Clock::manual(NOW);
-    JobQueue::open(dir, settings, clock, Arc::new(|job, _, _| job.id.to_string())).expect("it opens")
+    let describe = Arc::new(|job: &Job, _, _| job.id.to_string());
+    JobQueue::open(dir, settings, clock, describe, Metrics::default()).expect("it opens")
 }
 
 fn endpoint() -> EndpointId {

@@ -5,7 +5,7 @@
 //! 1. [`http`] routes `POST /v2/{endpoint}/run`; the `ApiKey` extractor lets it in.
 //! 2. The body becomes a [`domain::GenerationInput`], or an error that names every violation.
 //! 3. [`queue::JobQueue::submit`] commits the row, wakes a worker, answers the id. `runsync` waits here.
-//! 4. [`worker`] loads its model if that is not loaded (others leave if need be: [`worker::Residency`]) and claims:
+//! 4. [`worker`] loads its model if that is not loaded (others leave if need be: [`engine::Residency`]) and claims:
 //!    one committed `update … returning`; no transaction stays open while it works.
 //! 5. [`diffusion::Pipeline::begin`] tokenises, encodes and draws the noise: a [`diffusion::Generation`].
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for everything in the batch, then each generation's own
@@ -33,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod diffusion;
 pub mod domain;
+pub mod engine;
 pub mod fetch;
 pub mod http;
 pub mod hub;

@@ -1,4 +1,4 @@
-//! Forgets in time. All it knows is when; what and how is the queue's.
+//! Deletes expired jobs on time. It decides when; what is deleted and how is the queue's business.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub fn run(queue: &JobQueue, interval: Duration, stop: &Stop) {
     }
 }
 
-/// One sweep, whose failure is logged: the next one makes up for it.
+/// Sweeps once. A failure is logged: the next sweep makes up for it.
 pub fn sweep_once(queue: &JobQueue) -> Swept {
     match queue.sweep() {
         Ok(swept) => {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use stablehand::domain::{Clock, EndpointId, JobKind, NewJob, Policy};
+use stablehand::metrics::Metrics;
 use stablehand::queue::{Describe, JobQueue, QueueSettings};
 use tempfile::TempDir;
 
 fn open(dir: &Path) -> Result<JobQueue, String> {
     let describe: Describe = Arc::new(|job, _, _| job.status.to_string());
-    JobQueue::open(dir, QueueSettings::default(), Clock::system(), describe)
+    JobQueue::open(dir, QueueSettings::default(), Clock::system(), describe, Metrics::default())
         .map_err(|error| error.to_string())
 }
 

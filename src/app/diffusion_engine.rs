@@ -5,8 +5,8 @@ use std::time::Instant;
 use crate::diffusion::files::ModelFolder;
 use crate::diffusion::{AddOns, DiffusionError, Generation, Pipeline};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
+use crate::engine::{Engine, EngineError, Model, Placement};
 use crate::runtime::{DeviceChoice, Runtime, is_out_of_memory};
-use crate::worker::{Engine, EngineError, Model, Placement};
 
 /// A model folder and where it is to be loaded.
 #[derive(Debug, Clone)]

@@ -6,9 +6,10 @@ use super::MetricsAccess;
 use super::request::{Api, ApiError, ApiKey};
 
 pub async fn metrics(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    if api.metrics == MetricsAccess::Key {
+    if api.metrics_access == MetricsAccess::Key {
         ApiKey::extract(&request).await?;
     }
-    let page = api.queue.metrics_page().await?;
+    let (load, workers) = api.queue.load().await?;
+    let page = api.metrics.page(&load, &workers);
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(page))
 }

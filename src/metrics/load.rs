@@ -1,4 +1,4 @@
-//! How things stand at the moment: the data folder and the workers.
+//! The current state of the data folder and of the workers.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use prometheus_client::registry::Registry;
 
 use super::{EndpointLabels, signed};
 
-/// What the data folder holds at the moment.
+/// What the data folder holds now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Load {
-    /// By endpoint and state; RETRIED, no state of a job, is how often jobs were put back.
+    /// Jobs by endpoint and state. RETRIED is not a state: it counts how often jobs were put back into the queue.
     pub jobs: Vec<(String, String, u64)>,
     /// How long the oldest queued job of each endpoint has waited.
     pub oldest_queued: Vec<(String, Duration)>,
     pub database_bytes: u64,
-    /// Of `database_bytes`, those in free pages.
+    /// The part of `database_bytes` that is in free pages.
     pub free_bytes: u64,
-    /// The write-ahead log.
+    /// The size of the write-ahead log.
     pub log_bytes: u64,
 }
 
-/// An endpoint's workers by what they are at.
+/// An endpoint's workers by what they are doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerLoad {
     pub endpoint: String,

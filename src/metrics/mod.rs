@@ -1,8 +1,8 @@
 //! What the server counts and times, and the page that Prometheus reads.
 //!
-//! Stands beside the domain: the queue carries one [`Metrics`], and whoever has a queue counts there.
-//! What can be asked at any time (the queue's [`Load`], the process) is asked when the page is read.
-//! No label holds a word that a client chose: routes are patterns, endpoints the configured ones.
+//! `app` makes one [`Metrics`] and hands it to everyone who counts. Numbers that can be read at any time (the queue's
+//! [`Load`], the process) are read when the page is written. No label holds text that a client chose: routes are
+//! patterns, and endpoints are the configured ones.
 
 mod load;
 mod process;
@@ -20,7 +20,8 @@ use crate::domain::{EndpointId, JobStatus};
 pub use load::{Load, WorkerLoad};
 use process::Process;
 
-/// Counters and timings since the start. Counting is cheap and never blocks for long.
+/// Counters and timings since the start. A clone counts into the same ones. Counting is cheap and never blocks for long.
+#[derive(Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
@@ -68,10 +69,10 @@ struct DeviceLabels {
     device: String,
 }
 
-/// From a status answer to a runsync that waits its five minutes.
+/// From the time of a status request to that of a runsync that waits for five minutes.
 const REQUEST_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
-/// From the built-in model's step to a large picture's on a CPU.
+/// From a step of the built-in model to a step of a large picture on a CPU.
 const STEP_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 const JOB_SECONDS: [f64; 14] =
     [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
@@ -96,7 +97,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request answered `elapsed` after it came; its body may still be on its way.
+    /// A request was answered `elapsed` after it came. The body of the answer may still be on its way.
     pub fn request(&self, route: &str, method: &'static str, code: u16, elapsed: Duration) {
         let labels = RequestLabels { route: route.to_owned(), method, code };
         self.requests.get_or_create(&labels).inc();
@@ -104,17 +105,17 @@ impl Metrics {
         self.request_seconds.get_or_create(&labels).observe(elapsed.as_secs_f64());
     }
 
-    /// A job was taken up after `queued`.
+    /// A job was claimed after it had waited for `queued`.
     pub fn job_started(&self, endpoint: &EndpointId, queued: Duration) {
         self.queued_seconds.get_or_create(&labels(endpoint)).observe(queued.as_secs_f64());
     }
 
-    /// One denoising step, of however many jobs.
+    /// One denoising step, of any number of jobs together.
     pub fn step(&self, endpoint: &EndpointId, elapsed: Duration) {
         self.step_seconds.get_or_create(&labels(endpoint)).observe(elapsed.as_secs_f64());
     }
 
-    /// One picture; those that a job draws together share its time.
+    /// One picture. The pictures of one job share its time equally.
     pub fn image(&self, endpoint: &EndpointId, elapsed: Duration) {
         self.image_seconds.get_or_create(&labels(endpoint)).observe(elapsed.as_secs_f64());
     }
@@ -124,12 +125,12 @@ impl Metrics {
         self.jobs_ended.get_or_create(&labels).inc();
     }
 
-    /// One try to deliver a webhook, by what came of it.
+    /// One try to deliver a webhook, by its outcome.
     pub fn webhook(&self, outcome: &'static str) {
         self.webhooks.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// How much of a card's memory is in use, by whomever, and how much there is.
+    /// How much of a card's memory is in use, by all programs, and how much it has.
     pub fn device_memory(&self, device: String, used: u64, total: u64) {
         let labels = DeviceLabels { device };
         self.device_used.get_or_create(&labels).set(signed(used));
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_says_what_was_counted() {
+    fn the_page_shows_what_was_counted() {
         let metrics = Metrics::default();
         let endpoint = EndpointId::default();
         metrics.request("/v2/{endpoint}/run", "POST", 200, Duration::from_millis(2));
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn the_process_is_measured_where_the_system_tells() {
+    fn the_page_shows_the_process_on_linux() {
         let page = Metrics::default().page(&Load::default(), &[]);
         assert!(!page.contains("device_memory"), "there is no card: {page}");
         for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_cpu_seconds_total "] {

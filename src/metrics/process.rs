@@ -1,4 +1,4 @@
-//! What the system says of this process; on systems other than Linux, nothing.
+//! What Linux says about this process. On other systems there are no such figures.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::signed;
 
-/// Each value where it is known.
+/// Each figure, if it is known.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Process {
     pub(super) resident_bytes: Option<u64>,
@@ -25,7 +25,7 @@ impl Process {
         }
     }
 
-    /// Under the names that every exporter uses.
+    /// Registers the figures under the names that all Prometheus exporters use.
     pub(super) fn register(&self, registry: &mut Registry) {
         if let Some(bytes) = self.resident_bytes {
             let gauge = ConstGauge::new(signed(bytes));
@@ -47,8 +47,8 @@ fn resident_bytes(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Fields 14 and 15 of `stat` (proc(5)) in hundredths of a second, which is what Linux shows to
-/// programs on every architecture that we run on. The second field, a name, may hold anything.
+/// Fields 14 and 15 of `stat` (proc(5)), in hundredths of a second on every architecture that we run on. The second
+/// field is a name in brackets that may contain anything, so reading begins behind it.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_systems_files_are_read_as_they_are_written() {
+    fn the_files_of_proc_are_parsed() {
         assert_eq!(resident_bytes("Name:\ta\nVmRSS:\t   2048 kB\n"), Some(2048 * 1024));
         assert_eq!(resident_bytes("Name:\ta\n"), None);
         let stat = "1 (a) b) S 1 1 1 0 -1 0 10 0 0 0 250 50 0 0 20 0 4 0 100";

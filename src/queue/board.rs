@@ -1,4 +1,4 @@
-//! What is known of jobs in memory only: who listens to one, which are running, which are to stop.
+//! What is known of jobs in memory only: who listens to a job, which jobs are running, which are to stop.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -14,23 +14,23 @@ use crate::domain::{JobId, Progress, Timestamp};
 #[derive(Default)]
 pub(super) struct Board {
     running: Mutex<HashMap<JobId, Arc<Running>>>,
-    ears: Mutex<HashMap<JobId, Ears>>,
-    /// The ended jobs whose pictures `stream` has given out, by the attempt that drew them; until they expire.
+    listeners: Mutex<HashMap<JobId, Listeners>>,
+    /// The ended jobs whose pictures `stream` has given out, with the attempt that drew them, until they expire.
     streamed: Mutex<HashMap<JobId, (u32, Timestamp)>>,
-    /// Numbers the steps of all jobs, so that a later run's come after an earlier one's.
+    /// Numbers the steps of all jobs, so that those of a later attempt come after those of an earlier one.
     published: AtomicU64,
     closed: AtomicBool,
 }
 
-/// Where the listeners of one job hear of it. Two channels, so that those who wait for its end need not
-/// wake for its steps.
+/// The channels to one job's listeners. There are two, so that those who wait for its end are not woken by its
+/// steps.
 #[derive(Default)]
-struct Ears {
+struct Listeners {
     state: watch::Sender<()>,
     steps: watch::Sender<()>,
 }
 
-/// Hears of changes of one job for as long as it lives.
+/// Receives the events of one job. Dropping it ends that.
 pub(super) struct Listener {
     board: Arc<Board>,
     id: JobId,
@@ -38,17 +38,17 @@ pub(super) struct Listener {
     steps: Option<watch::Receiver<()>>,
 }
 
-/// What a listener heard of.
+/// What a listener is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// The job's row may have changed, or the server is going down.
-    State,
-    /// It has made a step.
+pub(super) enum BoardEvent {
+    /// The job's row may have changed, or the server is shutting down.
+    StateChanged,
+    /// The job has made a step.
     Step,
 }
 
 impl Board {
-    /// Starts to listen to a job's state. What changes afterwards is heard, even before `heard` is called.
+    /// Starts to listen to a job's state. No change from now on is missed, even before `next_event` is called.
     pub(super) fn listen(self: &Arc<Self>, id: &JobId) -> Listener {
         self.listener(id, false)
     }
@@ -59,27 +59,27 @@ impl Board {
     }
 
     fn listener(self: &Arc<Self>, id: &JobId, steps: bool) -> Listener {
-        let mut ears = locked(&self.ears);
-        let ears = ears.entry(id.clone()).or_default();
+        let mut all = locked(&self.listeners);
+        let channels = all.entry(id.clone()).or_default();
         Listener {
             board: Arc::clone(self),
             id: id.clone(),
-            state: ears.state.subscribe(),
-            steps: steps.then(|| ears.steps.subscribe()),
+            state: channels.state.subscribe(),
+            steps: steps.then(|| channels.steps.subscribe()),
         }
     }
 
-    /// Tells those who listen to a job that it changed.
+    /// Tells the listeners of a job that it changed.
     pub(super) fn notify(&self, id: &JobId) {
-        if let Some(ears) = locked(&self.ears).get(id) {
-            ears.state.send_replace(());
+        if let Some(listeners) = locked(&self.listeners).get(id) {
+            listeners.state.send_replace(());
         }
     }
 
-    /// Tells everybody to look again: many jobs changed, or the server is going down.
+    /// Tells all listeners to look again: many jobs changed, or the server is shutting down.
     pub(super) fn notify_all(&self) {
-        for ears in locked(&self.ears).values() {
-            ears.state.send_replace(());
+        for listeners in locked(&self.listeners).values() {
+            listeners.state.send_replace(());
         }
     }
 
@@ -92,7 +92,7 @@ impl Board {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// A new run of a job begins; its listeners hear of it.
+    /// A new attempt at a job begins. Its listeners are told.
     pub(super) fn start(&self, id: &JobId) {
         locked(&self.running).insert(id.clone(), Arc::default());
         self.notify(id);
@@ -102,7 +102,7 @@ impl Board {
         locked(&self.running).get(id).map(Arc::clone)
     }
 
-    /// Takes a run off the board, unless a later one has taken its place.
+    /// Takes an attempt off the board, unless a later one has taken its place.
     pub(super) fn finish(&self, id: &JobId, run: &Arc<Running>) {
         let mut running = locked(&self.running);
         if running.get(id).is_some_and(|current| Arc::ptr_eq(current, run)) {
@@ -120,7 +120,7 @@ impl Board {
         self.running(id)?.progress()
     }
 
-    /// Makes a run's step known.
+    /// Publishes a step.
     pub(super) fn publish(
         &self,
         id: &JobId,
@@ -129,63 +129,65 @@ impl Board {
         preview: Option<Vec<u8>>,
         now: Timestamp,
     ) {
-        // Numbered from 1: a reader who has seen nothing has seen 0.
+        // Numbered from 1: 0 stands for a reader who has seen nothing.
         let number = self.published.fetch_add(1, Ordering::SeqCst) + 1;
         run.publish(number, progress, preview, now);
-        if let Some(ears) = locked(&self.ears).get(id) {
-            ears.steps.send_replace(());
+        if let Some(listeners) = locked(&self.listeners).get(id) {
+            listeners.steps.send_replace(());
         }
     }
 
-    /// Whether anybody listens to a job's steps at this moment.
+    /// Whether anyone listens to a job's steps at this moment.
     pub(super) fn is_followed(&self, id: &JobId) -> bool {
-        locked(&self.ears).get(id).is_some_and(|ears| ears.steps.receiver_count() > 0)
+        locked(&self.listeners).get(id).is_some_and(|listeners| listeners.steps.receiver_count() > 0)
     }
 
-    /// Notes that the pictures of that attempt are given out, and says whether that is for the first time.
+    /// Notes that the pictures of this attempt are given out, and says whether it is the first time.
     pub(super) fn streams_first(&self, id: &JobId, attempt: u32, expires_at: Timestamp) -> bool {
         let before = locked(&self.streamed).insert(id.clone(), (attempt, expires_at));
         before.is_none_or(|(earlier, _)| earlier != attempt)
     }
 
-    /// Drops the notes on what has expired.
+    /// Drops what was noted about expired jobs.
     pub(super) fn forget_expired(&self, now: Timestamp) {
         locked(&self.streamed).retain(|_, (_, expires_at)| *expires_at > now);
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        locked(&self.running).is_empty() && locked(&self.ears).is_empty() && locked(&self.streamed).is_empty()
+        locked(&self.running).is_empty()
+            && locked(&self.listeners).is_empty()
+            && locked(&self.streamed).is_empty()
     }
 }
 
 impl Listener {
-    /// Returns once something changed since the listening began or this returned last; a state before a step.
-    pub(super) async fn heard(&mut self) -> Heard {
-        // The senders live as long as a listener does.
+    /// The next event since the listening began, or since the last call. A state comes before a step.
+    pub(super) async fn next_event(&mut self) -> BoardEvent {
+        // The senders live as long as a listener does, so `changed` does not fail.
         let state = pin!(self.state.changed());
         let Some(steps) = &mut self.steps else {
             let _ = state.await;
-            return Heard::State;
+            return BoardEvent::StateChanged;
         };
         match select(state, pin!(steps.changed())).await {
-            Either::Left(_) => Heard::State,
-            Either::Right(_) => Heard::Step,
+            Either::Left(_) => BoardEvent::StateChanged,
+            Either::Right(_) => BoardEvent::Step,
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut ears = locked(&self.board.ears);
-        // This one is still counted.
-        if ears.get(&self.id).is_some_and(|ears| ears.state.receiver_count() <= 1) {
-            ears.remove(&self.id);
+        let mut all = locked(&self.board.listeners);
+        // This listener is still counted.
+        if all.get(&self.id).is_some_and(|listeners| listeners.state.receiver_count() <= 1) {
+            all.remove(&self.id);
         }
     }
 }
 
-/// A panic elsewhere leaves these values whole, so it need not spread.
+/// Locks a value that a panic elsewhere cannot leave half-changed, so a poisoned lock does no harm.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

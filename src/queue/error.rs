@@ -1,15 +1,15 @@
-//! Why the queue did not do what it was asked.
+//! Why the queue refused or failed.
 
 use crate::store::StoreError;
 
-/// Its sentences may be shown to clients.
+/// The sentences may be shown to clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     #[error("{limit} jobs are queued already, which is the limit; try again later")]
     TooManyQueued { limit: u64 },
     #[error("another request was made under the same key")]
     KeyReused,
-    /// It may work later without a restart: the disk is full, the database locked, the server going down.
+    /// It may work later without a restart: the disk is full, the database is locked, or the server is shutting down.
     #[error("{0}")]
     Unavailable(String),
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! A job in the hands of a worker: how far it is, who has seen what of it, whether it is to stop.
+//! One attempt at a job: how far it is, which steps `stream` has given out, and whether it is to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::board::locked;
 use crate::domain::{Frame, Progress, Timestamp};
 
-/// Previews come no closer than this.
+/// The shortest time between two previews.
 const PREVIEW_EVERY: Duration = Duration::from_secs(1);
-/// Who reads `stream` again and again is not there between two reads, and still wants previews.
+/// How long after a read of `stream` its reader is expected back, and so still wants previews.
 const READER_STAYS: Duration = Duration::from_secs(5);
 
-/// One run of a job. Readers see its latest step only: one that is slow misses steps and holds nobody up.
+/// One attempt. Readers see its latest step only: a slow reader misses steps and delays nobody.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     shown: Mutex<Shown>,
@@ -47,12 +47,12 @@ impl Running {
         locked(&self.shown).progress
     }
 
-    /// What came after the step numbered `seen`, which moves on.
+    /// What came after the step numbered `seen`, which is moved on.
     pub(super) fn after(&self, seen: &mut u64) -> Option<Frame> {
         locked(&self.shown).after(seen)
     }
 
-    /// What came since somebody drained it last.
+    /// What came since the last drain.
     pub(super) fn drain(&self, now: Timestamp) -> Option<Frame> {
         let mut shown = locked(&self.shown);
         shown.read_at = Some(now);
@@ -62,7 +62,7 @@ impl Running {
         frame
     }
 
-    /// Whether a preview is worth drawing, where `followed` says whether somebody listens at this moment.
+    /// Whether a preview is worth drawing. `followed`: somebody listens at this moment.
     pub(super) fn wants_preview(&self, followed: bool, now: Timestamp) -> bool {
         let shown = locked(&self.shown);
         let within = |since: Option<Timestamp>, time: Duration| {

@@ -1,19 +1,19 @@
-//! What an operator may set of the queue.
+//! The queue's settings.
 
 use std::time::Duration;
 
 use crate::domain::JobKind;
 
-/// What an operator may set.
+/// What an operator can set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// How long the end of a `/run` job is remembered.
+    /// How long a `/run` job is kept after its end.
     pub retention: Duration,
     /// The same for `/runsync`.
     pub sync_retention: Duration,
     /// The same for `/runsync?wait=`.
     pub sync_waited_retention: Duration,
-    /// How often the process may die over a job before that job is given up.
+    /// How often the process may crash while it works on a job, before the job fails.
     pub max_attempts: u32,
     /// How many jobs of one endpoint may be queued.
     pub queue_limit: u64,
@@ -32,7 +32,7 @@ impl Default for QueueSettings {
 }
 
 impl QueueSettings {
-    pub(super) fn retention_of(&self, kind: JobKind) -> Duration {
+    pub(super) fn retention_for(&self, kind: JobKind) -> Duration {
         match kind {
             JobKind::Run => self.retention,
             JobKind::RunSync { waited: false } => self.sync_retention,

@@ -1,15 +1,15 @@
-//! How the threads behind the queue are told to stop, and how long they may take.
+//! How background threads are asked to stop, and how long they may take.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shared by those who stop and those who are stopped; clones are the same one.
+/// A request to stop, shared by those who make it and those who obey it. A clone is another handle to the same one.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<(Mutex<Option<Instant>>, Condvar)>);
 
 impl Stop {
-    /// Asks everybody to stop: no new work from now on, and what is under way is let go of after `grace`.
-    /// Whoever waits for work must be woken besides ([`super::JobQueue::wake_workers`]).
+    /// Asks all threads to stop: they begin no new work, and give up the work under way after `grace`. Those that wait
+    /// for work must also be woken ([`super::JobQueue::wake_workers`]).
     pub fn stop(&self, grace: Duration) {
         *self.deadline() = Some(Instant::now() + grace);
         self.0.1.notify_all();
@@ -23,12 +23,13 @@ impl Stop {
         self.deadline().is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Sleeps, but not at all once it is asked to stop.
+    /// Sleeps for `duration`, or until the request to stop comes.
     pub fn rest(&self, duration: Duration) {
         drop(self.0.1.wait_timeout_while(self.deadline(), duration, |deadline| deadline.is_none()));
     }
 
-    /// Sleeps, but not beyond the moment at which it is asked to stop or, once it was, the grace.
+    /// Sleeps for `duration`, or until the request to stop comes. After that request, sleeps at most until the grace is
+    /// over.
     pub fn pause(&self, duration: Duration) {
         let deadline = self.deadline();
         match *deadline {

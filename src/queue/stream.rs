@@ -1,49 +1,50 @@
-//! Watching a job while it runs: drained by whoever reads (`stream`), or followed by one listener (`events`).
+//! Watching a job while it runs. `drain` gives each step to one of its callers (`/stream`); a `Follower` gives all steps
+//! to one client (`/events`).
 
 use std::time::Duration;
 
-use super::board::{Heard, Listener};
+use super::board::{BoardEvent, Listener};
 use super::{JobQueue, QueueError};
 use crate::domain::{EndpointId, Frame, ImageRef, JobId, JobOutline};
 use crate::store::Store;
 
-/// What a job has brought since it was drained last.
+/// What a job has produced since the last drain.
 #[derive(Debug, Clone)]
 pub struct Drained {
     pub job: JobOutline,
     pub frame: Option<Frame>,
-    /// Its pictures, to the first who asks once it is completed.
+    /// Its pictures, for the first caller after it is completed.
     pub images: Vec<ImageRef>,
 }
 
-/// Follows one job, seeing all of it, whoever else does.
+/// Follows one job and sees everything, no matter who else watches it.
 pub struct Follower {
     queue: JobQueue,
     endpoint: EndpointId,
     id: JobId,
     listener: Listener,
-    /// The last state told.
-    told: Option<JobOutline>,
-    /// The last step told.
+    /// The last state that was reported.
+    reported: Option<JobOutline>,
+    /// The number of the last step that was reported.
     seen: u64,
-    /// The row may have changed since it was read.
+    /// The row may have changed since it was last read.
     is_stale: bool,
 }
 
-/// What a follower is told.
+/// What a follower reports.
 #[derive(Debug, Clone)]
 pub enum News {
-    /// At first, and whenever its state changed. A final state is the last that is told.
+    /// Comes first, and whenever the state changed. Nothing comes after a final state.
     State(JobOutline),
     Step(Frame),
-    /// It has been forgotten.
+    /// The job has expired.
     Gone,
 }
 
 impl JobQueue {
-    /// What a job has brought since this was called last, by whomever; waits up to `hold` for something. There
-    /// is one cursor a job, in memory: after a restart, pictures that were drained before come once more. With
-    /// a final state comes all that is left.
+    /// What a job has produced since the last call by anyone. Waits up to `hold` if there is nothing. Each job has one
+    /// cursor, in memory: after a restart, pictures that were drained before come once more. With a final state comes
+    /// everything that is left.
     pub async fn drain(
         &self,
         endpoint: &EndpointId,
@@ -52,7 +53,7 @@ impl JobQueue {
     ) -> Result<Option<Drained>, QueueError> {
         let board = &self.inner.board;
         let deadline = tokio::time::Instant::now() + hold;
-        // Before the query, or an end between the two would go unheard.
+        // Before the query, or an end between the two would be missed.
         let mut listener = board.follow(id);
         loop {
             let Some(job) = self.outline(endpoint, id).await? else { return Ok(None) };
@@ -68,10 +69,10 @@ impl JobQueue {
                 if frame.is_some() || board.is_closed() {
                     return Ok(Some(Drained { job, frame, images: Vec::new() }));
                 }
-                match tokio::time::timeout_at(deadline, listener.heard()).await {
+                match tokio::time::timeout_at(deadline, listener.next_event()).await {
                     Err(_) => return Ok(Some(Drained { job, frame, images: Vec::new() })),
-                    Ok(Heard::State) => break,
-                    Ok(Heard::Step) => {}
+                    Ok(BoardEvent::StateChanged) => break,
+                    Ok(BoardEvent::Step) => {}
                 }
             }
         }
@@ -84,7 +85,7 @@ impl JobQueue {
             endpoint: endpoint.clone(),
             id: id.clone(),
             listener: self.inner.board.follow(id),
-            told: None,
+            reported: None,
             seen: 0,
             is_stale: true,
         }
@@ -98,20 +99,20 @@ impl JobQueue {
 }
 
 impl Follower {
-    /// What happens next; none after the end, or once the queue is closed. Dropped while it waits, it loses
-    /// nothing: the next call goes on.
+    /// What happens next; none after the end, or once the queue is closed. If the returned future is dropped while it
+    /// waits, nothing is lost.
     pub async fn next(&mut self) -> Result<Option<News>, QueueError> {
         loop {
-            if self.told.as_ref().is_some_and(|job| job.status.is_final()) || self.queue.is_closed() {
+            if self.reported.as_ref().is_some_and(|job| job.status.is_final()) || self.queue.is_closed() {
                 return Ok(None);
             }
             if self.is_stale {
                 let found = self.queue.outline(&self.endpoint, &self.id).await?;
                 self.is_stale = false;
                 let Some(job) = found else { return Ok(Some(News::Gone)) };
-                let stands = |job: &JobOutline| (job.status, job.attempt);
-                if self.told.as_ref().map(stands) != Some(stands(&job)) {
-                    self.told = Some(job.clone());
+                let state = |job: &JobOutline| (job.status, job.attempt);
+                if self.reported.as_ref().map(state) != Some(state(&job)) {
+                    self.reported = Some(job.clone());
                     return Ok(Some(News::State(job)));
                 }
             }
@@ -119,7 +120,7 @@ impl Follower {
             if let Some(frame) = run.and_then(|run| run.after(&mut self.seen)) {
                 return Ok(Some(News::Step(frame)));
             }
-            if self.listener.heard().await == Heard::State {
+            if self.listener.next_event().await == BoardEvent::StateChanged {
                 self.is_stale = true;
             }
         }

@@ -1,4 +1,4 @@
-//! Forgetting what has expired, in many small steps.
+//! Deletes expired jobs, in many small steps.
 
 use std::thread;
 use std::time::Instant;
@@ -8,17 +8,17 @@ use super::{Inner, JobQueue, QueueError};
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Jobs forgotten.
+    /// Jobs deleted.
     pub jobs: u64,
-    /// Whether no byte of a forgotten job is left in the files. If not, a reader was in the way, and the
-    /// next sweep tries again.
+    /// Whether no byte of a deleted job is left in the files. If not, a reader was in the way, and the next sweep tries
+    /// again.
     pub clean: bool,
 }
 
 impl JobQueue {
-    /// Forgets what has expired, gives the space back and clears the traces. Blocks, in many small steps.
+    /// Deletes expired jobs, gives their space back and clears their traces from the log. Blocks.
     pub fn sweep(&self) -> Result<Swept, QueueError> {
-        let Inner { store, board, .. } = &*self.inner;
+        let Inner { store, board, metrics, .. } = &*self.inner;
         let mut swept = Swept::default();
         store.note_time(self.now()).wait()?;
         let forgotten = self.forget_expired(&mut swept.jobs);
@@ -26,13 +26,13 @@ impl JobQueue {
         if swept.jobs > 0 {
             board.notify_all();
         }
-        // Even if the disk was too full to delete: emptying the log makes room.
+        // Also if the disk was too full to delete anything: emptying the log makes room.
         if store.leaves_traces() {
             swept.clean = store.clear_traces()?;
         } else {
             swept.clean = true;
         }
-        self.metrics().sweep(swept.jobs);
+        metrics.sweep(swept.jobs);
         forgotten?;
         Ok(swept)
     }
@@ -48,7 +48,8 @@ impl JobQueue {
     }
 }
 
-/// Repeats `step` until it says that there is no more to do. For as long as each took, others have the writer.
+/// Repeats `step` until it says that there is no more to do. After each step others may use the writer for as long as
+/// the step took.
 fn in_steps(mut step: impl FnMut() -> Result<bool, QueueError>) -> Result<(), QueueError> {
     loop {
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! The queue on a real database in a temporary folder, with the clock in hand.
+//! The queue on a real database in a temporary folder, with a clock that the test moves.
 
 mod buckets;
 mod claims;
@@ -37,7 +37,7 @@ impl TestQueue {
     pub fn with(settings: QueueSettings) -> Self {
         let dir = TempDir::new().unwrap();
         let (clock, now) = Clock::manual(START);
-        let queue = JobQueue::open(dir.path(), settings, clock.clone(), describe()).unwrap();
+        let queue = open(dir.path(), settings, &clock);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(1)
             .enable_time()
@@ -46,17 +46,14 @@ impl TestQueue {
         Self { queue, dir, now, clock, runtime }
     }
 
-    /// As after a crash: what is in progress stays so in the file. All handles must be gone.
+    /// Opens the folder again as after a crash: jobs in progress are still so in the file. All other handles must be
+    /// dropped before.
     pub fn reopen(&mut self) {
         self.queue.close();
         let elsewhere = TempDir::new().unwrap();
-        let closed =
-            JobQueue::open(elsewhere.path(), QueueSettings::default(), self.clock.clone(), describe())
-                .unwrap();
+        let closed = open(elsewhere.path(), QueueSettings::default(), &self.clock);
         drop(std::mem::replace(&mut self.queue, closed));
-        self.queue =
-            JobQueue::open(self.dir.path(), QueueSettings::default(), self.clock.clone(), describe())
-                .unwrap();
+        self.queue = open(self.dir.path(), QueueSettings::default(), &self.clock);
     }
 
     pub fn pass(&self, time: Duration) {
@@ -99,16 +96,20 @@ impl TestQueue {
         self.run(self.queue.counts(&endpoint())).unwrap()
     }
 
-    /// Whether `needle` is in any file of the data folder.
-    pub fn on_disk(&self, needle: &str) -> bool {
+    /// Whether `text` is in any file of the data folder.
+    pub fn on_disk(&self, text: &str) -> bool {
         fs::read_dir(self.dir.path()).unwrap().any(|entry| {
             let bytes = fs::read(entry.unwrap().path()).unwrap();
-            bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
         })
     }
 }
 
-/// What webhooks are told here: the state, and how far it is.
+fn open(dir: &Path, settings: QueueSettings, clock: &Clock) -> JobQueue {
+    JobQueue::open(dir, settings, clock.clone(), describe(), Metrics::default()).unwrap()
+}
+
+/// Messages to webhooks say the state here, and how far the job is.
 fn describe() -> Describe {
     Arc::new(|job, progress, _| match progress {
         Some(progress) => format!("{} {}/{}", job.status, progress.step, progress.steps),

@@ -1,12 +1,13 @@
-//! How workers hear of new work without asking the database again and again.
+//! How workers learn of new work without polling the database.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A generation counter: it goes up whenever there may be new work. "The queue was empty at generation g"
-/// is a fact about the queue and not about a thread, so one such g serves all of them; whoever waits
-/// returns at once if the generation has gone beyond it. So no wake-up is lost between a claim that
-/// found nothing and the wait that follows.
+/// A generation counter that goes up whenever there may be new work.
+///
+/// A thread that finds the queue empty notes the generation that it read before. A wait returns at once if the generation
+/// has risen since, so no wake-up is lost between a claim that found nothing and the wait that follows. "The queue was
+/// empty at generation g" is a fact about the queue, not about a thread, so one g serves all threads.
 #[derive(Default)]
 pub(super) struct WorkSignal {
     state: Mutex<State>,
@@ -20,12 +21,12 @@ struct State {
 }
 
 impl WorkSignal {
-    /// To be read before the queue is asked for work.
+    /// Must be read before the queue is asked for work.
     pub(super) fn generation(&self) -> u64 {
         self.state().generation
     }
 
-    /// The queue was asked after `generation` was read, and had nothing.
+    /// The queue was asked after `generation` was read, and was empty.
     pub(super) fn found_empty(&self, generation: u64) {
         let mut state = self.state();
         state.empty_at = state.empty_at.max(Some(generation));
@@ -54,7 +55,7 @@ mod tests {
     const FOR_EVER: Duration = Duration::from_hours(1);
 
     #[test]
-    fn work_that_comes_between_the_claim_and_the_wait_is_not_slept_through() {
+    fn work_that_arrives_between_claim_and_wait_is_not_missed() {
         let signal = WorkSignal::default();
         let generation = signal.generation();
         signal.raise();
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_queue_is_waited_for_until_work_comes() {
+    fn a_wait_on_an_empty_queue_ends_when_work_arrives() {
         let signal = WorkSignal::default();
         signal.found_empty(signal.generation());
         signal.wait(Duration::ZERO);

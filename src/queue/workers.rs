@@ -1,71 +1,72 @@
-//! How many workers an endpoint has, and what they are at.
+//! How many workers an endpoint has, and what they are doing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::desks::Desk;
+use super::endpoint_workers::EndpointWorkers;
 
 /// The workers as `/health` shows them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WorkerCounts {
     pub idle: u32,
     pub initializing: u32,
-    /// Those that can work, whether or not they do: idle and running.
+    /// Those that can work: idle and running.
     pub ready: u32,
     pub running: u32,
-    /// Those that have jobs and wait for room in their device's memory.
+    /// Those that have jobs, but wait for memory on their device.
     pub throttled: u32,
 }
 
-/// What one worker is at.
+/// What one worker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
-    /// Building its engine.
+    /// Loading its engine.
     Initializing,
-    /// Waiting for room for its engine.
+    /// Waiting for memory for its engine.
     Throttled,
-    /// It takes the next job, building its engine first if it has none.
+    /// Ready to take the next job. If it has no engine, it loads one first.
     Idle,
     Running,
 }
 
-/// One worker's entry, which leaves with it.
+/// One worker's entry in the counts. Dropping it removes the worker from them.
 pub struct WorkerEntry {
-    desk: Arc<Desk>,
+    endpoint: Arc<EndpointWorkers>,
     state: WorkerState,
 }
 
+/// The workers in each state.
 #[derive(Default)]
-pub(super) struct Tally([AtomicU32; 4]);
+pub(super) struct StateCounters([AtomicU32; 4]);
 
-impl Tally {
+impl StateCounters {
     pub(super) fn counts(&self) -> WorkerCounts {
         let [initializing, throttled, idle, running] =
             [0, 1, 2, 3].map(|state| self.0[state].load(Ordering::SeqCst));
         WorkerCounts { idle, initializing, ready: idle + running, running, throttled }
     }
 
-    fn of(&self, state: WorkerState) -> &AtomicU32 {
+    fn counter(&self, state: WorkerState) -> &AtomicU32 {
         &self.0[state as usize]
     }
 }
 
 impl WorkerEntry {
-    pub(super) fn new(desk: Arc<Desk>) -> Self {
+    pub(super) fn new(endpoint: Arc<EndpointWorkers>) -> Self {
         let state = WorkerState::Initializing;
-        desk.workers.of(state).fetch_add(1, Ordering::SeqCst);
-        Self { desk, state }
+        endpoint.counters.counter(state).fetch_add(1, Ordering::SeqCst);
+        Self { endpoint, state }
     }
 
     pub fn set(&mut self, state: WorkerState) {
-        self.desk.workers.of(self.state).fetch_sub(1, Ordering::SeqCst);
-        self.desk.workers.of(state).fetch_add(1, Ordering::SeqCst);
+        self.endpoint.counters.counter(self.state).fetch_sub(1, Ordering::SeqCst);
+        self.endpoint.counters.counter(state).fetch_add(1, Ordering::SeqCst);
         self.state = state;
     }
 }
 
 impl Drop for WorkerEntry {
     fn drop(&mut self) {
-        self.desk.workers.of(self.state).fetch_sub(1, Ordering::SeqCst);
+        self.endpoint.counters.counter(self.state).fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,8 +1,7 @@
 //! Delivers the messages of the queue's outbox to their webhooks.
 //!
-//! It signs and posts; which message is due, how often it is tried and what it says is settled elsewhere.
-//! How a request is made is passed in, so that this knows no network and a test needs none. Only 200 is
-//! success, as with the hosted service.
+//! This room signs and posts. Which message is due and how often it is tried is the queue's business. How a request is
+//! made is passed in, so that tests need no network. Only a 200 is a success, as with the hosted service.
 
 mod secret;
 #[cfg(test)]
@@ -15,20 +14,21 @@ use std::{io, thread};
 pub use secret::WebhookSecret;
 
 use crate::domain::WebUrl;
-use crate::queue::{Describe, JobQueue, Outgoing, QueueError, Stop};
+use crate::metrics::Metrics;
+use crate::queue::{Describe, JobQueue, OutboxMessage, QueueError, Stop};
 use crate::wire::{JobUrls, UrlSigner, status_body};
 
-/// How long a receiver may take.
+/// How long a receiver may take to answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// At most this long without a look at the outbox, should a wake-up be missed after all.
+/// How long a thread waits before it looks into the outbox anyway, in case a wake-up was missed.
 const IDLE: Duration = Duration::from_mins(1);
-/// After the database failed.
+/// The pause after the database failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A POST of JSON with these headers, within [`DEADLINE`]: the answer's status, or why there is none.
+/// Posts JSON with these headers within [`DEADLINE`], and returns the answer's status or why there is none.
 pub type Post = Arc<dyn Fn(&WebUrl, &[(&str, &str)], &str) -> Result<u16, String> + Send + Sync>;
 
-/// One that delivers, on as many threads as it has clones.
+/// Delivers messages. Each clone may run on a thread of its own.
 #[derive(Clone)]
 pub struct Webhooks {
     queue: JobQueue,
@@ -36,19 +36,20 @@ pub struct Webhooks {
     post: Post,
     /// How many messages to one receiver may be under way.
     to_one: usize,
+    metrics: Metrics,
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     Arrived,
-    /// It is tried again later.
+    /// It will be tried again.
     Failed,
-    /// That was the last try.
+    /// The last try has failed.
     GivenUp,
 }
 
-/// What a webhook is told: the status body, its image URLs under `base`.
+/// Writes the body of a message: the status body, with image URLs under `base`.
 pub fn describe(signer: UrlSigner, base: String) -> Describe {
     Arc::new(move |job, progress, now| {
         status_body(job, progress, now, &JobUrls { base: &base, signer: &signer })
@@ -56,10 +57,10 @@ pub fn describe(signer: UrlSigner, base: String) -> Describe {
 }
 
 impl Webhooks {
-    /// `at_once`: how many messages are under way at most. One receiver has half of them at most, so that
-    /// one that does not answer keeps nobody else waiting.
-    pub fn new(queue: JobQueue, secret: WebhookSecret, post: Post, at_once: usize) -> Self {
-        Self { queue, secret, post, to_one: at_once.div_ceil(2) }
+    /// `at_once`: how many messages may be under way. Half of them at most go to the same receiver, so that one slow
+    /// receiver does not delay the others.
+    pub fn new(queue: JobQueue, secret: WebhookSecret, post: Post, at_once: usize, metrics: Metrics) -> Self {
+        Self { queue, secret, post, to_one: at_once.div_ceil(2), metrics }
     }
 
     /// Starts the threads, which deliver until `stop`.
@@ -76,7 +77,7 @@ impl Webhooks {
         while !stop.is_stopping() {
             let outcome = match self.deliver_once(stop) {
                 Ok(Some(_)) => Ok(()),
-                Ok(None) => self.queue.wait_for_mail(IDLE),
+                Ok(None) => self.queue.wait_for_message(IDLE),
                 Err(error) => Err(error),
             };
             if let Err(error) = outcome
@@ -88,7 +89,7 @@ impl Webhooks {
         }
     }
 
-    /// Delivers one message, if one is due and may be, and says what became of it.
+    /// Delivers one message, if one is due, and says what became of it.
     pub fn deliver_once(&self, stop: &Stop) -> Result<Option<Delivery>, QueueError> {
         let Some(message) = self.queue.next_message(self.to_one)? else { return Ok(None) };
         let answer = self.post(&message);
@@ -98,8 +99,8 @@ impl Webhooks {
         };
         match settled {
             Ok(delivery) => {
-                tell(&message, &answer, delivery);
-                self.queue.metrics().webhook(match delivery {
+                log(&message, &answer, delivery);
+                self.metrics.webhook(match delivery {
                     Delivery::Arrived => "arrived",
                     Delivery::Failed => "failed",
                     Delivery::GivenUp => "given_up",
@@ -108,14 +109,14 @@ impl Webhooks {
             }
             Err(error) => {
                 tracing::warn!(job = %message.job(), %error, "a webhook's delivery cannot be noted yet");
-                // Still in hand, or the next thread would post it again at once.
+                // The message is still held here, or the next thread would post it again at once.
                 stop.rest(PAUSE);
                 Ok(None)
             }
         }
     }
 
-    fn post(&self, message: &Outgoing) -> Result<u16, String> {
+    fn post(&self, message: &OutboxMessage) -> Result<u16, String> {
         let name = message.name();
         let timestamp = self.queue.clock().time_of_day().unix_seconds();
         let signature = self.secret.sign(&name, timestamp, message.body());
@@ -128,8 +129,8 @@ impl Webhooks {
     }
 }
 
-/// One line a try: never the URL, which may carry a key.
-fn tell(message: &Outgoing, answer: &Result<u16, String>, delivery: Delivery) {
+/// Logs one line for each try. Never the URL, which may contain a key.
+fn log(message: &OutboxMessage, answer: &Result<u16, String>, delivery: Delivery) {
     let (job, attempt) = (message.job(), message.number());
     let reason = match answer {
         Ok(status) => format!("HTTP {status}"),

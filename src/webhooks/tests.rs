@@ -1,4 +1,4 @@
-//! Deliveries over a real outbox, to a receiver that answers what a test says.
+//! Deliveries from a real outbox, to a receiver that answers what the test tells it to.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -34,7 +34,7 @@ impl Bench {
             got.lock().unwrap().push((url.as_str().to_owned(), headers.collect(), body.to_owned()));
             answers.lock().unwrap().pop_front().unwrap_or(Ok(200))
         });
-        Webhooks::new(self.test.queue.clone(), SECRET.parse().unwrap(), post, 8)
+        Webhooks::new(self.test.queue.clone(), SECRET.parse().unwrap(), post, 8, Metrics::default())
     }
 
     fn deliver(&self) -> Option<Delivery> {

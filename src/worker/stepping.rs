@@ -1,59 +1,58 @@
-//! A step of all jobs at once, and what comes of it for each: progress, an end, or another step.
+//! Steps all jobs, and then publishes how far each is or ends it.
 
 use std::time::{Duration, Instant};
 
-use super::{Active, Engine, EngineError, Model, Worker};
+use super::{ActiveJob, Generation, Worker};
 use crate::domain::Progress;
+use crate::engine::{Engine, EngineError, Model};
 use crate::queue::{ClaimedJob, StopReason};
 
-type ActiveIn<M> = Active<<<M as Model>::Engine as Engine>::Generation>;
-
 impl<M: Model> Worker<M> {
-    /// One step of every job: together, or one by one where memory does not suffice for all.
+    /// One step of every job: together, or one by one if there is too little memory for all at once.
     pub(super) fn step(&mut self) {
-        let mut active = std::mem::take(&mut self.active);
-        if !self.one_by_one || active.len() == 1 {
+        let mut active = std::mem::take(&mut self.jobs.active);
+        if !self.jobs.one_by_one || active.len() == 1 {
             match self.step_together(&mut active) {
-                Ok(()) => return self.active = active,
-                Err(EngineError::OutOfMemory(_)) if active.len() > 1 => self.one_by_one = true,
-                // Whose fault it was is not known.
+                Ok(()) => return self.jobs.active = active,
+                Err(EngineError::OutOfMemory(_)) if active.len() > 1 => self.jobs.one_by_one = true,
+                // Nobody knows which job caused it.
                 Err(error) => return active.into_iter().for_each(|active| self.fail(active, &error)),
             }
         }
         for mut active in active {
-            if self.engine.is_none() {
-                // It fell over one before.
+            if !self.engine.is_loaded() {
+                // It panicked over an earlier job.
                 self.write(active.job.release());
                 continue;
             }
             match self.step_together(std::slice::from_mut(&mut active)) {
-                Ok(()) => self.active.push(active),
+                Ok(()) => self.jobs.active.push(active),
                 Err(error) => self.fail(active, &error),
             }
         }
     }
 
-    fn step_together(&mut self, active: &mut [ActiveIn<M>]) -> Result<(), EngineError> {
+    fn step_together(&mut self, active: &mut [ActiveJob<Generation<M>>]) -> Result<(), EngineError> {
         let mut batch: Vec<_> = active.iter_mut().map(|active| &mut active.generation).collect();
         let start = Instant::now();
-        self.guarded(|engine| engine.step(&mut batch))?;
-        self.queue.metrics().step(&self.assignment.endpoint, start.elapsed());
+        self.engine.call(|engine| engine.step(&mut batch))?;
+        self.metrics.step(&self.endpoint, start.elapsed());
         Ok(())
     }
 
-    fn fail(&mut self, active: ActiveIn<M>, error: &EngineError) {
+    fn fail(&mut self, active: ActiveJob<Generation<M>>, error: &EngineError) {
         self.write(active.job.fail(error.to_string()));
     }
 
     /// Publishes how far each job is, and ends those that are done or may not go on.
     pub(super) fn settle(&mut self) {
-        for active in std::mem::take(&mut self.active) {
-            let Some(engine) = &self.engine else {
-                // As above.
+        for active in std::mem::take(&mut self.jobs.active) {
+            let Some(engine) = self.engine.engine() else {
+                // It panicked over an earlier job.
                 self.write(active.job.release());
                 continue;
             };
-            let Active { job, generation, stepping_since } = active;
+            let ActiveJob { job, generation, stepping_since } = active;
             let (step, steps) = engine.progress(&generation);
             match job.stop_requested() {
                 Some(StopReason::Cancelled) => {
@@ -65,7 +64,7 @@ impl<M: Model> Worker<M> {
                     job.abandon();
                 }
                 None if step >= steps => {
-                    // Decoding takes a while, too.
+                    // Before decoding, which takes a while.
                     job.publish(Progress { step: steps, steps, eta: Some(Duration::ZERO) }, None);
                     self.finish(job, generation, steps);
                 }
@@ -74,13 +73,13 @@ impl<M: Model> Worker<M> {
                     let elapsed = self.queue.now().since(stepping_since);
                     let eta = (step > 0).then(|| elapsed * (steps - step) / step);
                     let preview = match job.wants_preview() {
-                        true => self.guarded(|engine| Ok(engine.preview(&generation))),
+                        true => self.engine.call(|engine| Ok(engine.preview(&generation))),
                         false => Ok(None),
                     };
                     match preview {
                         Ok(preview) => {
                             job.publish(Progress { step, steps, eta }, preview);
-                            self.active.push(Active { job, generation, stepping_since });
+                            self.jobs.active.push(ActiveJob { job, generation, stepping_since });
                         }
                         Err(error) => self.write(job.fail(error.to_string())),
                     }
@@ -89,19 +88,19 @@ impl<M: Model> Worker<M> {
         }
     }
 
-    fn finish(&mut self, job: ClaimedJob, generation: <M::Engine as Engine>::Generation, steps: u32) {
-        match self.guarded(|engine| engine.finish(generation)) {
+    fn finish(&mut self, job: ClaimedJob, generation: Generation<M>, steps: u32) {
+        match self.engine.call(|engine| engine.finish(generation)) {
             Ok(images) => {
                 let duration = self.queue.now().since(job.started_at());
                 let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
                 let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
                 for _ in 0..count {
-                    self.queue.metrics().image(job.endpoint(), duration / count);
+                    self.metrics.image(job.endpoint(), duration / count);
                 }
                 tracing::info!(job = %job.id(), attempt = job.attempt(), steps, duration_ms, "drawn");
                 match job.s3_config().cloned() {
                     None => self.write(job.complete(images)),
-                    Some(bucket) => self.storing.push(self.errands.store(job, bucket, images)),
+                    Some(bucket) => self.errands.store(job, bucket, images),
                 }
             }
             Err(error) => self.write(job.fail(error.to_string())),

@@ -1,4 +1,4 @@
-//! The worker with an engine that follows a script, a turn at a time.
+//! The worker with an engine that follows a script, one tick at a time.
 
 mod buckets;
 mod failures;
@@ -10,8 +10,10 @@ mod pictures;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::engine_slot::PANICKED;
 use super::*;
-use crate::domain::{ImageSource, JobId, JobStatus, NewImage, NewJob, Policy, Progress};
+use crate::domain::{GenerationInput, ImageSource, JobId, JobStatus, NewImage, NewJob, Policy, Progress};
+use crate::engine::{EngineError, Placement, Residency};
 use crate::fetch::tests::Server;
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
@@ -19,21 +21,21 @@ use crate::runtime::Device;
 
 const LONG: Duration = Duration::from_hours(1);
 
-/// What the engines did, and how many were built.
+/// What the engines did, and how many were loaded.
 #[derive(Default)]
 struct Log {
     steps: Cell<u32>,
-    built: Cell<u32>,
+    loaded: Cell<u32>,
     pauses: RefCell<Vec<Duration>>,
     /// What the last job started from.
     pictures: RefCell<[Option<ImageSource>; 2]>,
-    /// Why no engine can be built.
+    /// Why no engine can be loaded.
     refusal: RefCell<Option<EngineError>>,
-    /// Jobs that memory does not suffice for together.
+    /// The number of jobs at which stepping them together runs out of memory.
     too_many: Cell<Option<usize>>,
 }
 
-/// Draws what the prompt says: "panic in step", "error in begin", "memory in finish", anything else as a picture.
+/// Does what the prompt says, such as "panic in step", "error in begin" or "memory in finish". Draws anything else.
 struct Scripted {
     log: Rc<Log>,
     capacity: usize,
@@ -123,7 +125,7 @@ impl Model for ScriptedModel {
     }
 
     fn load(&self) -> Result<Scripted, EngineError> {
-        self.log.built.set(self.log.built.get() + 1);
+        self.log.loaded.set(self.log.loaded.get() + 1);
         let refusal = self.log.refusal.borrow().clone();
         let engine =
             || Scripted { log: Rc::clone(&self.log), capacity: self.capacity, size: self.placement.needs };
@@ -131,7 +133,7 @@ impl Model for ScriptedModel {
     }
 }
 
-/// For threads of their own, whose log nobody reads.
+/// A model for workers on threads of their own, which cannot share a log.
 struct ElsewhereModel(Result<(), &'static str>);
 
 impl Model for ElsewhereModel {
@@ -179,7 +181,7 @@ impl Bench {
     }
 
     fn assignment(&self) -> Assignment {
-        assignment(self.residency.seat(&endpoint(), true))
+        assignment(self.residency.slot(&endpoint(), true))
     }
 
     fn submit(&self, prompt: &str, steps: u32) -> JobId {
@@ -197,13 +199,14 @@ impl Bench {
     }
 }
 
-fn assignment(seat: Seat) -> Assignment {
+fn assignment(memory: MemorySlot) -> Assignment {
     Assignment {
         endpoint: endpoint(),
         rules: InputRules { takes_images: true, ..InputRules::default() },
         fetcher: Fetcher::new("127.0.0.0/8".parse().unwrap()).unwrap(),
+        metrics: Metrics::default(),
         first_load: FirstLoad::Required,
-        seat,
+        memory,
         unload_after: None,
     }
 }
@@ -217,17 +220,17 @@ fn input(prompt: &str, steps: u32) -> String {
 }
 
 fn work_off<M: Model>(worker: &mut Worker<M>) {
-    while worker.run_once() == Turn::Worked {}
+    while worker.tick() == TickOutcome::Worked {}
 }
 
-/// Works until the job's errand is over too.
+/// Works until all errands are over too.
 fn work_off_with_errands<M: Model>(worker: &mut Worker<M>) {
     worker.errands.pauses = [Duration::ZERO; 2];
     loop {
-        match worker.run_once() {
-            Turn::Worked => {}
-            Turn::Waiting => thread::park_timeout(LOOK),
-            Turn::Idle | Turn::Stopped => return,
+        match worker.tick() {
+            TickOutcome::Worked => {}
+            TickOutcome::Waiting => thread::park_timeout(LOOK),
+            TickOutcome::Idle | TickOutcome::Stopped => return,
         }
     }
 }

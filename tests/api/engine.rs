@@ -3,8 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use stablehand::domain::{GenerationInput, NewImage};
+use stablehand::engine::{Engine, EngineError, Model, Placement};
 use stablehand::runtime::Device;
-use stablehand::worker::{Engine, EngineError, Model, Placement};
 
 /// What the engine may do, and how far it has come. Shared with the test.
 #[derive(Default)]

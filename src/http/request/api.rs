@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{ApiError, ApiKeys, Limiter};
 use crate::domain::{EndpointId, InputRules, Job, JobId};
 use crate::http::MetricsAccess;
+use crate::metrics::Metrics;
 use crate::queue::{Drained, JobQueue};
 use crate::wire::{JobUrls, UrlSigner, status_body};
 
@@ -23,7 +24,9 @@ pub struct Api {
     pub endpoints: HashMap<EndpointId, InputRules>,
     pub keys: ApiKeys,
     pub limiter: Limiter,
-    pub metrics: MetricsAccess,
+    pub metrics: Metrics,
+    /// Who may read `/metrics`.
+    pub metrics_access: MetricsAccess,
     pub signer: UrlSigner,
     /// The configured base of image URLs, without a trailing slash.
     pub public_url: Option<String>,

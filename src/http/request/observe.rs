@@ -30,7 +30,7 @@ pub async fn observe(
     let method = known(response.request().method().as_str());
     let status = response.status().as_u16();
     if let Some(api) = response.request().app_data::<web::Data<Api>>() {
-        api.queue.metrics().request(route, method, status, elapsed);
+        api.metrics.request(route, method, status, elapsed);
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::info!(method, route, status, ms, "request"));

@@ -1,4 +1,4 @@
-//! Jobs on their way from submit to a worker.
+//! Jobs from their submission to their claim.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn jobs_are_claimed_by_priority_then_age() {
 }
 
 #[test]
-fn workers_claim_the_jobs_of_their_endpoint_alone_and_hear_of_no_others() {
+fn workers_claim_and_are_woken_for_the_jobs_of_their_endpoint_only() {
     let test = TestQueue::new();
     let another = EndpointId::new("another");
     let theirs = test.submit_job(NewJob { endpoint: another.clone(), ..new_job("{}") });
@@ -55,13 +55,13 @@ fn workers_claim_the_jobs_of_their_endpoint_alone_and_hear_of_no_others() {
     let ours = test.submit("{}");
     assert_eq!(*test.claim().id(), ours);
     assert!(!test.queue.has_work(&endpoint()).unwrap() && test.queue.has_work(&another).unwrap());
-    // Our fruitless claim has not hidden their job from them.
+    // Our empty claim has not hidden their job from them.
     test.queue.wait_for_work(&another, LONG);
     assert_eq!(*test.queue.claim(&another, "24").unwrap().unwrap().id(), theirs);
 }
 
 #[test]
-fn a_full_queue_is_its_endpoints_own_matter() {
+fn each_endpoint_has_a_queue_limit_of_its_own() {
     let test = TestQueue::with(QueueSettings { queue_limit: 1, ..QueueSettings::default() });
     test.submit("{}");
     let refused = test.run(test.queue.submit(new_job("{}")));
@@ -70,7 +70,7 @@ fn a_full_queue_is_its_endpoints_own_matter() {
 }
 
 #[test]
-fn several_threads_claim_each_job_once() {
+fn each_job_is_claimed_once_by_several_threads() {
     let test = TestQueue::new();
     let submitted: HashSet<_> = (0..60).map(|_| test.submit("{}")).collect();
     let queue = &test.queue;
@@ -114,7 +114,7 @@ fn a_thousand_concurrent_submits_are_all_durable() {
 }
 
 #[test]
-fn beyond_the_limit_nothing_is_queued() {
+fn no_job_is_queued_beyond_the_limit() {
     let test = TestQueue::with(QueueSettings { queue_limit: 2, ..Default::default() });
     let first = test.submit("{}");
     test.submit("{}");
@@ -125,12 +125,12 @@ fn beyond_the_limit_nothing_is_queued() {
 }
 
 #[test]
-fn a_job_that_ended_the_process_twice_waits_behind_the_others() {
+fn a_job_during_which_the_process_crashed_twice_waits_behind_the_others() {
     let mut test = TestQueue::new();
     let suspect = test.submit("{}");
     for _ in 0..2 {
         let job = test.claim();
-        assert_eq!(*job.id(), suspect, "once may be chance, and it keeps its place");
+        assert_eq!(*job.id(), suspect, "one crash may be chance, so it keeps its place");
         job.abandon();
         test.reopen();
     }

@@ -1,4 +1,4 @@
-//! How jobs end, and how they do not.
+//! How jobs end, and which ends take no effect.
 
 use super::*;
 
@@ -34,18 +34,18 @@ fn cancelling_an_ended_job_leaves_it_as_it_is() {
 }
 
 #[test]
-fn a_cancel_whose_client_hung_up_still_stops_the_job() {
+fn a_cancel_stops_the_job_even_if_its_client_hung_up() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let job = test.claim();
-    // Polled once, so sent, then dropped.
+    // Polled once, so that it is sent, and then dropped.
     test.run(async { tokio::time::timeout(Duration::ZERO, test.queue.cancel(&endpoint(), &id)).await.ok() });
-    test.submit("{}"); // committed later, so by now the cancel is
+    test.submit("{}"); // committed after the cancel, so that is committed by now
     assert_eq!(job.stop_requested(), Some(StopReason::Cancelled));
 }
 
 #[test]
-fn orphans_go_back_until_they_ended_the_process_too_often() {
+fn orphans_go_back_into_the_queue_until_the_process_crashed_too_often() {
     let mut test = TestQueue::new();
     let id = test.submit("{}");
     for attempt in 1..=3 {
@@ -64,7 +64,7 @@ fn orphans_go_back_until_they_ended_the_process_too_often() {
     assert_eq!(test.retry(&id), Some(Ok(())));
     test.claim().abandon();
     test.reopen();
-    assert_eq!(test.status(&id), Some(JobStatus::InQueue), "a retry begins to count anew");
+    assert_eq!(test.status(&id), Some(JobStatus::InQueue), "a retry starts the count again");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_superseded_attempt_ends_nothing() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let first = test.claim();
-    // As a second process would, which this one's lock forbids.
+    // A second process would do this, if the lock did not forbid it.
     let requeued = test.queue.inner.store.requeue_orphans(3, String::new(), START).wait().unwrap();
     assert_eq!(requeued.requeued, 1);
     let second = test.claim();
@@ -82,7 +82,7 @@ fn a_superseded_attempt_ends_nothing() {
 }
 
 #[test]
-fn a_released_job_is_next_and_nothing_is_held_against_it() {
+fn a_released_job_is_next_and_its_release_counts_as_no_crash() {
     let mut test = TestQueue::new();
     let id = test.submit("{}");
     test.submit("{}");
@@ -106,7 +106,7 @@ fn a_claim_dropped_without_an_end_fails() {
 }
 
 #[test]
-fn only_what_failed_or_timed_out_can_be_retried() {
+fn only_jobs_that_failed_or_timed_out_can_be_retried() {
     let test = TestQueue::new();
     let (id, later) = (test.submit("{}"), test.submit("{}"));
     assert_eq!(test.retry(&id), Some(Err(NoRetry::Status(JobStatus::InQueue))));
@@ -116,7 +116,7 @@ fn only_what_failed_or_timed_out_can_be_retried() {
     assert_eq!(test.retry(&id), Some(Ok(())));
     let job = test.find(&id).unwrap();
     assert_eq!((job.status, job.error, job.started_at), (JobStatus::InQueue, None, None));
-    assert_eq!(*test.claim().id(), later, "a retry queues behind the others");
+    assert_eq!(*test.claim().id(), later, "a retried job goes to the end of the queue");
     let job = test.claim();
     assert_eq!(job.attempt(), 2);
     assert!(ended(job.time_out()));
@@ -128,7 +128,7 @@ fn only_what_failed_or_timed_out_can_be_retried() {
 }
 
 #[test]
-fn purge_takes_an_endpoints_queued_jobs_only() {
+fn purge_removes_an_endpoints_queued_jobs_only() {
     let test = TestQueue::new();
     let running = test.submit("{}");
     let claimed = test.claim();
@@ -144,7 +144,7 @@ fn purge_takes_an_endpoints_queued_jobs_only() {
 }
 
 #[test]
-fn pictures_drawn_before_a_full_disk_are_written_when_there_is_room() {
+fn pictures_that_a_full_disk_refused_are_written_once_there_is_space() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let job = test.claim();

@@ -1,9 +1,9 @@
-//! What is forgotten, when, and how thoroughly.
+//! What is deleted, when, and how thoroughly.
 
 use super::*;
 
 #[test]
-fn each_kind_is_remembered_for_its_own_time() {
+fn each_kind_of_job_is_kept_for_its_own_time() {
     let test = TestQueue::new();
     let kinds = [
         (JobKind::Run, 1800),
@@ -27,7 +27,7 @@ fn each_kind_is_remembered_for_its_own_time() {
 }
 
 #[test]
-fn a_job_is_gone_at_its_ttl_whatever_its_state() {
+fn a_job_expires_at_its_ttl_in_any_state() {
     let test = TestQueue::new();
     let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };
     let mortal = || test.submit_job(NewJob { policy, ..new_job("{}") });
@@ -43,10 +43,10 @@ fn a_job_is_gone_at_its_ttl_whatever_its_state() {
 }
 
 #[test]
-fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
+fn no_byte_of_a_deleted_job_is_left_in_the_files() {
     let test = TestQueue::new();
     let short = Policy { ttl: Duration::from_mins(1), ..Policy::default() };
-    // Neighbours that live on are what makes SQLite move cells about, and leave copies behind.
+    // Rows that stay between deleted ones make SQLite move cells, and leave copies behind.
     let (mut forgotten, mut kept) = (Vec::new(), Vec::new());
     for i in 0..240_usize {
         let lives = i % 7 == 3;
@@ -79,7 +79,7 @@ fn no_byte_of_what_is_forgotten_is_left_in_the_files() {
 }
 
 #[test]
-fn a_clock_set_back_between_two_starts_expires_nothing_early_and_keeps_nothing_longer() {
+fn jobs_expire_on_time_even_if_the_clock_is_set_back_between_two_starts() {
     let mut test = TestQueue::new();
     let id = test.submit("{}");
     assert!(ended(test.claim().complete(vec![])));
@@ -92,7 +92,7 @@ fn a_clock_set_back_between_two_starts_expires_nothing_early_and_keeps_nothing_l
     test.pass(Duration::from_millis(1));
     assert!(test.find(&id).is_none());
     assert_eq!(test.queue.sweep().unwrap().jobs, 1);
-    // With nothing left to forget, the machine's clock is as good as any.
+    // With no job left, the machine's clock is used as it is.
     (test.clock, test.now) = Clock::manual(START - Duration::from_hours(24));
     test.reopen();
     assert_eq!(test.queue.now(), START - Duration::from_hours(24));

@@ -1,9 +1,9 @@
-//! Those who wait for a job, or watch it.
+//! Clients that wait for a job or watch it.
 
 use super::*;
 
 #[test]
-fn a_waiter_hears_of_the_end() {
+fn a_waiting_client_learns_of_the_end() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let claimed = test.claim();
@@ -18,16 +18,16 @@ fn a_waiter_hears_of_the_end() {
 }
 
 #[test]
-fn an_end_between_listening_and_asking_is_heard() {
+fn an_end_between_listening_and_reading_is_not_missed() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let mut listener = test.queue.inner.board.listen(&id);
     assert!(ended(test.claim().complete(vec![])));
-    test.run(async { tokio::time::timeout(LONG, listener.heard()).await.unwrap() });
+    test.run(async { tokio::time::timeout(LONG, listener.next_event()).await.unwrap() });
 }
 
 #[test]
-fn a_wait_ends_with_its_time_the_jobs_removal_or_the_server() {
+fn a_wait_ends_at_its_timeout_when_the_job_is_removed_or_when_the_server_stops() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let job = test.run(test.queue.wait(&endpoint(), &id, Duration::ZERO)).unwrap().unwrap();
@@ -52,7 +52,7 @@ fn step(step: u32) -> Progress {
 }
 
 #[test]
-fn a_stream_is_drained_by_whoever_reads_and_forgotten_with_its_job() {
+fn a_stream_has_one_cursor_for_all_readers_that_goes_with_its_job() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let drain = || {
@@ -81,7 +81,7 @@ fn a_stream_is_drained_by_whoever_reads_and_forgotten_with_its_job() {
 }
 
 #[test]
-fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_lives() {
+fn a_follower_misses_nothing_when_interrupted_and_wants_previews_while_it_exists() {
     let test = TestQueue::new();
     let id = test.submit("{}");
     let mut follower = test.queue.follow(&endpoint(), &id);
@@ -89,7 +89,7 @@ fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_liv
         Some(News::State(job)) => job.status.to_string(),
         other => panic!("{other:?}"),
     };
-    // Polled once and dropped, while the thread that rows are read on is busy.
+    // Polled once and dropped while the thread that reads rows is busy.
     let interrupt = |follower: &mut Follower| {
         let (free, busy) = std::sync::mpsc::channel::<()>();
         test.run(async {
@@ -103,7 +103,7 @@ fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_liv
     interrupt(&mut follower);
     let job = test.claim();
     assert!(job.wants_preview());
-    interrupt(&mut follower); // having heard of the claim, before it has read the row
+    interrupt(&mut follower); // after it was told of the claim, before it has read the row
     assert_eq!(next(&mut follower), "IN_PROGRESS");
     job.publish(step(1), Some(b"png".to_vec()));
     assert!(!job.wants_preview(), "one a second");
@@ -121,7 +121,7 @@ fn a_follower_that_is_interrupted_misses_nothing_and_wants_previews_while_it_liv
     assert_eq!(
         (frame.progress.step, frame.preview.is_some()),
         (2, true),
-        "the picture so far, though of before"
+        "the latest preview, though it is older than the step"
     );
     assert!(ended(job.fail("No.")));
     assert!(

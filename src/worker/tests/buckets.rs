@@ -1,4 +1,4 @@
-//! Jobs whose pictures go to the client's bucket.
+//! Jobs whose pictures are uploaded to the client's bucket.
 
 use super::*;
 use crate::domain::{ImagePlace, S3Config};
@@ -18,7 +18,7 @@ impl Bench {
 }
 
 #[test]
-fn pictures_go_to_the_clients_bucket_and_nowhere_else() {
+fn pictures_are_stored_in_the_clients_bucket_and_nowhere_else() {
     let (bench, server) = (Bench::new(), Server::answering(&[STORED.to_owned()]));
     let id = bench.submit_for_bucket(&server, Policy::default());
     work_off_with_errands(&mut bench.worker(1));
@@ -34,7 +34,7 @@ fn pictures_go_to_the_clients_bucket_and_nowhere_else() {
 }
 
 #[test]
-fn a_bucket_that_is_busy_is_tried_again_and_not_for_ever() {
+fn an_upload_to_a_busy_bucket_is_tried_three_times() {
     let bench = Bench::new();
     let server = Server::answering(&[BUSY, BUSY, STORED].map(str::to_owned));
     let id = bench.submit_for_bucket(&server, Policy::default());
@@ -52,7 +52,7 @@ fn a_bucket_that_is_busy_is_tried_again_and_not_for_ever() {
 }
 
 #[test]
-fn a_bucket_that_refuses_fails_the_job_at_once_and_says_why() {
+fn a_bucket_that_refuses_fails_the_job_at_once_with_its_reason() {
     let bench = Bench::new();
     let error = "<Error><Code>AccessDenied</Code></Error>";
     let refusal = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n{error}", error.len());
@@ -67,7 +67,7 @@ fn a_bucket_that_refuses_fails_the_job_at_once_and_says_why() {
 }
 
 #[test]
-fn jobs_beside_a_slow_bucket_go_on_and_the_slow_one_may_be_cancelled() {
+fn a_slow_bucket_delays_no_other_job_and_its_job_can_be_cancelled() {
     let bench = Bench::new();
     // Reads the request and never answers.
     let server = Server::start(|stream| drop(std::io::Read::read(stream, &mut [0])));
@@ -77,14 +77,14 @@ fn jobs_beside_a_slow_bucket_go_on_and_the_slow_one_may_be_cancelled() {
     work_off(&mut worker);
     assert!(bench.completed(&next));
     assert_eq!(bench.test.status(&slow), Some(JobStatus::InProgress));
-    assert_eq!(worker.run_once(), Turn::Waiting);
+    assert_eq!(worker.tick(), TickOutcome::Waiting);
     bench.test.cancel(&slow);
-    assert_eq!(worker.run_once(), Turn::Idle);
+    assert_eq!(worker.tick(), TickOutcome::Idle);
     assert_eq!(bench.test.status(&slow), Some(JobStatus::Cancelled));
 }
 
 #[test]
-fn a_job_on_an_errand_times_out_and_goes_back_into_the_queue_at_a_stop() {
+fn a_job_on_an_errand_can_time_out_and_goes_back_into_the_queue_at_a_stop() {
     let bench = Bench::new();
     let server = Server::start(|stream| drop(std::io::Read::read(stream, &mut [0])));
     let policy = Policy { execution_timeout: Duration::from_secs(5), ..Policy::default() };
@@ -92,14 +92,14 @@ fn a_job_on_an_errand_times_out_and_goes_back_into_the_queue_at_a_stop() {
     let mut worker = bench.worker(1);
     work_off(&mut worker);
     bench.test.pass(Duration::from_secs(5));
-    assert_eq!(worker.run_once(), Turn::Idle);
+    assert_eq!(worker.tick(), TickOutcome::Idle);
     assert_eq!(bench.test.status(&id), Some(JobStatus::TimedOut));
 
     let id = bench.submit_for_bucket(&server, Policy::default());
     work_off(&mut worker);
     bench.stop.stop(LONG);
-    assert_eq!(worker.run_once(), Turn::Waiting, "the grace is not over");
+    assert_eq!(worker.tick(), TickOutcome::Waiting, "the grace is not over");
     bench.stop.stop(Duration::ZERO);
-    assert_eq!(worker.run_once(), Turn::Stopped);
+    assert_eq!(worker.tick(), TickOutcome::Stopped);
     assert_eq!(bench.test.status(&id), Some(JobStatus::InQueue));
 }

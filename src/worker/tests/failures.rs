@@ -1,4 +1,4 @@
-//! What goes wrong, and whom it concerns.
+//! Failures, and which jobs they affect.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn a_failure_fails_its_job_in_a_sentence_and_the_next_one_works() {
         work_off(&mut bench.worker(1));
         assert_eq!(bench.error(&failing), "The model failed: it broke");
         assert!(bench.completed(&next), "after an error in {stage}");
-        assert_eq!(bench.log.built.get(), 1);
+        assert_eq!(bench.log.loaded.get(), 1);
     }
 }
 
@@ -24,23 +24,23 @@ fn a_panic_fails_its_job_and_the_next_one_is_drawn_by_a_new_engine() {
         let next = bench.submit("a fox", 2);
         let mut worker = bench.worker(1);
         for _ in 0..8 {
-            worker.run_once();
+            worker.tick();
         }
         assert_eq!(bench.error(&panicking), PANICKED);
         assert!(bench.completed(&next), "after a panic in {stage}");
-        assert_eq!(bench.log.built.get(), 2);
+        assert_eq!(bench.log.loaded.get(), 2);
     }
 }
 
 #[test]
-fn a_panic_over_one_job_spares_those_beside_it() {
+fn a_panic_over_one_job_does_not_fail_the_others() {
     for stage in ["begin", "finish"] {
         let bench = Bench::new();
         let beside = bench.submit("a fox", 4);
         let panicking = bench.submit(&format!("panic in {stage}"), 2);
         let mut worker = bench.worker(2);
         for _ in 0..12 {
-            worker.run_once();
+            worker.tick();
         }
         assert_eq!(bench.error(&panicking), PANICKED);
         assert!(bench.completed(&beside), "beside a panic in {stage}");
@@ -48,7 +48,7 @@ fn a_panic_over_one_job_spares_those_beside_it() {
 }
 
 #[test]
-fn an_input_that_no_longer_fits_fails_in_its_own_words() {
+fn an_input_that_breaks_the_rules_fails_with_a_sentence_that_says_so() {
     let bench = Bench::new();
     let id = bench.test.submit(r#"{"prompt": "a fox", "width": 70}"#);
     work_off(&mut bench.worker(1));
@@ -56,7 +56,7 @@ fn an_input_that_no_longer_fits_fails_in_its_own_words() {
 }
 
 #[test]
-fn pictures_are_not_lost_to_a_full_disk() {
+fn pictures_survive_a_full_disk() {
     let bench = Bench::new();
     let id = bench.submit(&"x".repeat(60_000), 1);
     let mut worker = bench.worker(1);
@@ -74,7 +74,7 @@ fn pictures_are_not_lost_to_a_full_disk() {
 }
 
 #[test]
-fn pictures_that_outlive_their_job_are_given_up() {
+fn pictures_of_a_job_that_has_expired_are_dropped() {
     let bench = Bench::new();
     let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };
     bench.test.submit_job(NewJob { policy, ..new_job(&input(&"x".repeat(60_000), 1)) });
@@ -89,14 +89,14 @@ fn pictures_that_outlive_their_job_are_given_up() {
 }
 
 #[test]
-fn a_required_engine_that_cannot_be_loaded_is_told_to_the_owner() {
+fn a_required_engine_that_cannot_be_loaded_is_reported() {
     let test = TestQueue::new();
-    let (tell, told) = std::sync::mpsc::channel();
-    let ready = move |outcome| tell.send(outcome).unwrap();
-    let seat = Residency::new(|| {}).seat(&endpoint(), true);
+    let (sender, reported) = std::sync::mpsc::channel();
+    let ready = move |outcome| sender.send(outcome).unwrap();
+    let slot = Residency::new(|| {}).slot(&endpoint(), true);
     let model = ElsewhereModel(Err("no such model"));
-    let thread = spawn(test.queue.clone(), assignment(seat), model, Stop::default(), ready).unwrap();
-    assert_eq!(told.recv().unwrap(), Err("no such model".to_owned()));
+    let thread = spawn(test.queue.clone(), assignment(slot), model, Stop::default(), ready).unwrap();
+    assert_eq!(reported.recv().unwrap(), Err("no such model".to_owned()));
     thread.join().unwrap();
     assert_eq!(test.queue.workers(&endpoint()), WorkerCounts::default());
 }

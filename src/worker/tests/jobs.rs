@@ -1,19 +1,19 @@
-//! Jobs on their way through the worker, as it should be.
+//! Jobs that go through the worker as they should.
 
 use super::*;
 
 #[test]
-fn a_job_is_drawn_step_by_step_and_its_progress_told() {
+fn a_job_is_drawn_step_by_step_and_its_progress_published() {
     let bench = Bench::new();
     let id = bench.submit("a fox", 4);
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     assert_eq!(
         bench.test.queue.progress(&id),
         Some(Progress { step: 1, steps: 4, eta: Some(Duration::ZERO) })
     );
     bench.test.pass(Duration::from_secs(2));
-    worker.run_once();
+    worker.tick();
     let eta = Some(Duration::from_secs(2));
     assert_eq!(bench.test.queue.progress(&id), Some(Progress { step: 2, steps: 4, eta }));
     work_off(&mut worker);
@@ -30,19 +30,19 @@ fn jobs_are_stepped_together_up_to_the_engines_capacity() {
     let ids = [3, 5, 3].map(|steps| bench.submit("a fox", steps));
     work_off(&mut bench.worker(2));
     assert!(ids.iter().all(|id| bench.completed(id)));
-    // The first two side by side; the third takes the first one's place: 3 + 3.
+    // The first two together; then the third takes the place of the first: 3 + 3.
     assert_eq!(bench.log.steps.get(), 6);
 }
 
 #[test]
-fn workers_are_counted_by_what_they_do() {
+fn workers_are_counted_by_state() {
     let bench = Bench::new();
     let counts = || bench.test.queue.workers(&endpoint());
     assert_eq!(counts(), WorkerCounts::default());
     let mut worker = bench.worker(1);
     assert_eq!(counts(), WorkerCounts { idle: 1, ready: 1, ..Default::default() });
     bench.submit("a fox", 2);
-    worker.run_once();
+    worker.tick();
     assert_eq!(counts(), WorkerCounts { running: 1, ready: 1, ..Default::default() });
     work_off(&mut worker);
     assert_eq!(counts(), WorkerCounts { idle: 1, ready: 1, ..Default::default() });
@@ -51,11 +51,11 @@ fn workers_are_counted_by_what_they_do() {
 }
 
 #[test]
-fn a_cancelled_job_is_let_go_of_at_the_next_step() {
+fn a_cancelled_job_stops_at_the_next_step() {
     let bench = Bench::new();
     let id = bench.submit("a fox", 50);
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     bench.test.cancel(&id);
     work_off(&mut worker);
     assert_eq!(bench.test.status(&id), Some(JobStatus::Cancelled));
@@ -63,12 +63,12 @@ fn a_cancelled_job_is_let_go_of_at_the_next_step() {
 }
 
 #[test]
-fn a_job_that_works_too_long_times_out() {
+fn a_job_that_runs_too_long_times_out() {
     let bench = Bench::new();
     let policy = Policy { execution_timeout: Duration::from_secs(5), ..Policy::default() };
     let id = bench.test.submit_job(NewJob { policy, ..new_job(&input("a fox", 50)) });
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     bench.test.pass(Duration::from_secs(5));
     work_off(&mut worker);
     let job = bench.test.find(&id).unwrap();
@@ -77,12 +77,12 @@ fn a_job_that_works_too_long_times_out() {
 }
 
 #[test]
-fn a_job_forgotten_while_it_runs_is_let_go_of() {
+fn a_job_that_expires_while_it_runs_stops() {
     let bench = Bench::new();
     let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };
     bench.test.submit_job(NewJob { policy, ..new_job(&input("a fox", 50)) });
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     bench.test.pass(Duration::from_secs(10));
     work_off(&mut worker);
     assert_eq!(bench.log.steps.get(), 2);
@@ -90,14 +90,14 @@ fn a_job_forgotten_while_it_runs_is_let_go_of() {
 }
 
 #[test]
-fn within_the_grace_a_job_is_finished_and_no_other_begun() {
+fn during_the_grace_a_running_job_is_finished_and_no_other_begins() {
     let bench = Bench::new();
     let (running, queued) = (bench.submit("a fox", 5), bench.submit("a fox", 5));
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     bench.stop.stop(LONG);
     work_off(&mut worker);
-    assert_eq!(worker.run_once(), Turn::Stopped);
+    assert_eq!(worker.tick(), TickOutcome::Stopped);
     assert!(bench.completed(&running));
     assert_eq!(bench.test.status(&queued), Some(JobStatus::InQueue));
 }
@@ -107,19 +107,19 @@ fn after_the_grace_a_job_goes_back_into_the_queue() {
     let bench = Bench::new();
     let id = bench.submit("a fox", 5);
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     bench.stop.stop(Duration::ZERO);
-    assert_eq!(worker.run_once(), Turn::Stopped);
+    assert_eq!(worker.tick(), TickOutcome::Stopped);
     assert_eq!(bench.test.status(&id), Some(JobStatus::InQueue));
 }
 
 #[test]
-fn a_thread_works_when_there_is_work_and_stops_when_asked() {
+fn a_worker_on_its_own_thread_draws_jobs_and_stops_when_asked() {
     let test = TestQueue::new();
     let stop = Stop::default();
-    let seat = Residency::new(|| {}).seat(&endpoint(), true);
+    let slot = Residency::new(|| {}).slot(&endpoint(), true);
     let thread =
-        spawn(test.queue.clone(), assignment(seat), ElsewhereModel(Ok(())), stop.clone(), drop).unwrap();
+        spawn(test.queue.clone(), assignment(slot), ElsewhereModel(Ok(())), stop.clone(), drop).unwrap();
     for _ in 0..3 {
         let id = test.submit(&input("a fox", 3));
         let job = test.run(test.queue.wait(&endpoint(), &id, LONG)).unwrap().unwrap();

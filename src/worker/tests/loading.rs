@@ -1,9 +1,9 @@
-//! Several models, and memory for less than all of them.
+//! Several models, and too little memory for all of them.
 
 use super::*;
-use crate::worker::residency::TURN;
+use crate::engine::BUSY_STAY;
 
-/// Endpoints with a worker each, all of whose models take 10.
+/// Endpoints with one worker each. Every model needs 10 units of memory.
 struct Models {
     bench: Bench,
     budget: u64,
@@ -25,8 +25,8 @@ impl Models {
         unload_after: Option<Duration>,
     ) -> Worker<ScriptedModel> {
         let endpoint = EndpointId::new(name);
-        let seat = self.bench.residency.seat(&endpoint, first_load != FirstLoad::OnDemand);
-        let assignment = Assignment { endpoint, first_load, unload_after, ..assignment(seat) };
+        let slot = self.bench.residency.slot(&endpoint, first_load != FirstLoad::OnDemand);
+        let assignment = Assignment { endpoint, first_load, unload_after, ..assignment(slot) };
         let placement = Placement { device: card(), needs: 10, budget: Some(self.budget) };
         self.bench.try_worker(assignment, 1, placement).unwrap()
     }
@@ -45,35 +45,35 @@ impl Models {
         self.bench.test.queue.workers(&EndpointId::new(name))
     }
 
-    fn built(&self) -> u32 {
-        self.bench.log.built.get()
+    fn loaded(&self) -> u32 {
+        self.bench.log.loaded.get()
     }
 }
 
 #[test]
-fn an_engine_is_loaded_for_the_first_job_and_stays() {
+fn an_engine_is_loaded_for_the_first_job_and_stays_loaded() {
     let models = Models::within(10);
     let mut worker = models.worker("a", FirstLoad::OnDemand);
-    assert_eq!(worker.run_once(), Turn::Idle);
-    assert_eq!((models.built(), models.counts("a").idle), (0, 1));
+    assert_eq!(worker.tick(), TickOutcome::Idle);
+    assert_eq!((models.loaded(), models.counts("a").idle), (0, 1));
     for _ in 0..2 {
         let id = models.submit("a", 2);
         work_off(&mut worker);
         assert_eq!(models.status("a", &id), JobStatus::Completed);
-        assert_eq!(models.built(), 1);
+        assert_eq!(models.loaded(), 1);
     }
 }
 
 #[test]
-fn what_fits_is_loaded_at_the_start_and_the_rest_on_demand() {
+fn engines_that_fit_are_loaded_at_the_start_and_the_others_on_demand() {
     let models = Models::within(20);
     let workers = ["a", "b", "c"].map(|name| models.worker(name, FirstLoad::IfItFits));
-    assert_eq!(workers.map(|worker| worker.engine.is_some()), [true, true, false]);
-    assert_eq!(models.built(), 2);
+    assert_eq!(workers.map(|worker| worker.engine.is_loaded()), [true, true, false]);
+    assert_eq!(models.loaded(), 2);
 }
 
 #[test]
-fn the_one_unused_for_longest_makes_room() {
+fn the_engine_unused_for_longest_is_unloaded_for_another() {
     let models = Models::within(20);
     let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| models.worker(name, FirstLoad::IfItFits));
     for (name, worker) in [("b", &mut b), ("a", &mut a)] {
@@ -82,106 +82,112 @@ fn the_one_unused_for_longest_makes_room() {
         work_off(worker);
     }
     let id = models.submit("c", 1);
-    assert_eq!(c.run_once(), Turn::Waiting);
+    assert_eq!(c.tick(), TickOutcome::Waiting);
     assert_eq!(models.counts("c"), WorkerCounts { throttled: 1, ..WorkerCounts::default() });
-    assert_eq!(models.status("c", &id), JobStatus::InQueue, "it is not held by one who cannot work on it");
-    a.run_once();
-    b.run_once();
-    assert!(a.engine.is_some() && b.engine.is_none());
+    assert_eq!(models.status("c", &id), JobStatus::InQueue, "a worker that cannot draw claims no job");
+    a.tick();
+    b.tick();
+    assert!(a.engine.is_loaded() && !b.engine.is_loaded());
     work_off(&mut c);
     assert_eq!(models.status("c", &id), JobStatus::Completed);
-    assert!(a.engine.is_some());
+    assert!(a.engine.is_loaded());
 }
 
 #[test]
-fn an_engine_with_a_job_in_hand_does_not_leave() {
+fn an_engine_with_a_job_in_hand_is_not_unloaded() {
     let models = Models::within(10);
     let [mut a, mut b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::IfItFits));
     let jobs = [3, 1].map(|steps| models.submit("a", steps));
-    a.run_once();
+    a.tick();
     let waiting = models.submit("b", 1);
-    models.bench.test.pass(TURN / 2);
-    assert_eq!(b.run_once(), Turn::Waiting);
+    models.bench.test.pass(BUSY_STAY / 2);
+    assert_eq!(b.tick(), TickOutcome::Waiting);
     work_off(&mut a);
-    assert!(jobs.iter().all(|id| models.status("a", id) == JobStatus::Completed), "its turn is not over");
-    assert!(a.engine.is_some());
-    assert_eq!(b.run_once(), Turn::Waiting);
-    a.run_once();
-    assert!(a.engine.is_none(), "idle it leaves");
+    assert!(
+        jobs.iter().all(|id| models.status("a", id) == JobStatus::Completed),
+        "b has not waited long enough"
+    );
+    assert!(a.engine.is_loaded());
+    assert_eq!(b.tick(), TickOutcome::Waiting);
+    a.tick();
+    assert!(!a.engine.is_loaded(), "once idle it is unloaded");
     work_off(&mut b);
     assert_eq!(models.status("b", &waiting), JobStatus::Completed);
 }
 
 #[test]
-fn one_with_jobs_without_end_leaves_after_its_turn_and_comes_back() {
+fn an_engine_that_always_has_jobs_is_unloaded_after_half_a_minute_and_comes_back() {
     let models = Models::within(10);
     let [mut a, mut b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::IfItFits));
     let [running, next] = [3, 1].map(|steps| models.submit("a", steps));
-    a.run_once();
+    a.tick();
+    models.bench.test.pass(10 * BUSY_STAY);
     let waiting = models.submit("b", 1);
-    models.bench.test.pass(TURN);
-    assert_eq!(b.run_once(), Turn::Waiting);
+    assert_eq!(b.tick(), TickOutcome::Waiting);
+    models.bench.test.pass(BUSY_STAY);
+    assert!(!a.engine.must_unload(), "it stays while the other waits");
+    assert_eq!(b.tick(), TickOutcome::Waiting);
     work_off(&mut a);
     assert_eq!(models.status("a", &running), JobStatus::Completed);
     assert_eq!(models.status("a", &next), JobStatus::InQueue);
-    assert!(a.engine.is_none());
+    assert!(!a.engine.is_loaded());
     work_off(&mut b);
     assert_eq!(models.status("b", &waiting), JobStatus::Completed);
-    assert_eq!(a.run_once(), Turn::Waiting);
-    b.run_once();
+    assert_eq!(a.tick(), TickOutcome::Waiting);
+    b.tick();
     work_off(&mut a);
     assert_eq!(models.status("a", &next), JobStatus::Completed);
 }
 
 #[test]
-fn an_engine_that_was_just_loaded_does_its_job_before_it_leaves() {
+fn an_engine_that_was_just_loaded_draws_its_job_before_it_is_unloaded() {
     let models = Models::within(10);
     let [mut a, mut b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::OnDemand));
     let ids = ["a", "b"].map(|name| models.submit(name, 2));
-    a.run_once();
-    assert_eq!(b.run_once(), Turn::Waiting);
-    assert_eq!(a.run_once(), Turn::Worked);
+    a.tick();
+    assert_eq!(b.tick(), TickOutcome::Waiting);
+    assert_eq!(a.tick(), TickOutcome::Worked);
     for _ in 0..4 {
-        a.run_once();
-        b.run_once();
+        a.tick();
+        b.tick();
     }
     assert_eq!(
         ["a", "b"].map(|name| models.status(name, &ids[usize::from(name == "b")])),
         [JobStatus::Completed; 2]
     );
-    assert_eq!(models.built(), 2);
+    assert_eq!(models.loaded(), 2);
 }
 
 #[test]
-fn who_needs_room_no_more_has_nobody_leave() {
+fn a_worker_that_needs_no_memory_any_more_lets_the_other_engine_stay() {
     let models = Models::within(10);
     let [mut a, mut b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::IfItFits));
     let id = models.submit("b", 1);
-    assert_eq!(b.run_once(), Turn::Waiting);
+    assert_eq!(b.tick(), TickOutcome::Waiting);
     models.bench.test.run(models.bench.test.queue.cancel(&EndpointId::new("b"), &id)).unwrap();
-    assert_eq!(b.run_once(), Turn::Idle);
-    assert_eq!(a.run_once(), Turn::Idle);
-    assert!(a.engine.is_some());
+    assert_eq!(b.tick(), TickOutcome::Idle);
+    assert_eq!(a.tick(), TickOutcome::Idle);
+    assert!(a.engine.is_loaded());
 }
 
 #[test]
-fn a_second_engine_of_an_endpoint_takes_only_room_that_is_free() {
+fn a_second_engine_of_an_endpoint_takes_free_memory_only() {
     let models = Models::within(20);
     let [mut a, b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::IfItFits));
     let mut second = models.worker("a", FirstLoad::OnDemand);
     models.submit("a", 5);
     models.submit("a", 5);
-    a.run_once();
-    models.bench.test.pass(TURN);
-    assert_eq!(second.run_once(), Turn::Waiting);
-    assert!(!a.assignment.seat.is_wanted() && !b.assignment.seat.is_wanted());
+    a.tick();
+    models.bench.test.pass(BUSY_STAY);
+    assert_eq!(second.tick(), TickOutcome::Waiting);
+    assert!(!a.engine.must_unload() && !b.engine.must_unload());
     drop(b);
-    second.run_once();
-    assert!(second.engine.is_some());
+    second.tick();
+    assert!(second.engine.is_loaded());
 }
 
 #[test]
-fn an_idle_engine_is_unloaded_after_its_time() {
+fn an_idle_engine_is_unloaded_after_unload_after() {
     let models = Models::within(10);
     let mut worker = models.worker_with("a", FirstLoad::IfItFits, Some(Duration::from_mins(5)));
     models.bench.test.pass(Duration::from_mins(4));
@@ -190,18 +196,18 @@ fn an_idle_engine_is_unloaded_after_its_time() {
     assert_eq!(models.status("a", &id), JobStatus::Completed);
     models.bench.test.pass(Duration::from_mins(4));
     assert_eq!(worker.patience(), Duration::from_mins(1));
-    worker.run_once();
-    assert!(worker.engine.is_some());
+    worker.tick();
+    assert!(worker.engine.is_loaded());
     models.bench.test.pass(Duration::from_mins(1));
-    worker.run_once();
-    assert!(worker.engine.is_none());
+    worker.tick();
+    assert!(!worker.engine.is_loaded());
     models.submit("a", 1);
     work_off(&mut worker);
-    assert_eq!(models.built(), 2);
+    assert_eq!(models.loaded(), 2);
 }
 
 #[test]
-fn a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others() {
+fn a_model_that_cannot_be_loaded_fails_its_own_jobs_only() {
     let models = Models::within(20);
     let mut good = models.worker("good", FirstLoad::IfItFits);
     *models.bench.log.refusal.borrow_mut() = Some(EngineError::Other("its unet is damaged".to_owned()));
@@ -219,7 +225,7 @@ fn a_model_that_cannot_be_loaded_fails_its_jobs_and_no_others() {
         assert_eq!(error(&ids[0]), "its unet is damaged");
         assert_eq!(models.status("good", &ids[1]), JobStatus::Completed);
     }
-    assert_eq!(models.built(), 2, "it is not tried again for each job");
+    assert_eq!(models.loaded(), 2, "it is not tried again for each job");
 
     models.bench.log.refusal.borrow_mut().take();
     models.bench.test.pass(Duration::from_secs(30));
@@ -236,21 +242,21 @@ fn a_worker_without_an_engine_leaves_the_jobs_to_one_that_has() {
     let mut second = models.worker("a", FirstLoad::OnDemand);
     let ids: Vec<_> = (0..3).map(|_| models.submit("a", 1)).collect();
     for _ in 0..3 {
-        second.run_once();
+        second.tick();
     }
-    assert!(second.engine.is_none());
+    assert!(!second.engine.is_loaded());
     work_off(&mut first);
     assert!(ids.iter().all(|id| models.status("a", id) == JobStatus::Completed));
 }
 
 #[test]
-fn an_engine_that_fell_leaves_its_room() {
+fn an_engine_that_panicked_gives_its_memory_back() {
     let models = Models::within(10);
     let [mut a, mut b] = ["a", "b"].map(|name| models.worker(name, FirstLoad::IfItFits));
     let endpoint = EndpointId::new("a");
     models.bench.test.submit_job(NewJob { endpoint, ..new_job(&input("panic in step", 1)) });
-    a.run_once();
-    assert!(a.engine.is_none());
+    a.tick();
+    assert!(!a.engine.is_loaded());
     let id = models.submit("b", 1);
     work_off(&mut b);
     assert_eq!(models.status("b", &id), JobStatus::Completed);

@@ -1,8 +1,8 @@
-//! Jobs that memory does not suffice for.
+//! Jobs and models that are too large for the memory.
 
 use super::*;
 
-const DID_NOT_SUFFICE: &str = "The memory of the server's device (cuda:0) did not suffice";
+const TOO_LITTLE: &str = "The server's device (cuda:0) has too little memory for this:";
 
 fn several(bench: &Bench, num_outputs: u32) -> JobId {
     let input = serde_json::json!({"prompt": "a fox", "num_inference_steps": 2, "num_outputs": num_outputs});
@@ -10,31 +10,31 @@ fn several(bench: &Bench, num_outputs: u32) -> JobId {
 }
 
 #[test]
-fn a_job_that_memory_does_not_suffice_for_fails_alone_and_says_what_to_change() {
+fn a_job_that_runs_out_of_memory_fails_alone_and_says_what_to_change() {
     for stage in ["begin", "step", "finish"] {
         let bench = Bench::new();
         let (beside, large) = (bench.submit("a fox", 4), bench.submit(&format!("memory in {stage}"), 2));
         let next = bench.submit("a fox", 2);
         work_off(&mut bench.worker(2));
         let error = bench.error(&large);
-        assert!(error.starts_with(DID_NOT_SUFFICE), "{error}");
+        assert!(error.starts_with(TOO_LITTLE), "{error}");
         for way in ["a smaller picture", "fewer outputs", "--memory-budget", "another --device"] {
             assert!(error.contains(way), "{way}: {error}");
         }
         assert!(bench.completed(&beside) && bench.completed(&next), "{stage}");
-        assert_eq!(bench.log.built.get(), 1);
+        assert_eq!(bench.log.loaded.get(), 1);
     }
 }
 
 #[test]
-fn jobs_that_memory_does_not_suffice_for_together_go_on_one_by_one() {
+fn jobs_that_run_out_of_memory_together_go_on_one_by_one() {
     let bench = Bench::new();
     bench.log.too_many.set(Some(2));
     let ids = [2, 2].map(|steps| bench.submit("a fox", steps));
     let mut worker = bench.worker(2);
     work_off(&mut worker);
     assert!(ids.iter().all(|id| bench.completed(id)));
-    // One together in vain, then each alone.
+    // One step together that fails, then each job alone.
     assert_eq!(bench.log.steps.get(), 1 + 2 * 2);
     bench.log.too_many.set(None);
     let ids = [2, 2].map(|steps| bench.submit("a fox", steps));
@@ -53,8 +53,8 @@ fn a_job_beyond_the_budget_is_not_begun() {
     assert!(bench.completed(&fits));
     assert_eq!(
         bench.error(&does_not),
-        "This would take about 50 B of memory, and 40 B is what models may take: ask for a smaller picture or \
-         fewer outputs, or let the server draw with a larger --memory-budget or on another --device."
+        "This needs about 50 B of memory, and models may use 40 B: ask for a smaller picture or fewer outputs, or \
+         let the server draw with a larger --memory-budget or on another --device."
     );
 }
 
@@ -65,13 +65,13 @@ fn a_model_beyond_the_budget_is_refused_with_both_sizes() {
     let refused = bench.try_worker(bench.assignment(), 1, placement).err().unwrap();
     assert_eq!(
         refused,
-        "The model takes about 10.0 GiB of memory, and 4.0 GiB is what models may take: raise --memory-budget, \
-         or choose another --device."
+        "The model needs about 10.0 GiB of memory, and models may use 4.0 GiB: raise --memory-budget, or choose \
+         another --device."
     );
 }
 
 #[test]
-fn memory_that_does_not_suffice_for_the_model_fails_its_jobs_alone() {
+fn jobs_fail_if_there_is_too_little_memory_to_load_their_model() {
     let bench = Bench::new();
     let assignment = Assignment { first_load: FirstLoad::OnDemand, ..bench.assignment() };
     let placement = Placement { device: card(), needs: 10, budget: None };
@@ -81,7 +81,7 @@ fn memory_that_does_not_suffice_for_the_model_fails_its_jobs_alone() {
     work_off(&mut worker);
     assert_eq!(
         bench.error(&id),
-        "The memory of the server's device (cuda:0) did not suffice to load the model: let the server use a \
-         smaller --memory-budget, so that others leave, or another --device."
+        "The server's device (cuda:0) has too little memory to load the model: let the server use a smaller \
+         --memory-budget, so that other models are unloaded, or another --device."
     );
 }

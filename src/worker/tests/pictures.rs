@@ -1,4 +1,4 @@
-//! Jobs that name the pictures they start from by their addresses.
+//! Jobs that name their input pictures by URL.
 
 use super::*;
 
@@ -39,11 +39,11 @@ fn pictures_are_fetched_before_a_job_begins() {
     assert_eq!(*bench.log.pictures.borrow(), [Some(init_image), Some(mask)]);
     let asked = server.asked();
     assert!(asked[0].starts_with("GET /init.png ") && asked[1].starts_with("GET /mask.png "), "{asked:?}");
-    assert_eq!(bench.test.find(&id).unwrap().input, input, "the job keeps the addresses alone");
+    assert_eq!(bench.test.find(&id).unwrap().input, input, "the job keeps the URLs only");
 }
 
 #[test]
-fn a_picture_that_cannot_be_had_fails_its_job_and_says_why() {
+fn a_picture_that_cannot_be_fetched_fails_its_job_and_says_why() {
     let bench = Bench::new();
     let missing = Server::answering(&["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"]);
     let text = Server::answering(&["HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nno png"]);
@@ -67,21 +67,21 @@ fn a_picture_that_cannot_be_had_fails_its_job_and_says_why() {
 }
 
 #[test]
-fn a_slow_picture_holds_up_neither_steps_nor_the_next_job() {
+fn a_slow_picture_delays_neither_running_jobs_nor_the_next_one() {
     let (bench, server) = (Bench::new(), silent());
     let running = bench.submit("a fox", 3);
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     let slow = bench.test.submit(&starting_from(&url(&server, "/"), None));
     let next = bench.submit("a fox", 2);
     work_off(&mut worker);
     assert!(bench.completed(&running) && bench.completed(&next));
     assert_eq!(bench.test.status(&slow), Some(JobStatus::InProgress));
-    assert_eq!(worker.run_once(), Turn::Waiting);
+    assert_eq!(worker.tick(), TickOutcome::Waiting);
 }
 
 #[test]
-fn a_job_whose_picture_came_begins_beside_what_runs() {
+fn a_job_whose_picture_has_come_begins_beside_the_running_job() {
     let bench = Bench::new();
     let (answer, _) = picture(1);
     let (go, gone) = std::sync::mpsc::channel::<()>();
@@ -91,73 +91,73 @@ fn a_job_whose_picture_came_begins_beside_what_runs() {
     });
     let slow = bench.test.submit(&starting_from(&url(&server, "/"), None));
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     let beside = bench.submit("a fox", 5);
-    worker.run_once();
+    worker.tick();
     go.send(()).unwrap();
-    while worker.active.len() < 2 {
-        worker.receive();
+    while worker.jobs.active.len() < 2 {
+        worker.collect_errands();
         thread::park_timeout(LOOK);
     }
-    worker.run_once();
+    worker.tick();
     assert!(bench.completed(&slow));
     assert_eq!(bench.test.status(&beside), Some(JobStatus::InProgress));
 }
 
 #[test]
-fn only_so_many_pictures_are_waited_for_at_once() {
+fn at_most_four_jobs_wait_for_pictures_at_once() {
     let (bench, server) = (Bench::new(), silent());
     let input = starting_from(&url(&server, "/"), None);
     let ids: Vec<_> = (0..6).map(|_| bench.test.submit(&input)).collect();
     let mut worker = bench.worker(1);
-    assert_eq!(worker.run_once(), Turn::Waiting);
+    assert_eq!(worker.tick(), TickOutcome::Waiting);
     let fetched = |id: &&JobId| bench.test.status(id) == Some(JobStatus::InProgress);
     assert_eq!(ids.iter().filter(fetched).count(), 4);
 }
 
 #[test]
-fn a_job_may_be_cancelled_and_times_out_while_its_picture_is_fetched() {
+fn a_job_can_be_cancelled_and_can_time_out_while_its_picture_is_fetched() {
     let (bench, server) = (Bench::new(), silent());
     let input = starting_from(&url(&server, "/"), None);
     let policy = Policy { execution_timeout: Duration::from_secs(5), ..Policy::default() };
     let overdue = bench.test.submit_job(NewJob { policy, ..new_job(&input) });
     let cancelled = bench.test.submit(&input);
     let mut worker = bench.worker(1);
-    assert_eq!(worker.run_once(), Turn::Waiting);
+    assert_eq!(worker.tick(), TickOutcome::Waiting);
     bench.test.cancel(&cancelled);
     bench.test.pass(Duration::from_secs(5));
-    assert_eq!(worker.run_once(), Turn::Idle);
+    assert_eq!(worker.tick(), TickOutcome::Idle);
     assert_eq!(bench.test.status(&cancelled), Some(JobStatus::Cancelled));
     assert_eq!(bench.test.status(&overdue), Some(JobStatus::TimedOut));
     assert_eq!(bench.log.steps.get(), 0);
 }
 
 #[test]
-fn a_stop_puts_a_job_back_whose_picture_is_fetched() {
+fn a_stop_puts_back_a_job_whose_picture_is_being_fetched() {
     let (bench, server) = (Bench::new(), silent());
     let id = bench.test.submit(&starting_from(&url(&server, "/"), None));
     let mut worker = bench.worker(1);
-    assert_eq!(worker.run_once(), Turn::Waiting);
+    assert_eq!(worker.tick(), TickOutcome::Waiting);
     bench.stop.stop(LONG);
-    assert_eq!(worker.run_once(), Turn::Stopped);
+    assert_eq!(worker.tick(), TickOutcome::Stopped);
     assert_eq!(bench.test.status(&id), Some(JobStatus::InQueue));
 }
 
 #[test]
-fn a_panic_over_another_job_puts_one_back_whose_picture_came() {
+fn a_job_whose_picture_has_come_is_put_back_if_the_engine_panicked_over_another() {
     let bench = Bench::new();
     let (answer, _) = picture(1);
     let server = Server::answering(&[answer]);
     let id = bench.test.submit(&starting_from(&url(&server, "/"), None));
     let panicking = bench.submit("panic in begin", 1);
     let mut worker = bench.worker(1);
-    worker.run_once();
+    worker.tick();
     assert_eq!(bench.error(&panicking), PANICKED);
     for _ in 0..10_000 {
         if bench.completed(&id) {
             return;
         }
-        if worker.run_once() == Turn::Waiting {
+        if worker.tick() == TickOutcome::Waiting {
             thread::park_timeout(LOOK);
         }
     }

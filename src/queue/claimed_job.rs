@@ -1,4 +1,4 @@
-//! A job in a worker's hands, which ends exactly once.
+//! A job that a worker has claimed. It ends exactly once.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,29 +9,30 @@ use super::{JobQueue, QueueError};
 use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp};
 use crate::store::{Claim, End};
 
-/// A webhook is told of progress this often at most.
+/// The shortest time between two messages about progress to a webhook.
 const BETWEEN_PROGRESS: Duration = Duration::from_secs(1);
 
-/// A claim. Each way to end it consumes it and says whether it took effect: it did not if the job was
-/// cancelled, forgotten or is another attempt's by now. Dropped without an end, as a panic does, it fails.
+/// A claimed job. Each way to end it consumes it and says whether the end took effect. It does not if meanwhile the
+/// job was cancelled, expired or was claimed again. If this value is dropped without an end, as in a panic, the job
+/// fails.
 pub struct ClaimedJob {
     queue: JobQueue,
     claim: Claim,
     running: Arc<Running>,
-    /// When its webhook was last told of its progress.
-    told_at: Cell<Option<Timestamp>>,
+    /// When the last message about progress was written for its webhook.
+    announced_at: Cell<Option<Timestamp>>,
     ended: bool,
 }
 
-/// Why a worker should let go of a job.
+/// Why a worker should stop working on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     Cancelled,
-    /// Its time to live is over; there is no row to write to any more.
+    /// It has expired: there is no row to write to any more.
     Gone,
 }
 
-/// An end that could not be written, with all that is needed to try again.
+/// An end that could not be written. It can be tried again.
 pub struct Unwritten {
     job: ClaimedJob,
     end: End,
@@ -43,14 +44,14 @@ pub type Ended = Result<bool, Box<Unwritten>>;
 
 impl ClaimedJob {
     pub(super) fn new(queue: JobQueue, claim: Claim, running: Arc<Running>) -> Self {
-        Self { queue, claim, running, told_at: Cell::new(None), ended: false }
+        Self { queue, claim, running, announced_at: Cell::new(None), ended: false }
     }
 
     pub fn complete(self, images: Vec<NewImage>) -> Ended {
         self.end(End::Completed { images: images.into() })
     }
 
-    /// The same, with the pictures in the client's bucket.
+    /// Completes the job with its pictures in the client's bucket.
     pub fn complete_stored(self, images: Vec<StoredImage>) -> Ended {
         self.end(End::Stored { images: images.into() })
     }
@@ -66,12 +67,12 @@ impl ClaimedJob {
         self.end(End::TimedOut { error })
     }
 
-    /// Puts it back at its old place in the queue, as at a shutdown. It is not held against the job.
+    /// Puts it back at its old place in the queue, as at a shutdown. This does not count as a crash.
     pub fn release(self) -> Ended {
         self.end(End::Released)
     }
 
-    /// Lets go of it without a write: the next start finds it in progress and puts it back.
+    /// Drops it without a write. The next start finds it in progress and puts it back into the queue.
     pub fn abandon(mut self) {
         self.leave();
     }
@@ -101,7 +102,7 @@ impl ClaimedJob {
         self.claim.policy
     }
 
-    /// Where the pictures go, if not here.
+    /// The client's bucket, if the pictures go there.
     pub fn s3_config(&self) -> Option<&S3Config> {
         self.claim.s3_config.as_ref()
     }
@@ -110,33 +111,34 @@ impl ClaimedJob {
         self.claim.started_at
     }
 
-    /// Makes known how far it is; `preview`, a small PNG file, is how its first picture looks so far.
+    /// Publishes how far the job is. `preview` is a small PNG file of its first picture so far.
     pub fn publish(&self, progress: Progress, preview: Option<Vec<u8>>) {
         self.queue.inner.board.publish(&self.claim.id, &self.running, progress, preview, self.queue.now());
         if progress.step > 0 && self.claim.webhook.is_some_and(|events| events.progress) {
-            self.tell(progress);
+            self.announce(progress);
         }
     }
 
-    /// Tells the webhook, unless it was told just before. What cannot be written is not worth waiting for.
-    fn tell(&self, progress: Progress) {
+    /// Writes a message for the webhook, unless there was one just before. Does not wait: if the write fails, the message
+    /// is lost, and the next one replaces it.
+    fn announce(&self, progress: Progress) {
         let (now, inner) = (self.queue.now(), &self.queue.inner);
-        if self.told_at.get().is_some_and(|told_at| now.since(told_at) < BETWEEN_PROGRESS) {
+        if self.announced_at.get().is_some_and(|announced_at| now.since(announced_at) < BETWEEN_PROGRESS) {
             return;
         }
-        self.told_at.set(Some(now));
-        let mail = Arc::clone(&inner.mail);
+        self.announced_at.set(Some(now));
+        let outbox = Arc::clone(&inner.outbox);
         let message = inner.store.announce_progress(&self.claim.id, self.claim.attempt, progress, now);
-        message.after(move |()| mail.signal.raise()).send_off();
+        message.after(move |()| outbox.signal.raise()).send_off();
     }
 
-    /// Whether somebody would see a preview, and it is time for one.
+    /// Whether somebody would see a preview and the last one is old enough.
     pub fn wants_preview(&self) -> bool {
         let followed = self.queue.inner.board.is_followed(&self.claim.id);
         self.running.wants_preview(followed, self.queue.now())
     }
 
-    /// Asks memory and the clock, so that it may be called at each step.
+    /// Why the worker should stop, if it should. Reads memory only, so it may be called at every step.
     pub fn stop_requested(&self) -> Option<StopReason> {
         if self.running.is_cancelled() {
             Some(StopReason::Cancelled)
@@ -147,7 +149,7 @@ impl ClaimedJob {
         }
     }
 
-    /// Whether it has been worked on for longer than its policy allows.
+    /// Whether it has run for longer than its policy allows.
     pub fn is_overdue(&self) -> bool {
         self.queue.now().since(self.claim.started_at) >= self.claim.policy.execution_timeout
     }
@@ -171,10 +173,10 @@ impl ClaimedJob {
             inner.metrics.job_ended(&self.claim.endpoint, status);
         }
         if self.claim.webhook.is_some() {
-            inner.mail.signal.raise();
+            inner.outbox.signal.raise();
         }
         if status.is_none() {
-            inner.desks.of(&self.claim.endpoint).signal.raise();
+            inner.workers.get(&self.claim.endpoint).signal.raise();
         }
         Ok(effect)
     }

@@ -1,9 +1,10 @@
-//! What a job waits for outside this machine: the pictures that it starts from, and its own pictures' way into
+//! What jobs wait for outside this machine: the pictures that they start from, and the upload of their pictures to
 //! the client's bucket.
 //!
-//! An errand runs on a thread of its own, so that neither the jobs beside it nor a cancel wait for a slow host.
-//! Dropped, it is given up: what is under way comes to its end, which has its bounds, and nothing further begins.
+//! Each errand runs on a thread of its own, so that neither other jobs nor a cancel wait for a slow host. Dropping an
+//! errand gives it up: the request under way ends within its time limit, and no further one begins.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -14,6 +15,18 @@ use crate::domain::{GenerationInput, ImageSource, NewImage, S3Config, StoredImag
 use crate::fetch::{FetchError, Fetcher};
 use crate::queue::{ClaimedJob, JobQueue};
 
+/// A worker's errands.
+pub(super) struct Errands {
+    fetcher: Fetcher,
+    queue: JobQueue,
+    /// Before each further try at a request that the host refused for the moment.
+    pub pauses: [Duration; 2],
+    /// Jobs whose input pictures are being fetched.
+    pub fetching: Vec<Errand<GenerationInput>>,
+    /// Jobs whose pictures are being uploaded.
+    pub storing: Vec<Errand<Vec<StoredImage>>>,
+}
+
 /// A job on its errand.
 pub(super) struct Errand<T> {
     pub job: ClaimedJob,
@@ -21,30 +34,52 @@ pub(super) struct Errand<T> {
     _given_up: GivenUp,
 }
 
-/// What came of it, or why nothing did, in a sentence for the client.
+/// What the errand brought, or a sentence for the client.
 type Outcome<T> = Result<T, String>;
 
-/// How errands are run.
-pub(super) struct Errands {
-    pub fetcher: Fetcher,
-    pub queue: JobQueue,
-    /// Before each further try at what a host refused for the moment.
-    pub pauses: [Duration; 2],
-}
-
-pub(super) const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Errands of each kind at once. They hold pictures in memory.
+const MAX_ERRANDS: usize = 4;
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 const INTERRUPTED: &str = "The server stopped unexpectedly while it fetched or stored pictures.";
 
 impl Errands {
-    /// Brings the pictures that an input names by their addresses: the input with their bytes. They live as long
-    /// as the work does; the job keeps the addresses alone.
-    pub fn fetch(&self, job: ClaimedJob, mut input: GenerationInput) -> Errand<GenerationInput> {
+    pub fn new(fetcher: Fetcher, queue: JobQueue) -> Self {
+        Self { fetcher, queue, pauses: PAUSES, fetching: Vec::new(), storing: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.fetching.is_empty() && self.storing.is_empty()
+    }
+
+    pub fn is_fetching(&self) -> bool {
+        !self.fetching.is_empty()
+    }
+
+    pub fn is_storing(&self) -> bool {
+        !self.storing.is_empty()
+    }
+
+    /// Whether another job may need an errand of either kind.
+    pub fn has_place(&self) -> bool {
+        self.fetching.len() < MAX_ERRANDS && self.storing.len() < MAX_ERRANDS
+    }
+
+    pub fn give_up_fetching(&mut self) -> Vec<ClaimedJob> {
+        mem::take(&mut self.fetching).into_iter().map(|errand| errand.job).collect()
+    }
+
+    pub fn give_up_storing(&mut self) -> Vec<ClaimedJob> {
+        mem::take(&mut self.storing).into_iter().map(|errand| errand.job).collect()
+    }
+
+    /// Fetches the pictures that an input names by URL. They are kept in memory only; the job keeps the URLs.
+    pub fn fetch(&mut self, job: ClaimedJob, mut input: GenerationInput) {
         let fetcher = self.fetcher.clone();
-        self.start(job, move |given_up| {
+        let errand = self.start(job, move |given_up| {
             for (name, source) in [("init_image", &mut input.init_image), ("mask", &mut input.mask)] {
                 let Some(ImageSource::Url(url)) = source else { continue };
                 if given_up.load(Ordering::Relaxed) {
-                    break; // nobody will look at it
+                    break; // nobody will look at the outcome
                 }
                 let bytes = fetcher
                     .fetch_image(url)
@@ -54,21 +89,17 @@ impl Errands {
                 *source = Some(picture);
             }
             Ok(input)
-        })
+        });
+        self.fetching.push(errand);
     }
 
-    /// Puts a job's pictures into the client's bucket.
-    pub fn store(
-        &self,
-        job: ClaimedJob,
-        bucket: S3Config,
-        images: Vec<NewImage>,
-    ) -> Errand<Vec<StoredImage>> {
+    /// Uploads a job's pictures to the client's bucket.
+    pub fn store(&mut self, job: ClaimedJob, bucket: S3Config, images: Vec<NewImage>) {
         let (fetcher, pauses, id) = (self.fetcher.clone(), self.pauses, job.id().clone());
-        self.start(job, move |given_up| {
+        let errand = self.start(job, move |given_up| {
             let store = |(index, image): (usize, &NewImage)| {
                 let key = format!("{id}/{index}.png");
-                let store = |png| patiently(pauses, given_up, || fetcher.store_image(&bucket, &key, png));
+                let store = |png| with_retries(pauses, given_up, || fetcher.store_image(&bucket, &key, png));
                 let url = image.png.as_deref().map(store).transpose()?;
                 Ok(StoredImage { seed: image.seed, url })
             };
@@ -76,7 +107,8 @@ impl Errands {
             wanted.map(store).collect::<Result<_, FetchError>>().map_err(|error| {
                 format!("The pictures could not be stored in the bucket {}: {error}.", bucket.bucket_name)
             })
-        })
+        });
+        self.storing.push(errand);
     }
 
     fn start<T: Send + 'static>(
@@ -85,15 +117,15 @@ impl Errands {
         work: impl FnOnce(&AtomicBool) -> Outcome<T> + Send + 'static,
     ) -> Errand<T> {
         let given_up = GivenUp::default();
-        let (tell, outcome) = mpsc::sync_channel(1);
-        let (seen, queue, worker) = (Arc::clone(&given_up.0), self.queue.clone(), thread::current());
+        let (sender, outcome) = mpsc::sync_channel(1);
+        let (flag, queue, worker) = (Arc::clone(&given_up.0), self.queue.clone(), thread::current());
         let errand = move || {
-            let _ = tell.send(work(&seen)); // nobody listens to one that was given up
+            let _ = sender.send(work(&flag)); // fails if the errand was given up
             queue.wake_workers();
             worker.unpark();
         };
         if let Err(error) = Builder::new().name("errand".to_owned()).spawn(errand) {
-            // Which drops `tell`, and so fails the job.
+            // This drops the sender, and so fails the job.
             tracing::error!(job = %job.id(), %error, "no thread could be started");
         }
         Errand { job, outcome, _given_up: given_up }
@@ -101,7 +133,7 @@ impl Errands {
 }
 
 impl<T> Errand<T> {
-    /// What came of it, if it is over.
+    /// The outcome, if the errand is over.
     pub fn outcome(&self) -> Option<Outcome<T>> {
         match self.outcome.try_recv() {
             Ok(outcome) => Some(outcome),
@@ -120,8 +152,8 @@ impl Drop for GivenUp {
     }
 }
 
-/// Calls until it succeeds, is refused for good, has been tried often enough or is given up.
-fn patiently<T>(
+/// Repeats `call` while it fails for reasons that may pass, once after each pause, unless the errand is given up.
+fn with_retries<T>(
     pauses: [Duration; 2],
     given_up: &AtomicBool,
     call: impl Fn() -> Result<T, FetchError>,

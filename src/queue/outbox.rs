@@ -1,7 +1,8 @@
-//! Messages to webhooks, from the outbox to whoever delivers them.
+//! The outbox: messages to webhooks, from the database to those who deliver them.
 //!
-//! A message is on its way once in this process, is tried [`TRIES`] times, and goes only when it arrived or
-//! is given up: what a dying process had in hand, the next one delivers again, under the same name.
+//! A message is delivered by one thread at a time and tried [`TRIES`] times. It is deleted only when it has arrived or
+//! is given up. If the process dies during a delivery, the next process delivers the message again, under the same
+//! name.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,59 +14,59 @@ use crate::store::Message;
 
 /// How often a message is tried.
 pub const TRIES: u32 = 3;
-/// How long after a try that failed the next one is due.
+/// How long after a failed try the next one is due.
 pub const BETWEEN_TRIES: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
-pub(super) struct Mail {
+pub(super) struct Outbox {
     pub signal: WorkSignal,
-    /// Messages in somebody's hands, and their receivers.
+    /// The messages that are being delivered, with their receivers.
     under_way: Mutex<HashMap<i64, i64>>,
 }
 
-/// A message in the hands of one who delivers it; dropped, it is due again.
-pub struct Outgoing {
+/// A message that is being delivered. Dropping it makes it due again, unless it was settled.
+pub struct OutboxMessage {
     queue: JobQueue,
     message: Message,
 }
 
 impl JobQueue {
-    /// Takes a message that is due, unless `most` to the same receiver are under way. Blocks.
-    pub fn next_message(&self, most: usize) -> Result<Option<Outgoing>, QueueError> {
-        let mail = &self.inner.mail;
-        let generation = mail.signal.generation();
-        let mut under_way = mail.under_way();
+    /// Takes the next message that is due, but at most `most` at once to the same receiver. Blocks.
+    pub fn next_message(&self, most: usize) -> Result<Option<OutboxMessage>, QueueError> {
+        let outbox = &self.inner.outbox;
+        let generation = outbox.signal.generation();
+        let mut under_way = outbox.under_way();
         let message = self.inner.store.due_message(self.now(), |id, receiver| {
             !under_way.contains_key(&id)
                 && under_way.values().filter(|busy| **busy == receiver).count() < most
         })?;
         let Some(message) = message else {
-            mail.signal.found_empty(generation);
+            outbox.signal.found_empty(generation);
             return Ok(None);
         };
         under_way.insert(message.id, message.receiver);
-        Ok(Some(Outgoing { queue: self.clone(), message }))
+        Ok(Some(OutboxMessage { queue: self.clone(), message }))
     }
 
-    /// Blocks until there may be a message, but for `patience` at most, or [`Self::wake_mail`].
-    pub fn wait_for_mail(&self, patience: Duration) -> Result<(), QueueError> {
+    /// Blocks until a message may be due, `patience` is over or [`Self::wake_outbox`] is called.
+    pub fn wait_for_message(&self, patience: Duration) -> Result<(), QueueError> {
         if self.is_closed() {
             return Ok(());
         }
         let now = self.now();
         let due = self.inner.store.next_due(now)?;
-        self.inner.mail.signal.wait(due.map_or(patience, |due| due.since(now).min(patience)));
+        self.inner.outbox.signal.wait(due.map_or(patience, |due| due.since(now).min(patience)));
         Ok(())
     }
 
-    /// Makes every `wait_for_mail` return.
-    pub fn wake_mail(&self) {
-        self.inner.mail.signal.raise();
+    /// Makes every `wait_for_message` return.
+    pub fn wake_outbox(&self) {
+        self.inner.outbox.signal.raise();
     }
 }
 
-impl Outgoing {
-    /// The message's name, the same at every try.
+impl OutboxMessage {
+    /// The name of the message, the same at every try.
     pub fn name(&self) -> String {
         format!("msg_{}_{}", self.message.job, self.message.id)
     }
@@ -87,12 +88,12 @@ impl Outgoing {
         self.message.tries + 1
     }
 
-    /// It arrived. Blocks until it is forgotten; where that fails, it will be delivered once more.
+    /// Deletes the message: it has arrived. Blocks. If that fails, it will be delivered once more.
     pub fn arrived(&self) -> Result<(), QueueError> {
         Ok(self.queue.inner.store.forget_message(self.message.id).wait()?)
     }
 
-    /// It did not: it is due again later, or given up after the last try, and says which. Blocks.
+    /// The try has failed. True: the message is due again later. False: that was the last try, and it is deleted. Blocks.
     pub fn failed(&self) -> Result<bool, QueueError> {
         let store = &self.queue.inner.store;
         let again = self.number() < TRIES;
@@ -105,16 +106,16 @@ impl Outgoing {
     }
 }
 
-impl Drop for Outgoing {
+impl Drop for OutboxMessage {
     fn drop(&mut self) {
-        let mail = &self.queue.inner.mail;
-        mail.under_way().remove(&self.message.id);
-        // Others may have passed by messages to this receiver, or wait for longer than this one's next try.
-        mail.signal.raise();
+        let outbox = &self.queue.inner.outbox;
+        outbox.under_way().remove(&self.message.id);
+        // Others may have skipped messages to this receiver, or plan to sleep past this message's next try.
+        outbox.signal.raise();
     }
 }
 
-impl Mail {
+impl Outbox {
     fn under_way(&self) -> MutexGuard<'_, HashMap<i64, i64>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,221 @@
+//! The whole server put together: built, serving, and stopped in the right order.
+//!
+//! [`App`] is generic over the model that engines are loaded from: the command line brings [`PipelineModel`], tests
+//! bring a script. Engines are loaded on their workers' threads while the server answers already.
+
+mod data_dir;
+mod device_memory;
+mod diffusion_engine;
+mod error;
+mod port;
+mod threads;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use actix_web::{rt, web};
+use futures_util::future::{Either, select};
+use tokio::sync::watch;
+
+pub use diffusion_engine::PipelineModel;
+pub use error::AppError;
+
+use crate::config::Config;
+use crate::domain::{Clock, EndpointId, InputRules};
+use crate::engine::{Model, Residency};
+use crate::fetch::Fetcher;
+use crate::http::{self, Api, Limiter, ServerLimits};
+use crate::metrics::Metrics;
+use crate::queue::JobQueue;
+use crate::secrets::{self, OwnApiKey};
+use crate::webhooks::{self, Post, Webhooks};
+use crate::wire::UrlSigner;
+use port::reachable;
+use threads::{Threads, WorkerSettings};
+
+/// An endpoint as the server needs it.
+pub struct Endpoint<M> {
+    pub id: EndpointId,
+    pub workers: u32,
+    /// What its model can be asked for. Known without loading the model.
+    pub rules: InputRules,
+    /// Whether its model is loaded at the start, if there is enough memory.
+    pub preload: bool,
+    /// The model. Each worker loads an engine of its own from it.
+    pub model: M,
+}
+
+/// A server that has its port and its data folder, but does not serve yet.
+pub struct App<M> {
+    config: Config,
+    queue: JobQueue,
+    api: web::Data<Api>,
+    webhooks: Webhooks,
+    metrics: Metrics,
+    fetcher: Fetcher,
+    listener: TcpListener,
+    address: SocketAddr,
+    stopping: watch::Sender<bool>,
+    own_api_key: Option<OwnApiKey>,
+    endpoints: Vec<Endpoint<M>>,
+}
+
+/// How long an answer under way may take once the server stops.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// How long a step may take after the workers' grace is over.
+const STEP_GRACE: Duration = Duration::from_secs(5);
+const MAX_CONNECTIONS: usize = 10_000;
+
+impl<M: Model + Clone + Send + 'static> App<M> {
+    /// Takes the port and the data folder. Blocks while the database opens.
+    pub fn build(config: &Config, endpoints: Vec<Endpoint<M>>, clock: Clock) -> Result<Self, AppError> {
+        // The port first: a second server on one machine should fail before it touches the jobs.
+        let (listener, address) = port::bind(config.listen)?;
+        data_dir::prepare(&config.data_dir)?;
+        let signer = UrlSigner::new(secrets::signing_key(&config.data_dir)?);
+        let (keys, own_api_key) = data_dir::api_keys(config)?;
+        let secret = data_dir::webhook_secret(config)?;
+        let fetcher = Fetcher::new(config.allow_addresses.clone())?;
+        let metrics = Metrics::default();
+        // Messages to webhooks answer no request, so there is no Host header to take the address from.
+        let base = config.public_url.clone().unwrap_or_else(|| format!("http://{}", reachable(address)));
+        let describe = webhooks::describe(signer.clone(), base);
+        let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock, describe, metrics.clone())
+            .map_err(|source| AppError::Queue { path: config.data_dir.display().to_string(), source })?;
+        let post = post_with(fetcher.clone());
+        let at_once = config.webhooks_at_once as usize;
+        let webhooks = Webhooks::new(queue.clone(), secret, post, at_once, metrics.clone());
+        let (stopping, stop_seen) = watch::channel(false);
+        let rules = |endpoint: &Endpoint<M>| (endpoint.id.clone(), endpoint.rules.clone());
+        let api = web::Data::new(Api {
+            queue: queue.clone(),
+            endpoints: endpoints.iter().map(rules).collect::<HashMap<_, _>>(),
+            keys,
+            limiter: Limiter::new(&config.http.rate_limits),
+            metrics: metrics.clone(),
+            metrics_access: config.http.metrics,
+            signer,
+            public_url: config.public_url.clone(),
+            listen: reachable(address),
+            stopping: stop_seen,
+        });
+        Ok(Self {
+            config: config.clone(),
+            queue,
+            api,
+            webhooks,
+            metrics,
+            fetcher,
+            listener,
+            address,
+            stopping,
+            own_api_key,
+            endpoints,
+        })
+    }
+
+    /// Serves until `stop` comes, the only endpoint's model cannot be loaded, or the server breaks.
+    ///
+    /// 1. Serve requests.
+    /// 2. Start the background threads: the workers, which load their models; the watch on device memory; the
+    ///    webhooks; the sweeper.
+    /// 3. Wait for a reason to end.
+    /// 4. Answer those who wait for a job, and take no new connection.
+    /// 5. Let the background threads end: within the grace, workers finish their jobs, or put them back, and
+    ///    webhooks that are under way are heard out.
+    /// 6. Close the queue. It comes last, since all others write to it.
+    pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+        let Self { config, queue, metrics, .. } = self;
+        let server = http::serve(self.listener, self.api, &config.http.cors_origins, server_limits())?;
+        let handle = server.handle();
+
+        let woken = queue.clone();
+        let residency = Residency::new(move || woken.wake_workers());
+        let mut threads = Threads::new(queue.clone());
+        let settings = WorkerSettings {
+            fetcher: self.fetcher,
+            metrics: metrics.clone(),
+            residency: residency.clone(),
+            unload_after: config.unload_after,
+        };
+        let server = rt::spawn(server);
+        threads.spawn_workers(self.endpoints, &settings)?;
+        threads.spawn_device_memory(residency, metrics)?;
+        threads.spawn_webhooks(&self.webhooks, config.webhooks_at_once as usize)?;
+        threads.spawn_sweeper(config.sweep_interval)?;
+
+        let outcome = wait_for_end(stop, &mut threads, server).await;
+
+        self.stopping.send_replace(true);
+        let answered = handle.stop(true);
+        threads.ask_to_stop(config.shutdown_grace);
+        threads.join(config.shutdown_grace + STEP_GRACE).await;
+        answered.await;
+        let _ = web::block(move || queue.close()).await;
+        outcome
+    }
+}
+
+impl<M> App<M> {
+    /// The port that the server listens on: the configured one, or a free one if that is 0.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Where a client on this machine reaches the server.
+    pub fn local_url(&self) -> String {
+        format!("http://{}", reachable(self.address))
+    }
+
+    /// The key in the data folder, if no keys are configured.
+    pub fn own_api_key(&self) -> Option<&OwnApiKey> {
+        self.own_api_key.as_ref()
+    }
+}
+
+async fn wait_for_end(
+    stop: impl Future<Output = ()>,
+    threads: &mut Threads,
+    server: rt::task::JoinHandle<io::Result<()>>,
+) -> Result<(), AppError> {
+    let (stop, failure) = (pin!(stop), pin!(threads.failure()));
+    match select(select(stop, failure), server).await {
+        Either::Left((Either::Left(_), _)) => {
+            tracing::info!("stopping");
+            Ok(())
+        }
+        Either::Left((Either::Right((sentence, _)), _)) => Err(AppError::Worker(sentence)),
+        Either::Right((ended, _)) => Err(AppError::Server(ended_early(ended))),
+    }
+}
+
+fn ended_early<E: std::error::Error + Send + Sync + 'static>(ended: Result<io::Result<()>, E>) -> io::Error {
+    match ended {
+        Ok(Ok(())) => io::Error::other("it stopped by itself"),
+        Ok(Err(error)) => error,
+        Err(error) => io::Error::other(error),
+    }
+}
+
+/// How webhooks are posted: to public addresses, and to those that the operator allows.
+fn post_with(fetcher: Fetcher) -> Post {
+    Arc::new(move |url, headers, body| {
+        fetcher
+            .post_json(url, headers, body.as_bytes(), webhooks::DEADLINE)
+            .map_err(|error| error.to_string())
+    })
+}
+
+/// A few server threads are enough: they mostly wait for the queue, and the cores are for the engines.
+fn server_limits() -> ServerLimits {
+    ServerLimits {
+        threads: thread::available_parallelism().map_or(2, usize::from).clamp(1, 4),
+        connections: MAX_CONNECTIONS,
+        shutdown_timeout: ANSWER_GRACE,
+    }
+}
