@@ -1,9 +1,11 @@
+//! `/retry`.
+
 use serde_json::json;
 
 use crate::helpers::{TestApp, VERSIONS, prompt};
 
 #[test]
-fn a_failed_job_is_tried_again_under_its_id() {
+fn a_failed_job_is_retried_with_the_same_id() {
     let app = TestApp::start();
     for version in VERSIONS {
         let id = app.post("/v2/stable-diffusion-v1/runsync", prompt("fail")).json()["id"]
@@ -21,7 +23,7 @@ fn a_failed_job_is_tried_again_under_its_id() {
 }
 
 #[test]
-fn other_jobs_are_not_tried_again() {
+fn other_jobs_cannot_be_retried() {
     let app = TestApp::start();
     let id = app.post("/v2/stable-diffusion-v1/runsync", prompt("a dog")).json()["id"]
         .as_str()

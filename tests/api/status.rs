@@ -1,3 +1,5 @@
+//! `/status` and `/status-sync`.
+
 use serde_json::json;
 
 use crate::client::Request;
@@ -23,7 +25,7 @@ fn status_shows_a_job_by_get_and_post_on_both_versions() {
 }
 
 #[test]
-fn the_input_is_echoed_to_the_letter() {
+fn the_input_is_echoed_byte_for_byte() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let input = r#"{ "seed":18446744073709551615, "guidance_scale": 7.50, "prompt" : "\u00e9\/" }"#;
     let response = app.post_text("/v2/stable-diffusion-v1/run", &format!(r#"{{"input":{input}}}"#));
@@ -36,7 +38,7 @@ fn the_input_is_echoed_to_the_letter() {
 }
 
 #[test]
-fn a_running_job_shows_how_far_it_is() {
+fn a_running_job_shows_its_progress() {
     let app = TestApp::start();
     app.script.allow(1);
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 3}}));
@@ -57,7 +59,7 @@ fn a_running_job_shows_how_far_it_is() {
 }
 
 #[test]
-fn status_sync_waits_for_the_end() {
+fn status_sync_waits_until_the_job_ends() {
     let app = TestApp::start();
     for version in VERSIONS {
         for method in ["GET", "POST"] {
@@ -75,7 +77,7 @@ fn status_sync_waits_for_the_end() {
 }
 
 #[test]
-fn status_sync_answers_the_job_as_it_stands_when_its_wait_is_over() {
+fn status_sync_returns_the_unfinished_job_when_its_wait_is_over() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let response = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}?wait=1"));
@@ -84,7 +86,7 @@ fn status_sync_answers_the_job_as_it_stands_when_its_wait_is_over() {
 }
 
 #[test]
-fn a_job_outlives_a_restart() {
+fn a_job_survives_a_restart() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     app.restart();
