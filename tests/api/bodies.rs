@@ -130,8 +130,8 @@ fn a_connection_survives_an_unread_body() {
 fn a_nul_in_a_prompt_is_echoed_unchanged() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let response = post(RUN, r#"{"input": {"prompt": "a\u0000b"}}"#).send(app.port);
-    let id = response.json()["id"].as_str().unwrap().to_owned();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    let id = response.id();
+    let status = app.status(&id);
     assert_eq!(status.json()["input"], json!({"prompt": "a\0b"}));
     assert!(status.text().contains(r#""input":{"prompt": "a\u0000b"}"#));
 }

@@ -149,6 +149,11 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
+    /// The id of the job in the body.
+    pub fn id(&self) -> String {
+        self.json()["id"].as_str().unwrap_or_else(|| panic!("{}", self.text())).to_owned()
+    }
+
     /// The sentence of an error, if the status is an error.
     pub fn error_or_ok(&self) -> Option<String> {
         (self.status >= 400).then(|| self.error())

@@ -31,7 +31,7 @@ fn each_endpoint_has_its_own_jobs_and_workers() {
 fn jobs_of_a_removed_endpoint_wait_until_it_comes_back() {
     let mut app =
         TestApp::with(|config| config.endpoints = vec![endpoint("first", 1), endpoint("second", 0)]);
-    let id = app.post("/v2/second/run", prompt("a dog")).json()["id"].as_str().unwrap().to_owned();
+    let id = app.post("/v2/second/run", prompt("a dog")).id();
     app.configure(|config| config.endpoints = vec![endpoint("first", 1)]);
     app.restart();
     assert_eq!(app.get(&format!("/v2/second/status/{id}")).status, 404);
@@ -91,5 +91,5 @@ fn without_preload_a_model_loads_for_its_first_job() {
         std::thread::yield_now();
     }
     app.script.open();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
+    assert_eq!(app.wait(&id)["status"], "COMPLETED");
 }

@@ -38,5 +38,5 @@ fn health_answers_while_the_engine_is_loading() {
     }
     let id = app.submit(&prompt("a dog"));
     app.script.open();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
+    assert_eq!(app.wait(&id)["status"], "COMPLETED");
 }

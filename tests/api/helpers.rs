@@ -175,7 +175,17 @@ impl TestApp {
     /// Submits a job through `/run`.
     pub fn submit(&self, body: &Value) -> String {
         let response = self.post_text("/v2/stable-diffusion-v1/run", &body.to_string());
-        response.json()["id"].as_str().unwrap_or_else(|| panic!("{}", response.text())).to_owned()
+        response.id()
+    }
+
+    /// Requests `/status` of a job.
+    pub fn status(&self, id: &str) -> Response {
+        self.get(&format!("/v2/stable-diffusion-v1/status/{id}"))
+    }
+
+    /// Waits with `/status-sync` until a job has ended. Returns its status body.
+    pub fn wait(&self, id: &str) -> Value {
+        self.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()
     }
 }
 

@@ -18,7 +18,7 @@ fn run(key: &str, text: &str) -> Request {
 
 fn id(response: &Response) -> String {
     assert_eq!(response.status, 200, "{}", response.text());
-    response.json()["id"].as_str().unwrap().to_owned()
+    response.id()
 }
 
 fn queued(app: &TestApp) -> u64 {

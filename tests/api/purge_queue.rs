@@ -26,6 +26,6 @@ fn purging_keeps_a_running_job() {
     let response = app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
     assert_eq!(response.json(), json!({"removed": 1, "status": "completed"}));
     app.script.open();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
-    assert_ne!(app.get(&format!("/v2/stable-diffusion-v1/status/{waiting}")).json()["status"], "COMPLETED");
+    assert_eq!(app.wait(&id)["status"], "COMPLETED");
+    assert_ne!(app.status(&waiting).json()["status"], "COMPLETED");
 }

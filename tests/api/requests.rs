@@ -14,11 +14,11 @@ fn ids(page: &Value) -> Vec<&str> {
 fn the_list_has_status_bodies_with_the_newest_first() {
     let app = TestApp::start();
     let first = app.submit(&prompt("a dog"));
-    app.get(&format!("/v2/stable-diffusion-v1/status-sync/{first}"));
+    app.wait(&first);
     let second = app.submit(&prompt("fail"));
-    app.get(&format!("/v2/stable-diffusion-v1/status-sync/{second}"));
+    app.wait(&second);
     let page = app.get(REQUESTS).json();
-    let status = |id: &str| app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let status = |id: &str| app.status(&id).json();
     assert_eq!(page, json!({"requests": [status(&second), status(&first)], "cursor": null}));
     let failed = app.get(&format!("{REQUESTS}?status=FAILED")).json();
     assert_eq!(ids(&failed), [second]);

@@ -11,7 +11,7 @@ fn run_returns_an_id_at_once_on_both_versions() {
     for version in VERSIONS {
         let response = app.post(&format!("/{version}/stable-diffusion-v1/run"), prompt("a dog"));
         assert_eq!(response.status, 200);
-        let id = response.json()["id"].as_str().unwrap().to_owned();
+        let id = response.id();
         assert_eq!(response.json(), json!({"id": id, "status": "IN_QUEUE"}));
         assert_eq!((id.len(), id.starts_with("sync-")), (36, false));
     }

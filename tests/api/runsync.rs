@@ -34,7 +34,7 @@ fn runsync_returns_the_unfinished_job_when_its_wait_is_over() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let response = app.post("/v2/stable-diffusion-v1/runsync?wait=1000", prompt("a dog"));
     assert_eq!(response.status, 200);
-    let id = response.json()["id"].as_str().unwrap().to_owned();
+    let id = response.id();
     assert_eq!(
         response.json(),
         json!({"delayTime": 0, "id": id, "input": {"prompt": "a dog"}, "status": "IN_QUEUE"})

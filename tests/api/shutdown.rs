@@ -44,7 +44,7 @@ fn a_job_that_finishes_within_the_grace_period_completes() {
     app.script.wait_for_step(1);
     app.script.open();
     app.restart();
-    let body = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json();
+    let body = app.wait(&id);
     assert_eq!(body["status"], "COMPLETED");
 }
 
@@ -58,7 +58,7 @@ fn a_job_that_exceeds_the_grace_period_goes_back_to_the_queue() {
     app.script.open();
     app.configure(|config| config.endpoints[0].workers = 0);
     app.restart();
-    let body = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let body = app.status(&id).json();
     assert_eq!(body, json!({"delayTime": 0, "id": id, "input": body["input"], "status": "IN_QUEUE"}));
 }
 

@@ -29,8 +29,8 @@ fn the_input_is_echoed_byte_for_byte() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let input = r#"{ "seed":18446744073709551615, "guidance_scale": 7.50, "prompt" : "\u00e9\/" }"#;
     let response = app.post_text("/v2/stable-diffusion-v1/run", &format!(r#"{{"input":{input}}}"#));
-    let id = response.json()["id"].as_str().unwrap().to_owned();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    let id = response.id();
+    let status = app.status(&id);
     assert_eq!(
         status.text(),
         format!(r#"{{"delayTime":0,"id":"{id}","input":{input},"status":"IN_QUEUE"}}"#)
@@ -43,7 +43,7 @@ fn a_running_job_shows_its_progress() {
     app.script.allow(1);
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 3}}));
     app.script.wait_for_step(2);
-    let body = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let body = app.status(&id).json();
     assert_eq!(
         body,
         json!({
@@ -53,7 +53,7 @@ fn a_running_job_shows_its_progress() {
         })
     );
     app.script.open();
-    let ended = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json();
+    let ended = app.wait(&id);
     assert_eq!(ended["status"], "COMPLETED");
     assert_eq!(ended.get("progress"), None);
 }
@@ -90,5 +90,5 @@ fn a_job_survives_a_restart() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     app.restart();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["status"], "IN_QUEUE");
+    assert_eq!(app.status(&id).json()["status"], "IN_QUEUE");
 }

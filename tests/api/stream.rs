@@ -59,7 +59,7 @@ fn a_stream_has_steps_previews_and_then_each_picture_once() {
     app.script.open();
     let (chunks, last) = read_to_the_end(&app, &id);
     assert_eq!(last, json!({"status": "COMPLETED", "stream": []}));
-    let output = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["output"].clone();
+    let output = app.status(&id).json()["output"].clone();
     let pictures: Vec<Value> = chunks
         .into_iter()
         .map(|chunk| chunk["output"].clone())
@@ -75,13 +75,13 @@ fn the_final_response_has_all_remaining_chunks_on_every_route() {
     for version in VERSIONS {
         for method in ["GET", "POST"] {
             let id = app.submit(&prompt("a dog"));
-            app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}"));
+            app.wait(&id);
             let target = format!("/{version}/stable-diffusion-v1/stream/{id}");
             let request = |method: &str| {
                 Request::new(method, &target).header("Authorization", KEY).body(Vec::new()).send(app.port)
             };
             assert_eq!(request("HEAD").status, 200, "HEAD removes nothing from the stream");
-            let output = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["output"].clone();
+            let output = app.status(&id).json()["output"].clone();
             assert_eq!(
                 request(method).json(),
                 json!({"status": "COMPLETED", "stream": [{"output": output[0]}]})

@@ -70,7 +70,7 @@ fn a_webhook_gets_the_signed_status_body() {
     let (app, receiver) = (app(), Receiver::new());
     let id = app.submit(&body(&receiver, json!(null)));
     let (headers, text) = receiver.receive();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    let status = app.status(&id);
     assert_eq!(text, status.text());
     assert_eq!(status.json()["status"], "COMPLETED");
     assert_eq!(header(&headers, "content-type"), "application/json");
@@ -103,7 +103,7 @@ fn a_waiting_webhook_is_delivered_after_a_restart() {
     app.restart();
     // This address is not allowed yet, so the next try is 10 s later.
     let id = app.submit(&body(&receiver, json!(null)));
-    app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}"));
+    app.wait(&id);
     app.configure(|config| config.allow_addresses = "127.0.0.1".parse().unwrap());
     app.stop();
     app.advance_ms(10_000);

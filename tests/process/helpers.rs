@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub const KEY: &str = "test-key";
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cache folder. All tests share it, so that ONNX Runtime is unpacked only once.
 fn cache_dir() -> &'static Path {
@@ -56,7 +56,14 @@ impl Server {
         Self::start_with(data, |_| {})
     }
 
-    /// Starts `stablehand serve` on a free port and waits until it answers.
+    /// Starts a server that accepts jobs but runs none.
+    pub fn start_without_workers(data: &Path) -> Self {
+        Self::start_with(data, |command| {
+            command.env("STABLEHAND_WORKERS", "0");
+        })
+    }
+
+    /// Starts `stablehand serve` on a free port and waits until it prints its URL.
     pub fn start_with(data: &Path, configure: impl FnOnce(&mut Command)) -> Self {
         let mut command = stablehand(&["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--data-dir"]);
         command.arg(data).env("STABLEHAND_API_KEYS", KEY).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -108,6 +115,15 @@ impl Server {
                 return body;
             }
             assert!(Instant::now() < deadline, "{body}");
+        }
+    }
+
+    /// Waits until a job is running.
+    pub fn wait_until_running(&self, id: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.get(&format!("status/{id}")).unwrap()["status"] != "IN_PROGRESS" {
+            assert!(Instant::now() < deadline, "{id} starts");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 

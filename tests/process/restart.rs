@@ -65,9 +65,7 @@ fn a_job_interrupted_by_sigterm_completes_after_the_next_start() {
     let long = json!({"prompt": "a dog", "num_inference_steps": 500, "seed": 11});
     let running = server.submit(&long).unwrap();
     let queued = server.submit(&small("a cat")).unwrap();
-    while server.get(&format!("status/{running}")).unwrap()["status"] != "IN_PROGRESS" {
-        thread::sleep(Duration::from_millis(20));
-    }
+    server.wait_until_running(&running);
     assert_eq!(server.terminate().code(), Some(0));
 
     let server = Server::start(data.path());
@@ -83,22 +81,16 @@ fn a_job_may_finish_within_the_grace_period_after_sigterm() {
     let data = data_dir();
     let server = Server::start(data.path());
     let id = server.submit(&json!({"prompt": "a dog", "num_inference_steps": 60})).unwrap();
-    while server.get(&format!("status/{id}")).unwrap()["status"] != "IN_PROGRESS" {
-        thread::sleep(Duration::from_millis(5));
-    }
+    server.wait_until_running(&id);
     assert_eq!(server.terminate().code(), Some(0));
-    let server = Server::start_with(data.path(), |command| {
-        command.env("STABLEHAND_WORKERS", "0");
-    });
+    let server = Server::start_without_workers(data.path());
     assert_eq!(server.get(&format!("status/{id}")).unwrap()["status"], "COMPLETED");
 }
 
 #[test]
 fn a_random_seed_survives_a_restart() {
     let data = data_dir();
-    let idle = Server::start_with(data.path(), |command| {
-        command.env("STABLEHAND_WORKERS", "0");
-    });
+    let idle = Server::start_without_workers(data.path());
     let id = idle.submit(&small("a dog")).unwrap();
     assert_eq!(idle.get(&format!("status/{id}")).unwrap()["status"], "IN_QUEUE");
     idle.kill();

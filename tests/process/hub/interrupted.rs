@@ -22,6 +22,14 @@ fn file(folder: &Path) -> PathBuf {
     folder.join("org/name--a.safetensors/a.safetensors")
 }
 
+/// The partial file of a download.
+fn partial_file(folder: &Path) -> Option<PathBuf> {
+    let mut files = files_under(folder).into_iter();
+    files
+        .find(|path| path.extension().is_some_and(|extension| extension == "part"))
+        .map(|path| folder.join(path))
+}
+
 /// A pull that stands still after some bytes.
 struct Stalled(Child);
 
@@ -30,12 +38,8 @@ impl Stalled {
         let mut command = models(hub, folder, &["pull", model]);
         let child = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(30);
-        let part =
-            || files_under(folder).into_iter().find(|path| path.extension().is_some_and(|e| e == "part"));
-        while part()
-            .and_then(|part| fs::metadata(folder.join(part)).ok())
-            .is_none_or(|part| part.len() < bytes)
-        {
+        let size = || fs::metadata(partial_file(folder)?).ok().map(|metadata| metadata.len());
+        while size().is_none_or(|size| size < bytes) {
             assert!(Instant::now() < deadline, "the download reaches this size");
             thread::sleep(Duration::from_millis(10));
         }
@@ -177,9 +181,7 @@ fn a_damaged_partial_file_starts_over() {
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.world().accidents.push_back(Accident::Stall(1_000_000));
     drop(Stalled::at(1_000_000, &hub, folder.path(), "org/name"));
-    let part =
-        files_under(folder.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "part"));
-    fs::write(folder.path().join(part.unwrap()), vec![0; 1_000_000]).unwrap();
+    fs::write(partial_file(folder.path()).unwrap(), vec![0; 1_000_000]).unwrap();
     said(&pull(&hub, folder.path(), "org/name"));
     assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
 }
