@@ -1,9 +1,8 @@
-//! Puts ONNX Runtime's shared library into the binary.
+//! Embeds ONNX Runtime's shared library in the binary.
 //!
-//! The library comes from the pinned `onnxruntime` wheel, which the ordinary pip client downloads (or
-//! which `STABLEHAND_ORT_WHEEL` names). A wheel is a zip file: the library's deflate stream is taken
-//! out of it as it is, so nothing is compressed twice, and `src/runtime/embedded.rs` inflates it at
-//! the first start. Every failure is one sentence that says what to do.
+//! The library comes from a pinned `onnxruntime` wheel. pip downloads it, or `STABLEHAND_ORT_WHEEL` names a wheel file. A
+//! wheel is a zip file. This script copies the library's deflate stream unchanged, and `src/runtime/embedded.rs` inflates it
+//! at the first start. Every error is one sentence with a remedy.
 
 use std::env;
 use std::error::Error;
@@ -19,14 +18,14 @@ use zip::{CompressionMethod, ZipArchive};
 
 const VERSION: &str = "1.32.0";
 
-/// One platform's wheel.
+/// The wheel of one platform.
 struct Wheel {
     os: &'static str,
     arch: &'static str,
-    /// pip's `--platform`.
+    /// The value for pip's `--platform`.
     platform: &'static str,
     sha256: &'static str,
-    /// How the library's file name begins and ends inside the wheel.
+    /// The beginning and the end of the library's file name in the wheel.
     library: (&'static str, &'static str),
 }
 
@@ -61,7 +60,7 @@ const WHEELS: [Wheel; 4] = [
     },
 ];
 
-const WAY_OUT: &str =
+const REMEDY: &str =
     "or build with `--no-default-features` and name a library with STABLEHAND_ORT_DYLIB at run time";
 
 fn main() -> ExitCode {
@@ -80,14 +79,14 @@ fn main() -> ExitCode {
 }
 
 fn embed() -> Result<(), String> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo set no OUT_DIR.")?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR.")?);
     let variable = |name| env::var(name).unwrap_or_default();
     let (os, arch) = (variable("CARGO_CFG_TARGET_OS"), variable("CARGO_CFG_TARGET_ARCH"));
     let wheel = WHEELS
         .iter()
         .find(|wheel| wheel.os == os && wheel.arch == arch && variable("CARGO_CFG_TARGET_ENV") != "musl")
         .ok_or_else(|| {
-            format!("There is no pinned ONNX Runtime wheel for this target ({arch}-{os}): build with `--no-default-features` and name a library with STABLEHAND_ORT_DYLIB at run time.")
+            format!("There is no pinned ONNX Runtime wheel for the target {arch}-{os}: build with `--no-default-features` and name a library with STABLEHAND_ORT_DYLIB at run time.")
         })?;
 
     let path = match env::var_os("STABLEHAND_ORT_WHEEL") {
@@ -97,7 +96,7 @@ fn embed() -> Result<(), String> {
     let digest = sha256_of(&path)?;
     if digest != wheel.sha256 {
         return Err(format!(
-            "{} has SHA-256 {digest}, but the pinned onnxruntime {VERSION} wheel for {} has {}: delete it and build again, {WAY_OUT}.",
+            "{} has SHA-256 {digest}, but the pinned onnxruntime {VERSION} wheel for {} has {}: delete it and build again, {REMEDY}.",
             path.display(),
             wheel.platform,
             wheel.sha256
@@ -106,7 +105,7 @@ fn embed() -> Result<(), String> {
     unpack(wheel, &path, &out).map_err(|error| format!("Cannot read {}: {error}.", path.display()))
 }
 
-/// Lets pip download the wheel into `out`, unless it lies there from an earlier build.
+/// Lets pip download the wheel into `out`, unless it is there from an earlier build.
 fn download(wheel: &Wheel, out: &Path) -> Result<PathBuf, String> {
     let folder = out.join("wheel");
     let find = || {
@@ -125,7 +124,7 @@ fn download(wheel: &Wheel, out: &Path) -> Result<PathBuf, String> {
             .is_ok_and(|output| output.status.success())
     });
     let python = python.ok_or_else(|| {
-        format!("Building needs pip to download ONNX Runtime, and neither `python3 -m pip` nor `python -m pip` works: install Python's pip, {WAY_OUT}.")
+        format!("The build needs pip to download ONNX Runtime, but neither `python3 -m pip` nor `python -m pip` works: install Python's pip, {REMEDY}.")
     })?;
     let output = Command::new(python)
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
@@ -139,7 +138,7 @@ fn download(wheel: &Wheel, out: &Path) -> Result<PathBuf, String> {
         let said = String::from_utf8_lossy(&output.stderr);
         let reason = said.lines().rfind(|line| line.starts_with("ERROR")).unwrap_or("it gave no reason").trim();
         format!(
-            "pip could not download onnxruntime {VERSION} for {} ({reason}): check the network, set STABLEHAND_ORT_WHEEL to a wheel that you have, {WAY_OUT}.",
+            "pip could not download onnxruntime {VERSION} for {} ({reason}): check the network, set STABLEHAND_ORT_WHEEL to the path of the wheel, {REMEDY}.",
             wheel.platform
         )
     })
@@ -157,7 +156,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Writes the library's and the notices' deflate streams, and the Rust that describes them.
+/// Writes the deflate streams of the library and of the licence notices, and a Rust file that describes them.
 fn unpack(wheel: &Wheel, path: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut archive = ZipArchive::new(File::open(path)?)?;
     let mut names = Vec::new();
@@ -187,7 +186,7 @@ fn unpack(wheel: &Wheel, path: &Path, out: &Path) -> Result<(), Box<dyn Error>> 
     let description = format!(
         "pub const VERSION: &str = \"{VERSION}\";\n\
          pub const FILE_NAME: &str = \"{name}\";\n\
-         #[allow(clippy::unreadable_literal)]\n\
+         #[expect(clippy::unreadable_literal, reason = \"generated\")]\n\
          pub const SIZE: u64 = {};\n\
          pub const SHA256: &str = \"{}\";\n",
         bytes.len(),

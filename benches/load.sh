@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# How many requests a second the server takes, and how long they wait: 64 connections for 10 s a figure.
+# Measures requests per second and latency, with 64 connections for 10 s per figure.
 #
-#     benches/load.sh            (needs wrk; builds target/release/stablehand, or takes STABLEHAND_BIN)
+#     benches/load.sh            (needs wrk; builds target/release/stablehand, or uses STABLEHAND_BIN)
 #
-# 1. acknowledged POST /run and GET /status with idle workers: the cost of a request, on durable storage;
-# 2. GET /status while a worker draws without pause on the CPU: what a client waits for meanwhile.
-# The load comes from the same machine, so what wrk itself takes is not the server's.
+# 1. POST /run and GET /status with idle workers: the cost of a request, with jobs stored durably;
+# 2. the same while a worker draws on the CPU without pause: the latency on a busy server.
+# wrk runs on the same machine and takes CPU time from the server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 connections=${CONNECTIONS:-64} duration=${DURATION:-10s} jobs=1000
@@ -16,7 +16,7 @@ binary=$(realpath "${STABLEHAND_BIN:-target/release/stablehand}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/stablehand-load.XXXXXX")
 trap 'kill "${server:-0}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# start WORKERS: a fresh server; sets $url.
+# start WORKERS: starts a fresh server and sets $url.
 start() {
     env STABLEHAND_LISTEN=127.0.0.1:0 STABLEHAND_DATA_DIR="$work/$1" STABLEHAND_API_KEYS=load-key \
         STABLEHAND_WORKERS="$1" STABLEHAND_DEVICE=cpu STABLEHAND_QUEUE_LIMIT=100000000 \
@@ -32,7 +32,7 @@ submit() {
     curl --silent --fail -H 'Authorization: Bearer load-key' -d "$1" "$url/run" | grep -o '[0-9a-f-]\{36\}'
 }
 
-# load NAME SCRIPT: one figure. Other answers than 200 spoil it.
+# load NAME SCRIPT: measures one figure. Any status but 200 is shown beside it.
 load() {
     wrk --threads 2 --connections "$connections" --duration "$duration" --latency \
         --script "benches/load/$2.lua" "$url" >"$work/result" -- "$work/ids"
@@ -49,7 +49,7 @@ load 'POST /run, workers idle' run
 stop
 
 start 1
-# An hour's work, one job after the other.
+# Work for an hour, one job after the other.
 for _ in $(seq 200); do submit '{"input": {"prompt": "a dog", "num_inference_steps": 500, "num_outputs": 10}}'; done >"$work/ids"
 load 'GET /status, a worker busy' status
 load 'POST /run, a worker busy' run

@@ -26,7 +26,8 @@
 //! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
 //! by `worker` and `cli` alone; which device a model is on, and how full that is, `app` knows too. [`fetch`] (calls
 //! to what clients name) stands on `domain`; [`hub`] (models from where people publish them, by the operator's own
-//! calls) likewise, and is seen by `cli` alone. Siblings do not import each other.
+//! calls) likewise, and is seen by `cli` alone. Both follow [`redirects`] in the same way. Siblings do not import each
+//! other.
 
 pub mod app;
 pub mod cli;
@@ -39,6 +40,7 @@ pub mod http;
 pub mod hub;
 pub mod metrics;
 pub mod queue;
+pub mod redirects;
 pub mod runtime;
 pub mod secrets;
 pub mod store;

@@ -1,5 +1,5 @@
-//! The secrets in the data folder, where none are configured: the key that signs image URLs, the one that
-//! signs webhooks, and the API key that a first start makes. Files that their owner alone can read.
+//! The secrets in the data folder: the key that signs image URLs, and, unless the operator sets them, the secret that
+//! signs webhooks and the API key. The first start creates them, in files that only their owner can read.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -15,25 +15,25 @@ const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 const API_KEY_FILE: &str = "api-key";
 const API_KEY_PREFIX: &str = "sh_";
 
-/// What is wrong with a secret, as a sentence for the operator.
+/// An error with a secret, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error("cannot use the key file {path}: {source}")]
     File { path: String, source: io::Error },
-    #[error("the key file {path} holds no key of ours: delete it, and the next start makes a new one")]
+    #[error("the key file {path} holds no valid key: delete it, and the next start creates a new one")]
     Damaged { path: String },
-    #[error("the system gives no random numbers: {0}")]
+    #[error("cannot get random numbers from the system: {0}")]
     Random(#[from] getrandom::Error),
 }
 
 /// The API key of this data folder.
 pub struct OwnApiKey {
     pub key: String,
-    /// Whether this start made it.
+    /// Whether this start created it.
     pub is_new: bool,
 }
 
-/// The key that signs image URLs, made at the first start.
+/// The key that signs image URLs. The first start creates it.
 pub fn signing_key(data_dir: &Path) -> Result<[u8; 32], SecretError> {
     let path = data_dir.join(SIGNING_KEY_FILE);
     let (text, _) = read_or_make(&path, |bytes| URL_SAFE_NO_PAD.encode(bytes))?;
@@ -41,7 +41,7 @@ pub fn signing_key(data_dir: &Path) -> Result<[u8; 32], SecretError> {
     key.ok_or_else(|| SecretError::Damaged { path: path.display().to_string() })
 }
 
-/// The API key for a server that has none configured, made at the first start.
+/// The API key, for a server without configured keys. The first start creates it.
 pub fn own_api_key(data_dir: &Path) -> Result<OwnApiKey, SecretError> {
     let path = data_dir.join(API_KEY_FILE);
     let make = |bytes| format!("{API_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
@@ -52,7 +52,7 @@ pub fn own_api_key(data_dir: &Path) -> Result<OwnApiKey, SecretError> {
     Ok(OwnApiKey { key, is_new })
 }
 
-/// The secret that signs webhooks, made at the first start; receivers are given what its file says.
+/// The secret that signs webhooks. The first start creates it; the operator copies it from its file to the receivers.
 pub fn webhook_secret(data_dir: &Path) -> Result<WebhookSecret, SecretError> {
     let path = data_dir.join(WEBHOOK_SECRET_FILE);
     let make = |bytes| format!("{}{}", WebhookSecret::PREFIX, STANDARD.encode(bytes));
@@ -60,7 +60,7 @@ pub fn webhook_secret(data_dir: &Path) -> Result<WebhookSecret, SecretError> {
     secret.parse().map_err(|_| SecretError::Damaged { path: path.display().to_string() })
 }
 
-/// The file's one line; where there is no file, what `make` makes of 32 new random bytes, and true.
+/// Reads the one line of a file. If there is no file, creates it with `make` from 32 random bytes, and returns true.
 fn read_or_make(path: &Path, make: impl Fn([u8; 32]) -> String) -> Result<(String, bool), SecretError> {
     let failed = |source| SecretError::File { path: path.display().to_string(), source };
     match read(path) {
@@ -72,7 +72,7 @@ fn read_or_make(path: &Path, make: impl Fn([u8; 32]) -> String) -> Result<(Strin
     let secret = make(bytes);
     match write_new(path, &secret) {
         Ok(()) => Ok((secret, true)),
-        // Another start was quicker: its secret is the one.
+        // Another process was faster, so its secret counts.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             read(path).map(|text| (text, false)).map_err(failed)
         }
@@ -86,7 +86,7 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Appears whole or not at all, and readable by its owner alone from the first moment.
+/// Writes a new file. It appears complete or not at all, and only its owner can ever read it.
 fn write_new(path: &Path, secret: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
@@ -96,14 +96,14 @@ fn write_new(path: &Path, secret: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes rights away that a copy or a restored backup may have given to others.
+/// Takes away read access from other users, which a copy or a restored backup may have given.
 fn close_to_others(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = fs::metadata(path)?.permissions().mode();
         if mode & 0o077 != 0 {
-            tracing::warn!(file = %path.display(), "a key file was open to other users; closing it");
+            tracing::warn!(file = %path.display(), "other users could read a key file; its permissions are now 0600");
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         }
     }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_kept() {
+    fn a_key_is_created_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = own_api_key(dir.path()).unwrap();
         assert!(first.is_new && first.key.starts_with("sh_") && first.key.len() == 46, "{}", first.key);
@@ -129,7 +129,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn key_files_are_readable_by_their_owner_alone() {
+    fn only_the_owner_can_read_key_files() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(API_KEY_FILE);
@@ -139,14 +139,14 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         own_api_key(dir.path()).unwrap();
         assert_eq!(mode(), 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left lying about");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]
-    fn a_damaged_key_is_a_sentence() {
+    fn a_damaged_key_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(SIGNING_KEY_FILE), "short").unwrap();
         let error = signing_key(dir.path()).unwrap_err().to_string();
-        assert!(error.ends_with("holds no key of ours: delete it, and the next start makes a new one"));
+        assert!(error.ends_with("holds no valid key: delete it, and the next start creates a new one"));
     }
 }

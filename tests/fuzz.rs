@@ -1,10 +1,9 @@
-//! Whatever bytes come from outside: an answer or an error, never a panic, and never without a bound.
+//! Fuzzing: any bytes from outside give a result or an error, never a panic, and within a time limit.
 //!
-//! Mutates a corpus of known inputs with seeded chance, each target for `STABLEHAND_FUZZ_SECONDS` (2 unless
-//! set). A failure prints the seed (`STABLEHAND_FUZZ_SEED` runs it again) and the input. cargo-fuzz would
-//! need a nightly compiler.
+//! Each target mutates a corpus of known inputs at random for `STABLEHAND_FUZZ_SECONDS` (default 2). A failure prints the
+//! seed and the input; `STABLEHAND_FUZZ_SEED` repeats a run. cargo-fuzz would need a nightly compiler.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,13 +17,13 @@ use stablehand::diffusion::image::{RgbImage, decode_image, encode_png};
 use stablehand::diffusion::{schedulers::SchedulerConfig, text};
 use stablehand::domain::{GenerationInput, ImageSource, Policy};
 
-/// No input of these sizes may keep a thread for longer.
+/// The time limit for one input.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// xorshift64*: small, and the same everywhere.
-struct Chance(u64);
+/// A random generator (xorshift64*): small, and the same on every machine.
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -41,7 +40,7 @@ impl Chance {
     }
 }
 
-/// What tends to break parsers, put in as it is.
+/// Texts that often break parsers.
 const TOKENS: [&[u8]; 28] = [
     b"(",
     b")",
@@ -73,24 +72,24 @@ const TOKENS: [&[u8]; 28] = [
     b"<|endoftext|>",
 ];
 
-/// A few changes to an input out of the corpus.
-fn mutate(corpus: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
-    let mut bytes = chance.pick(corpus).clone();
-    for _ in 0..=chance.below(6) {
-        let at = chance.below(bytes.len() + 1);
-        let to = at + chance.below((bytes.len() - at).min(64) + 1);
-        match chance.below(7) {
-            0 => bytes.insert(at, u8::try_from(chance.below(256)).unwrap()),
+/// An input from the corpus with a few random changes.
+fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut bytes = random.pick(corpus).clone();
+    for _ in 0..=random.below(6) {
+        let at = random.below(bytes.len() + 1);
+        let to = at + random.below((bytes.len() - at).min(64) + 1);
+        match random.below(7) {
+            0 => bytes.insert(at, u8::try_from(random.below(256)).unwrap()),
             1 => drop(bytes.drain(at..to)),
-            2 => drop(bytes.splice(at..at, chance.pick(&TOKENS).iter().copied())),
-            3 => bytes[at..to].iter_mut().for_each(|byte| *byte ^= 1 << (chance.0 % 8)),
+            2 => drop(bytes.splice(at..at, random.pick(&TOKENS).iter().copied())),
+            3 => bytes[at..to].iter_mut().for_each(|byte| *byte ^= 1 << (random.0 % 8)),
             4 => {
-                let repeated = bytes[at..to].repeat(chance.below(40));
+                let repeated = bytes[at..to].repeat(random.below(40));
                 drop(bytes.splice(at..at, repeated));
             }
             5 => {
-                let other = chance.pick(corpus);
-                let (from, len) = (chance.below(other.len() + 1), chance.below(64));
+                let other = random.pick(corpus);
+                let (from, len) = (random.below(other.len() + 1), random.below(64));
                 drop(bytes.splice(at..to, other[from..].iter().take(len).copied()));
             }
             _ => bytes.truncate(at.max(1)),
@@ -106,13 +105,13 @@ fn fuzz(name: &str, corpus: &[&[u8]], target: impl Fn(&[u8])) {
     let time = Duration::from_secs(number("STABLEHAND_FUZZ_SECONDS").unwrap_or(2));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("STABLEHAND_FUZZ_SEED").unwrap_or(now.as_secs() ^ u64::from(now.subsec_nanos())).max(1);
-    let mut chance = Chance(seed);
+    let mut random = Random(seed);
     let (started, mut runs) = (Instant::now(), 0_u64);
     while started.elapsed() < time {
         let input = if runs < corpus.len() as u64 {
             corpus[usize::try_from(runs).unwrap()].clone()
         } else {
-            mutate(&corpus, &mut chance)
+            mutate(&corpus, &mut random)
         };
         let since = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| target(&input)));
@@ -144,7 +143,7 @@ const PROMPTS: [&[u8]; 9] = [
 ];
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn prompts() {
     fuzz("prompts", &PROMPTS, |input| {
         let text = String::from_utf8_lossy(input);
@@ -156,7 +155,7 @@ fn prompts() {
 }
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn tokens() {
     let tokenizer = ModelFolder::Embedded.tokenizer().unwrap();
     fuzz("tokens", &PROMPTS, |input| {
@@ -168,7 +167,7 @@ fn tokens() {
 }
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn png_texts() {
     let image = RgbImage { width: 2, height: 1, pixels: vec![7; 6] };
     fuzz("png_texts", &PROMPTS, |input| {
@@ -182,7 +181,7 @@ fn png_texts() {
 }
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn pictures() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("golden/decode.json")).unwrap();
     let files: Vec<Vec<u8>> =
@@ -190,7 +189,7 @@ fn pictures() {
     let corpus: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     fuzz("pictures", &corpus, |input| {
         let _ = ImageSource::parse(&String::from_utf8_lossy(input));
-        // What the head's check lets through, and what it does not.
+        // Both checks, because `from_bytes` refuses some inputs early.
         let _ = ImageSource::from_bytes(input.to_vec());
         if let Ok(image) = decode_image(input) {
             assert_eq!(image.pixels.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
@@ -199,7 +198,7 @@ fn pictures() {
 }
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn requests() {
     let rules = ModelFolder::Embedded.describe().unwrap().rules;
     let full = json!({
@@ -223,7 +222,7 @@ fn requests() {
 }
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn policies() {
     let corpus: [&[u8]; 2] =
         [br#"{"executionTimeout": 600000, "ttl": 86400000, "lowPriority": true}"#, br#"{"ttl":-1.5e300}"#];
@@ -234,7 +233,7 @@ fn policies() {
 }
 
 #[test]
-#[ignore = "takes its time; .ci/run gives it a minute"]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn scheduler_configs() {
     let corpus: [&[u8]; 1] = [include_bytes!("../models/tiny-sd/scheduler/scheduler_config.json")];
     fuzz("scheduler_configs", &corpus, |input| {

@@ -1,4 +1,4 @@
--- Submits jobs, all alike.
+-- Submits identical jobs.
 wrk.method = "POST"
 wrk.headers["Authorization"] = "Bearer load-key"
 wrk.headers["Content-Type"] = "application/json"

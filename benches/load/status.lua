@@ -1,4 +1,4 @@
--- Asks for the jobs whose ids are in the file named by the first argument, one after the other.
+-- Requests the status of the jobs in turn. The first argument names the file with their ids.
 wrk.headers["Authorization"] = "Bearer load-key"
 local requests = {}
 local next = 0

@@ -1,7 +1,7 @@
-"""Writes the weightless graphs of a Stable Diffusion v1 model, each after holding it against torch.
+"""Writes the weightless graphs of a Stable Diffusion v1 model. Each one is compared with torch first.
 
-    python build.py                     # sd-v1/: Stable Diffusion v1, with 4 and with 9 input channels
-    python build.py ../tiny-sd          # ../tiny-sd/graphs/: the model whose config.json files that folder holds
+    python build.py                     # sd-v1/: Stable Diffusion v1, with 4 and 9 input channels
+    python build.py ../tiny-sd          # ../tiny-sd/graphs/: the model with the config.json files of that folder
     python build.py --only unet --only vae_decoder …
 """
 import argparse
@@ -25,11 +25,11 @@ BUILDS = ("cpu", "nchwc", "cuda")
 
 
 def unet_inpainting_config(folder):
-    """Inpainting checkpoints: latents, mask, masked image's latents."""
+    """Inpainting checkpoints have 9 input channels: latents, mask, and the latents of the masked image."""
     return {**config.unet(folder), "in_channels": 9}
 
 
-# name: (config, the graph's nodes, torch's module, what of it the graph computes, cases)
+# name: (config, builder of the graph, torch module, the outputs that the graph computes, test cases)
 PARTS = {
     "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
                      torch_models.TextEncoder, check.text_encoder_cases),
@@ -45,7 +45,7 @@ PARTS = {
 
 
 def graph(net, build, settings):
-    """The ModelProto of one part, of the layers that `net` has."""
+    """The ModelProto of one part, with the layers of `net`."""
     build(net, settings)
     return net.model()
 
@@ -66,7 +66,7 @@ def write(folder, out, name, builds):
     if "cuda" not in builds:
         return
 
-    # The same graph in float32 shows that it is right, and then in float16 that it stays near.
+    # In float32 the graph must be right; in float16 it must stay near.
     twin = graph(CudaGraph(name, TensorProto.FLOAT), build, settings)
     error = check.by_reference(twin, module, reference, cases(settings))
     cuda = graph(CudaGraph(name), build, settings)
@@ -76,14 +76,14 @@ def write(folder, out, name, builds):
 
 
 def convolution_probe():
-    """One convolution in blocks, for a loader to try out whether, and in which blocks, its processor has them."""
+    """One blocked convolution. A loader runs it to find out whether the processor has them, and in which block size."""
     net = NchwcGraph("probe")
     net.output(net.conv(net.input("x", [1, 16, 1, 1]), "probe", 16, 16, kernel=1), "y", [1, 16, 1, 1])
     return net.model()
 
 
 def attention_probe():
-    """Attention of 8 heads of any width, for a loader to try out which of a card's kernels for it are right."""
+    """Attention with 8 heads of any width. A loader runs it to find out which of a card's attention kernels are right."""
     net = CudaGraph("probe")
     q = net.input("query", ["batch", "queries", "width"])
     k, v = (net.input(name, ["batch", "keys", "width"]) for name in ("key", "value"))
@@ -94,10 +94,10 @@ def attention_probe():
 
 
 def save(path, model, *errors):
-    """Writes the graph, unless one of its errors is beyond what it is allowed."""
+    """Writes the graph, unless one of its errors exceeds its tolerance."""
     for error, allowed in errors:
         if not error < allowed:
-            raise SystemExit(f"{path.name}: {error:.1e} from torch, {allowed:.0e} allowed; not written")
+            raise SystemExit(f"{path.name} differs from torch by {error:.1e}, but only {allowed:.0e} is allowed: not written")
     path.write_bytes(model.SerializeToString())
     shown = ", ".join(f"{error:.1e}" for error, _ in errors)
     print(f"{path.name:28} {path.stat().st_size:>9,} bytes  {len(model.graph.node):5} nodes  error {shown}", flush=True)
@@ -105,9 +105,9 @@ def save(path, model, *errors):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("folder", nargs="?", type=Path, help="a diffusers folder (default: sd-v1/ here)")
-    arguments.add_argument("--only", action="append", choices=PARTS, help="this part alone; may be repeated")
-    arguments.add_argument("--build", action="append", choices=BUILDS, help="this build alone; may be repeated")
+    arguments.add_argument("folder", nargs="?", type=Path, help="a diffusers folder (default: sd-v1/)")
+    arguments.add_argument("--only", action="append", choices=PARTS, help="build only this part; may be repeated")
+    arguments.add_argument("--build", action="append", choices=BUILDS, help="write only this build; may be repeated")
     given = arguments.parse_args()
     folder = given.folder or config.SD_V1
     out = folder / "graphs" if given.folder else folder

@@ -1,7 +1,7 @@
-"""The graph under construction: values by short names, nodes in order, parameters by their checkpoint names.
+"""A graph under construction: values with short names, nodes in order, parameters with their names in checkpoints.
 
-Parameters carry no data. Each says where it will lie in a buffer called "weights" that does not exist on disk: whoever
-loads the graph makes that buffer, fills it from a checkpoint and hands it to ONNX Runtime.
+Parameters have no data. Each one names its position in a buffer called "weights", which does not exist on disk. The loader
+of the graph creates this buffer, fills it from a checkpoint and passes it to ONNX Runtime.
 """
 import math
 
@@ -15,7 +15,7 @@ BYTES = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2}
 
 
 class Graph:
-    """Knows ONNX, and nothing of networks or of devices."""
+    """Knows ONNX, but no networks and no devices."""
 
     def __init__(self, name, element_type):
         self.name = name
@@ -26,17 +26,17 @@ class Graph:
         self.counter = 0
 
     def input(self, name, dims, element_type=TensorProto.FLOAT):
-        """An input; `dims` are numbers, or names for what may vary."""
+        """An input. `dims` are numbers, or names for sizes that may vary."""
         self.inputs.append(helper.make_tensor_value_info(name, element_type, dims))
         return name
 
     def output(self, value, name, dims):
-        """Gives `value` out as the float32 output `name`."""
+        """Makes `value` the float32 output `name`."""
         self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
         self.nodes.append(helper.make_node("Identity", [value], [name]))
 
     def op(self, kind, *inputs, outputs=1, domain="", **attributes):
-        """Appends a node. An input of None is one left out. Gives its output's name, or a list of them."""
+        """Appends a node. None stands for an omitted input. Returns the name of its output, or a list of names."""
         names = [self.value() for _ in range(outputs)]
         self.nodes.append(helper.make_node(kind, [i or "" for i in inputs], names, domain=domain, **attributes))
         return names[0] if outputs == 1 else names
@@ -51,7 +51,7 @@ class Graph:
         return self.op(kind, *inputs, domain=MICROSOFT, **attributes)
 
     def parameter(self, name, dims, doc="", element_type=None):
-        """The parameter that checkpoints call `name`, in the graph's element type or another. Asking twice gives the same one."""
+        """The parameter with this name in checkpoints, in the graph's element type or another. A second call returns the same one."""
         known = self.parameters.get(name)
         if known is not None:
             assert list(known.dims) == list(dims), name
@@ -67,7 +67,7 @@ class Graph:
         return name
 
     def constant(self, array):
-        """A small tensor that lies in the graph itself (shapes have to)."""
+        """A small tensor that is stored in the graph itself (shapes must be)."""
         array = np.asarray(array)
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self.constants:
@@ -79,7 +79,7 @@ class Graph:
         return self.constant(np.array(values, np.int64))
 
     def model(self):
-        """The whole as a ModelProto."""
+        """The whole graph as a ModelProto."""
         initializers = [*self.constants.values(), *self.parameters.values()]
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, initializers)
         others = {node.domain for node in self.nodes} - {"", MICROSOFT}

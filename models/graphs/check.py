@@ -1,4 +1,4 @@
-"""Holds a graph against torch, over batches and sizes, before it may be written."""
+"""Compares a graph with torch, for several batches and sizes. Only graphs that pass are written."""
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -9,7 +9,7 @@ import reference_ops
 import torch_models
 import weights
 
-# Of the output's largest value.
+# Relative to the largest value of the output.
 TOLERANCE = 1e-4  # float32 in another order of summation
 HALF_TOLERANCE = 3e-2  # float16 all the way through
 
@@ -37,14 +37,14 @@ def encoder_cases(config):
 
 
 def session(model, state):
-    """ONNX Runtime on the CPU, with the weights handed over in memory as the server does."""
+    """An ONNX Runtime session on the CPU. It gets the weights in memory, as in the server."""
     options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_prepacking", "1")  # half the memory; the same sums
+    options.add_session_config_entry("session.disable_prepacking", "1")  # half the memory, the same results
     options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
     data = weights.fill(model, state).tobytes()
     options.add_external_initializers_from_files_in_memory(["weights"], [data], [len(data)])
     running = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    running.weights = data  # it is not copied: it has to outlive the session
+    running.weights = data  # the session does not copy it, so it must live as long
     return running
 
 
@@ -63,14 +63,14 @@ def worst_error(run, reference, cases):
 
 
 def on_cpu(model, module, reference, cases):
-    """The error of a CPU graph, run by ONNX Runtime."""
+    """The error of a CPU graph, computed with ONNX Runtime."""
     running = session(model, torch_models.state(module))
     names = [i.name for i in running.get_inputs()]
     return worst_error(lambda case: running.run(None, {n: v.numpy() for n, v in zip(names, case)}), reference, cases)
 
 
 def by_reference(model, module, reference, cases):
-    """The error of a CUDA graph, run by onnx.reference: the machine that builds need not have a card."""
+    """The error of a CUDA graph, computed with onnx.reference, so that the build needs no card."""
     state = torch_models.state(module)
     arrays = {t.name: weights.as_stored(t, state[t.name]) for t, _, _ in weights.parameters(model)}
     evaluator = ReferenceEvaluator(with_parameters_as_inputs(model), new_ops=reference_ops.OPERATORS)
@@ -80,11 +80,11 @@ def by_reference(model, module, reference, cases):
 
 
 def resolves(model):
-    """Raises where ONNX Runtime finds a name, type or attribute amiss; that the CPU has no kernel for NhwcConv is expected."""
+    """Raises if ONNX Runtime finds a wrong name, type or attribute. The CPU has no kernel for NhwcConv, which is expected."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     length = max(offset + length for _, offset, length in weights.parameters(model))
-    data = bytes(length)  # the options point at it
+    data = bytes(length)  # the options point to it
     options.add_external_initializers_from_files_in_memory(["weights"], [data], [length])
     try:
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -94,7 +94,7 @@ def resolves(model):
 
 
 def with_parameters_as_inputs(model):
-    """The graph with its parameters fed like inputs: onnx.reference wants initializers to have data."""
+    """The graph with its parameters as inputs, because onnx.reference needs initializers with data."""
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     del graph.initializer[:]

@@ -1,9 +1,9 @@
-"""Writes sd-v1/tokenizer/: CLIP's vocabulary and merges in transformers' form, and Stable Diffusion v1's settings.
+"""Writes sd-v1/tokenizer/: CLIP's vocabulary and merges in transformers' format, with Stable Diffusion v1's settings.
 
     pip download --no-deps open_clip_torch==3.3.0
     python clip_tokenizer.py open_clip_torch-3.3.0-py3-none-any.whl
 
-The wheel carries OpenAI's own file of merges, from which all ids follow.
+The wheel contains OpenAI's own file of merges, which determines all ids.
 """
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 
 from config import SD_V1
 
-MERGES = 49152 - 256 - 2  # OpenAI's simple_tokenizer.py takes this many of the file
+MERGES = 49152 - 256 - 2  # OpenAI's simple_tokenizer.py uses this many lines of the file
 SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"  # of the file, in OpenAI's repository
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 KNOWN = {
@@ -26,15 +26,15 @@ KNOWN = {
 
 
 def merges_of(wheel):
-    """The merges in order, each a pair of symbols with a space between."""
+    """The merges in order. Each is a pair of symbols with a space between them."""
     packed = zipfile.ZipFile(wheel).read("open_clip/bpe_simple_vocab_16e6.txt.gz")
     assert hashlib.sha256(packed).hexdigest() == SHA256, "these are not OpenAI's merges"
     return gzip.decompress(packed).decode().split("\n")[1:MERGES + 1]
 
 
 def vocabulary_of(merges):
-    """Symbol -> id: the bytes, the bytes that end a word, what each merge makes, the two special tokens."""
-    # A byte is written as the letter of its number where that can be seen; the rest get letters from 256 on.
+    """Symbol -> id: the bytes, the bytes at the end of a word, the result of each merge, the two special tokens."""
+    # A byte is written as the character with its number if that is visible. The others get characters from 256 on.
     seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     letters = [chr(byte) for byte in seen] + [chr(256 + i) for i in range(256 - len(seen))]
     symbols = letters + [letter + "</w>" for letter in letters] + [merge.replace(" ", "") for merge in merges] + [BOS, EOS]

@@ -1,11 +1,11 @@
-"""What a Stable Diffusion v1 model is made of, as its config.json files say it."""
+"""Reads the config.json files of a Stable Diffusion v1 model."""
 import json
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SD_V1 = HERE / "sd-v1"
 
-# What the graphs assume and have no branch for. A config that says otherwise is another family's.
+# Settings that the graphs assume. A config with other values belongs to another model family.
 UNET_ASSUMES = {
     "act_fn": "silu", "addition_embed_type": None, "center_input_sample": False, "class_embed_type": None, "conv_in_kernel": 3,
     "conv_out_kernel": 3, "cross_attention_norm": None, "downsample_padding": 1, "dual_cross_attention": False,
@@ -22,7 +22,7 @@ FALSY = (None, False)
 
 
 def read(folder, part, assumes):
-    """The config of `part`, as a dict; raises where it is not of this family."""
+    """The config of `part`, as a dict. Raises if it belongs to another model family."""
     path = Path(folder) / part / "config.json"
     config = json.loads(path.read_text())
     for key, value in assumes.items():

@@ -1,8 +1,8 @@
-"""The layers as ONNX Runtime's CPU kernels like them: float32, images as [batch, channels, height, width].
+"""The layers in the form that suits ONNX Runtime's CPU kernels: float32, images as [batch, channels, height, width].
 
-Chosen by measurement (ONNX Runtime 1.32): FusedMatMul takes a weight the way checkpoints have it, at MatMul's speed and
-without a transposed copy of it; InstanceNormalization is the quickest core of a group norm; QuickGelu with alpha 1 is SiLU in one
-pass; MultiHeadAttention never holds the matrix of all tokens by all tokens.
+The operators were chosen by measurement (ONNX Runtime 1.32). FusedMatMul takes a weight in the checkpoint's layout, as fast as
+MatMul and without a transposed copy. InstanceNormalization is the fastest core of a group norm. QuickGelu with alpha 1 is SiLU
+in one pass. MultiHeadAttention never holds the full matrix of tokens by tokens.
 """
 import numpy as np
 from onnx import TensorProto
@@ -23,7 +23,7 @@ class CpuGraph(Graph):
         return x
 
     def image_in(self, x):
-        """[b, c, h, w] as given -> an image as the layers here have it."""
+        """[b, c, h, w] -> an image in the layout of these layers."""
         return x
 
     def image_out(self, x):
@@ -33,7 +33,7 @@ class CpuGraph(Graph):
     # ---- images
 
     def conv(self, x, name, c_in, c_out, kernel=3, stride=1, pads=None, plus=None):
-        """`plus` is an image of the result's shape to add."""
+        """`plus` is an image to add, in the shape of the result."""
         weight = self.parameter(f"{name}.weight", [c_out, c_in, kernel, kernel])
         bias = self.parameter(f"{name}.bias", [c_out])
         pads = pads or [kernel // 2] * 4
@@ -62,7 +62,7 @@ class CpuGraph(Graph):
         return self.op("Concat", a, b, axis=1)
 
     def upsample(self, x, like=None):
-        """Nearest: to twice the size, or to the height and width of `like`."""
+        """Nearest-neighbour upsampling to twice the size, or to the height and width of `like`."""
         how = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
         if like is None:
             return self.op("Resize", x, None, self.constant(np.array([1, 1, 2, 2], np.float32)), **how)
@@ -79,7 +79,7 @@ class CpuGraph(Graph):
     # ---- tokens
 
     def linear(self, x, name, c_in, c_out, bias=True, plus=None):
-        """[…, c_in] -> […, c_out]; `plus` is a value of the result's shape to add."""
+        """[…, c_in] -> […, c_out]; `plus` is a value to add, in the shape of the result."""
         y = self.microsoft("FusedMatMul", x, self.parameter(f"{name}.weight", [c_out, c_in]), transB=1)
         if bias:
             y = self.op("Add", y, self.parameter(f"{name}.bias", [c_out]))
@@ -90,11 +90,11 @@ class CpuGraph(Graph):
         return self.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon)
 
     def add_and_norm(self, x, skip, bias, name, channels, epsilon=1e-5):
-        """(x + bias + skip, that through layer norm); `bias` is a parameter's name."""
+        """(x + bias + skip, and its layer norm); `bias` is the name of a parameter."""
         weight, shift = (self.parameter(f"{name}.{p}", [channels]) for p in ("weight", "bias"))
         parameters = weight, shift, self.parameter(bias, [channels])
         normed, _, _, total = self.microsoft("SkipLayerNormalization", x, skip, *parameters, outputs=4, epsilon=epsilon)
-        self.nodes[-1].output[1] = self.nodes[-1].output[2] = ""  # statistics, for training
+        self.nodes[-1].output[1] = self.nodes[-1].output[2] = ""  # statistics for training, not needed
         return total, normed
 
     def attention(self, q, k, v, heads, channels, causal=False):

@@ -1,14 +1,15 @@
-"""The CPU's layers with convolutions in blocks of channels, for processors that have such kernels (x86-64).
+"""CPU layers whose convolutions work on blocks of channels, for processors with such kernels (x86-64).
 
-ONNX Runtime makes the same of the plain graph by itself, at its highest level of optimisation, from a second copy of every
-weight: for Stable Diffusion v1 2.4 GB more, and seconds at every start. Here the weights come in blocks to begin with.
-How many channels a block has, 8 or 16, is the processor's: the graph is the same, the order of the weights is not.
+At its highest level of optimisation, ONNX Runtime turns the plain graph into this form by itself. But it needs a second copy
+of every weight for that: 2.4 GB for Stable Diffusion v1, and seconds at every start. Here the weights are in blocks from the
+beginning. The processor decides whether a block has 8 or 16 channels. The graph is the same for both; the order of the
+weights differs.
 """
 from cpu import CpuGraph
 
 DOMAIN = "com.microsoft.nchwc"
 LAYOUT = "OIHWBiBo"
-# Both sizes of block divide it.
+# Divisible by both block sizes.
 MULTIPLE = 16
 
 

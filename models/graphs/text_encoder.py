@@ -1,4 +1,4 @@
-"""CLIP's text encoder (transformers' CLIPTextModel), with every layer's output for clip_skip."""
+"""CLIP's text encoder (transformers' CLIPTextModel). It also gives the output of every layer, for clip_skip."""
 import numpy as np
 from onnx import TensorProto
 
@@ -6,8 +6,8 @@ from onnx import TensorProto
 def build(net, config):
     """input_ids [batch, tokens] int64, extra_embeddings [n, dim] -> last_hidden_state and clip_skip.k [batch, tokens, dim].
 
-    A token id at or beyond the vocabulary's size is row (id - vocab_size) of `extra_embeddings` (textual inversion).
-    clip_skip.k is the k-th hidden state from the end through the final layer norm; last_hidden_state would be k = 1.
+    A token id from vocab_size on means row (id - vocab_size) of `extra_embeddings` (textual inversion).
+    clip_skip.k is the k-th hidden state from the end, after the final layer norm. last_hidden_state is the same for k = 1.
     """
     dim, layers, vocabulary = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
     epsilon = config.get("layer_norm_eps", 1e-5)
@@ -24,7 +24,7 @@ def build(net, config):
         x, normed = net.add_and_norm(attended, x, f"{layer}.self_attn.out_proj.bias", f"{layer}.layer_norm2", dim, epsilon)
         h = net.linear(normed, f"{layer}.mlp.fc1", dim, config["intermediate_size"])
         h = net.linear(net.quick_gelu(h), f"{layer}.mlp.fc2", config["intermediate_size"], dim, bias=False)
-        # The next layer's first norm, or the final one, is one operator with this layer's last addition.
+        # One operator does the last addition of this layer and the norm after it (the next layer's first, or the final one).
         following = f"text_model.encoder.layers.{i + 1}.layer_norm1" if i + 1 < layers else "text_model.final_layer_norm"
         x, normed = net.add_and_norm(h, x, f"{layer}.mlp.fc2.bias", following, dim, epsilon)
         layer_outputs.append(x)
@@ -37,7 +37,7 @@ def build(net, config):
 
 
 def embeddings(net, ids, extra, vocabulary, tokens, dim):
-    """[batch, tokens] -> [batch, tokens, dim]: the token's vector, from the vocabulary or from `extra`, and its place's."""
+    """[batch, tokens] -> [batch, tokens, dim]: the token's vector (from the vocabulary or from `extra`) plus its position's."""
     size = net.constant(np.array(vocabulary, np.int64))
     known = net.op("Min", ids, net.constant(np.array(vocabulary - 1, np.int64)))
     beyond = net.op("Max", net.op("Sub", ids, size), net.constant(np.array(0, np.int64)))
@@ -50,6 +50,6 @@ def embeddings(net, ids, extra, vocabulary, tokens, dim):
 
 
 def self_attention(net, x, name, dim, heads):
-    """[batch, tokens, dim] -> the same, each token looking back only; the output projection's bias is left to the caller."""
+    """[batch, tokens, dim] -> the same shape. Each token sees only earlier tokens. The caller adds the bias of the output projection."""
     q, k, v = (net.linear(x, f"{name}.{p}_proj", dim, dim) for p in "qkv")
     return net.linear(net.attention(q, k, v, heads, dim, causal=True), f"{name}.out_proj", dim, dim, bias=False)

@@ -1,4 +1,4 @@
-"""The networks as torch has them, with random parameters: what the graphs are held against."""
+"""The networks in torch, with random parameters. The graphs are compared with them."""
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -8,7 +8,7 @@ torch.manual_seed(0)
 
 
 def randomised(module):
-    """Every parameter drawn, also those that start as ones or zeros, so that no mistake in one can hide."""
+    """Randomises every parameter, even those that start as ones or zeros, so that no mistake stays hidden."""
     with torch.no_grad():
         for name, p in module.named_parameters():
             if p.ndim > 1:
@@ -40,7 +40,7 @@ def vae(config):
 
 
 class TextEncoder:
-    """What the text encoder's graph computes, by torch: extra rows are appended to the vocabulary, as diffusers does."""
+    """The outputs of the text encoder's graph, computed with torch. Extra rows are appended to the vocabulary, as in diffusers."""
 
     def __init__(self, module, config):
         self.module, self.config, self.table = module, config, module.embeddings.token_embedding.weight.data

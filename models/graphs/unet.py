@@ -24,7 +24,7 @@ def build(net, config):
 
 
 def time_embedding(net, timestep, config):
-    """timestep [b] -> SiLU of the embedding [b, 4 × c₀]: all its users take it through SiLU first."""
+    """timestep [b] -> SiLU of the embedding [b, 4 × c₀]. All its users need it after SiLU."""
     width = config["block_out_channels"][0]
     half = width // 2
     exponents = -math.log(10000) * np.arange(half, dtype=np.float32) / np.float32(half - config.get("freq_shift", 0))
@@ -38,17 +38,17 @@ def time_embedding(net, timestep, config):
 
 
 class UNet:
-    """The blocks. Holds what all of them take: the context, the time embedding, the skip connections."""
+    """The blocks of the UNet. They share the context, the time embedding and the skip connections."""
 
     def __init__(self, net, config, context):
         self.net, self.config, self.context = net, config, context
         self.groups, self.epsilon = config["norm_num_groups"], config.get("norm_eps", 1e-5)
         self.channels, self.layers = config["block_out_channels"], config["layers_per_block"]
         self.time = None
-        self.skips = []  # (value, channels), the latest last
+        self.skips = []  # (value, channels), the newest last
 
     def down_blocks(self, x):
-        """Full size in, smallest size out; leaves the skip connections."""
+        """From full size to the smallest size. Stores the skip connections."""
         c_in = self.channels[0]
         self.skips.append((x, c_in))
         for i, (kind, c) in enumerate(zip(self.config["down_block_types"], self.channels)):
@@ -72,7 +72,7 @@ class UNet:
         return self.resnet(x, "mid_block.resnets.1", c, c)
 
     def up_blocks(self, x):
-        """Smallest size in, full size out; takes the skip connections, the latest first."""
+        """From the smallest size to full size. Uses the skip connections, the newest first."""
         c_in = self.channels[-1]
         for i, (kind, c) in enumerate(zip(self.config["up_block_types"], reversed(self.channels))):
             block = f"up_blocks.{i}"
@@ -86,13 +86,13 @@ class UNet:
                     raise SystemExit(f"{kind} is not a block of Stable Diffusion v1")
                 c_in = c
             if i + 1 < len(self.channels):
-                # To the size of what it will be joined with: halving an odd size rounds up, and doubling does not undo that.
+                # Upsample to the size of the skip connection: halving an odd size rounds up, so doubling would be too large.
                 x = self.net.upsample(x, like=self.skips[-1][0])
                 x = self.net.conv(x, f"{block}.upsamplers.0.conv", c, c)
         return x
 
     def resnet(self, x, name, c_in, c_out):
-        """Residual block with the time embedding added in the middle."""
+        """A residual block that adds the time embedding in the middle."""
         net = self.net
         h = net.group_norm(x, f"{name}.norm1", c_in, self.groups, self.epsilon, silu=True)
         time = net.linear(self.time, f"{name}.time_emb_proj", 4 * self.channels[0], c_out)
@@ -102,7 +102,7 @@ class UNet:
         return net.conv(h, f"{name}.conv2", c_out, c_out, plus=x)
 
     def transformer(self, x, name, c):
-        """Self-attention, attention to the context, feed-forward, over the image's places as tokens."""
+        """Self-attention, attention to the context, and feed-forward. The positions of the image are the tokens."""
         net, heads = self.net, self.config["attention_head_dim"]  # diffusers' name for the number of heads
         block, dim = f"{name}.transformer_blocks.0", self.config["cross_attention_dim"]
         h = net.group_norm(x, f"{name}.norm", c, self.groups, NORM_EPSILON_OF_TRANSFORMERS)
@@ -119,7 +119,7 @@ class UNet:
         return net.conv(net.to_image(h, like=x), f"{name}.proj_out", c, c, kernel=1, plus=x)
 
     def attention(self, x, context, name, c, c_context, heads):
-        """[b, n, c], [b, m, c_context] -> [b, n, c]; the output projection's bias is left to the caller."""
+        """[b, n, c], [b, m, c_context] -> [b, n, c]. The caller adds the bias of the output projection."""
         net = self.net
         q = net.linear(x, f"{name}.to_q", c, c, bias=False)
         k = net.linear(context, f"{name}.to_k", c_context, c, bias=False)

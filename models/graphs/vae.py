@@ -15,7 +15,7 @@ def build_encoder(net, config):
             x = resnet(net, x, f"encoder.down_blocks.{i}.resnets.{j}", c_in, c, groups)
             c_in = c
         if i + 1 < len(channels):
-            # Padded to the right and below only.
+            # Padding only at the right and the bottom.
             x = net.conv(x, f"encoder.down_blocks.{i}.downsamplers.0.conv", c, c, stride=2, pads=[0, 0, 1, 1])
     x = mid_block(net, x, "encoder.mid_block", config)
     x = net.group_norm(x, "encoder.conv_norm_out", channels[-1], groups, EPSILON, silu=True)
@@ -45,7 +45,7 @@ def build_decoder(net, config):
 
 
 def mid_block(net, x, name, config):
-    """Two residual blocks, with attention between them where the config has it."""
+    """Two residual blocks, with attention between them if the config has it."""
     c, groups = config["block_out_channels"][-1], config["norm_num_groups"]
     x = resnet(net, x, f"{name}.resnets.0", c, c, groups)
     if config.get("mid_block_add_attention", True):
@@ -54,7 +54,7 @@ def mid_block(net, x, name, config):
 
 
 def attention(net, x, name, c, groups):
-    """One head as wide as all channels, over the image's places."""
+    """Attention over the positions of the image, with one head as wide as all channels."""
     tokens = net.to_tokens(net.group_norm(x, f"{name}.group_norm", c, groups, EPSILON), c)
     q, k, v = (net.linear(tokens, f"{name}.to_{p}", c, c) for p in "qkv")
     attended = net.linear(net.attention(q, k, v, 1, c), f"{name}.to_out.0", c, c)

@@ -1,4 +1,4 @@
-"""The buffer that a graph calls "weights": made here for the checks as the server makes it from a checkpoint."""
+"""Fills the buffer that a graph calls "weights", for the checks. The server fills it in the same way from a checkpoint."""
 import functools
 
 import numpy as np
@@ -11,7 +11,7 @@ NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def parameters(model):
-    """The graph's parameters: (TensorProto, offset, length) in the order of the buffer."""
+    """The parameters of the graph: (TensorProto, offset, length), in the order of the buffer."""
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             place = {entry.key: entry.value for entry in tensor.external_data}
@@ -19,7 +19,7 @@ def parameters(model):
 
 
 def as_stored(tensor, array):
-    """A checkpoint's array in the element type and layout that the graph asks for."""
+    """An array from a checkpoint, in the element type and layout that the graph needs."""
     if tensor.doc_string == "OHWI":
         array = np.transpose(array, (0, 2, 3, 1))
     if tensor.doc_string == "OIHWBiBo":
@@ -33,7 +33,7 @@ def as_stored(tensor, array):
 
 @functools.cache
 def channels_in_a_block():
-    """Of this processor's convolutions in blocks: the size with which one of them gives what a plain one gives."""
+    """The block size of this processor's convolutions: with it, a blocked convolution gives the same as a plain one."""
     x, w = np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1), np.eye(16, k=1, dtype=np.float32)
     for b in (8, 16):
         blocks = w.reshape(16 // b, b, 16 // b, b).transpose(0, 2, 3, 1).reshape(16, 16, 1, 1)
@@ -47,7 +47,7 @@ def channels_in_a_block():
                 return b
         except ort.capi.onnxruntime_pybind11_state.Fail:
             pass
-    raise SystemExit("this processor has no convolutions in blocks: build the other graphs, with --build cpu --build cuda")
+    raise SystemExit("this processor has no blocked convolutions: build the other graphs with --build cpu --build cuda")
 
 
 def fill(model, state):

@@ -21,71 +21,71 @@ use crate::runtime::{DeviceChoice, Runtime};
 pub struct GenerateArgs {
     /// What to draw
     prompt: String,
-    /// Where to write the PNG; `-` is standard output. Several pictures get -0, -1, … before .png
+    /// PNG file to write; - is standard output. Several pictures are numbered: picture-0.png, picture-1.png, …
     #[arg(short, long, value_name = "FILE", default_value = "picture.png")]
     output: PathBuf,
-    /// Of the first picture; the next ones count up [default: random]
+    /// Seed of the first picture; each further picture adds 1 [default: random]
     #[arg(long)]
     seed: Option<u64>,
     /// Denoising steps, 1 to 500
     #[arg(long, default_value_t = 50)]
     steps: u32,
-    /// Such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, else K-LMS]
+    /// Scheduler, such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, or K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
-    /// Sigmas spaced as Karras et al. did, as "DPM++ 2M Karras" has them
+    /// Use Karras sigmas, as "DPM++ 2M Karras" does
     #[arg(long)]
     karras: bool,
-    /// Whose random numbers a seed means: torch's on the cpu, or those on cuda, as hosted workers drew
+    /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
     #[arg(long, value_name = "SOURCE", default_value = "cpu")]
     noise: String,
-    /// Stop the text encoder before its last layers; 1 is the last, 2 the one before it
+    /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
     #[arg(long, value_name = "N", default_value_t = 1)]
     clip_skip: u32,
-    /// How closely to follow the prompt, up to 20; 1 and less is not at all
+    /// How closely to follow the prompt, above 0 and up to 20; 1 or less turns guidance off
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite)]
     guidance_scale: f64,
     /// What not to draw
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
-    /// In pixels [default: the model's own side]
+    /// Width in pixels [default: the model's native size]
     #[arg(long, value_name = "PX")]
     width: Option<u32>,
-    /// In pixels [default: the model's own side]
+    /// Height in pixels [default: the model's native size]
     #[arg(long, value_name = "PX")]
     height: Option<u32>,
-    /// Pictures to draw, 1 to 10
+    /// Number of pictures, 1 to 10
     #[arg(long, default_value_t = 1, value_name = "N")]
     num_outputs: u32,
-    /// A picture to start from: PNG, JPEG or WebP
+    /// Picture to start from (PNG, JPEG or WebP)
     #[arg(long, value_name = "FILE")]
     init_image: Option<PathBuf>,
-    /// A picture that is white where --init-image is to be repainted
+    /// Mask for --init-image: white areas are repainted, black areas are kept
     #[arg(long, value_name = "FILE", requires = "init_image")]
     mask: Option<PathBuf>,
-    /// Lay --init-image over the result where --mask keeps it, the edge blurred by so many pixels [default: don't]
+    /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default: off]
     #[arg(long, value_name = "PX", requires = "mask")]
     mask_blur: Option<u32>,
     /// How much of --init-image may change, 0 to 1
     #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
     prompt_strength: f64,
-    /// A LoRA: a .safetensors file, or the name of one in --lora-dir. More go into the prompt, as <lora:NAME:0.8>
+    /// LoRA: a .safetensors file, or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
-    /// How much of it counts, 0 to 1
+    /// Strength of --lora, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora")]
     lora_scale: f64,
-    /// Folder of LoRAs [default: `loras` in the data folder]
+    /// Folder of LoRAs [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
     lora_dir: Option<PathBuf>,
-    /// Folder of textual inversions, whose names are words for prompts [default: `embeddings` in the data folder]
+    /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
-    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
-    /// name of a pulled model [default: the built-in tiny-sd]
+    /// Model: a .safetensors checkpoint, a folder (diffusers or ONNX), or the name of a pulled model
+    /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// auto, cpu or cuda[:N]
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
     device: DeviceChoice,
     #[command(flatten)]
@@ -105,13 +105,13 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
         return Err(Failure::Usage(
-            "standard output takes one picture; name a file with -o for more".to_owned(),
+            "standard output takes one picture: for more, name a file with -o".to_owned(),
         ));
     }
     let seed = match input.seed {
         Some(seed) => seed,
         None => GenerationInput::random_seed()
-            .map_err(|error| Failure::Other(format!("the system gives no random numbers: {error}")))?,
+            .map_err(|error| Failure::Other(format!("cannot get random numbers from the system: {error}")))?,
     };
 
     let runtime = Runtime::load(args.device)?;

@@ -1,4 +1,5 @@
-//! The command line: one file a command, and one way to fail: a line on stderr and an exit code.
+//! The command line. Each command has its own file. All of them fail in the same way: one line on stderr and an exit
+//! code.
 
 mod generate;
 mod models;
@@ -17,7 +18,7 @@ use crate::diffusion::DiffusionError;
 use crate::diffusion::nets::ModelError;
 use crate::runtime::RuntimeError;
 
-/// Stable Diffusion as a service on one's own machine, in one binary.
+/// Stable Diffusion as a service on your own machine, in one binary
 #[derive(Parser)]
 #[command(name = "stablehand", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
@@ -25,7 +26,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Without a command, stablehand serves: `stablehand --listen 127.0.0.1:9000` \
+const AFTER_HELP: &str = "Without a command, stablehand runs `serve`: `stablehand --listen 127.0.0.1:9000` \
 is `stablehand serve --listen 127.0.0.1:9000`.";
 
 #[derive(Subcommand)]
@@ -35,16 +36,17 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
-    /// Pull models, look at them, remove them
+    /// Download, list, check and remove models
     Models(models::ModelsArgs),
-    /// Print the licences of what this binary carries
+    /// Print the licences of stablehand and of everything inside the binary
     Licenses,
 }
 
-const SERVE_ABOUT: &str = "Serve the HTTP API: POST /v2/stable-diffusion-v1/run, poll /status, \
-download the pictures. Each setting can come from the environment instead; a flag wins.";
+const SERVE_ABOUT: &str = "Serve the HTTP API: post a job to /v2/stable-diffusion-v1/run, poll /status, \
+download the pictures. Every setting can also come from the environment or from a configuration file. A flag wins over \
+the environment, and the environment over the file.";
 
-/// Why a command ended, in one sentence for the operator.
+/// Why a command failed, in one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -77,7 +79,7 @@ impl From<DiffusionError> for Failure {
     }
 }
 
-/// Runs the command that `args` (the program's name first) ask for.
+/// Runs the command in `args`, which begin with the name of the program.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = with_default_command(args);
     let outcome = match Cli::try_parse_from(&args) {
@@ -120,7 +122,7 @@ fn licenses() -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
 }
 
-/// The same arguments once more, with the configuration file under them that they name.
+/// Parses the arguments again, with the values from the configuration file as the defaults.
 fn with_file(parsed: ServeArgs, args: &[OsString]) -> Result<ServeArgs, Failure> {
     let Some(path) = &parsed.config else { return Ok(parsed) };
     let file = ConfigFile::read(path)?;
@@ -135,18 +137,18 @@ fn with_file(parsed: ServeArgs, args: &[OsString]) -> Result<ServeArgs, Failure>
     }
 }
 
-/// Puts `serve` in where the first word is a flag of its own, or nothing.
+/// Inserts `serve` if there is no command.
 fn with_default_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let first = args.get(1).and_then(|arg| arg.to_str());
-    let of_no_command = ["-h", "--help", "-V", "--version"];
-    if first.is_none_or(|first| first.starts_with('-') && !of_no_command.contains(&first)) {
+    let without_command = ["-h", "--help", "-V", "--version"];
+    if first.is_none_or(|first| first.starts_with('-') && !without_command.contains(&first)) {
         args.insert(args.len().min(1), "serve".into());
     }
     args
 }
 
-/// The sentence of a usage error, without the usage that follows it.
+/// The sentence of a usage error, without the usage text after it.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The signals that ask a server to end.
+//! The signals that stop the server.
 
 use std::io;
 #[cfg(unix)]
@@ -8,7 +8,7 @@ use actix_web::rt;
 #[cfg(unix)]
 use futures_util::future::{Either, select};
 
-/// Ends at the first SIGTERM or SIGINT. A second one ends the process at once.
+/// Completes at the first SIGTERM or SIGINT. A second signal ends the process at once.
 pub(super) fn termination() -> io::Result<impl Future<Output = ()>> {
     let mut signals = Signals::new()?;
     Ok(async move {
@@ -34,7 +34,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next signal, as the exit code that a shell gives for it.
+    /// Waits for the next signal. Returns the exit code that shells use for it.
     async fn next(&mut self) -> i32 {
         match select(pin!(self.terminate.recv()), pin!(self.interrupt.recv())).await {
             Either::Left(_) => 128 + 15,

@@ -1,7 +1,7 @@
-//! The configuration file: settings by the names of their flags, and the endpoints.
+//! The configuration file: settings (named like their flags) and endpoints.
 //!
-//! What it says of a setting becomes the default of that flag, so that values are read and checked in one
-//! place, and flags and environment come before it. Of the settings themselves nothing is known here.
+//! Each setting becomes the default of its flag. So the flags read and check all values, and flags and environment win
+//! over the file. This module knows no setting by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::ConfigError;
 use crate::domain::EndpointId;
 use crate::runtime::DeviceChoice;
 
-/// A file that has been read, its endpoints checked; its settings are when they are laid under the flags.
+/// A configuration file. Its endpoints are checked; [`Self::lay_under`] checks its settings.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -30,7 +30,7 @@ struct Setting {
     line: usize,
 }
 
-/// One `[endpoints.NAME]`. What it leaves open is as the flags have it.
+/// One `[endpoints.NAME]` table. The flags fill in what it leaves out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointTable {
     pub id: EndpointId,
@@ -41,7 +41,7 @@ pub struct EndpointTable {
 }
 
 const ENDPOINTS: &str = "endpoints";
-/// What the flags have, too, and makes no sense in a file.
+/// Flags that make no sense in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 
 impl ConfigFile {
@@ -70,7 +70,7 @@ impl ConfigFile {
 
     /// Makes the file's settings the defaults of the flags of `serve`.
     pub fn lay_under(&self, mut serve: Command) -> Result<Command, ConfigError> {
-        // Each is tried alone, so that what is wrong with it is said of its line.
+        // Each setting is parsed alone, so that an error names its line.
         let alone = serve.clone().no_binary_name(true);
         for Setting { name, value, line } in &self.settings {
             let refuse =
@@ -101,7 +101,7 @@ impl ConfigFile {
     }
 }
 
-/// The text, and where in it something is.
+/// The text of a file, to find line numbers in.
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
@@ -116,7 +116,7 @@ impl Reader<'_> {
         ConfigError(format!("{}, line {line}: {reason}", self.path.display()))
     }
 
-    /// A value as one would write it behind the flag.
+    /// A value, as it would be written after the flag.
     fn text_of(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Result<String, ConfigError> {
         match value.get_ref() {
             DeValue::String(text) => Ok(text.to_string()),
@@ -141,7 +141,9 @@ impl Reader<'_> {
             if !(1..=64).contains(&name.len()) || !name.chars().all(plain) || name.starts_with('.') {
                 return Err(self.error(
                     line,
-                    format!("'{name}' cannot be an endpoint's name: take up to 64 letters, digits, - and _"),
+                    format!(
+                        "'{name}' is not a valid endpoint name: use up to 64 letters, digits, -, _ and ."
+                    ),
                 ));
             }
             endpoints.push((line, self.endpoint(EndpointId::new(name), table)?));
@@ -184,7 +186,7 @@ impl Reader<'_> {
                     return Err(self.error(
                         line,
                         format!(
-                            "there is no setting {other} of an endpoint; it has model, device, workers and preload"
+                            "an endpoint has no setting {other}: it has model, device, workers and preload"
                         ),
                     ));
                 }
@@ -194,7 +196,7 @@ impl Reader<'_> {
     }
 }
 
-/// The sentence of a usage error.
+/// The sentence of a usage error, without the usage text after it.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let sentence = text.split("\n\n").next().unwrap_or_default();

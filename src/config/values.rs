@@ -1,4 +1,4 @@
-//! What the values of settings look like: each reader takes a flag's text, or says in a few words how it should read.
+//! Readers for the values of settings. Each one parses the text of a flag, or says what the value should be.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::Uri;
 use bytesize::ByteSize;
 
-/// Less holds no model.
+/// The smallest memory budget: no model fits into less.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -14,17 +14,21 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         let port = text.strip_prefix("localhost:")?.parse().ok()?;
         Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
     };
-    text.parse().ok().or_else(loopback).ok_or_else(|| "it should read like 127.0.0.1:8000".to_owned())
+    text.parse()
+        .ok()
+        .or_else(loopback)
+        .ok_or_else(|| "it should be an address and port, such as 127.0.0.1:8000".to_owned())
 }
 
 pub(super) fn public_url(text: &str) -> Result<String, String> {
     let base = text.trim_end_matches('/');
-    let uri: Uri = base.parse().map_err(|_| "it should read like https://pictures.example".to_owned())?;
+    let uri: Uri =
+        base.parse().map_err(|_| "it should be a URL such as https://pictures.example".to_owned())?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err("it should begin with http:// or https://".to_owned());
     }
     if uri.query().is_some() || text.contains(['#', '@', '?']) {
-        return Err("it should be a plain base, with no user, query or fragment".to_owned());
+        return Err("it should have no user, query or fragment".to_owned());
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err("it should name a host".to_owned());
@@ -36,24 +40,28 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     if text == "*" {
         return Ok(text.to_owned());
     }
-    let uri: Uri = text.parse().map_err(|_| "it should read like https://gallery.example".to_owned())?;
+    let uri: Uri =
+        text.parse().map_err(|_| "it should be an origin such as https://gallery.example".to_owned())?;
     let base =
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|h| !h.is_empty());
-    // A browser sends it so, in lower case and with nothing behind the host and port.
+    // Browsers send an origin in lower case, with nothing after host and port.
     if !base
         || text.contains(['@', '?', '#'])
         || text.matches('/').count() != 2
         || text != text.to_lowercase()
     {
-        return Err("it should read like https://gallery.example, with nothing behind the host".to_owned());
+        return Err(
+            "it should be an origin in lower case such as https://gallery.example, without a path".to_owned()
+        );
     }
     Ok(text.to_owned())
 }
 
-/// Bytes, as people write sizes.
+/// A size in bytes, as people write it.
 pub fn size(text: &str) -> Result<u64, String> {
     let size: Result<ByteSize, _> = text.parse();
-    size.map(|size| size.as_u64()).map_err(|_| "it should read like 12GiB, 800MB or 1000000".to_owned())
+    size.map(|size| size.as_u64())
+        .map_err(|_| "it should be a size such as 12GiB, 800MB or 1000000".to_owned())
 }
 
 pub(super) fn retention(text: &str) -> Result<Duration, String> {
@@ -74,14 +82,14 @@ pub(super) fn unload_after(text: &str) -> Result<Duration, String> {
 
 pub(super) fn budget(text: &str) -> Result<u64, String> {
     match size(text)? {
-        bytes if bytes < SMALLEST_BUDGET.as_u64() => Err(format!("it should be {SMALLEST_BUDGET} at least")),
+        bytes if bytes < SMALLEST_BUDGET.as_u64() => Err(format!("it should be at least {SMALLEST_BUDGET}")),
         bytes => Ok(bytes),
     }
 }
 
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    let time =
-        humantime::parse_duration(text).map_err(|_| "it should read like 30m, 90s or 1h 30m".to_owned())?;
+    let time = humantime::parse_duration(text)
+        .map_err(|_| "it should be a time such as 30m, 90s or 1h 30m".to_owned())?;
     if (min..=max).contains(&time) {
         return Ok(time);
     }

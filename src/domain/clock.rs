@@ -1,4 +1,4 @@
-//! When things happen. Passed in, so that a test can move time by hand.
+//! The time. The clock is passed in, so that a test can set it.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// How long after `earlier` this is; zero if the clock went backwards in between.
+    /// The time since `earlier`, or zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
@@ -39,9 +39,9 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Where the time comes from. It never goes back: where the machine's clock is set back, it goes on at the pace
-/// of the machine's steady one, so that nothing expires early and nothing lives for ever. Where the machine's
-/// clock is set forward, or the machine slept, it goes along. Clones share all of that.
+/// The source of time. It never goes back: if somebody sets the machine's clock back, this clock continues at the pace of
+/// the machine's steady clock, so that nothing expires late or early. If the machine's clock jumps forward, or the
+/// machine slept, this clock follows. Clones share their state.
 #[derive(Clone)]
 pub struct Clock(Arc<Source>);
 
@@ -52,7 +52,7 @@ struct Source {
 }
 
 struct State {
-    /// A time, and what the steady clock showed then.
+    /// A time, with the reading of the steady clock at that time.
     anchor: (Timestamp, Duration),
     latest: Timestamp,
 }
@@ -64,7 +64,7 @@ impl Clock {
         Self::new(|| Timestamp(chrono::Utc::now().timestamp_millis()), move || start.elapsed())
     }
 
-    /// A clock that stands still until the returned cell is set (in ms since the epoch).
+    /// A clock that stands still. The returned cell sets it, in ms since the epoch.
     pub fn manual(start: Timestamp) -> (Self, Arc<AtomicI64>) {
         let now = Arc::new(AtomicI64::new(start.0));
         let (wall, steady) = (Arc::clone(&now), Arc::clone(&now));
@@ -95,7 +95,7 @@ impl Clock {
         state.latest
     }
 
-    /// From now on it shows at least `time`, which somebody has seen before.
+    /// Moves the clock forward to at least `time`, which an earlier run has seen.
     pub fn go_on_from(&self, time: Timestamp) {
         let steady = (self.0.steady)();
         if time > self.now() {
@@ -103,7 +103,7 @@ impl Clock {
         }
     }
 
-    /// What the machine's clock says, for those who compare it with their own.
+    /// The machine's own clock, for comparison with other machines' clocks.
     pub fn time_of_day(&self) -> Timestamp {
         (self.0.wall)()
     }
@@ -123,7 +123,7 @@ impl fmt::Debug for Clock {
 mod tests {
     use super::*;
 
-    /// A clock, and its two hands: the wall's and the steady one, in ms.
+    /// A clock with its two sources, the wall clock and the steady clock, in ms.
     fn clock() -> (Clock, Arc<AtomicI64>, Arc<AtomicI64>) {
         let hands = [1_000_000, 0].map(|start| Arc::new(AtomicI64::new(start)));
         let [wall, steady] = hands.clone();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn set_back_it_goes_on_at_the_steady_pace() {
+    fn after_a_step_back_it_follows_the_steady_clock() {
         let (clock, wall, steady) = clock();
         let pass = |ms: i64| {
             wall.fetch_add(ms, Ordering::SeqCst);
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn set_forward_it_goes_along() {
+    fn it_follows_a_step_forward() {
         let (clock, wall, _) = clock();
         wall.fetch_add(60_000, Ordering::SeqCst);
         assert_eq!(clock.now(), Timestamp(1_060_000));
     }
 
     #[test]
-    fn it_goes_on_from_what_was_seen_before() {
+    fn it_continues_from_a_time_seen_before() {
         let (clock, wall, steady) = clock();
         clock.go_on_from(Timestamp(5_000_000));
         assert_eq!(clock.now(), Timestamp(5_000_000));

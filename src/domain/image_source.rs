@@ -1,8 +1,8 @@
-//! A picture as a request names it: by its address, or by its bytes.
+//! A picture in a request: its URL, or its bytes.
 //!
-//! What comes in here is a string of a stranger's. Base64 is decoded and the file's head is read, so that
-//! what is no picture, is cut short or is too large is refused before anything is decoded or queued. Pixels
-//! are the engine's business, and an address is followed by whoever may reach the network.
+//! The text comes from a stranger. This module decodes base64 and reads the header of the file. So it refuses files that
+//! are no picture, are cut short or are too large, before anything else is decoded or queued. The engine decodes the
+//! pixels, and `fetch` fetches URLs.
 
 use std::fmt;
 use std::io::Cursor;
@@ -14,21 +14,21 @@ use image::{ImageFormat, ImageReader};
 
 use super::{WebUrl, WebUrlError};
 
-/// The largest picture file that is taken.
+/// The largest accepted picture file.
 pub const MAX_IMAGE_BYTES: usize = 16 * 1024 * 1024;
-/// The most pixels that a picture file may unfold into: 5792 × 5792.
+/// The most pixels of a picture file, about 5792 × 5792.
 pub const MAX_IMAGE_PIXELS: u64 = 1 << 25;
 
-/// Where to get a picture.
+/// Where to get a picture from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ImageSource {
-    /// A PNG, JPEG or WebP file within the bounds; of an animation the first frame counts.
+    /// A PNG, JPEG or WebP file within the limits. Of an animation, the first frame is used.
     Bytes(Vec<u8>),
-    /// An address, which is not followed here.
+    /// A URL, which has not been fetched yet.
     Url(WebUrl),
 }
 
-/// Nobody's pictures belong in a log.
+/// Shows no picture and no URL, so that none gets into a log.
 impl fmt::Debug for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,7 +39,7 @@ impl fmt::Debug for ImageSource {
 }
 
 impl ImageSource {
-    /// Reads an http(s) address, a `data:` URI or bare base64. An error is a sentence about the value.
+    /// Reads an http(s) URL, a `data:` URI or plain base64. The error is a sentence about the value.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if has_prefix(text, "http://") || has_prefix(text, "https://") {
@@ -54,26 +54,26 @@ impl ImageSource {
         Self::from_bytes(decode(text)?)
     }
 
-    /// A picture file's bytes, if they are one within the bounds. An error is a sentence about the file.
+    /// Checks the bytes of a picture file. The error is a sentence about the file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
         check_length(bytes.len())?;
         let Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) =
             image::guess_format(&bytes)
         else {
-            return Err("Its bytes are no picture that is read here: send a PNG, JPEG or WebP.".to_owned());
+            return Err("It is not a picture in a supported format: send a PNG, JPEG or WebP.".to_owned());
         };
         if is_cut_short(format, &bytes) {
-            return Err("The picture is cut short; send the whole file.".to_owned());
+            return Err("The picture file is cut short: send the whole file.".to_owned());
         }
         let (width, height) = ImageReader::with_format(Cursor::new(&bytes), format)
             .into_dimensions()
-            .map_err(|_| "The picture is damaged; send it anew.".to_owned())?;
+            .map_err(|_| "The picture file is damaged: send an intact one.".to_owned())?;
         if width == 0 || height == 0 {
             return Err("The picture has no pixels.".to_owned());
         }
         if u64::from(width) * u64::from(height) > MAX_IMAGE_PIXELS {
             return Err(format!(
-                "The picture is {width} × {height}; at most {MAX_IMAGE_PIXELS} pixels are read, so send it smaller."
+                "The picture has {width} × {height} pixels, but at most {MAX_IMAGE_PIXELS} are allowed: send a smaller one."
             ));
         }
         Ok(Self::Bytes(bytes))
@@ -98,42 +98,42 @@ fn data_uri(rest: &str) -> Result<&str, String> {
         ));
     }
     if !words.any(|word| word.eq_ignore_ascii_case("base64")) {
-        return Err("The data URI is not in base64; write data:image/png;base64,… .".to_owned());
+        return Err("The data URI is not in base64: write data:image/png;base64,… .".to_owned());
     }
     Ok(data)
 }
 
-/// Decodes base64, padded or not. Line breaks are skipped: many encoders put them in.
+/// Decodes base64, with or without padding. It skips line breaks, which many encoders insert.
 fn decode(text: &str) -> Result<Vec<u8>, String> {
     const LENIENT: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    // Three bytes at least of four signs: what is too long is not decoded at all.
+    // Four characters give three bytes. Too long a text is refused before it is decoded.
     check_length((text.len() / 4 * 3).max(1))?;
     let decoded = if text.contains(|c: char| c.is_ascii_whitespace()) {
         LENIENT.decode(text.split_ascii_whitespace().collect::<String>())
     } else {
         LENIENT.decode(text)
     };
-    decoded.map_err(|error| format!("Its base64 is broken: {error}."))
+    decoded.map_err(|error| format!("The base64 is invalid: {error}."))
 }
 
 fn check_length(bytes: usize) -> Result<(), String> {
     match bytes {
         0 => Err("It is empty.".to_owned()),
         1..=MAX_IMAGE_BYTES => Ok(()),
-        _ => Err(format!("The picture has {bytes} bytes; at most {MAX_IMAGE_BYTES} are read.")),
+        _ => Err(format!("The picture file has {bytes} bytes, but at most {MAX_IMAGE_BYTES} are allowed.")),
     }
 }
 
-/// Whether the file's end is missing, as far as that shows without decoding it: decoders take a JPEG without
-/// its end and paint the rest grey.
+/// Whether the end of the file is missing, as far as this shows without decoding. Decoders accept a JPEG without its end
+/// and paint the rest grey.
 fn is_cut_short(format: ImageFormat, bytes: &[u8]) -> bool {
     let last = |mark: &[u8]| bytes.windows(mark.len()).rposition(|window| window == mark);
     match format {
         ImageFormat::Png => last(b"IEND").is_none(),
-        // Within a scan's data no other marker than a restart's can stand.
+        // The data of a scan can hold no marker except restart markers.
         ImageFormat::Jpeg => last(b"\xff\xd9") <= last(b"\xff\xda"),
         _ => {
             let stated = bytes.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_picture_is_read() {
+    fn every_form_of_a_picture_is_accepted() {
         let png = file(1, 1, ImageFormat::Png);
         let text = base64(&png);
         let wrapped: String = text
@@ -183,17 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_a_sentence() {
+    fn anything_else_is_an_error() {
         for (text, parts) in [
             ("", "empty"),
             ("data:image/png;base64,", "empty"),
-            ("hello!", "base64 is broken"),
+            ("hello!", "base64 is invalid"),
             ("aGk=", "PNG, JPEG or WebP"),
             ("R0lGODlhAQABAAAAACw=", "PNG, JPEG or WebP"),
             ("data:image/png;base64", "no comma"),
             ("data:text/html;base64,aGk=", "'text/html'"),
             ("data:image/png,abc", "not in base64"),
-            ("data:image/png;base64,a*b", "base64 is broken"),
+            ("data:image/png;base64,a*b", "base64 is invalid"),
             ("file:///etc/passwd", "neither an http(s) URL"),
             ("http://a:22/b", "port 80, 443"),
         ] {
@@ -203,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn files_are_bounded_before_they_are_unfolded() {
+    fn the_size_is_checked_before_decoding() {
         let too_long = "A".repeat(MAX_IMAGE_BYTES / 3 * 4 + 8);
-        assert!(ImageSource::parse(&too_long).unwrap_err().contains("at most 16777216 are read"));
+        assert!(ImageSource::parse(&too_long).unwrap_err().contains("at most 16777216 are allowed"));
 
-        // A bomb is small: its head states what it would unfold into.
+        // A decompression bomb is a small file, but its header states the huge size.
         let mut bomb = file(1, 1, ImageFormat::Png);
         bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
         let checksum = {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_shows_neither_bytes_nor_addresses() {
+    fn the_debug_text_shows_no_bytes_and_no_url() {
         let url = ImageSource::parse("https://a/secret?token=secret").unwrap();
         assert!(!format!("{url:?}").contains("secret"));
         assert_eq!(format!("{:?}", ImageSource::Bytes(vec![1, 2])), "Bytes(2 bytes)");

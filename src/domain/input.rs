@@ -1,4 +1,4 @@
-//! What a client may ask the model for, parsed and bounded once.
+//! The `input` of a request: parsed and checked once.
 
 mod loras;
 mod reader;
@@ -11,16 +11,16 @@ pub use self::rules::{InputRules, PromptCheck};
 use super::lora::{Lora, LoraOrigin};
 use super::{ImageSource, NoiseSource, SchedulerKind};
 
-/// The longest prompt taken, in bytes; the model itself reads far less.
+/// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
 pub const MAX_OUTPUTS: u32 = 10;
 /// The largest `width × height`.
 pub const MAX_PIXELS: u32 = 786_432;
 pub const MIN_SIDE: u32 = 64;
 pub const MAX_STEPS: u32 = 500;
-/// In pixels, as far as A1111's slider goes.
+/// In pixels: the maximum of A1111's slider.
 pub const MAX_MASK_BLUR: u64 = 64;
-/// SD v1's text encoder has so many layers.
+/// The number of layers of SD v1's text encoder.
 const MAX_CLIP_SKIP: u32 = 12;
 
 /// The size of a picture, in pixels.
@@ -30,48 +30,48 @@ pub struct ImageSize {
     pub height: u32,
 }
 
-/// One valid request for pictures.
+/// A valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationInput {
-    /// As it was sent, tags included.
+    /// The prompt as sent, including its LoRA tags.
     pub prompt: String,
     pub negative_prompt: String,
-    /// What is merged into the model for this request, in the order in which it was named.
+    /// The LoRAs to merge into the model, in the order of the request.
     pub loras: Vec<Lora>,
-    /// Which of the text encoder's layers speaks, counted from the last, 1, as A1111 counts.
+    /// The layer of the text encoder to use, counted from the end as A1111 does: 1 is the last.
     pub clip_skip: u32,
     pub size: ImageSize,
     pub num_outputs: u32,
     pub num_inference_steps: u32,
     pub guidance_scale: f32,
     pub scheduler: SchedulerKind,
-    /// Sigmas spaced as Karras et al. did; only where the scheduler has them.
+    /// Whether to use Karras sigmas. Only some schedulers have them.
     pub karras: bool,
-    /// Of image 0; image i has `seed + i`. Absent: to be drawn.
+    /// The seed of image 0; image i has `seed + i`. None means a random seed.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
     /// The picture to start from.
     pub init_image: Option<ImageSource>,
-    /// Where to repaint `init_image`; there is none without that.
+    /// The mask that shows where to repaint `init_image`.
     pub mask: Option<ImageSource>,
-    /// Black is repainted instead of white.
+    /// Whether black areas are repainted instead of white ones.
     pub mask_invert: bool,
-    /// `init_image` is laid over what was drawn where it is kept, its edge blurred by so many pixels. Absent: it
-    /// is not, as in the reference.
+    /// Copies the kept areas of `init_image` over the result, with the edge blurred by this many pixels. None copies
+    /// nothing, as in the reference.
     pub mask_blur: Option<u32>,
     /// How much of `init_image` may change, 0 to 1.
     pub prompt_strength: f64,
-    /// Whether pictures that the model's safety checker flags are wanted, too.
+    /// Whether to return pictures that the model's safety checker flags.
     pub nsfw: bool,
 }
 
-/// Everything that is wrong with a request, in the hosted worker's words.
+/// All errors in a request, in the hosted worker's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join(" "))]
 pub struct Violations(pub Vec<String>);
 
 impl GenerationInput {
-    /// The hosted worker's defaults.
+    /// A request with the hosted worker's defaults.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self {
             prompt: prompt.into(),
@@ -95,7 +95,7 @@ impl GenerationInput {
         }
     }
 
-    /// Reads the `input` of a request. `null` means the default; every violation is collected.
+    /// Reads the `input` of a request. `null` means the default. The error lists every violation.
     pub fn parse(input: &Value, rules: &InputRules) -> Result<Self, Violations> {
         let Some(fields) = input.as_object() else {
             return Err(Violations(vec!["input should be an object.".to_owned()]));
@@ -145,8 +145,8 @@ impl GenerationInput {
         })
     }
 
-    /// The `input` that asks for image `index` alone, once the request's seed is known: every field is named,
-    /// so that no default, the model's own included, can change the picture.
+    /// The `input` that draws only image `index` again. It names every field, so that no default, not even one of the
+    /// model's, can change the picture.
     pub fn request_for(&self, seed: u64, index: u32) -> Value {
         let lora = self.loras.iter().find(|lora| lora.origin == LoraOrigin::Field);
         json!({
@@ -167,7 +167,7 @@ impl GenerationInput {
         })
     }
 
-    /// A seed for who names none: 16 bits, as the hosted worker drew them
+    /// A random seed of 16 bits, as the hosted worker drew it
     /// (`int.from_bytes(os.urandom(2), "big")`).
     pub fn random_seed() -> Result<u64, getrandom::Error> {
         let mut bytes = [0; 2];
@@ -175,14 +175,14 @@ impl GenerationInput {
         Ok(u64::from(u16::from_be_bytes(bytes)))
     }
 
-    /// The seed that reproduces image `index` alone.
+    /// The seed of image `index`.
     pub fn seed_of(seed: u64, index: u32) -> u64 {
         seed.wrapping_add(u64::from(index))
     }
 }
 
 impl GenerationInput {
-    /// Everything that is read above.
+    /// The names of all fields.
     pub const FIELDS: [&str; 20] = [
         "prompt",
         "negative_prompt",
@@ -216,11 +216,9 @@ fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
         "clip_skip",
         &match rules.max_clip_skip {
             0 | 1 => {
-                "It is not supported by this model, whose text encoder gives its last layer alone: leave \
-                      it out, or send 1."
-                    .to_owned()
+                format!("It is {layer}; this model supports only 1, because its text encoder gives only its last layer.")
             }
-            max => format!("It is {layer}; this model's text encoder gives its last {max} layers."),
+            max => format!("It is {layer}; this model supports 1 to {max}, because its text encoder gives only these layers."),
         },
     );
     None
@@ -232,14 +230,14 @@ fn size(reader: &mut Reader, rules: &InputRules, default: ImageSize) -> ImageSiz
     if u64::from(width) * u64::from(height) > u64::from(MAX_PIXELS) {
         reader.unmet(
             "width",
-            &format!("width × height is {width} × {height}; at most {MAX_PIXELS} pixels are drawn."),
+            &format!("width × height is {width} × {height}; at most {MAX_PIXELS} pixels are allowed."),
         );
     }
     ImageSize { width, height }
 }
 
-/// The scheduler and whether with Karras sigmas, which its name may say (`DPM++ 2M Karras`) or `karras`;
-/// where both do, `karras` counts.
+/// The scheduler, and whether it uses Karras sigmas. The name of the scheduler (`DPM++ 2M Karras`) or the field `karras`
+/// may ask for them; the field wins.
 fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
     let name = reader.string("scheduler").map(str::to_owned);
     let karras = reader.flag("karras");
@@ -256,12 +254,12 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
     if karras && !scheduler.has_karras() {
         let known = SchedulerKind::ALL.into_iter().filter(|kind| kind.has_karras());
         let known = known.map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ");
-        reader.unmet(field, &format!("{scheduler} has no Karras sigmas; {known} have."));
+        reader.unmet(field, &format!("{scheduler} has no Karras sigmas; choose one of {known}."));
     }
     (scheduler, karras)
 }
 
-/// The picture to start from and its mask, without which there is none.
+/// The picture to start from, and its mask.
 fn pictures(
     reader: &mut Reader,
     rules: &InputRules,
@@ -272,20 +270,23 @@ fn pictures(
         if rules.takes_images {
             return ImageSource::parse(text).map_err(|reason| reader.unmet(name, &reason)).ok();
         }
-        reader.violation(format!("{name} is not supported by this model: it has no encoder for pictures."));
+        reader.violation(format!("{name} is not supported by this model, because it has no VAE encoder."));
         None
     };
     let (init_image, mask) = (picture("init_image"), picture("mask"));
     if mask.is_some() && !reader.is_present("init_image") {
-        reader.unmet("mask", "It needs an init_image, which it is the mask of.");
+        reader.unmet("mask", "It needs an init_image.");
     }
     if init_image.is_some() && !scheduler.starts_from_image() {
-        reader.unmet("scheduler", &format!("{scheduler} cannot start from an init_image; choose another."));
+        reader.unmet(
+            "scheduler",
+            &format!("{scheduler} cannot start from an init_image; choose another scheduler."),
+        );
     }
     (init_image, mask)
 }
 
-/// A number as people write it: 7.3, not 7.300000190734863.
+/// The shortest decimal form of a number: 7.3, not 7.300000190734863.
 fn shortest(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
 }

@@ -1,4 +1,4 @@
-//! A job: its name, its states and what becomes of it.
+//! A job: its id, its states and its results.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use super::{Idempotency, Policy, S3Config, Timestamp, Webhook};
 
-/// A job's public name: a UUID, behind `sync-` where it came through runsync.
+/// The id of a job: a UUID, with the prefix `sync-` for a job from runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct JobId(String);
 
 impl JobId {
-    /// A new name, never given before. Version 7, so that rows made together lie together.
+    /// A new id. UUIDs of version 7 keep rows of the same time close together in the database.
     pub fn new(kind: JobKind) -> Self {
         let uuid = Uuid::now_v7();
         Self(match kind {
@@ -24,7 +24,7 @@ impl JobId {
         })
     }
 
-    /// What a client wrote in a path, if it can be a job's name at all.
+    /// Reads an id from a URL path, if it has the form of one.
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = text.strip_prefix("sync-").unwrap_or(text);
         let canonical = uuid.len() == 36 && Uuid::try_parse(uuid).is_ok();
@@ -42,7 +42,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// The `{endpoint}` of a path, such as `stable-diffusion-v1`.
+/// The `{endpoint}` in a URL path, such as `stable-diffusion-v1`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct EndpointId(String);
@@ -71,17 +71,17 @@ impl fmt::Display for EndpointId {
     }
 }
 
-/// How a job came in; its results live accordingly.
+/// How a job was submitted. The retention of its results depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobKind {
     Run,
-    /// `waited`: the client said how long it waits (`?wait=`), and its results live longer.
+    /// `waited` says that the client set `?wait=`. Its results are kept longer.
     RunSync {
         waited: bool,
     },
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobStatus {
     InQueue,
@@ -96,7 +96,7 @@ impl JobStatus {
     pub const ALL: [JobStatus; 6] =
         [Self::InQueue, Self::InProgress, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
 
-    /// The wire's and the database's word for it.
+    /// The word for it in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InQueue => "IN_QUEUE",
@@ -115,16 +115,6 @@ impl JobStatus {
     pub fn is_final(self) -> bool {
         !matches!(self, Self::InQueue | Self::InProgress)
     }
-
-    /// The transition table: claim, release, the four ends, and retry.
-    pub fn can_become(self, next: JobStatus) -> bool {
-        match self {
-            Self::InQueue => matches!(next, Self::InProgress | Self::Cancelled),
-            Self::InProgress => next != Self::InProgress,
-            Self::Failed | Self::TimedOut => next == Self::InQueue,
-            Self::Completed | Self::Cancelled => false,
-        }
-    }
 }
 
 impl fmt::Display for JobStatus {
@@ -139,25 +129,24 @@ impl Serialize for JobStatus {
     }
 }
 
-/// What a client submits.
+/// A job that a client submits.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub endpoint: EndpointId,
     pub kind: JobKind,
-    /// The request's `input`, as JSON text exactly as sent.
+    /// The `input` of the request: the JSON text exactly as sent.
     pub input: String,
-    /// The seed of image 0, the client's or drawn once for it, so that a second attempt draws the
-    /// same pictures.
+    /// The seed of image 0, from the client or random. It is fixed here, so that a second attempt draws the same pictures.
     pub seed: u64,
     pub policy: Policy,
-    /// Where the pictures go, if not here.
+    /// The client's bucket for the pictures, if it names one.
     pub s3_config: Option<S3Config>,
-    /// Where the client may repeat the request.
+    /// Set if the client may repeat the request.
     pub once: Option<Idempotency>,
     pub webhook: Option<Webhook>,
 }
 
-/// A job as it stands in the database.
+/// A job in the database.
 #[derive(Debug, Clone)]
 pub struct Job {
     pub id: JobId,
@@ -169,20 +158,20 @@ pub struct Job {
     pub seed: u64,
     pub policy: Policy,
     pub created_at: Timestamp,
-    /// Of the current attempt, or of the last one once it ended.
+    /// The start of the current or last attempt.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    /// When row, input and images are forgotten.
+    /// When row, input and images are deleted.
     pub expires_at: Timestamp,
     /// Why it failed, in one sentence for the client.
     pub error: Option<String>,
-    /// The device that worked on it: its memory in GiB, or `cpu`.
+    /// The device that ran it: the card's memory in GiB, or `cpu`.
     pub gpu: Option<String>,
     /// Its pictures, in order; empty unless completed.
     pub images: Vec<ImageRef>,
 }
 
-/// A job without what it was asked for: all that those need who only watch it.
+/// A job without its input, for clients that only watch it.
 #[derive(Debug, Clone)]
 pub struct JobOutline {
     pub id: JobId,
@@ -195,7 +184,7 @@ pub struct JobOutline {
     pub images: Vec<ImageRef>,
 }
 
-/// One finished picture without its bytes.
+/// A finished picture, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef {
     pub index: u32,
@@ -207,47 +196,47 @@ pub struct ImageRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImagePlace {
     Here,
-    /// In the client's bucket, where this URL opens it.
+    /// In the client's bucket, at this URL.
     Bucket(String),
     /// Nowhere: the safety checker flagged it.
     Withheld,
 }
 
-/// One finished picture on its way into the database.
+/// A finished picture that will be stored in the database.
 #[derive(Debug, Clone)]
 pub struct NewImage {
     pub seed: u64,
-    /// The whole PNG file; none where the safety checker flagged the picture.
+    /// The whole PNG file. None if the safety checker flagged the picture.
     pub png: Option<Vec<u8>>,
 }
 
-/// One finished picture that lies in the client's bucket.
+/// A finished picture in the client's bucket.
 #[derive(Debug, Clone)]
 pub struct StoredImage {
     pub seed: u64,
-    /// Opens it to whoever has this; none where the safety checker flagged the picture.
+    /// The signed URL of the picture. None if the safety checker flagged it.
     pub url: Option<String>,
 }
 
-/// How far a running job is.
+/// The progress of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Steps done.
     pub step: u32,
     pub steps: u32,
-    /// What is left at the pace so far; nothing before the first step.
+    /// The remaining time at the speed so far. None before the first step.
     pub eta: Option<Duration>,
 }
 
-/// A moment of a running job.
+/// The progress of a running job, perhaps with a preview.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub progress: Progress,
-    /// How its first picture looks so far: a small PNG file, where there is a new one.
+    /// A new preview of the first picture, as a small PNG file.
     pub preview: Option<Arc<[u8]>>,
 }
 
-/// An endpoint's jobs by state, as `/health` shows them.
+/// The number of an endpoint's jobs in each state, as `/health` shows them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobCounts {
     pub completed: u64,
@@ -262,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_reads_back_and_says_how_it_came() {
+    fn an_id_reads_back_and_shows_its_kind() {
         for kind in [JobKind::Run, JobKind::RunSync { waited: true }] {
             let id = JobId::new(kind);
             assert_eq!(JobId::parse(id.as_str()), Some(id.clone()));
@@ -271,20 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_uuid_is_no_id() {
+    fn only_a_uuid_is_an_id() {
         for text in ["", "sync-", "1", "../../etc/passwd", "{c80ffee4-f315-4e25-a146-0f3d98cf024b}"] {
             assert_eq!(JobId::parse(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn final_states_are_left_only_by_retry() {
-        for from in JobStatus::ALL.into_iter().filter(|status| status.is_final()) {
-            for to in JobStatus::ALL {
-                let retry =
-                    matches!(from, JobStatus::Failed | JobStatus::TimedOut) && to == JobStatus::InQueue;
-                assert_eq!(from.can_become(to), retry, "{from} -> {to}");
-            }
         }
     }
 }

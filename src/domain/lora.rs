@@ -1,46 +1,46 @@
-//! The LoRAs that a request asks for: in its field `lora`, or in its prompt by A1111's tags.
+//! The LoRAs of a request: from its field `lora`, and from A1111's tags in the prompt.
 //!
 //! A tag is `<lora:name>`, `<lora:name:scale>` or `<lora:name:text encoder's scale:UNet's scale>`, as A1111 reads them
 //! (`modules/extra_networks.py`, `extensions-builtin/Lora/extra_networks_lora.py`), the scales also as `te=` and `unet=`.
-//! Which LoRAs there are, only a [`LoraShelf`] knows.
+//! A [`LoraShelf`] knows which LoRAs exist.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::Range;
 
-/// The most LoRAs of one request: each is a file to be read.
+/// The most LoRAs in one request. Each one is a file to read.
 pub const MAX_LORAS: usize = 8;
-/// How far a tag's scale goes, either way. Trained are 0 to 1; beyond a few, pictures are noise.
+/// The limit of a scale in a tag, in both directions. LoRAs are trained for 0 to 1; far beyond, pictures are noise.
 pub const MAX_LORA_SCALE: f32 = 10.0;
 /// The longest name, in bytes.
 const LONGEST_NAME: usize = 256;
-/// A1111's second word is that of an extension which its own reader took over.
+/// A1111 accepts `<lyco:` too, which comes from an extension that it has absorbed.
 const OPENINGS: [&str; 2] = ["<lora:", "<lyco:"];
 
-/// A LoRA and how much of it counts.
+/// A LoRA with its scales.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
-    /// As its shelf calls it.
+    /// Its name on the shelf.
     pub name: String,
     pub unet: f32,
     pub text_encoder: f32,
     pub origin: LoraOrigin,
 }
 
-/// Where a request named it.
+/// Where the request names the LoRA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoraOrigin {
     Field,
     Prompt,
 }
 
-/// The LoRAs that there are for a model.
+/// The LoRAs that exist for a model.
 pub trait LoraShelf: Debug + Send + Sync {
-    /// What the shelf calls the one that `name` means, or a sentence that says why there is none.
+    /// The name on the shelf of the LoRA that `name` means. The error is a sentence that says why there is none.
     fn find(&self, name: &str) -> Result<String, String>;
 }
 
-/// The prompt without its tags: the words that the text encoder reads.
+/// The prompt without its LoRA tags, as the text encoder reads it.
 pub fn without_lora_tags(prompt: &str) -> Cow<'_, str> {
     let mut tags = tags(prompt).peekable();
     if tags.peek().is_none() {
@@ -55,18 +55,18 @@ pub fn without_lora_tags(prompt: &str) -> Cow<'_, str> {
     Cow::Owned(words)
 }
 
-/// The LoRAs of the prompt's tags in their order, one more than there may be at most; or a sentence about the first
-/// tag that makes no sense.
-pub(super) fn loras_of_tags(prompt: &str, shelf: &dyn LoraShelf) -> Result<Vec<Lora>, String> {
+/// The LoRAs of the tags in the prompt, in order. It stops one beyond the limit. The error is a sentence about the first
+/// invalid tag.
+pub(super) fn loras_in(prompt: &str, shelf: &dyn LoraShelf) -> Result<Vec<Lora>, String> {
     tags(prompt).take(MAX_LORAS + 1).map(|tag| read(&prompt[tag], shelf)).collect()
 }
 
-/// Whether there is a tag at all.
+/// Whether the prompt has any tag.
 pub(super) fn has_lora_tags(prompt: &str) -> bool {
     tags(prompt).next().is_some()
 }
 
-/// Where the tags are. One ends at the next `>`, and has something before it.
+/// The positions of the tags. A tag ends at the next `>` and is not empty.
 fn tags(prompt: &str) -> impl Iterator<Item = Range<usize>> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -78,7 +78,7 @@ fn tags(prompt: &str) -> impl Iterator<Item = Range<usize>> {
                 continue;
             };
             let inside = start + opening.len();
-            // Where none follows, none follows anything further on.
+            // Without a further `>`, there is no further tag.
             let length = prompt[inside..].find('>')?;
             from = inside + length + 1;
             if length > 0 {
@@ -97,20 +97,20 @@ fn read(tag: &str, shelf: &dyn LoraShelf) -> Result<Lora, String> {
     for item in items {
         let scale = |text: &str| {
             scale(text).ok_or_else(|| {
-                format!("A scale in {shown} is no number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}.")
+                format!("A scale in {shown} is not a number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}.")
             })
         };
         match item.split_once('=').map(|(key, value)| (key.trim(), value)) {
             Some(("te", value)) => text_encoder = Some(scale(value)?),
             Some(("unet", value)) => unet = Some(scale(value)?),
             Some(_) => {
-                return Err(format!("{shown} has an argument that is not read here; te= and unet= are."));
+                return Err(format!("{shown} has an unknown argument; use te= or unet=."));
             }
             None => {
                 let place = [&mut text_encoder, &mut unet].into_iter().nth(positional);
                 let place =
                     place.ok_or_else(|| format!("{shown} has more arguments than a name and two scales."))?;
-                // A named one counts, wherever it stands.
+                // A named scale wins over a positional one, before or after it.
                 *place = Some(place.unwrap_or(scale(item)?));
                 positional += 1;
             }
@@ -120,14 +120,17 @@ fn read(tag: &str, shelf: &dyn LoraShelf) -> Result<Lora, String> {
     Ok(Lora { name, unet: unet.unwrap_or(text_encoder), text_encoder, origin: LoraOrigin::Prompt })
 }
 
-/// What the shelf calls it.
+/// The name of the LoRA on the shelf.
 pub(super) fn find(name: &str, shelf: &dyn LoraShelf) -> Result<String, String> {
     let name = name.trim();
     if name.is_empty() {
         return Err("It names no LoRA.".to_owned());
     }
     if name.len() > LONGEST_NAME {
-        return Err(format!("A LoRA's name has {} bytes; at most {LONGEST_NAME} are read.", name.len()));
+        return Err(format!(
+            "The name of a LoRA has {} bytes; at most {LONGEST_NAME} are allowed.",
+            name.len()
+        ));
     }
     shelf.find(name)
 }
@@ -142,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// Has everything that does not begin with "no".
+    /// A shelf with every LoRA whose name does not begin with "no".
     #[derive(Debug)]
     struct All;
 
@@ -153,7 +156,7 @@ mod tests {
     }
 
     fn scales(prompt: &str) -> Result<Vec<(String, f32, f32)>, String> {
-        let loras = loras_of_tags(prompt, &All)?;
+        let loras = loras_in(prompt, &All)?;
         Ok(loras.into_iter().map(|lora| (lora.name, lora.text_encoder, lora.unet)).collect())
     }
 
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_mean_what_they_mean_to_a1111() {
+    fn scales_mean_the_same_as_in_a1111() {
         for (tag, scales) in [
             ("<lora:fox>", (1.0, 1.0)),
             ("<lora:fox:0.8>", (0.8, 0.8)),
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_taken_out_of_the_words_and_kept_in_their_order() {
+    fn tags_are_removed_from_the_prompt_and_keep_their_order() {
         let prompt = "<lora:a:0.5>a fox, <lora:my b.2>in (snow<lora:c>:1.2)";
         assert_eq!(without_lora_tags(prompt), "a fox, in (snow:1.2)");
         let names: Vec<_> = scales(prompt).unwrap().into_iter().map(|(name, ..)| name).collect();
@@ -195,15 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_said() {
+    fn an_invalid_tag_is_an_error() {
         for (tag, sentence) in [
             ("<lora:none:1>", "There is no none."),
             ("<lora: :1>", "It names no LoRA."),
-            ("<lora:a:b>", "A scale in <lora:a:b> is no number from -10 to 10."),
-            ("<lora:a:nan>", "A scale in <lora:a:nan> is no number from -10 to 10."),
-            ("<lora:a:11>", "A scale in <lora:a:11> is no number from -10 to 10."),
+            ("<lora:a:b>", "A scale in <lora:a:b> is not a number from -10 to 10."),
+            ("<lora:a:nan>", "A scale in <lora:a:nan> is not a number from -10 to 10."),
+            ("<lora:a:11>", "A scale in <lora:a:11> is not a number from -10 to 10."),
             ("<lora:a:1:1:8>", "<lora:a:1:1:8> has more arguments than a name and two scales."),
-            ("<lora:a:dyn=8>", "<lora:a:dyn=8> has an argument that is not read here; te= and unet= are."),
+            ("<lora:a:dyn=8>", "<lora:a:dyn=8> has an unknown argument; use te= or unet=."),
         ] {
             assert_eq!(scales(tag).unwrap_err(), sentence);
         }
@@ -212,16 +215,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_words_and_tags(prompt in "(<|>|lora|<lora:|:|=|te|1|-|a|é| ){0,40}") {
+        fn any_text_splits_into_words_and_tags(prompt in "(<|>|lora|<lora:|:|=|te|1|-|a|é| ){0,40}") {
             let words = without_lora_tags(&prompt);
             prop_assert!(words.len() <= prompt.len());
             prop_assert_eq!(has_lora_tags(&prompt), words.len() < prompt.len());
-            let _ = loras_of_tags(&prompt, &All);
+            let _ = loras_in(&prompt, &All);
         }
     }
 
     #[test]
-    fn hostile_prompts_take_time_in_proportion() {
+    fn hostile_prompts_take_linear_time() {
         for part in ["<lora:", "<", "<lora:a>", "<lora:>", ">"] {
             let prompt = part.repeat(100_000);
             let start = std::time::Instant::now();

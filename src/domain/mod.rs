@@ -1,7 +1,7 @@
-//! Values only: what a job is, what may be asked of it, when things happen.
+//! Values only: jobs, their inputs and policies, and time.
 //!
-//! Everything here is parsed, so never invalid, and knows nothing else of this crate: no SQL, no
-//! HTTP, no model. The other layers speak to each other in these words.
+//! Every value here is parsed, so it is never invalid. This room knows no other room of the crate: no SQL, no HTTP, no
+//! model. The other rooms use its types to talk to each other.
 
 mod clock;
 mod idempotency;

@@ -1,4 +1,4 @@
-//! How long one job may take, how long it may exist, and whom it lets go first.
+//! The policy of a job: its execution timeout, its time to live and its priority.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ struct Bounds {
     max: Duration,
 }
 
-/// The `policy` of a request, with its values clamped to what the contract allows.
+/// The `policy` of a request. Its values are clamped to the limits of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Working longer than this ends the job as `TIMED_OUT`.
+    /// A job that runs longer ends as `TIMED_OUT`.
     pub execution_timeout: Duration,
-    /// This long after its submission the job is deleted, whatever its state.
+    /// The job is deleted this long after its submission, in any state.
     pub ttl: Duration,
-    /// Behind every job that does not say so.
+    /// Whether the job waits behind all jobs of normal priority.
     pub low_priority: bool,
 }
 
@@ -34,8 +34,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Reads the request's `policy`. Out-of-range times are clamped (published code sends 3000 ms);
-    /// unknown keys are ignored, as the hosted service does; a wrong type is an error sentence.
+    /// Reads the `policy` of a request. Times out of range are clamped, because published code sends 3000 ms. Unknown keys
+    /// are ignored, as at the hosted service. A wrong type is an error.
     pub fn parse(value: &Value) -> Result<Self, String> {
         if value.is_null() {
             return Ok(Self::default());
@@ -87,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn absent_and_null_mean_the_defaults() {
+    fn missing_and_null_mean_the_defaults() {
         assert_eq!(Policy::parse(&json!(null)).unwrap(), Policy::default());
         assert_eq!(Policy::parse(&json!({"ttl": null})).unwrap(), Policy::default());
     }
 
     #[test]
-    fn wrong_types_are_named() {
+    fn a_wrong_type_is_named() {
         assert_eq!(
             Policy::parse(&json!({"ttl": "1h"})).unwrap_err(),
             "policy.ttl should be a number of milliseconds."

@@ -1,4 +1,4 @@
-//! The client's own bucket, where its pictures go if it names one.
+//! A client's own bucket for its pictures.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use super::WebUrl;
 
-/// The `s3Config` of a request. Its keys are secrets: `Debug` shows none, and [`Self::to_json`] is for the
-/// database alone.
+/// The `s3Config` of a request. Its keys are secrets: `Debug` does not show them, and [`Self::to_json`] is only for the
+/// database.
 #[derive(Clone, PartialEq, Eq)]
 pub struct S3Config {
     pub access_id: String,
     pub access_secret: String,
     pub bucket_name: String,
-    /// With or without the bucket's name before its host, and the bucket's path behind it.
+    /// The host may begin with the name of the bucket. The URL may have a path.
     pub endpoint_url: WebUrl,
-    /// Ours: for endpoints whose name does not tell it.
+    /// An extension of ours, for endpoints whose host name does not contain the region.
     pub region: Option<String>,
 }
 
@@ -26,13 +26,12 @@ const ENDPOINT_URL: &str = "endpointUrl";
 const REGION: &str = "region";
 
 const MAX_KEY: usize = 512;
-/// As long as AWS ever let a bucket's name be.
+/// The longest bucket name that AWS has ever allowed.
 const MAX_BUCKET_NAME: usize = 255;
 const MAX_REGION: usize = 64;
 
 impl S3Config {
-    /// Reads the request's `s3Config`; null is none. Unknown keys are ignored. An error is a sentence for
-    /// the client.
+    /// Reads the `s3Config` of a request. Null means none. Unknown keys are ignored. The error is a sentence for the client.
     pub fn parse(value: &Value) -> Result<Option<Self>, String> {
         if value.is_null() {
             return Ok(None);
@@ -52,7 +51,7 @@ impl S3Config {
         }))
     }
 
-    /// What [`Self::parse`] reads back.
+    /// JSON that [`Self::parse`] reads back.
     pub fn to_json(&self) -> String {
         json!({
             ACCESS_ID: self.access_id,
@@ -65,7 +64,7 @@ impl S3Config {
     }
 }
 
-/// Letters, digits, `-`, `_` and `.`: more than AWS allows today, and nothing that a URL would read otherwise.
+/// Letters, digits, `-`, `_` and `.`: more than AWS allows today, but nothing with a special meaning in a URL.
 fn bucket_name(config: &Value) -> Result<String, String> {
     let letter = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let name = required(config, BUCKET_NAME, MAX_BUCKET_NAME, letter)?;
@@ -94,7 +93,7 @@ fn text(
         return Err(format!("s3Config.{name} should have at most {max} characters."));
     }
     if !text.chars().all(|c| valid(&c)) {
-        return Err(format!("s3Config.{name} has a character that does not belong there."));
+        return Err(format!("s3Config.{name} contains an invalid character."));
     }
     Ok(Some(text.clone()).filter(|text| !text.is_empty()))
 }
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hosted_service_takes_is_taken_and_kept() {
+    fn the_hosted_service_s_form_is_read_and_kept() {
         let config = with("more", json!(1)).unwrap().unwrap();
         assert_eq!(config.access_secret, "wJalrXUtnFEMI/K7MDENG");
         assert_eq!(config.endpoint_url.host(), "s3.eu-west-1.amazonaws.com");
@@ -133,20 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named_and_not_repeated() {
+    fn an_error_names_the_field_but_not_its_value() {
         for (name, value, error) in [
             ("accessId", json!(null), "s3Config.accessId is a required input."),
             ("accessSecret", json!(""), "s3Config.accessSecret is a required input."),
             ("accessSecret", json!(7), "s3Config.accessSecret should be a string."),
-            ("accessId", json!("a\nb"), "s3Config.accessId has a character that does not belong there."),
-            ("bucketName", json!("a/b"), "s3Config.bucketName has a character that does not belong there."),
+            ("accessId", json!("a\nb"), "s3Config.accessId contains an invalid character."),
+            ("bucketName", json!("a/b"), "s3Config.bucketName contains an invalid character."),
             (
                 "bucketName",
                 json!(".."),
                 "s3Config.bucketName should be the name of a bucket, such as my-pictures.",
             ),
             ("endpointUrl", json!("ftp://a"), "s3Config.endpointUrl should be an http or https URL."),
-            ("region", json!("a.b"), "s3Config.region has a character that does not belong there."),
+            ("region", json!("a.b"), "s3Config.region contains an invalid character."),
         ] {
             assert_eq!(with(name, value).unwrap_err(), error);
         }
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_shown() {
+    fn the_debug_text_shows_no_secret() {
         let shown = format!("{:?}", S3Config::parse(&sent()).unwrap().unwrap());
         assert_eq!(shown, "S3Config(my-pictures at s3.eu-west-1.amazonaws.com)");
     }

@@ -1,19 +1,19 @@
-//! A URL that a client hands us to fetch or to call, checked as far as its text goes.
+//! A URL for this server to call. Only its text is checked here.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::Url;
 
-/// An absolute http or https URL without a user, and of a port that web servers use: 80, 443, or any from
-/// 1024 up. Whether its address may be spoken to is for `fetch` to say, once the name is looked up.
+/// An absolute http or https URL without a user, and with port 80, 443 or 1024 to 65535. `fetch` looks up the host and
+/// decides whether its addresses may be called.
 ///
-/// Hosts are in their one canonical form, so that `http://0x7f.1/` reads `http://127.0.0.1/` here.
+/// The host is in canonical form: `http://0x7f.1/` becomes `http://127.0.0.1/`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebUrl(Url);
 
-/// Why a text is no [`WebUrl`]: what follows `init_image` or `webhook` in a sentence for the client. The URL
-/// itself is not repeated, since it may carry a key.
+/// Why a text is not a valid [`WebUrl`]. Its text continues a sentence that begins with the name of the field, such as
+/// `webhook`. It does not repeat the URL, which may hold a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebUrlError {
     #[error("should be an absolute URL, such as https://pictures.example/dog.png")]
@@ -28,11 +28,11 @@ pub enum WebUrlError {
     Port(u16),
 }
 
-/// Presigned URLs are long, and few servers take longer ones.
+/// Presigned URLs are long, but few servers accept longer ones than this.
 const MAX_LENGTH: usize = 8192;
 
 impl WebUrl {
-    /// What a redirect or a path relative to this URL means.
+    /// Resolves the target of a redirect, or a path, against this URL.
     pub fn join(&self, reference: &str) -> Result<Self, WebUrlError> {
         if reference.len() > MAX_LENGTH {
             return Err(WebUrlError::TooLong);
@@ -44,7 +44,7 @@ impl WebUrl {
         self.0.as_str()
     }
 
-    /// The host alone, for messages and logs: paths and queries may be secret.
+    /// Only the host, for messages and logs. Paths and queries may be secret.
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
@@ -84,7 +84,7 @@ fn checked(mut url: Url) -> Result<WebUrl, WebUrlError> {
     Ok(WebUrl(url))
 }
 
-/// The host alone, for the same reason as above.
+/// Shows only the host. Paths and queries may be secret.
 impl fmt::Debug for WebUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WebUrl({})", self.host())
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_web_urls_are_web_urls() {
+    fn only_http_and_https_urls_are_accepted() {
         for (text, error) in [
             ("", WebUrlError::NoUrl),
             ("dog.png", WebUrlError::NoUrl),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_one_spelling() {
+    fn a_host_has_one_canonical_form() {
         for text in [
             "http://127.1/",
             "http://2130706433/",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_checked_as_the_first_url_was() {
+    fn a_redirect_is_checked_like_the_first_url() {
         let base = parse("https://pictures.example/a/b?key=1").unwrap();
         assert_eq!(base.join("../c#d").unwrap().as_str(), "https://pictures.example/c");
         assert_eq!(base.join("//other.example/").unwrap().host(), "other.example");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_or_key_is_shown() {
+    fn the_debug_text_shows_only_the_host() {
         let url = parse("https://pictures.example/secret?key=1").unwrap();
         assert_eq!(format!("{url:?}"), "WebUrl(pictures.example)");
     }

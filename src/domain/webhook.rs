@@ -1,17 +1,17 @@
-//! Where a client wants to hear of its job.
+//! The webhook of a job.
 
 use serde_json::Value;
 
 use super::WebUrl;
 
-/// The `webhook` of a request, and its `webhookEvents`.
+/// The `webhook` and `webhookEvents` of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
     pub url: WebUrl,
     pub events: WebhookEvents,
 }
 
-/// What it is told besides the job's end, which it always is.
+/// The events that it gets besides the end of the job, which it always gets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WebhookEvents {
     pub start: bool,
@@ -19,7 +19,7 @@ pub struct WebhookEvents {
 }
 
 impl Webhook {
-    /// Reads the two fields; an error is a sentence for the client.
+    /// Reads both fields. The error is a sentence for the client.
     pub fn parse(url: &Value, events: &Value) -> Result<Option<Self>, String> {
         let url = match url {
             Value::Null => return Ok(None),
@@ -58,7 +58,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_end_alone_is_told_where_nothing_else_is_asked_for() {
+    fn only_the_end_is_sent_by_default() {
         let parse = |events: Value| Webhook::parse(&json!("https://a.example/x"), &events).unwrap().unwrap();
         for events in [json!(null), json!([]), json!(["completed"]), json!(["end"])] {
             assert_eq!(parse(events).events, WebhookEvents::default());
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_webhook_is_refused_in_a_sentence() {
+    fn an_invalid_webhook_is_an_error() {
         let error = |url: Value, events: Value| Webhook::parse(&url, &events).unwrap_err();
         assert_eq!(error(json!("ftp://a/"), json!(null)), "webhook should be an http or https URL.");
         assert_eq!(error(json!(["http://a/"]), json!(null)), "webhook should be a URL in a string.");

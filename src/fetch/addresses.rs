@@ -1,4 +1,4 @@
-//! Which addresses may be spoken to on a client's behalf: public ones, and what the operator adds.
+//! Which addresses clients' URLs may reach: public ones, and those that the operator allows.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What the operator allows beyond the public addresses: networks such as `10.1.2.0/24`, single addresses,
-/// and hosts by name, such as `minio.internal`, whatever those resolve to.
+/// What the operator allows besides public addresses: networks such as `10.1.2.0/24`, single addresses, and host names
+/// such as `minio.internal` (with any address that they resolve to).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedAddresses {
     networks: Vec<IpNet>,
@@ -15,16 +15,16 @@ pub struct AllowedAddresses {
 }
 
 impl AllowedAddresses {
-    /// Whether `host`, as it stands in a URL, may be reached at `address`, one of those it resolves to.
+    /// Whether a URL with this `host` may connect to `address`, one of the addresses of the host.
     pub(super) fn permit(&self, host: &str, address: IpAddr) -> bool {
-        let address = plain(address);
+        let address = unwrapped(address);
         is_public(address)
             || self.networks.iter().any(|network| network.contains(&address))
             || self.hosts.iter().any(|allowed| allowed == host)
     }
 }
 
-/// Commas between networks, addresses and hosts. The error is a sentence for the operator.
+/// Reads a list separated by commas. The error is a sentence for the operator.
 impl FromStr for AllowedAddresses {
     type Err = String;
 
@@ -35,7 +35,11 @@ impl FromStr for AllowedAddresses {
             match (network, url::Host::parse(item)) {
                 (Ok(network), _) => allowed.networks.push(network),
                 (_, Ok(url::Host::Domain(host))) => allowed.hosts.push(host),
-                _ => return Err(format!("{item} is neither a network like 10.1.2.0/24 nor a host")),
+                _ => {
+                    return Err(format!(
+                        "{item} is not a network such as 10.1.2.0/24, an address or a host name"
+                    ));
+                }
             }
         }
         Ok(allowed)
@@ -50,9 +54,9 @@ impl fmt::Display for AllowedAddresses {
     }
 }
 
-/// The IPv4 address that an IPv6 one merely wraps: mapped, or translated by NAT64 (RFC 6052), which is
-/// how a network without IPv4 reaches all of the IPv4 web.
-fn plain(address: IpAddr) -> IpAddr {
+/// The IPv4 address inside an IPv6 address that is mapped or translated by NAT64 (RFC 6052); otherwise the address
+/// itself. A network without IPv4 reaches the whole IPv4 Internet through NAT64.
+fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if NAT64.contains(&v6) {
         let [.., a, b, c, d] = v6.octets();
@@ -68,7 +72,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Not the public Internet, after IANA's registry of special-purpose addresses; multicast; what is reserved.
+/// Addresses outside the public Internet: IANA's registry of special-purpose addresses, multicast, reserved ranges.
 const SPECIAL_V4: [Ipv4Net; 17] = [
     v4([0, 0, 0, 0], 8),        // this network
     v4([10, 0, 0, 0], 8),       // private
@@ -89,12 +93,12 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
     v4([224, 0, 0, 0], 3),      // multicast, reserved, broadcast
 ];
 
-/// All of IPv6 that is handed out so far; loopback, unique-local, link-local and multicast lie outside.
+/// All IPv6 addresses assigned so far. Loopback, unique-local, link-local and multicast lie outside.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 const SPECIAL_V6: [Ipv6Net; 4] = [
     v6([0x2001, 0, 0], 23),      // IETF protocols: Teredo, benchmarks, ORCHID
     v6([0x2001, 0x0db8, 0], 32), // documentation
-    v6([0x2002, 0, 0], 16),      // 6to4, obsolete, a disguise for any IPv4 address
+    v6([0x2002, 0, 0], 16),      // 6to4: obsolete, and it can hide any IPv4 address
     v6([0x3fff, 0, 0], 20),      // documentation
 ];
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0], 96);
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_need_no_leave() {
+    fn public_addresses_are_permitted() {
         for address in [
             "1.1.1.1",
             "9.255.255.255",
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_public_is_refused() {
+    fn every_special_address_is_refused() {
         for address in [
             "0.0.0.0",
             "0.1.2.3",
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_may_allow_networks_addresses_and_hosts() {
+    fn the_operator_can_allow_networks_addresses_and_hosts() {
         let allowed = "127.0.0.0/8, 10.1.2.3 ,::1,fd00::/8";
         for address in ["127.1.2.3", "10.1.2.3", "::1", "fd00::7", "::ffff:127.0.0.1", "1.1.1.1"] {
             assert!(permitted(allowed, address), "{address}");
@@ -203,16 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_network_nor_host_is_named() {
+    fn a_wrong_item_is_named() {
         for (text, item) in [("10.0.0.0/33", "10.0.0.0/33"), ("127.1,a b", "127.1"), ("http://a", "http://a")]
         {
             let error = text.parse::<AllowedAddresses>().unwrap_err();
-            assert_eq!(error, format!("{item} is neither a network like 10.1.2.0/24 nor a host"));
+            assert_eq!(
+                error,
+                format!("{item} is not a network such as 10.1.2.0/24, an address or a host name")
+            );
         }
     }
 
     #[test]
-    fn it_reads_back_as_written() {
+    fn the_text_form_reads_back() {
         let text = "10.1.2.0/24,::1/128,minio.internal";
         assert_eq!(text.parse::<AllowedAddresses>().unwrap().to_string(), text);
     }

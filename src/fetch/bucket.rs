@@ -1,7 +1,7 @@
-//! Pictures into a client's own bucket, over the S3 protocol.
+//! Uploads pictures to a client's own bucket, with the S3 protocol.
 //!
-//! Requests are signed in their URL (Signature Version 4), so that an upload is a PUT like any other, to an
-//! address that is checked like any other, and a picture's URL is made without asking the server.
+//! The signature is part of the URL (Signature Version 4). So an upload is an ordinary PUT with the usual check of the
+//! address, and the URL of a picture can be made without a call to the server.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -13,21 +13,20 @@ use ureq::http::{Request, StatusCode, header};
 use super::{Deadline, FetchError, Fetcher};
 use crate::domain::{S3Config, WebUrl, WebUrlError};
 
-/// How long a picture's URL opens it: the longest that the protocol allows.
+/// How long the URL of a picture is valid: the longest time that the protocol allows.
 const URL_LIFE: Duration = Duration::from_hours(7 * 24);
-/// For one upload.
+/// The limit for one upload.
 const TIME: Duration = Duration::from_secs(60);
-/// Longer than an upload may take, and allows for clocks that differ.
+/// Longer than an upload may take, with room for clocks that differ.
 const UPLOAD_URL_LIFE: Duration = Duration::from_mins(15);
 const PNG: &str = "image/png";
-/// How much of a refusal is read.
-const MAX_REFUSAL: u64 = 4096;
-/// What servers take that do not care for regions.
+/// How many bytes of an error response are read.
+const MAX_ERROR_BYTES: u64 = 4096;
+/// The usual value for servers that have no regions.
 const NO_REGION: &str = "us-east-1";
 
 impl Fetcher {
-    /// Puts a PNG file into the bucket under `key`, within 60 s, and answers a URL that shows it to whoever
-    /// has it, for seven days.
+    /// Uploads a PNG file to the bucket under `key`, within 60 s. Returns a URL that anybody can open for seven days.
     pub fn store_image(&self, config: &S3Config, key: &str, png: &[u8]) -> Result<String, FetchError> {
         let bucket = bucket(config)?;
         let credentials = Credentials::new(config.access_id.as_str(), config.access_secret.as_str());
@@ -41,8 +40,8 @@ impl Fetcher {
         if response.status() != StatusCode::OK {
             let (host, status) = (url.host().to_owned(), response.status().as_u16());
             let mut answer = String::new();
-            let mut body = response.into_body().into_reader().take(MAX_REFUSAL);
-            return Err(match body.read_to_string(&mut answer).ok().and_then(|_| code(&answer)) {
+            let mut body = response.into_body().into_reader().take(MAX_ERROR_BYTES);
+            return Err(match body.read_to_string(&mut answer).ok().and_then(|_| error_code(&answer)) {
                 Some(code) => FetchError::Refused { host, status, code: code.to_owned() },
                 None => FetchError::Status { host, status },
             });
@@ -51,8 +50,8 @@ impl Fetcher {
     }
 }
 
-/// The bucket behind an endpoint that may or may not have the bucket's name before its host already, as the
-/// hosted service's examples write it.
+/// The bucket at an endpoint. The host of the endpoint may already begin with the name of the bucket, as in the hosted
+/// service's examples.
 fn bucket(config: &S3Config) -> Result<Bucket, FetchError> {
     let (endpoint, name) = (&config.endpoint_url, config.bucket_name.as_str());
     let host = endpoint.host();
@@ -64,7 +63,7 @@ fn bucket(config: &S3Config) -> Result<Bucket, FetchError> {
             url.set_host(Some(bare)).map_err(|_| WebUrlError::NoUrl)?;
             UrlStyle::VirtualHost
         }
-        // A name with dots has no certificate of AWS's.
+        // AWS's certificates do not cover names with dots.
         None if host.ends_with(".amazonaws.com") && !name.contains('.') => UrlStyle::VirtualHost,
         None => UrlStyle::Path,
     };
@@ -72,7 +71,7 @@ fn bucket(config: &S3Config) -> Result<Bucket, FetchError> {
         .map_err(|_| FetchError::Url(WebUrlError::NoUrl))
 }
 
-/// The region that an endpoint's name tells, as in `s3.eu-west-1.amazonaws.com`, `s3.us-west-004.backblazeb2.com`
+/// The region in the host name of an endpoint, as in `s3.eu-west-1.amazonaws.com`, `s3.us-west-004.backblazeb2.com`
 /// or `nyc3.digitaloceanspaces.com`.
 fn region(host: &str) -> &str {
     if host.ends_with(".r2.cloudflarestorage.com") {
@@ -89,8 +88,8 @@ fn region(host: &str) -> &str {
     }
 }
 
-/// The error's name in a refusal, such as `AccessDenied`.
-fn code(answer: &str) -> Option<&str> {
+/// The S3 error code in an error response, such as `AccessDenied`.
+fn error_code(answer: &str) -> Option<&str> {
     let (_, rest) = answer.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
     let is_name = (1..=64).contains(&code.len()) && code.chars().all(|c| c.is_ascii_alphanumeric());
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_read_as_people_write_them() {
+    fn common_forms_of_endpoints_are_understood() {
         for (endpoint, name, url, region) in [
             (
                 "https://s3.eu-west-1.amazonaws.com",
@@ -165,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn of_a_refusal_only_its_name_is_told() {
+    fn only_the_code_of_an_error_response_is_shown() {
         let answer = "<?xml version='1.0'?><Error><Code>NoSuchBucket</Code><Message>m</Message></Error>";
-        assert_eq!(code(answer), Some("NoSuchBucket"));
+        assert_eq!(error_code(answer), Some("NoSuchBucket"));
         for answer in ["", "<Code>a b</Code>", "<Code></Code>", "<Code>secret"] {
-            assert_eq!(code(answer), None, "{answer}");
+            assert_eq!(error_code(answer), None, "{answer}");
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Why something outside could not be fetched, called or stored.
+//! Why a call to another server failed.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::resolver::NotPublic;
 use crate::domain::{WebUrl, WebUrlError};
+use crate::redirects::RedirectError;
 
-/// What follows `init_image could not be fetched:` in a sentence. Clients see it, so it names the host that
-/// they named, and nothing of what that resolves to or answers.
+/// The rest of a sentence such as `init_image could not be fetched: …`. Clients see it, so it names only the host from
+/// their URL: no IP address, and no text from the response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     #[error("it {0}")]
@@ -26,20 +27,16 @@ pub enum FetchError {
     Status { host: String, status: u16 },
     #[error("{host} answered with HTTP {status} ({code})")]
     Refused { host: String, status: u16, code: String },
-    #[error("{host} redirects to a URL that {reason}")]
-    Redirect { host: String, reason: WebUrlError },
-    #[error("{host} redirects from https to http")]
-    Downgrade { host: String },
-    #[error("{host} redirects more than {limit} times")]
-    TooManyRedirects { host: String, limit: usize },
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
     #[error("it is larger than {limit_mib} MiB")]
     TooLarge { limit_mib: u64 },
-    #[error("the certificates in the file that SSL_CERT_FILE names cannot be read")]
+    #[error("cannot read certificates from the file that SSL_CERT_FILE names")]
     CertFile,
 }
 
 impl FetchError {
-    /// Whether the same call may well succeed in a while.
+    /// Whether the same call may succeed later.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoHost { .. } => true,
@@ -48,20 +45,20 @@ impl FetchError {
         }
     }
 
-    /// What the client's error means for a call to `url` that might take `limit`.
-    pub(super) fn of(error: ureq::Error, url: &WebUrl, limit: Duration) -> Self {
+    /// The error for a failed call to `url` whose time limit was `limit`.
+    pub(super) fn from_call(error: ureq::Error, url: &WebUrl, limit: Duration) -> Self {
         let host = url.host().to_owned();
         match error {
             ureq::Error::Timeout(_) => Self::TimedOut { host, limit },
             ureq::Error::HostNotFound => Self::NoHost { host },
             ureq::Error::Other(inner) if inner.is::<NotPublic>() => Self::NotPublic { host },
             ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Self::Untrusted { host },
-            // How a failed handshake comes out of rustls.
+            // rustls reports a failed handshake like this.
             ureq::Error::Io(error) if url.is_https() && error.kind() == ErrorKind::InvalidData => {
                 Self::Untrusted { host }
             }
             error => {
-                tracing::debug!(host, %error, "a call outside failed");
+                tracing::debug!(host, %error, "outgoing call failed");
                 Self::Unreachable { host }
             }
         }

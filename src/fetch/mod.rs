@@ -1,11 +1,10 @@
-//! Calls to URLs that clients name: pictures to start from, webhooks, buckets.
+//! Calls to URLs that clients name: input pictures, webhooks, buckets.
 //!
-//! Every such URL is an attack on the network this server stands in until shown otherwise. So only public
-//! addresses are spoken to, or those the operator allows ([`AllowedAddresses`]); a name is looked up once
-//! and only the addresses that were checked are connected to ([`resolver`]); redirects are followed by
-//! hand, each checked like the first URL; size and time are bounded. No proxy from the environment, no
-//! cookies, no compression, no connection kept. Nothing is known here of jobs or of who asks. All calls
-//! block.
+//! Every such URL may be an attack on the network of this server. So `fetch` calls only public addresses and those
+//! that the operator allows ([`AllowedAddresses`]). It looks each host name up once, checks the addresses, and connects
+//! only to those ([`resolver`]). It checks the target of each redirect like the first URL, and it limits size and time.
+//! It uses no proxy from the environment, no cookies and no compression, and keeps no connection open. It knows nothing
+//! about jobs or API keys. All calls block.
 
 mod addresses;
 mod bucket;
@@ -28,16 +27,17 @@ pub use addresses::AllowedAddresses;
 pub use error::FetchError;
 use resolver::CheckedResolver;
 
-use crate::domain::{MAX_IMAGE_BYTES, WebUrl, WebUrlError};
+use crate::domain::{MAX_IMAGE_BYTES, WebUrl};
+use crate::redirects;
 
-/// Calls outside. A clone is the same one.
+/// Makes the calls. Clones share one HTTP agent.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: Agent,
     limits: Limits,
 }
 
-/// How large and how slow a picture may be.
+/// The limits on the size of a picture and on the time to fetch it.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     image_bytes: u64,
@@ -50,7 +50,7 @@ impl Default for Limits {
     }
 }
 
-/// Looking a name up, and connecting with the handshake of TLS, each.
+/// The limit for the DNS look-up, and again for connecting (with the TLS handshake).
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const MAX_REDIRECTS: usize = 3;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -78,30 +78,24 @@ impl Fetcher {
         Self { agent: Agent::with_parts(config, DefaultConnector::new(), resolver), limits }
     }
 
-    /// What is at `url`: at most [`MAX_IMAGE_BYTES`], within 15 s in all, after at most 3 redirects.
+    /// Fetches the file at `url`: at most [`MAX_IMAGE_BYTES`], within 15 s in total, with at most 3 redirects.
     pub fn fetch_image(&self, url: &WebUrl) -> Result<Vec<u8>, FetchError> {
         let deadline = Deadline::after(self.limits.image_time);
-        let mut url = url.clone();
-        for _ in 0..=MAX_REDIRECTS {
+        let (url, response) = redirects::follow(url, MAX_REDIRECTS, |url| {
             let request = Request::get(url.as_str()).header(header::ACCEPT, "image/*");
-            let response = self.call(request.body(()), &url, deadline)?;
-            if let Some(next) = redirect(&url, &response)? {
-                url = next;
-                continue;
-            }
-            if response.status() != StatusCode::OK {
-                return Err(FetchError::Status {
-                    host: url.host().to_owned(),
-                    status: response.status().as_u16(),
-                });
-            }
-            return self.read(response.into_body(), &url, deadline);
+            self.call(request.body(()), url, deadline)
+        })?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status {
+                host: url.host().to_owned(),
+                status: response.status().as_u16(),
+            });
         }
-        Err(FetchError::TooManyRedirects { host: url.host().to_owned(), limit: MAX_REDIRECTS })
+        self.read(response.into_body(), &url, deadline)
     }
 
-    /// Posts JSON and says with which status it was answered, whatever that is; a redirect is an answer like
-    /// any other. `time`: for the whole call.
+    /// Posts JSON and returns the status of the response, whatever it is. Redirects are not followed. `time` limits the
+    /// whole call.
     pub fn post_json(
         &self,
         url: &WebUrl,
@@ -121,13 +115,13 @@ impl Fetcher {
         url: &WebUrl,
         deadline: Deadline,
     ) -> Result<Response<Body>, FetchError> {
-        let failed = |error| FetchError::of(error, url, deadline.limit);
+        let failed = |error| FetchError::from_call(error, url, deadline.limit);
         let request = request.map_err(|error| failed(error.into()))?;
         let request = self.agent.configure_request(request).timeout_global(Some(deadline.left())).build();
         self.agent.run(request).map_err(failed)
     }
 
-    /// The body, however long it was said to be.
+    /// Reads the body up to the limit. The server's own word about the length is not trusted.
     fn read(&self, body: Body, url: &WebUrl, deadline: Deadline) -> Result<Vec<u8>, FetchError> {
         let limit = self.limits.image_bytes;
         let too_large = || FetchError::TooLarge { limit_mib: limit >> 20 };
@@ -138,12 +132,12 @@ impl Fetcher {
         body.into_reader()
             .take(limit + 1)
             .read_to_end(&mut bytes)
-            .map_err(|error| FetchError::of(error.into(), url, deadline.limit))?;
+            .map_err(|error| FetchError::from_call(error.into(), url, deadline.limit))?;
         if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
     }
 }
 
-/// When a call must have come to its end, redirects and all.
+/// The time at which a call, with all its redirects, must be over.
 #[derive(Clone, Copy)]
 struct Deadline {
     limit: Duration,
@@ -160,22 +154,7 @@ impl Deadline {
     }
 }
 
-/// Where an answer sends us, if it does.
-fn redirect(url: &WebUrl, response: &Response<Body>) -> Result<Option<WebUrl>, FetchError> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let host = || url.host().to_owned();
-    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let next = location.ok_or(WebUrlError::NoUrl).and_then(|location| url.join(location));
-    let next = next.map_err(|reason| FetchError::Redirect { host: host(), reason })?;
-    if url.is_https() && !next.is_https() {
-        return Err(FetchError::Downgrade { host: host() });
-    }
-    Ok(Some(next))
-}
-
-/// Whom all calls outside trust: Mozilla's root certificates, or those in the file that `SSL_CERT_FILE` names.
+/// The root certificates for all outgoing calls: those in the file that `SSL_CERT_FILE` names, otherwise Mozilla's.
 pub fn root_certificates() -> Result<RootCerts, FetchError> {
     match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         Some(path) => certificates(Path::new(&path)),

@@ -1,4 +1,4 @@
-//! Names to addresses, each checked: what comes out of here is all that is ever connected to.
+//! Looks host names up and checks every address. `fetch` connects to no other address.
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use ureq::unversioned::transport::NextTimeout;
 
 use super::AllowedAddresses;
 
-/// Looks a name up once, checks all it resolves to, and passes on those very addresses: a second answer,
-/// as a DNS server that rebinds would give, is never asked for.
+/// Looks a name up once and checks all its addresses. The connection uses exactly these addresses, so a DNS server
+/// cannot give another answer after the check (DNS rebinding).
 #[derive(Debug)]
 pub struct CheckedResolver<R> {
     pub lookup: R,
     pub allowed: AllowedAddresses,
 }
 
-/// Found inside a [`ureq::Error`] where an address was refused.
+/// The cause inside a [`ureq::Error`] when an address was refused.
 #[derive(Debug)]
 pub struct NotPublic;
 
@@ -30,7 +30,7 @@ impl<R: Resolver> Resolver for CheckedResolver<R> {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         let found = self.lookup.resolve(uri, config, timeout).map_err(|error| match error {
-            Error::Io(_) => Error::HostNotFound, // what the system's lookup says of names it does not know
+            Error::Io(_) => Error::HostNotFound, // the system's answer for unknown names
             error => error,
         })?;
         let host = uri.host().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! What a hub says of a repository: which commit a revision is, and which files it has.
+//! Questions to a hub about a repository: the commit of a revision, and its files.
 //!
-//! The HTTP API of Hugging Face's hub, as its own clients use it: `/api/models/ORG/NAME/revision/REV`,
-//! `/api/models/ORG/NAME/tree/COMMIT?recursive=true` in pages, `/ORG/NAME/resolve/COMMIT/FILE`.
+//! This is the HTTP API of Hugging Face's hub, as its own clients use it: `/api/models/ORG/NAME/revision/REV`,
+//! `/api/models/ORG/NAME/tree/COMMIT?recursive=true` (in pages), `/ORG/NAME/resolve/COMMIT/FILE`.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use serde::de::DeserializeOwned;
 use ureq::http::header;
 
 use super::client::Answer;
-use super::retry::patiently;
+use super::retry::with_retries;
 use super::{Checksum, Hub, HubError, RepoPath, Repository};
 use crate::domain::WebUrl;
 
-/// The files of a commit by their paths.
+/// The files of a commit, by path.
 pub type Tree = BTreeMap<RepoPath, TreeFile>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +35,12 @@ struct Entry {
     path: String,
     #[serde(default)]
     size: u64,
-    /// Of git: a SHA-1 over the file, or over the pointer to a large one.
+    /// Git's SHA-1 of the file. For a large file it is the SHA-1 of the pointer to it.
     oid: Option<String>,
     lfs: Option<Lfs>,
 }
 
-/// A large file.
+/// Git LFS's data about a large file.
 #[derive(Deserialize)]
 struct Lfs {
     #[serde(alias = "sha256")]
@@ -50,11 +50,11 @@ struct Lfs {
 
 const MAX_ANSWER: u64 = 16 << 20;
 const MAX_PAGES: usize = 50;
-/// For files that are read into memory: indexes and configurations.
+/// The limit for files that are read into memory: indexes and configurations.
 const MAX_TEXT: u64 = 16 << 20;
 
 impl Hub {
-    /// The commit that the repository's revision is now.
+    /// The current commit of the repository's revision.
     pub(super) fn commit(&self, repository: &Repository) -> Result<String, HubError> {
         let Repository { org, name, .. } = repository;
         let url = self.url(["api", "models", org, name, "revision", repository.revision()])?;
@@ -63,7 +63,7 @@ impl Hub {
             (7..=64).contains(&revision.sha.len()) && revision.sha.chars().all(|c| c.is_ascii_hexdigit());
         match is_commit {
             true => Ok(revision.sha),
-            false => Err(self.nonsense(repository, "it names no commit")),
+            false => Err(self.invalid(repository, "it names no commit")),
         }
     }
 
@@ -78,17 +78,18 @@ impl Hub {
             let Some(url) = next else { return Ok(tree) };
             let (entries, following) = self.json::<Vec<Entry>>(&url, repository, None)?;
             for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
-                let path = entry.path.parse().map_err(|error| {
-                    self.nonsense(repository, format!("it lists a file, and {error}; nothing was pulled"))
-                })?;
+                let path = entry
+                    .path
+                    .parse()
+                    .map_err(|error| self.invalid(repository, format!("{error}; nothing was pulled")))?;
                 tree.insert(path, entry.into());
             }
             next = following;
         }
-        Err(self.nonsense(repository, "its list of files does not end"))
+        Err(self.invalid(repository, "its list of files does not end"))
     }
 
-    /// Where a file of a commit is.
+    /// The URL of a file in a commit.
     pub(super) fn file_url(
         &self,
         repository: &Repository,
@@ -100,7 +101,7 @@ impl Hub {
         self.url(parts.chain(path.as_str().split('/')))
     }
 
-    /// A small JSON file of a commit.
+    /// Reads a small JSON file of a commit.
     pub(super) fn config<T: DeserializeOwned>(
         &self,
         repository: &Repository,
@@ -111,7 +112,7 @@ impl Hub {
         Ok(self.json(&url, repository, Some(path))?.0)
     }
 
-    /// The JSON at `url` and, of a list in pages, where the next page is.
+    /// Reads the JSON at `url`. For a list in pages it also returns the URL of the next page.
     fn json<T: DeserializeOwned>(
         &self,
         url: &WebUrl,
@@ -119,7 +120,7 @@ impl Hub {
         file: Option<&RepoPath>,
     ) -> Result<(T, Option<WebUrl>), HubError> {
         let what = what(repository, file);
-        patiently(|| {
+        with_retries(|| {
             let answer = self.client.get(url, None)?;
             if answer.status != 200 {
                 return Err(self.refusal(&answer, repository, file));
@@ -137,32 +138,32 @@ impl Hub {
         })
     }
 
-    /// What a status means where the hub itself says more than the number.
+    /// The error for a response without the file or the data. The hub's error codes tell more than the status.
     pub(super) fn refusal(
         &self,
         answer: &Answer,
         repository: &Repository,
         file: Option<&RepoPath>,
     ) -> HubError {
-        // Where the hub sent us for a file says nothing of accounts.
+        // After a redirect to another server, the status says nothing about the account at the hub.
         if answer.url.as_url().origin() != self.base.as_url().origin() {
             return answer.refusal(what(repository, file));
         }
         let (host, name) = (answer.host().to_owned(), repository.id());
         let page = format!("{}/{name}", self.base.as_str().trim_end_matches('/'));
         match (answer.status, answer.header("x-error-code")) {
-            (401, Some("GatedRepo")) | (403, _) => HubError::Gated { host, name, page },
+            (401, Some("GatedRepo")) | (403, _) => HubError::Gated { name, page },
             (404, Some("RevisionNotFound")) => {
                 HubError::Missing { host, what: format!("revision {} of {name}", repository.revision()) }
             }
             (404, _) if file.is_some() => HubError::Missing { host, what: what(repository, file) },
-            // Who may not see a repository is told that there is none, and the other way round.
+            // The hub gives the same answer for a private repository and for one that does not exist.
             (401 | 404, _) => HubError::Hidden { host, name, page, has_token: self.client.has_token() },
             _ => answer.refusal(what(repository, file)),
         }
     }
 
-    fn nonsense(&self, repository: &Repository, reason: impl Into<String>) -> HubError {
+    fn invalid(&self, repository: &Repository, reason: impl Into<String>) -> HubError {
         HubError::Answer {
             host: self.base.host().to_owned(),
             what: repository.to_string(),
@@ -188,7 +189,7 @@ fn what(repository: &Repository, file: Option<&RepoPath>) -> String {
     }
 }
 
-/// `Link: <…>; rel="next"`.
+/// The URL in `Link: <…>; rel="next"`.
 fn next_page(answer: &Answer) -> Option<WebUrl> {
     let link = answer.header(header::LINK)?;
     let next = link.split(',').find(|link| link.contains("rel=\"next\""))?;

@@ -1,7 +1,7 @@
-//! GET requests to hubs and to where they send us, by hand as far as the token and redirects go.
+//! GET requests to hubs and to the servers that they redirect to.
 //!
-//! Unlike `fetch`, which calls what strangers name, this calls what the operator named: any address will do,
-//! and the environment's proxy is used. The token is for the hub's own origin and goes nowhere else.
+//! `fetch` calls URLs from strangers. This client calls URLs from the operator, so every address is allowed, and the
+//! proxy from the environment is used. The token is sent only to the origin of the hub.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
@@ -11,10 +11,11 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::HubError;
-use crate::domain::{WebUrl, WebUrlError};
+use crate::domain::WebUrl;
+use crate::redirects;
 
 const CONNECT_TIME: Duration = Duration::from_secs(20);
-/// Without a byte.
+/// The longest time without a byte.
 const SILENCE: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -32,7 +33,8 @@ struct Token {
     bearer: HeaderValue,
 }
 
-/// From which byte on, and only if the file is still the one with this validator (an `ETag` or a date).
+/// A range of bytes. With a validator (an `ETag` or a date), the server sends the range only if the file has not
+/// changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Range<'a> {
     pub from: u64,
@@ -40,19 +42,19 @@ pub struct Range<'a> {
     pub unchanged: Option<&'a str>,
 }
 
-/// An answer that is no redirect.
+/// The final response, after all redirects.
 pub struct Answer {
-    /// Where it came from in the end.
+    /// The URL that it came from.
     pub url: WebUrl,
     pub headers: HeaderMap,
     pub status: u16,
-    /// The SHA-256 that the hub stated before it sent us elsewhere for the file.
+    /// The SHA-256 that the hub announced when it redirected to another server.
     pub linked_sha256: Option<String>,
     body: Body,
 }
 
 impl Client {
-    /// `token`: of the hub at `base`.
+    /// `token` belongs to the hub at `base`.
     pub fn new(roots: RootCerts, base: &WebUrl, token: Option<&str>) -> Result<Self, HubError> {
         let token = token.map(|token| Token::new(token, base)).transpose()?;
         let config = Agent::config_builder()
@@ -74,22 +76,17 @@ impl Client {
         self.token.is_some()
     }
 
-    /// Asks for `url`, follows redirects, and answers whatever comes in the end, of any status.
+    /// Requests `url` and follows redirects. Returns the final response with any status.
     pub fn get(&self, url: &WebUrl, range: Option<Range<'_>>) -> Result<Answer, HubError> {
-        let mut url = url.clone();
         let mut linked_sha256 = None;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.call(&url, range)?;
-            linked_sha256 = linked_sha256.or_else(|| linked_sha256_of(response.headers()));
-            if let Some(next) = redirect(&url, &response)? {
-                url = next;
-                continue;
-            }
-            let (parts, body) = response.into_parts();
-            let (status, headers) = (parts.status.as_u16(), parts.headers);
-            return Ok(Answer { url, headers, status, linked_sha256, body });
-        }
-        Err(HubError::TooManyRedirects { host: url.host().to_owned(), limit: MAX_REDIRECTS })
+        let (url, response) = redirects::follow(url, MAX_REDIRECTS, |url| {
+            let response = self.call(url, range)?;
+            linked_sha256 = linked_sha256.take().or_else(|| linked_sha256_in(response.headers()));
+            Ok::<_, HubError>(response)
+        })?;
+        let (parts, body) = response.into_parts();
+        let (status, headers) = (parts.status.as_u16(), parts.headers);
+        Ok(Answer { url, headers, status, linked_sha256, body })
     }
 
     fn call(&self, url: &WebUrl, range: Option<Range<'_>>) -> Result<Response<Body>, HubError> {
@@ -111,9 +108,8 @@ impl Client {
 
 impl Token {
     fn new(token: &str, base: &WebUrl) -> Result<Self, HubError> {
-        let refused = || {
-            HubError::Reference("HF_TOKEN should be a token such as hf_…, of letters and digits".to_owned())
-        };
+        let refused =
+            || HubError::Reference("HF_TOKEN should be a token such as hf_…, without spaces".to_owned());
         if !token.chars().all(|c| c.is_ascii_graphic()) {
             return Err(refused());
         }
@@ -132,13 +128,13 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// What shows that a file is still the same one: a strong `ETag`, else its date.
+    /// What identifies this version of a file: a strong `ETag`, otherwise its date.
     pub fn validator(&self) -> Option<&str> {
         let etag = self.header(header::ETAG).filter(|etag| etag.starts_with('"') && etag.len() <= 512);
         etag.or_else(|| self.header(header::LAST_MODIFIED))
     }
 
-    /// The answer to a range: its first byte and the file's size, where they are stated.
+    /// The first byte of the range and the size of the file, as far as the response states them.
     pub fn content_range(&self) -> Option<(u64, Option<u64>)> {
         let (range, size) = self.header(header::CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
         let (from, _) = range.split_once('-')?;
@@ -149,7 +145,7 @@ impl Answer {
         self.body.content_length()
     }
 
-    /// The error that a status stands for. `what`: what was asked for.
+    /// The error for the status of this response. `what` names what was requested.
     pub fn refusal(&self, what: impl Into<String>) -> HubError {
         let seconds = self.header(header::RETRY_AFTER).and_then(|text| text.parse().ok());
         HubError::Status {
@@ -164,12 +160,12 @@ impl Answer {
         self.body.into_reader()
     }
 
-    /// The whole body, of at most `limit` bytes.
+    /// Reads the whole body, up to `limit` bytes.
     pub fn read(self, limit: u64, what: &str) -> Result<Vec<u8>, HubError> {
         let url = self.url.clone();
         let mut bytes = Vec::new();
         let read = self.body.into_reader().take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|error| cut(error, &url))?;
+        read.map_err(|error| interrupted(error, &url))?;
         if bytes.len() as u64 > limit {
             let reason = format!("it is larger than {} MiB", limit >> 20);
             return Err(HubError::Answer { host: url.host().to_owned(), what: what.to_owned(), reason });
@@ -178,28 +174,13 @@ impl Answer {
     }
 }
 
-/// Where an answer sends us, if it does.
-fn redirect(url: &WebUrl, response: &Response<Body>) -> Result<Option<WebUrl>, HubError> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let host = || url.host().to_owned();
-    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let next = location.ok_or(WebUrlError::NoUrl).and_then(|location| url.join(location));
-    let next = next.map_err(|reason| HubError::Redirect { host: host(), reason })?;
-    if url.is_https() && !next.is_https() {
-        return Err(HubError::Downgrade { host: host() });
-    }
-    Ok(Some(next))
-}
-
-fn linked_sha256_of(headers: &HeaderMap) -> Option<String> {
+fn linked_sha256_in(headers: &HeaderMap) -> Option<String> {
     let etag = headers.get("x-linked-etag")?.to_str().ok()?;
     super::sha256_text(etag.trim_start_matches("W/").trim_matches('"'))
 }
 
-/// What it means that a body broke off.
-pub fn cut(error: io::Error, url: &WebUrl) -> HubError {
+/// The error for a body that broke off.
+pub fn interrupted(error: io::Error, url: &WebUrl) -> HubError {
     failed(ureq::Error::from(error), url)
 }
 
@@ -209,11 +190,11 @@ fn failed(error: ureq::Error, url: &WebUrl) -> HubError {
         ureq::Error::Timeout(_) => HubError::TimedOut { host, limit: SILENCE },
         ureq::Error::HostNotFound => HubError::NoHost { host },
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => HubError::Untrusted { host },
-        // How a failed handshake comes out of rustls.
+        // rustls reports a failed handshake like this.
         ureq::Error::Io(error) if url.is_https() && error.kind() == ErrorKind::InvalidData => {
             HubError::Untrusted { host }
         }
-        // What the system's look-up says of names that it does not know.
+        // The system reports an unknown name like this.
         ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
             HubError::NoHost { host }
         }
@@ -225,19 +206,6 @@ fn failed(error: ureq::Error, url: &WebUrl) -> HubError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn to(location: &str) -> Response<Body> {
-        Response::builder().status(307).header("location", location).body(Body::builder().data("")).unwrap()
-    }
-
-    #[test]
-    fn https_does_not_lead_to_http() {
-        let url: WebUrl = "https://hub.example/a".parse().unwrap();
-        let downgrade = redirect(&url, &to("http://hub.example/b")).unwrap_err();
-        assert_eq!(downgrade.to_string(), "hub.example redirects from https to http");
-        assert_eq!(redirect(&url, &to("/b")).unwrap().unwrap().as_str(), "https://hub.example/b");
-        assert!(redirect(&url, &to("file:///b")).is_err());
-    }
 
     #[test]
     fn a_token_is_never_shown() {

@@ -1,210 +1,210 @@
-//! One file onto the disk: in as many pieces as the network makes of it, and never in a mixture of two versions.
+//! Downloads one file. An interrupted download resumes, and never mixes two versions of the file.
 
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::client::{Answer, Client, Range, cut};
-use super::part::{Part, checksum_of};
-use super::retry::Patience;
+use super::client::{Answer, Client, Range, interrupted};
+use super::partial_file::{PartialFile, checksum_of};
+use super::retry::Retries;
 use super::{Checksum, HubError, size_text};
 use crate::domain::WebUrl;
 
-/// A file to fetch, and what is known of it.
+/// A file to download, with what is known about it.
 pub struct Source {
     pub url: WebUrl,
-    /// What to call it in messages.
+    /// Its name in messages.
     pub name: String,
     pub size: Option<u64>,
     pub checksum: Option<Checksum>,
-    /// An `ETag` or a date, for `If-Range`.
+    /// Its `ETag` or date, for `If-Range`.
     pub validator: Option<String>,
 }
 
-/// A file that is whole.
+/// A complete file.
 pub struct Fetched {
     pub size: u64,
     pub sha256: String,
 }
 
-/// Told where a file stands: bytes so far (which may go back), and what is going wrong.
-pub trait Watch {
+/// Is told how a download goes.
+pub trait DownloadProgress {
+    /// The bytes so far. The number can go back, when a download starts over.
     fn position(&self, bytes: u64);
+    /// Something went wrong, but the download continues.
     fn note(&self, sentence: &str);
 }
 
-/// A source, where it goes, and who is asked and told.
+/// One download: the source, the target path, the HTTP client and the receiver of progress.
 pub struct Download<'a> {
     pub source: Source,
     pub target: &'a Path,
     pub client: &'a Client,
-    /// What a status means that brings no file.
+    /// Makes the error for a response that brings no file.
     pub refusal: &'a dyn Fn(&Answer) -> HubError,
-    pub watch: &'a dyn Watch,
+    pub progress: &'a dyn DownloadProgress,
 }
 
 const BUFFER: usize = 256 * 1024;
-/// A connection that brought this much was worth having.
-const FRUIT: u64 = 1 << 20;
-/// The format's own limit of a .safetensors file's header.
+/// After so many new bytes, the tries are counted from zero again.
+const WORTHWHILE: u64 = 1 << 20;
+/// The limit that the format sets for the header of a .safetensors file.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// What an answer brings to a part.
+/// What the body of a response holds.
 #[derive(PartialEq, Eq)]
-enum Fit {
-    /// The rest, from the part's end on.
+enum Content {
+    /// The rest of the file, from the end of the partial file on.
     Rest,
-    /// The file from its beginning.
+    /// The file from its first byte.
     Whole,
-    /// Neither: the file has changed, or the server does not mean what it says.
-    Neither,
+    /// Neither, because the file has changed, or the server sent another range.
+    Unusable,
 }
 
 impl Download<'_> {
-    /// Fetches the file to its target, checked.
+    /// Downloads the file to its target and checks it.
     pub fn run(mut self) -> Result<Fetched, HubError> {
-        let mut part = self.open()?;
-        self.complete(&mut part)?;
-        if self.has_no_header(&mut part).map_err(|error| self.disk(error))? {
-            part.remove().map_err(|error| self.disk(error))?;
+        let mut partial = self.open()?;
+        self.complete(&mut partial)?;
+        if self.has_no_header(&mut partial).map_err(|error| self.disk(error))? {
+            partial.remove().map_err(|error| self.disk(error))?;
             return Err(HubError::Refused(format!(
-                "{} is no .safetensors file, whatever its name says: see in a browser what {} has there",
+                "{} is not a .safetensors file, despite its name: look in a browser at what {} has there",
                 self.source.name,
                 self.source.url.host()
             )));
         }
-        let fetched = Fetched { size: part.size(), sha256: part.sha256() };
-        part.finish(self.target).map_err(|error| self.disk(error))?;
+        let fetched = Fetched { size: partial.size(), sha256: partial.sha256() };
+        partial.finish(self.target).map_err(|error| self.disk(error))?;
         Ok(fetched)
     }
 
-    /// What there is of this version of the file.
-    fn open(&self) -> Result<Part, HubError> {
+    /// The partial file for this version of the file.
+    fn open(&self) -> Result<PartialFile, HubError> {
         let Source { checksum, validator, size, .. } = &self.source;
         let identity = checksum.as_ref().map(Checksum::as_str).or(validator.as_deref());
-        let mut part = Part::open(self.target, identity).map_err(|error| self.disk(error))?;
-        if size.is_some_and(|size| part.size() > size) {
-            part.clear().map_err(|error| self.disk(error))?;
+        let mut partial = PartialFile::open(self.target, identity).map_err(|error| self.disk(error))?;
+        if size.is_some_and(|size| partial.size() > size) {
+            partial.clear().map_err(|error| self.disk(error))?;
         }
-        Ok(part)
+        Ok(partial)
     }
 
-    /// Fills the part until it is the file that was stated.
-    fn complete(&mut self, part: &mut Part) -> Result<(), HubError> {
+    /// Downloads until the checksum is right. Starts over once if it is wrong.
+    fn complete(&mut self, partial: &mut PartialFile) -> Result<(), HubError> {
         let mut is_second = false;
         loop {
-            self.fill(part)?;
+            self.fill(partial)?;
             let Some(stated) = &self.source.checksum else { return Ok(()) };
-            let found = part.checksum(stated).map_err(|error| self.disk(error))?;
+            let found = partial.checksum(stated).map_err(|error| self.disk(error))?;
             if found == *stated {
                 return Ok(());
             }
-            part.clear().map_err(|error| self.disk(error))?;
+            partial.clear().map_err(|error| self.disk(error))?;
             if is_second {
                 return Err(self.mismatch(stated, found.as_str()));
             }
-            // A crash may have left something else in the part than was written, so once more from its beginning.
-            self.watch.note(&format!("{} is damaged: fetching it once more", self.source.name));
+            // A crash may have left wrong bytes in the partial file, so download it once more from the beginning.
+            self.progress.note(&format!("{} is damaged: downloading it again", self.source.name));
             is_second = true;
         }
     }
 
-    /// Asks for what is missing until nothing is.
-    fn fill(&mut self, part: &mut Part) -> Result<(), HubError> {
-        let mut patience = Patience::default();
-        let mut highest = part.size();
-        while self.source.size != Some(part.size()) {
-            self.watch.position(part.size());
-            match self.ask(part) {
-                Ok(()) if self.source.size.is_none() && part.size() > 0 => return Ok(()),
+    /// Requests the missing bytes until the file is complete.
+    fn fill(&mut self, partial: &mut PartialFile) -> Result<(), HubError> {
+        let mut retries = Retries::default();
+        let mut highest = partial.size();
+        while self.source.size != Some(partial.size()) {
+            self.progress.position(partial.size());
+            match self.request(partial) {
+                Ok(()) if self.source.size.is_none() && partial.size() > 0 => return Ok(()),
                 Ok(()) if self.source.size.is_none() => {
                     let host = self.source.url.host().to_owned();
-                    patience.spend(HubError::Unreachable { host, reason: "it sends nothing".to_owned() })?;
+                    retries
+                        .wait_after(HubError::Unreachable { host, reason: "it sent nothing".to_owned() })?;
                 }
                 Ok(()) => {}
-                Err(error) if error.is_passing() || error.is_of_the_network() => {
-                    // What was there before and is there again brings us no further.
-                    if part.size() >= highest + FRUIT {
-                        highest = part.size();
-                        patience.renew();
+                Err(error) if error.is_temporary() || error.is_network_failure() => {
+                    // Only bytes beyond the highest position so far are progress.
+                    if partial.size() >= highest + WORTHWHILE {
+                        highest = partial.size();
+                        retries.reset();
                     }
                     let host = self.source.url.host();
-                    let at = size_text(part.size());
-                    let sentence =
-                        format!("{host} broke off at {at} of {}: going on from there", self.source.name);
-                    patience.spend(error)?;
-                    self.watch.note(&sentence);
+                    let at = size_text(partial.size());
+                    let sentence = format!("{host} broke off at {at} of {}: resuming", self.source.name);
+                    retries.wait_after(error)?;
+                    self.progress.note(&sentence);
                 }
                 Err(error) => return Err(error),
             }
         }
-        self.watch.position(part.size());
+        self.progress.position(partial.size());
         Ok(())
     }
 
-    /// One request, and all that it brings.
-    fn ask(&mut self, part: &mut Part) -> Result<(), HubError> {
+    /// Makes one request and takes in its body.
+    fn request(&mut self, partial: &mut PartialFile) -> Result<(), HubError> {
         let Source { validator, checksum, .. } = &self.source;
-        if part.size() > 0 && validator.is_none() && checksum.is_none() {
-            // Nothing would show that the rest is of the same file.
-            part.clear().map_err(|error| self.disk(error))?;
+        if partial.size() > 0 && validator.is_none() && checksum.is_none() {
+            // Nothing would show that the rest belongs to the same version.
+            partial.clear().map_err(|error| self.disk(error))?;
         }
         let unchanged = validator.as_deref();
-        let range = (part.size() > 0).then_some(Range { from: part.size(), to: None, unchanged });
+        let range = (partial.size() > 0).then_some(Range { from: partial.size(), to: None, unchanged });
         let answer = self.client.get(&self.source.url, range)?;
         if !matches!(answer.status, 200 | 206 | 416) || range.is_none() && answer.status != 200 {
             return Err((self.refusal)(&answer));
         }
         let is_new = self.is_new_version(&answer);
-        let fit = self.fit(part, &answer);
-        if fit != Fit::Rest && part.size() > 0 {
-            self.watch.note(&format!(
-                "{} has changed, or cannot be gone on with: beginning anew",
-                self.source.name
-            ));
-            part.clear().map_err(|error| self.disk(error))?;
+        let content = self.content(partial, &answer);
+        if content != Content::Rest && partial.size() > 0 {
+            self.progress
+                .note(&format!("{} has changed or cannot be resumed: starting over", self.source.name));
+            partial.clear().map_err(|error| self.disk(error))?;
         }
-        if fit == Fit::Neither {
+        if content == Content::Unusable {
             return Ok(());
         }
-        self.check_statements(&answer)?;
-        // The rest of a file need not say again what it is of.
-        if fit == Fit::Whole || answer.validator().is_some() {
+        self.check_announcement(&answer)?;
+        // A response with the rest of a file may leave the validator out.
+        if content == Content::Whole || answer.validator().is_some() {
             self.source.validator = answer.validator().map(str::to_owned);
         }
-        if is_new && fit == Fit::Whole {
-            *part = self.open()?;
+        if is_new && content == Content::Whole {
+            *partial = self.open()?;
         }
-        self.pour(answer, part)
+        self.append_body(answer, partial)
     }
 
-    /// Whether the file has changed, and nothing but its server says what it should be.
+    /// Whether the file has changed, judged by its validator, since no checksum is known.
     fn is_new_version(&self, answer: &Answer) -> bool {
         let known = self.source.validator.as_deref();
         self.source.checksum.is_none() && known.is_some() && known != answer.validator()
     }
 
-    fn fit(&self, part: &Part, answer: &Answer) -> Fit {
+    fn content(&self, partial: &PartialFile, answer: &Answer) -> Content {
         match (answer.status, answer.content_range()) {
-            (200, _) => Fit::Whole,
+            (200, _) => Content::Whole,
             (206, Some((from, size))) => {
                 let known = self.source.validator.as_deref();
                 let is_same = known.zip(answer.validator()).is_none_or(|(known, now)| known == now);
                 let same_size = self.source.size.zip(size).is_none_or(|(stated, now)| stated == now);
-                if from == part.size() && is_same && same_size { Fit::Rest } else { Fit::Neither }
+                if from == partial.size() && is_same && same_size { Content::Rest } else { Content::Unusable }
             }
-            _ => Fit::Neither,
+            _ => Content::Unusable,
         }
     }
 
-    /// Takes in what an answer states of the file, or refuses it where something else was stated before.
-    fn check_statements(&mut self, answer: &Answer) -> Result<(), HubError> {
+    /// Takes in the size and the checksum that a response announces. Fails if they contradict what was announced before.
+    fn check_announcement(&mut self, answer: &Answer) -> Result<(), HubError> {
         let served = match answer.status {
             206 => answer.content_range().and_then(|(_, size)| size),
             _ => answer.content_length(),
         };
         match (self.source.size, served) {
-            // What its own server alone states may change.
+            // Without a checksum, the size comes only from this server, and may change.
             (Some(stated), Some(served)) if stated != served && self.source.checksum.is_some() => {
                 let (host, file) = (answer.host().to_owned(), self.source.name.clone());
                 return Err(HubError::Size { host, file, stated, served });
@@ -225,44 +225,45 @@ impl Download<'_> {
         }
     }
 
-    fn pour(&self, answer: Answer, part: &mut Part) -> Result<(), HubError> {
+    /// Appends the body to the partial file, up to the announced size.
+    fn append_body(&self, answer: Answer, partial: &mut PartialFile) -> Result<(), HubError> {
         let url = answer.url.clone();
         let mut reader = answer.into_reader();
         let mut buffer = vec![0; BUFFER];
         loop {
-            let read = reader.read(&mut buffer).map_err(|error| cut(error, &url))?;
+            let read = reader.read(&mut buffer).map_err(|error| interrupted(error, &url))?;
             if read == 0 {
                 break;
             }
-            let served = part.size() + read as u64;
+            let served = partial.size() + read as u64;
             if let Some(stated) = self.source.size.filter(|stated| served > *stated) {
-                part.clear().map_err(|error| self.disk(error))?;
+                partial.clear().map_err(|error| self.disk(error))?;
                 let (host, file) = (url.host().to_owned(), self.source.name.clone());
                 return Err(HubError::Size { host, file, stated, served });
             }
-            part.append(&buffer[..read]).map_err(|error| self.disk(error))?;
-            self.watch.position(served);
+            partial.append(&buffer[..read]).map_err(|error| self.disk(error))?;
+            self.progress.position(served);
         }
-        if self.source.size.is_some_and(|size| part.size() < size) {
+        if self.source.size.is_some_and(|size| partial.size() < size) {
             let reason = "the connection ended early".to_owned();
             return Err(HubError::Unreachable { host: url.host().to_owned(), reason });
         }
         Ok(())
     }
 
-    /// Whether what should be a .safetensors file does not begin like one: with the length of its header, and
-    /// that with a brace. Pages that ask to log in are saved under such names, and pickles.
-    fn has_no_header(&self, part: &mut Part) -> io::Result<bool> {
+    /// Whether a file named .safetensors does not begin like one: with the length of its header, then a brace. Log-in
+    /// pages and pickles are sometimes served under such names.
+    fn has_no_header(&self, partial: &mut PartialFile) -> io::Result<bool> {
         if !self.target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
             return Ok(false);
         }
         let mut head = [0; 9];
-        if part.head(&mut head)? < head.len() {
+        if partial.head(&mut head)? < head.len() {
             return Ok(true);
         }
         let [length @ .., brace] = head;
         let length = u64::from_le_bytes(length);
-        Ok(brace != b'{' || length > MAX_HEADER || length + 8 > part.size())
+        Ok(brace != b'{' || length > MAX_HEADER || length + 8 > partial.size())
     }
 
     fn mismatch(&self, stated: &Checksum, found: &str) -> HubError {
@@ -280,7 +281,7 @@ impl Download<'_> {
     }
 }
 
-/// Whether the file at `path` is the one that is stated.
+/// Whether the file at `path` has this size and checksum.
 pub fn is_whole(path: &Path, size: u64, checksum: Option<&Checksum>) -> bool {
     let is_file =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);

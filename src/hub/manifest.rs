@@ -1,4 +1,4 @@
-//! What was pulled, written beside it once it is whole: `.pulled.json`.
+//! The manifest of a pulled model, `.pulled.json`: written into its folder when the model is complete.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RepoPath;
 
-/// What form a model has.
+/// The form of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelKind {
@@ -20,9 +20,9 @@ pub enum ModelKind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What it is called, here and for another pull.
+    /// Its name, in the models folder and for another pull.
     pub name: String,
-    /// Where it came from, without what follows a question mark, which may be a key.
+    /// The URL that it came from, without the query, which may hold a key.
     pub source: String,
     /// The hub's commit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,17 +37,17 @@ pub struct PulledFile {
     pub path: String,
     pub size: u64,
     pub sha256: String,
-    /// What the hub or the server tells this version of the file by.
+    /// The hub's or the server's identifier of this version of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
 
 pub const FILE_NAME: &str = ".pulled.json";
-/// Old exporters wrote a file a tensor, and each is listed.
+/// Old exporters wrote one file per tensor, and the manifest lists each file.
 const MAX_SIZE: u64 = 16 << 20;
 
 impl Manifest {
-    /// The manifest of a folder, if it has one that makes sense.
+    /// Reads the manifest of a folder, if there is a valid one.
     pub fn read(folder: &Path) -> Option<Self> {
         let mut text = String::new();
         File::open(folder.join(FILE_NAME)).ok()?.take(MAX_SIZE).read_to_string(&mut text).ok()?;

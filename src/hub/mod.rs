@@ -1,11 +1,11 @@
-//! Models from where people publish them: a hub such as Hugging Face's, or any URL; and the folder they go into.
+//! Pulls models from a hub such as Hugging Face's, or from any URL, into the models folder.
 //!
-//! Everything a server says is checked before it counts: names stay in the folder, sizes and SHA-256 are those
-//! that were stated, pickles and other families are refused. What was pulled shows whole or not at all; what broke
-//! off is gone on with. Nothing is known here of what is in a model but its configurations. All calls block.
+//! Everything that a server sends is checked: file names stay inside the folder, sizes and SHA-256 must match, pickles
+//! and other model families are refused. A model appears in the folder only when it is complete. Interrupted downloads
+//! resume. Of a model's contents, this room reads only the configurations. All calls block.
 //!
-//! The `hf-hub` crate is not used: it keeps a cache of links of its own, neither goes on with a file that broke off nor
-//! checks its SHA-256, takes no other URLs, and brings a second HTTP client and TLS.
+//! The `hf-hub` crate is not used: it keeps its own cache of links, does not resume or check downloads, takes no other
+//! URLs, and brings a second HTTP client and TLS library.
 
 mod api;
 mod client;
@@ -13,7 +13,7 @@ mod download;
 mod error;
 mod manifest;
 mod models_dir;
-mod part;
+mod partial_file;
 mod path;
 mod plan;
 mod pull;
@@ -36,32 +36,34 @@ pub use reference::{ModelRef, Repository};
 use crate::domain::WebUrl;
 use client::Client;
 
-/// A hub, and what may be asked of it.
+/// A hub, with the client that calls it.
 #[derive(Debug)]
 pub struct Hub {
     base: WebUrl,
     client: Client,
 }
 
-/// What a file's bytes must come to, in hexadecimal digits.
+/// The announced checksum of a file, in hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Checksum {
     Sha256(String),
-    /// Git's own SHA-1 over a header and the file, which hubs state of small files.
+    /// Git's SHA-1 of a header and the file. Hubs announce it for small files.
     GitBlob(String),
 }
 
 const DEFAULT_BASE: &str = "https://huggingface.co";
 
 impl Hub {
-    /// `base`: another hub than Hugging Face's. `token`: of an account there.
+    /// `base` is the URL of another hub than Hugging Face's, `token` the token of an account there.
     pub fn new(base: Option<&str>, token: Option<&str>, roots: RootCerts) -> Result<Self, HubError> {
         let text = base.unwrap_or(DEFAULT_BASE);
         let base: WebUrl = text
             .parse()
-            .map_err(|error| HubError::Reference(format!("HF_ENDPOINT {error}, and is '{text}'")))?;
+            .map_err(|error| HubError::Reference(format!("HF_ENDPOINT {error}: it is '{text}'")))?;
         if base.as_url().query().is_some() {
-            return Err(HubError::Reference(format!("HF_ENDPOINT should have no query, and is '{text}'")));
+            return Err(HubError::Reference(format!(
+                "HF_ENDPOINT should be a URL without a query: it is '{text}'"
+            )));
         }
         let client = Client::new(roots, &base, token)?;
         Ok(Self { base, client })
@@ -71,15 +73,14 @@ impl Hub {
         &self.base
     }
 
-    /// The hub's URL with these parts of a path, each escaped.
+    /// A URL of the hub with this path. Each segment is escaped.
     fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Result<WebUrl, HubError> {
         let mut url = self.base.as_url().clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(parts);
         }
-        url.as_str()
-            .parse()
-            .map_err(|reason| HubError::Redirect { host: self.base.host().to_owned(), reason })
+        let url = url.as_str().parse();
+        url.map_err(|error| HubError::Reference(format!("the URL at {} {error}", self.base.host())))
     }
 }
 
@@ -98,7 +99,7 @@ impl Checksum {
     }
 }
 
-/// A SHA-256 as people write it, in lower case.
+/// Reads a SHA-256 as people write it. Returns it in lower case.
 pub fn sha256_text(text: &str) -> Option<String> {
     hash_text(text.strip_prefix("sha256:").unwrap_or(text), 64)
 }
@@ -119,8 +120,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Bytes as file managers show them.
-#[allow(clippy::cast_precision_loss)] // one decimal is shown
+/// A number of bytes, as file managers show it.
+#[expect(clippy::cast_precision_loss, reason = "the text has one decimal")]
 pub fn size_text(bytes: u64) -> String {
     let units = ["kB", "MB", "GB"];
     let mut value = bytes as f64 / 1000.0;
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_read_as_a_file_manager_shows_them() {
+    fn sizes_look_as_in_a_file_manager() {
         for (bytes, shown) in [
             (0, "0.0 kB"),
             (776_000, "776 kB"),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_digits_and_nothing_else() {
+    fn a_hash_has_only_hexadecimal_digits() {
         let hash = "A".repeat(64);
         assert_eq!(sha256_text(&hash), Some("a".repeat(64)));
         assert_eq!(sha256_text(&format!("sha256:{hash}")), Some("a".repeat(64)));

@@ -1,7 +1,8 @@
-//! The models folder: what was pulled into it, by its names.
+//! The models folder: lists, finds and removes pulled models.
 //!
-//! A model is a folder two levels down, `ORG/NAME` or `HOST/FILE`, with its files and a manifest. It appears whole,
-//! by the renaming of a folder (`ORG/.NAME.part`) in which it was gathered; nothing is ever written into it.
+//! A model is a folder two levels down, `ORG/NAME` or `HOST/FILE`, with its files and a manifest. A pull collects the
+//! files in a staging folder (`ORG/.NAME.part`) and renames it when the model is complete. Nothing is written into a
+//! complete model.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -17,14 +18,14 @@ pub struct ModelsDir {
     path: PathBuf,
 }
 
-/// A model that is whole.
+/// A complete model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PulledModel {
     pub manifest: Manifest,
     folder: PathBuf,
 }
 
-/// A pull that has not come to its end.
+/// An unfinished pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
     pub name: String,
@@ -43,7 +44,7 @@ impl ModelsDir {
         &self.path
     }
 
-    /// All models, by their names.
+    /// All models, sorted by name.
     pub fn list(&self) -> Result<Vec<PulledModel>, HubError> {
         let folders = self.folders()?.into_iter().filter(|folder| !is_hidden(folder));
         let mut models: Vec<_> = folders
@@ -53,7 +54,7 @@ impl ModelsDir {
         Ok(models)
     }
 
-    /// The pulls that could be gone on with.
+    /// The unfinished pulls, which another pull resumes.
     pub fn unfinished(&self) -> Result<Vec<Unfinished>, HubError> {
         let folders = self.folders()?.into_iter().filter(|folder| is_hidden(folder));
         let named = folders.filter_map(|folder| {
@@ -63,8 +64,8 @@ impl ModelsDir {
         Ok(named.collect())
     }
 
-    /// The model called `name`, in full or by its last part where that is one model's alone: `NAME`, `FILE` or
-    /// `FILE` without its extension.
+    /// The model with this name. The last part of the name (`NAME`, `FILE`, or `FILE` without its extension) is enough
+    /// when only one model has it.
     pub fn find(&self, name: &str) -> Result<Option<PulledModel>, HubError> {
         let mut models = self.list()?;
         if let Some(index) = models.iter().position(|model| model.manifest.name == name) {
@@ -81,8 +82,7 @@ impl ModelsDir {
         }
     }
 
-    /// Removes a model, or what there is of one, by its name or its path. What it was, and how many bytes are
-    /// freed.
+    /// Removes a model or an unfinished pull, given its name or path. Returns its name and the freed bytes.
     pub fn remove(&self, name: &str) -> Result<(String, u64), HubError> {
         let (name, folder) = self.removable(name)?;
         let place = self.place_of(&folder)?;
@@ -90,17 +90,17 @@ impl ModelsDir {
         let bytes = bytes_under(&folder);
         let doomed = place.old(&self.path);
         let disk = |error| HubError::disk(&folder, error);
-        // Out of sight in one step, so that no half of a model is ever found.
+        // One rename hides the model, so nobody finds half of it.
         remove_if_there(&doomed).map_err(disk)?;
         fs::rename(&folder, &doomed).map_err(disk)?;
         remove_if_there(&doomed).map_err(disk)?;
         drop(lock);
-        // Of what it was the last.
+        // Fails if the group has other models.
         let _ = fs::remove_dir(self.path.join(&place.group));
         Ok((name, bytes))
     }
 
-    /// The name and the folder of what `name` means.
+    /// The full name and the folder of what `name` means.
     fn removable(&self, name: &str) -> Result<(String, PathBuf), HubError> {
         if let Some(model) = self.find(name)? {
             return Ok((model.manifest.name, model.folder));
@@ -124,13 +124,13 @@ impl ModelsDir {
         Ok((found.manifest.name, found.folder))
     }
 
-    /// Begins or goes on to gather a model.
-    pub(super) fn gather(&self, place: Place, name: &str) -> Result<Staging, HubError> {
+    /// Opens the staging folder of a model and locks it.
+    pub(super) fn stage(&self, place: Place, name: &str) -> Result<Staging, HubError> {
         let lock = self.lock(&place, name)?;
         Staging::open(&self.path, place, name, lock)
     }
 
-    /// The model at `place`, if there is one.
+    /// The model at `place`, if one is there.
     pub(super) fn at(&self, place: &Place) -> Option<PulledModel> {
         let folder = place.folder(&self.path);
         Some(PulledModel { manifest: Manifest::read(&folder)?, folder })
@@ -139,7 +139,7 @@ impl ModelsDir {
     fn lock(&self, place: &Place, name: &str) -> Result<File, HubError> {
         let folder = self.path.join(LOCKS);
         let disk = |error| HubError::disk(&folder, error);
-        // It may be the first thing in the server's data folder, which is its owner's alone.
+        // This may create the server's data folder, which only its owner may read.
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -154,14 +154,14 @@ impl ModelsDir {
         }
     }
 
-    /// Folders of models, and of what will be some.
+    /// The folders of models and of unfinished pulls.
     fn folders(&self) -> Result<Vec<PathBuf>, HubError> {
         let groups = folders_in(&self.path).map_err(|error| HubError::disk(&self.path, error))?;
         let groups = groups.into_iter().filter(|group| !is_hidden(group));
         Ok(groups.flat_map(|group| folders_in(&group).unwrap_or_default()).collect())
     }
 
-    /// The place of a folder that was found, unless links lead it out of the models folder.
+    /// The place of a folder. Fails if links lead it out of the models folder.
     fn place_of(&self, folder: &Path) -> Result<Place, HubError> {
         let outside = || HubError::Outside { path: folder.to_owned(), dir: self.path.clone() };
         let (real, models) = (folder.canonicalize(), self.path.canonicalize());
@@ -183,7 +183,7 @@ impl PulledModel {
         Self { manifest, folder }
     }
 
-    /// What `--model` takes: the folder, or the file in it.
+    /// The path for `--model`: the folder, or the one file in it.
     pub fn path(&self) -> PathBuf {
         match (self.manifest.kind, &self.manifest.files[..]) {
             (ModelKind::File, [file, ..]) => self.folder.join(&file.path),
@@ -191,7 +191,7 @@ impl PulledModel {
         }
     }
 
-    /// Where one of its files is.
+    /// The path of one of its files.
     pub(super) fn file(&self, path: &str) -> PathBuf {
         self.folder.join(path)
     }
@@ -207,7 +207,7 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// None where there is no such folder.
+/// The folders in `path`. None if `path` does not exist.
 fn folders_in(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,5 +1,5 @@
-//! A file's path inside a repository, as a server lists it or a person writes it: relative and plain, so that
-//! joined to a folder it stays in there on every system.
+//! The path of a file inside a repository, from a server's list or from the operator. It is relative and plain, so it
+//! stays inside the folder that it is joined to, on every operating system.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RepoPath(String);
 
-/// The text, escaped so that it may be shown.
+/// Holds the text, escaped for display.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is no plain path inside a repository")]
+#[error("{0} is not a plain path inside a repository")]
 pub struct PathError(String);
 
 const MAX_LENGTH: usize = 512;
@@ -26,12 +26,12 @@ impl RepoPath {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The first folder of several components, and what is under it.
+    /// Splits the path after its first folder.
     pub fn split_folder(&self) -> Option<(&str, &str)> {
         self.0.split_once('/')
     }
 
-    /// Where the file is under `folder`.
+    /// The path of the file under `folder`.
     pub fn under(&self, folder: &Path) -> PathBuf {
         folder.join(&self.0)
     }
@@ -41,7 +41,7 @@ impl RepoPath {
         found.is_some_and(|found| found.eq_ignore_ascii_case(extension))
     }
 
-    /// Whether it is what Python's pickle writes, which can run any code when it is read.
+    /// Whether it is a Python pickle, which can run any code when it is read.
     pub fn is_pickle(&self) -> bool {
         ["ckpt", "bin", "pt", "pth", "pkl"].iter().any(|extension| self.has_extension(extension))
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_leads_out_is_refused() {
+    fn a_path_that_leaves_its_folder_is_refused() {
         for text in [
             "",
             "/",
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_leads_out(text in r"[a.:/\\\x00 ]{0,12}|\PC{0,12}") {
+        fn no_text_leaves_its_folder(text in r"[a.:/\\\x00 ]{0,12}|\PC{0,12}") {
             if let Ok(path) = text.parse::<RepoPath>() {
                 let joined = path.under(Path::new("/models"));
                 let components: Vec<_> = joined.components().skip(2).collect();
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_shows_no_control_characters() {
+    fn an_error_shows_no_control_characters() {
         let error = "\u{1b}[2Jx\0".parse::<RepoPath>().unwrap_err().to_string();
-        assert_eq!(error, "\"\\u{1b}[2Jx\\0\" is no plain path inside a repository");
+        assert_eq!(error, "\"\\u{1b}[2Jx\\0\" is not a plain path inside a repository");
     }
 }

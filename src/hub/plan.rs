@@ -1,5 +1,5 @@
-//! What a pull is going to fetch, settled before the first byte of weights: from a hub's list, or from what a
-//! server says of a URL.
+//! The plan of a pull: which files it will download. It is made before the first byte of weights, from a hub's list or
+//! from the server's answer for a URL.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +8,29 @@ use serde::Deserialize;
 use ureq::http::header;
 
 use super::client::{Answer, Range};
-use super::retry::patiently;
+use super::retry::with_retries;
 use super::selection::{Selection, pickle};
 use super::staging::Place;
 use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository};
 use crate::domain::{ModelFamily, ModelIndex, UNetConditioning, WebUrl};
 
 pub struct Plan {
-    /// What the model will be called.
+    /// The name of the model.
     pub name: String,
     pub place: Place,
-    /// Where it comes from, for the manifest.
+    /// The URL of the source, for the manifest.
     pub source: String,
     pub repository: Option<Repository>,
     pub commit: Option<String>,
     pub kind: ModelKind,
-    /// The smallest first, so that what is wrong with a configuration shows soon.
+    /// The smallest first, so that an error in a configuration shows early.
     pub files: Vec<PlannedFile>,
 }
 
 pub struct PlannedFile {
-    /// In the model's folder.
+    /// The path in the model's folder.
     pub path: RepoPath,
-    /// What its source calls it.
+    /// The path in the repository.
     pub origin: RepoPath,
     pub url: WebUrl,
     pub size: Option<u64>,
@@ -38,7 +38,7 @@ pub struct PlannedFile {
     pub validator: Option<String>,
 }
 
-/// The list of a component's shards.
+/// The list of the shards of one model part.
 #[derive(Deserialize)]
 struct ShardIndex {
     weight_map: BTreeMap<String, String>,
@@ -48,7 +48,7 @@ const MAX_FILES: usize = 5000;
 const MAX_NAME: usize = 128;
 
 impl PlannedFile {
-    /// What its source tells this version from others by.
+    /// The source's identifier of this version of the file.
     pub fn version(&self) -> Option<&str> {
         self.validator.as_deref().or(self.checksum.as_ref().map(Checksum::as_str))
     }
@@ -61,7 +61,7 @@ impl Plan {
 }
 
 impl Hub {
-    /// `sha256`: what the file must have, by whoever told the operator.
+    /// `sha256` is the checksum that the operator demands of the only file.
     pub(super) fn plan(&self, reference: &ModelRef, sha256: Option<&str>) -> Result<Plan, HubError> {
         let mut plan = match reference {
             ModelRef::Repository(repository) => self.plan_repository(repository, None)?,
@@ -69,7 +69,7 @@ impl Hub {
             ModelRef::Url(url) => self.plan_url(url)?,
         };
         if let Some(sha256) = sha256 {
-            plan.insist_on(sha256)?;
+            plan.demand_sha256(sha256)?;
         }
         Ok(plan)
     }
@@ -83,7 +83,7 @@ impl Hub {
         let name = repository.to_string();
         let mut selection = match file {
             Some(file) => Selection::file(&tree, &name, file)?,
-            None => Selection::of(&tree, &name)?,
+            None => Selection::from_tree(&tree, &name)?,
         };
         if selection.kind != ModelKind::File {
             self.check_family(repository, &commit, &selection)?;
@@ -95,11 +95,11 @@ impl Hub {
         if selection.files.len() > MAX_FILES {
             let (name, count) = (repository, selection.files.len());
             return Err(HubError::Refused(format!(
-                "{name} has {count} files to pull, and {MAX_FILES} is the most"
+                "{name} has {count} files to pull, but at most {MAX_FILES} are allowed"
             )));
         }
 
-        // A repository's only checkpoint is the file that it is.
+        // If the repository holds one checkpoint, the model is that file.
         let single = selection.files.first().filter(|_| selection.kind == ModelKind::File).cloned();
         let (reference, name) = match &single {
             Some(file) => (ModelRef::File(repository.clone(), file.clone()), format!("{name}:{file}")),
@@ -122,7 +122,7 @@ impl Hub {
         files.sort_by_key(|file| file.size);
         Ok(Plan {
             name,
-            place: Place::of(&reference, &files[0].path),
+            place: Place::for_model(&reference, &files[0].path),
             source: format!("{}/{}", self.base.as_str().trim_end_matches('/'), repository.id()),
             repository: Some(repository.clone()),
             commit: Some(commit),
@@ -131,7 +131,7 @@ impl Hub {
         })
     }
 
-    /// Refuses other families by the repository's configurations, which are small and come first.
+    /// Refuses other model families. The configurations of the repository are enough for that, and they are small.
     fn check_family(
         &self,
         repository: &Repository,
@@ -145,7 +145,7 @@ impl Hub {
         let (index, unet) = (index.transpose()?.unwrap_or_default(), unet.transpose()?.unwrap_or_default());
         match ModelFamily::other_by_configs(&index, &unet, false) {
             Some(family) => Err(HubError::Refused(format!(
-                "{repository} is {family}, and stablehand draws with Stable Diffusion v1 models"
+                "{repository} is {family}, but stablehand supports only Stable Diffusion v1 models"
             ))),
             None => Ok(()),
         }
@@ -156,9 +156,9 @@ impl Hub {
         if let Some(path) = asked.as_ref().filter(|path| path.is_pickle()) {
             return Err(pickle(path.file_name()));
         }
-        // One byte, which shows whether and under which name there is a file.
+        // Request one byte, to see whether there is a file and what its name is.
         let first = Range { from: 0, to: Some(0), unchanged: None };
-        let answer = patiently(|| {
+        let answer = with_retries(|| {
             let answer = self.client.get(url, Some(first))?;
             if matches!(answer.status, 200 | 206) { Ok(answer) } else { Err(url_refusal(&answer, url)) }
         })?;
@@ -171,7 +171,7 @@ impl Hub {
             Some(path) if path.is_pickle() => return Err(pickle(path.file_name())),
             Some(path) if is_checkpoint(&path) && !is_page => path,
             _ => {
-                let what = if is_page { "a page" } else { "a file of another name" };
+                let what = if is_page { "a web page" } else { "no .safetensors file" };
                 return Err(HubError::Refused(format!(
                     "{} has {what} at this URL: give the URL of a .safetensors file",
                     url.host()
@@ -186,7 +186,7 @@ impl Hub {
             (url.host(), url.as_url().port().map(|port| format!(":{port}")).unwrap_or_default());
         let mut source = url.as_url().clone();
         source.set_query(None);
-        let place = Place::of(&ModelRef::Url(url.clone()), &path);
+        let place = Place::for_model(&ModelRef::Url(url.clone()), &path);
         Ok(Plan {
             name: format!("{host}{port}/{path}"),
             place,
@@ -207,16 +207,17 @@ impl Hub {
 }
 
 impl Plan {
-    fn insist_on(&mut self, sha256: &str) -> Result<(), HubError> {
+    /// Demands this checksum of the only file.
+    fn demand_sha256(&mut self, sha256: &str) -> Result<(), HubError> {
         let [file] = &mut self.files[..] else {
             return Err(HubError::Reference(format!(
-                "--sha256 is for one file, and {} has several",
+                "--sha256 works for one file, but {} has several",
                 self.name
             )));
         };
         match &file.checksum {
             Some(Checksum::Sha256(stated)) if stated != sha256 => Err(HubError::Refused(format!(
-                "{} has the SHA-256 {stated} there, not {sha256}: nothing was pulled",
+                "{} has the SHA-256 {stated}, not {sha256}: nothing was pulled",
                 self.name
             ))),
             _ => {
@@ -227,7 +228,7 @@ impl Plan {
     }
 }
 
-/// What a status means of a URL that is no hub's.
+/// The error for a response from a URL outside the hub.
 pub fn url_refusal(answer: &Answer, url: &WebUrl) -> HubError {
     let what = last_segment(url).map_or_else(|| "this URL".to_owned(), |path| path.to_string());
     let host = answer.host().to_owned();
@@ -242,12 +243,12 @@ fn is_checkpoint(path: &RepoPath) -> bool {
     path.has_extension("safetensors")
 }
 
-/// The file name that a URL ends with.
+/// The file name at the end of a URL.
 fn last_segment(url: &WebUrl) -> Option<RepoPath> {
     file_name(url.as_url().path_segments()?.next_back()?)
 }
 
-/// The file name that a server gives to what it sends.
+/// The file name in a `Content-Disposition` header.
 fn disposition(answer: &Answer) -> Option<RepoPath> {
     let text = answer.header(header::CONTENT_DISPOSITION)?;
     let value = |key: &str| {
@@ -258,7 +259,7 @@ fn disposition(answer: &Answer) -> Option<RepoPath> {
     extended.and_then(file_name).or_else(|| value("filename=").and_then(file_name))
 }
 
-/// A name for a file of ours, if the text makes a good one.
+/// The text as a file name, if it is a safe one.
 fn file_name(encoded: &str) -> Option<RepoPath> {
     let name = percent_decode_str(encoded).decode_utf8().ok()?;
     let is_good = !name.contains(['/', ':']) && !name.starts_with('.') && name.len() <= MAX_NAME;

@@ -1,43 +1,43 @@
-//! A pull from beginning to end: what is there already is kept, the rest is fetched, and then it is a model.
+//! A pull from beginning to end: it keeps the files that are there already and downloads the others.
 
 use std::fs;
 use std::path::Path;
 
 use super::client::Answer;
-use super::download::{Download, Source, Watch, is_whole};
+use super::download::{Download, DownloadProgress, Source, is_whole};
 use super::manifest::{Manifest, PulledFile};
 use super::models_dir::{ModelsDir, PulledModel};
-use super::part::sha256_of;
+use super::partial_file::sha256_of;
 use super::plan::{Plan, PlannedFile, url_refusal};
 use super::staging::Staging;
 use super::{Checksum, Hub, HubError, ModelRef, size_text};
 
-/// Told how a pull goes.
+/// Is told how a pull goes.
 pub trait PullProgress {
-    /// What will be pulled, and how many bytes of it if that is known.
+    /// What will be pulled, and the total size if it is known.
     fn begin(&self, name: &str, files: usize, bytes: Option<u64>);
-    /// How many bytes are there by now; it may go back.
+    /// The bytes so far. The number can go back.
     fn position(&self, bytes: u64);
-    /// A file is whole.
+    /// A file is complete.
     fn file(&self, path: &str, bytes: u64);
-    /// Something went wrong, and it goes on.
+    /// Something went wrong, but the pull continues.
     fn note(&self, sentence: &str);
 }
 
-/// What a pull came to.
+/// The outcome of a pull.
 #[derive(Debug)]
 pub enum Pulled {
-    /// It has come, or has been brought up to date.
+    /// The model is new or has been updated.
     New(PulledModel),
-    /// It was there already, as it is at its source.
+    /// The model was there and up to date already.
     Current(PulledModel),
 }
 
-/// Left on the disk for others.
+/// Bytes that a pull leaves free on the disk.
 const RESERVE: u64 = 64 << 20;
 
 impl Hub {
-    /// Pulls a model into the models folder. `sha256`: what its one file must have.
+    /// Pulls a model into the models folder. `sha256` is the checksum that its only file must have.
     pub fn pull(
         &self,
         reference: &ModelRef,
@@ -49,13 +49,13 @@ impl Hub {
         let plan = self.plan(reference, sha256)?;
         let before = models.at(&plan.place);
         if let Some(before) = &before {
-            plan.check_that_it_replaces(before)?;
+            plan.check_same_source(before)?;
             if plan.is_current(before) {
                 return Ok(Pulled::Current(before.clone()));
             }
         }
         progress.begin(&plan.name, plan.files.len(), plan.bytes());
-        let staging = models.gather(plan.place.clone(), &plan.name)?;
+        let staging = models.stage(plan.place.clone(), &plan.name)?;
         let files = match self.gather(&plan, before.as_ref(), models, &staging, progress) {
             Ok(files) => files,
             Err(error) => {
@@ -83,7 +83,7 @@ impl Hub {
         progress: &dyn PullProgress,
     ) -> Result<Vec<PulledFile>, HubError> {
         plan.keep_from(before, staging)?;
-        plan.check_room(models, staging)?;
+        plan.check_space(models, staging)?;
         let mut done = 0;
         let mut files = Vec::with_capacity(plan.files.len());
         for file in &plan.files {
@@ -102,7 +102,7 @@ impl Hub {
         plan: &Plan,
         file: &PlannedFile,
         target: &Path,
-        watch: &dyn Watch,
+        progress: &dyn DownloadProgress,
     ) -> Result<PulledFile, HubError> {
         let pulled = |size, sha256| PulledFile {
             path: file.path.to_string(),
@@ -128,32 +128,32 @@ impl Hub {
             checksum: file.checksum.clone(),
             validator: file.validator.clone(),
         };
-        let download = Download { source, target, client: &self.client, refusal: &refusal, watch };
+        let download = Download { source, target, client: &self.client, refusal: &refusal, progress };
         let fetched = download.run()?;
         Ok(pulled(fetched.size, fetched.sha256))
     }
 }
 
 impl Plan {
-    /// Refuses to put one model in the place of another.
-    fn check_that_it_replaces(&self, before: &PulledModel) -> Result<(), HubError> {
+    /// Refuses to overwrite a model from another source.
+    fn check_same_source(&self, before: &PulledModel) -> Result<(), HubError> {
         let Manifest { name, source, .. } = &before.manifest;
         // A repository may come from one mirror today and another tomorrow.
         if *name == self.name && (self.repository.is_some() || *source == self.source) {
             return Ok(());
         }
         Err(HubError::Refused(format!(
-            "{name} has been pulled from {source} and is in the place of this one: `stablehand models rm {name}` makes room"
+            "{name} from {source} is already in the folder of this model: remove it first with `stablehand models rm {name}`"
         )))
     }
 
-    /// Whether all of it is there in these versions.
+    /// Whether `before` has exactly these versions of all files.
     fn is_current(&self, before: &PulledModel) -> bool {
         let count = before.manifest.files.len();
         count == self.files.len() && self.files.iter().all(|file| file.is_in(before))
     }
 
-    /// Takes over what has not changed since the last pull.
+    /// Takes over the files that have not changed since the last pull.
     fn keep_from(&self, before: Option<&PulledModel>, staging: &Staging) -> Result<(), HubError> {
         let Some(before) = before else { return Ok(()) };
         for file in self.files.iter().filter(|file| file.is_in(before)) {
@@ -162,7 +162,7 @@ impl Plan {
                 fs::create_dir_all(to.parent().unwrap_or(&to))?;
                 match fs::hard_link(&from, &to) {
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-                    // Not every file system has links.
+                    // Not every file system supports hard links.
                     Err(_) => fs::copy(&from, &to).map(drop),
                     Ok(()) => Ok(()),
                 }
@@ -172,23 +172,23 @@ impl Plan {
         Ok(())
     }
 
-    fn check_room(&self, models: &ModelsDir, staging: &Staging) -> Result<(), HubError> {
+    fn check_space(&self, models: &ModelsDir, staging: &Staging) -> Result<(), HubError> {
         let needed = self.bytes().unwrap_or(0).saturating_sub(staging.bytes());
         match fs4::available_space(models.path()) {
-            Ok(free) if needed > 0 && free < needed.saturating_add(RESERVE) => Err(HubError::Room {
+            Ok(free) if needed > 0 && free < needed.saturating_add(RESERVE) => Err(HubError::NoSpace {
                 name: self.name.clone(),
                 dir: models.path().to_owned(),
                 needed: size_text(needed),
                 free: size_text(free),
             }),
-            // Where the system does not say, the disk will.
+            // If the system does not tell the free space, a full disk will fail the download.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
 impl PlannedFile {
-    /// Whether `model` has this version of the file, unharmed as far as its size tells.
+    /// Whether `model` has this version of the file, with the right size.
     fn is_in(&self, model: &PulledModel) -> bool {
         let path = self.path.as_str();
         let known = model.manifest.files.iter().find(|file| file.path == path);
@@ -203,13 +203,13 @@ impl PlannedFile {
     }
 }
 
-/// A file's place in the whole.
+/// Reports the progress of one file as progress of the whole pull.
 struct Offset<'a> {
     progress: &'a dyn PullProgress,
     done: u64,
 }
 
-impl Watch for Offset<'_> {
+impl DownloadProgress for Offset<'_> {
     fn position(&self, bytes: u64) {
         self.progress.position(self.done + bytes);
     }

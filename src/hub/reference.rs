@@ -1,4 +1,4 @@
-//! What `models pull` is asked for: a repository of a hub, one of its files, or a URL.
+//! What `models pull` can pull: a repository of a hub, one file of it, or a URL.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use crate::domain::WebUrl;
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelRef {
-    /// What can be used of a repository: a folder with a model, or its only checkpoint.
+    /// The usable files of a repository: a model folder, or its only checkpoint.
     Repository(Repository),
     /// One file of a repository.
     File(Repository, RepoPath),
-    /// A file anywhere.
+    /// A file at any URL.
     Url(WebUrl),
 }
 
-/// `ORG/NAME`, of a branch, a tag or a commit if not of `main`.
+/// `ORG/NAME`, with a branch, a tag or a commit; otherwise it is `main`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     pub org: String,
@@ -25,18 +25,19 @@ pub struct Repository {
 }
 
 const MAIN: &str = "main";
-const FORM: &str = "it should read ORG/NAME, ORG/NAME:FILE.safetensors, ORG/NAME@REVISION or https://…";
+const FORM: &str = "write ORG/NAME, ORG/NAME:FILE.safetensors, ORG/NAME@REVISION or https://…";
 
 impl ModelRef {
-    /// Reads what a person wrote. A page or a file of the hub at `base`, pasted from a browser, is what it shows.
+    /// Reads what the operator wrote. The URL of a page of the hub at `base` stands for the repository or the file that
+    /// the page shows.
     pub fn parse(text: &str, base: &WebUrl) -> Result<Self, HubError> {
         let refuse =
             |reason: &dyn fmt::Display| HubError::Reference(format!("'{text}' cannot be pulled: {reason}"));
         if text.contains("://") {
-            // The URL may hold a key, so it is not repeated.
+            // The URL may hold a key, so the error does not repeat it.
             let url: WebUrl =
                 text.parse().map_err(|error| HubError::Reference(format!("the URL to pull from {error}")))?;
-            return Ok(Self::of_page(&url, base).unwrap_or(Self::Url(url)));
+            return Ok(Self::from_hub_page(&url, base).unwrap_or(Self::Url(url)));
         }
         let (repository, file) = match text.split_once(':') {
             Some((repository, file)) => (repository, Some(file)),
@@ -52,9 +53,9 @@ impl ModelRef {
         }
     }
 
-    /// What a URL of the hub itself shows: `ORG/NAME`, with `tree/REV`, or with `blob/REV/FILE` or
-    /// `resolve/REV/FILE`.
-    fn of_page(url: &WebUrl, base: &WebUrl) -> Option<Self> {
+    /// The model on a page of the hub: `ORG/NAME`, `ORG/NAME/tree/REV`, `ORG/NAME/blob/REV/FILE` or
+    /// `ORG/NAME/resolve/REV/FILE`.
+    fn from_hub_page(url: &WebUrl, base: &WebUrl) -> Option<Self> {
         let (url, base) = (url.as_url(), base.as_url());
         if url.origin() != base.origin() || url.path().contains('%') {
             return None;
@@ -101,7 +102,7 @@ impl Repository {
     }
 }
 
-/// As it is shown, and given again to pull.
+/// The form that `models pull` reads.
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.org, self.name)?;
@@ -109,7 +110,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// The hub's own rule, which leaves `--` free for the names of our folders.
+/// The hub's own rule for names. It forbids `--`, which our folder names use as a separator.
 fn is_name(text: &str) -> bool {
     (1..=96).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_files_and_urls_are_told_apart() {
+    fn repositories_files_and_urls_are_recognised() {
         for text in [
             "runwayml/stable-diffusion-v1-5",
             "org/name@fp16",
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_the_hub_are_what_they_show() {
+    fn a_page_of_the_hub_means_what_it_shows() {
         for (url, meant) in [
             ("https://hub.example/org/name", "org/name"),
             ("https://hub.example/org/name/tree/fp16", "org/name@fp16"),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_forms_there_are() {
+    fn anything_else_is_refused_with_the_valid_forms() {
         for text in
             ["", "name", "a/b/c", "../x", "org/..", "-a/b", "a--b/c", "a b/c", "org/name@", "org/name@../x"]
         {
@@ -183,7 +184,7 @@ mod tests {
         }
         for text in ["org/name:", "org/name:../x.safetensors", "org/name:/x", "org/name:a\\b"] {
             let error = parse(text).unwrap_err().to_string();
-            assert!(error.ends_with("is no plain path inside a repository"), "{text}: {error}");
+            assert!(error.ends_with("is not a plain path inside a repository"), "{text}: {error}");
         }
         let error = parse("ftp://models.example/?key=secret").unwrap_err().to_string();
         assert_eq!(error, "the URL to pull from should be an http or https URL");

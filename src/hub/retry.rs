@@ -1,11 +1,11 @@
-//! How often and after which while a call is made again.
+//! How often a failed call is tried again, and how long to wait before that.
 
 use std::thread;
 use std::time::Duration;
 
 use super::HubError;
 
-/// Before each further try; a server's own wish counts if it is longer.
+/// The waits before each further try. If the server asks for a longer wait (`Retry-After`), that counts.
 const DELAYS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_secs(1),
@@ -13,37 +13,38 @@ const DELAYS: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
-const LONGEST_WISH: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Counts the tries that brought nothing.
+/// Counts the tries that failed in a row.
 #[derive(Debug, Default)]
-pub struct Patience {
-    fruitless: usize,
+pub struct Retries {
+    failed: usize,
 }
 
-impl Patience {
-    /// Waits before the next try; gives `error` back where it was the last.
-    pub fn spend(&mut self, error: HubError) -> Result<(), HubError> {
-        let wish = error.retry_after().unwrap_or_default();
-        let Some(delay) = DELAYS.get(self.fruitless).filter(|_| wish <= LONGEST_WISH) else {
+impl Retries {
+    /// Waits before the next try. Returns `error` if there is no try left, or the server asks for too long a wait.
+    pub fn wait_after(&mut self, error: HubError) -> Result<(), HubError> {
+        let asked = error.retry_after().unwrap_or_default();
+        let Some(delay) = DELAYS.get(self.failed).filter(|_| asked <= LONGEST_WAIT) else {
             return Err(error);
         };
-        self.fruitless += 1;
-        thread::sleep(wish.max(*delay));
+        self.failed += 1;
+        thread::sleep(asked.max(*delay));
         Ok(())
     }
 
-    pub fn renew(&mut self) {
-        self.fruitless = 0;
+    /// Allows the full number of tries again.
+    pub fn reset(&mut self) {
+        self.failed = 0;
     }
 }
 
-/// Makes a call until it succeeds, fails for good, or patience is at its end.
-pub fn patiently<T>(mut call: impl FnMut() -> Result<T, HubError>) -> Result<T, HubError> {
-    let mut patience = Patience::default();
+/// Makes a call until it succeeds, fails with a lasting error, or has no try left.
+pub fn with_retries<T>(mut call: impl FnMut() -> Result<T, HubError>) -> Result<T, HubError> {
+    let mut retries = Retries::default();
     loop {
         match call() {
-            Err(error) if error.is_passing() => patience.spend(error)?,
+            Err(error) if error.is_temporary() => retries.wait_after(error)?,
             outcome => return outcome,
         }
     }
@@ -63,9 +64,9 @@ mod tests {
     }
 
     #[test]
-    fn a_first_failure_is_tried_again_at_once() {
+    fn the_first_retry_comes_at_once() {
         let mut calls = 0;
-        let outcome = patiently(|| {
+        let outcome = with_retries(|| {
             calls += 1;
             if calls == 1 { Err(busy(Duration::ZERO)) } else { Ok(calls) }
         });
@@ -73,16 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_wants_to_be_left_alone_for_long_is() {
-        let mut patience = Patience::default();
-        assert!(patience.spend(busy(LONGEST_WISH + Duration::from_secs(1))).is_err());
+    fn a_long_retry_after_ends_the_retries() {
+        let mut retries = Retries::default();
+        assert!(retries.wait_after(busy(LONGEST_WAIT + Duration::from_secs(1))).is_err());
     }
 
     #[test]
-    fn patience_comes_to_an_end() {
-        let mut patience = Patience { fruitless: DELAYS.len() };
-        assert!(patience.spend(busy(Duration::ZERO)).is_err());
-        patience.renew();
-        assert!(patience.spend(busy(Duration::ZERO)).is_ok());
+    fn retries_are_limited() {
+        let mut retries = Retries { failed: DELAYS.len() };
+        assert!(retries.wait_after(busy(Duration::ZERO)).is_err());
+        retries.reset();
+        assert!(retries.wait_after(busy(Duration::ZERO)).is_ok());
     }
 }

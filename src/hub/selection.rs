@@ -1,4 +1,4 @@
-//! Which files of a repository are pulled: those that stablehand can use, each weight once.
+//! Which files of a repository are pulled: those that stablehand can use, and each weight only once.
 
 #[cfg(test)]
 mod tests;
@@ -8,28 +8,28 @@ use std::collections::BTreeSet;
 use super::api::Tree;
 use super::{HubError, ModelKind, RepoPath};
 
-/// What a repository has to offer.
+/// The usable files of a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Selection {
     pub kind: ModelKind,
     pub files: BTreeSet<RepoPath>,
-    /// Lists of shards among the files, whose shards are still to be added.
+    /// The lists of shards among the files. Their shards have to be added.
     pub indexes: Vec<RepoPath>,
 }
 
-/// Of a folder in diffusers' layout: each with what its weights are called.
+/// The parts of a folder in diffusers' layout, each with the base name of its weights.
 const COMPONENTS: [(&str, &str); 3] =
     [("text_encoder", "model"), ("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")];
-/// Of a folder of ONNX graphs; the first three must be there.
+/// The parts of a folder of ONNX graphs. The first three are required.
 const ONNX_PARTS: [&str; 5] = ["text_encoder", "unet", "vae_decoder", "vae_encoder", "safety_checker"];
 const CONFIG_FOLDERS: [&str; 3] = ["tokenizer", "scheduler", "feature_extractor"];
 const ROOT_CONFIGS: [&str; 2] = ["model_index.json", "stablehand.json"];
-/// Weights of other frameworks, and pictures.
-const OTHERS: [&str; 7] = ["safetensors", "msgpack", "h5", "ot", "png", "jpg", "md"];
+/// Extensions of files that an ONNX model does not need: weights of other frameworks, pictures, texts.
+const UNUSED: [&str; 7] = ["safetensors", "msgpack", "h5", "ot", "png", "jpg", "md"];
 
 impl Selection {
-    /// What to pull of `tree`, the files of the repository called `name`.
-    pub fn of(tree: &Tree, name: &str) -> Result<Self, HubError> {
+    /// Selects from `tree`, the files of the repository `name`.
+    pub fn from_tree(tree: &Tree, name: &str) -> Result<Self, HubError> {
         let listing = Listing { tree, name };
         if listing.has_weights("unet") {
             return listing.diffusers();
@@ -40,7 +40,7 @@ impl Selection {
         listing.only_checkpoint()
     }
 
-    /// One file that was asked for by name.
+    /// Selects one file by its name.
     pub fn file(tree: &Tree, name: &str, file: &RepoPath) -> Result<Self, HubError> {
         let listing = Listing { tree, name };
         if file.is_pickle() {
@@ -48,7 +48,7 @@ impl Selection {
         }
         if !file.has_extension("safetensors") {
             return Err(HubError::Reference(format!(
-                "{name}:{file} is no .safetensors file; without :FILE, all that can be used of {name} is pulled"
+                "{name}:{file} is not a .safetensors file; without :FILE, all usable files of {name} are pulled"
             )));
         }
         if !tree.contains_key(file) {
@@ -57,7 +57,7 @@ impl Selection {
         Ok(Self { kind: ModelKind::File, files: [file.clone()].into(), indexes: Vec::new() })
     }
 
-    /// Adds the shards that the list `index` names.
+    /// Adds the shards that the list at `index` names.
     pub fn add_shards<'a>(
         &mut self,
         index: &RepoPath,
@@ -72,7 +72,9 @@ impl Selection {
             });
             let shard = shard.ok_or_else(|| {
                 let name = name.chars().take(80).collect::<String>();
-                HubError::Refused(format!("{index} names a shard {name:?}, which is no file beside it"))
+                HubError::Refused(format!(
+                    "{index} names the shard {name:?}, but there is no such file beside it"
+                ))
             })?;
             self.files.insert(shard);
         }
@@ -80,7 +82,7 @@ impl Selection {
     }
 }
 
-/// A pickle is refused whatever is in it.
+/// The error for a pickle. All pickles are refused, without a look inside.
 pub fn pickle(name: &str) -> HubError {
     HubError::Refused(format!(
         "{name} is a pickle, which can run any code when it is read: pull the same model as .safetensors"
@@ -93,7 +95,7 @@ struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    /// The files right in `folder`, but for hidden ones and those whose names not every system takes.
+    /// The files directly in `folder`, without hidden ones and names that are invalid on some systems.
     fn in_folder(&self, folder: &str) -> impl Iterator<Item = &'a RepoPath> {
         self.tree.keys().filter(move |path| {
             let name = path.split_folder().filter(|(found, _)| *found == folder).map(|(_, name)| name);
@@ -109,7 +111,7 @@ impl<'a> Listing<'a> {
         self.in_folder(component).any(|path| path.has_extension("safetensors"))
     }
 
-    /// Configurations, and a model's own graphs.
+    /// The configurations, and the graphs that the model brings.
     fn configs(&self) -> BTreeSet<RepoPath> {
         let root = ROOT_CONFIGS.iter().filter_map(|name| self.find(name));
         let folders = CONFIG_FOLDERS.iter().flat_map(|folder| self.in_folder(folder));
@@ -132,8 +134,8 @@ impl<'a> Listing<'a> {
         Ok(selection)
     }
 
-    /// A component's weights, or the list of their shards: in half precision where there is a choice, which
-    /// takes half the room and is what is drawn with on a card.
+    /// The weights of a part, or the list of their shards. Half precision is preferred: it takes half the space, and
+    /// cards use it anyway.
     fn weights(&self, component: &str, base: &str) -> Option<&'a RepoPath> {
         let usual = [
             format!("{component}/{base}.fp16.safetensors"),
@@ -153,9 +155,9 @@ impl<'a> Listing<'a> {
         let name = self.name;
         let reason = match self.in_folder(component).any(RepoPath::is_pickle) {
             true => format!(
-                "the weights of its {component} as pickles alone, which can run any code when they are read"
+                "the weights of its {component} only as pickles, which can run any code when they are read"
             ),
-            false => format!("no .safetensors file of a usual name for its {component}"),
+            false => format!("no .safetensors file with a usual name for its {component}"),
         };
         HubError::Refused(format!("{name} has {reason}{}", self.choice()))
     }
@@ -170,7 +172,7 @@ impl<'a> Listing<'a> {
             let usual = graphs.iter().any(|path| path.file_name() == "model.onnx");
             let left_out = |path: &RepoPath| {
                 path.is_pickle()
-                    || OTHERS.iter().any(|extension| path.has_extension(extension))
+                    || UNUSED.iter().any(|extension| path.has_extension(extension))
                     || usual && is_variant(path.file_name())
             };
             let wanted = self.in_folder(part).filter(|path| !left_out(path));
@@ -179,7 +181,7 @@ impl<'a> Listing<'a> {
         Ok(Selection { kind: ModelKind::Onnx, files, indexes: Vec::new() })
     }
 
-    /// The checkpoint of a repository that has one, and no folders.
+    /// The checkpoint of a repository without model folders.
     fn only_checkpoint(&self) -> Result<Selection, HubError> {
         match self.checkpoints()[..] {
             [only] => Selection::file(self.tree, self.name, only),
@@ -187,9 +189,9 @@ impl<'a> Listing<'a> {
                 let pickles = self.tree.keys().any(RepoPath::is_pickle);
                 let reason = match pickles {
                     true => {
-                        "nothing but pickles (.ckpt, .bin), which can run any code when they are read: look for the same model as .safetensors"
+                        "only pickles (.ckpt, .bin), which can run any code when they are read: look for the same model as .safetensors"
                     }
-                    false => "neither a .safetensors file nor a folder unet of ONNX or .safetensors files",
+                    false => "no .safetensors file and no folder unet with ONNX or .safetensors files",
                 };
                 Err(HubError::Refused(format!("{} has {reason}", self.name)))
             }
@@ -197,13 +199,13 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// The files of whole models, which lie at the top.
+    /// The one-file models at the top of the repository.
     fn checkpoints(&self) -> Vec<&'a RepoPath> {
         let at_the_top = self.tree.keys().filter(|path| path.split_folder().is_none());
         at_the_top.filter(|path| path.has_extension("safetensors") && !path.as_str().contains(':')).collect()
     }
 
-    /// The end of a sentence: which files could be named.
+    /// The end of an error sentence: the files that can be named.
     fn choice(&self) -> String {
         let found = self.checkpoints();
         let mut names: Vec<_> = found.iter().take(5).map(|path| format!("{}:{path}", self.name)).collect();
@@ -217,7 +219,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// Another precision of `model.onnx`, or its weights.
+/// Whether it is another precision of `model.onnx`, or the weights of one.
 fn is_variant(name: &str) -> bool {
     let rest = name.strip_prefix("model").unwrap_or_default();
     rest.starts_with(['_', '.', '-']) && (rest.contains(".onnx")) && !rest.starts_with(".onnx")

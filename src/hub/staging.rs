@@ -1,4 +1,4 @@
-//! Where a model's folder is, and the folder beside it in which one is gathered until it is whole.
+//! The folder of a model, and the staging folder beside it that collects the files until the model is complete.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::Manifest;
 use super::models_dir::PulledModel;
-use super::part::sync_folder;
+use super::partial_file::sync_folder;
 use super::{HubError, ModelRef, RepoPath, Repository};
 
-/// Where a model's folder is in the models folder.
+/// The place of a model inside the models folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub group: String,
     pub leaf: String,
 }
 
-/// The folder in which a model is gathered, locked for as long as this lives.
+/// The staging folder of a model. It is locked as long as this value lives.
 pub struct Staging {
     models: PathBuf,
     place: Place,
@@ -24,39 +24,39 @@ pub struct Staging {
     _lock: File,
 }
 
-/// In a folder of gathering: the name of what is gathered.
+/// The file in a staging folder with the name of its model.
 pub const NAME_FILE: &str = ".pulling";
 
 impl Staging {
-    /// Begins, or goes on with what is there. `lock`: of the place.
+    /// Opens the staging folder with the files of an earlier pull, or creates it. `lock` is the lock of the place.
     pub fn open(models: &Path, place: Place, name: &str, lock: File) -> Result<Self, HubError> {
         let folder = place.staging(models);
         let disk = |error| HubError::disk(&folder, error);
         remove_if_there(&place.old(models)).map_err(disk)?;
         fs::create_dir_all(&folder).map_err(disk)?;
         if fs::symlink_metadata(&folder).map_err(disk)?.is_symlink() {
-            return Err(disk(io::Error::other("it is a link")));
+            return Err(disk(io::Error::other("it is a symbolic link")));
         }
         fs::write(folder.join(NAME_FILE), name).map_err(disk)?;
         Ok(Self { models: models.to_owned(), place, folder, _lock: lock })
     }
 
-    /// How many bytes are there by now.
+    /// The bytes that have been collected.
     pub fn bytes(&self) -> u64 {
         let name = fs::metadata(self.folder.join(NAME_FILE)).map_or(0, |metadata| metadata.len());
         bytes_under(&self.folder).saturating_sub(name)
     }
 
-    /// Leaves what could be gone on with, and nothing where there is none.
+    /// Keeps the folder if it holds something that another pull can use; otherwise removes it.
     pub fn abandon(self) {
         if self.bytes() == 0 {
-            // What cannot be removed is in nobody's way.
+            // A folder that stays behind does no harm.
             let _ = fs::remove_dir_all(&self.folder);
             let _ = fs::remove_dir(self.models.join(&self.place.group));
         }
     }
 
-    /// Makes the folder a model: what is not of it goes, and it takes the place of the one before it.
+    /// Turns the staging folder into the model: removes other files and replaces the earlier version.
     pub fn finish(self, manifest: Manifest) -> Result<PulledModel, HubError> {
         let (staging, old) = (&self.folder, self.place.old(&self.models));
         let folder = self.place.folder(&self.models);
@@ -78,7 +78,7 @@ impl Staging {
 }
 
 impl Place {
-    pub fn of(reference: &ModelRef, file: &RepoPath) -> Self {
+    pub fn for_model(reference: &ModelRef, file: &RepoPath) -> Self {
         match reference {
             ModelRef::Repository(repository) => {
                 Self { group: repository.org.clone(), leaf: leaf(repository) }
@@ -116,7 +116,7 @@ fn leaf(repository: &Repository) -> String {
     }
 }
 
-/// The bytes of all files under `folder`; links are not followed.
+/// The bytes of all files under `folder`. Links are not followed.
 pub fn bytes_under(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let bytes = entries.filter_map(|entry| {
@@ -126,7 +126,7 @@ pub fn bytes_under(folder: &Path) -> u64 {
     bytes.sum()
 }
 
-/// Removes all files under `folder` but `own`, and the folders that are empty then.
+/// Removes all files under `folder` except `own`, and the folders that are then empty.
 fn remove_others(folder: &Path, own: &[PathBuf]) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

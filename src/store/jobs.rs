@@ -149,7 +149,7 @@ impl Store {
         let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
             let Some((seq, status)) = status(db, &endpoint, &id, now)? else { return Ok(None) };
-            if !status.can_become(JobStatus::Cancelled) {
+            if status.is_final() {
                 return Ok(Some(status));
             }
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?

@@ -1,4 +1,4 @@
-//! Whatever comes, at whatever route: an answer in the contract's form, and never a 5xx.
+//! Random requests to every route: each gets a response in the contract's form, and never a 5xx.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::helpers::{KEY, TestApp, prompt};
 
 const CASES: u32 = 3000;
 
-/// JSON text rather than a value, for there are numbers, escapes and repetitions that no value holds.
+/// JSON as text, because some numbers, escapes and duplicate keys cannot be held in a parsed value.
 fn json_text() -> impl Strategy<Value = String> {
     let number = select(vec![
         "0",
@@ -68,7 +68,7 @@ fn json_text() -> impl Strategy<Value = String> {
     })
 }
 
-/// A field's name, quoted: mostly one that means something.
+/// The name of a field, quoted. Most are known names.
 fn field() -> impl Strategy<Value = String> {
     let known: Vec<String> = ["input", "policy", "webhook", "webhookEvents", "s3Config"]
         .into_iter()
@@ -79,7 +79,7 @@ fn field() -> impl Strategy<Value = String> {
     prop_oneof![4 => select(known), 1 => any::<String>()].prop_map(|name| json!(name).to_string())
 }
 
-/// A request that names nearly everything there is.
+/// A valid request with nearly all fields.
 fn valid() -> Value {
     json!({
         "input": {
@@ -93,14 +93,14 @@ fn valid() -> Value {
     })
 }
 
-/// A valid body with one or two values replaced, and now and then a byte of its text spoilt.
+/// A valid body with up to two values replaced, and sometimes one byte changed.
 fn almost_valid() -> impl Strategy<Value = Vec<u8>> {
     let replaced = vec((any::<Index>(), json_text()), 0..3);
     let spoilt = prop_oneof![4 => Just(None), 1 => (any::<Index>(), any::<u8>()).prop_map(Some)];
     (replaced, spoilt).prop_map(|(replaced, spoilt)| {
         let mut text = valid().to_string();
         for (place, value) in replaced {
-            // Behind a colon begins a value; what stood there becomes a field of its own.
+            // A value begins after a colon and ends before the next comma.
             let colons: Vec<_> = text.match_indices("\":").map(|(at, _)| at + 2).collect();
             let at = colons[place.index(colons.len())];
             let end = text[at..].find(',').map_or(text.len(), |length| at + length);
@@ -123,7 +123,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A segment of a path or a value of a query, escaped as far as HTTP wants it.
+/// A path segment or query value, percent-encoded.
 fn escaped(text: &str) -> String {
     text.bytes().fold(String::new(), |mut escaped, byte| {
         match byte {
@@ -134,7 +134,7 @@ fn escaped(text: &str) -> String {
     })
 }
 
-/// Every route there is, of this job and of others.
+/// Every route, for this job and for others.
 fn target(job: &str) -> impl Strategy<Value = String> + use<> {
     let id = prop_oneof![3 => Just(job.to_owned()), 1 => any::<String>().prop_map(|text| escaped(&text))];
     let operation = select(vec![
@@ -180,7 +180,7 @@ fn assert_in_form(method: &str, response: &Response) -> Result<(), TestCaseError
     if method == "HEAD" {
         prop_assert!(response.body.is_empty());
     } else if response.status >= 400 {
-        response.error(); // which looks at the whole body
+        response.error(); // checks the whole body
     } else if response.header("content-type") != Some("text/event-stream") {
         prop_assert!(response.json().is_object(), "{:?}", response);
     }
@@ -188,7 +188,7 @@ fn assert_in_form(method: &str, response: &Response) -> Result<(), TestCaseError
 }
 
 #[test]
-fn whatever_comes_is_answered_in_the_contracts_form() {
+fn every_request_gets_a_response_in_the_contract_s_form() {
     let app = TestApp::with(|config| config.http.rate_limits = RateLimits::OFF);
     let job = app.submit(&prompt("a dog"));
     let method = select(vec!["POST", "POST", "POST", "POST", "GET", "HEAD", "PUT", "DELETE", "OPTIONS"]);

@@ -1,3 +1,5 @@
+//! API keys: which requests are let in.
+
 use crate::client::{Request, Response};
 use crate::helpers::{KEY, TestApp, VERSIONS};
 use stablehand::config::Access;
@@ -11,7 +13,7 @@ fn health(app: &TestApp, authorization: Option<&str>) -> Response {
 }
 
 #[test]
-fn all_published_forms_of_a_key_are_let_in() {
+fn all_published_forms_of_a_key_are_accepted() {
     let app = TestApp::start();
     for form in ["KEY", "Bearer KEY", "bearer KEY", "BEARER   KEY"] {
         assert_eq!(health(&app, Some(&form.replace("KEY", KEY))).status, 200, "{form}");
@@ -20,7 +22,7 @@ fn all_published_forms_of_a_key_are_let_in() {
 }
 
 #[test]
-fn absent_and_wrong_keys_are_401_on_every_route() {
+fn a_missing_or_wrong_key_is_401_on_every_route() {
     let app = TestApp::start();
     for authorization in
         [None, Some(""), Some("Bearer"), Some("Bearer wrong"), Some("Basic dGVzdA=="), Some("\u{e9}")]
@@ -49,7 +51,7 @@ fn absent_and_wrong_keys_are_401_on_every_route() {
 }
 
 #[test]
-fn a_first_start_makes_a_key_and_later_ones_keep_it() {
+fn the_first_start_creates_a_key_and_later_starts_keep_it() {
     let mut app = TestApp::with(|config| config.access = Access::OwnKey);
     let key = app.own_key();
     assert_eq!(health(&app, Some(&key)).status, 200);
@@ -60,7 +62,7 @@ fn a_first_start_makes_a_key_and_later_ones_keep_it() {
 }
 
 #[test]
-fn with_authentication_off_everybody_is_let_in() {
+fn with_authentication_off_everybody_may_use_the_server() {
     let app = TestApp::with(|config| config.access = Access::Everybody);
     assert_eq!(health(&app, None).status, 200);
     assert_eq!(health(&app, Some("whatever")).status, 200);

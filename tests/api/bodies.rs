@@ -1,3 +1,5 @@
+//! Request bodies: invalid JSON, sizes and unusual content.
+
 use serde_json::json;
 
 use crate::client::Request;
@@ -12,7 +14,7 @@ fn post(target: &str, body: impl Into<Vec<u8>>) -> Request {
 }
 
 #[test]
-fn what_is_no_json_is_refused_with_its_place_and_without_its_content() {
+fn invalid_json_is_refused_with_its_position_but_not_its_content() {
     let app = TestApp::start();
     for (body, place) in [
         ("", "line 1 column 0"),
@@ -35,7 +37,7 @@ fn what_is_no_json_is_refused_with_its_place_and_without_its_content() {
 }
 
 #[test]
-fn what_is_no_object_is_refused_in_one_sentence() {
+fn a_body_that_is_not_an_object_is_refused() {
     let app = TestApp::start();
     for body in ["null", "[]", "3", "\"secret\""] {
         let response = post(RUN, body).send(app.port);
@@ -48,7 +50,7 @@ fn what_is_no_object_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn bodies_beyond_the_limits_are_refused_however_they_are_sent() {
+fn a_body_over_the_limit_is_refused_with_or_without_a_length() {
     let app = TestApp::start();
     for (target, limit) in [(RUN, 10 * MIB), (RUNSYNC, 20 * MIB)] {
         let sentence = format!("The request body is too large: this operation accepts up to {limit} bytes.");
@@ -65,7 +67,7 @@ fn bodies_beyond_the_limits_are_refused_however_they_are_sent() {
 }
 
 #[test]
-fn a_body_just_within_the_limit_is_read() {
+fn a_body_of_exactly_the_limit_is_read() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let mut body = prompt("a dog").to_string().into_bytes();
     body.resize(10 * MIB, b' ');
@@ -74,18 +76,18 @@ fn a_body_just_within_the_limit_is_read() {
 }
 
 #[test]
-fn a_prompt_of_a_megabyte_is_refused_by_its_length() {
+fn a_prompt_of_a_megabyte_is_refused() {
     let app = TestApp::start();
     let response = app.post(RUN, prompt(&"a".repeat(MIB)));
     assert_eq!(response.status, 400);
     assert_eq!(
         response.error(),
-        "prompt does not meet the constraints. It has 1048576 bytes; at most 65536 are read."
+        "prompt does not meet the constraints. It has 1048576 bytes; at most 65536 are allowed."
     );
 }
 
 #[test]
-fn deep_nesting_is_refused_and_the_server_lives_on() {
+fn deep_nesting_is_refused_and_the_server_keeps_running() {
     let app = TestApp::start();
     let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
     for body in
@@ -97,7 +99,7 @@ fn deep_nesting_is_refused_and_the_server_lives_on() {
 }
 
 #[test]
-fn operations_without_a_body_take_any() {
+fn operations_without_a_body_ignore_the_body() {
     let app = TestApp::with(|config| {
         config.endpoints[0].workers = 0;
         config.http.rate_limits = stablehand::http::RateLimits::OFF;
@@ -113,7 +115,7 @@ fn operations_without_a_body_take_any() {
 }
 
 #[test]
-fn a_connection_is_kept_after_a_body_that_nobody_read() {
+fn a_connection_survives_an_unread_body() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let one = format!(
@@ -125,11 +127,11 @@ fn a_connection_is_kept_after_a_body_that_nobody_read() {
 }
 
 #[test]
-fn a_nul_in_a_prompt_comes_back_as_it_was_sent() {
+fn a_nul_in_a_prompt_is_echoed_unchanged() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let response = post(RUN, r#"{"input": {"prompt": "a\u0000b"}}"#).send(app.port);
-    let id = response.json()["id"].as_str().unwrap().to_owned();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    let id = response.id();
+    let status = app.status(&id);
     assert_eq!(status.json()["input"], json!({"prompt": "a\0b"}));
     assert!(status.text().contains(r#""input":{"prompt": "a\u0000b"}"#));
 }

@@ -1,3 +1,5 @@
+//! `/cancel`.
+
 use serde_json::json;
 
 use crate::client::Request;
@@ -15,7 +17,7 @@ fn a_waiting_job_is_cancelled_by_get_and_post_on_both_versions() {
                 .send(app.port);
             assert_eq!((response.status, response.json()), (200, json!({"id": id, "status": "CANCELLED"})));
             assert_eq!(
-                app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json(),
+                app.status(&id).json(),
                 json!({"delayTime": 250, "id": id, "input": {"prompt": "a dog"}, "status": "CANCELLED"})
             );
         }
@@ -31,22 +33,19 @@ fn cancelling_a_running_job_stops_it_and_keeps_it_cancelled() {
     let response = app.post(&format!("/v2/stable-diffusion-v1/cancel/{id}"), json!(null));
     assert_eq!(response.json(), json!({"id": id, "status": "CANCELLED"}));
     app.script.open();
-    // The worker is free for the next job, and the cancelled one has not come back to life.
+    // The worker is free for the next job, and the cancelled job stays cancelled.
     let next = app.post("/v2/stable-diffusion-v1/runsync", prompt("a cat")).json();
     assert_eq!(next["status"], "COMPLETED");
-    let body = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let body = app.status(&id).json();
     assert_eq!((&body["status"], body.get("output")), (&json!("CANCELLED"), None));
-    assert!(app.script.steps() < 500, "it went on to its end");
+    assert!(app.script.steps() < 500, "the job ran all its steps");
 }
 
 #[test]
-fn a_job_that_has_ended_keeps_its_state() {
+fn a_finished_job_keeps_its_state() {
     let app = TestApp::start();
     for (text, status) in [("a dog", "COMPLETED"), ("fail", "FAILED")] {
-        let id = app.post("/v2/stable-diffusion-v1/runsync", prompt(text)).json()["id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let id = app.post("/v2/stable-diffusion-v1/runsync", prompt(text)).id();
         let response = app.post(&format!("/v2/stable-diffusion-v1/cancel/{id}"), json!(null));
         assert_eq!((response.status, response.json()), (200, json!({"id": id, "status": status})));
     }

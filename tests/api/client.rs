@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that sends whatever bytes a test wants, well-formed or not.
+//! An HTTP/1.1 client that sends any bytes, valid or not.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -36,13 +36,13 @@ impl Request {
         self
     }
 
-    /// Sends the body in chunks, its length unannounced.
+    /// Sends the body in chunks, without a Content-Length.
     pub fn chunked(mut self) -> Self {
         self.chunked = true;
         self
     }
 
-    /// The bytes on the wire. The connection ends with the answer.
+    /// The bytes to send. The server closes the connection after its answer.
     fn bytes(&self, port: u16) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name == "Host") {
@@ -81,16 +81,15 @@ impl Request {
 pub fn exchange(port: u16, bytes: &[u8]) -> Response {
     let mut stream = send(port, bytes);
     let mut answer = Vec::new();
-    // As far as the answer says it goes: a server that has not read all of a request lingers before it
-    // closes.
-    let whole = |answer: &[u8]| {
+    // Stop at the Content-Length: a server that has not read the whole request waits before it closes.
+    let is_complete = |answer: &[u8]| {
         Response::parse(answer).is_some_and(|response| {
             let length = response.header("content-length").and_then(|length| length.parse().ok());
             bytes.starts_with(b"HEAD ") || length.is_some_and(|length: usize| response.body.len() >= length)
         })
     };
     let mut chunk = [0; 16 * 1024];
-    while !whole(&answer) {
+    while !is_complete(&answer) {
         match stream.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => answer.extend(&chunk[..length]),
@@ -110,7 +109,7 @@ pub fn exchange_all(port: u16, bytes: &[u8]) -> String {
 fn send(port: u16, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    // A server that has heard enough may close before it has read all; its answer is there then.
+    // The server may answer and close before it has read everything.
     let _ = stream.write_all(bytes);
     stream
 }
@@ -123,7 +122,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// What has come of an answer, once its head is there.
+    /// Parses the bytes so far, once the head is complete.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
@@ -144,18 +143,23 @@ impl Response {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The body, which must be JSON and say so.
+    /// The body as JSON. The content type must be JSON too.
     pub fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The sentence of an error, or none where there is none.
+    /// The id of the job in the body.
+    pub fn id(&self) -> String {
+        self.json()["id"].as_str().unwrap_or_else(|| panic!("{}", self.text())).to_owned()
+    }
+
+    /// The sentence of an error, if the status is an error.
     pub fn error_or_ok(&self) -> Option<String> {
         (self.status >= 400).then(|| self.error())
     }
 
-    /// The sentence of an error body, which must hold nothing else.
+    /// The sentence of an error body. The body must have no other field.
     pub fn error(&self) -> String {
         let body = self.json();
         let error = body["error"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned();

@@ -1,4 +1,4 @@
-//! The binary from outside: what it refuses, in which words, with which exit code.
+//! The binary from outside: its error sentences and exit codes.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::client::Request;
 
-/// Exit code and stderr of a start that is meant to fail; with no one's environment.
+/// The exit code and stderr of a start that must fail. The environment is empty.
 fn refused(args: &[&str], envs: &[(&str, &str)]) -> (i32, String) {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_stablehand"))
@@ -29,7 +29,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["dance"], "unrecognized subcommand 'dance'"),
         (
             &["--retention", "soon"],
-            "invalid value 'soon' for '--retention <TIME>': it should read like 30m, 90s or 1h 30m",
+            "invalid value 'soon' for '--retention <TIME>': it should be a time such as 30m, 90s or 1h 30m",
         ),
         (
             &["--retention", "0s"],
@@ -37,7 +37,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         ),
         (
             &["--listen", "here"],
-            "invalid value 'here' for '--listen <ADDRESS>': it should read like 127.0.0.1:8000",
+            "invalid value 'here' for '--listen <ADDRESS>': it should be an address and port, such as 127.0.0.1:8000",
         ),
         (
             &["--public-url", "a.example"],
@@ -45,7 +45,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         ),
         (
             &["--public-url", "http://a/?b"],
-            "invalid value 'http://a/?b' for '--public-url <URL>': it should be a plain base, with no user, query or fragment",
+            "invalid value 'http://a/?b' for '--public-url <URL>': it should have no user, query or fragment",
         ),
         (
             &["--device", "gpu"],
@@ -53,7 +53,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         ),
         (
             &["serve", "--listen", "0.0.0.0:0", "--auth", "off"],
-            "--auth off would let everybody in who reaches 0.0.0.0:0: listen on 127.0.0.1, or leave authentication on",
+            "--auth off would let anybody who can reach 0.0.0.0:0 use the server: listen on 127.0.0.1, or leave authentication on",
         ),
         (
             &["--api-keys-file", "/nonexistent"],
@@ -70,7 +70,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn the_environment_is_checked_as_flags_are() {
+fn the_environment_is_checked_like_the_flags() {
     let (code, error) = refused(&[], &[("STABLEHAND_SYNC_RETENTION", "3 fortnights")]);
     assert_eq!(code, 2);
     assert!(
@@ -105,11 +105,11 @@ fn an_unusable_data_folder_is_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn help_names_every_setting_and_its_twin() {
+fn help_names_every_flag_and_its_environment_variable() {
     let output = Command::new(env!("CARGO_BIN_EXE_stablehand")).args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    for twin in [
+    for variable in [
         "CONFIG",
         "LISTEN",
         "PUBLIC_URL",
@@ -128,12 +128,12 @@ fn help_names_every_setting_and_its_twin() {
         "SHUTDOWN_GRACE",
         "LOG",
     ] {
-        assert!(help.contains(&format!("STABLEHAND_{twin}")), "{twin}");
-        assert!(help.contains(&format!("--{}", twin.to_lowercase().replace('_', "-"))), "{twin}");
+        assert!(help.contains(&format!("STABLEHAND_{variable}")), "{variable}");
+        assert!(help.contains(&format!("--{}", variable.to_lowercase().replace('_', "-"))), "{variable}");
     }
 }
 
-/// A server process, and what it says first.
+/// A server process that has printed its first line.
 #[cfg(unix)]
 struct Process {
     child: Child,
@@ -161,7 +161,7 @@ impl Process {
         Self { child, stdout, port }
     }
 
-    /// Ends it by a signal; its exit code, and the rest of its stdout and all of its stderr.
+    /// Ends it with a signal. Returns its exit code, the rest of its stdout and all of its stderr.
     fn end(mut self, signal: &str) -> (Option<i32>, String, String) {
         let (mut rest, mut log) = (String::new(), String::new());
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
@@ -173,7 +173,7 @@ impl Process {
 
 #[cfg(unix)]
 #[test]
-fn a_first_start_shows_its_key_once_and_the_log_never_does() {
+fn only_the_first_start_shows_the_key_and_the_log_never_does() {
     let dir = tempfile::tempdir().unwrap();
     let first = Process::start(dir.path());
     let key = std::fs::read_to_string(dir.path().join("api-key")).unwrap().trim().to_owned();

@@ -1,3 +1,5 @@
+//! Several endpoints in one server: their jobs, workers and models.
+
 use serde_json::json;
 
 use crate::engine::Script;
@@ -26,10 +28,10 @@ fn each_endpoint_has_its_own_jobs_and_workers() {
 }
 
 #[test]
-fn jobs_of_an_endpoint_that_is_no_longer_there_wait_for_its_return() {
+fn jobs_of_a_removed_endpoint_wait_until_it_comes_back() {
     let mut app =
         TestApp::with(|config| config.endpoints = vec![endpoint("first", 1), endpoint("second", 0)]);
-    let id = app.post("/v2/second/run", prompt("a dog")).json()["id"].as_str().unwrap().to_owned();
+    let id = app.post("/v2/second/run", prompt("a dog")).id();
     app.configure(|config| config.endpoints = vec![endpoint("first", 1)]);
     app.restart();
     assert_eq!(app.get(&format!("/v2/second/status/{id}")).status, 404);
@@ -44,7 +46,7 @@ fn two() -> Vec<stablehand::config::EndpointConfig> {
 }
 
 #[test]
-fn two_models_take_turns_where_there_is_room_for_one() {
+fn two_models_take_turns_if_memory_fits_only_one() {
     let app = TestApp::launch(|config| config.endpoints = two(), Script::with_room_for(1));
     for name in ["first", "second", "second", "first"] {
         let body = app.post(&format!("/v2/{name}/runsync"), prompt("a dog")).json();
@@ -60,7 +62,7 @@ fn two_models_take_turns_where_there_is_room_for_one() {
     let waits = run("second");
     let workers = || app.get("/v2/second/health").json()["workers"].clone();
     while workers()["throttled"] != 1 {
-        std::thread::yield_now(); // the worker looks around on a thread of its own
+        std::thread::yield_now(); // the worker needs a moment in its thread
     }
     assert_eq!(app.get(&format!("/v2/second/status/{waits}")).json()["status"], "IN_QUEUE");
     app.script.open();
@@ -71,23 +73,23 @@ fn two_models_take_turns_where_there_is_room_for_one() {
 }
 
 #[test]
-fn one_of_several_models_that_cannot_be_loaded_fails_its_jobs_and_not_the_server() {
+fn a_broken_model_among_several_fails_its_jobs_but_not_the_server() {
     let app = TestApp::launch(|config| config.endpoints = two(), Script::broken("The unet is damaged."));
     let body = app.post("/v2/first/runsync", prompt("a dog")).json();
     assert_eq!((&body["status"], &body["error"]), (&json!("FAILED"), &json!("The unet is damaged.")));
 }
 
 #[test]
-fn without_preloading_a_model_is_loaded_for_its_first_job() {
+fn without_preload_a_model_loads_for_its_first_job() {
     let app = TestApp::launch(|config| config.endpoints[0].preload = false, Script::slow_to_start());
     let workers = || app.get("/v2/stable-diffusion-v1/health").json()["workers"].clone();
     while workers()["idle"] != 1 {
-        std::thread::yield_now(); // its thread has only just been started
+        std::thread::yield_now(); // the worker's thread is just starting
     }
     let id = app.submit(&prompt("a dog"));
     while workers()["initializing"] != 1 {
         std::thread::yield_now();
     }
     app.script.open();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
+    assert_eq!(app.wait(&id)["status"], "COMPLETED");
 }

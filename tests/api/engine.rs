@@ -1,4 +1,4 @@
-//! An engine that draws nothing and does what a test's script says.
+//! An engine that draws nothing and follows a script.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -6,38 +6,38 @@ use stablehand::domain::{GenerationInput, NewImage};
 use stablehand::engine::{Engine, EngineError, Model, Placement};
 use stablehand::runtime::Device;
 
-/// What the engine may do, and how far it has come. Shared with the test.
+/// What the engine may do, and how far it is. The test shares it with the engine.
 #[derive(Default)]
 pub struct Script {
     state: Mutex<State>,
     changed: Condvar,
-    /// Building the engine waits for `open` too.
+    /// Whether building the engine waits for `open` too.
     slow_start: bool,
     /// Why the engine cannot be built.
     broken: Option<String>,
-    /// What engines may take of memory together, where each takes 1.
+    /// The memory for all engines. Each engine needs 1.
     budget: Option<u64>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Steps that may still be taken; any number if none.
+    /// The steps that are still allowed. None allows any number.
     allowed: Option<u32>,
     /// Steps begun since the last `hold` or `allow`.
     begun: u32,
-    /// Previews drawn since then.
+    /// Previews drawn since the last `hold` or `allow`.
     previews: u32,
 }
 
 impl Script {
-    /// The engine is built only once the script is opened.
+    /// The engine is built after `open`.
     pub fn slow_to_start() -> Self {
         let script = Self { slow_start: true, ..Self::default() };
         script.hold();
         script
     }
 
-    /// Memory suffices for so many engines.
+    /// Memory for this many engines.
     pub fn with_room_for(engines: u64) -> Self {
         Self { budget: Some(engines), ..Self::default() }
     }
@@ -47,7 +47,7 @@ impl Script {
         Self { broken: Some(reason.to_owned()), ..Self::default() }
     }
 
-    /// No step ends before `open`.
+    /// No step finishes before `open`.
     pub fn hold(&self) {
         self.allow(0);
     }
@@ -62,7 +62,7 @@ impl Script {
         self.changed.notify_all();
     }
 
-    /// Waits until the engine has begun so many steps.
+    /// Waits until the engine has begun this many steps.
     pub fn wait_for_step(&self, steps: u32) {
         drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.begun < steps).unwrap());
     }
@@ -95,7 +95,7 @@ pub struct Generation {
     nsfw: bool,
 }
 
-/// What engines that follow one script are made of.
+/// A model whose engines all follow one script.
 #[derive(Clone)]
 pub struct ScriptedModel(pub Arc<Script>);
 
@@ -124,7 +124,7 @@ impl Model for ScriptedModel {
 impl Engine for ScriptedEngine {
     type Generation = Generation;
 
-    /// The prompt `fail` does.
+    /// Fails for the prompt `fail`.
     fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
         if input.prompt == "fail" {
             return Err(EngineError::Other("The script says no.".to_owned()));
@@ -150,7 +150,7 @@ impl Engine for ScriptedEngine {
         Some(format!("\u{89}PNG {}", generation.step).into_bytes())
     }
 
-    /// Its safety checker flags even seeds.
+    /// The safety checker flags even seeds.
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
         let png = b"\x89PNG scripted".to_vec();
         let kept = |seed: u64| generation.nsfw || !seed.is_multiple_of(2);

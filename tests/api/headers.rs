@@ -1,10 +1,12 @@
+//! Response headers: request ids, caching, CORS.
+
 use crate::client::{Request, Response};
 use crate::helpers::{TestApp, keyed};
 
 const HEALTH: &str = "/v2/stable-diffusion-v1/health";
 
 #[test]
-fn every_answer_names_its_request() {
+fn every_response_has_a_request_id() {
     let app = TestApp::start();
     let named = |id: &str| keyed("GET", HEALTH).header("X-Request-Id", id).send(app.port);
     assert_eq!(named("order-42").header("x-request-id"), Some("order-42"));
@@ -17,7 +19,7 @@ fn every_answer_names_its_request() {
 }
 
 #[test]
-fn every_answer_is_kept_out_of_caches_and_guesses() {
+fn every_response_forbids_caching_and_content_sniffing() {
     let app = TestApp::start();
     for response in [
         app.get(HEALTH),
@@ -40,7 +42,7 @@ fn preflight(app: &TestApp, origin: &str) -> Response {
 }
 
 #[test]
-fn pages_of_other_sites_are_let_in_by_name_only() {
+fn only_configured_origins_are_allowed() {
     let app = TestApp::with(|config| config.http.cors_origins = vec!["https://gallery.example".to_owned()]);
     let response = preflight(&app, "https://gallery.example");
     assert_eq!(response.status, 200);
@@ -52,7 +54,7 @@ fn pages_of_other_sites_are_let_in_by_name_only() {
 }
 
 #[test]
-fn by_default_no_page_of_another_site_is_let_in() {
+fn no_other_origin_is_allowed_by_default() {
     let app = TestApp::start();
     let response = preflight(&app, "https://gallery.example");
     assert_eq!((response.status, response.header("access-control-allow-origin")), (405, None));

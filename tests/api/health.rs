@@ -1,3 +1,5 @@
+//! `/health`.
+
 use serde_json::json;
 
 use crate::helpers::{TestApp, VERSIONS, prompt};
@@ -28,13 +30,13 @@ fn health_counts_jobs_and_workers() {
 }
 
 #[test]
-fn health_answers_while_the_engine_is_still_loading() {
+fn health_answers_while_the_engine_is_loading() {
     let app = TestApp::loading_until_opened();
     let workers = || app.get("/v2/stable-diffusion-v1/health").json()["workers"].clone();
     while workers()["initializing"] != 1 {
-        std::thread::yield_now(); // the worker's thread has only just been started
+        std::thread::yield_now(); // the worker's thread is just starting
     }
     let id = app.submit(&prompt("a dog"));
     app.script.open();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
+    assert_eq!(app.wait(&id)["status"], "COMPLETED");
 }

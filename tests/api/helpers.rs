@@ -1,5 +1,4 @@
-//! A server of one's own for each test: on a free port, in a temporary folder, with a clock that
-//! stands still until the test moves it.
+//! A separate server for each test: on a free port, in a temporary folder, with a clock that only the test moves.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -24,7 +23,7 @@ use crate::engine::{Script, ScriptedModel};
 
 pub const KEY: &str = "first-key";
 pub const VERSIONS: [&str; 2] = ["v1", "v2"];
-/// When all tests begin, in ms.
+/// The time at which every test begins.
 const START: Timestamp = Timestamp(1_700_000_000_000);
 
 pub struct TestApp {
@@ -47,12 +46,12 @@ impl TestApp {
         Self::with(|_| {})
     }
 
-    /// A server whose configuration `change` has changed.
+    /// A server with a changed configuration.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::launch(change, Script::default())
     }
 
-    /// A server whose engine is built only once the script is opened.
+    /// A server whose engine is built after the script opens.
     pub fn loading_until_opened() -> Self {
         let script = Script::slow_to_start();
         Self::launch(|_| {}, script)
@@ -63,7 +62,7 @@ impl TestApp {
         Self::launch(|_| {}, Script::broken(reason))
     }
 
-    /// The same, with engines that follow `script`.
+    /// A server with a changed configuration, whose engines follow `script`.
     pub fn launch(change: impl FnOnce(&mut Config), script: Script) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, now) = Clock::manual(START);
@@ -117,7 +116,7 @@ impl TestApp {
         self.running = Some(Running { stop: Some(stop), thread });
     }
 
-    /// Asks the server to stop, and comes back once it takes no more connections.
+    /// Asks the server to stop, and waits until it accepts no more connections.
     pub fn begin_to_stop(&mut self) {
         if let Some(stop) = self.running.as_mut().and_then(|running| running.stop.take()) {
             stop.send(()).unwrap();
@@ -129,7 +128,7 @@ impl TestApp {
 
     pub fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            drop(running.stop); // which asks, as sending does
+            drop(running.stop); // this asks the server to stop, as sending does
             running.thread.join().unwrap().unwrap();
         }
     }
@@ -144,7 +143,7 @@ impl TestApp {
         self.serve();
     }
 
-    /// Waits for a server that ends by itself.
+    /// Waits until the server ends by itself.
     pub fn outcome(mut self) -> Result<(), String> {
         self.running.take().unwrap().thread.join().unwrap()
     }
@@ -176,7 +175,17 @@ impl TestApp {
     /// Submits a job through `/run`.
     pub fn submit(&self, body: &Value) -> String {
         let response = self.post_text("/v2/stable-diffusion-v1/run", &body.to_string());
-        response.json()["id"].as_str().unwrap_or_else(|| panic!("{}", response.text())).to_owned()
+        response.id()
+    }
+
+    /// Requests `/status` of a job.
+    pub fn status(&self, id: &str) -> Response {
+        self.get(&format!("/v2/stable-diffusion-v1/status/{id}"))
+    }
+
+    /// Waits with `/status-sync` until a job has ended. Returns its status body.
+    pub fn wait(&self, id: &str) -> Value {
+        self.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()
     }
 }
 
@@ -193,7 +202,7 @@ impl Drop for TestApp {
     }
 }
 
-/// An endpoint with so many workers, all of which follow the test's one script.
+/// An endpoint with this many workers, which all follow the test's script.
 pub fn endpoint(id: &str, workers: u32) -> EndpointConfig {
     EndpointConfig { id: EndpointId::new(id), model: None, device: DeviceChoice::Cpu, workers, preload: true }
 }
@@ -203,7 +212,7 @@ pub fn prompt(text: &str) -> Value {
     json!({"input": {"prompt": text}})
 }
 
-/// A request with a good key.
+/// A request with a valid key.
 pub fn keyed(method: &str, target: &str) -> Request {
     Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
 }

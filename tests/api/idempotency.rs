@@ -1,3 +1,5 @@
+//! `Idempotency-Key`.
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
@@ -16,7 +18,7 @@ fn run(key: &str, text: &str) -> Request {
 
 fn id(response: &Response) -> String {
     assert_eq!(response.status, 200, "{}", response.text());
-    response.json()["id"].as_str().unwrap().to_owned()
+    response.id()
 }
 
 fn queued(app: &TestApp) -> u64 {
@@ -24,7 +26,7 @@ fn queued(app: &TestApp) -> u64 {
 }
 
 #[test]
-fn the_same_request_under_the_same_key_makes_one_job() {
+fn the_same_request_with_the_same_key_makes_one_job() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let first = id(&run("night-1", "a dog").send(app.port));
     let again = run("night-1", "a dog").send(app.port);
@@ -38,7 +40,7 @@ fn the_same_request_under_the_same_key_makes_one_job() {
 }
 
 #[test]
-fn the_key_with_another_body_is_a_conflict() {
+fn the_same_key_with_another_body_is_a_conflict() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     id(&run("night-1", "a dog").send(app.port));
     let refused = run("night-1", "a cat").send(app.port);
@@ -50,7 +52,7 @@ fn the_key_with_another_body_is_a_conflict() {
 }
 
 #[test]
-fn another_api_key_may_use_the_same_words() {
+fn another_api_key_may_use_the_same_idempotency_key() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let ours = id(&run("night-1", "a dog").send(app.port));
     let theirs = Request::new("POST", RUN)
@@ -61,7 +63,7 @@ fn another_api_key_may_use_the_same_words() {
 }
 
 #[test]
-fn a_forgotten_job_frees_its_key() {
+fn an_expired_job_frees_its_key() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let first = id(&run("night-1", "a dog").send(app.port));
     app.advance_ms(24 * 3_600_000);
@@ -71,7 +73,7 @@ fn a_forgotten_job_frees_its_key() {
 }
 
 #[test]
-fn runsync_waits_for_the_job_that_it_made_before() {
+fn runsync_waits_for_the_earlier_job() {
     let app = TestApp::start();
     let send = || {
         keyed("POST", "/v2/stable-diffusion-v1/runsync")
@@ -97,7 +99,7 @@ fn fifty_clients_at_once_make_one_job() {
 }
 
 #[test]
-fn a_key_that_is_no_key_is_refused() {
+fn an_invalid_key_is_refused() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for key in ["", "two words", &"k".repeat(256)] {
         let refused = run(key, "a dog").send(app.port);

@@ -1,9 +1,11 @@
+//! Image URLs: signatures, expiry and caching.
+
 use serde_json::json;
 
 use crate::client::{Request, Response};
 use crate::helpers::{TestApp, keyed, prompt};
 
-/// A finished picture's URL, without the server's address.
+/// The URL of a finished picture, without scheme and host.
 fn drawn(app: &TestApp) -> String {
     let body = app.post("/v2/stable-diffusion-v1/runsync?wait=90000", prompt("a dog")).json();
     let url = body["output"][0]["image"].as_str().unwrap().to_owned();
@@ -31,7 +33,7 @@ fn a_picture_is_served_without_a_key() {
 }
 
 #[test]
-fn head_tells_the_size_and_sends_nothing() {
+fn head_gives_the_size_without_a_body() {
     let app = TestApp::start();
     let response = Request::new("HEAD", &drawn(&app)).send(app.port);
     assert_eq!((response.status, response.header("content-length")), (200, Some("13")));
@@ -39,7 +41,7 @@ fn head_tells_the_size_and_sends_nothing() {
 }
 
 #[test]
-fn a_picture_already_known_is_not_sent_again() {
+fn a_cached_picture_is_not_sent_again() {
     let app = TestApp::start();
     let target = drawn(&app);
     let etag = get(&app, &target).header("etag").unwrap().to_owned();
@@ -48,7 +50,7 @@ fn a_picture_already_known_is_not_sent_again() {
 }
 
 #[test]
-fn an_altered_url_is_forbidden() {
+fn a_changed_url_is_forbidden() {
     let app = TestApp::start();
     let target = drawn(&app);
     let (path, query) = target.split_once('?').unwrap();
@@ -76,7 +78,7 @@ fn an_altered_url_is_forbidden() {
 }
 
 #[test]
-fn an_expired_url_is_gone() {
+fn an_expired_url_is_404() {
     let app = TestApp::start();
     let target = drawn(&app);
     app.advance_ms(299_000);
@@ -88,7 +90,7 @@ fn an_expired_url_is_gone() {
 }
 
 #[test]
-fn a_url_of_another_server_is_forbidden_and_ones_own_outlives_a_restart() {
+fn a_url_works_only_on_its_server_and_survives_a_restart() {
     let mut app = TestApp::start();
     let other = TestApp::start();
     let target = drawn(&app);
@@ -98,7 +100,7 @@ fn a_url_of_another_server_is_forbidden_and_ones_own_outlives_a_restart() {
 }
 
 #[test]
-fn the_public_url_comes_before_the_host_and_a_bad_host_is_not_repeated() {
+fn the_public_url_wins_over_the_host_header() {
     let app = TestApp::start();
     let id = app.post("/v2/stable-diffusion-v1/runsync?wait=90000", prompt("a dog")).json()["id"].clone();
     let target = format!("/v2/stable-diffusion-v1/status/{}", id.as_str().unwrap());

@@ -1,3 +1,5 @@
+//! Rate limits.
+
 use stablehand::config::{Access, Config};
 use stablehand::http::RateLimits;
 
@@ -9,14 +11,14 @@ fn limited(limits: &str) -> impl FnOnce(&mut Config) {
     move |config: &mut Config| config.http.rate_limits = rate_limits
 }
 
-/// A refusal, with the seconds of its `Retry-After`.
+/// The seconds of `Retry-After` and the error of a 429 response.
 fn refused(response: &Response) -> (u64, String) {
     assert_eq!(response.status, 429, "{response:?}");
     (response.header("retry-after").unwrap().parse().unwrap(), response.error())
 }
 
 #[test]
-fn a_key_that_asks_too_often_is_told_when_to_come_back() {
+fn a_key_over_its_limit_gets_429_with_retry_after() {
     let app = TestApp::start();
     let purge = |key: &str| {
         Request::new("POST", "/v2/stable-diffusion-v1/purge-queue")
@@ -43,7 +45,7 @@ fn both_versions_of_the_path_count_together() {
 }
 
 #[test]
-fn what_waits_counts_as_at_once_until_it_is_answered() {
+fn a_waiting_request_counts_until_it_is_answered() {
     let app = TestApp::with(limited("runsync=100/1"));
     app.script.hold();
     let port = app.port;
@@ -64,7 +66,7 @@ fn what_waits_counts_as_at_once_until_it_is_answered() {
 }
 
 #[test]
-fn without_authentication_the_address_counts() {
+fn without_authentication_limits_are_per_address() {
     let app = TestApp::with(|config| {
         config.access = Access::Everybody;
         limited("health=1")(config);
@@ -77,7 +79,7 @@ fn without_authentication_the_address_counts() {
 }
 
 #[test]
-fn who_guesses_keys_is_not_listened_to_and_others_are() {
+fn an_address_that_guesses_keys_is_blocked_and_others_are_not() {
     let app = TestApp::with(limited("unauthorized=3"));
     let health = |key: &str, from: &str| {
         Request::new("GET", "/v2/stable-diffusion-v1/health")
@@ -91,13 +93,13 @@ fn who_guesses_keys_is_not_listened_to_and_others_are() {
     let (seconds, error) = refused(&health("a guess", "203.0.113.7"));
     assert_eq!(seconds, 10);
     assert_eq!(error, "Too many requests without a valid API key from this address: try again in 10 s.");
-    // A good guess looks like any other now.
+    // Even a valid key is refused now.
     refused(&health("first-key", "203.0.113.7"));
     assert_eq!(health("first-key", "203.0.113.8").status, 200);
 }
 
 #[test]
-fn limits_can_be_off() {
+fn limits_can_be_turned_off() {
     let app = TestApp::with(limited("off"));
     for _ in 0..5 {
         assert_eq!(app.post_text("/v2/stable-diffusion-v1/purge-queue", "").status, 200);

@@ -1,8 +1,8 @@
-//! The HTTP API from outside, over a real socket: a real queue in a temporary folder, and an engine
-//! that follows a script in place of the model.
+//! The HTTP API from outside, over a real socket, with a real queue in a temporary folder. The engine follows a script
+//! instead of drawing.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-#![expect(clippy::needless_pass_by_value, reason = "`json!` reads better without a borrow")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::needless_pass_by_value, reason = "`json!(…)` reads better without a borrow")]
 
 mod arbitrary;
 mod auth;

@@ -1,3 +1,5 @@
+//! `/metrics`.
+
 use stablehand::http::MetricsAccess;
 
 use crate::client::Request;
@@ -30,7 +32,7 @@ fn the_page_counts_jobs_requests_and_pictures() {
 }
 
 #[test]
-fn the_age_of_the_queue_is_that_of_its_oldest_job() {
+fn the_age_of_the_queue_is_the_age_of_its_oldest_job() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     app.submit(&serde_json::json!({"input": {"prompt": ""}, "policy": {"lowPriority": true}}));
     app.advance_ms(1_500);
@@ -46,7 +48,7 @@ fn the_age_of_the_queue_is_that_of_its_oldest_job() {
 }
 
 #[test]
-fn metrics_are_for_keys_unless_they_are_open() {
+fn metrics_need_a_key_unless_they_are_open() {
     let app = TestApp::start();
     assert_eq!(Request::new("GET", "/metrics").send(app.port).status, 401);
     let app = TestApp::with(|config| config.http.metrics = MetricsAccess::Open);

@@ -1,3 +1,5 @@
+//! `policy`: timeout, time to live and priority.
+
 use serde_json::json;
 
 use crate::helpers::TestApp;
@@ -5,14 +7,14 @@ use crate::helpers::TestApp;
 const ENDPOINT: &str = "/v2/stable-diffusion-v1";
 
 #[test]
-fn a_job_that_takes_longer_than_its_execution_timeout_is_timed_out() {
+fn a_job_times_out_after_its_execution_timeout() {
     let app = TestApp::start();
     app.script.allow(1);
     let id = app.submit(&json!({
         "input": {"prompt": "a dog", "num_inference_steps": 10}, "policy": {"executionTimeout": 3000},
     }));
     app.script.wait_for_step(2);
-    // The JavaScript client's 3000 ms are taken as the least there is, 5 s.
+    // The JavaScript client sends 3000 ms, which is raised to the minimum of 5 s.
     app.advance_ms(5_000);
     app.script.open();
     let body = app.get(&format!("{ENDPOINT}/status-sync/{id}")).json();
@@ -30,7 +32,7 @@ fn a_job_that_takes_longer_than_its_execution_timeout_is_timed_out() {
 }
 
 #[test]
-fn a_job_is_unknown_once_its_ttl_is_over() {
+fn a_job_is_404_after_its_ttl() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&json!({"input": {"prompt": "a dog"}, "policy": {"ttl": 20_000}}));
     app.advance_ms(19_999);
@@ -42,7 +44,7 @@ fn a_job_is_unknown_once_its_ttl_is_over() {
 }
 
 #[test]
-fn a_job_of_low_priority_lets_the_others_go_first() {
+fn a_low_priority_job_runs_after_the_others() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let patient = app.submit(&json!({"input": {"prompt": "a dog"}, "policy": {"lowPriority": true}}));
     let other = app.submit(&json!({"input": {"prompt": "a cat"}}));

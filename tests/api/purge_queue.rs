@@ -1,9 +1,11 @@
+//! `/purge-queue`.
+
 use serde_json::json;
 
 use crate::helpers::{TestApp, VERSIONS, prompt};
 
 #[test]
-fn purging_drops_what_waits_and_says_how_many() {
+fn purging_removes_waiting_jobs_and_counts_them() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for version in VERSIONS {
         for _ in 0..3 {
@@ -15,7 +17,7 @@ fn purging_drops_what_waits_and_says_how_many() {
 }
 
 #[test]
-fn a_running_job_goes_on() {
+fn purging_keeps_a_running_job() {
     let app = TestApp::start();
     app.script.hold();
     let id = app.submit(&prompt("a dog"));
@@ -24,6 +26,6 @@ fn a_running_job_goes_on() {
     let response = app.post("/v2/stable-diffusion-v1/purge-queue", json!(null));
     assert_eq!(response.json(), json!({"removed": 1, "status": "completed"}));
     app.script.open();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json()["status"], "COMPLETED");
-    assert_ne!(app.get(&format!("/v2/stable-diffusion-v1/status/{waiting}")).json()["status"], "COMPLETED");
+    assert_eq!(app.wait(&id)["status"], "COMPLETED");
+    assert_ne!(app.status(&waiting).json()["status"], "COMPLETED");
 }

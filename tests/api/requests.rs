@@ -1,3 +1,5 @@
+//! `/requests`: the list of jobs.
+
 use serde_json::{Value, json};
 
 use crate::helpers::{TestApp, prompt};
@@ -9,21 +11,21 @@ fn ids(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_newest_jobs_come_first_as_status_shows_them() {
+fn the_list_has_status_bodies_with_the_newest_first() {
     let app = TestApp::start();
     let first = app.submit(&prompt("a dog"));
-    app.get(&format!("/v2/stable-diffusion-v1/status-sync/{first}"));
+    app.wait(&first);
     let second = app.submit(&prompt("fail"));
-    app.get(&format!("/v2/stable-diffusion-v1/status-sync/{second}"));
+    app.wait(&second);
     let page = app.get(REQUESTS).json();
-    let status = |id: &str| app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let status = |id: &str| app.status(&id).json();
     assert_eq!(page, json!({"requests": [status(&second), status(&first)], "cursor": null}));
     let failed = app.get(&format!("{REQUESTS}?status=FAILED")).json();
     assert_eq!(ids(&failed), [second]);
 }
 
 #[test]
-fn pages_follow_each_other_without_a_gap() {
+fn pages_have_no_gap() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let mut submitted: Vec<String> = (0..5).map(|i| app.submit(&prompt(&format!("dog {i}")))).collect();
     app.get(&format!("/v2/stable-diffusion-v1/cancel/{}", submitted[1]));
@@ -43,7 +45,7 @@ fn pages_follow_each_other_without_a_gap() {
 }
 
 #[test]
-fn a_list_leaves_long_inputs_out_and_forgets_with_the_jobs() {
+fn the_list_leaves_out_long_inputs_and_expired_jobs() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt(&"dog ".repeat(8_000)));
     assert_eq!(
@@ -55,7 +57,7 @@ fn a_list_leaves_long_inputs_out_and_forgets_with_the_jobs() {
 }
 
 #[test]
-fn what_no_page_can_be_is_refused_by_name() {
+fn an_invalid_parameter_is_named() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for (query, part) in [
         ("limit=0", "limit does not meet the constraints. It must be a whole number from 1 to 100."),

@@ -1,22 +1,24 @@
+//! `/run`.
+
 use serde_json::json;
 
 use crate::client::Request;
 use crate::helpers::{KEY, TestApp, VERSIONS, prompt};
 
 #[test]
-fn run_answers_an_id_at_once_on_both_versions() {
+fn run_returns_an_id_at_once_on_both_versions() {
     let app = TestApp::start();
     for version in VERSIONS {
         let response = app.post(&format!("/{version}/stable-diffusion-v1/run"), prompt("a dog"));
         assert_eq!(response.status, 200);
-        let id = response.json()["id"].as_str().unwrap().to_owned();
+        let id = response.id();
         assert_eq!(response.json(), json!({"id": id, "status": "IN_QUEUE"}));
         assert_eq!((id.len(), id.starts_with("sync-")), (36, false));
     }
 }
 
 #[test]
-fn a_body_is_json_whatever_its_content_type_says() {
+fn a_body_is_read_as_json_with_any_content_type() {
     let app = TestApp::start();
     for content_type in ["application/json", "text/plain", "application/x-www-form-urlencoded", "nonsense"] {
         let response = Request::new("POST", "/v2/stable-diffusion-v1/run")
@@ -29,7 +31,7 @@ fn a_body_is_json_whatever_its_content_type_says() {
 }
 
 #[test]
-fn every_violation_is_named_in_one_answer() {
+fn one_error_lists_every_violation() {
     let app = TestApp::start();
     let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"size": 1, "num_outputs": 11}}));
     assert_eq!(response.status, 400);
@@ -41,15 +43,15 @@ fn every_violation_is_named_in_one_answer() {
 }
 
 #[test]
-fn what_this_model_cannot_do_is_refused_by_name() {
+fn an_unsupported_field_is_refused_by_name() {
     let app = TestApp::start();
     let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": "", "lora": "foxes"}}));
     assert_eq!(
         (response.status, response.error().as_str()),
         (
             400,
-            "lora is not supported by this model, whose weights lie inside its ONNX graphs: a model of .safetensors \
-             files takes LoRAs."
+            "lora is not supported by this model, because its weights are inside its ONNX graphs; use a model with \
+             .safetensors files."
         )
     );
     let body = json!({"input": {"prompt": ""}, "webhook": null, "s3Config": null, "unheard": [{}]});
@@ -57,7 +59,7 @@ fn what_this_model_cannot_do_is_refused_by_name() {
 }
 
 #[test]
-fn more_jobs_than_may_wait_are_refused_until_there_is_room() {
+fn a_full_queue_refuses_jobs_until_there_is_space() {
     let app = TestApp::with(|config| {
         config.endpoints[0].workers = 0;
         config.queue.queue_limit = 2;

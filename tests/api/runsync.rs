@@ -1,9 +1,11 @@
+//! `/runsync`.
+
 use serde_json::json;
 
 use crate::helpers::{TestApp, VERSIONS, prompt};
 
 #[test]
-fn runsync_answers_the_finished_job() {
+fn runsync_returns_the_finished_job() {
     let app = TestApp::start();
     for version in VERSIONS {
         let response = app.post(
@@ -28,11 +30,11 @@ fn runsync_answers_the_finished_job() {
 }
 
 #[test]
-fn runsync_answers_the_job_as_it_stands_when_its_wait_is_over() {
+fn runsync_returns_the_unfinished_job_when_its_wait_is_over() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let response = app.post("/v2/stable-diffusion-v1/runsync?wait=1000", prompt("a dog"));
     assert_eq!(response.status, 200);
-    let id = response.json()["id"].as_str().unwrap().to_owned();
+    let id = response.id();
     assert_eq!(
         response.json(),
         json!({"delayTime": 0, "id": id, "input": {"prompt": "a dog"}, "status": "IN_QUEUE"})
@@ -42,7 +44,7 @@ fn runsync_answers_the_job_as_it_stands_when_its_wait_is_over() {
 }
 
 #[test]
-fn a_failed_job_answers_its_reason() {
+fn a_failed_job_has_its_reason() {
     let app = TestApp::start();
     let response = app.post("/v2/stable-diffusion-v1/runsync", prompt("fail"));
     let body = response.json();
@@ -57,7 +59,7 @@ fn a_failed_job_answers_its_reason() {
 }
 
 #[test]
-fn a_wait_that_is_no_number_is_refused_and_submits_nothing() {
+fn an_invalid_wait_is_refused_and_submits_nothing() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     for wait in ["soon", "", "NaN", "1s", "%ff", "1%00"] {
         let response = app.post(&format!("/v2/stable-diffusion-v1/runsync?wait={wait}"), prompt("a dog"));

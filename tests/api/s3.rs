@@ -1,4 +1,4 @@
-//! s3Config: pictures in the client's own bucket, on a real S3 server that checks signatures.
+//! `s3Config`: pictures in the client's own bucket, with a real S3 server that checks signatures.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,7 @@ fn get(url: &str) -> (u16, Vec<u8>) {
 }
 
 #[test]
-fn pictures_lie_in_the_bucket_and_the_output_shows_them() {
+fn pictures_go_to_the_bucket_and_the_output_links_them() {
     let (app, s3) = (app(), S3Server::start());
     let job = runsync(&app, &s3.config());
     assert_eq!(job["status"], "COMPLETED", "{job}");
@@ -96,12 +96,12 @@ fn pictures_lie_in_the_bucket_and_the_output_shows_them() {
         assert_eq!(get(&url.replace("X-Amz-Expires=604800", "X-Amz-Expires=604799")).0, 403, "it is signed");
     }
     assert_eq!(job["output"].as_array().unwrap().len(), 2);
-    let again = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let again = app.status(&id).json();
     assert_eq!(again["output"], job["output"]);
 }
 
 #[test]
-fn a_bucket_that_does_not_let_us_in_fails_the_job_and_says_why() {
+fn a_bucket_that_refuses_the_upload_fails_the_job_with_its_reason() {
     let (app, s3) = (app(), S3Server::start());
     for (field, value, code) in
         [("accessSecret", "another", "HTTP 403 (SignatureDoesNotMatch)"), ("accessId", "another", "HTTP 403")]
@@ -117,7 +117,7 @@ fn a_bucket_that_does_not_let_us_in_fails_the_job_and_says_why() {
 }
 
 #[test]
-fn a_bucket_at_an_address_that_is_not_public_is_out_of_reach() {
+fn a_bucket_at_a_private_address_is_refused() {
     let (app, s3) = (TestApp::start(), S3Server::start());
     let job = runsync(&app, &s3.config());
     assert_eq!(
@@ -127,11 +127,11 @@ fn a_bucket_at_an_address_that_is_not_public_is_out_of_reach() {
 }
 
 #[test]
-fn the_keys_are_shown_nowhere_and_outlive_no_job() {
+fn the_keys_are_never_shown_and_are_deleted_with_the_job() {
     let (mut app, s3) = (app(), S3Server::start());
     let job = runsync(&app, &s3.config());
     let id = job["id"].as_str().unwrap();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).text().to_owned();
+    let status = app.status(&id).text().to_owned();
     assert!(!status.contains(ACCESS_SECRET) && !status.contains("s3Config"), "{status}");
     let mut config = s3.config();
     config["accessSecret"] = "another".into();
@@ -148,7 +148,7 @@ fn the_keys_are_shown_nowhere_and_outlive_no_job() {
 }
 
 #[test]
-fn an_s3_config_that_cannot_work_is_refused_at_once() {
+fn an_invalid_s3_config_is_refused_at_once() {
     let app = app();
     for (config, error) in [
         (json!("secret"), "s3Config should be an object."),

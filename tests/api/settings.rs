@@ -1,3 +1,5 @@
+//! Settings from flags and from the configuration file.
+
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
@@ -16,7 +18,7 @@ fn config(flags: &[&str]) -> Result<Config, String> {
     args.into_config().map_err(|error| error.to_string())
 }
 
-/// The same with a file under the flags; in an error, the file is called FILE.
+/// The configuration from flags and a file. Errors name the file FILE.
 fn config_with(file: &str, flags: &[&str]) -> Result<Config, String> {
     let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     std::fs::write(&path, file).unwrap();
@@ -29,7 +31,7 @@ fn config_with(file: &str, flags: &[&str]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_defaults_are_the_contracts() {
+fn the_defaults_match_the_contract() {
     let config = config(&[]).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(config.queue.retention, Duration::from_mins(30));
@@ -48,7 +50,7 @@ fn the_defaults_are_the_contracts() {
 }
 
 #[test]
-fn memory_is_given_as_people_write_sizes() {
+fn memory_sizes_have_common_units() {
     let budget = |text: &str| config(&["--memory-budget", text]).map(|config| config.memory_budget);
     for (text, bytes) in [
         ("12GiB", 12 << 30),
@@ -59,7 +61,9 @@ fn memory_is_given_as_people_write_sizes() {
     ] {
         assert_eq!(budget(text), Ok(Some(bytes)), "{text}");
     }
-    for (text, reason) in [("lots", "it should read like 12GiB"), ("0", "it should be 16.0 MiB at least")] {
+    for (text, reason) in
+        [("lots", "it should be a size such as 12GiB"), ("0", "it should be at least 16.0 MiB")]
+    {
         assert!(budget(text).unwrap_err().contains(reason), "{text}: {:?}", budget(text));
     }
     let file = "memory-budget = '2GiB'\nunload-after = '10m'\npreload = false\n";
@@ -70,7 +74,7 @@ fn memory_is_given_as_people_write_sizes() {
 }
 
 #[test]
-fn an_explicit_sync_retention_holds_for_waited_jobs_too_and_is_swept_in_time() {
+fn a_sync_retention_counts_for_waited_jobs_too_and_shortens_the_sweep_interval() {
     let config = config(&["--sync-retention", "3s"]).unwrap();
     assert_eq!(config.queue.sync_retention, Duration::from_secs(3));
     assert_eq!(config.queue.sync_waited_retention, Duration::from_secs(3));
@@ -78,7 +82,7 @@ fn an_explicit_sync_retention_holds_for_waited_jobs_too_and_is_swept_in_time() {
 }
 
 #[test]
-fn keys_come_from_a_list_and_from_a_file() {
+fn keys_come_from_a_list_and_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "# ours\n  third \n\nfourth # the night shift\n").unwrap();
     let flags = ["--api-keys", "first, second,,", "--api-keys-file", file.path().to_str().unwrap()];
@@ -91,7 +95,7 @@ fn keys_come_from_a_list_and_from_a_file() {
 }
 
 #[test]
-fn authentication_is_off_on_loopback_only() {
+fn authentication_can_be_off_only_on_loopback() {
     assert!(config(&["--auth", "off"]).unwrap().access == Access::Everybody);
     assert!(config(&["--auth", "off", "--listen", "[::1]:1"]).is_ok());
     assert!(config(&["--auth", "off", "--listen", "0.0.0.0:8000"]).is_err());
@@ -99,7 +103,7 @@ fn authentication_is_off_on_loopback_only() {
 }
 
 #[test]
-fn values_are_read_and_bounded() {
+fn values_are_read_and_checked() {
     let config = |flags: &[&str]| config(flags);
     assert_eq!(
         config(&["--public-url", "https://a.example/sd/"]).unwrap().public_url.as_deref(),
@@ -128,7 +132,7 @@ fn values_are_read_and_bounded() {
 }
 
 #[test]
-fn limits_and_origins_are_read_and_refused_in_one_sentence() {
+fn limits_and_origins_are_read_and_checked() {
     let http = config(&[]).unwrap().http;
     assert_eq!(http, stablehand::http::HttpSettings::default());
     let http = config(&["--rate-limits", "off", "--cors-origins", "https://a.example,http://localhost:3000"])
@@ -151,15 +155,15 @@ fn limits_and_origins_are_read_and_refused_in_one_sentence() {
 }
 
 #[test]
-fn what_may_be_reached_besides_the_public_is_read_in_one_list() {
+fn allowed_addresses_are_read_from_one_list() {
     let allowed = config(&["--allow-addresses", "127.0.0.0/8, minio.internal"]).unwrap().allow_addresses;
     assert_eq!(allowed.to_string(), "127.0.0.0/8,minio.internal");
     let error = config(&["--allow-addresses", "10.0.0.0/33"]).map(|_| ()).unwrap_err();
-    assert!(error.contains("10.0.0.0/33 is neither a network like 10.1.2.0/24 nor a host"), "{error}");
+    assert!(error.contains("10.0.0.0/33 is not a network such as 10.1.2.0/24"), "{error}");
 }
 
 #[test]
-fn a_file_says_what_the_flags_do_not() {
+fn a_file_sets_what_the_flags_leave_open() {
     let file = "retention = '10m'\nqueue-limit = 5_000\nworkers = 3\nauth = 'off'\n";
     let config = config_with(file, &["--retention", "20m"]).unwrap();
     assert_eq!(config.queue.retention, Duration::from_mins(20));
@@ -169,7 +173,7 @@ fn a_file_says_what_the_flags_do_not() {
 }
 
 #[test]
-fn a_file_names_the_endpoints_and_the_flags_fill_in() {
+fn a_file_defines_endpoints_and_the_flags_fill_in() {
     let file = "device = 'cpu'\n[endpoints.b-model]\nmodel = '/models/b'\nworkers = 0\npreload = false\n\n\
                 [endpoints.a-model]\ndevice = 'cuda:1'\n";
     let endpoint = |id: &str, model: &str, device, workers, preload| EndpointConfig {
@@ -189,14 +193,14 @@ fn a_file_names_the_endpoints_and_the_flags_fill_in() {
 }
 
 #[test]
-fn what_is_wrong_in_a_file_is_told_by_its_line() {
+fn an_error_in_a_file_names_its_line() {
     for (file, sentence) in [
         ("\nretentoin = '1m'", "FILE, line 2: there is no setting retentoin"),
         ("queue_limit = 1", "FILE, line 1: there is no setting queue_limit; did you mean queue-limit?"),
         ("config = 'other'", "FILE, line 1: there is no setting config"),
         (
             "log = 'off'\nretention = 'soon'",
-            "FILE, line 2: invalid value 'soon' for '--retention <TIME>': it should read like 30m, 90s or 1h 30m",
+            "FILE, line 2: invalid value 'soon' for '--retention <TIME>': it should be a time such as 30m, 90s or 1h 30m",
         ),
         ("workers = [1]", "FILE, line 1: workers should be a string or a number"),
         ("a = 1\na = 2", "FILE, line 2: duplicate key"),
@@ -204,11 +208,11 @@ fn what_is_wrong_in_a_file_is_told_by_its_line() {
         ("\n[endpoints]", "FILE, line 2: endpoints should be tables, such as [endpoints.my-model]"),
         (
             "[endpoints.'a/b']",
-            "FILE, line 1: 'a/b' cannot be an endpoint's name: take up to 64 letters, digits, - and _",
+            "FILE, line 1: 'a/b' is not a valid endpoint name: use up to 64 letters, digits, -, _ and .",
         ),
         (
             "[endpoints.a]\n\nspeed = 1",
-            "FILE, line 3: there is no setting speed of an endpoint; it has model, device, workers and preload",
+            "FILE, line 3: an endpoint has no setting speed: it has model, device, workers and preload",
         ),
         (
             "[endpoints.a]\nworkers = 65",

@@ -1,3 +1,5 @@
+//! `/status` and `/status-sync`.
+
 use serde_json::json;
 
 use crate::client::Request;
@@ -23,12 +25,12 @@ fn status_shows_a_job_by_get_and_post_on_both_versions() {
 }
 
 #[test]
-fn the_input_is_echoed_to_the_letter() {
+fn the_input_is_echoed_byte_for_byte() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let input = r#"{ "seed":18446744073709551615, "guidance_scale": 7.50, "prompt" : "\u00e9\/" }"#;
     let response = app.post_text("/v2/stable-diffusion-v1/run", &format!(r#"{{"input":{input}}}"#));
-    let id = response.json()["id"].as_str().unwrap().to_owned();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    let id = response.id();
+    let status = app.status(&id);
     assert_eq!(
         status.text(),
         format!(r#"{{"delayTime":0,"id":"{id}","input":{input},"status":"IN_QUEUE"}}"#)
@@ -36,12 +38,12 @@ fn the_input_is_echoed_to_the_letter() {
 }
 
 #[test]
-fn a_running_job_shows_how_far_it_is() {
+fn a_running_job_shows_its_progress() {
     let app = TestApp::start();
     app.script.allow(1);
     let id = app.submit(&json!({"input": {"prompt": "a dog", "num_inference_steps": 3}}));
     app.script.wait_for_step(2);
-    let body = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json();
+    let body = app.status(&id).json();
     assert_eq!(
         body,
         json!({
@@ -51,13 +53,13 @@ fn a_running_job_shows_how_far_it_is() {
         })
     );
     app.script.open();
-    let ended = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}")).json();
+    let ended = app.wait(&id);
     assert_eq!(ended["status"], "COMPLETED");
     assert_eq!(ended.get("progress"), None);
 }
 
 #[test]
-fn status_sync_waits_for_the_end() {
+fn status_sync_waits_until_the_job_ends() {
     let app = TestApp::start();
     for version in VERSIONS {
         for method in ["GET", "POST"] {
@@ -75,7 +77,7 @@ fn status_sync_waits_for_the_end() {
 }
 
 #[test]
-fn status_sync_answers_the_job_as_it_stands_when_its_wait_is_over() {
+fn status_sync_returns_the_unfinished_job_when_its_wait_is_over() {
     let app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let response = app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}?wait=1"));
@@ -84,9 +86,9 @@ fn status_sync_answers_the_job_as_it_stands_when_its_wait_is_over() {
 }
 
 #[test]
-fn a_job_outlives_a_restart() {
+fn a_job_survives_a_restart() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     app.restart();
-    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["status"], "IN_QUEUE");
+    assert_eq!(app.status(&id).json()["status"], "IN_QUEUE");
 }

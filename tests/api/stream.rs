@@ -1,3 +1,5 @@
+//! `/stream`: progress, previews and pictures of a job.
+
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,13 +16,13 @@ fn target(id: &str) -> String {
     format!("/v2/stable-diffusion-v1/stream/{id}")
 }
 
-/// A reader in a thread of its own.
+/// Reads the stream once, in a separate thread.
 fn reader(app: &TestApp, id: &str) -> JoinHandle<Value> {
     let (port, target) = (app.port, target(id));
     std::thread::spawn(move || Request::new("GET", &target).header("Authorization", KEY).send(port).json())
 }
 
-/// Reads as the Python client does: until a job that has ended has nothing more. All that came, and the last answer.
+/// Reads as the Python client does, until a finished job has nothing more. Returns all chunks and the last body.
 fn read_to_the_end(app: &TestApp, id: &str) -> (Vec<Value>, Value) {
     let mut chunks = Vec::new();
     loop {
@@ -35,7 +37,7 @@ fn read_to_the_end(app: &TestApp, id: &str) -> (Vec<Value>, Value) {
 }
 
 #[test]
-fn a_stream_brings_steps_and_previews_and_then_the_pictures_once() {
+fn a_stream_has_steps_previews_and_then_each_picture_once() {
     let app = TestApp::start();
     app.script.allow(1);
     let input = json!({"input": {"prompt": "a dog", "num_inference_steps": 3, "num_outputs": 2, "seed": 7}});
@@ -45,7 +47,7 @@ fn a_stream_brings_steps_and_previews_and_then_the_pictures_once() {
     assert_eq!(
         app.get(&target(&id)).json(),
         json!({"status": "IN_PROGRESS", "stream": [{"output": step(1)}]}),
-        "nobody had listened when this step was made"
+        "nobody read the stream when this step was made, so it has no preview"
     );
 
     let held = reader(&app, &id);
@@ -57,37 +59,40 @@ fn a_stream_brings_steps_and_previews_and_then_the_pictures_once() {
     app.script.open();
     let (chunks, last) = read_to_the_end(&app, &id);
     assert_eq!(last, json!({"status": "COMPLETED", "stream": []}));
-    let output = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["output"].clone();
+    let output = app.status(&id).json()["output"].clone();
     let pictures: Vec<Value> = chunks
         .into_iter()
         .map(|chunk| chunk["output"].clone())
-        .filter(|output| *output != step(3)) // told only to who asks between the last step and the end
+        .filter(|output| *output != step(3)) // seen only by a read between the last step and the end
         .collect();
     assert_eq!(json!(pictures), output);
     assert_eq!((&output[0]["seed"], &output[1]["seed"]), (&json!(7), &json!(8)));
 }
 
 #[test]
-fn the_answer_with_a_final_state_brings_all_that_is_left_by_every_way_of_asking() {
+fn the_final_response_has_all_remaining_chunks_on_every_route() {
     let app = TestApp::start();
     for version in VERSIONS {
         for method in ["GET", "POST"] {
             let id = app.submit(&prompt("a dog"));
-            app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}"));
+            app.wait(&id);
             let target = format!("/{version}/stable-diffusion-v1/stream/{id}");
-            let ask = |method: &str| {
+            let request = |method: &str| {
                 Request::new(method, &target).header("Authorization", KEY).body(Vec::new()).send(app.port)
             };
-            assert_eq!(ask("HEAD").status, 200, "it takes nothing away");
-            let output = app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["output"].clone();
-            assert_eq!(ask(method).json(), json!({"status": "COMPLETED", "stream": [{"output": output[0]}]}));
-            assert_eq!(ask(method).json(), json!({"status": "COMPLETED", "stream": []}));
+            assert_eq!(request("HEAD").status, 200, "HEAD removes nothing from the stream");
+            let output = app.status(&id).json()["output"].clone();
+            assert_eq!(
+                request(method).json(),
+                json!({"status": "COMPLETED", "stream": [{"output": output[0]}]})
+            );
+            assert_eq!(request(method).json(), json!({"status": "COMPLETED", "stream": []}));
         }
     }
 }
 
 #[test]
-fn a_job_that_ends_otherwise_ends_its_stream() {
+fn a_job_that_does_not_complete_ends_its_stream() {
     let app = TestApp::start();
     let failed = app.submit(&prompt("fail"));
     assert_eq!(read_to_the_end(&app, &failed), (vec![], json!({"status": "FAILED", "stream": []})));
@@ -101,7 +106,7 @@ fn a_job_that_ends_otherwise_ends_its_stream() {
     app.post(&format!("/v2/stable-diffusion-v1/cancel/{running}"), json!(null));
     assert_eq!(held.join().unwrap(), json!({"status": "CANCELLED", "stream": []}));
 
-    app.script.allow(1); // the cancelled job's
+    app.script.allow(1); // the step of the cancelled job
     let mut overdue = steps(9);
     overdue["policy"] = json!({"executionTimeout": 5000});
     let overdue = app.submit(&overdue);
@@ -115,7 +120,7 @@ fn a_job_that_ends_otherwise_ends_its_stream() {
 }
 
 #[test]
-fn a_job_that_failed_streams_anew_after_a_retry() {
+fn a_retried_job_streams_again() {
     let app = TestApp::start();
     app.script.hold();
     let mut input = steps(2);
@@ -132,7 +137,7 @@ fn a_job_that_failed_streams_anew_after_a_retry() {
 }
 
 #[test]
-fn a_second_server_gives_the_pictures_out_once_more() {
+fn after_a_restart_the_stream_gives_the_pictures_again() {
     let mut app = TestApp::start();
     let id = app.submit(&prompt("a dog"));
     assert!(!read_to_the_end(&app, &id).0.is_empty());
@@ -143,7 +148,7 @@ fn a_second_server_gives_the_pictures_out_once_more() {
 }
 
 #[test]
-fn previews_are_drawn_for_a_reader_only_and_once_a_second_at_most() {
+fn previews_are_drawn_only_for_readers_and_at_most_once_a_second() {
     let app = TestApp::start();
     app.script.allow(2);
     let id = app.submit(&steps(20));
@@ -157,18 +162,18 @@ fn previews_are_drawn_for_a_reader_only_and_once_a_second_at_most() {
     app.script.allow(3);
     app.script.wait_for_step(3);
     assert_eq!(app.script.previews(), 1);
-    app.advance_ms(5_000); // nobody has read for so long
+    app.advance_ms(5_000); // nobody has read for this long
     app.script.allow(3);
     app.script.wait_for_step(3);
     assert_eq!(app.script.previews(), 0);
 }
 
 #[test]
-fn a_stop_answers_who_reads_at_once() {
+fn a_stop_answers_readers_at_once() {
     let mut app = TestApp::with(|config| config.endpoints[0].workers = 0);
     let id = app.submit(&prompt("a dog"));
     let held = reader(&app, &id);
-    app.get("/v2/stable-diffusion-v1/health"); // the reader before it has connected
+    app.get("/v2/stable-diffusion-v1/health"); // the reader has connected by now
     let start = Instant::now();
     app.stop();
     if let Ok(body) = held.join() {

@@ -1,3 +1,5 @@
+//! Webhooks.
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
@@ -9,7 +11,7 @@ use crate::helpers::{TestApp, prompt};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A receiver on this machine.
+/// A webhook receiver on this machine.
 struct Receiver(TcpListener);
 
 impl Receiver {
@@ -21,7 +23,7 @@ impl Receiver {
         format!("http://127.0.0.1:{}/hook", self.0.local_addr().unwrap().port())
     }
 
-    /// Waits for the next request, answers 200, and says what came: headers and body.
+    /// Waits for the next request and answers 200. Returns its headers and body.
     fn receive(&self) -> (Vec<(String, String)>, String) {
         let (stream, _) = self.0.accept().unwrap();
         let got = request(&stream);
@@ -64,11 +66,11 @@ fn body(receiver: &Receiver, events: Value) -> Value {
 }
 
 #[test]
-fn a_completed_jobs_webhook_gets_the_signed_status_body() {
+fn a_webhook_gets_the_signed_status_body() {
     let (app, receiver) = (app(), Receiver::new());
     let id = app.submit(&body(&receiver, json!(null)));
     let (headers, text) = receiver.receive();
-    let status = app.get(&format!("/v2/stable-diffusion-v1/status/{id}"));
+    let status = app.status(&id);
     assert_eq!(text, status.text());
     assert_eq!(status.json()["status"], "COMPLETED");
     assert_eq!(header(&headers, "content-type"), "application/json");
@@ -82,7 +84,7 @@ fn a_completed_jobs_webhook_gets_the_signed_status_body() {
 }
 
 #[test]
-fn start_is_told_where_it_is_asked_for() {
+fn the_start_event_is_sent_on_request() {
     let (app, receiver) = (app(), Receiver::new());
     app.script.hold();
     let id = app.submit(&body(&receiver, json!(["start", "completed"])));
@@ -94,14 +96,14 @@ fn start_is_told_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_webhook_that_waits_is_delivered_after_a_restart() {
+fn a_waiting_webhook_is_delivered_after_a_restart() {
     let mut app = app();
     let receiver = Receiver::new();
     app.configure(|config| config.allow_addresses = AllowedAddresses::default());
     app.restart();
-    // Not to be called at this address, so its next try is 10 s away.
+    // This address is not allowed yet, so the next try is 10 s later.
     let id = app.submit(&body(&receiver, json!(null)));
-    app.get(&format!("/v2/stable-diffusion-v1/status-sync/{id}"));
+    app.wait(&id);
     app.configure(|config| config.allow_addresses = "127.0.0.1".parse().unwrap());
     app.stop();
     app.advance_ms(10_000);
@@ -111,7 +113,7 @@ fn a_webhook_that_waits_is_delivered_after_a_restart() {
 }
 
 #[test]
-fn what_is_no_webhook_is_refused() {
+fn an_invalid_webhook_is_refused() {
     let app = app();
     for (webhook, events, error) in [
         (json!("dog"), json!(null), "webhook should be an absolute URL"),

@@ -1,3 +1,5 @@
+//! Pictures that the safety checker flags.
+
 use serde_json::{Value, json};
 
 use crate::helpers::TestApp;
@@ -8,7 +10,7 @@ fn drawn(app: &TestApp, nsfw: Value) -> Value {
 }
 
 #[test]
-fn what_the_safety_checker_flags_has_a_seed_and_no_image() {
+fn a_flagged_picture_has_a_seed_but_no_image() {
     let app = TestApp::start();
     let body = drawn(&app, json!(false));
     assert_eq!(body["status"], "COMPLETED");
@@ -23,7 +25,7 @@ fn what_the_safety_checker_flags_has_a_seed_and_no_image() {
 }
 
 #[test]
-fn flagged_pictures_are_shown_unless_the_request_says_no() {
+fn flagged_pictures_are_shown_unless_nsfw_is_false() {
     let app = TestApp::start();
     for nsfw in [json!(true), Value::Null] {
         let body = drawn(&app, nsfw);

@@ -1,5 +1,5 @@
-//! Disks that fill up, refuse to be written, or are held by somebody else: said clearly, nothing that
-//! was acknowledged is lost, and all is well again once they are.
+//! Disks that are full, read-only, or locked by another program. The error is clear, no acknowledged job is lost, and the
+//! server recovers.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{KEY, Server, assert_refused, data_dir, output, small, stablehand};
+use crate::helpers::{KEY, PATIENCE, Server, assert_refused, data_dir, output, small, stablehand};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A small disk in memory, mounted for a test.
+/// A small disk in memory, mounted for one test.
 pub struct Disk {
     dir: TempDir,
 }
@@ -35,7 +33,7 @@ impl Disk {
         self.path().join("data")
     }
 
-    /// Takes up all that is free.
+    /// Uses up all free space.
     fn fill(&self) {
         let full = fs::write(self.path().join("filler"), vec![0; 80 << 20]).unwrap_err();
         assert_eq!(full.kind(), ErrorKind::StorageFull);
@@ -84,11 +82,11 @@ fn answer(server: &Server, method: &str, path: &str, body: &Value) -> (u16, Stri
 }
 
 fn large() -> Value {
-    // Blanks are no tokens, so that is a short prompt.
+    // Spaces are not tokens, so this is still a short prompt.
     json!({"prompt": format!("a dog{}", " ".repeat(60_000))})
 }
 
-/// Submits until that is refused; what was acknowledged, and how the first refusal was worded.
+/// Submits jobs until one is refused. Returns the acknowledged ids and the error.
 fn fill(server: &Server) -> (Vec<String>, String) {
     let mut acknowledged = Vec::new();
     while let Some(id) = server.submit(&large()) {
@@ -108,11 +106,11 @@ fn assert_queued(server: &Server, ids: &[String]) {
 
 #[test]
 #[ignore = "needs root, to mount a disk"]
-fn a_full_disk_refuses_jobs_keeps_those_it_took_and_takes_more_once_there_is_room() {
+fn a_full_disk_refuses_jobs_and_keeps_the_acknowledged_ones() {
     let disk = Disk::mount("72m");
     let server = start(&disk.data());
     let mut ids = vec![server.submit(&large()).unwrap()];
-    // Somebody else takes what is kept free too.
+    // Another program uses up the reserve too.
     disk.fill();
     let (status, error) = answer(&server, "POST", "run", &json!({"input": large()}));
     assert_eq!(status, 503, "{error}");
@@ -121,7 +119,7 @@ fn a_full_disk_refuses_jobs_keeps_those_it_took_and_takes_more_once_there_is_roo
     assert_eq!(answer(&server, "GET", "health", &Value::Null).0, 200);
 
     disk.empty();
-    ids.push(server.submit(&large()).expect("there is room"));
+    ids.push(server.submit(&large()).expect("there is free space"));
     assert_queued(&server, &ids);
     disk.fill();
     server.kill();
@@ -131,7 +129,7 @@ fn a_full_disk_refuses_jobs_keeps_those_it_took_and_takes_more_once_there_is_roo
 
 #[test]
 #[ignore = "needs root, to mount a disk"]
-fn a_disk_filled_by_jobs_keeps_room_enough_to_forget_them() {
+fn a_disk_full_of_jobs_leaves_enough_space_to_delete_them() {
     let disk = Disk::mount("72m");
     let server = start(&disk.data());
     let (ids, error) = fill(&server);
@@ -139,43 +137,40 @@ fn a_disk_filled_by_jobs_keeps_room_enough_to_forget_them() {
     assert_queued(&server, &ids);
     let purged = server.post("purge-queue", &Value::Null).unwrap();
     assert_eq!(purged, json!({"removed": ids.len(), "status": "completed"}));
-    // The pages are free again; they go back to the disk in the sweeper's next round.
+    // The sweeper returns the free pages to the disk in its next round.
     let deadline = Instant::now() + PATIENCE;
     while server.submit(&large()).is_none() {
-        assert!(Instant::now() < deadline, "the room is used again");
+        assert!(Instant::now() < deadline, "the free space is used again");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
 #[ignore = "needs root, to mount a disk"]
-fn a_picture_that_finds_no_room_waits_for_it() {
+fn a_finished_picture_waits_for_free_space() {
     let disk = Disk::mount("72m");
     let log = data_dir();
     let log = log.path().join("log");
     let server = Server::start_with(&disk.data(), |command| {
         command.stderr(File::create(&log).unwrap());
     });
-    // Time enough to fill the disk meanwhile.
+    // The job takes long enough to fill the disk meanwhile.
     let id = server.submit(&json!({"prompt": "a dog", "num_outputs": 3})).unwrap();
-    let status = || server.get(&format!("status/{id}")).unwrap()["status"].clone();
+    server.wait_until_running(&id);
     let deadline = Instant::now() + PATIENCE;
-    while status() == "IN_QUEUE" {
-        assert!(Instant::now() < deadline, "the job is begun");
-    }
     disk.fill();
     while !fs::read_to_string(&log).unwrap().contains("the disk that holds the job database is full") {
-        assert!(Instant::now() < deadline, "the worker says why it cannot end the job");
+        assert!(Instant::now() < deadline, "the worker logs why it cannot finish the job");
         thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(status(), "IN_PROGRESS");
+    assert_eq!(server.get(&format!("status/{id}")).unwrap()["status"], "IN_PROGRESS");
     disk.empty();
     assert_eq!(server.wait(&id)["status"], "COMPLETED");
 }
 
 #[test]
 #[ignore = "needs root, to mount a disk"]
-fn a_read_only_data_dir_is_named_at_the_start_and_serves_once_it_can_be_written() {
+fn a_read_only_data_folder_is_named_and_works_again_when_writable() {
     let disk = Disk::mount("72m");
     let server = start(&disk.data());
     let id = server.submit(&small("a dog")).unwrap();
@@ -189,7 +184,7 @@ fn a_read_only_data_dir_is_named_at_the_start_and_serves_once_it_can_be_written(
 }
 
 #[test]
-fn a_database_locked_by_another_program_is_503_until_it_lets_go() {
+fn a_database_locked_by_another_program_is_503_until_it_is_released() {
     let data = data_dir();
     let server = start(data.path());
     let mut ids = vec![server.submit(&small("a dog")).unwrap()];
@@ -200,7 +195,7 @@ fn a_database_locked_by_another_program_is_503_until_it_lets_go() {
     let (status, error) = answer(&server, "POST", "run", &json!({"input": small("a cat")}));
     assert_eq!(status, 503, "{error}");
     assert!(error.contains("locked by another program; close it and try again"), "{error}");
-    // The clients give up after 3 s, and should know why.
+    // The published clients give up after 3 s, so the error must come earlier.
     assert!(began.elapsed().as_millis() < 3000, "{:?}", began.elapsed());
     assert_queued(&server, &ids);
     assert_eq!(answer(&server, "GET", "health", &Value::Null).0, 200);
@@ -208,5 +203,5 @@ fn a_database_locked_by_another_program_is_503_until_it_lets_go() {
     other.execute_batch("rollback").unwrap();
     ids.push(server.submit(&small("a dog")).unwrap());
     assert_queued(&server, &ids);
-    assert_eq!(server.get("health").unwrap()["jobs"]["inQueue"], 2, "what was refused is not queued");
+    assert_eq!(server.get("health").unwrap()["jobs"]["inQueue"], 2, "a refused job is not queued");
 }

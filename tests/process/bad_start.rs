@@ -1,4 +1,4 @@
-//! What is wrong before the first request is said in one sentence.
+//! Errors at start: each is one sentence.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ fn serve(data: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn a_folder_that_is_no_model_is_refused_by_what_it_lacks() {
+fn a_folder_without_a_model_is_refused_with_what_is_missing() {
     let (data, model) = (data_dir(), data_dir());
     let path = model.path().to_str().unwrap();
     assert_refused(&serve(data.path(), &["--model", path], &[]), 1, &[path, "it has no folder tokenizer"]);
@@ -24,7 +24,7 @@ fn a_folder_that_is_no_model_is_refused_by_what_it_lacks() {
 }
 
 #[test]
-fn a_damaged_model_is_refused_by_the_part_that_is_damaged() {
+fn a_damaged_model_is_refused_with_the_damaged_file() {
     let (data, model) = (data_dir(), data_dir());
     let path = model.path().to_str().unwrap();
     model_copy(model.path());
@@ -63,14 +63,14 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_data_dir_in_use_is_named() {
+fn a_data_folder_in_use_is_named() {
     let data = data_dir();
     let _first = Server::start(data.path());
     assert_refused(&serve(data.path(), &[], &[]), 1, &["another stablehand", "--data-dir"]);
 }
 
 #[test]
-fn a_damaged_database_is_named_and_left_as_it_is() {
+fn a_damaged_database_is_named_and_not_changed() {
     let data = data_dir();
     let database = data.path().join("stablehand.db");
     let garbage = "this is no database, whatever its name says. ".repeat(200);
@@ -94,7 +94,7 @@ fn an_unusable_onnx_runtime_is_named() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_usage_errors() {
+fn invalid_settings_are_usage_errors() {
     let data = data_dir();
     for (env, parts) in [
         (("STABLEHAND_RETENTION", "soon"), &["retention"][..]),
@@ -114,7 +114,7 @@ fn settings_that_cannot_be_are_usage_errors() {
 }
 
 #[test]
-fn listening_to_the_world_without_keys_is_refused() {
+fn listening_on_all_addresses_without_keys_is_refused() {
     let data = data_dir();
     let mut command = stablehand(&["serve", "--listen", "0.0.0.0:0", "--auth", "off", "--data-dir"]);
     command.arg(data.path());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{KEY, Server, assert_refused, data_dir, download, model_copy, output, stablehand};
 
-/// The built-in model, but for 64 pixels and below.
+/// The built-in model, limited to 64 pixels.
 fn small_model(to: &Path) {
     model_copy(to);
     fs::write(to.join("stablehand.json"), r#"{"max_side": 64}"#).unwrap();
@@ -28,7 +28,7 @@ fn draw(server: &Server, endpoint: &str) -> Value {
     request.send_json(json!({ "input": input })).unwrap().body_mut().read_json().unwrap()
 }
 
-/// What the picture's file says of its model.
+/// The name of the model in the text of the PNG.
 fn model_of(body: &Value) -> String {
     assert_eq!(body["status"], "COMPLETED", "{body}");
     let png = download(body["output"][0]["image"].as_str().unwrap());
@@ -37,7 +37,7 @@ fn model_of(body: &Value) -> String {
 }
 
 #[test]
-fn two_endpoints_draw_with_their_own_models() {
+fn each_endpoint_draws_with_its_own_model() {
     let folder = data_dir();
     let small = folder.path().join("small");
     small_model(&small);
@@ -45,12 +45,12 @@ fn two_endpoints_draw_with_their_own_models() {
     let server = serve(folder.path(), &text);
     assert!(model_of(&draw(&server, "small")).starts_with("small"));
     assert!(model_of(&draw(&server, "large")).starts_with("tiny-sd"));
-    assert!(server.get("health").is_none(), "the default endpoint is not among them");
+    assert!(server.get("health").is_none(), "the default endpoint does not exist here");
     assert_eq!(server.terminate().code(), Some(0));
 }
 
 #[test]
-fn models_take_turns_within_a_budget_for_one_and_a_broken_one_is_its_endpoints_matter() {
+fn models_take_turns_within_the_budget_and_a_broken_one_affects_only_its_endpoint() {
     let folder = data_dir();
     let (small, broken) = (folder.path().join("small"), folder.path().join("broken"));
     small_model(&small);
@@ -75,7 +75,7 @@ fn models_take_turns_within_a_budget_for_one_and_a_broken_one_is_its_endpoints_m
 }
 
 #[test]
-fn a_wrong_line_in_the_file_is_named() {
+fn an_error_in_the_file_names_its_line() {
     let folder = data_dir();
     let config = folder.path().join("stablehand.toml");
     fs::write(&config, "# mine\nretentoin = '1m'\n").unwrap();

@@ -1,4 +1,4 @@
-//! What a run leaves behind, and what it does not.
+//! The files that a run leaves, and the data that it deletes.
 
 use std::fs;
 use std::path::Path;
@@ -32,16 +32,16 @@ fn a_run_writes_nothing_outside_the_data_and_cache_folders() {
     assert_eq!(server.wait(&id)["status"], "COMPLETED");
     assert_eq!(server.terminate().code(), Some(0));
 
-    let strangers: Vec<_> = files_under(world.path())
+    let others: Vec<_> = files_under(world.path())
         .into_iter()
         .filter(|path| !path.starts_with("data") && !path.starts_with("cache"))
         .collect();
-    assert!(strangers.is_empty(), "{strangers:?}");
-    assert_eq!(files_under(&cache).len(), 1, "the unpacked library alone");
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(files_under(&cache).len(), 1, "only the unpacked library");
 }
 
 #[test]
-fn after_its_retention_no_byte_of_a_prompt_or_picture_is_left() {
+fn after_the_retention_no_byte_of_a_prompt_or_picture_is_left() {
     let data = data_dir();
     let server = Server::start_with(data.path(), |command| {
         command.env("STABLEHAND_RETENTION", "1s").env("STABLEHAND_SWEEP_INTERVAL", "200ms");
@@ -52,11 +52,11 @@ fn after_its_retention_no_byte_of_a_prompt_or_picture_is_left() {
     let png = download(&url);
     assert!(png.starts_with(b"\x89PNG"));
     let piece = &png[png.len() / 2..png.len() / 2 + 32];
-    assert!(holds(data.path(), prompt.as_bytes()) && holds(data.path(), piece), "both are there at first");
+    assert!(holds(data.path(), prompt.as_bytes()) && holds(data.path(), piece), "both are stored at first");
 
     let deadline = Instant::now() + Duration::from_secs(20);
     while holds(data.path(), prompt.as_bytes()) || holds(data.path(), piece) {
-        assert!(Instant::now() < deadline, "forgotten means gone");
+        assert!(Instant::now() < deadline, "expired data is overwritten");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(server.get(&format!("status/{id}")).is_none(), "the status is 404");

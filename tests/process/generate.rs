@@ -1,4 +1,4 @@
-//! `stablehand generate` as a person runs it.
+//! `stablehand generate`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::helpers::{assert_refused, data_dir, output, stablehand};
 const QUICK: [&str; 6] = ["--steps", "2", "--width", "64", "--height", "64"];
 
 #[test]
-fn a_picture_is_written_where_it_was_asked_for() {
+fn a_picture_is_written_to_the_output_file() {
     let folder = data_dir();
     let mut command = stablehand(&["generate", "a red fox", "-o", "fox.png", "--seed", "3"]);
     let output = output({
@@ -34,17 +34,17 @@ fn several_pictures_are_numbered() {
 }
 
 #[test]
-fn standard_output_gets_the_bytes_alone() {
+fn standard_output_gets_only_the_png() {
     let mut command = stablehand(&["generate", "a red fox", "-o", "-"]);
     command.args(QUICK);
     let output = output(command);
     assert!(output.status.success());
     assert!(output.stdout.starts_with(b"\x89PNG") && output.stdout.ends_with(b"IEND\xaeB`\x82"));
-    assert!(output.stderr.is_empty(), "no progress bar where there is no terminal");
+    assert!(output.stderr.is_empty(), "without a terminal there is no progress bar");
 }
 
 #[test]
-fn a_lora_is_a_file_or_a_name() {
+fn a_lora_may_be_a_file_or_a_name() {
     let loras = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lora");
     let draw = |args: &[&str]| {
         let mut command = stablehand(&["generate", "a red fox", "--seed", "3", "-o", "-"]);
@@ -68,7 +68,7 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
         output(command)
     };
     assert!(draw(&["-o", "fox.png"]).status.success());
-    // A picture as its own mask: white where it is light.
+    // The picture is its own mask: light areas are repainted.
     let repainted =
         draw(&["--init-image", "fox.png", "--mask", "fox.png", "--prompt-strength", "1", "-o", "again.png"]);
     assert!(repainted.status.success(), "{}", String::from_utf8_lossy(&repainted.stderr));
@@ -80,15 +80,15 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
 }
 
 #[test]
-fn bad_wishes_are_one_line() {
+fn an_invalid_flag_is_one_line() {
     for (args, code, parts) in [
         (&["--steps", "501"][..], 2, &["--steps", "from 1 to 500"][..]),
-        (&["--width", "100"], 2, &["--width", "multiples of 8"]),
+        (&["--width", "100"], 2, &["--width", "a multiple of 8"]),
         (&["--scheduler", "FASTEST"], 2, &["--scheduler", "K-LMS"]),
         (&["--scheduler", "Euler a Karras"], 2, &["EULER-A has no Karras sigmas"]),
         (&["--scheduler", "DDIM", "--karras"], 2, &["DDIM has no Karras sigmas"]),
         (&["--noise", "gpu"], 2, &["noise", "cpu, cuda"]),
-        (&["--clip-skip", "9"], 2, &["--clip-skip", "its last 3 layers"]),
+        (&["--clip-skip", "9"], 2, &["--clip-skip", "supports 1 to 3"]),
         (&["--negative-prompt", &"BREAK ".repeat(40)], 2, &["more than 32 chunks"]),
         (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),

@@ -1,4 +1,4 @@
-//! Starts the binary in a world of its own and talks to it.
+//! Starts the binary with a clean environment, and talks to it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub const KEY: &str = "test-key";
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// ONNX Runtime is unpacked once for all tests of this binary.
+/// The cache folder. All tests share it, so that ONNX Runtime is unpacked only once.
 fn cache_dir() -> &'static Path {
     static CACHE: OnceLock<PathBuf> = OnceLock::new();
     CACHE.get_or_init(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))
 }
 
-/// The binary with an environment that holds nothing of the machine's own settings.
+/// The binary, with an environment without any of the machine's stablehand settings.
 pub fn stablehand(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stablehand"));
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("STABLEHAND_")) {
@@ -34,12 +34,12 @@ pub fn output(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
 }
 
-/// What a refusal must look like: this exit code and one line on standard error.
+/// Checks that a command failed with this exit code and one line on standard error.
 pub fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     let lines: Vec<_> = stderr.lines().filter(|line| !line.is_empty()).collect();
-    assert_eq!(lines.len(), 1, "one line, not {stderr}");
+    assert_eq!(lines.len(), 1, "stderr should be one line: {stderr}");
     for part in parts {
         assert!(stderr.contains(part), "'{part}' in {stderr}");
     }
@@ -56,7 +56,14 @@ impl Server {
         Self::start_with(data, |_| {})
     }
 
-    /// Starts `stablehand serve` on a free port and waits until it answers.
+    /// Starts a server that accepts jobs but runs none.
+    pub fn start_without_workers(data: &Path) -> Self {
+        Self::start_with(data, |command| {
+            command.env("STABLEHAND_WORKERS", "0");
+        })
+    }
+
+    /// Starts `stablehand serve` on a free port and waits until it prints its URL.
     pub fn start_with(data: &Path, configure: impl FnOnce(&mut Command)) -> Self {
         let mut command = stablehand(&["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--data-dir"]);
         command.arg(data).env("STABLEHAND_API_KEYS", KEY).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -69,7 +76,7 @@ impl Server {
             .find_map(|line| {
                 line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
             })
-            .expect("the server says where it listens");
+            .expect("the server prints its URL");
         thread::spawn(move || lines.for_each(drop));
         Self { child, base: base.trim_end_matches('/').to_owned() }
     }
@@ -92,17 +99,18 @@ impl Server {
         request.send_json(body).ok()?.body_mut().read_json().ok()
     }
 
-    /// Submits a small job; its id, if it was acknowledged.
+    /// Submits a job. Returns its id if the server acknowledged it.
     pub fn submit(&self, input: &Value) -> Option<String> {
         Some(self.post("run", &json!({ "input": input }))?["id"].as_str()?.to_owned())
     }
 
-    /// The status body once the job has ended.
+    /// Waits until the job has ended. Returns its status body.
     pub fn wait(&self, id: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let body =
-                self.get(&format!("status-sync/{id}?wait=10000")).unwrap_or_else(|| panic!("{id} is known"));
+            let body = self
+                .get(&format!("status-sync/{id}?wait=10000"))
+                .unwrap_or_else(|| panic!("{id} is unknown"));
             if !["IN_QUEUE", "IN_PROGRESS"].contains(&body["status"].as_str().unwrap()) {
                 return body;
             }
@@ -110,7 +118,16 @@ impl Server {
         }
     }
 
-    /// `kill -9` while others still talk to it.
+    /// Waits until a job is running.
+    pub fn wait_until_running(&self, id: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.get(&format!("status/{id}")).unwrap()["status"] != "IN_PROGRESS" {
+            assert!(Instant::now() < deadline, "{id} starts");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// `kill -9` while clients still talk to the server.
     pub fn kill_now(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
@@ -122,7 +139,7 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, then the exit status.
+    /// Sends SIGTERM. Returns the exit status.
     pub fn terminate(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -144,7 +161,7 @@ impl Drop for Server {
     }
 }
 
-/// A copy of the built-in model's folder.
+/// Copies the folder of the built-in model.
 pub fn model_copy(to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
     for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae", "graphs"] {
@@ -156,20 +173,19 @@ pub fn model_copy(to: &Path) {
     fs::copy(from.join("model_index.json"), to.join("model_index.json")).unwrap();
 }
 
-/// A small job: two steps at the least size.
+/// The input of a small job: two steps at the smallest size.
 pub fn small(prompt: &str) -> Value {
     json!({"prompt": prompt, "width": 64, "height": 64, "num_inference_steps": 2})
 }
 
-/// What an image URL of an answer serves.
+/// Downloads a picture.
 pub fn download(url: &str) -> Vec<u8> {
     let mut response = ureq::get(url).call().unwrap();
     assert_eq!(response.headers()["content-type"], "image/png");
     response.body_mut().read_to_vec().unwrap()
 }
 
-/// A xorshift: the kills fall at points that differ from run to run of a loop, and alike in each run of the
-/// test.
+/// A xorshift generator. The kills come at different times in each round, but at the same times in each test run.
 pub fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;

@@ -1,4 +1,4 @@
-//! A hundred kills under everything that clients do at once.
+//! A hundred kills while clients submit, cancel, retry and purge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -15,33 +15,33 @@ use crate::helpers::{KEY, Server, data_dir, next, small};
 const KILLS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What clients were told.
+/// What the server told its clients.
 #[derive(Default)]
 struct Told {
-    /// When each acknowledged job was sent, and how it ended.
+    /// Each acknowledged job: when it was sent, and how it ended.
     jobs: Mutex<BTreeMap<String, (Instant, End)>>,
     cancelled: Mutex<BTreeSet<String>>,
-    /// Those of the life that was last.
+    /// The purges since the last restart.
     purges: Mutex<Vec<Purge>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
-    /// Not that we know of.
+    /// Not ended, as far as we know.
     Open,
     /// In this state.
     Final(String),
-    /// A purge removed it, and counted it where it was answered.
+    /// A purge removed it. `counted` says that the purge was answered.
     Purged {
         counted: bool,
     },
     Lost,
 }
 
-/// A purge that was sent. It may have removed what was sent before it was over.
+/// A purge. It may have removed jobs that were sent before it was over.
 struct Purge {
     over: Instant,
-    /// How many jobs it said that it removed, where it was answered.
+    /// The number of removed jobs, if the purge was answered.
     removed: Option<u64>,
 }
 
@@ -53,9 +53,8 @@ impl Told {
         jobs.keys().rev().nth(skipped).cloned()
     }
 
-    /// Looks at every job that may have ended since the last time, and accounts for those that are gone: each
-    /// purge since then removed so many, of those that were sent before it was over. (It may have removed jobs
-    /// besides that were never acknowledged.)
+    /// Checks every open job, and explains each missing one by a purge: a purge can explain as many jobs as it removed,
+    /// if they were sent before it was over. (It may also have removed jobs that were never acknowledged.)
     fn take_stock(&self, server: &Server) {
         let purges = std::mem::take(&mut *locked(&self.purges));
         let unanswered = purges.iter().filter(|purge| purge.removed.is_none()).map(|purge| purge.over).max();
@@ -68,7 +67,7 @@ impl Told {
                 None => gone.push((*sent, end)),
             }
         }
-        // The latest first: what may answer for a job may answer for every earlier one.
+        // The latest first: a purge that can explain a job can explain every earlier one.
         gone.sort_by_key(|(sent, _)| std::cmp::Reverse(*sent));
         let mut used = 0_u64;
         for (sent, end) in gone {
@@ -103,7 +102,7 @@ fn state(server: &Server, id: &str) -> Option<String> {
 
 #[test]
 #[ignore = "takes minutes; .ci/run runs it"]
-fn nothing_is_lost_or_done_twice_over_a_hundred_kills() {
+fn a_hundred_kills_lose_no_job_and_complete_none_twice() {
     let (data, receiver, told) = (data_dir(), Receiver::start(), Told::default());
     let start = || {
         Server::start_with(data.path(), |command| {
@@ -209,7 +208,7 @@ fn purge(server: &Server, told: &Told, _: &str, random: &mut u64) {
     }
 }
 
-/// How every job ended that is still there.
+/// The final state of every job that still exists.
 fn ends(server: &Server, told: &Told) -> BTreeMap<String, String> {
     let deadline = Instant::now() + PATIENCE;
     let mut ends = BTreeMap::new();
@@ -234,10 +233,10 @@ fn tally(ends: &BTreeMap<String, String>) -> BTreeMap<&str, usize> {
     tally
 }
 
-/// Takes webhooks, and refuses each seventh at first.
+/// Receives webhooks. It refuses every seventh message the first time.
 struct Receiver {
     url: String,
-    /// By job, by the message's name: the state that it told of.
+    /// The state in each message, by job and message id.
     ends: Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>,
 }
 
@@ -252,7 +251,7 @@ impl Receiver {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (noted, refused, count) = (Arc::clone(&noted), Arc::clone(&refused), Arc::clone(&count));
                 thread::spawn(move || {
-                    // A server that is killed meanwhile breaks off.
+                    // A killed server breaks off in the middle.
                     let Some((name, body)) = message(&stream) else { return };
                     let seventh = count.fetch_add(1, Ordering::Relaxed) % 7 == 0;
                     let refuse = seventh && locked(&refused).insert(name.clone());
@@ -275,7 +274,7 @@ impl Receiver {
     }
 }
 
-/// The name and the body of a message, if it came whole.
+/// The id and the body of a message, if it is complete.
 fn message(stream: &TcpStream) -> Option<(String, Value)> {
     let mut reader = BufReader::new(stream);
     let (mut name, mut length) = (None, None);

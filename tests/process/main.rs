@@ -1,6 +1,7 @@
-//! The real binary with the real model: signals, kills, restarts, bad surroundings.
+//! The real binary with the real model: signals, kills, restarts, broken environments.
 
-#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::needless_pass_by_value, reason = "`json!(…)` reads better without a borrow")]
 
 mod bad_disk;
 mod bad_start;

@@ -1,4 +1,4 @@
-//! Pictures that start from pictures, over the wire: in the body or by their addresses.
+//! Pictures that start from pictures, sent in the body or by URL.
 
 use std::io::{Cursor, Read as _, Write as _};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use crate::helpers::{Server, data_dir, download};
 
 const SIDE: u32 = 128;
 
-/// Serves `files` by their paths.
+/// Serves `files` by path.
 fn serve(files: Vec<(&'static str, Vec<u8>)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -44,11 +44,11 @@ fn data_uri(png: &[u8]) -> String {
     format!("data:image/png;base64,{}", STANDARD.encode(png))
 }
 
-/// The picture that `input` gives, and what its file says of how it was made.
+/// Draws `input`. Returns the PNG file and the parameters in its text.
 fn draw(server: &Server, input: &Value) -> (Vec<u8>, Value) {
     let body = server.wait(&server.submit(input).unwrap());
     assert_eq!(body["status"], "COMPLETED", "{body}");
-    assert_eq!(body["input"], *input, "as it was sent");
+    assert_eq!(body["input"], *input, "the input is echoed");
     let file = download(body["output"][0]["image"].as_str().unwrap());
     let reader = png::Decoder::new(Cursor::new(&file)).read_info().unwrap();
     let texts = reader.info();
@@ -62,7 +62,7 @@ fn pixels(file: &[u8]) -> RgbImage {
     image::load_from_memory(file).unwrap().to_rgb8()
 }
 
-/// The mean distance of the pixels whose column `inside` chooses.
+/// The mean difference of the pixels in the columns that `inside` selects.
 fn distance(one: &RgbImage, other: &RgbImage, inside: impl Fn(u32) -> bool) -> f64 {
     assert_eq!(one.dimensions(), other.dimensions());
     let chosen = one.enumerate_pixels().filter(|(x, _, _)| inside(*x));
@@ -75,7 +75,7 @@ fn distance(one: &RgbImage, other: &RgbImage, inside: impl Fn(u32) -> bool) -> f
 }
 
 #[test]
-fn a_picture_and_its_mask_come_in_the_body_or_by_their_addresses() {
+fn a_picture_and_its_mask_may_be_in_the_body_or_at_a_url() {
     let data = data_dir();
     let server = Server::start_with(data.path(), |command| {
         command.env("STABLEHAND_ALLOW_ADDRESSES", "127.0.0.1");
@@ -87,7 +87,7 @@ fn a_picture_and_its_mask_come_in_the_body_or_by_their_addresses() {
         assert!(made.get(field).is_none(), "{field} of a picture from text alone: {made}");
     }
     let heart = pixels(&heart_file);
-    // White, which is repainted, in the right half.
+    // The right half is white, so it is repainted.
     let right = |x: u32| x >= SIDE / 2;
     let mask_file = png(RgbImage::from_fn(SIDE, SIDE, |x, _| Rgb([if right(x) { 255 } else { 0 }; 3])));
     let base = serve(vec![("/heart.png", heart_file.clone()), ("/mask.png", mask_file.clone())]);
@@ -126,6 +126,9 @@ fn a_picture_and_its_mask_come_in_the_body_or_by_their_addresses() {
     }));
     assert_eq!(made["mask_invert"], true);
     let mixed = pixels(&mixed);
-    assert!(distance(&mixed, &heart, |x| !right(x)) > distance(&mixed, &heart, right), "the other way round");
+    assert!(
+        distance(&mixed, &heart, |x| !right(x)) > distance(&mixed, &heart, right),
+        "mask_invert repaints the other half"
+    );
     assert_eq!(server.terminate().code(), Some(0));
 }

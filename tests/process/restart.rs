@@ -1,4 +1,4 @@
-//! An acknowledged job survives whatever ends the process.
+//! Acknowledged jobs survive the end of the process.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::helpers::{Server, data_dir, next, small};
 
 #[test]
-fn every_acknowledged_job_is_completed_once_after_twenty_kills_under_load() {
+fn twenty_kills_under_load_lose_no_acknowledged_job() {
     let data = data_dir();
     let acknowledged = Mutex::new(BTreeSet::new());
     let mut random = 0x5eed_u64;
@@ -45,7 +45,7 @@ fn every_acknowledged_job_is_completed_once_after_twenty_kills_under_load() {
         assert_eq!(body["status"], "COMPLETED", "{body}");
         assert_eq!(body["output"].as_array().unwrap().len(), 1, "{body}");
     }
-    // Jobs whose acknowledgement was lost on the way may be there too, but none is there twice.
+    // Jobs whose acknowledgement was lost may exist too.
     let health = server.get("health").unwrap();
     let completed = health["jobs"]["completed"].as_u64().unwrap();
     assert!(completed >= acknowledged.len() as u64, "{health}");
@@ -57,7 +57,7 @@ fn every_acknowledged_job_is_completed_once_after_twenty_kills_under_load() {
 }
 
 #[test]
-fn sigterm_puts_a_job_back_that_does_not_make_it_and_the_next_start_completes_it() {
+fn a_job_interrupted_by_sigterm_completes_after_the_next_start() {
     let data = data_dir();
     let server = Server::start_with(data.path(), |command| {
         command.env("STABLEHAND_SHUTDOWN_GRACE", "0s");
@@ -65,9 +65,7 @@ fn sigterm_puts_a_job_back_that_does_not_make_it_and_the_next_start_completes_it
     let long = json!({"prompt": "a dog", "num_inference_steps": 500, "seed": 11});
     let running = server.submit(&long).unwrap();
     let queued = server.submit(&small("a cat")).unwrap();
-    while server.get(&format!("status/{running}")).unwrap()["status"] != "IN_PROGRESS" {
-        thread::sleep(Duration::from_millis(20));
-    }
+    server.wait_until_running(&running);
     assert_eq!(server.terminate().code(), Some(0));
 
     let server = Server::start(data.path());
@@ -79,26 +77,20 @@ fn sigterm_puts_a_job_back_that_does_not_make_it_and_the_next_start_completes_it
 }
 
 #[test]
-fn sigterm_lets_a_job_end_within_its_grace() {
+fn a_job_may_finish_within_the_grace_period_after_sigterm() {
     let data = data_dir();
     let server = Server::start(data.path());
     let id = server.submit(&json!({"prompt": "a dog", "num_inference_steps": 60})).unwrap();
-    while server.get(&format!("status/{id}")).unwrap()["status"] != "IN_PROGRESS" {
-        thread::sleep(Duration::from_millis(5));
-    }
+    server.wait_until_running(&id);
     assert_eq!(server.terminate().code(), Some(0));
-    let server = Server::start_with(data.path(), |command| {
-        command.env("STABLEHAND_WORKERS", "0");
-    });
+    let server = Server::start_without_workers(data.path());
     assert_eq!(server.get(&format!("status/{id}")).unwrap()["status"], "COMPLETED");
 }
 
 #[test]
-fn a_random_seed_stays_the_jobs_own_across_restarts() {
+fn a_random_seed_survives_a_restart() {
     let data = data_dir();
-    let idle = Server::start_with(data.path(), |command| {
-        command.env("STABLEHAND_WORKERS", "0");
-    });
+    let idle = Server::start_without_workers(data.path());
     let id = idle.submit(&small("a dog")).unwrap();
     assert_eq!(idle.get(&format!("status/{id}")).unwrap()["status"], "IN_QUEUE");
     idle.kill();

@@ -18,16 +18,16 @@ use crate::domain::{GenerationInput, ImageSize, ModelPart};
 use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, Runtime};
 
-pub(super) const ABOUT: &str = "Say what a model holds, what will work with it, and whether it can draw: a small \
-picture is drawn to see. The exit code is 0 where it can.";
+pub(super) const ABOUT: &str = "Show what a model contains and what works with it, then draw a small picture as a test. \
+The exit code is 0 if the model can draw.";
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
-    /// name of a pulled model [default: the built-in tiny-sd]
+    /// A .safetensors checkpoint, a folder (diffusers or ONNX), or the name of a pulled model
+    /// [default: the built-in tiny-sd]
     #[arg(value_name = "MODEL", env = "STABLEHAND_MODEL", hide_env_values = true)]
     model: Option<PathBuf>,
-    /// auto, cpu or cuda[:N]
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t, hide_env_values = true)]
     device: DeviceChoice,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `stablehand models list`: what has been pulled.
+//! `stablehand models list`: lists the pulled models.
 
 use std::fmt::Write as _;
 
@@ -19,21 +19,21 @@ const HEADINGS: [&str; 5] = ["NAME", "KIND", "SIZE", "PULLED", "PATH"];
 
 pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
     let models = ModelsDir::new(args.folders.models_dir()?);
-    let (whole, unfinished) = (models.list()?, models.unfinished()?);
+    let (complete, unfinished) = (models.list()?, models.unfinished()?);
     let mut text = String::new();
-    if whole.is_empty() {
+    if complete.is_empty() {
         let _ = writeln!(
             text,
-            "no model has been pulled into {} yet: `stablehand models pull ORG/NAME` does",
+            "no models in {} yet: pull one with `stablehand models pull ORG/NAME`",
             models.path().display()
         );
     } else {
-        table(&mut text, &whole);
+        table(&mut text, &complete);
     }
     for pull in unfinished {
         let _ = writeln!(
             text,
-            "unfinished: {} ({} so far); pull it again to go on, or remove it",
+            "unfinished: {} ({} so far): pull it again to resume, or remove it with `stablehand models rm`",
             pull.name,
             size_text(pull.bytes)
         );

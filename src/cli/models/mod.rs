@@ -1,4 +1,4 @@
-//! `stablehand models`: pulling models, looking at them, removing them; and what `--model` means everywhere.
+//! `stablehand models`: pulls, lists, checks and removes models. It also decides what `--model` means everywhere.
 
 mod check;
 mod list;
@@ -24,14 +24,14 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// Fetch a model from a hub or a URL
+    /// Download a model from a hub or a URL
     #[command(long_about = pull::ABOUT)]
     Pull(pull::PullArgs),
-    /// Show what has been pulled, and what of it to give to --model
+    /// List the pulled models, with their names and paths for --model
     List(list::ListArgs),
-    /// Remove what has been pulled
+    /// Remove a pulled model
     Rm(rm::RmArgs),
-    /// Say what a model holds and whether it can draw
+    /// Show what a model contains and test whether it can draw
     #[command(long_about = check::ABOUT)]
     Check(check::CheckArgs),
 }
@@ -45,8 +45,8 @@ pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
     }
 }
 
-/// The model that `--model` means: what is at a path, else what was pulled under this name, else the built-in one
-/// where nothing is named. `models_dir` is asked only where it matters.
+/// The model that `--model` means: the file or folder at this path, otherwise the pulled model of this name. Without
+/// `--model` it is the built-in model. `models_dir` is called only for a name.
 pub(super) fn named(
     model: Option<&Path>,
     models_dir: impl FnOnce() -> Result<PathBuf, ConfigError>,
@@ -61,16 +61,16 @@ pub(super) fn named(
 
 fn unknown(name: &str) -> String {
     let pull = match name.contains('/') {
-        true => format!("; `stablehand models pull {name}` may fetch it"),
+        true => format!(", `stablehand models pull {name}` may download it"),
         false => String::new(),
     };
     format!(
-        "there is no model {name}: no file or folder of that name, and no pulled model (`stablehand models list` shows \
-         those there are{pull})"
+        "there is no model {name}, neither as a file or folder nor as a pulled model: `stablehand models list` shows the \
+         pulled models{pull}"
     )
 }
 
-/// Whether it does not say itself that it is a path.
+/// Whether the text may be the name of a pulled model, because it does not look like a path.
 fn could_be_a_name(path: &Path) -> bool {
     path.is_relative() && !path.starts_with(".") && !path.starts_with("..") && !path.starts_with("~")
 }

@@ -1,4 +1,5 @@
-//! `stablehand models pull`: a model into the models folder, with a bar at a terminal and lines elsewhere.
+//! `stablehand models pull`: downloads a model into the models folder. It shows a progress bar at a terminal, and lines
+//! elsewhere.
 
 use std::cell::Cell;
 use std::env;
@@ -13,16 +14,16 @@ use crate::domain::Clock;
 use crate::fetch::root_certificates;
 use crate::hub::{self, Hub, ModelRef, ModelsDir, PullProgress, Pulled};
 
-pub(super) const ABOUT: &str = "Fetch a model from a hub or a URL: of a repository the files that stablehand can use \
-(half precision where there is a choice), or one .safetensors file. What broke off is gone on with by the same \
-command, and checked by its SHA-256. HF_ENDPOINT names another hub than https://huggingface.co, HF_TOKEN is a token \
-of an account there; it is sent nowhere else.";
+pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
+(half precision if there is a choice), or one .safetensors file. Interrupted downloads resume when you run the command \
+again, and checksums are verified. Set HF_ENDPOINT to use another hub than https://huggingface.co, and HF_TOKEN for \
+private and gated models. The token is sent only to the hub.";
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
     /// ORG/NAME, ORG/NAME@REVISION, ORG/NAME:FILE.safetensors, or the URL of a .safetensors file
     model: String,
-    /// What the SHA-256 of the file must be, in hexadecimal digits
+    /// Expected SHA-256 of the file, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     sha256: Option<String>,
     #[command(flatten)]
@@ -46,17 +47,17 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let manifest = &model.manifest;
     let size = hub::size_text(manifest.bytes());
     print(&format!(
-        "{} {verb} ({}, {size}): draw with --model {}\n",
+        "{} {verb} ({}, {size}): use it with --model {}\n",
         manifest.name, manifest.kind, manifest.name
     ))
 }
 
-/// None where it is not set, or empty.
+/// An environment variable, unless it is unset or empty.
 fn variable(name: &str) -> Result<Option<String>, Failure> {
     match env::var(name) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{name} should be plain text"))),
+        Err(env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{name} should be valid UTF-8"))),
     }
 }
 
@@ -64,17 +65,17 @@ fn sha256(text: &str) -> Result<String, String> {
     hub::sha256_text(text).ok_or_else(|| "it should be 64 hexadecimal digits".to_owned())
 }
 
-/// A bar at a terminal, lines on standard error elsewhere.
+/// Shows a bar at a terminal, and lines on standard error elsewhere.
 #[derive(Default)]
 struct Progress {
     bar: Cell<Option<ProgressBar>>,
     total: Cell<Option<u64>>,
-    told_tenths: Cell<u64>,
+    shown_tenths: Cell<u64>,
 }
 
 const BAR: &str = "{bar:40} {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 const SPINNER: &str = "{spinner} {decimal_bytes}  {decimal_bytes_per_sec}";
-/// Below it, a line a file is enough.
+/// Below this size, one line per file is enough.
 const LARGE: u64 = 100_000_000;
 
 impl Progress {
@@ -116,8 +117,8 @@ impl PullProgress for Progress {
         }
         let Some(total) = self.total.get().filter(|total| *total >= LARGE) else { return };
         let tenths = bytes.saturating_mul(10) / total;
-        if tenths > self.told_tenths.get() && tenths < 10 {
-            self.told_tenths.set(tenths);
+        if tenths > self.shown_tenths.get() && tenths < 10 {
+            self.shown_tenths.set(tenths);
             self.say(&format!("{} of {}", hub::size_text(bytes), hub::size_text(total)));
         }
     }

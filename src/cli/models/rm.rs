@@ -1,4 +1,4 @@
-//! `stablehand models rm`: what has been pulled, gone.
+//! `stablehand models rm`: removes a pulled model.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use crate::hub::{ModelsDir, size_text};
 
 #[derive(Debug, Args)]
 pub(super) struct RmArgs {
-    /// A pulled model, by its name or path, or an unfinished one by its name
+    /// Name or path of a pulled model, or name of an unfinished pull
     name: String,
     #[command(flatten)]
     folders: ModelsDirArgs,
@@ -17,5 +17,5 @@ pub(super) struct RmArgs {
 pub(super) fn rm(args: &RmArgs) -> Result<(), Failure> {
     let models = ModelsDir::new(args.folders.models_dir()?);
     let (name, bytes) = models.remove(&args.name)?;
-    print(&format!("{name} is gone: {} are free\n", size_text(bytes)))
+    print(&format!("removed {name} ({})\n", size_text(bytes)))
 }

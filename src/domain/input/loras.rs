@@ -1,13 +1,13 @@
-//! A request's LoRAs: those that it asks for, of those that there are.
+//! The LoRAs of a request.
 
 use super::{InputRules, Reader};
 use crate::domain::lora::{self, Lora, LoraOrigin, MAX_LORAS};
 
-const NO_LORAS: &str = "is not supported by this model, whose weights lie inside its ONNX graphs: a model of \
-.safetensors files takes LoRAs.";
+const NO_LORAS: &str = "is not supported by this model, because its weights are inside its ONNX graphs; use a model \
+with .safetensors files.";
 
-/// The field's LoRA, then those of the prompt's tags. Tags of the negative prompt are taken out of its words and mean
-/// nothing, since what is merged into a model speaks to both prompts.
+/// Reads the LoRA of the field, then those of the tags in the prompt. Tags in the negative prompt are removed and have no
+/// effect, because a merged LoRA changes the model for both prompts.
 pub(super) fn read(reader: &mut Reader, rules: &InputRules, prompt: &str) -> Vec<Lora> {
     let scale = reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s)).unwrap_or(1.0);
     let name = reader.string("lora");
@@ -29,14 +29,14 @@ pub(super) fn read(reader: &mut Reader, rules: &InputRules, prompt: &str) -> Vec
             Err(sentence) => reader.unmet("lora", &sentence),
         }
     }
-    match lora::loras_of_tags(prompt, shelf) {
+    match lora::loras_in(prompt, shelf) {
         Ok(tagged) => loras.extend(tagged),
         Err(sentence) => reader.unmet("prompt", &sentence),
     }
     if loras.len() > MAX_LORAS {
         reader.unmet(
             "prompt",
-            &format!("It asks for more than {MAX_LORAS} LoRAs, which is the most there may be."),
+            &format!("The request names more than {MAX_LORAS} LoRAs; at most {MAX_LORAS} are allowed."),
         );
     }
     loras

@@ -1,12 +1,12 @@
-//! Takes typed values out of a request's `input` and notes what is wrong with them, in the hosted worker's
-//! words. Which fields there are, and what they mean together, is said where a request is parsed.
+//! Reads typed values from a request's `input`, and collects errors in the hosted worker's words. The caller knows the
+//! fields and their meaning.
 
 use serde_json::{Map, Value};
 
 use super::super::without_lora_tags;
 use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
 
-/// A request's fields, and what was found wrong with them so far.
+/// The fields of a request, and the violations so far.
 pub(super) struct Reader<'a> {
     fields: &'a Map<String, Value>,
     violations: Vec<String>,
@@ -17,7 +17,7 @@ impl<'a> Reader<'a> {
         Self { fields, violations: Vec::new() }
     }
 
-    /// Fails if anything was wrong.
+    /// Fails if there was any violation.
     pub fn finish(self) -> Result<(), Violations> {
         if self.violations.is_empty() { Ok(()) } else { Err(Violations(self.violations)) }
     }
@@ -48,7 +48,10 @@ impl<'a> Reader<'a> {
     pub fn text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
         let text = self.string(name)?;
         if text.len() > MAX_PROMPT_BYTES {
-            self.unmet(name, &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are read.", text.len()));
+            self.unmet(
+                name,
+                &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are allowed.", text.len()),
+            );
         } else if let Some(Err(sentence)) =
             rules.prompts.as_ref().map(|prompts| prompts.check(&without_lora_tags(text)))
         {
@@ -92,11 +95,11 @@ impl<'a> Reader<'a> {
         if side.is_multiple_of(grid) {
             return Some(side);
         }
-        self.unmet(name, &format!("It is {side}; this model draws multiples of {grid}."));
+        self.unmet(name, &format!("It is {side}; it must be a multiple of {grid}."));
         None
     }
 
-    #[allow(clippy::cast_possible_truncation)] // the bounds are checked on the f32
+    #[expect(clippy::cast_possible_truncation, reason = "`met` checks the f32")]
     pub fn number(&mut self, name: &str, bounds: &str, met: impl Fn(f32) -> bool) -> Option<f32> {
         self.double(name, bounds, |number| met(number as f32)).map(|number| number as f32)
     }
@@ -114,7 +117,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// One of a few words.
+    /// One of `choices`.
     pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
         let word = self.string(name)?;
         let chosen = choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value);
@@ -139,17 +142,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value as an error sentence shows it: short.
+/// The start of a value, for an error sentence.
 fn shown(value: &Value) -> String {
     value.to_string().chars().take(32).collect()
 }
 
-/// A number without a fraction that no 64-bit integer holds.
+/// Whether it is a whole number too large for a 64-bit integer.
 fn is_whole(value: &Value) -> bool {
     value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() >= 9.0e15)
 }
 
-/// The type's name in the hosted worker's sentences, which were Python's.
+/// The Python name of the type, as in the hosted worker's sentences.
 fn python_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "NoneType",
@@ -162,7 +165,7 @@ fn python_type(value: &Value) -> &'static str {
     }
 }
 
-/// A bounded integer, which by its bounds fits.
+/// Converts an integer whose limits fit into 32 bits.
 pub(super) fn small(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }

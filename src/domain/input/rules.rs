@@ -1,37 +1,37 @@
-//! What a model can be asked for, known before it is loaded.
+//! The limits and defaults of a model for requests. They are known before the model is loaded.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::domain::{LoraShelf, SchedulerKind};
 
-/// What a model can be asked for, and what it does where a request is silent.
+/// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
 pub struct InputRules {
-    /// Width and height are multiples of this many pixels.
+    /// Width and height must be multiples of this many pixels.
     pub grid: u32,
-    /// Draws where the request names no scheduler.
+    /// The default scheduler.
     pub scheduler: SchedulerKind,
-    /// Whether it does so with Karras sigmas.
+    /// Whether the default scheduler uses Karras sigmas.
     pub karras: bool,
-    /// The largest `clip_skip`: 1 where the text encoder gives its last layer alone.
+    /// The largest `clip_skip`. It is 1 if the text encoder gives only its last layer.
     pub max_clip_skip: u32,
-    /// Whether it can start from a picture, for which it needs its VAE's encoder.
+    /// Whether it can start from a picture, which needs the encoder of the VAE.
     pub takes_images: bool,
-    /// The LoRAs that there are for it; none where it can take none.
+    /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
-    /// Its own word on prompts, if it has one.
+    /// The model's own check of prompts.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
 
-/// What only a model's tokenizer can tell of a prompt.
+/// A check of prompts that needs the model's tokenizer.
 pub trait PromptCheck: Debug + Send + Sync {
-    /// Fails with a sentence that says why the prompt, whose LoRA tags are gone, cannot be drawn.
+    /// Fails with a sentence that says why this prompt cannot be drawn. The LoRA tags are already removed.
     fn check(&self, prompt: &str) -> Result<(), String>;
 }
 
 impl Default for InputRules {
-    /// Stable Diffusion v1's, as the hosted worker had it.
+    /// The rules of Stable Diffusion v1 at the hosted service.
     fn default() -> Self {
         Self {
             grid: 64,

@@ -1,3 +1,5 @@
+//! Inputs of requests: defaults, limits and error sentences.
+
 use std::sync::Arc;
 
 use serde_json::{Map, json};
@@ -31,7 +33,7 @@ fn null_means_the_default() {
 }
 
 #[test]
-fn every_violation_is_named_at_once() {
+fn every_violation_is_reported() {
     assert_eq!(
         violations(&json!({
             "size": 3, "num_outputs": 11, "width": "wide", "height": 500, "guidance_scale": 0,
@@ -42,7 +44,7 @@ fn every_violation_is_named_at_once() {
             "Unexpected input. size is not a valid input option.",
             "prompt is a required input.",
             "width should be int type, not str.",
-            "height does not meet the constraints. It is 500; this model draws multiples of 64.",
+            "height does not meet the constraints. It is 500; it must be a multiple of 64.",
             "num_outputs does not meet the constraints. It is 11; it must be a whole number from 1 to 10.",
             "num_inference_steps should be int type, not float.",
             "guidance_scale does not meet the constraints. It is 0; it must be above 0 and at most 20.",
@@ -50,15 +52,15 @@ fn every_violation_is_named_at_once() {
              EULER-D, HEUN, IPNDM, KDPM2-A, KDPM2-D, K-LMS, LCM, PNDM, UNIPC.",
             "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
             "noise does not meet the constraints. It must be one of cpu, cuda.",
-            "init_image does not meet the constraints. Its bytes are no picture that is read here: send a \
-             PNG, JPEG or WebP.",
+            "init_image does not meet the constraints. It is not a picture in a supported format: send a PNG, JPEG \
+             or WebP.",
             "mask_invert should be bool type, not int.",
             "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
         ]
     );
 }
 
-/// Has fur and ink.
+/// A folder with the LoRAs fur and ink.
 #[derive(Debug)]
 struct FurAndInk;
 
@@ -76,7 +78,7 @@ fn with_loras() -> InputRules {
 }
 
 #[test]
-fn loras_come_from_the_field_and_from_the_prompt() {
+fn the_field_and_the_prompt_name_loras() {
     let prompt = "a fox <lora:ink:0.5:2>";
     let request = json!({"prompt": prompt, "lora": "fur.safetensors", "lora_scale": 0.3, "negative_prompt": "<lora:none>"});
     let input = GenerationInput::parse(&request, &with_loras()).unwrap();
@@ -94,7 +96,7 @@ fn loras_come_from_the_field_and_from_the_prompt() {
 }
 
 #[test]
-fn a_lora_that_is_not_there_is_refused_by_name() {
+fn a_missing_lora_is_refused_by_name() {
     let refused = |input: Value| GenerationInput::parse(&input, &with_loras()).unwrap_err().0;
     assert_eq!(
         refused(json!({"prompt": "<lora:cat>", "lora": "dog", "lora_scale": 2})),
@@ -106,17 +108,15 @@ fn a_lora_that_is_not_there_is_refused_by_name() {
     );
     assert_eq!(
         refused(json!({"prompt": "<lora:ink>".repeat(9)})),
-        [
-            "prompt does not meet the constraints. It asks for more than 8 LoRAs, which is the most there may be."
-        ]
+        ["prompt does not meet the constraints. The request names more than 8 LoRAs; at most 8 are allowed."]
     );
     assert_eq!(refused(json!({"prompt": "", "lora": ["ink"]})), ["lora should be str type, not list."]);
 }
 
 #[test]
-fn a_model_that_takes_no_loras_says_so() {
-    let why = "is not supported by this model, whose weights lie inside its ONNX graphs: a model of .safetensors files \
-               takes LoRAs.";
+fn a_model_without_lora_support_refuses_loras() {
+    let why = "is not supported by this model, because its weights are inside its ONNX graphs; use a model with \
+               .safetensors files.";
     assert_eq!(
         violations(&json!({"prompt": "<lora:ink>", "lora": "fur"})),
         [format!("lora {why}"), format!("prompt does not meet the constraints. A <lora:…> in it {why}"),]
@@ -124,7 +124,7 @@ fn a_model_that_takes_no_loras_says_so() {
 }
 
 #[test]
-fn bounds_hold_at_their_edges() {
+fn limits_are_inclusive() {
     let ok = |input: Value| GenerationInput::parse(&input, &InputRules::default()).unwrap();
     let input = ok(json!({"prompt": "", "seed": u64::MAX, "guidance_scale": 20, "num_inference_steps": 500,
         "num_outputs": 10, "width": 1024, "height": 768, "prompt_strength": 1, "nsfw": true}));
@@ -140,7 +140,7 @@ fn bounds_hold_at_their_edges() {
 }
 
 #[test]
-fn a_picture_to_start_from_is_taken_where_the_model_can() {
+fn an_init_image_needs_a_model_with_a_vae_encoder() {
     let url = "https://example.org/fox.png";
     let request = json!({"prompt": "", "init_image": url, "mask": url, "prompt_strength": 1});
     let input = GenerationInput::parse(&request, &InputRules::default()).unwrap();
@@ -151,15 +151,17 @@ fn a_picture_to_start_from_is_taken_where_the_model_can() {
     let rules = InputRules { takes_images: false, ..InputRules::default() };
     assert_eq!(
         GenerationInput::parse(&json!({"prompt": "", "init_image": url}), &rules).unwrap_err().0,
-        ["init_image is not supported by this model: it has no encoder for pictures."]
+        ["init_image is not supported by this model, because it has no VAE encoder."]
     );
     assert_eq!(
         violations(&json!({"prompt": "", "mask": url})),
-        ["mask does not meet the constraints. It needs an init_image, which it is the mask of."]
+        ["mask does not meet the constraints. It needs an init_image."]
     );
     assert_eq!(
         violations(&json!({"prompt": "", "init_image": url, "scheduler": "IPNDM"})),
-        ["scheduler does not meet the constraints. IPNDM cannot start from an init_image; choose another."]
+        [
+            "scheduler does not meet the constraints. IPNDM cannot start from an init_image; choose another scheduler."
+        ]
     );
 }
 
@@ -178,7 +180,7 @@ fn every_documented_scheduler_name_is_known() {
 }
 
 #[test]
-fn a_model_may_have_a_scheduler_of_its_own_choice() {
+fn a_model_may_have_its_own_default_scheduler() {
     let rules = InputRules { scheduler: SchedulerKind::EulerD, ..InputRules::default() };
     let scheduler = |input: Value| GenerationInput::parse(&input, &rules).unwrap().scheduler;
     assert_eq!(scheduler(json!({"prompt": ""})), SchedulerKind::EulerD);
@@ -186,32 +188,35 @@ fn a_model_may_have_a_scheduler_of_its_own_choice() {
 }
 
 #[test]
-fn what_is_no_object_is_one_sentence() {
+fn an_input_that_is_not_an_object_is_one_error() {
     assert_eq!(violations(&json!([1])), ["input should be an object."]);
 }
 
 #[test]
-fn karras_is_a_field_or_a_part_of_the_name() {
+fn karras_comes_from_the_field_or_the_scheduler_name() {
     let parsed = |input: Value| {
-        let input = GenerationInput::parse(&input, &InputRules::default()).unwrap();
-        (input.scheduler, input.karras)
+        let parsed = GenerationInput::parse(&input, &InputRules::default()).unwrap();
+        (parsed.scheduler, parsed.karras)
     };
-    let of = |scheduler: &str, karras: Value| json!({"prompt": "", "scheduler": scheduler, "karras": karras});
-    assert_eq!(parsed(of("DPM++ 2M Karras", json!(null))), (SchedulerKind::DpmM, true));
-    assert_eq!(parsed(of("DPM++ 2M Karras", json!(false))), (SchedulerKind::DpmM, false));
-    assert_eq!(parsed(of("EULER-D", json!(true))), (SchedulerKind::EulerD, true));
+    let input =
+        |scheduler: &str, karras: Value| json!({"prompt": "", "scheduler": scheduler, "karras": karras});
+    assert_eq!(parsed(input("DPM++ 2M Karras", json!(null))), (SchedulerKind::DpmM, true));
+    assert_eq!(parsed(input("DPM++ 2M Karras", json!(false))), (SchedulerKind::DpmM, false));
+    assert_eq!(parsed(input("EULER-D", json!(true))), (SchedulerKind::EulerD, true));
     assert_eq!(parsed(json!({"prompt": "", "karras": true})), (SchedulerKind::KLms, true));
     assert_eq!(
-        violations(&of("DDIM", json!(true))),
-        ["karras does not meet the constraints. DDIM has no Karras sigmas; DPM-M, DPM-S, EULER-D, HEUN, \
-          KDPM2-A, KDPM2-D, K-LMS, UNIPC have."]
+        violations(&input("DDIM", json!(true))),
+        [
+            "karras does not meet the constraints. DDIM has no Karras sigmas; choose one of DPM-M, DPM-S, EULER-D, \
+          HEUN, KDPM2-A, KDPM2-D, K-LMS, UNIPC."
+        ]
     );
-    assert!(violations(&of("Euler a Karras", json!(null)))[0].starts_with("scheduler does not meet"));
-    assert_eq!(violations(&of("DDIM", json!("yes"))), ["karras should be bool type, not str."]);
+    assert!(violations(&input("Euler a Karras", json!(null)))[0].starts_with("scheduler does not meet"));
+    assert_eq!(violations(&input("DDIM", json!("yes"))), ["karras should be bool type, not str."]);
 }
 
 #[test]
-fn a_model_s_own_karras_is_its_scheduler_s_alone() {
+fn a_model_s_default_karras_counts_only_for_its_default_scheduler() {
     let rules = InputRules { scheduler: SchedulerKind::DpmM, karras: true, ..InputRules::default() };
     let parsed = |input: Value| GenerationInput::parse(&input, &rules).unwrap();
     assert!(parsed(json!({"prompt": ""})).karras);
@@ -220,18 +225,18 @@ fn a_model_s_own_karras_is_its_scheduler_s_alone() {
 }
 
 #[test]
-fn clip_skip_reaches_as_far_back_as_the_model_does() {
+fn clip_skip_is_limited_by_the_model() {
     let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
     let input = json!({"prompt": "", "clip_skip": 12});
     assert_eq!(GenerationInput::parse(&input, &rules).unwrap().clip_skip, 12);
-    assert!(violations(&input)[0].contains("It is not supported by this model"));
+    assert!(violations(&input)[0].contains("It is 12; this model supports only 1,"));
     assert_eq!(violations(&json!({"prompt": "", "clip_skip": 13})).len(), 1);
     let one = json!({"prompt": "", "clip_skip": 1});
     assert_eq!(GenerationInput::parse(&one, &InputRules::default()).unwrap(), GenerationInput::new(""));
 }
 
 #[test]
-fn the_request_for_one_image_asks_for_that_image() {
+fn the_request_for_one_image_reproduces_it() {
     let input = GenerationInput {
         prompt: "a (red:1.2) fox, \u{1f98a}".to_owned(),
         negative_prompt: "rain".to_owned(),

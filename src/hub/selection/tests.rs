@@ -1,4 +1,4 @@
-//! Repositories as people publish them, and what is taken of each.
+//! The files that are selected from typical repositories.
 
 use super::super::api::TreeFile;
 use super::*;
@@ -9,7 +9,7 @@ fn tree(paths: &[&str]) -> Tree {
 }
 
 fn select(paths: &[&str]) -> Result<Selection, HubError> {
-    Selection::of(&tree(paths), "org/name")
+    Selection::from_tree(&tree(paths), "org/name")
 }
 
 fn names(selection: &Selection) -> Vec<&str> {
@@ -44,7 +44,7 @@ const DIFFUSERS: [&str; 24] = [
 ];
 
 #[test]
-fn of_a_diffusers_folder_each_weight_comes_once_and_half_where_it_can() {
+fn a_diffusers_folder_gives_each_weight_once_in_half_precision_if_possible() {
     let selection = select(&DIFFUSERS).unwrap();
     assert_eq!(selection.kind, ModelKind::Diffusers);
     assert_eq!(
@@ -66,7 +66,7 @@ fn of_a_diffusers_folder_each_weight_comes_once_and_half_where_it_can() {
 }
 
 #[test]
-fn shards_are_those_that_the_index_names() {
+fn the_index_names_the_shards() {
     let mut paths = DIFFUSERS.to_vec();
     paths.retain(|path| !path.starts_with("unet/diffusion"));
     let index = "unet/diffusion_pytorch_model.safetensors.index.fp16.json";
@@ -80,12 +80,12 @@ fn shards_are_those_that_the_index_names() {
     assert!(names(&selection).contains(&shard_path.as_str()));
     for hostile in ["../v1-5-pruned.safetensors", "/etc/passwd", "none.safetensors", "config.json", ""] {
         let error = selection.add_shards(&index, [hostile], &tree(&paths)).unwrap_err().to_string();
-        assert!(error.contains("no file beside it"), "{error}");
+        assert!(error.contains("no such file beside it"), "{error}");
     }
 }
 
 #[test]
-fn an_onnx_folder_comes_with_its_data_and_without_its_variants() {
+fn an_onnx_folder_gives_its_data_but_no_variants() {
     let selection = select(&[
         "model_index.json",
         "unet/model.onnx",
@@ -117,7 +117,7 @@ fn an_onnx_folder_comes_with_its_data_and_without_its_variants() {
 }
 
 #[test]
-fn the_only_checkpoint_is_taken_and_of_several_one_must_be_named() {
+fn the_only_checkpoint_is_selected_and_one_of_several_must_be_named() {
     let one = select(&["README.md", "dream.safetensors", "dream.ckpt"]).unwrap();
     assert_eq!((one.kind, names(&one)), (ModelKind::File, vec!["dream.safetensors"]));
     let error = select(&["a.safetensors", "b.safetensors"]).unwrap_err().to_string();
@@ -128,15 +128,15 @@ fn the_only_checkpoint_is_taken_and_of_several_one_must_be_named() {
 }
 
 #[test]
-fn pickles_are_refused_by_name() {
+fn pickles_are_refused_with_their_name() {
     for paths in [&["v1.ckpt"][..], &["unet/diffusion_pytorch_model.bin", "model_index.json"]] {
         let error = select(paths).unwrap_err().to_string();
-        assert!(error.starts_with("org/name has nothing but pickles"), "{error}");
+        assert!(error.starts_with("org/name has only pickles"), "{error}");
     }
     let mut paths = DIFFUSERS.to_vec();
     paths.retain(|path| !path.starts_with("text_encoder/model"));
     let error = select(&paths).unwrap_err().to_string();
-    assert!(error.contains("its text_encoder as pickles alone"), "{error}");
+    assert!(error.contains("its text_encoder only as pickles"), "{error}");
     assert!(error.ends_with("name one file: org/name:v1-5-pruned.safetensors"), "{error}");
     let file = "v1-5-pruned.ckpt".parse().unwrap();
     let error = Selection::file(&tree(&DIFFUSERS), "org/name", &file).unwrap_err().to_string();
@@ -144,7 +144,7 @@ fn pickles_are_refused_by_name() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_answered_with_those_that_are() {
+fn a_missing_file_is_refused_with_a_list_of_existing_files() {
     let file = |name: &str| {
         Selection::file(&tree(&DIFFUSERS), "org/name", &name.parse().unwrap()).unwrap_err().to_string()
     };
@@ -152,5 +152,5 @@ fn a_file_that_is_not_there_is_answered_with_those_that_are() {
         file("none.safetensors"),
         "org/name has no file none.safetensors; name one file: org/name:v1-5-pruned.safetensors"
     );
-    assert!(file("README.md").starts_with("org/name:README.md is no .safetensors file"));
+    assert!(file("README.md").starts_with("org/name:README.md is not a .safetensors file"));
 }

@@ -1,19 +1,19 @@
-//! `stablehand models pull`, `list` and `rm` against a hub that this test plays.
+//! `stablehand models pull`, `list` and `rm` with a fake hub on this machine.
 
-mod broken_off;
-mod kept;
+mod fake_hub;
+mod interrupted;
+mod list_and_rm;
 mod pulled;
 mod refused;
-mod stand_in;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::helpers::{output, stablehand};
-use stand_in::StandIn;
+use fake_hub::FakeHub;
 
-/// The command `stablehand models …` in this models folder, with the stand-in for a hub.
-fn models(hub: &StandIn, folder: &Path, args: &[&str]) -> Command {
+/// The command `stablehand models …` with this models folder and the fake hub.
+fn models(hub: &FakeHub, folder: &Path, args: &[&str]) -> Command {
     let mut command = stablehand(&["models"]);
     command.args(args).env("STABLEHAND_MODELS_DIR", folder).env("HF_ENDPOINT", &hub.url);
     for name in
@@ -24,21 +24,22 @@ fn models(hub: &StandIn, folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn pull(hub: &StandIn, folder: &Path, model: &str) -> Output {
+fn pull(hub: &FakeHub, folder: &Path, model: &str) -> Output {
     output(models(hub, folder, &["pull", model]))
 }
 
-/// What is said on standard output by a command that succeeds.
+/// The standard output of a command that must have succeeded.
 fn said(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The standard error of a command.
 fn noted(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A file that begins as a .safetensors file does, and goes on with bytes that a seed tells.
+/// A file that begins like a .safetensors file and continues with random bytes from `seed`.
 fn safetensors(size: usize, seed: u64) -> Vec<u8> {
     let mut bytes = b"\x08\0\0\0\0\0\0\0{}      ".to_vec();
     let mut state = seed + 1;
@@ -46,7 +47,7 @@ fn safetensors(size: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// A repository in diffusers' layout, with a checkpoint beside it and much that is of no use here.
+/// A repository in diffusers' layout, with a checkpoint and other files that stablehand does not use.
 fn diffusers() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         (".gitattributes", b"*.safetensors filter=lfs".to_vec()),

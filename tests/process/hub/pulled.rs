@@ -1,11 +1,11 @@
-//! What comes, from where, and what does not.
+//! Which files are pulled, and from where.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::stand_in::{Files, Plain, StandIn, sha256};
+use super::fake_hub::{FakeHub, Files, Plain, sha256};
 use super::{diffusers, models, noted, pull, safetensors, said};
 use crate::helpers::{Server, assert_refused, data_dir, files_under, output, small, stablehand};
 
@@ -15,17 +15,17 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn of_a_repository_what_can_be_used_comes_and_nothing_else() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn only_the_usable_files_of_a_repository_are_pulled() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/name", &diffusers());
     hub.world().page = 3;
     let output = pull(&hub, folder.path(), "org/name");
     assert_eq!(
         said(&output),
-        "org/name has been pulled (diffusers folder, 3.0 MB): draw with --model org/name\n"
+        "org/name has been pulled (diffusers folder, 3.0 MB): use it with --model org/name\n"
     );
     assert!(noted(&output).starts_with("pulling org/name: 9 files, 3.0 MB\n"), "{}", noted(&output));
-    let came = [
+    let expected = [
         ".pulled.json",
         "model_index.json",
         "scheduler/scheduler_config.json",
@@ -38,9 +38,9 @@ fn of_a_repository_what_can_be_used_comes_and_nothing_else() {
         "vae/diffusion_pytorch_model.safetensors",
     ];
     let model = folder.path().join("org/name");
-    assert_eq!(names(&model), came);
-    assert_eq!(hub.files_asked_for(), came[1..], "nothing else was asked for");
-    for (path, bytes) in diffusers().iter().filter(|(path, _)| came.contains(path)) {
+    assert_eq!(names(&model), expected);
+    assert_eq!(hub.files_asked_for(), expected[1..], "no other file is requested");
+    for (path, bytes) in diffusers().iter().filter(|(path, _)| expected.contains(path)) {
         assert_eq!(fs::read(model.join(path)).unwrap(), *bytes, "{path}");
     }
     let manifest: Value = serde_json::from_slice(&fs::read(model.join(".pulled.json")).unwrap()).unwrap();
@@ -49,8 +49,8 @@ fn of_a_repository_what_can_be_used_comes_and_nothing_else() {
 }
 
 #[test]
-fn shards_come_by_their_list() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn the_index_decides_which_shards_are_pulled() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let mut files = diffusers();
     files.retain(|(path, _)| !path.starts_with("unet/diffusion"));
     let index = r#"{"metadata": {}, "weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors",
@@ -76,16 +76,16 @@ fn shards_come_by_their_list() {
 }
 
 #[test]
-fn a_file_that_is_named_comes_alone() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn a_named_file_is_pulled_alone() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let mut files = diffusers();
     files.push(("loras/a b+c.safetensors", safetensors(50, 7)));
     hub.add("org/name", &files);
-    let said_of = |model: &str| said(&pull(&hub, folder.path(), model));
-    assert!(said_of("org/name:v1-5.safetensors").contains("draw with --model org/name:v1-5.safetensors"));
-    said_of("org/name:loras/a b+c.safetensors");
+    let pulled = |model: &str| said(&pull(&hub, folder.path(), model));
+    assert!(pulled("org/name:v1-5.safetensors").contains("use it with --model org/name:v1-5.safetensors"));
+    pulled("org/name:loras/a b+c.safetensors");
     let url = format!("{}/org/name/blob/main/text_encoder/model.safetensors", hub.url);
-    assert!(said_of(&url).starts_with("org/name:text_encoder/model.safetensors has been pulled"));
+    assert!(pulled(&url).starts_with("org/name:text_encoder/model.safetensors has been pulled"));
     assert_eq!(
         names(folder.path()),
         [
@@ -100,8 +100,8 @@ fn a_file_that_is_named_comes_alone() {
 }
 
 #[test]
-fn a_revision_is_a_model_of_its_own() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn each_revision_is_a_separate_model() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/name", &[("a.safetensors", safetensors(10, 1))]);
     hub.add("org/name@refs/pr/1", &[("a.safetensors", safetensors(20, 2))]);
     said(&pull(&hub, folder.path(), "org/name@refs/pr/1"));
@@ -112,8 +112,8 @@ fn a_revision_is_a_model_of_its_own() {
 }
 
 #[test]
-fn a_second_pull_fetches_what_has_changed() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn a_second_pull_downloads_only_changed_files() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let mut files = diffusers();
     hub.add("org/name", &files);
     said(&pull(&hub, folder.path(), "org/name"));
@@ -128,16 +128,16 @@ fn a_second_pull_fetches_what_has_changed() {
     files.retain(|(path, _)| *path != "tokenizer/vocab.json");
     hub.add("org/name", &files);
     said(&pull(&hub, folder.path(), "org/name"));
-    assert_eq!(hub.ranges().len(), 1, "one large file alone");
+    assert_eq!(hub.ranges().len(), 1, "only one large file is downloaded");
     let model = folder.path().join("org/name");
     assert_eq!(fs::read(model.join("text_encoder/model.fp16.safetensors")).unwrap(), unet);
-    assert!(!model.join("tokenizer").exists(), "what is gone there is gone here");
+    assert!(!model.join("tokenizer").exists(), "a file that the repository dropped is removed");
     assert_eq!(names(folder.path()).iter().filter(|name| !name.starts_with("org/name/")).count(), 0);
 }
 
 #[test]
-fn a_file_comes_from_any_url_under_the_name_that_it_has_there() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn a_file_from_a_url_keeps_its_name() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let bytes = safetensors(500_000, 1);
     let plain = Plain { bytes: bytes.clone(), etag: Some("\"1\""), ..Plain::default() };
     let named = ("Content-Disposition", "attachment; filename=\"dream.safetensors\"".to_owned());
@@ -161,7 +161,11 @@ fn a_file_comes_from_any_url_under_the_name_that_it_has_there() {
         let output = output(models(&hub, folder.path(), &["rm", name]));
         assert!(output.status.success() || noted(&output).contains("has been pulled"));
         let output = pull(&hub, folder.path(), &format!("{}/{path}", hub.other));
-        assert!(said(&output).ends_with(&format!("draw with --model {host}/{name}\n")), "{}", said(&output));
+        assert!(
+            said(&output).ends_with(&format!("use it with --model {host}/{name}\n")),
+            "{}",
+            said(&output)
+        );
         let file = folder.path().join(&group).join(name).join(name);
         assert_eq!(fs::read(&file).unwrap(), bytes);
         let manifest = fs::read_to_string(file.with_file_name(".pulled.json")).unwrap();
@@ -172,8 +176,8 @@ fn a_file_comes_from_any_url_under_the_name_that_it_has_there() {
 }
 
 #[test]
-fn a_sha256_that_is_told_is_insisted_on() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn the_sha256_option_is_enforced() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let bytes = safetensors(1000, 1);
     hub.world().plain.insert("a.safetensors".to_owned(), Plain { bytes: bytes.clone(), ..Plain::default() });
     hub.add("org/name", &[("a.safetensors", bytes.clone())]);
@@ -190,8 +194,8 @@ fn a_sha256_that_is_told_is_insisted_on() {
 }
 
 #[test]
-fn the_token_goes_to_the_hub_and_nowhere_else() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn the_token_goes_only_to_the_hub() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/name", &[("a.safetensors", safetensors(1000, 1))]);
     hub.world().token = Some(("hf_secret".to_owned(), 401, "GatedRepo"));
     let mut command = models(&hub, folder.path(), &["pull", "org/name"]);
@@ -209,8 +213,8 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
 }
 
 #[test]
-fn what_has_been_pulled_draws_by_its_name() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn a_pulled_model_draws_by_its_name() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |folder: &str, wanted: &[&str]| {
         let folder = root.join(folder);
@@ -246,12 +250,12 @@ fn what_has_been_pulled_draws_by_its_name() {
 }
 
 #[test]
-fn a_lora_is_pulled_to_where_requests_find_it() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn a_lora_can_be_pulled_into_the_lora_folder() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/loras", &[("styles/ink.safetensors", safetensors(1000, 1))]);
     said(&pull(&hub, folder.path(), "org/loras:styles/ink.safetensors"));
     let mut command = stablehand(&["generate", "a dog <lora:ink:0.5>", "--device", "cpu", "--lora-dir"]);
     command.arg(folder.path());
-    // It is found, and is none.
+    // The file is found, but it is not a valid LoRA.
     assert_refused(&output(command), 1, &["ink.safetensors"]);
 }

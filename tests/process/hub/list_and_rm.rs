@@ -1,24 +1,24 @@
-//! What has been pulled is listed, found by its names, and removed.
+//! Pulled models are listed, found by name, and removed.
 
 use std::fs;
 use std::path::Path;
 
-use super::stand_in::{Accident, StandIn};
+use super::fake_hub::{Accident, FakeHub};
 use super::{diffusers, models, pull, safetensors, said};
 use crate::helpers::{assert_refused, data_dir, output, stablehand};
 
-fn list(hub: &StandIn, folder: &Path) -> Vec<String> {
+fn list(hub: &FakeHub, folder: &Path) -> Vec<String> {
     let text = said(&output(models(hub, folder, &["list"])));
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 #[test]
-fn the_list_says_what_there_is_and_what_to_give_to_model() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn the_list_shows_each_model_with_its_path() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let path = folder.path().display();
     assert_eq!(
         list(&hub, folder.path()),
-        [format!("no model has been pulled into {path} yet: `stablehand models pull ORG/NAME` does")]
+        [format!("no models in {path} yet: pull one with `stablehand models pull ORG/NAME`")]
     );
     hub.add("org/name", &diffusers());
     said(&pull(&hub, folder.path(), "org/name"));
@@ -37,35 +37,34 @@ fn the_list_says_what_there_is_and_what_to_give_to_model() {
     assert!(lines[1].ends_with(&format!(" {path}/org/name")), "{}", lines[1]);
     assert!(lines[2].starts_with(&format!("org/name:v1-5.safetensors safetensors file 9.0 kB {today} ")));
     assert!(lines[2].ends_with(&format!(" {path}/org/name--v1-5.safetensors/v1-5.safetensors")));
-    let unfinished =
-        "unfinished: org/broken:a.safetensors (0.5 kB so far); pull it again to go on, or remove it";
+    let unfinished = "unfinished: org/broken:a.safetensors (0.5 kB so far): pull it again to resume, or remove it with `stablehand models rm`";
     assert_eq!(lines[3], unfinished);
-    assert_eq!(lines.len(), 4, "of what brought nothing, nothing is left");
+    assert_eq!(lines.len(), 4, "a pull that received nothing leaves nothing");
     let removed = said(&output(models(&hub, folder.path(), &["rm", "org/broken:a.safetensors"])));
-    assert!(removed.starts_with("org/broken:a.safetensors is gone"));
+    assert!(removed.starts_with("removed org/broken:a.safetensors"));
     assert_eq!(list(&hub, folder.path()).len(), 3);
 }
 
 #[test]
-fn what_is_removed_is_gone_and_nothing_else() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn rm_removes_only_the_named_model() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/name", &diffusers());
     hub.add("org/other", &[("a.safetensors", safetensors(1000, 1))]);
     said(&pull(&hub, folder.path(), "org/name"));
     said(&pull(&hub, folder.path(), "org/other"));
     let rm = |name: &str| output(models(&hub, folder.path(), &["rm", name]));
-    assert_eq!(said(&rm("name")), "org/name is gone: 3.0 MB are free\n");
+    assert_eq!(said(&rm("name")), "removed org/name (3.0 MB)\n");
     assert_eq!(list(&hub, folder.path()).len(), 2);
     assert!(!folder.path().join("org/name").exists());
     assert_refused(&rm("name"), 1, &["no model 'name' has been pulled", "stablehand models list"]);
     let file = folder.path().join("org/other--a.safetensors/a.safetensors");
-    assert!(said(&rm(file.to_str().unwrap())).starts_with("org/other:a.safetensors is gone"));
+    assert!(said(&rm(file.to_str().unwrap())).starts_with("removed org/other:a.safetensors"));
     assert!(!folder.path().join("org").exists());
 }
 
 #[test]
-fn what_is_not_inside_the_models_folder_is_left_alone() {
-    let (hub, outer) = (StandIn::start(), data_dir());
+fn rm_leaves_files_outside_the_models_folder_alone() {
+    let (hub, outer) = (FakeHub::start(), data_dir());
     let (folder, mine) = (outer.path().join("models"), outer.path().join("mine"));
     fs::create_dir(&mine).unwrap();
     fs::write(mine.join("model.safetensors"), "mine").unwrap();
@@ -74,9 +73,13 @@ fn what_is_not_inside_the_models_folder_is_left_alone() {
     let rm = |name: &str| output(models(&hub, &folder, &["rm", name]));
     let up = folder.join("../mine");
     for path in [&mine, &up, &mine.join("model.safetensors"), &folder, &folder.join("..")] {
-        assert_refused(&rm(path.to_str().unwrap()), 1, &["is not inside the models folder", "left alone"]);
+        assert_refused(
+            &rm(path.to_str().unwrap()),
+            1,
+            &["is not inside the models folder", "was not removed"],
+        );
     }
-    // Not a model of ours, although it is inside.
+    // This folder is inside, but it is not a model.
     assert_refused(&rm(folder.join("org").to_str().unwrap()), 1, &["no model", "has been pulled"]);
     #[cfg(unix)]
     {
@@ -90,8 +93,8 @@ fn what_is_not_inside_the_models_folder_is_left_alone() {
 }
 
 #[test]
-fn a_name_that_is_not_known_is_answered_with_where_to_look() {
-    let (hub, data) = (StandIn::start(), data_dir());
+fn an_unknown_model_name_is_refused_with_a_hint() {
+    let (hub, data) = (FakeHub::start(), data_dir());
     let folder = data.path().join("models");
     hub.add("a/name", &[("x.safetensors", safetensors(1000, 1))]);
     hub.add("b/name", &[("x.safetensors", safetensors(1000, 2))]);
@@ -110,7 +113,7 @@ fn a_name_that_is_not_known_is_answered_with_where_to_look() {
     };
     for command in [&["generate", "a dog"][..], &["serve"]] {
         assert_refused(&with(command, "none"), 1, &["there is no model none", "`stablehand models list`"]);
-        let ambiguous = ["'x' could be a/name:x.safetensors or b/name:x.safetensors"];
+        let ambiguous = ["'x' may mean a/name:x.safetensors or b/name:x.safetensors"];
         assert_refused(&with(command, "x"), 1, &ambiguous);
         assert_refused(&with(command, "./none"), 1, &["./none is no Stable Diffusion model"]);
     }

@@ -1,4 +1,4 @@
-//! What breaks off is gone on with, and never mixed with anything else.
+//! Interrupted downloads resume, and never mix two versions of a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::stand_in::{Accident, Plain, StandIn};
+use super::fake_hub::{Accident, FakeHub, Plain};
 use super::{models, noted, pull, safetensors, said};
 use crate::bad_disk::Disk;
 use crate::helpers::{assert_refused, data_dir, files_under};
 
 /// A hub with one repository of one large file.
-fn hub_with(bytes: &[u8]) -> StandIn {
-    let hub = StandIn::start();
+fn hub_with(bytes: &[u8]) -> FakeHub {
+    let hub = FakeHub::start();
     hub.add("org/name", &[("a.safetensors", bytes.to_vec())]);
     hub
 }
@@ -22,21 +22,25 @@ fn file(folder: &Path) -> PathBuf {
     folder.join("org/name--a.safetensors/a.safetensors")
 }
 
-/// A pull that has come this far and goes no further.
+/// The partial file of a download.
+fn partial_file(folder: &Path) -> Option<PathBuf> {
+    let mut files = files_under(folder).into_iter();
+    files
+        .find(|path| path.extension().is_some_and(|extension| extension == "part"))
+        .map(|path| folder.join(path))
+}
+
+/// A pull that stands still after some bytes.
 struct Stalled(Child);
 
 impl Stalled {
-    fn at(bytes: u64, hub: &StandIn, folder: &Path, model: &str) -> Self {
+    fn at(bytes: u64, hub: &FakeHub, folder: &Path, model: &str) -> Self {
         let mut command = models(hub, folder, &["pull", model]);
         let child = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(30);
-        let part =
-            || files_under(folder).into_iter().find(|path| path.extension().is_some_and(|e| e == "part"));
-        while part()
-            .and_then(|part| fs::metadata(folder.join(part)).ok())
-            .is_none_or(|part| part.len() < bytes)
-        {
-            assert!(Instant::now() < deadline, "so much comes");
+        let size = || fs::metadata(partial_file(folder)?).ok().map(|metadata| metadata.len());
+        while size().is_none_or(|size| size < bytes) {
+            assert!(Instant::now() < deadline, "the download reaches this size");
             thread::sleep(Duration::from_millis(10));
         }
         child
@@ -51,7 +55,7 @@ impl Drop for Stalled {
 }
 
 #[test]
-fn a_connection_that_breaks_is_gone_on_with() {
+fn a_broken_connection_is_resumed() {
     let bytes = safetensors(5_000_000, 1);
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.world().accidents.extend([Accident::Cut(2_000_000), Accident::Cut(1_500_000)]);
@@ -67,7 +71,7 @@ fn a_connection_that_breaks_is_gone_on_with() {
 }
 
 #[test]
-fn a_server_that_is_busy_is_asked_again() {
+fn a_busy_server_is_tried_again() {
     let bytes = safetensors(1000, 1);
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.world().accidents.push_back(Accident::Busy);
@@ -76,33 +80,33 @@ fn a_server_that_is_busy_is_asked_again() {
 }
 
 #[test]
-fn a_pull_that_was_killed_is_gone_on_with_by_the_next() {
+fn the_next_pull_resumes_a_killed_one() {
     let bytes = safetensors(3_000_000, 1);
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.world().accidents.push_back(Accident::Stall(1_000_000));
     drop(Stalled::at(1_000_000, &hub, folder.path(), "org/name"));
-    assert!(!file(folder.path()).exists(), "nothing shows before it is whole");
+    assert!(!file(folder.path()).exists(), "an incomplete model is not visible");
     said(&pull(&hub, folder.path(), "org/name"));
     assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
     assert_eq!(hub.ranges(), [None, Some("bytes=1000000-".to_owned())]);
 }
 
 #[test]
-fn files_that_were_whole_are_not_fetched_again() {
-    let (hub, folder) = (StandIn::start(), data_dir());
+fn complete_files_are_not_downloaded_again() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/name", &super::diffusers());
-    // Two come, the smallest first, and the last does not.
+    // The two smallest files arrive, and the last one does not.
     let accidents = [Accident::Cut(usize::MAX), Accident::Cut(usize::MAX), Accident::Stall(100_000)];
     hub.world().accidents.extend(accidents);
     drop(Stalled::at(100_000, &hub, folder.path(), "org/name"));
     hub.world().seen.clear();
     said(&pull(&hub, folder.path(), "org/name"));
     assert_eq!(hub.ranges(), [Some("bytes=100000-".to_owned())]);
-    assert_eq!(hub.files_asked_for().len(), 3, "and the two configurations that are looked at first");
+    assert_eq!(hub.files_asked_for().len(), 3, "and the two configurations that are read first");
 }
 
 #[test]
-fn a_file_that_changed_between_two_pulls_begins_anew() {
+fn a_file_that_changed_between_two_pulls_starts_over() {
     let (old, new) = (safetensors(3_000_000, 1), safetensors(2_500_000, 2));
     let (hub, folder) = (hub_with(&old), data_dir());
     hub.world().accidents.push_back(Accident::Stall(1_000_000));
@@ -112,16 +116,16 @@ fn a_file_that_changed_between_two_pulls_begins_anew() {
     assert_eq!(fs::read(file(folder.path())).unwrap(), new);
     assert_eq!(hub.ranges(), [None, None]);
     let left = files_under(folder.path()).into_iter().filter(|path| path.to_string_lossy().contains("part"));
-    assert_eq!(left.count(), 0, "and the part of the old one is gone");
+    assert_eq!(left.count(), 0, "the partial file of the old version is gone");
 }
 
 #[test]
-fn a_url_whose_file_changes_between_two_pulls_begins_anew() {
+fn a_file_at_a_url_that_changed_between_two_pulls_starts_over() {
     let (old, new) = (safetensors(2_000_000, 1), safetensors(2_000_000, 2));
-    let (hub, folder) = (StandIn::start(), data_dir());
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let plain = |bytes: &Vec<u8>, etag| Plain { bytes: bytes.clone(), etag: Some(etag), ..Plain::default() };
     hub.world().plain.insert("a.safetensors".to_owned(), plain(&old, "\"old\""));
-    // What shows that there is a file, then half of it.
+    // The first request checks that there is a file. The second brings half of it.
     hub.world().accidents.extend([Accident::Cut(1), Accident::Stall(1_000_000)]);
     let url = format!("{}/a.safetensors", hub.other);
     drop(Stalled::at(1_000_000, &hub, folder.path(), &url));
@@ -131,10 +135,10 @@ fn a_url_whose_file_changes_between_two_pulls_begins_anew() {
 }
 
 #[test]
-fn a_url_whose_file_changes_while_it_comes_begins_anew() {
+fn a_file_at_a_url_that_changes_during_the_pull_starts_over() {
     let (old, new) = (safetensors(2_000_000, 1), safetensors(2_100_000, 2));
     for ignores_if_range in [false, true] {
-        let (hub, folder) = (StandIn::start(), data_dir());
+        let (hub, folder) = (FakeHub::start(), data_dir());
         let plain =
             |bytes: &Vec<u8>, etag| Plain { bytes: bytes.clone(), etag: Some(etag), ..Plain::default() };
         hub.world().plain.insert("a.safetensors".to_owned(), plain(&old, "\"old\""));
@@ -143,18 +147,18 @@ fn a_url_whose_file_changes_while_it_comes_begins_anew() {
         hub.world().accidents.extend([Accident::Cut(1), Accident::Change(1_000_000)]);
         let output = pull(&hub, folder.path(), &format!("{}/a.safetensors", hub.other));
         said(&output);
-        assert!(noted(&output).contains("beginning anew"), "{}", noted(&output));
+        assert!(noted(&output).contains("starting over"), "{}", noted(&output));
         assert_eq!(fs::read(file_of_url(&hub, folder.path())).unwrap(), new);
     }
 }
 
-fn file_of_url(hub: &StandIn, folder: &Path) -> PathBuf {
+fn file_of_url(hub: &FakeHub, folder: &Path) -> PathBuf {
     let host = hub.other.strip_prefix("http://").unwrap().replace(':', "_");
     folder.join(host).join("a.safetensors/a.safetensors")
 }
 
 #[test]
-fn a_file_with_another_sha256_is_fetched_once_more_and_then_refused() {
+fn a_file_with_a_wrong_sha256_is_downloaded_once_more_and_then_refused() {
     let bytes = safetensors(100_000, 1);
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.world().accidents.push_back(Accident::Spoil);
@@ -167,25 +171,23 @@ fn a_file_with_another_sha256_is_fetched_once_more_and_then_refused() {
     hub.world().accidents.extend([Accident::Spoil, Accident::Spoil]);
     let output = pull(&hub, folder.path(), "org/name");
     assert_eq!(output.status.code(), Some(1));
-    assert!(noted(&output).contains("a.safetensors has another SHA-256"), "{}", noted(&output));
+    assert!(noted(&output).contains("the SHA-256 of a.safetensors from"), "{}", noted(&output));
     assert!(!file(folder.path()).exists());
 }
 
 #[test]
-fn a_damaged_part_is_begun_anew() {
+fn a_damaged_partial_file_starts_over() {
     let bytes = safetensors(2_000_000, 1);
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.world().accidents.push_back(Accident::Stall(1_000_000));
     drop(Stalled::at(1_000_000, &hub, folder.path(), "org/name"));
-    let part =
-        files_under(folder.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "part"));
-    fs::write(folder.path().join(part.unwrap()), vec![0; 1_000_000]).unwrap();
+    fs::write(partial_file(folder.path()).unwrap(), vec![0; 1_000_000]).unwrap();
     said(&pull(&hub, folder.path(), "org/name"));
     assert_eq!(fs::read(file(folder.path())).unwrap(), bytes);
 }
 
 #[test]
-fn two_pulls_of_one_model_do_not_mix_and_others_go_on() {
+fn two_pulls_of_one_model_exclude_each_other() {
     let bytes = safetensors(2_000_000, 1);
     let (hub, folder) = (hub_with(&bytes), data_dir());
     hub.add("org/other", &[("b.safetensors", safetensors(1000, 2))]);
@@ -194,10 +196,10 @@ fn two_pulls_of_one_model_do_not_mix_and_others_go_on() {
     let second = pull(&hub, folder.path(), "org/name");
     assert_eq!(second.status.code(), Some(1));
     assert!(noted(&second).ends_with(
-        "stablehand: another stablehand is at work on org/name:a.safetensors: wait until it is done, or stop it\n"
+        "stablehand: another stablehand process is working on org/name:a.safetensors: wait until it is done, or stop it\n"
     ));
     let mut remove = models(&hub, folder.path(), &["rm", "org/name:a.safetensors"]);
-    assert_refused(&remove.output().unwrap(), 1, &["another stablehand is at work"]);
+    assert_refused(&remove.output().unwrap(), 1, &["another stablehand process is working"]);
     said(&pull(&hub, folder.path(), "org/other"));
     drop(first);
     said(&pull(&hub, folder.path(), "org/name"));
@@ -205,15 +207,15 @@ fn two_pulls_of_one_model_do_not_mix_and_others_go_on() {
 }
 
 #[test]
-fn a_file_without_a_stated_length_comes_whole_or_begins_anew() {
+fn a_file_without_a_content_length_arrives_complete() {
     let bytes = safetensors(300_000, 1);
-    let (hub, folder) = (StandIn::start(), data_dir());
+    let (hub, folder) = (FakeHub::start(), data_dir());
     let plain = Plain { bytes: bytes.clone(), without_length: true, ..Plain::default() };
     hub.world().plain.insert("a.safetensors".to_owned(), plain);
     said(&pull(&hub, folder.path(), &format!("{}/a.safetensors", hub.other)));
     assert_eq!(fs::read(file_of_url(&hub, folder.path())).unwrap(), bytes);
 
-    // With a length and with nothing else that would tell two versions apart.
+    // With a length, but without anything that identifies the version.
     let folder = data_dir();
     hub.world().plain.insert("a.safetensors".to_owned(), Plain { bytes: bytes.clone(), ..Plain::default() });
     hub.world().accidents.extend([Accident::Cut(1), Accident::Cut(100_000)]);
@@ -225,17 +227,17 @@ fn a_file_without_a_stated_length_comes_whole_or_begins_anew() {
 
 #[test]
 #[ignore = "needs root, to mount a disk"]
-fn on_a_bad_disk_what_has_come_is_kept() {
+fn a_full_disk_is_named_and_keeps_the_received_data() {
     let bytes = safetensors(30_000_000, 1);
-    let (hub, disk) = (StandIn::start(), Disk::mount("16m"));
+    let (hub, disk) = (FakeHub::start(), Disk::mount("16m"));
     let plain = Plain { bytes: bytes.clone(), without_length: true, etag: Some("\"1\""), ..Plain::default() };
     hub.world().plain.insert("a.safetensors".to_owned(), plain);
     let url = format!("{}/a.safetensors", hub.other);
     let refused = pull(&hub, disk.path(), &url);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(noted(&refused).contains("is full: make room and pull again"), "{}", noted(&refused));
-    // With its length stated it is not even begun.
+    assert!(noted(&refused).contains("is full: free some space and pull again"), "{}", noted(&refused));
+    // If the server states the length, the download does not even start.
     hub.world().plain.get_mut("a.safetensors").unwrap().without_length = false;
     let refused = pull(&hub, disk.path(), &url);
-    assert!(noted(&refused).contains("make room, or name another folder"), "{}", noted(&refused));
+    assert!(noted(&refused).contains("free some space, or choose another folder"), "{}", noted(&refused));
 }

@@ -1,4 +1,5 @@
-//! A small hub on this machine, with its large files on another origin, that breaks off, lies and refuses as it is told.
+//! A fake hub on this machine. Its large files are on a second origin. It breaks off, sends wrong data and refuses as
+//! the test tells it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,24 +13,24 @@ use sha2::{Digest, Sha256};
 
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// What the servers have, do and have seen.
+/// The state of both servers: their files, their behaviour and the requests that they got.
 #[derive(Default)]
 pub struct World {
-    /// By `ORG/NAME` or `ORG/NAME@REV`.
+    /// The files by `ORG/NAME` or `ORG/NAME@REV`.
     pub repositories: BTreeMap<String, Files>,
-    /// Listed in every repository besides its files.
-    pub listed_besides: Vec<Value>,
-    /// Entries of the list that a page shows; all of them where it is 0.
+    /// Extra entries in the list of every repository.
+    pub extra_entries: Vec<Value>,
+    /// The number of entries on a page of the list; 0 means all.
     pub page: usize,
-    /// Without it, everything is refused with this status and error code.
+    /// Requests without this token get this status and error code.
     pub token: Option<(String, u16, &'static str)>,
-    /// Other files, by their paths on the second origin.
+    /// Other files, by path on the second origin.
     pub plain: BTreeMap<String, Plain>,
-    /// What happens to the next bodies of the second origin; then they come whole.
+    /// What happens to the next bodies from the second origin. Later bodies arrive complete.
     pub accidents: VecDeque<Accident>,
-    /// What a plain file is after `Accident::Change`.
+    /// The file that replaces another at `Accident::Change`.
     pub next_plain: Option<(String, Plain)>,
-    /// Sends ranges of whatever is there.
+    /// Sends a range even if `If-Range` does not match.
     pub ignores_if_range: bool,
     pub seen: Vec<Seen>,
 }
@@ -40,43 +41,43 @@ pub struct Plain {
     /// With its quotation marks.
     pub etag: Option<&'static str>,
     pub status: Option<u16>,
-    /// Sent without its length; the end of the connection is its end.
+    /// Sent without a Content-Length: the end of the connection ends the body.
     pub without_length: bool,
     pub headers: Vec<(&'static str, String)>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Accident {
-    /// The connection breaks after so many bytes.
+    /// The connection breaks after this many bytes.
     Cut(usize),
-    /// Nothing more comes after so many bytes.
+    /// The body stops after this many bytes, and the connection stays open.
     Stall(usize),
-    /// The connection breaks, and then the file is the next one.
+    /// The connection breaks after this many bytes, and the file changes.
     Change(usize),
-    /// Every byte is another.
+    /// Every byte is wrong.
     Spoil,
-    /// The server is asked in vain.
+    /// The server answers 503.
     Busy,
-    /// There is nothing of that name any more.
+    /// The server answers 404.
     Gone,
 }
 
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Whether the hub was asked, or the second origin.
+    /// Whether the request went to the hub, and not to the second origin.
     pub by_hub: bool,
     pub path: String,
     pub headers: BTreeMap<String, String>,
 }
 
-pub struct StandIn {
+pub struct FakeHub {
     pub url: String,
     /// The second origin.
     pub other: String,
     world: Arc<Mutex<World>>,
 }
 
-impl StandIn {
+impl FakeHub {
     pub fn start() -> Self {
         let (hub, other) = (listener(), listener());
         let (url, other_url) = (url_of(&hub), url_of(&other));
@@ -86,7 +87,7 @@ impl StandIn {
             thread::spawn(move || {
                 for stream in listener.incoming() {
                     let (world, other_url) = (Arc::clone(&world), other_url.clone());
-                    // Whoever hangs up in the middle ends the thread, as it should.
+                    // A client that hangs up ends this thread.
                     thread::spawn(move || answer(&stream.unwrap(), by_hub, &world, &other_url));
                 }
             });
@@ -103,14 +104,14 @@ impl StandIn {
         self.world().repositories.insert(name.to_owned(), files);
     }
 
-    /// The ranges that the second origin was asked for, in order.
+    /// The ranges requested from the second origin, in order.
     pub fn ranges(&self) -> Vec<Option<String>> {
         let world = self.world();
-        let of_other = world.seen.iter().filter(|seen| !seen.by_hub);
-        of_other.map(|seen| seen.headers.get("range").cloned()).collect()
+        let other_answer = world.seen.iter().filter(|seen| !seen.by_hub);
+        other_answer.map(|seen| seen.headers.get("range").cloned()).collect()
     }
 
-    /// The files that were asked for, each once, without the commit.
+    /// The requested files, each once, without the commit.
     pub fn files_asked_for(&self) -> Vec<String> {
         let world = self.world();
         let resolved = world.seen.iter().filter(|seen| seen.by_hub).filter_map(|seen| {
@@ -149,7 +150,7 @@ fn commit(files: &Files) -> String {
     hex(&Sha1::digest(all.join("\n")))
 }
 
-/// As git has it, by the repository's attributes.
+/// Whether git stores the file with LFS.
 fn is_large(path: &str) -> bool {
     !matches!(path.rsplit('.').next(), Some("json" | "txt"))
 }
@@ -174,7 +175,7 @@ fn answer(mut stream: &TcpStream, by_hub: bool, world: &Mutex<World>, other: &st
     let seen = Seen { by_hub, path, headers };
     world.seen.push(seen.clone());
     let accident = if by_hub { None } else { world.accidents.pop_front() };
-    let (head, body) = if by_hub { of_hub(&world, &seen, other) } else { of_other(&world, &seen) };
+    let (head, body) = if by_hub { hub_answer(&world, &seen, other) } else { other_answer(&world, &seen) };
     if matches!(accident, Some(Accident::Change(_)))
         && let Some((path, next)) = world.next_plain.take()
     {
@@ -195,7 +196,7 @@ fn answer(mut stream: &TcpStream, by_hub: bool, world: &Mutex<World>, other: &st
     };
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent));
     if matches!(accident, Some(Accident::Stall(_))) {
-        // Until the other side is gone.
+        // Wait until the client hangs up.
         let _ = stream.read(&mut [0]);
     }
 }
@@ -206,7 +207,7 @@ fn reply(status: &str, headers: &[(&str, String)], length: usize) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n")
 }
 
-fn of_json(value: &Value, headers: &[(&str, String)]) -> (String, Vec<u8>) {
+fn json_answer(value: &Value, headers: &[(&str, String)]) -> (String, Vec<u8>) {
     let body = value.to_string().into_bytes();
     (reply("200 OK", headers, body.len()), body)
 }
@@ -215,7 +216,7 @@ fn refusal(status: u16, code: &str) -> (String, Vec<u8>) {
     (reply(&format!("{status} No"), &[("X-Error-Code", code.to_owned())], 0), Vec::new())
 }
 
-fn of_hub(world: &World, seen: &Seen, other: &str) -> (String, Vec<u8>) {
+fn hub_answer(world: &World, seen: &Seen, other: &str) -> (String, Vec<u8>) {
     if let Some((token, status, code)) = &world.token
         && seen.headers.get("authorization") != Some(&format!("Bearer {token}"))
     {
@@ -238,7 +239,7 @@ fn of_hub(world: &World, seen: &Seen, other: &str) -> (String, Vec<u8>) {
                 other => format!("{org}/{name}@{}", other.replace("%2F", "/")),
             };
             match world.repositories.get(&key) {
-                Some(files) => of_json(&json!({"id": key, "sha": commit(files)}), &[]),
+                Some(files) => json_answer(&json!({"id": key, "sha": commit(files)}), &[]),
                 None => refusal(404, "RevisionNotFound"),
             }
         }
@@ -248,14 +249,14 @@ fn of_hub(world: &World, seen: &Seen, other: &str) -> (String, Vec<u8>) {
             };
             let mut entries = vec![json!({"type": "directory", "path": "unet", "oid": "0", "size": 0})];
             entries.extend(files.iter().map(|(path, bytes)| entry(path, bytes)));
-            entries.extend(world.listed_besides.iter().cloned());
+            entries.extend(world.extra_entries.iter().cloned());
             let first: usize = query.split("cursor=").nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
             let page = if world.page == 0 { entries.len() } else { world.page };
             let last = (first + page).min(entries.len());
             let link =
                 format!("<http://{}{path}?recursive=true&cursor={last}>; rel=\"next\"", seen.headers["host"]);
             let headers = if last < entries.len() { vec![("Link", link)] } else { Vec::new() };
-            of_json(&json!(entries[first..last]), &headers)
+            json_answer(&json!(entries[first..last]), &headers)
         }
         [org, name, "resolve", wanted, ..] => {
             let file = path.splitn(6, '/').nth(5).unwrap_or_default().replace("%20", " ");
@@ -286,7 +287,7 @@ fn entry(path: &str, bytes: &[u8]) -> Value {
     entry
 }
 
-fn of_other(world: &World, seen: &Seen) -> (String, Vec<u8>) {
+fn other_answer(world: &World, seen: &Seen) -> (String, Vec<u8>) {
     let path = seen.path.split('?').next().unwrap().trim_start_matches('/');
     let large = || world.repositories.values().flat_map(BTreeMap::values).find(|bytes| sha256(bytes) == path);
     let plain = match (world.plain.get(path), large()) {

@@ -1,7 +1,7 @@
-//! A file that is on its way: written beside its name, hashed as it grows, and renamed once it is whole.
+//! A download in progress: it is written beside its final name, hashed as it grows, and renamed when it is complete.
 //!
-//! Its name tells of what it is a part (`model.safetensors.0123456789abcdef.part`), so that a later run goes
-//! on with it only if the file has not changed meanwhile.
+//! The file name holds a hash of the file's version (`model.safetensors.0123456789abcdef.part`), so a later run resumes
+//! the download only if the file on the server has not changed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Checksum, hex};
 
 #[derive(Debug)]
-pub struct Part {
+pub struct PartialFile {
     path: PathBuf,
     file: File,
     size: u64,
@@ -23,9 +23,9 @@ pub struct Part {
 const BUFFER: usize = 256 * 1024;
 pub const EXTENSION: &str = "part";
 
-impl Part {
-    /// The part of the file at `target` that `identity` tells from other versions of it, with what is there of
-    /// it already. Without an identity it begins empty. Parts of other versions are removed.
+impl PartialFile {
+    /// Opens the partial file for `target`, with the bytes that an earlier run has received. `identity` names the version
+    /// of the file; without it the partial file starts empty. Partial files of other versions are removed.
     pub fn open(target: &Path, identity: Option<&str>) -> io::Result<Self> {
         let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
         fs::create_dir_all(folder)?;
@@ -39,9 +39,9 @@ impl Part {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let found = entry.file_name().to_string_lossy().into_owned();
-            let is_part = found.strip_prefix(&*name).is_some_and(is_part_suffix);
-            // A link that somebody put there would have us write elsewhere.
-            if is_part && (found != own || !entry.file_type()?.is_file()) {
+            let is_partial = found.strip_prefix(&*name).is_some_and(is_partial_suffix);
+            // A symbolic link here would redirect our writes to another file.
+            if is_partial && (found != own || !entry.file_type()?.is_file()) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -52,9 +52,9 @@ impl Part {
             .create(true)
             .truncate(identity.is_none())
             .open(&path)?;
-        let mut part = Self { path, file, size: 0, sha256: Sha256::new() };
-        part.size = hash_all(&mut part.sha256, &part.file)?;
-        Ok(part)
+        let mut partial = Self { path, file, size: 0, sha256: Sha256::new() };
+        partial.size = hash_all(&mut partial.sha256, &partial.file)?;
+        Ok(partial)
     }
 
     pub fn size(&self) -> u64 {
@@ -68,7 +68,7 @@ impl Part {
         Ok(())
     }
 
-    /// Begins anew.
+    /// Removes all bytes.
     pub fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
@@ -81,7 +81,7 @@ impl Part {
         hex(&self.sha256.clone().finalize())
     }
 
-    /// The checksum of what is there, of the kind of `like`.
+    /// The checksum of the bytes so far, of the same kind as `like`.
     pub fn checksum(&mut self, like: &Checksum) -> io::Result<Checksum> {
         match like {
             Checksum::Sha256(_) => Ok(Checksum::Sha256(self.sha256())),
@@ -92,7 +92,7 @@ impl Part {
         }
     }
 
-    /// The first bytes, as many as fit and as there are.
+    /// Reads the first bytes into `into`. Returns how many there were.
     pub fn head(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.file.seek(SeekFrom::Start(0))?;
         let length = into.len() as u64;
@@ -101,7 +101,7 @@ impl Part {
         Ok(read)
     }
 
-    /// Brings it onto the disk and gives it its name.
+    /// Flushes the file to disk and renames it to `target`.
     pub fn finish(self, target: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.path, target)?;
@@ -113,13 +113,14 @@ impl Part {
     }
 }
 
-/// `.part`, or with an identity before it; nothing longer, which would be a part of `model.onnx.data` to `model.onnx`.
-fn is_part_suffix(rest: &str) -> bool {
+/// Whether `rest` is `.part` or `.IDENTITY.part`. A longer suffix of `model.onnx` belongs to another file, such as
+/// `model.onnx.data`.
+fn is_partial_suffix(rest: &str) -> bool {
     let inner = rest.strip_suffix(EXTENSION).and_then(|rest| rest.strip_suffix('.'));
     inner.is_some_and(|inner| inner.is_empty() || inner.len() == 17 && !inner[1..].contains('.'))
 }
 
-/// The checksum of the file at `path`, of the kind of `like`.
+/// The checksum of the file at `path`, of the same kind as `like`.
 pub fn checksum_of(path: &Path, like: &Checksum) -> io::Result<Checksum> {
     let file = File::open(path)?;
     match like {
@@ -141,7 +142,7 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
     Ok(hex(&sha256.finalize()))
 }
 
-/// So that a rename survives a crash.
+/// Flushes a folder to disk, so that a rename in it survives a crash.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(folder)?.sync_all(),
@@ -156,7 +157,7 @@ fn git_blob(file: &File, size: u64) -> io::Result<Checksum> {
     Ok(Checksum::GitBlob(hex(&sha1.finalize())))
 }
 
-/// Hashes from where the file stands to its end; how many bytes those were.
+/// Hashes from the current position to the end of the file. Returns the number of bytes.
 fn hash_all(hash: &mut impl sha2::Digest, file: &File) -> io::Result<u64> {
     let mut reader = BufReader::with_capacity(BUFFER, file);
     let mut buffer = vec![0; BUFFER];
@@ -179,55 +180,55 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn a_part_goes_on_where_it_was_left() {
+    fn a_partial_file_resumes_where_it_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("unet/model.safetensors");
-        let mut part = Part::open(&target, Some("one")).unwrap();
-        assert_eq!((part.size(), part.sha256().as_str()), (0, NOTHING));
-        part.append(b"ab").unwrap();
-        drop(part);
-        let mut part = Part::open(&target, Some("one")).unwrap();
-        assert_eq!(part.size(), 2);
-        part.append(b"c").unwrap();
-        assert_eq!(part.sha256(), ABC);
-        let git = part.checksum(&Checksum::GitBlob(String::new())).unwrap();
+        let mut partial = PartialFile::open(&target, Some("one")).unwrap();
+        assert_eq!((partial.size(), partial.sha256().as_str()), (0, NOTHING));
+        partial.append(b"ab").unwrap();
+        drop(partial);
+        let mut partial = PartialFile::open(&target, Some("one")).unwrap();
+        assert_eq!(partial.size(), 2);
+        partial.append(b"c").unwrap();
+        assert_eq!(partial.sha256(), ABC);
+        let git = partial.checksum(&Checksum::GitBlob(String::new())).unwrap();
         assert_eq!(git, Checksum::GitBlob("f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f".to_owned()));
-        part.finish(&target).unwrap();
+        partial.finish(&target).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"abc");
         assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_part_of_another_version_is_removed_and_nothing_else_is() {
+    fn only_partial_files_of_other_versions_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.safetensors");
         fs::write(folder.path().join("model.safetensors.index.json"), "{}").unwrap();
         let other = "model.safetensors.data.0123456789abcdef.part";
         fs::write(folder.path().join(other), "").unwrap();
-        Part::open(&target, Some("one")).unwrap().append(b"ab").unwrap();
-        assert_eq!(Part::open(&target, Some("two")).unwrap().size(), 0);
+        PartialFile::open(&target, Some("one")).unwrap().append(b"ab").unwrap();
+        assert_eq!(PartialFile::open(&target, Some("two")).unwrap().size(), 0);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]
-    fn without_an_identity_it_begins_empty() {
+    fn without_an_identity_it_starts_empty() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.safetensors");
-        Part::open(&target, None).unwrap().append(b"ab").unwrap();
-        assert_eq!(Part::open(&target, None).unwrap().size(), 0);
+        PartialFile::open(&target, None).unwrap().append(b"ab").unwrap();
+        assert_eq!(PartialFile::open(&target, None).unwrap().size(), 0);
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_link_in_the_place_of_a_part_is_not_written_through() {
+    fn a_symbolic_link_is_replaced_and_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.safetensors");
         let victim = folder.path().join("victim");
         fs::write(&victim, "mine").unwrap();
-        let part = Part::open(&target, Some("one")).unwrap();
-        fs::remove_file(&part.path).unwrap();
-        std::os::unix::fs::symlink(&victim, &part.path).unwrap();
-        Part::open(&target, Some("one")).unwrap().append(b"ab").unwrap();
+        let partial = PartialFile::open(&target, Some("one")).unwrap();
+        fs::remove_file(&partial.path).unwrap();
+        std::os::unix::fs::symlink(&victim, &partial.path).unwrap();
+        PartialFile::open(&target, Some("one")).unwrap().append(b"ab").unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
     }
 }

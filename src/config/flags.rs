@@ -1,0 +1,213 @@
+//! The flags of `stablehand serve`, and those that several commands share. Each has a variable in the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::values::{address, budget, grace, interval, origin, public_url, retention, size, unload_after};
+use super::{ConfigError, DEFAULT_LORA_MEMORY, EndpointTable, MAX_WORKERS, default_data_dir, models_dir_in};
+use crate::fetch::AllowedAddresses;
+use crate::http::{MetricsAccess, RateLimits};
+use crate::runtime::DeviceChoice;
+
+/// The flags of `stablehand serve`.
+#[derive(Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+#[expect(clippy::doc_markdown, reason = "the help text is for a terminal")]
+pub struct ServeArgs {
+    /// TOML file with settings (named like these flags) and endpoints; flags and the environment win over it
+    #[arg(long, env = "STABLEHAND_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The endpoints from the configuration file.
+    #[arg(skip)]
+    pub endpoints: Vec<EndpointTable>,
+
+    /// Address and port to listen on; port 0 takes a free port
+    #[arg(long, env = "STABLEHAND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8000",
+        value_parser = address, help_heading = "Network")]
+    pub listen: SocketAddr,
+    /// Base of the image URLs, such as https://pictures.example [default: the Host header of each request]
+    #[arg(long, env = "STABLEHAND_PUBLIC_URL", value_name = "URL", value_parser = public_url,
+        help_heading = "Network")]
+    pub public_url: Option<String>,
+    /// Networks and hosts that the URLs in requests may reach although they are not public, separated by commas, such
+    /// as 10.1.2.0/24,minio.internal
+    #[arg(
+        long,
+        env = "STABLEHAND_ALLOW_ADDRESSES",
+        value_name = "NETWORKS",
+        default_value_t,
+        hide_default_value = true,
+        help_heading = "Network"
+    )]
+    pub allow_addresses: AllowedAddresses,
+
+    /// Origins of web pages that may use the API in a browser, separated by commas, such as https://gallery.example;
+    /// * allows all
+    #[arg(long, env = "STABLEHAND_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',',
+        value_parser = origin, help_heading = "Network")]
+    pub cors_origins: Vec<String>,
+
+    /// API keys, separated by commas; safer in the environment, because `ps` shows flags
+    #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
+    pub api_keys: Option<String>,
+    /// File with API keys, one per line; # starts a comment
+    #[arg(long, env = "STABLEHAND_API_KEYS_FILE", value_name = "FILE", help_heading = "Access")]
+    pub api_keys_file: Option<PathBuf>,
+    /// Whether clients need an API key; off works only on a loopback address
+    #[arg(
+        long,
+        env = "STABLEHAND_AUTH",
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true,
+        help_heading = "Access"
+    )]
+    pub auth: AuthMode,
+
+    /// Request limits per key: off, or changes to the hosted service's limits, as OPERATION=N/M (N in 10 seconds, M at
+    /// the same time), such as run=500/50,cancel=off,unauthorized=20
+    #[arg(
+        long,
+        env = "STABLEHAND_RATE_LIMITS",
+        value_name = "off|LIMITS",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Access"
+    )]
+    pub rate_limits: RateLimits,
+    /// Who may read /metrics: key (clients with an API key) or open (everybody)
+    #[arg(
+        long,
+        env = "STABLEHAND_METRICS",
+        value_name = "key|open",
+        default_value = "key",
+        hide_possible_values = true,
+        help_heading = "Access"
+    )]
+    pub metrics: MetricsAccess,
+
+    /// Model: a .safetensors checkpoint, a folder (diffusers or ONNX), or the name of a pulled model
+    /// [default: the built-in tiny-sd]
+    #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+    /// Folder of pulled models [default: models in the data folder]
+    #[arg(long, env = "STABLEHAND_MODELS_DIR", value_name = "DIR", help_heading = "Model")]
+    pub models_dir: Option<PathBuf>,
+    /// Device to draw on: auto, cpu, cuda or cuda:N
+    #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
+    pub device: DeviceChoice,
+    /// Load models at start, as far as memory allows; false loads each model for its first job
+    #[arg(long, env = "STABLEHAND_PRELOAD", value_name = "true|false", default_value_t = true,
+        action = ArgAction::Set, hide_possible_values = true, help_heading = "Model")]
+    pub preload: bool,
+    /// Memory that models may use on each device, such as 12GiB; beyond it, the model that was unused for longest is
+    /// unloaded [default: 90 % of a card's memory, 80 % of the machine's]
+    #[arg(long, env = "STABLEHAND_MEMORY_BUDGET", value_name = "SIZE", value_parser = budget,
+        help_heading = "Model")]
+    pub memory_budget: Option<u64>,
+    /// How long a model stays loaded without a job, such as 10m [default: until another model needs the memory]
+    #[arg(long, env = "STABLEHAND_UNLOAD_AFTER", value_name = "TIME", value_parser = unload_after,
+        help_heading = "Model")]
+    pub unload_after: Option<Duration>,
+    /// Folder of LoRAs (.safetensors); requests use them by name [default: loras in the data folder]
+    #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
+    pub lora_dir: Option<PathBuf>,
+    /// Folder of textual inversions (.safetensors); prompts use them by name [default: embeddings in the data folder]
+    #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
+    pub embeddings_dir: Option<PathBuf>,
+    /// Memory that each worker may use for models with merged LoRAs, besides the model itself [default: 8GiB]
+    #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
+        default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
+    pub lora_memory: u64,
+    /// Workers per endpoint, each with its own engine; 0 accepts jobs but runs none
+    #[arg(long, env = "STABLEHAND_WORKERS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_WORKERS)), help_heading = "Model")]
+    pub workers: u32,
+
+    /// Folder for jobs, pictures and keys [default: this user's data folder]
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR", help_heading = "Jobs")]
+    pub data_dir: Option<PathBuf>,
+    /// How long a finished job is kept
+    #[arg(long, env = "STABLEHAND_RETENTION", value_name = "TIME", default_value = "30m",
+        value_parser = retention, help_heading = "Jobs")]
+    pub retention: Duration,
+    /// How long a finished runsync job is kept [default: 1m, or 5m if the client set ?wait]
+    #[arg(long, env = "STABLEHAND_SYNC_RETENTION", value_name = "TIME", value_parser = retention,
+        help_heading = "Jobs")]
+    pub sync_retention: Option<Duration>,
+    /// How often expired jobs are deleted [default: 30s, or less if a retention is short]
+    #[arg(long, env = "STABLEHAND_SWEEP_INTERVAL", value_name = "TIME", value_parser = interval,
+        help_heading = "Jobs")]
+    pub sweep_interval: Option<Duration>,
+    /// Most jobs that may wait for an endpoint; further jobs are refused
+    #[arg(long, env = "STABLEHAND_QUEUE_LIMIT", value_name = "N", default_value_t = 10_000,
+        value_parser = clap::value_parser!(u64).range(1..), help_heading = "Jobs")]
+    pub queue_limit: u64,
+    /// How long a stop waits for the running job; then the job goes back to the queue
+    #[arg(long, env = "STABLEHAND_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s",
+        value_parser = grace, help_heading = "Jobs")]
+    pub shutdown_grace: Duration,
+
+    /// Secret that signs webhooks: whsec_ and base64 of 24 to 64 bytes; safer in the environment, because `ps` shows
+    /// flags [default: created at the first start, in the file webhook-secret of the data folder]
+    #[arg(long, env = "STABLEHAND_WEBHOOK_SECRET", value_name = "SECRET", help_heading = "Webhooks")]
+    pub webhook_secret: Option<String>,
+    /// Webhook calls at the same time, at most half of them to one receiver
+    #[arg(long, env = "STABLEHAND_WEBHOOKS_AT_ONCE", value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Webhooks")]
+    pub webhooks_at_once: u32,
+
+    /// Log level on stderr (off, error, warn, info, debug, trace), or a filter such as stablehand=debug
+    #[arg(long, env = "STABLEHAND_LOG", value_name = "FILTER", default_value = "info", help_heading = "Log")]
+    pub log: String,
+    /// Format of log lines: text for people, json for programs
+    #[arg(
+        long,
+        env = "STABLEHAND_LOG_FORMAT",
+        value_name = "text|json",
+        default_value = "text",
+        hide_possible_values = true,
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    On,
+    Off,
+}
+
+/// The flags for the folder of pulled models, for all commands except `serve`.
+#[derive(Debug, Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct ModelsDirArgs {
+    /// Folder of pulled models [default: models in the data folder]
+    #[arg(long, env = "STABLEHAND_MODELS_DIR", value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+    /// The server's data folder [default: this user's data folder]
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ModelsDirArgs {
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.data_dir.clone().map_or_else(default_data_dir, Ok)
+    }
+
+    pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(path) = &self.models_dir {
+            return Ok(path.clone());
+        }
+        Ok(models_dir_in(&self.data_dir()?))
+    }
+}
