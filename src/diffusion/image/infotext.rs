@@ -39,7 +39,7 @@ impl Parameters<'_> {
         let size = |size: ImageSize| format!("{}x{}", size.width, size.height);
         let mut items = vec![
             ("Steps", self.steps.to_string()),
-            ("Sampler", sampler(self.scheduler).to_owned()),
+            ("Sampler", self.scheduler.a1111_name().to_owned()),
             ("CFG scale", self.guidance_scale.to_string()),
             ("Seed", self.seed.to_string()),
             ("Size", size(self.size)),
@@ -87,25 +87,6 @@ impl Parameters<'_> {
 /// A value that would end its item early is written as a JSON string.
 fn quoted(value: String) -> String {
     if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value }
-}
-
-/// A1111's name of a scheduler; its own name where A1111 has none.
-fn sampler(kind: SchedulerKind) -> &'static str {
-    match kind {
-        SchedulerKind::DpmM => "DPM++ 2M",
-        SchedulerKind::DpmS => "DPM++ SDE",
-        SchedulerKind::EulerA => "Euler a",
-        SchedulerKind::EulerD => "Euler",
-        SchedulerKind::Heun => "Heun",
-        SchedulerKind::Kdpm2A => "DPM2 a",
-        SchedulerKind::Kdpm2D => "DPM2",
-        SchedulerKind::KLms => "LMS",
-        SchedulerKind::Pndm => "PLMS",
-        SchedulerKind::UniPc => "UniPC",
-        SchedulerKind::Ddim | SchedulerKind::Ddpm | SchedulerKind::Ipndm | SchedulerKind::Lcm => {
-            kind.as_str()
-        }
-    }
 }
 
 /// A1111's words: NV is Philox computed on the CPU, the same on every machine.
