@@ -34,7 +34,7 @@ pub struct Generation {
     /// the masked picture's latents.
     pub(super) model_input: Array4<f32>,
     pub(super) noise_pred: Array4<f32>,
-    scheduler: Box<dyn Scheduler>,
+    scheduler: Scheduler,
     noise: BatchNoise,
     /// The picture where it is repainted in part.
     original: Option<Original>,
@@ -52,7 +52,7 @@ impl Generation {
         input: GenerationInput,
         seed: u64,
         drawn_at: ImageSize,
-        scheduler: Box<dyn Scheduler>,
+        scheduler: Scheduler,
         (start, noise): (Start, BatchNoise),
         embeddings: Embeddings,
     ) -> Self {
@@ -149,7 +149,7 @@ impl Generation {
         self.scheduler.step(&self.noise_pred, self.call, &mut self.latents, &mut self.noise)?;
         self.call += 1;
         if let Some(original) = &self.original {
-            original.restore(&mut self.latents, self.call, self.scheduler.as_ref())?;
+            original.restore(&mut self.latents, self.call, &self.scheduler)?;
         }
         Ok(())
     }
