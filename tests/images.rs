@@ -1,8 +1,8 @@
-//! Pictures that start from pictures, by the built-in model.
+//! Pictures that start from pictures, drawn by the built-in model.
 //!
-//! That they are the reference's is tests/reference.rs to show; here is what a user may rely on.
+//! `tests/reference.rs` compares them with the reference. These tests check what a user may rely on.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::cell::RefCell;
 use std::io::Cursor;
@@ -38,7 +38,7 @@ fn png(image: RgbImage) -> ImageSource {
     ImageSource::from_bytes(bytes.into_inner()).unwrap()
 }
 
-/// What the model itself draws, so that the encoder knows what it sees.
+/// A picture by the model itself, so that its encoder knows such pictures.
 fn heart() -> RgbImage {
     let input = GenerationInput { scheduler: SchedulerKind::EulerD, ..from("a red heart", None) };
     let picture = draw(&input, 7).remove(0).image;
@@ -78,7 +78,7 @@ fn prompt_strength_says_how_much_of_the_picture_changes() {
         let input = GenerationInput { prompt_strength, ..from("a green tree", Some(png(heart.clone()))) };
         distance(&draw(&input, 3)[0], &heart, |_| true)
     };
-    // This model makes up its mind within its last steps.
+    // This model decides what it draws in its last steps.
     let distances = [0.0, 0.05, 0.1, 1.0].map(at);
     assert!(distances[0] < 4.0, "strength 0 is the picture itself: {distances:?}");
     assert!(distances.is_sorted(), "{distances:?}");
@@ -102,7 +102,7 @@ fn white_is_repainted_and_black_kept() {
     assert!(distance(picture, &heart, right) < 10.0);
     assert!(distance(picture, &heart, left) > 20.0);
 
-    // Laid over, what is kept is there to the pixel but for the faded edge.
+    // The overlay restores the kept pixels exactly, except at the faded edge.
     let laid_over = GenerationInput { mask_blur: Some(2), mask_invert: false, ..masked.clone() };
     let picture = &draw(&laid_over, 3)[0];
     assert!(distance(picture, &heart, left) < f64::EPSILON);
@@ -114,21 +114,21 @@ fn white_is_repainted_and_black_kept() {
 }
 
 #[test]
-fn a_picture_of_any_size_is_stretched_to_the_size_asked_for() {
+fn a_picture_of_any_size_is_stretched_to_the_requested_size() {
     let dot = png(RgbImage::from_pixel(1, 1, Rgb([52, 110, 220])));
     let small = GenerationInput { prompt_strength: 0.0, ..from("a house", Some(dot)) };
     let blue = RgbImage::from_pixel(SIDE, SIDE, Rgb([52, 110, 220]));
     let drawn = distance(&draw(&small, 1)[0], &blue, |_| true);
     assert!(drawn < 8.0, "{drawn}");
 
-    // Beyond what the model draws well, it is enlarged again.
+    // Above the size that the model draws well, the picture is enlarged.
     let large = GenerationInput { size: ImageSize { width: 512, height: 256 }, ..small };
     let image = &draw(&large, 1)[0].image;
     assert_eq!((image.width, image.height), (512, 256));
 }
 
 #[test]
-fn image_i_is_reproduced_alone_by_the_seed_that_it_reports() {
+fn the_reported_seed_draws_an_image_again_alone() {
     for (mask, scheduler) in [(None, SchedulerKind::EulerA), (Some(right_half(64, 64)), SchedulerKind::Ddpm)]
     {
         let several = GenerationInput {

@@ -1,9 +1,9 @@
-//! The built-in model's pictures are those that diffusers' own pipelines make of it.
+//! The built-in model draws what diffusers' own pipelines draw with it.
 //!
-//! tests/golden/pipelines.py ran them: every scheduler, from text, from a picture and into a part of a picture, 1 to
-//! 50 steps, two sizes. What it wrote is compared here, without Python.
+//! `tests/golden/pipelines.py` ran those: every scheduler, from text, from a picture and with a mask, 1 to 50 steps, two
+//! sizes. Its results are compared here, without Python.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "golden/pictures.rs"]
 mod pictures;
@@ -21,10 +21,10 @@ use self::pictures::{distance, start_mask, start_picture};
 const TABLE: &str = include_str!("golden/pipelines/cases.json");
 const LATENTS: &[u8] = include_bytes!("golden/pipelines/latents.bin");
 
-/// Of the final latents, relative.
+/// Relative, for the final latents.
 const LATENT_TOLERANCE: f64 = 1e-3;
 const LEAST_PSNR: f64 = 50.0;
-/// Pictures drawn side by side, which must not show.
+/// How many pictures are drawn side by side. It must not change them.
 const BATCH: usize = 8;
 
 #[derive(Deserialize)]
@@ -83,8 +83,8 @@ fn expected(cases: &[Case]) -> Vec<Array4<f32>> {
     expected
 }
 
-/// To the bit where they are arithmetic. IPNDM's are arcs, and KDPM2's middles are looked up by sigma: they end in
-/// the last bit of torch's processor-dependent functions, of which KDPM2-A's differences of squares leave few digits.
+/// Equal to the bit where they are arithmetic. IPNDM's are arcs, and KDPM2's middles are looked up by sigma. There torch's
+/// functions differ by processor in the last bit, and KDPM2-A's differences of squares magnify that.
 fn same_timesteps(case: &Case, ours: &[f32]) -> bool {
     let tolerance = match case.scheduler.as_str() {
         "IPNDM" => 1e-6,
@@ -118,7 +118,7 @@ fn every_scheduler_draws_what_diffusers_draws() {
     let table: Table = serde_json::from_str(TABLE).unwrap();
     let expected = expected(&table.cases);
     let mut cases: Vec<_> = table.cases.iter().zip(&expected).collect();
-    // What is drawn side by side should be of one size, and end together.
+    // Pictures that are drawn side by side should have one size and end together.
     cases.sort_by_key(|(case, _)| (case.width, case.steps));
 
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();

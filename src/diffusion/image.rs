@@ -1,5 +1,6 @@
-//! Pixels: pictures from outside become them, the VAE reads and writes them as tensors, they are resized, and
-//! leave as PNG.
+//! Pixels: decoded from picture files, resized, masked, turned into the VAE's tensors and back, encoded as PNG.
+//!
+//! Nothing here knows models, prompts or jobs. Results follow Pillow, numpy and diffusers.
 
 mod clip;
 mod decode;
@@ -15,13 +16,14 @@ use ndarray::{Array4, ArrayView3};
 
 use crate::domain::ImageSize;
 
-pub use clip::clip_input;
 pub use decode::decode_image;
-pub use infotext::Parameters;
-pub use mask::Mask;
-pub use overlay::Overlay;
 pub use png::encode_png;
-pub use size::drawing_size;
+
+pub(super) use clip::clip_input;
+pub(super) use infotext::Parameters;
+pub(super) use mask::Mask;
+pub(super) use overlay::Overlay;
+pub(super) use size::drawing_size;
 
 /// A picture of 8 bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +34,14 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
+/// Why a picture cannot be read, changed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     #[error("a picture's tensor has the shape {shape:?}; it must be [3, height, width]")]
     Shape { shape: Vec<usize> },
-    #[error("a picture of {width}×{height} has {bytes} bytes of pixels; it must have three a pixel")]
+    #[error("a picture of {width}×{height} has {bytes} bytes of pixels; it must have three for each pixel")]
     Length { width: u32, height: u32, bytes: usize },
-    #[error("'{0}' is no keyword of a PNG's text")]
+    #[error("'{0}' is not a valid keyword for a PNG's text")]
     Keyword(String),
     #[error("the picture could not be resized: {0}")]
     Resize(String),
@@ -52,8 +55,8 @@ pub enum ImageError {
 
 impl RgbImage {
     /// The picture in a decoded tensor `[3, height, width]` of about −1…1, as diffusers' `VaeImageProcessor`
-    /// makes it (`image_processor.py`: `denormalize`, then `numpy_to_pil`). What is not a number is black.
-    #[allow(clippy::needless_pass_by_value)] // a view is a reference
+    /// makes it (`image_processor.py`: `denormalize`, then `numpy_to_pil`). NaN becomes black.
+    #[expect(clippy::needless_pass_by_value, reason = "a view is a reference")]
     pub fn from_tensor(tensor: ArrayView3<f32>) -> Result<Self, ImageError> {
         let (channels, rows, columns) = tensor.dim();
         let (3, Ok(width), Ok(height)) = (channels, u32::try_from(columns), u32::try_from(rows)) else {
@@ -84,10 +87,10 @@ impl RgbImage {
         self.resize_by(size, FilterType::Lanczos3)
     }
 
-    /// The same by another of Pillow's filters: `CatmullRom` is its BICUBIC.
+    /// The same with another of Pillow's filters. `CatmullRom` is its BICUBIC.
     fn resize_by(&self, size: ImageSize, filter: FilterType) -> Result<Self, ImageError> {
-        // Pillow goes across first and rounds to bytes in between; the library would start downwards, which
-        // differs visibly at hard edges, where the filter overshoots.
+        // Pillow resizes across first and rounds to bytes in between. The library would start with the columns.
+        // That differs visibly at hard edges, where the filter overshoots.
         self.resize_axis(size.width, self.height, filter)?.resize_axis(size.width, size.height, filter)
     }
 
@@ -102,8 +105,8 @@ impl RgbImage {
     }
 }
 
-/// Halves round to even, as numpy's do; a cast takes what is not a number to 0.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within 0…255 by then
+/// Halves round to even, as numpy's do. The cast turns NaN into 0.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0…255")]
 fn byte(value: f32) -> u8 {
     ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8
 }
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tensor_value_becomes_numpy_s_byte() {
+    fn tensor_values_become_the_bytes_of_numpy() {
         let golden = golden();
         let values: Vec<f32> =
             golden["bits"].as_array().unwrap().iter().map(|bits| f32::from_bits(number(bits))).collect();
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_its_pixels_is_refused() {
+    fn an_image_with_too_few_pixels_is_refused() {
         let image = RgbImage { width: 4, height: 4, pixels: vec![0; 3] };
         assert!(matches!(image.resize(ImageSize { width: 8, height: 8 }), Err(ImageError::Resize(_))));
         assert!(matches!(encode_png(&image, &[]), Err(ImageError::Length { .. })));

@@ -1,16 +1,16 @@
-//! Random numbers: whose `torch.randn` a seed speaks to, and one generator an image.
+//! Random numbers: the noise that `torch.randn` draws for a seed, with one generator an image.
 //!
-//! A seed means a picture only if the noise is the reference's, so the generators follow torch. Seeds come
-//! from the generation; nothing is known here of schedulers.
+//! A seed gives the reference's picture only if it gives the reference's noise, so the generators follow torch.
+//! `torch_cpu.rs` is torch's generator on the CPU, `philox.rs` the one on CUDA. Nothing here knows schedulers or models.
 
 mod philox;
 mod torch_cpu;
 
 use ndarray::Array4;
 
-pub use philox::PhiloxGenerator;
 pub use torch_cpu::TorchGenerator;
 
+use self::philox::PhiloxGenerator;
 use crate::domain::NoiseSource;
 
 /// One image's generator.
@@ -36,9 +36,9 @@ impl Generator {
     }
 }
 
-/// The noise of a batch: one generator an image, so that an image does not depend on its neighbours.
+/// The noise of a batch, as diffusers' `randn_tensor` draws it from a list of generators.
 ///
-/// This is diffusers' `randn_tensor` with a list of generators.
+/// Each image has its own generator, so it does not depend on its neighbours.
 #[derive(Debug, Clone)]
 pub struct BatchNoise {
     generators: Vec<Generator>,
@@ -49,12 +49,12 @@ impl BatchNoise {
         Self { generators: seeds.into_iter().map(|seed| Generator::new(source, seed)).collect() }
     }
 
-    /// Image `i` of `images` from `seed + i`, wrapping.
+    /// For `images` images. Image `i` has the seed `seed + i`, wrapping.
     pub fn consecutive(source: NoiseSource, seed: u64, images: usize) -> Self {
         Self::new(source, (0..images as u64).map(|i| seed.wrapping_add(i)))
     }
 
-    /// How many images it draws for.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.generators.len()
     }
@@ -63,7 +63,7 @@ impl BatchNoise {
         self.generators.is_empty()
     }
 
-    /// Standard normals of shape `[n, c, h, w]`, each row drawn as its own `(1, c, h, w)`.
+    /// Standard normals of shape `[images, c, h, w]`. Each image is one draw of `(1, c, h, w)`.
     pub fn randn(&mut self, (c, h, w): (usize, usize, usize)) -> Array4<f32> {
         let row = c * h * w;
         let mut out = Array4::zeros((self.generators.len(), c, h, w));

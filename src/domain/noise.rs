@@ -1,19 +1,19 @@
-//! Where the random numbers of a picture come from.
+//! The random number generator of a picture's noise.
 
-/// Whose `torch.randn` a seed speaks to.
+/// The device whose `torch.randn` a seed gives the numbers of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NoiseSource {
-    /// The CPU's Mersenne Twister, as diffusers' examples draw.
+    /// The CPU's Mersenne Twister, which diffusers' examples use.
     #[default]
     Cpu,
-    /// CUDA's Philox, as the hosted worker drew.
+    /// CUDA's Philox, which the hosted worker used.
     Cuda,
 }
 
 impl NoiseSource {
     pub const ALL: [Self; 2] = [Self::Cpu, Self::Cuda];
 
-    /// torch's name of the device.
+    /// torch's name for the device.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",

@@ -1,132 +1,129 @@
-//! The schedulers by the names that clients send.
+//! The schedulers by the names that clients send, and what each can do.
+//!
+//! The table below is the only list of them. Requests, error sentences, the OpenAPI document and the text in PNG
+//! files read it. A new scheduler is one line here, and one file in `diffusion::schedulers`, which says how.
 
 use std::fmt;
 
-/// A denoising scheduler, named as the hosted worker named it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SchedulerKind {
-    Ddim,
-    Ddpm,
-    DpmM,
-    DpmS,
-    EulerA,
-    EulerD,
-    Heun,
-    Ipndm,
-    Kdpm2A,
-    Kdpm2D,
-    KLms,
+/// Declares [`SchedulerKind`] and the facts about each, so that a scheduler is one line.
+///
+/// - `a1111`: A1111's name, which its web page shows and its pictures carry; our own name where A1111 has none
+/// - `karras`: whether it can space its sigmas as Karras et al. did
+/// - `from_image`: whether it can start from a picture
+/// - `aliases`: further names, in lower case, without spaces, hyphens, underscores and "scheduler"
+macro_rules! schedulers {
+    ($($(#[$doc:meta])* $kind:ident {
+        name: $name:literal, a1111: $a1111:literal, karras: $karras:literal, from_image: $from_image:literal,
+        aliases: $aliases:expr
+    })*) => {
+        /// A denoising scheduler, named as the hosted worker named it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum SchedulerKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl SchedulerKind {
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            fn facts(self) -> Facts {
+                match self {
+                    $(Self::$kind => Facts {
+                        name: $name,
+                        a1111: $a1111,
+                        karras: $karras,
+                        from_image: $from_image,
+                        aliases: &$aliases,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+#[rustfmt::skip] // a scheduler is a line
+schedulers! {
+    Ddim { name: "DDIM", a1111: "DDIM", karras: false, from_image: true, aliases: [] }
+    Ddpm { name: "DDPM", a1111: "DDPM", karras: false, from_image: true, aliases: [] }
+    DpmM { name: "DPM-M", a1111: "DPM++ 2M", karras: true, from_image: true, aliases: ["dpmsolvermultistep", "dpmpp2m", "kdpmpp2m"] }
+    DpmS { name: "DPM-S", a1111: "DPM++ SDE", karras: true, from_image: true, aliases: ["dpmsolversinglestep", "dpmppsde", "kdpmppsde"] }
+    EulerA { name: "EULER-A", a1111: "Euler a", karras: false, from_image: true, aliases: ["keulera", "eulerancestral", "keulerancestral", "eulerancestraldiscrete"] }
+    EulerD { name: "EULER-D", a1111: "Euler", karras: true, from_image: true, aliases: ["keuler", "eulerdiscrete"] }
+    Heun { name: "HEUN", a1111: "Heun", karras: true, from_image: true, aliases: ["kheun", "heundiscrete"] }
+    Ipndm { name: "IPNDM", a1111: "IPNDM", karras: false, from_image: false, aliases: [] }
+    Kdpm2A { name: "KDPM2-A", a1111: "DPM2 a", karras: true, from_image: true, aliases: ["kdpm2ancestral", "kdpm2ancestraldiscrete"] }
+    Kdpm2D { name: "KDPM2-D", a1111: "DPM2", karras: true, from_image: true, aliases: ["kdpm2", "kdpm2discrete"] }
+    KLms { name: "K-LMS", a1111: "LMS", karras: true, from_image: true, aliases: ["lmsdiscrete"] }
     /// For latent consistency models.
-    Lcm,
-    Pndm,
-    UniPc,
+    Lcm { name: "LCM", a1111: "LCM", karras: false, from_image: true, aliases: [] }
+    Pndm { name: "PNDM", a1111: "PLMS", karras: false, from_image: true, aliases: [] }
+    UniPc { name: "UNIPC", a1111: "UniPC", karras: true, from_image: true, aliases: ["unipcmultistep"] }
+}
+
+/// A line of the table.
+struct Facts {
+    name: &'static str,
+    a1111: &'static str,
+    karras: bool,
+    from_image: bool,
+    aliases: &'static [&'static str],
 }
 
 impl SchedulerKind {
-    pub const ALL: [SchedulerKind; 14] = [
-        Self::Ddim,
-        Self::Ddpm,
-        Self::DpmM,
-        Self::DpmS,
-        Self::EulerA,
-        Self::EulerD,
-        Self::Heun,
-        Self::Ipndm,
-        Self::Kdpm2A,
-        Self::Kdpm2D,
-        Self::KLms,
-        Self::Lcm,
-        Self::Pndm,
-        Self::UniPc,
-    ];
-
     /// The contract's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ddim => "DDIM",
-            Self::Ddpm => "DDPM",
-            Self::DpmM => "DPM-M",
-            Self::DpmS => "DPM-S",
-            Self::EulerA => "EULER-A",
-            Self::EulerD => "EULER-D",
-            Self::Heun => "HEUN",
-            Self::Ipndm => "IPNDM",
-            Self::Kdpm2A => "KDPM2-A",
-            Self::Kdpm2D => "KDPM2-D",
-            Self::KLms => "K-LMS",
-            Self::Lcm => "LCM",
-            Self::Pndm => "PNDM",
-            Self::UniPc => "UNIPC",
-        }
+        self.facts().name
     }
 
-    /// Whether it can start from a picture: IPNDM defines no way to add noise to one.
+    /// The name that A1111 has for it; its own name where A1111 has none.
+    pub fn a1111_name(self) -> &'static str {
+        self.facts().a1111
+    }
+
+    /// Whether it can start from a picture. IPNDM cannot: it defines no way to add noise to one.
     pub fn starts_from_image(self) -> bool {
-        self != Self::Ipndm
+        self.facts().from_image
     }
 
     /// Whether it can space its sigmas as Karras et al. did (arXiv 2206.00364, equation 5).
     pub fn has_karras(self) -> bool {
-        match self {
-            Self::DpmM
-            | Self::DpmS
-            | Self::EulerD
-            | Self::Heun
-            | Self::Kdpm2A
-            | Self::Kdpm2D
-            | Self::KLms
-            | Self::UniPc => true,
-            Self::Ddim | Self::Ddpm | Self::EulerA | Self::Ipndm | Self::Lcm | Self::Pndm => false,
-        }
+        self.facts().karras
     }
 
-    /// The scheduler that a client's name means, and whether the name asks for Karras sigmas: the
-    /// contract's names and aliases, A1111's (`DPM++ 2M Karras`, `Euler a`, `k_lms_ka`) and diffusers'
-    /// classes (`EulerDiscreteScheduler`), whatever their case, spaces, hyphens and underscores.
+    /// The scheduler that a client's name means, and whether the name asks for Karras sigmas. It accepts the
+    /// contract's names and aliases, A1111's names (`DPM++ 2M Karras`, `Euler a`, `k_lms_ka`) and diffusers' classes
+    /// (`EulerDiscreteScheduler`). Case, spaces, hyphens and underscores do not matter.
     pub fn parse(name: &str) -> Option<(Self, bool)> {
-        let name: String = name
-            .chars()
-            .take(LONGEST_NAME)
-            .filter(|c| !matches!(c, ' ' | '-' | '_'))
-            .map(|c| c.to_ascii_lowercase())
-            .collect();
+        let name = bare(name);
         let plain = |name: &str| {
             let name = name.strip_suffix("scheduler").unwrap_or(name);
-            Self::ALL.into_iter().find(|kind| kind.plain_names().contains(&name))
+            Self::ALL.into_iter().find(|kind| kind.is_called(name))
         };
         if let Some(kind) = plain(&name) {
             return Some((kind, false));
         }
         // A1111's short names end in "_ka".
-        let bare = name.strip_suffix("karras").or_else(|| name.strip_suffix("ka"))?;
-        plain(bare).map(|kind| (kind, true))
+        let name = name.strip_suffix("karras").or_else(|| name.strip_suffix("ka"))?;
+        plain(name).map(|kind| (kind, true))
     }
 
-    /// The names that mean it, in lower case and bare of spaces, hyphens, underscores and "Scheduler".
-    fn plain_names(self) -> &'static [&'static str] {
-        match self {
-            Self::Ddim => &["ddim"],
-            Self::Ddpm => &["ddpm"],
-            Self::DpmM => &["dpmm", "dpmsolvermultistep", "dpm++2m", "dpmpp2m", "kdpmpp2m"],
-            Self::DpmS => &["dpms", "dpmsolversinglestep", "dpm++sde", "dpmppsde", "kdpmppsde"],
-            Self::EulerA => {
-                &["eulera", "keulera", "eulerancestral", "keulerancestral", "eulerancestraldiscrete"]
-            }
-            Self::EulerD => &["eulerd", "euler", "keuler", "eulerdiscrete"],
-            Self::Heun => &["heun", "kheun", "heundiscrete"],
-            Self::Ipndm => &["ipndm"],
-            Self::Kdpm2A => &["kdpm2a", "dpm2a", "kdpm2ancestral", "kdpm2ancestraldiscrete"],
-            Self::Kdpm2D => &["kdpm2d", "kdpm2", "dpm2", "kdpm2discrete"],
-            Self::KLms => &["klms", "lms", "lmsdiscrete"],
-            Self::Lcm => &["lcm"],
-            Self::Pndm => &["pndm", "plms"],
-            Self::UniPc => &["unipc", "unipcmultistep"],
-        }
+    /// Whether `name` is one of its names, as [`bare`] leaves them.
+    fn is_called(self, name: &str) -> bool {
+        let facts = self.facts();
+        bare(facts.name) == name || bare(facts.a1111) == name || facts.aliases.contains(&name)
     }
 }
 
-/// Longer than any name that is known.
+/// No name is longer.
 const LONGEST_NAME: usize = 64;
+
+/// A name in lower case, without spaces, hyphens and underscores.
+fn bare(name: &str) -> String {
+    name.chars()
+        .take(LONGEST_NAME)
+        .filter(|c| !matches!(c, ' ' | '-' | '_'))
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
+}
 
 impl fmt::Display for SchedulerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

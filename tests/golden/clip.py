@@ -1,4 +1,4 @@
-"""Writes clip.json: what transformers' CLIPImageProcessor (Pillow's resizing) makes of pictures that
+"""Writes clip.json: tensors by transformers' CLIPImageProcessor (which resizes with Pillow), for pictures that
 src/diffusion/image/clip.rs draws in the same way. Needs transformers, numpy and Pillow."""
 import json, os, random
 import numpy as np

@@ -1,10 +1,10 @@
-"""Writes decode.json: picture files of many kinds, and the pixels that Pillow makes of them.
+"""Writes decode.json: picture files of many kinds, and the pixels that Pillow reads from them.
 
     pip install numpy pillow
     python tests/golden/decode.py
 
-The pixels are those of `ImageOps.exif_transpose(image).convert("RGB")`, except where the file has 16 bits a channel: there
-Pillow's answer depends on its version, and the upper eight are what is written here.
+The pixels are those of `ImageOps.exif_transpose(image).convert("RGB")`, except for files with 16 bits a channel. There
+Pillow's result depends on its version, so this script writes the upper eight bits.
 """
 import base64, io, json, os, struct, zlib
 import numpy as np

@@ -1,10 +1,10 @@
-"""Writes embedding.json: what A1111 makes of weighted and long prompts on the default model.
+"""Writes embedding.json: embeddings of weighted and long prompts on the default model, as A1111 computes them.
 
     pip install numpy onnx onnxruntime transformers
     python tests/golden/embedding.py stable-diffusion-webui/modules/prompt_parser.py
 
-Takes A1111's parser as prompt.py here does; the chunks and the weights are done over again below, from what
-modules/sd_hijack_clip.py (tokenize_line) and modules/sd_emphasis.py ("Original") say. Of each chunk every 41st value is kept.
+It uses A1111's own parser, as prompt.py does. Chunks and weights are computed again below, after
+modules/sd_hijack_clip.py (tokenize_line) and modules/sd_emphasis.py ("Original"). It keeps every 41st value of a chunk.
 """
 import json, os, re, sys
 import numpy as np
@@ -62,7 +62,7 @@ def embed(ids, weights):
 def emphasise(z, weights):
     before, rms = z.mean(dtype=np.float64), np.sqrt((z.astype(np.float64) ** 2).mean())
     z = z * weights[None, :, None]
-    # Where we leave A1111: the default model's embeddings have no mean to speak of, and a ratio of two such is noise.
+    # Here we differ from A1111: the mean of the default model's embeddings is almost 0, so a ratio of two means is noise.
     return z if abs(before) < 0.01 * rms else (z * np.float32(before / z.mean(dtype=np.float64))).astype(np.float32)
 
 
@@ -74,11 +74,11 @@ for prompt in PROMPTS:
     print(f"{prompt[:40]!r}: {[len(c[0]) for c in chunks]}, means {[f'{m:.4f}' for _, m in embedded]}")
     cases.append(json.dumps({"prompt": prompt, "ids": [ids for ids, _ in chunks],
                              "values": [[float(f"{x:.8g}") for x in z.ravel()[::41]] for z, _ in embedded]}))
-# An embedding with a mean of a tenth of its spread, as CLIP's has, on which that is restored.
+# An embedding whose mean is a tenth of its deviation, as CLIP's is. Here the mean is restored.
 z = np.random.default_rng(1).normal(-0.1, 1, (1, 6, 8)).astype(np.float32)
 weights = np.array([1, 1.4, 0.5, 0, 1, 1], np.float32)
 mean = json.dumps({"z": z.ravel().tolist(), "weights": weights[1:4].tolist(), "emphasised": emphasise(z, weights).ravel().tolist()})
-# clip_skip 1, 2 and 3: the layers before the last through the final layer norm, as A1111 and diffusers do it.
+# clip_skip 1, 2 and 3: earlier layers also pass the final layer norm, as in A1111 and diffusers.
 graph = onnx.load(os.path.join(GRAPHS, "text_encoder", "model.onnx"))
 layers = [f"/m/encoder/layers.{layer}/Add_1_output_0" for layer in (2, 1, 0)]
 graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in layers)

@@ -1,8 +1,8 @@
-"""Writes pipelines/inpainting.json: diffusers' inpaint pipeline with a UNet that is shown the mask and the masked picture.
+"""Writes pipelines/inpainting.json: diffusers' inpaint pipeline with a UNet that takes the mask and the masked picture as input.
 
-    python tests/golden/inpainting.py          # needs what pipelines.py needs
+    python tests/golden/inpainting.py          # needs the same packages as pipelines.py
 
-The UNet is the built-in model's with a 1×1 convolution before it, so that what it is shown is heard.
+The UNet is the built-in model's with a 1×1 convolution before it, so that the extra input has an effect.
 """
 import json, os
 import torch

@@ -30,7 +30,7 @@ def unet(name, config):
     elif kind == "downsamplers":
         module, rest = f"input_blocks.{(i + 1) * (layers + 1)}.0", rest.replace("conv", "op", 1)
     elif kind == "upsamplers":
-        # After the resnet, and after the attention where the block has one.
+        # After the resnet, and after the attention if the block has one.
         module = f"output_blocks.{i * (layers + 1) + layers}.{2 if 'CrossAttn' in config['up_block_types'][i] else 1}"
     elif side == "down_blocks":
         module = f"input_blocks.{1 + i * (layers + 1) + j}.{place}"

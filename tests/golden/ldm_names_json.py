@@ -1,6 +1,6 @@
 """Writes ldm_names.json: the original's name for each parameter of Stable Diffusion v1's graphs and of models/tiny-sd.
 
-The names are ldm_names.py's; make_sd15.py shows that diffusers' own reader takes them for what they are.
+The names come from ldm_names.py. make_sd15.py checks that diffusers' own reader understands them.
 """
 import json
 from pathlib import Path

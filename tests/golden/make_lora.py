@@ -1,11 +1,11 @@
-"""Writes lora/: small LoRA files for the default model as trainers write them, and the weights that PEFT makes of it with each.
+"""Writes lora/: small LoRA files for the default model, as trainers write them, and the weights after PEFT merged each.
 
     pip install torch diffusers transformers peft safetensors
     python tests/golden/make_lora.py
 
-PEFT gets the matrices by hand and merges them; where diffusers reads a file (its load_lora_weights, the UNet's part), that has to
-come to the same. A convolution in three (LyCORIS' CP), which PEFT has not, is multiplied out below as A1111 does
-(extensions-builtin/Lora/lyco_helpers.py). Of each merged weight every STRIDE-th value is kept.
+This script hands the matrices to PEFT, which merges them. If diffusers can read the file (load_lora_weights, the UNet's part), its
+result must be the same. PEFT has no convolution in three parts (LyCORIS' CP), so that is multiplied out below as A1111 does
+(extensions-builtin/Lora/lyco_helpers.py). It keeps every STRIDE-th value of a merged weight.
 """
 import json, os
 import torch
@@ -29,7 +29,7 @@ CONV = "down_blocks.0.resnets.0.conv1"
 STRIDED = "down_blocks.0.downsamplers.0.conv"
 Q_PROJ = "text_model.encoder.layers.0.self_attn.q_proj"
 FC1 = "text_model.encoder.layers.2.mlp.fc1"
-# The same in the original code's words; tiny-sd has one layer a block.
+# The same with the original code's names; tiny-sd has one layer a block.
 ORIGINAL = {
     LINEAR: "input_blocks_1_1_transformer_blocks_0_attn1_to_q", TO_OUT: "output_blocks_5_1_transformer_blocks_0_attn2_to_out_0",
     TO_K: "middle_block_1_transformer_blocks_0_attn2_to_k", POINT: "input_blocks_3_1_proj_in", CONV: "input_blocks_1_0_in_layers_2",
@@ -114,13 +114,13 @@ def kohya(name, matrices, alphas, names={}, dtype=torch.float32):
 os.makedirs(OUT, exist_ok=True)
 PIPE = pipeline()
 
-# kohya: linear, a point of a convolution, LoCon, an attention's output, both parts, an alpha each, another scale than 1.
+# kohya: linear, a 1×1 convolution, LoCon, an attention's output, both model parts, each with an alpha, and a scale other than 1.
 RANKS = {LINEAR: 4, TO_OUT: 3, TO_K: 2, POINT: 2, CONV: 2, STRIDED: 1, Q_PROJ: 4, FC1: 2}
 ALPHAS = {LINEAR: 2, TO_OUT: 3, TO_K: 1, POINT: 2, CONV: 1, STRIDED: 0.5, Q_PROJ: 1, FC1: 4}
 made = {m: random_matrices(m, rank) for m, rank in RANKS.items()}
 kohya("kohya", made, ALPHAS)
 merged = by_peft(made, ALPHAS, 0.8)
-check_by_diffusers("kohya", merged, 0.8, leaving_out=(TO_OUT, TO_K))  # diffusers 0.42 loses their alphas, and warns of it
+check_by_diffusers("kohya", merged, 0.8, leaving_out=(TO_OUT, TO_K))  # diffusers 0.42 loses their alphas, with a warning
 keep("kohya", merged)
 
 # The original code's names, in half precision, no text encoder.
@@ -128,14 +128,14 @@ half = {m: tuple(t.half().float() for t in made[m]) for m in ORIGINAL}
 kohya("original_half", half, ALPHAS, ORIGINAL, torch.float16)
 keep("original_half", by_peft(half, ALPHAS))
 
-# A convolution in three.
+# A convolution in three parts.
 out, inside = weight(PIPE, CONV).shape[:2]
 down, up, mid = random(3, inside, 1, 1), random(out, 2, 1, 1), random(2, 3, 3, 3)
 flat = "lora_unet_" + CONV.replace(".", "_")
 save_file({f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up, f"{flat}.lora_mid.weight": mid, f"{flat}.alpha": torch.tensor(2.0)}, f"{OUT}/cp.safetensors")
 keep("cp", {CONV: weight(PIPE, CONV) + torch.einsum("nmkl,in,mj->ijkl", mid, up[..., 0, 0], down[..., 0, 0]) * (2.0 / 3)})
 
-# PEFT's names as diffusers saves them, alpha in the file's metadata, one module's by pattern.
+# PEFT's names as diffusers saves them: alpha is in the file's metadata, for one module by a pattern.
 peft = {m: random_matrices(m, 2) for m in (LINEAR, TO_OUT, CONV, Q_PROJ)}
 notes = {"unet": LoraConfig(r=2, lora_alpha=3, target_modules=[LINEAR, TO_OUT, CONV], alpha_pattern={TO_OUT: 1}).to_dict(),
          "text_encoder": LoraConfig(r=2, lora_alpha=1, target_modules=[Q_PROJ]).to_dict()}
@@ -147,7 +147,7 @@ merged = by_peft(peft, {LINEAR: 3, TO_OUT: 1, CONV: 3, Q_PROJ: 1})
 check_by_diffusers("peft", merged)
 keep("peft", merged)
 
-# Older diffusers' names, with matrices of the first file; their scale is 1 whatever the rank.
+# Older diffusers' names, with the matrices of the first file. Their scale is 1 for any rank.
 old = {}
 for m in (LINEAR, TO_OUT, TO_K):
     attention, end = m.removesuffix(".0").rsplit(".", 1)
@@ -158,7 +158,7 @@ merged = by_peft({m: made[m] for m in (LINEAR, TO_OUT, TO_K, Q_PROJ)}, RANKS)
 check_by_diffusers("old_diffusers", merged)
 keep("old_diffusers", merged)
 
-# A textual inversion of two vectors, in A1111's names and in diffusers'.
+# A textual inversion of two vectors, with A1111's names and with diffusers'.
 vectors = random(2, weight(PIPE, "text_model.embeddings.token_embedding").shape[1])
 save_file({"emb_params": vectors}, f"{OUT}/word.embedding.safetensors")
 

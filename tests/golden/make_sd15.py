@@ -1,19 +1,19 @@
-"""Makes one Stable Diffusion v1 model with random weights in every form that people have, and what diffusers draws with it.
+"""Writes one Stable Diffusion v1 model with random weights in every published form, and what diffusers draws with it.
 
-    python make_sd15.py OUT             # full size: some minutes, about 10 GB
+    python make_sd15.py OUT             # full size: a few minutes, about 10 GB
     python make_sd15.py OUT --tiny      # models/tiny-sd's sizes: seconds, 200 MB
-    python make_sd15.py OUT --tiny --weights ../../models/tiny-sd     # those sizes with the trained weights
+    python make_sd15.py OUT --tiny --weights ../../models/tiny-sd     # the same sizes with the trained weights
 
     OUT/ldm.safetensors                 original names, half, the VAE inside
     OUT/ldm.bf16.safetensors            the same in bfloat16, and ldm.full.safetensors in full precision     (--all)
-    OUT/ldm.ema.safetensors             with running averages, whose values are others                       (--all)
+    OUT/ldm.ema.safetensors             with running averages, which have other values                       (--all)
     OUT/diffusers/                      safetensors per component, variant fp16
     OUT/diffusers.sharded/              without variant, full precision, the UNet in several files           (--all)
     OUT/onnx/                           the layout of optimum's exports: full precision, external data
     OUT/golden/                         latents by diffusers, float32 on the CPU: CASE.npy, cases.json, embeddings
 
-Random weights are rounded so that half, bfloat16 and full precision hold the same values: the goldens are every form's.
---tiny implies --all. At the end, diffusers' own time and peak memory to load, each in a process of its own.
+Random weights are rounded so that half, bfloat16 and full precision hold the same values; so the goldens hold for every
+form. --tiny implies --all. At the end it prints diffusers' own loading time and peak memory, each from its own process.
 Needs models/graphs/requirements.txt and accelerate.
 """
 import argparse
@@ -112,7 +112,7 @@ def ldm_state(pipe):
     for k, v in pipe.vae.state_dict().items():
         state[ldm_names.vae(k, pipe.vae.config)] = v[:, :, None, None] if ldm_names.is_vae_attention(k) else v
     state |= {ldm_names.text_encoder(k): v for k, v in pipe.text_encoder.state_dict().items()}
-    # What else published files hold, and loaders pass over.
+    # Other entries of published files, which loaders ignore.
     state["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
     state["alphas_cumprod"] = pipe.scheduler.alphas_cumprod.clone()
     return state
@@ -148,9 +148,9 @@ def save_diffusers(pipe, out, everything, scheduler):
     for module in modules:
         module.to(torch.float32)
     for folder in out.glob("diffusers*"):
-        # diffusers writes its defaults out, and a stated timestep_spacing overrides other schedulers' own; published files do not state it.
+        # diffusers writes its defaults out. A timestep_spacing in the file would override the defaults of other schedulers; published files have none.
         shutil.copy(scheduler, folder / "scheduler/scheduler_config.json")
-    # transformers 5 leaves out the prefix that every published text encoder has. The sharded folder stays as it writes it.
+    # transformers 5 leaves out the prefix that every published text encoder has. The sharded folder keeps its form.
     path = out / "diffusers/text_encoder/model.fp16.safetensors"
     save_file({f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(path).items()}, path, {"format": "pt"})
 
@@ -277,7 +277,7 @@ def main():
     state = ldm_state(pipe)
     save_ldm(state, out / "ldm.safetensors", torch.float16)
     if everything:
-        if not given.weights:  # trained ones do not fit bfloat16
+        if not given.weights:  # trained weights do not fit bfloat16
             save_ldm(state, out / "ldm.bf16.safetensors", torch.bfloat16)
         save_ldm(state, out / "ldm.full.safetensors", torch.float32)
         save_ldm(with_averages(state), out / "ldm.ema.safetensors", torch.float16)

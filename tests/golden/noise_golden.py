@@ -1,9 +1,9 @@
-"""Golden values for the noise: NumPy's re-computation of torch.randn, itself compared bit for bit with torch.
+"""Writes noise_golden.json: torch.randn, computed in NumPy by a script that was compared with torch bit by bit.
 
-    python noise_golden.py DIRECTORY-OF-torch_randn.py    writes noise_golden.json beside this file
+    python noise_golden.py DIRECTORY-OF-torch_randn.py
 
 `torch_randn.py` is the project's reference script (0 differing bits from torch 2.15.0 under AVX2 and AVX-512).
-Each draw keeps the bits of its first and last four values and a SHA-256 over all of them, little-endian.
+For each draw it writes the bits of the first and last four values, and a SHA-256 of all of them, little-endian.
 """
 import hashlib, json, pathlib, sys
 
@@ -26,6 +26,6 @@ def run(seed, sizes):
 
 
 runs = [run(s, (n, n)) for s in SEEDS for n in SIZES]
-runs.append(run(7, (3, 16, 1, 5, 20, 2)))  # the scalar path's cache survives the long one
+runs.append(run(7, (3, 16, 1, 5, 20, 2)))  # the scalar path's cached value survives a long draw
 path = pathlib.Path(__file__).with_name("noise_golden.json")
 path.write_text(json.dumps({"runs": runs}, separators=(",", ":")).replace('{"seed"', '\n{"seed"') + "\n")

@@ -1,4 +1,4 @@
-"""Writes philox_golden.json: torch.randn on CUDA, from an implementation in numpy that is independent of ours.
+"""Writes philox_golden.json: torch.randn on CUDA, from a NumPy implementation that is independent of ours.
 
     python tests/golden/philox_golden.py
 
@@ -39,7 +39,7 @@ def randn(seed, call, n):
     return words, (np.sqrt(-2 * np.log(u)) * np.sin(v))
 
 
-# What A1111's modules/rng_philox.py says CUDA drew for seed 0 and shape (3, 4).
+# CUDA's numbers for seed 0 and shape (3, 4), according to A1111's modules/rng_philox.py.
 DOCUMENTED = [-0.92466259, -0.42534415, -2.6438457, 0.14518388, -0.12086647, -0.57972564, -0.62285122, -0.32838709, -1.07454231, -0.36314407,
               -1.67105067, 2.26550497]
 assert np.abs(randn(0, 0, 12)[1] - DOCUMENTED).max() < 1e-6

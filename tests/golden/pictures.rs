@@ -1,4 +1,4 @@
-//! What pipelines.py starts from, computed again, and how far latents lie from its latents.
+//! The start pictures of `pipelines.py`, computed again, and the distance between latents.
 
 use std::io::Cursor;
 
@@ -12,7 +12,7 @@ fn png(image: RgbImage) -> ImageSource {
     ImageSource::from_bytes(bytes.into_inner()).unwrap()
 }
 
-/// The script's disc on a slope.
+/// The script's `start_picture`: a disc on a slope.
 pub fn start_picture(width: u32, height: u32) -> ImageSource {
     let shade = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
     let radius = i64::from(width.min(height) * 2 / 3);
@@ -27,7 +27,7 @@ pub fn start_picture(width: u32, height: u32) -> ImageSource {
     }))
 }
 
-/// White from within a latent on.
+/// The script's `start_mask`: white in the right part. Its edge lies within a latent.
 pub fn start_mask(width: u32, height: u32) -> ImageSource {
     let edge = width * 2 / 5 + 3;
     png(RgbImage::from_fn(width, height, |x, _| if x >= edge { Rgb([255; 3]) } else { Rgb([0; 3]) }))
@@ -37,6 +37,6 @@ pub fn start_mask(width: u32, height: u32) -> ImageSource {
 pub fn distance(ours: &Array4<f32>, theirs: &Array4<f32>) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
     let difference = norm(&mut ours.iter().zip(theirs).map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    // IPNDM's only step ends in zeros.
+    // A single step of IPNDM ends in zeros.
     difference / norm(&mut theirs.iter().map(|&b| f64::from(b))).max(1e-3)
 }

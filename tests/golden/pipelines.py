@@ -1,14 +1,14 @@
-"""Writes pipelines/: what diffusers' own pipelines make of the built-in model.
+"""Writes pipelines/: what diffusers' own pipelines draw with the built-in model.
 
     pip install diffusers==0.42.1 transformers torch onnxruntime==1.32.0 pillow numpy scipy
     python tests/golden/pipelines.py
 
-StableDiffusionPipeline, …Img2ImgPipeline and …InpaintPipeline run as they are; only the networks beneath are the
-ONNX graphs of tests/models/tiny-sd-onnx, each in a module that looks like the one it stands for. Every scheduler, three ways to
-start, 1, 2, 7, 20 and 50 steps, two sizes; one CPU generator a picture.
+StableDiffusionPipeline, …Img2ImgPipeline and …InpaintPipeline run unchanged. Only their networks are the ONNX graphs of
+tests/models/tiny-sd-onnx, each in a module with the interface of the one that it replaces. The cases are every scheduler, three
+ways to start, 1, 2, 7, 20 and 50 steps, and two sizes, with one CPU generator a picture.
 
-latents.bin holds the final latents one after the other, f32, little-endian, in the order of the cases in
-cases.json; the PNGs are a few of them decoded.
+latents.bin holds the final latents of all cases in the order of cases.json, as f32, little-endian. The PNGs are a few of
+them, decoded.
 """
 import json, logging, os, warnings
 import numpy as np, onnxruntime, torch, diffusers
@@ -28,9 +28,9 @@ PROMPT, NEGATIVE = "a red heart on a blue background", "a green tree"
 STEPS = (1, 2, 7, 20, 50)
 SIZES = ((128, 128), (96, 64))  # width, height
 # With this model and a guidance of 7.5, the linear multistep schedulers (K-LMS, PNDM) amplify the last bit of a sum into
-# a difference that shows. So that the table compares programs and not roundings, guidance is mild, and off at 50 steps.
+# a visible difference. Guidance is low, and off at 50 steps, so that the table compares programs and not roundings.
 GUIDANCE = {1: 2.0, 2: 2.0, 7: 2.0, 20: 1.5, 50: 1.0}
-# The kept steps must be one at least, and inpainting at full strength begins differently: from noise alone.
+# At least one step must remain. Inpainting at full strength begins differently: from noise alone.
 STRENGTH = {"image": {1: 1.0, 2: 0.6, 7: 0.6, 20: 0.6, 50: 0.6}, "inpaint": {1: 1.0, 2: 0.6, 7: 1.0, 20: 0.6, 50: 0.6}}
 PICTURES = {("EULER-D", 20), ("DPM-M", 7), ("DDIM", 20)}
 S = diffusers
@@ -101,7 +101,7 @@ class Vae(Graph):
 
 
 def start_picture(width, height):
-    """A picture that everyone can compute: a disc on a slope."""
+    """A picture that is easy to compute again: a disc on a slope."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     disc = (2 * x - width) ** 2 + (2 * y - height) ** 2 < (min(width, height) * 2 // 3) ** 2
     red, green, blue = (x * 255 // width), (y * 255 // height), 0 * x + 200
@@ -109,7 +109,7 @@ def start_picture(width, height):
 
 
 def start_mask(width, height):
-    """White in the right part, whose edge lies within a latent."""
+    """White in the right part. Its edge lies within a latent."""
     x = np.tile(np.arange(width), (height, 1))
     return Image.fromarray(np.where(x >= width * 2 // 5 + 3, 255, 0).astype(np.uint8)).convert("RGB")
 

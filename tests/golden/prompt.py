@@ -1,5 +1,5 @@
-"""Writes prompt.json: how A1111 parts prompts. Takes its modules/prompt_parser.py from a checkout of
-AUTOMATIC1111/stable-diffusion-webui, of which nothing is kept here.
+"""Writes prompt.json: how A1111 splits prompts. It runs modules/prompt_parser.py from a checkout of
+AUTOMATIC1111/stable-diffusion-webui and copies nothing of it.
 
     python tests/golden/prompt.py stable-diffusion-webui/modules/prompt_parser.py
 """

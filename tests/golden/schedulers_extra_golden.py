@@ -1,9 +1,9 @@
-"""Golden values for what schedulers_golden.json leaves out: other predictions, spacings, solver orders, class defaults, UniPC, LCM.
+"""Writes schedulers_extra_golden.json: other predictions, spacings, solver orders and class defaults than schedulers_golden.json, UniPC and LCM.
 
-    python schedulers_extra_golden.py       needs diffusers 0.42.1, torch, scipy; writes schedulers_extra_golden.json beside this file
+    python schedulers_extra_golden.py       needs diffusers 0.42.1, torch and scipy
 
-The model is the same closed form as there: eps(x, t) = 0.3 x + 0.1 sin(t / 100). Each run carries the scheduler_config.json
-it was made from, the kind's name here, and the karras option.
+The model is the same closed form: eps(x, t) = 0.3 x + 0.1 sin(t / 100). Each run holds its scheduler_config.json and our name for
+the scheduler. For a new scheduler, add its class to CLASSES; it then gets the cases that all have.
 """
 import inspect, json, logging, pathlib, warnings
 import numpy as np, torch, diffusers as D

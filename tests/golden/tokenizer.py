@@ -1,11 +1,11 @@
-"""Writes tokenizer_*.json: what transformers' CLIPTokenizer makes of awkward strings.
+"""Writes tokenizer_*.json: tokens by transformers' CLIPTokenizer for difficult strings.
 
     pip install 'transformers==5.23.*'      # no torch needed
     python tests/golden/tokenizer.py
 
-A case holds `text` (said `repeat` times), the `ids` without the padding that follows them, and `count`, the tokens
-that there would be without truncation. tokenizer_tiny_sd.json has the default model's own files;
-tokenizer_configs.json has the same vocabulary under other published configurations.
+A case holds `text` (repeated `repeat` times), the `ids` without the padding after them, and `count`, the number of
+tokens without truncation. tokenizer_tiny_sd.json uses the default model's own files; tokenizer_configs.json uses
+the same vocabulary with other published configurations.
 """
 import json, os, shutil, tempfile, unicodedata
 from transformers import CLIPTokenizer
@@ -62,7 +62,7 @@ SPECIAL = [
     "! !!", "!a", "a!", "#version", "#version: 0.2", "\u00e2\u0080\u0099", "  <|endoftext|>  ", "\n<|endoftext|>\n", "<|endoftext|>'s", "<|endoftext|>😀",
     "<|endoftext|>\u0301", "<|startoftext|>" * 80, "<|endoftext|>" * 80, "a" + "<|endoftext|> red " * 40,
 ]
-# boundaries: 77 tokens with bos and eos, so 75 of the text's own
+# limits: 77 tokens with bos and eos, so 75 for the text
 BOUNDARY = [" ".join(["red"] * n) for n in (73, 74, 75, 76, 77, 78, 100)] + ["!" + " red" * n for n in (73, 74, 75, 76)]
 BOUNDARY += ["1" * n for n in (74, 75, 76, 77, 78)] + ["😀" * n for n in (18, 19, 20, 37, 38)] + [("red " * n) + "<|endoftext|>" for n in (73, 74, 75, 76)]
 BOUNDARY += [("red " * n) + "straße" for n in (70, 71, 72, 73, 74, 75)] + ["x" * n for n in (74, 75, 76, 77, 78, 150, 151)]

@@ -1,5 +1,7 @@
-//! A picture as CLIP's vision model reads it: transformers' `CLIPImageProcessor` (`image_processing_pil_clip.py`)
-//! with its defaults, which are those of every Stable Diffusion v1 folder.
+//! A picture as CLIP's vision model reads it.
+//!
+//! This is transformers' `CLIPImageProcessor` (`image_processing_pil_clip.py`) with its default settings, which every
+//! Stable Diffusion v1 folder has.
 
 use fast_image_resize::FilterType;
 use ndarray::Array4;
@@ -10,11 +12,11 @@ use crate::domain::ImageSize;
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-/// `[1, 3, side, side]`: the shorter edge resized to `side` (bicubic, as Pillow does it), the middle cropped,
-/// each channel normalised.
+/// `[1, 3, side, side]`: the shorter edge is resized to `side` pixels (bicubic, as in Pillow), the centre is cropped,
+/// and each channel is normalised.
 pub fn clip_input(image: &RgbImage, side: u32) -> Result<Array4<f32>, ImageError> {
     let short = image.width.min(image.height).max(1);
-    // Rounded down, as transformers rounds.
+    // transformers rounds down.
     let scaled =
         |edge: u32| u32::try_from(u64::from(edge) * u64::from(side) / u64::from(short)).unwrap_or(side);
     let whole = ImageSize { width: scaled(image.width), height: scaled(image.height) };
@@ -47,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_become_what_transformers_makes_of_them() {
+    fn pictures_become_the_tensors_of_transformers() {
         let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/clip.json")).unwrap();
         for case in golden.as_array().unwrap() {
             let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();

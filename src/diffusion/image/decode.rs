@@ -1,8 +1,8 @@
-//! Picture files from outside become pixels, as Pillow's `exif_transpose` and `convert("RGB")` make them.
+//! Pixels from picture files, as Pillow's `exif_transpose` and `convert("RGB")` give them.
 //!
-//! PNG, JPEG and WebP, of 8 or 16 bits, grey, palette or colour; of an animation the first frame. Alpha is
-//! dropped, not composited, as Pillow does it; colour profiles are ignored, as Pillow does too. The file is a
-//! stranger's: its size is bounded before anything is unfolded.
+//! It reads PNG, JPEG and WebP with 8 or 16 bits: grey, palette or colour. Of an animation it reads the first frame. Like
+//! Pillow, it drops alpha without compositing and ignores colour profiles. The file comes from a client and may be
+//! hostile: limits on its size apply before anything is decompressed.
 
 use std::io::Cursor;
 
@@ -12,12 +12,12 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use super::{ImageError, RgbImage};
 use crate::domain::MAX_IMAGE_PIXELS;
 
-/// What a decoder may take: the pixels at their widest (16 bits, alpha), and as much again to work with.
+/// The memory that a decoder may use: the widest pixels (16 bits, alpha), and as much again to work with.
 const MAX_ALLOC: u64 = MAX_IMAGE_PIXELS * 8 * 2;
-/// JPEG's and WebP's formats have none longer.
+/// The longest side that JPEG allows. WebP allows less.
 const MAX_SIDE: u32 = 65_535;
 
-/// The pixels of a picture file, upright.
+/// The pixels of a picture file, turned upright by its EXIF orientation.
 pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let refuse = |error: image::ImageError| ImageError::Decode(sentence(&error));
     let mut reader = ImageReader::new(Cursor::new(bytes))
@@ -35,7 +35,7 @@ pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
             "it is {width}×{height}, but at most {MAX_IMAGE_PIXELS} pixels are read"
         )));
     }
-    // Broken metadata does not make the picture unreadable.
+    // Invalid metadata does not make the picture unreadable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
     image.apply_orientation(orientation);
@@ -43,12 +43,12 @@ pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     Ok(RgbImage { width, height, pixels: rgb(image) })
 }
 
-/// One line: these errors quote what they found.
+/// The first line of an error, at most 200 characters: these errors quote the file.
 fn sentence(error: &image::ImageError) -> String {
     error.to_string().lines().next().unwrap_or_default().chars().take(200).collect()
 }
 
-/// Three bytes a pixel. Of 16 bits the upper eight count.
+/// Three bytes a pixel. 16 bits are cut to the upper eight.
 fn rgb(image: DynamicImage) -> Vec<u8> {
     let upper = |value: &u16| value.to_be_bytes()[0];
     match image {
@@ -80,7 +80,7 @@ mod tests {
         width: u32,
         height: u32,
         pixels: String,
-        /// Decoders of lossy formats round in their own ways.
+        /// Decoders of lossy formats round differently.
         tolerance: u8,
     }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_file_becomes_pillow_s_pixels() {
+    fn every_kind_of_file_gives_the_pixels_of_pillow() {
         for case in cases() {
             let image = decode_image(&STANDARD.decode(&case.file).unwrap()).unwrap();
             assert_eq!((image.width, image.height), (case.width, case.height), "{}", case.name);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_sentences_and_nothing_panics() {
+    fn damaged_files_give_an_error_of_one_line_and_never_panic() {
         let mut state = 1_u32;
         let mut random = |below: usize| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

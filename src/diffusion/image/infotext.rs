@@ -1,5 +1,7 @@
-//! The text that Stable Diffusion programs leave in their pictures and read back from others': A1111's
-//! infotext, under the keyword `parameters` (its `modules/processing.py` and `modules/infotext_utils.py`).
+//! A1111's infotext: the text in a picture that says how it was made.
+//!
+//! Stable Diffusion programs write it under the keyword `parameters` and read it from each other's pictures (A1111's
+//! `modules/processing.py` and `modules/infotext_utils.py`).
 
 use std::fmt::Write;
 
@@ -16,30 +18,30 @@ pub struct Parameters<'a> {
     pub scheduler: SchedulerKind,
     pub karras: bool,
     pub guidance_scale: f32,
-    /// Of this very picture.
+    /// The seed of this one picture.
     pub seed: u64,
     pub noise: NoiseSource,
     pub size: ImageSize,
-    /// The size at which the model drew; another than `size` was enlarged.
+    /// The size at which the model drew. If it is not `size`, the picture was enlarged.
     pub drawn_at: ImageSize,
-    /// How much of the picture that it started from might change.
+    /// The prompt strength, if it started from a picture.
     pub strength: Option<f64>,
-    /// Chunks of the prompts that were read, of how many, where that is not all.
+    /// `(read, all)` chunks of the prompts, if not all were read.
     pub prompt_cut: Option<(usize, usize)>,
     pub model: &'a str,
     pub loras: &'a [Lora],
-    /// Of the LoRAs and of the textual inversions that were at work, each with a name and a hash.
+    /// `(name, hash)` of each LoRA, and of each textual inversion, that was used.
     pub lora_hashes: &'a [(String, String)],
     pub ti_hashes: &'a [(String, String)],
 }
 
 impl Parameters<'_> {
-    /// The text under `parameters`: the prompt, the negative prompt where there is one, one line of the rest.
+    /// The text: the prompt, the negative prompt if there is one, and one line with the rest.
     pub fn infotext(&self) -> String {
         let size = |size: ImageSize| format!("{}x{}", size.width, size.height);
         let mut items = vec![
             ("Steps", self.steps.to_string()),
-            ("Sampler", sampler(self.scheduler).to_owned()),
+            ("Sampler", self.scheduler.a1111_name().to_owned()),
             ("CFG scale", self.guidance_scale.to_string()),
             ("Seed", self.seed.to_string()),
             ("Size", size(self.size)),
@@ -70,7 +72,7 @@ impl Parameters<'_> {
         items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
 
         let mut text = self.prompt.to_owned();
-        // A field that other programs do not have: as a tag they read it.
+        // Other programs read LoRAs as tags in the prompt only.
         for lora in self.loras.iter().filter(|lora| lora.origin == LoraOrigin::Field) {
             let _ = write!(text, " <lora:{}:{}>", lora.name, lora.unet);
         }
@@ -84,31 +86,12 @@ impl Parameters<'_> {
     }
 }
 
-/// A value that would end its item early is written as a JSON string.
+/// A value with characters that separate items is written as a JSON string.
 fn quoted(value: String) -> String {
     if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value }
 }
 
-/// A1111's name of a scheduler; its own name where A1111 has none.
-fn sampler(kind: SchedulerKind) -> &'static str {
-    match kind {
-        SchedulerKind::DpmM => "DPM++ 2M",
-        SchedulerKind::DpmS => "DPM++ SDE",
-        SchedulerKind::EulerA => "Euler a",
-        SchedulerKind::EulerD => "Euler",
-        SchedulerKind::Heun => "Heun",
-        SchedulerKind::Kdpm2A => "DPM2 a",
-        SchedulerKind::Kdpm2D => "DPM2",
-        SchedulerKind::KLms => "LMS",
-        SchedulerKind::Pndm => "PLMS",
-        SchedulerKind::UniPc => "UniPC",
-        SchedulerKind::Ddim | SchedulerKind::Ddpm | SchedulerKind::Ipndm | SchedulerKind::Lcm => {
-            kind.as_str()
-        }
-    }
-}
-
-/// A1111's words: NV is Philox computed on the CPU, the same on every machine.
+/// A1111's names. NV is Philox computed on the CPU, the same on every machine.
 fn random_numbers(noise: NoiseSource) -> &'static str {
     match noise {
         NoiseSource::Cpu => "CPU",
@@ -145,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_picture_has_two_lines() {
+    fn a_picture_without_a_negative_prompt_has_two_lines() {
         assert_eq!(
             parameters().infotext(),
             "a red fox\nSteps: 20, Sampler: LMS, CFG scale: 7, Seed: 18446744073709551615, Size: 512x512, \
@@ -154,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_drawn_small_says_so() {
+    fn an_enlarged_picture_says_so() {
         let drawn_at = ImageSize { width: 128, height: 128 };
         let (negative_prompt, strength) = ("blurry,\nbad", Some(0.8));
         let text = Parameters { negative_prompt, guidance_scale: 7.5, drawn_at, strength, ..parameters() };
@@ -167,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_the_picture_is_named_as_a1111_names_it() {
+    fn settings_have_the_names_of_a1111() {
         let text = Parameters {
             scheduler: SchedulerKind::DpmM,
             karras: true,
@@ -184,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn add_ons_are_named_as_a1111_names_them() {
+    fn add_ons_have_the_names_of_a1111() {
         let lora = |name: &str, origin| Lora { name: name.to_owned(), unet: 0.5, text_encoder: 0.5, origin };
         let hashes = |name: &str| vec![(name.to_owned(), "0123456789ab".to_owned())];
         let text = Parameters {
@@ -204,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_with_signs_of_the_format_is_quoted() {
+    fn a_value_with_separators_is_quoted() {
         let text = Parameters { prompt: "", model: "C:\\models, \"mine\"\n日本", ..parameters() }.infotext();
         assert!(text.starts_with("Steps: 20, "));
         assert!(text.contains(r#", Model: "C:\\models, \"mine\"\n日本", RNG: CPU, Version: "#), "{text}");

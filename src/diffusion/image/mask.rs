@@ -1,11 +1,11 @@
-//! Where a picture is to be repainted.
+//! The mask of a picture: which pixels are repainted.
 
 use ndarray::Array4;
 
 use super::{ImageError, RgbImage};
 use crate::domain::ImageSize;
 
-/// A mask at the size of the picture that is drawn: each pixel is repainted or kept.
+/// A mask of the size at which the model draws. Each pixel is either repainted or kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
     width: usize,
@@ -15,8 +15,8 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The mask that a picture shows: resized, then grey, then split at the middle, white repainted, as diffusers'
-    /// `mask_processor` does (`do_binarize`, `do_convert_grayscale`). `invert` repaints black instead.
+    /// The mask in a picture, as diffusers' `mask_processor` reads it (`do_binarize`, `do_convert_grayscale`): it is
+    /// resized, made grey and split at the middle. White is repainted; with `invert`, black is.
     pub fn new(image: &RgbImage, size: ImageSize, invert: bool) -> Result<Self, ImageError> {
         let image = image.resize(size)?;
         let repainted = image.pixels.chunks_exact(3).map(|pixel| (grey(pixel) >= 128) != invert).collect();
@@ -28,13 +28,13 @@ impl Mask {
         self.repainted.iter().copied()
     }
 
-    /// Repaints everything.
+    /// A mask that repaints everything.
     pub fn everything(size: ImageSize) -> Self {
         let (width, height) = (size.width as usize, size.height as usize);
         Self { width, height, repainted: vec![true; width * height] }
     }
 
-    /// Blanks what is to be repainted in a picture `[1, 3, height, width]`: 0 is grey.
+    /// Makes the repainted pixels of a picture `[1, 3, height, width]` grey, which is 0.
     pub fn hide(&self, picture: &mut Array4<f32>) {
         for ((_, _, y, x), value) in picture.indexed_iter_mut() {
             if self.repainted.get(y * self.width + x) == Some(&true) {
@@ -43,8 +43,8 @@ impl Mask {
         }
     }
 
-    /// `[1, 1, height, width]` in latents of `scale` pixels a side, 1 where they are repainted. Each takes its first
-    /// pixel's word, as torch's `interpolate` does ("nearest").
+    /// `[1, 1, height, width]` in latents, each `scale` pixels wide and high; 1 where a latent is repainted. The first
+    /// pixel of a latent decides, as in torch's `interpolate` ("nearest").
     pub fn to_latents(&self, scale: usize) -> Array4<f32> {
         let (height, width) = (self.height / scale, self.width / scale);
         Array4::from_shape_fn((1, 1, height, width), |(_, _, y, x)| {
@@ -65,7 +65,7 @@ mod tests {
 
     const SIZE: ImageSize = ImageSize { width: 16, height: 8 };
 
-    /// Its right half has `colour`; the rest is black.
+    /// The right half is `colour`, the rest black.
     fn half(colour: [u8; 3]) -> RgbImage {
         let pixels = (0..SIZE.width * SIZE.height)
             .flat_map(|at| if at % SIZE.width < SIZE.width / 2 { [0; 3] } else { colour })
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repainted_is_hidden() {
+    fn repainted_pixels_are_hidden() {
         let mut picture = Array4::from_elem((1, 3, 8, 16), 0.5);
         Mask::new(&half([255; 3]), SIZE, false).unwrap().hide(&mut picture);
         assert!((picture.sum() - 0.5 * 3.0 * 64.0).abs() < 1e-6);

@@ -1,20 +1,20 @@
-//! What a mask keeps of a picture, laid over what was drawn.
+//! The kept part of a picture, laid over the drawn one.
 //!
-//! The VAE gives back what is kept a little changed, and a model that draws small gives it back coarse. Laid over,
-//! the picture itself is there again, fading into what was repainted, as A1111's `mask_blur` does it
-//! (`processing.py`: the mask under a Gaussian of that many pixels).
+//! The VAE changes the kept part a little, and a model that draws small makes it coarse. The overlay restores the
+//! original pixels and fades into the repainted part, as A1111's `mask_blur` does (`processing.py`: the mask
+//! under a Gaussian of that many pixels).
 
 use super::{ImageError, Mask, RgbImage};
 
 /// A picture and how much of each of its pixels is repainted.
 pub struct Overlay {
     original: RgbImage,
-    /// 0 to 1, row by row from the top.
+    /// From 0 (kept) to 1, row by row from the top.
     repainted: Vec<f32>,
 }
 
 impl Overlay {
-    /// `mask` has the size of `original`; its edge is blurred by a Gaussian of `blur` pixels.
+    /// `mask` has the size of `original`. A Gaussian with a deviation of `blur` pixels blurs its edge.
     pub fn new(original: RgbImage, mask: &Mask, blur: u32) -> Self {
         let width = original.width as usize;
         let repainted: Vec<f32> = mask.repainted().map(|repainted| f32::from(u8::from(repainted))).collect();
@@ -24,16 +24,20 @@ impl Overlay {
         Self { original, repainted }
     }
 
-    /// Lays it over a picture of its size.
+    /// Lays it over a picture of the same size.
     pub fn lay_over(&self, picture: &mut RgbImage) -> Result<(), ImageError> {
         if picture.size() != self.original.size() || picture.pixels.len() != self.original.pixels.len() {
-            return Err(ImageError::Resize("what is kept has another size".to_owned()));
+            return Err(ImageError::Resize("the picture that was drawn has another size".to_owned()));
         }
         let kept = self.original.pixels.chunks_exact(3);
         for ((pixel, kept), &share) in picture.pixels.chunks_exact_mut(3).zip(kept).zip(&self.repainted) {
             for (value, &original) in pixel.iter_mut().zip(kept) {
                 let mixed = f32::from(original) + share * (f32::from(*value) - f32::from(original));
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between two bytes
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "between two bytes"
+                )]
                 {
                     *value = mixed.round() as u8;
                 }
@@ -43,8 +47,8 @@ impl Overlay {
     }
 }
 
-/// Weights from the middle outwards, over two and a half deviations; with their mirror they sum to 1.
-#[allow(clippy::cast_precision_loss)]
+/// Weights from the middle outwards, over two and a half deviations. With their mirror image they sum to 1.
+#[expect(clippy::cast_precision_loss, reason = "a few pixels")]
 fn gaussian(deviation: u32) -> Vec<f32> {
     let reach = (5 * deviation).div_ceil(2);
     let spread = 2.0 * (deviation.max(1) as f32).powi(2);
@@ -53,7 +57,7 @@ fn gaussian(deviation: u32) -> Vec<f32> {
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
-/// Blurs along lines of `length` values that lie `stride` apart. Beyond a line's ends its last value goes on.
+/// Blurs along lines of `length` values that lie `stride` apart. The values at the ends of a line are repeated beyond it.
 fn blurred(values: &[f32], length: usize, stride: usize, kernel: &[f32]) -> Vec<f32> {
     let mut out = values.to_vec();
     for (index, out) in out.iter_mut().enumerate() {
@@ -82,7 +86,7 @@ mod tests {
         }
     }
 
-    /// A row of red: 200 was drawn over 100, in the right half.
+    /// The red values of one row, after 200 was drawn over 100 in the right half.
     fn row(blur: u32) -> Vec<u8> {
         let mut white_right = plain(0);
         for (at, value) in white_right.pixels.iter_mut().enumerate() {
@@ -95,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn without_blur_the_picture_is_there_again_to_the_pixel() {
+    fn without_blur_kept_pixels_are_exactly_the_original() {
         let expected: Vec<u8> = (0..40).map(|x| if x < 20 { 100 } else { 200 }).collect();
         assert_eq!(row(0), expected);
     }
 
     #[test]
-    fn with_blur_it_fades() {
+    fn with_blur_the_edge_fades() {
         let row = row(4);
         assert_eq!((row[0], row[39]), (100, 200));
         assert!(row.is_sorted() && row[15..25].windows(2).all(|pair| pair[0] < pair[1]), "{row:?}");

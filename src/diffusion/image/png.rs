@@ -1,4 +1,4 @@
-//! PNG, with text chunks that say how the picture was made. Equal input gives equal bytes: no time, no chance.
+//! PNG files, with text chunks that say how the picture was made. Equal input gives equal bytes.
 
 use png::{BitDepth, ColorType, Compression, Encoder};
 
@@ -6,8 +6,8 @@ use super::{ImageError, RgbImage};
 
 const LONGEST_KEYWORD: usize = 79;
 
-/// The picture as PNG with `texts`, pairs of keyword and text, before its pixels: `tEXt` where Latin-1 holds the
-/// text, otherwise `iTXt`, as Pillow chooses. Line ends become `\n`, other control characters U+FFFD.
+/// The picture as a PNG file, with `texts` (keyword and text) before its pixels. Like Pillow, it writes a `tEXt` chunk if
+/// the text fits into Latin-1, otherwise `iTXt`. Line ends become `\n`, other control characters U+FFFD.
 pub fn encode_png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, ImageError> {
     let &RgbImage { width, height, ref pixels } = image;
     if u64::from(width) * u64::from(height) * 3 != pixels.len() as u64 {
@@ -17,8 +17,8 @@ pub fn encode_png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, I
     let mut encoder = Encoder::new(&mut bytes, width, height);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
-    // Measured (`times` below): against zlib's level 4 with the same filter, a third of the time or less for
-    // files at most an eighth larger, at 128 px none larger.
+    // Measured with `times` below, against zlib's level 4 with the same filter: a third of the time or less, and files
+    // at most an eighth larger. At 128 px they are no larger.
     encoder.set_compression(Compression::Fast);
     for &(keyword, text) in texts {
         if !is_keyword(keyword) {
@@ -50,7 +50,7 @@ fn is_latin1(c: char) -> bool {
     u8::try_from(c).is_ok()
 }
 
-/// A NUL would end the text for some readers, an escape character speak to a terminal.
+/// A NUL ends the text for some readers, and an escape character can control a terminal.
 fn safe(text: &str) -> String {
     let unwanted = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(unwanted) {
@@ -95,7 +95,7 @@ mod tests {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let grain = (state >> 24) * noise / 255;
                 let wave = (f64::from(x * channel) / 37.0).sin() * (f64::from(y) / 53.0).cos();
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0…255")]
                 pixels.push(((wave * 110.0 + 110.0) as u32 + grain).min(255) as u8);
             }
         }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_and_texts_come_back_as_they_went_in() {
+    fn pixels_and_texts_survive_a_round_trip() {
         let image = picture(33, 17, 40);
         let texts = [
             ("parameters", "ein Café\n\tdélicieux"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn keywords_keep_png_s_rules() {
+    fn keywords_follow_the_rules_of_png() {
         let (longest, longer) = ("k".repeat(79), "k".repeat(80));
         for (keyword, good) in [
             ("parameters", true),
@@ -151,16 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn equal_pictures_are_equal_bytes() {
+    fn equal_pictures_give_equal_bytes() {
         let encode = || encode_png(&picture(64, 64, 90), &[("parameters", "a")]).unwrap();
         assert_eq!(encode(), encode());
     }
 
-    /// How the level above was chosen: `--ignored --nocapture`.
+    /// Prints the times and sizes by which the level above was chosen. Run it with `--ignored --nocapture`.
     #[test]
     #[ignore = "prints times"]
     fn times() {
-        // Twelve drawings of the default model, and the first of them enlarged as its pictures are.
+        // Twelve drawings of the default model, and the first of them, enlarged as its pictures are.
         let drawn = include_bytes!("../../../models/tiny-sd/training/samples-basic.png");
         let sheet = decode(drawn).image;
         let row = |y: usize| &sheet.pixels[y * sheet.width as usize * 3..][..128 * 3];

@@ -1,10 +1,12 @@
-//! The size that a model draws at when it is asked for more than it draws well.
+//! The size at which a model draws, which may be smaller than the requested one.
 
 use crate::domain::ImageSize;
 
-/// The size to draw at: the asked size where the longer side is within `max_side` and both are on the grid.
-/// Otherwise the longer side is as long as `max_side` and `grid` (all in pixels) let it be, and the other the
-/// multiple of `grid` that comes nearest to the asked aspect, one at least. The caller enlarges what was drawn.
+/// The size to draw at, all in pixels.
+///
+/// It is the requested size if the longer side is at most `max_side` and both sides are multiples of `grid`. Otherwise the
+/// longer side is the largest that `max_side` and `grid` allow. The other is the multiple of `grid` that is nearest to
+/// the requested aspect, and at least one. The caller enlarges the drawn picture.
 pub fn drawing_size(asked: ImageSize, max_side: Option<u32>, grid: u32) -> ImageSize {
     let grid = grid.max(1);
     let asked_long = asked.width.max(asked.height).max(1);
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_drawn_within_the_model_at_the_nearest_aspect() {
+    fn a_size_stays_within_max_side_at_the_nearest_aspect() {
         for (asked, max_side, grid, drawn) in [
             ((512, 512), Some(128), 32, (128, 128)),
             ((768, 512), Some(128), 32, (128, 96)),
@@ -40,7 +42,7 @@ mod tests {
             ((1024, 64), Some(128), 32, (128, 32)),
             ((64, 1024), Some(128), 32, (32, 128)),
             ((1024, 960), Some(128), 32, (128, 128)),
-            // already within
+            // within max_side
             ((128, 128), Some(128), 32, (128, 128)),
             ((128, 64), Some(128), 32, (128, 64)),
             ((64, 96), Some(128), 32, (64, 96)),

@@ -1,13 +1,15 @@
 //! The random numbers of `torch.randn` on a CUDA device: Philox4x32-10 and Box-Muller.
 //!
-//! Follows `ATen/native/cuda/DistributionTemplates.h` and cuRAND's `curand_normal.h`; the generator is Salmon
-//! et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". The key is the seed; call `o` of a generator
-//! gives thread `t` the counter `(o, 0, t, 0)` and with it four normals, of which the first goes to element
-//! `t` and the others to elements beyond the grid of threads. How large that grid is depends on the card
-//! (multiprocessors × threads of each), but it holds every image that can be asked for: the largest has
-//! 4 × 12288 latents, which is 32 multiprocessors of 1536 threads, so that the smallest cards alone would
-//! draw a few of the largest sizes otherwise. Hence only the first normal is computed here, as A1111's
-//! `rng_philox.py` does, too. Within 1e-6 of what a card draws: that uses fast, approximate sines.
+//! It follows `ATen/native/cuda/DistributionTemplates.h` and cuRAND's `curand_normal.h`. The generator is that of Salmon
+//! et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". The key is the seed. Call `o` of a generator
+//! gives thread `t` the counter `(o, 0, t, 0)` and with it four normals. The first goes to element `t`, the others to
+//! elements beyond the grid of threads.
+//!
+//! The grid's size depends on the card (multiprocessors × threads of each). The largest image has 4 × 12288 latents,
+//! which is 32 multiprocessors of 1536 threads. So on all but the smallest cards every image fits into the grid,
+//! and only the first normal is computed here, as in A1111's `rng_philox.py`.
+//!
+//! Results are within 1e-6 of a card's, which uses fast, approximate sines.
 
 /// `torch.Generator("cuda").manual_seed(seed)`.
 #[derive(Debug, Clone)]
@@ -23,7 +25,7 @@ impl PhiloxGenerator {
         Self { seed, calls: 0 }
     }
 
-    /// Fills `out` as one call of `torch.randn` would: two short calls differ from a long one.
+    /// Fills `out` as one call of `torch.randn` does. Two short calls differ from one long call.
     pub fn fill(&mut self, out: &mut [f32]) {
         if out.is_empty() {
             return;
@@ -39,7 +41,7 @@ impl PhiloxGenerator {
 const ROUNDS: u32 = 10;
 
 /// Four random words for a counter.
-#[allow(clippy::cast_possible_truncation)] // words of the key
+#[expect(clippy::cast_possible_truncation, reason = "the two words of the key")]
 fn philox(mut counter: [u32; 4], seed: u64) -> [u32; 4] {
     let mut key = [seed as u32, (seed >> 32) as u32];
     for _ in 0..ROUNDS {
@@ -53,7 +55,7 @@ fn philox(mut counter: [u32; 4], seed: u64) -> [u32; 4] {
 }
 
 /// A product's high and low word.
-#[allow(clippy::cast_possible_truncation)]
+#[expect(clippy::cast_possible_truncation, reason = "the low word")]
 fn product(a: u32, b: u32) -> (u32, u32) {
     let product = u64::from(a) * u64::from(b);
     ((product >> 32) as u32, product as u32)
@@ -61,7 +63,7 @@ fn product(a: u32, b: u32) -> (u32, u32) {
 
 /// The first of the two normals that two random words make: `√(−2 ln u) · sin v` with u in (0, 1] and v in
 /// (0, 2π], both rounded to f32 where the card rounds them.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "as the card rounds")]
 fn normal(x: u32, y: u32) -> f32 {
     // cuRAND's CURAND_2POW32_INV and CURAND_2POW32_INV_2PI.
     const TURN: f32 = 2.328_306_4e-10;
@@ -83,7 +85,7 @@ mod tests {
         values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
     }
 
-    fn furthest(values: &[f32], expected: &[f64]) -> f64 {
+    fn largest_difference(values: &[f32], expected: &[f64]) -> f64 {
         let apart = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs();
         values.iter().zip(expected).map(apart).fold(0.0, f64::max)
     }
@@ -98,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn seed_0_draws_what_a1111_saw_a_card_draw() {
+    fn seed_0_gives_the_numbers_that_a1111_documents() {
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         let documented = numbers(&golden["documented"]);
-        assert!(furthest(&randn(0, 0, 12), &documented) < 1e-6);
+        assert!(largest_difference(&randn(0, 0, 12), &documented) < 1e-6);
     }
 
     #[test]
-    fn every_word_is_philox_s_and_every_normal_within_a_millionth() {
+    fn words_are_exact_and_normals_within_a_millionth() {
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         for run in golden["runs"].as_array().unwrap() {
             let number = |key: &str| run[key].as_u64().unwrap();
@@ -120,8 +122,8 @@ mod tests {
             }
             let values = randn(seed, call, n);
             let (first, last) = (numbers(&run["first"]), numbers(&run["last"]));
-            assert!(furthest(&values, &first) < 1e-6, "{name}");
-            assert!(furthest(&values[n - last.len()..], &last) < 1e-6, "{name}");
+            assert!(largest_difference(&values, &first) < 1e-6, "{name}");
+            assert!(largest_difference(&values[n - last.len()..], &last) < 1e-6, "{name}");
             let sum: f64 = values.iter().map(|value| f64::from(*value).powi(2)).sum();
             let expected = run["sum_of_squares"].as_f64().unwrap();
             assert!((sum / expected - 1.0).abs() < 1e-5, "{name}: {sum} is not {expected}");
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_words_make_finite_normals() {
+    fn extreme_words_give_finite_normals() {
         for word in [0, 1, u32::MAX - 1, u32::MAX] {
             assert!(normal(word, 0x4000_0000).is_finite(), "{word}");
         }

@@ -1,10 +1,9 @@
 //! The random numbers of `torch.randn` on the CPU, bit for bit.
 //!
-//! A seed means a picture only if the noise is the reference's, so this follows `PyTorch`'s own code
-//! (`ATen/native/cpu/DistributionTemplates.h`, `avx_mathfun.h`, `core/MT19937RNGEngine.h`) down to
-//! where its compiler fuses a multiplication with an addition; what was measured is in
-//! `tests/golden/noise_golden.py`. It is the stream of the AVX2 kernels, which torch also uses on
-//! AVX-512 machines.
+//! It follows PyTorch's own code (`ATen/native/cpu/DistributionTemplates.h`, `avx_mathfun.h`,
+//! `core/MT19937RNGEngine.h`), even where its compiler fuses a multiplication with an addition.
+//! `tests/golden/noise_golden.py` has the measurements. The numbers are those of the AVX2 kernels, which torch
+//! also uses on AVX-512 machines.
 
 /// `torch.Generator("cpu").manual_seed(seed)`.
 #[derive(Debug, Clone)]
@@ -27,12 +26,11 @@ impl TorchGenerator {
         out
     }
 
-    /// Fills `out` as one call of `torch.randn` would: two short calls differ from a long one.
+    /// Fills `out` as one call of `torch.randn` does. Two short calls differ from one long call.
     pub fn fill(&mut self, out: &mut [f32]) {
         if out.len() < BLOCK {
             for value in out {
-                // torch computes these in double and rounds once.
-                #[allow(clippy::cast_possible_truncation)]
+                #[expect(clippy::cast_possible_truncation, reason = "torch computes in f64 and rounds once")]
                 {
                     *value = self.scalar_normal() as f32;
                 }
@@ -46,7 +44,7 @@ impl TorchGenerator {
             normal_block(block);
         }
         if !out.len().is_multiple_of(BLOCK) {
-            // The tail is no block of its own: the last sixteen are drawn again.
+            // torch draws the last sixteen again, rather than a shorter block.
             let start = out.len() - BLOCK;
             let tail = &mut out[start..];
             for value in tail.iter_mut() {
@@ -84,9 +82,12 @@ fn normal_block(block: &mut [f32]) {
 }
 
 /// Cephes `logf` as `avx_mathfun.h` has it, with the fused operations of torch's wheels.
-// Constants are written as the header writes them, digits beyond f32 included, and so are the names.
-#[allow(clippy::excessive_precision, clippy::approx_constant, clippy::unreadable_literal)]
-#[allow(clippy::many_single_char_names)]
+#[expect(
+    clippy::excessive_precision,
+    clippy::approx_constant,
+    clippy::unreadable_literal,
+    reason = "constants are written as in the header"
+)]
 fn log_avx(x: f32) -> f32 {
     const COEFFICIENTS: [f32; 8] = [
         -1.1514610310e-1,
@@ -99,8 +100,11 @@ fn log_avx(x: f32) -> f32 {
         3.3333331174e-1,
     ];
     let bits = x.max(f32::MIN_POSITIVE).to_bits();
-    // The exponent of a normal f32 is small enough to be exact.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap)]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_wrap,
+        reason = "the exponent of a normal f32 is exact in both"
+    )]
     let mut e = ((bits >> 23) as i32 - 0x7f) as f32 + 1.0;
     let mut m = f32::from_bits((bits & 0x807f_ffff) | 0.5f32.to_bits());
     if m < 0.707106781186547524 {
@@ -118,14 +122,16 @@ fn log_avx(x: f32) -> f32 {
 }
 
 /// Cephes `sincosf` for `x >= 0`, as `avx_mathfun.h` has it: `(sin, cos)`.
-// Constants are written as the header writes them, digits beyond f32 included, and so are the names.
-#[allow(clippy::excessive_precision, clippy::approx_constant, clippy::unreadable_literal)]
-#[allow(clippy::many_single_char_names)]
+#[expect(
+    clippy::excessive_precision,
+    clippy::unreadable_literal,
+    clippy::many_single_char_names,
+    reason = "constants and names are written as in the header"
+)]
 fn sincos_avx(x: f32) -> (f32, f32) {
-    // x is an angle in [0, 2 pi), so the octant is a small whole number.
-    #[allow(clippy::cast_possible_truncation)]
+    #[expect(clippy::cast_possible_truncation, reason = "x lies in [0, 2π), so the octant is a small number")]
     let octant = ((x * 1.27323954473516) as i32 + 1) & !1;
-    #[allow(clippy::cast_precision_loss)]
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let y = octant as f32;
     let mut r = y.mul_add(-0.78515625, x);
     r = y.mul_add(-2.4187564849853515625e-4, r);
@@ -155,7 +161,7 @@ struct Mt19937 {
 impl Mt19937 {
     fn new(seed: u64) -> Self {
         let mut state = Box::new([0u32; STATE]);
-        #[allow(clippy::cast_possible_truncation)]
+        #[expect(clippy::cast_possible_truncation, reason = "torch uses the low 32 bits only")]
         let mut x = seed as u32;
         state[0] = x;
         for (j, slot) in (1u32..).zip(state[1..].iter_mut()) {
@@ -186,14 +192,14 @@ impl Mt19937 {
         y ^ (y >> 18)
     }
 
-    /// 24 random bits in [0, 1): exact in f32.
-    #[allow(clippy::cast_precision_loss)]
+    /// 24 random bits in [0, 1).
+    #[expect(clippy::cast_precision_loss, reason = "24 bits are exact in f32")]
     fn uniform24(&mut self) -> f32 {
         (self.next_u32() & 0x00ff_ffff) as f32 * (1.0 / 16_777_216.0)
     }
 
-    /// 53 random bits in [0, 1), the first draw the high word: exact in f64.
-    #[allow(clippy::cast_precision_loss)]
+    /// 53 random bits in [0, 1). The first draw is the high word.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are exact in f64")]
     fn uniform53(&mut self) -> f64 {
         let high = u64::from(self.next_u32());
         let low = u64::from(self.next_u32());
@@ -202,7 +208,6 @@ impl Mt19937 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::format_collect)]
 mod tests {
     use super::*;
     use serde_json::Value;
@@ -219,7 +224,7 @@ mod tests {
         for v in values {
             hash.update(v.to_bits().to_le_bytes());
         }
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
     #[test]

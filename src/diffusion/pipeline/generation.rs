@@ -35,7 +35,7 @@ pub struct Generation {
     /// the masked picture's latents.
     pub(super) model_input: Array4<f32>,
     pub(super) noise_pred: Array4<f32>,
-    scheduler: Box<dyn Scheduler>,
+    scheduler: Scheduler,
     noise: BatchNoise,
     /// The picture where it is repainted in part.
     original: Option<Original>,
@@ -55,7 +55,7 @@ impl Generation {
         input: GenerationInput,
         seed: u64,
         drawn_at: ImageSize,
-        scheduler: Box<dyn Scheduler>,
+        scheduler: Scheduler,
         (start, noise): (Start, BatchNoise),
         embeddings: Embeddings,
     ) -> Self {
@@ -155,7 +155,7 @@ impl Generation {
         self.scheduler.step(&self.noise_pred, self.call, &mut self.latents, &mut self.noise)?;
         self.call += 1;
         if let Some(original) = &self.original {
-            original.restore(&mut self.latents, self.call, self.scheduler.as_ref())?;
+            original.restore(&mut self.latents, self.call, &self.scheduler)?;
         }
         if !is_finite(&self.latents) {
             self.broken_at = Some(self.progress().0);

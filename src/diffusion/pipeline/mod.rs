@@ -217,7 +217,7 @@ impl Pipeline {
         );
         let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
         let steps = input.num_inference_steps as usize;
-        let start = Start::new(given, shape, steps, scheduler.as_ref(), &mut noise)?;
+        let start = Start::new(given, shape, steps, &scheduler, &mut noise)?;
         let mut generation =
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), embeddings);
         generation.overlay = overlay;

@@ -39,7 +39,7 @@ impl Start {
         given: Given,
         shape: (usize, usize, usize),
         steps: usize,
-        scheduler: &dyn Scheduler,
+        scheduler: &Scheduler,
         noise: &mut BatchNoise,
     ) -> Result<Self, SchedulerError> {
         let Given { image, strength, mask, masked_image } = given;
@@ -101,7 +101,7 @@ impl Original {
         &self,
         latents: &mut Array4<f32>,
         next: usize,
-        scheduler: &dyn Scheduler,
+        scheduler: &Scheduler,
     ) -> Result<(), SchedulerError> {
         let noised = match next < scheduler.timesteps().len() {
             true => &scheduler.add_noise(&self.image, &self.noise, next)?,

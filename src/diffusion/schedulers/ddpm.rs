@@ -1,91 +1,61 @@
 //! DDPM: ancestral sampling of the learned Markov chain.
 //!
-//! Ho, Jain and Abbeel 2020 (arXiv 2006.11239), equations 6 and 7, with α = ᾱ/ᾱ' and β = 1 − α over the
-//! step taken: x' = √ᾱ'·β/(1 − ᾱ)·x0 + √α·(1 − ᾱ')/(1 − ᾱ)·x + √v·z, v = (1 − ᾱ')/(1 − ᾱ)·β. The
-//! previous timestep is the next one *of the list*; after the last comes ᾱ' = 1. Noise is drawn
-//! wherever t > 0, which with `steps_offset` 1 is everywhere. The reference is diffusers'
-//! `DDPMScheduler`.
+//! Ho, Jain and Abbeel 2020 (arXiv 2006.11239), equations 6 and 7, with α = ᾱ/ᾱ' and β = 1 − α over the step taken:
+//! x' = √ᾱ'·β/(1 − ᾱ)·x0 + √α·(1 − ᾱ')/(1 − ᾱ)·x + √v·z, v = (1 − ᾱ')/(1 − ᾱ)·β. The next timestep is that *of
+//! the list*; after the last comes ᾱ' = 1. Noise is drawn wherever t > 0, which with `steps_offset` 1 is
+//! everywhere. The reference is diffusers' `DDPMScheduler`.
 
-use super::config::{PredictionType, SchedulerConfig, SchedulerError, TimestepSpacing};
-use super::ddim::as_f32;
-use super::tables::{DDPM_BETAS, NoiseTable, ZeroSnr, whole_timesteps};
-use super::{Scheduler, check_step, draw};
-use crate::diffusion::noise::BatchNoise;
 use ndarray::{Array4, Zip};
 
-pub(super) struct Ddpm {
-    table: NoiseTable,
-    whole: Vec<usize>,
-    timesteps: Vec<f32>,
+use super::schedule::{DDPM_BETAS, NoiseTable, ZeroSnr, whole_timesteps};
+use super::scheduler::{Call, Sampler, State};
+use super::{Parts, Plan, PredictionType, Schedule, SchedulerError, TimestepSpacing};
+
+struct Ddpm {
+    /// ᾱ at each call, and 1 at the end.
+    alphas: Vec<f32>,
     prediction: PredictionType,
     clip: Option<f32>,
-    /// `variance_type` "`fixed_large"`: β itself instead of the posterior's variance.
+    /// `variance_type` "`fixed_large`": β itself instead of the posterior's variance.
     large: bool,
 }
 
-impl Ddpm {
-    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, SchedulerError> {
-        config.refuse_unsupported()?;
-        let whole = whole_timesteps(config, config.spacing(TimestepSpacing::Leading)?, steps)?;
-        Ok(Self {
-            table: NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Exact)?,
-            timesteps: as_f32(&whole),
-            whole,
-            prediction: config.prediction()?,
-            clip: config.clip(true)?,
-            large: match config.variance_type.as_deref() {
-                None | Some("fixed_small") => false,
-                Some("fixed_large") => true,
-                Some(other) => {
-                    let expected = "\"fixed_small\" or \"fixed_large\"";
-                    return Err(SchedulerError::value("variance_type", other, expected));
-                }
-            },
-        })
-    }
+pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
+    let config = plan.config;
+    config.refuse_unsupported()?;
+    let timesteps = whole_timesteps(config, TimestepSpacing::Leading, plan.steps)?;
+    let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Exact)?;
+    let sampler = Ddpm {
+        alphas: timesteps.iter().map(|&t| table.alpha(t)).chain([1.0]).collect(),
+        prediction: config.prediction()?,
+        clip: config.clip(true)?,
+        large: match config.variance_type.as_deref() {
+            None | Some("fixed_small") => false,
+            Some("fixed_large") => true,
+            Some(other) => {
+                let expected = "\"fixed_small\" or \"fixed_large\"";
+                return Err(SchedulerError::value("variance_type", other, expected));
+            }
+        },
+    };
+    Ok((Schedule::by_alpha(&table, &timesteps), Box::new(sampler)))
 }
 
-impl Scheduler for Ddpm {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
-
-    fn noising(&self, i: usize) -> Result<(f32, f32), SchedulerError> {
-        let alpha = self.table.alpha(self.whole[i]);
-        Ok((alpha.sqrt(), (1.0 - alpha).sqrt()))
-    }
-
-    fn step(
-        &mut self,
-        noise_pred: &Array4<f32>,
-        i: usize,
-        sample: &mut Array4<f32>,
-        noise: &mut BatchNoise,
-    ) -> Result<(), SchedulerError> {
-        check_step(i, self.whole.len(), noise_pred, sample)?;
-        let alpha = self.table.alpha(self.whole[i]);
-        let alpha_prev = self.whole.get(i + 1).map_or(1.0, |&prev| self.table.alpha(prev));
-        let (beta, beta_prev) = (1.0 - alpha, 1.0 - alpha_prev);
-        let kept = alpha / alpha_prev;
+impl Sampler for Ddpm {
+    fn step(&self, call: &mut Call, sample: &mut Array4<f32>, _: &mut State) -> Result<(), SchedulerError> {
+        let (alpha, alpha_next) = (self.alphas[call.index], self.alphas[call.index + 1]);
+        let (beta, beta_next) = (1.0 - alpha, 1.0 - alpha_next);
+        let kept = alpha / alpha_next;
         let added = 1.0 - kept;
-        let x0_share = alpha_prev.sqrt() * added / beta;
-        let current_share = kept.sqrt() * beta_prev / beta;
-        let (signal, spread) = (alpha.sqrt(), beta.sqrt());
-        let (prediction, clip) = (self.prediction, self.clip);
-
-        Zip::from(&mut *sample).and(noise_pred).for_each(|x, &m| {
-            let x0 = match prediction {
-                PredictionType::Epsilon => (*x - spread * m) / signal,
-                PredictionType::VPrediction => signal * *x - spread * m,
-                PredictionType::Sample => m,
-            };
-            let x0 = clip.map_or(x0, |range| x0.clamp(-range, range));
-            *x = x0_share * x0 + current_share * *x;
+        let x0_share = alpha_next.sqrt() * added / beta;
+        let current_share = kept.sqrt() * beta_next / beta;
+        let denoise = call.denoise(self.prediction).clipped(self.clip);
+        Zip::from(&mut *sample).and(call.noise_pred).for_each(|x, &m| {
+            *x = x0_share * denoise.x0(*x, m) + current_share * *x;
         });
-        if self.whole[i] > 0 {
-            let variance = if self.large { added } else { (beta_prev / beta * added).max(1e-20) };
-            let fresh = draw(noise, sample)?;
-            sample.scaled_add(variance.sqrt(), &fresh);
+        if call.schedule.timesteps[call.index] > 0.0 {
+            let variance = if self.large { added } else { (beta_next / beta * added).max(1e-20) };
+            sample.scaled_add(variance.sqrt(), &call.draw());
         }
         Ok(())
     }

@@ -1,93 +1,59 @@
 //! HEUN: Heun's second-order method in sigma, two model calls a step and one for the last.
 //!
-//! Karras et al. 2022 (arXiv 2206.00364), algorithm 1: an Euler step to σ', a second derivative there,
-//! and the step again with their mean. Even calls are first halves. The reference is diffusers'
-//! `HeunDiscreteScheduler`.
+//! Karras et al. 2022 (arXiv 2206.00364), algorithm 1: an Euler step to σ', a second derivative there, and the step
+//! again with their mean. Even calls are first halves. The reference is diffusers' `HeunDiscreteScheduler`.
 
-use super::config::{FinalSigma, PredictionType, SchedulerConfig, SchedulerError};
-use super::tables::{K_BETAS, Karras, NoiseTable, SigmaSchedule, ZeroSnr};
-use super::{Denoise, Scheduler, check_step, k_divisor};
-use crate::diffusion::noise::BatchNoise;
 use ndarray::{Array4, Zip};
 
-pub(super) struct Heun {
-    timesteps: Vec<f32>,
-    /// Each inner sigma twice, so that a call's is at its index.
-    sigmas: Vec<f32>,
-    init_noise_sigma: f32,
+use super::config::FinalSigma;
+use super::schedule::{FoundTimesteps, K_BETAS, NoiseTable, ZeroSnr};
+use super::scheduler::{Call, Sampler, State};
+use super::{Parts, Plan, PredictionType, Schedule, SchedulerError};
+
+struct Heun {
     prediction: PredictionType,
     clip: Option<f32>,
-    /// The step's start and its first derivative, between its halves.
-    first: Option<(Array4<f32>, Array4<f32>)>,
 }
 
-impl Heun {
-    pub fn new(config: &SchedulerConfig, steps: usize, karras: bool) -> Result<Self, SchedulerError> {
-        let table = NoiseTable::new(config, K_BETAS, ZeroSnr::Ignored)?;
-        let mode = if karras { Karras::Fractional } else { Karras::Off };
-        let schedule = SigmaSchedule::new(config, &table, steps, mode, FinalSigma::Zero)?;
-        let twice = |values: &[f32]| values.iter().flat_map(|&v| [v, v]).skip(1).collect::<Vec<_>>();
-        let mut sigmas = twice(&schedule.sigmas);
-        sigmas.pop();
-        Ok(Self {
-            timesteps: twice(&schedule.timesteps),
-            sigmas,
-            init_noise_sigma: schedule.init_noise_sigma,
-            prediction: config.prediction()?,
-            clip: config.clip(false)?,
-            first: None,
-        })
-    }
+pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
+    let config = plan.config;
+    let table = NoiseTable::new(config, K_BETAS, ZeroSnr::Ignored)?;
+    let once = Schedule::k_diffusion(plan, &table, FoundTimesteps::Fractional, FinalSigma::Zero)?;
+    let mut sigmas = twice_after_the_first(&once.sigmas);
+    sigmas.pop();
+    let schedule = Schedule {
+        calls_per_step: 2,
+        ..Schedule::by_sigma(twice_after_the_first(&once.timesteps), sigmas, once.init_noise_sigma)
+    };
+    Ok((schedule, Box::new(Heun { prediction: config.prediction()?, clip: config.clip(false)? })))
 }
 
-impl Scheduler for Heun {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
+/// A step's second half is at the next step's timestep and sigma.
+pub(super) fn twice_after_the_first(values: &[f32]) -> Vec<f32> {
+    values.iter().flat_map(|&value| [value, value]).skip(1).collect()
+}
 
-    fn order(&self) -> usize {
-        2
-    }
-
-    fn init_noise_sigma(&self) -> f32 {
-        self.init_noise_sigma
-    }
-
-    fn sigmas(&self) -> Option<&[f32]> {
-        Some(&self.sigmas)
-    }
-
-    fn input_divisor(&self, i: usize) -> Option<f32> {
-        Some(k_divisor(self.sigmas[i]))
-    }
-
-    fn noising(&self, i: usize) -> Result<(f32, f32), SchedulerError> {
-        Ok((1.0, self.sigmas[i]))
-    }
-
+impl Sampler for Heun {
     fn step(
-        &mut self,
-        noise_pred: &Array4<f32>,
-        i: usize,
+        &self,
+        call: &mut Call,
         sample: &mut Array4<f32>,
-        _noise: &mut BatchNoise,
+        state: &mut State,
     ) -> Result<(), SchedulerError> {
-        check_step(i, self.timesteps.len(), noise_pred, sample)?;
-        let (denoise, clip) = (Denoise::at(self.prediction, self.sigmas[i]), self.clip);
-        let derivative = Zip::from(&*sample).and(noise_pred).map_collect(|&x, &m| {
-            let x0 = denoise.x0(x, m);
-            (x - clip.map_or(x0, |range| x0.clamp(-range, range))) / denoise.sigma
-        });
+        let denoise = call.denoise(self.prediction).clipped(self.clip);
+        let derivative =
+            Zip::from(&*sample).and(call.noise_pred).map_collect(|&x, &m| denoise.derivative(x, m));
+        let (i, sigmas) = (call.index, &call.schedule.sigmas);
         if i.is_multiple_of(2) {
-            let dt = self.sigmas[i + 1] - self.sigmas[i];
-            let start = sample.clone();
+            let dt = sigmas[i + 1] - sigmas[i];
+            state.start = Some(sample.clone());
             Zip::from(sample).and(&derivative).for_each(|x, &d| *x += d * dt);
-            self.first = Some((start, derivative));
+            state.remember(derivative, 1);
         } else {
-            let Some((start, first)) = self.first.take() else {
+            let (Some(start), Some(first)) = (state.start.take(), state.history.pop_front()) else {
                 return Err(SchedulerError::SecondHalf { index: i });
             };
-            let dt = self.sigmas[i] - self.sigmas[i - 1];
+            let dt = sigmas[i] - sigmas[i - 1];
             Zip::from(sample).and(&start).and(&first).and(&derivative).for_each(|x, &x0, &d1, &d2| {
                 *x = x0 + f32::midpoint(d1, d2) * dt;
             });

@@ -1,95 +1,70 @@
 //! LCM: sampling of latent consistency models, which are distilled to jump to the end in a few calls.
 //!
-//! Luo et al. 2023 (arXiv 2310.04378), algorithm 3: x0 by the model, mixed with the latents by the
-//! boundary conditions `c_skip` = s²/(τ² + s²), `c_out` = τ/√(τ² + s²) (s = 1/2, τ = t·`timestep_scaling`), then noised
-//! again to the next timestep; the last call's is the result. The timesteps are picked from the
-//! `original_inference_steps` of the distillation. The reference is diffusers' `LCMScheduler`.
+//! Luo et al. 2023 (arXiv 2310.04378), algorithm 3: x0 by the model, mixed with the latents by the boundary conditions
+//! `c_skip` = s²/(τ² + s²), `c_out` = τ/√(τ² + s²) (s = 1/2, τ = t·`timestep_scaling`), then noised again to the next
+//! timestep; the result is that of the last call. The timesteps are picked from the `original_inference_steps` of the
+//! distillation. The reference is diffusers' `LCMScheduler`.
 
-use super::config::{PredictionType, SchedulerConfig, SchedulerError};
-use super::ddim::as_f32;
-use super::tables::{LCM_BETAS, NoiseTable, ZeroSnr};
-use super::{Scheduler, check_step, draw};
-use crate::diffusion::noise::BatchNoise;
 use ndarray::{Array4, Zip};
 
-pub(super) struct Lcm {
-    table: NoiseTable,
-    whole: Vec<usize>,
-    timesteps: Vec<f32>,
+use super::schedule::{LCM_BETAS, NoiseTable, ZeroSnr};
+use super::scheduler::{Call, Sampler, State};
+use super::{Parts, Plan, PredictionType, Schedule, SchedulerError};
+
+struct Lcm {
     scaling: f32,
     prediction: PredictionType,
     clip: Option<f32>,
 }
 
-impl Lcm {
-    pub fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, SchedulerError> {
-        config.refuse_unsupported()?;
-        let table = NoiseTable::new(config, LCM_BETAS, ZeroSnr::Exact)?;
-        let original = config.original_inference_steps.unwrap_or(50);
-        if !(1..=table.len()).contains(&original) {
-            let expected = format!("between 1 and num_train_timesteps ({})", table.len());
-            return Err(SchedulerError::value("original_inference_steps", original, expected));
-        }
-        if !(1..=original).contains(&steps) {
-            return Err(SchedulerError::Steps { steps, min: 1, max: original });
-        }
-        let scaling = config.timestep_scaling.unwrap_or(10.0);
-        if !(scaling.is_finite() && scaling > 0.0) {
-            return Err(SchedulerError::value("timestep_scaling", scaling, "a positive number"));
-        }
-        let stride = table.len() / original;
-        // numpy.linspace without its end, floored.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
-        let picked = |i: usize| (i as f64 * (original as f64 / steps as f64)).floor() as usize;
-        let whole: Vec<usize> = (0..steps).map(|i| (original - picked(i)) * stride - 1).collect();
-        #[allow(clippy::cast_possible_truncation)]
-        Ok(Self {
-            table,
-            timesteps: as_f32(&whole),
-            whole,
-            scaling: scaling as f32,
-            prediction: config.prediction()?,
-            clip: config.clip(false)?,
-        })
+pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
+    let config = plan.config;
+    config.refuse_unsupported()?;
+    let table = NoiseTable::new(config, LCM_BETAS, ZeroSnr::Exact)?;
+    let original = config.original_inference_steps.unwrap_or(50);
+    if !(1..=table.len()).contains(&original) {
+        let expected = format!("between 1 and num_train_timesteps ({})", table.len());
+        return Err(SchedulerError::value("original_inference_steps", original, expected));
     }
+    if !(1..=original).contains(&plan.steps) {
+        return Err(SchedulerError::Steps { steps: plan.steps, min: 1, max: original });
+    }
+    let scaling = config.timestep_scaling.unwrap_or(10.0);
+    if !(scaling.is_finite() && scaling > 0.0) {
+        return Err(SchedulerError::value("timestep_scaling", scaling, "a positive number"));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "it scales timesteps in f32")]
+    let scaling = scaling as f32;
+    let sampler = Lcm { scaling, prediction: config.prediction()?, clip: config.clip(false)? };
+    let timesteps = timesteps(original, table.len() / original, plan.steps);
+    Ok((Schedule::by_alpha(&table, &timesteps), Box::new(sampler)))
 }
 
-impl Scheduler for Lcm {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
+/// Of the `original` timesteps, `stride` apart, so many as there are steps: `numpy.linspace` without its end,
+/// floored.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "timesteps and step counts lie far below 2^24"
+)]
+fn timesteps(original: usize, stride: usize, steps: usize) -> Vec<usize> {
+    let picked = |i: usize| (i as f64 * (original as f64 / steps as f64)).floor() as usize;
+    (0..steps).map(|i| (original - picked(i)) * stride - 1).collect()
+}
 
-    fn noising(&self, i: usize) -> Result<(f32, f32), SchedulerError> {
-        let alpha = self.table.alpha(self.whole[i]);
-        Ok((alpha.sqrt(), (1.0 - alpha).sqrt()))
-    }
-
-    fn step(
-        &mut self,
-        noise_pred: &Array4<f32>,
-        i: usize,
-        sample: &mut Array4<f32>,
-        noise: &mut BatchNoise,
-    ) -> Result<(), SchedulerError> {
-        check_step(i, self.whole.len(), noise_pred, sample)?;
-        let (signal, spread) = self.noising(i)?;
-        let scaled = self.timesteps[i] * self.scaling;
+impl Sampler for Lcm {
+    fn step(&self, call: &mut Call, sample: &mut Array4<f32>, _: &mut State) -> Result<(), SchedulerError> {
+        let scaled = call.schedule.timesteps[call.index] * self.scaling;
         let divisor = scaled * scaled + 0.25;
         let (c_skip, c_out) = (0.25 / divisor, scaled / divisor.sqrt());
-        let (prediction, clip) = (self.prediction, self.clip);
-        Zip::from(&mut *sample).and(noise_pred).for_each(|x, &m| {
-            let x0 = match prediction {
-                PredictionType::Epsilon => (*x - spread * m) / signal,
-                PredictionType::VPrediction => signal * *x - spread * m,
-                PredictionType::Sample => m,
-            };
-            let x0 = clip.map_or(x0, |range| x0.clamp(-range, range));
-            *x = c_out * x0 + c_skip * *x;
+        let denoise = call.denoise(self.prediction).clipped(self.clip);
+        Zip::from(&mut *sample).and(call.noise_pred).for_each(|x, &m| {
+            *x = c_out * denoise.x0(*x, m) + c_skip * *x;
         });
-        if i + 1 < self.whole.len() {
-            let (signal, spread) = self.noising(i + 1)?;
-            let fresh = draw(noise, sample)?;
-            Zip::from(sample).and(&fresh).for_each(|x, &z| *x = signal * *x + spread * z);
+        if let Some(&next) = call.schedule.levels.get(call.index + 1) {
+            let fresh = call.draw();
+            Zip::from(sample).and(&fresh).for_each(|x, &z| *x = next.signal * *x + next.noise * z);
         }
         Ok(())
     }

@@ -1,21 +1,19 @@
 //! UNIPC: a multistep predictor, and a corrector that needs no further model call.
 //!
-//! Zhao et al. 2023 (arXiv 2302.04867), algorithms 5 and 6: `UniP` extrapolates through the last answers
-//! in λ = ln α − ln σ; when the next answer is there, `UniC` takes the step again with it before going
-//! on. The weights ρ solve the order conditions R·ρ = b of equation 9, with B(h) = h ("bh1") or eʰ − 1
-//! ("bh2"). The reference is diffusers' `UniPCMultistepScheduler`.
+//! Zhao et al. 2023 (arXiv 2302.04867), algorithms 5 and 6: `UniP` extrapolates through the last answers in
+//! λ = ln α − ln σ; when the next answer is there, `UniC` takes the step again with it before going on. The weights ρ
+//! solve the order conditions R·ρ = b of equation 9, with B(h) = h ("bh1") or eʰ − 1 ("bh2"). The reference is
+//! diffusers' `UniPCMultistepScheduler`.
 
-use super::config::{FinalSigma, PredictionType, SchedulerConfig, SchedulerError, TimestepSpacing};
-use super::dpm_m::{alpha_sigma, lambda};
-use super::tables::{DDPM_BETAS, Karras, NoiseTable, ZeroSnr, solver_schedule};
-use super::{Scheduler, check_step};
-use crate::diffusion::noise::BatchNoise;
 use ndarray::{Array4, Zip};
-use std::collections::VecDeque;
 
-pub(super) struct UniPc {
-    timesteps: Vec<f32>,
-    sigmas: Vec<f32>,
+use super::config::FinalSigma;
+use super::dpm_solver::{lambda, x0_or_noise};
+use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
+use super::scheduler::{Call, Sampler, State};
+use super::{NoiseLevel, Parts, Plan, PredictionType, Schedule, SchedulerError, TimestepSpacing};
+
+struct UniPc {
     prediction: PredictionType,
     predict_x0: bool,
     bh1: bool,
@@ -23,89 +21,108 @@ pub(super) struct UniPc {
     lower_order_final: bool,
     /// Steps after which no correction follows.
     uncorrected: Vec<usize>,
-    /// Converted answers, newest first.
-    outputs: VecDeque<Array4<f32>>,
-    /// The latents that the last predictor started from, and its order.
-    last: Option<(Array4<f32>, usize)>,
+}
+
+pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
+    let config = plan.config;
+    let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Finite)?;
+    let bh1 = match config.solver_type.as_deref() {
+        // The other names are what DPM-Solver and DEIS files say.
+        None | Some("bh2" | "midpoint" | "heun" | "logrho") => false,
+        Some("bh1") => true,
+        Some(other) => return Err(SchedulerError::value("solver_type", other, "\"bh1\" or \"bh2\"")),
+    };
+    let solver_order = config.solver_order.unwrap_or(2);
+    if !(1..=3).contains(&solver_order) {
+        return Err(SchedulerError::value("solver_order", solver_order, "1, 2 or 3"));
+    }
+    let predict_x0 = config.predict_x0.unwrap_or(true);
+    let lower_order_final = config.lower_order_final.unwrap_or(true);
+    let zero = config.final_sigma()? == FinalSigma::Zero;
+    if zero && (bh1 || !predict_x0 || !(lower_order_final || solver_order == 1)) {
+        // The reference computes 0 times infinity there.
+        let expected = "\"sigma_min\" with bh1, without predict_x0 or without lower_order_final";
+        return Err(SchedulerError::value("final_sigmas_type", "zero", expected));
+    }
+    let spacing = config.spacing(TimestepSpacing::Linspace)?;
+    let mut schedule = Schedule::solver(plan, &table, spacing, 0, FoundTimesteps::Rounded)?;
+    if plan.sigma_spacing.is_some() && !zero {
+        // The reference repeats the last spaced sigma.
+        schedule.sigmas[plan.steps] = schedule.sigmas[plan.steps - 1];
+    }
+    let sampler = UniPc {
+        prediction: config.prediction()?,
+        predict_x0,
+        bh1,
+        solver_order,
+        lower_order_final,
+        uncorrected: config.disable_corrector.clone().unwrap_or_default(),
+    };
+    Ok((schedule, Box::new(sampler)))
+}
+
+impl Sampler for UniPc {
+    fn step(
+        &self,
+        call: &mut Call,
+        sample: &mut Array4<f32>,
+        state: &mut State,
+    ) -> Result<(), SchedulerError> {
+        let (i, schedule) = (call.index, call.schedule);
+        let answer = x0_or_noise(self.prediction, self.predict_x0, call, sample);
+        if let Some(start) = state.start.take()
+            && i > 0
+            && !self.uncorrected.contains(&(i - 1))
+        {
+            let order = self.order_at(i - 1, schedule, state);
+            *sample = self.advance(&start, i - 1, order, schedule, state, Some(&answer));
+        }
+        state.remember(answer, self.solver_order);
+        let order = self.order_at(i, schedule, state);
+        let next = self.advance(sample, i, order, schedule, state, None);
+        state.start = Some(std::mem::replace(sample, next));
+        Ok(())
+    }
 }
 
 impl UniPc {
-    pub fn new(config: &SchedulerConfig, steps: usize, karras: bool) -> Result<Self, SchedulerError> {
-        let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Finite)?;
-        let bh1 = match config.solver_type.as_deref() {
-            // The other names are what DPM-Solver and DEIS files say.
-            None | Some("bh2" | "midpoint" | "heun" | "logrho") => false,
-            Some("bh1") => true,
-            Some(other) => return Err(SchedulerError::value("solver_type", other, "\"bh1\" or \"bh2\"")),
-        };
-        let solver_order = config.solver_order.unwrap_or(2);
-        if !(1..=3).contains(&solver_order) {
-            return Err(SchedulerError::value("solver_order", solver_order, "1, 2 or 3"));
-        }
-        let (predict_x0, lower_order_final) =
-            (config.predict_x0.unwrap_or(true), config.lower_order_final.unwrap_or(true));
-        let zero = config.final_sigma()? == FinalSigma::Zero;
-        if zero && (bh1 || !predict_x0 || !(lower_order_final || solver_order == 1)) {
-            // The reference computes 0 times infinity there.
-            let expected = "\"sigma_min\" with bh1, without predict_x0 or without lower_order_final";
-            return Err(SchedulerError::value("final_sigmas_type", "zero", expected));
-        }
-        let spacing = config.spacing(TimestepSpacing::Linspace)?;
-        let mode = if karras { Karras::Rounded } else { Karras::Off };
-        let (timesteps, mut sigmas) = solver_schedule(config, &table, spacing, table.len(), steps, mode)?;
-        if karras && !zero {
-            sigmas[steps] = sigmas[steps - 1];
-        }
-        Ok(Self {
-            timesteps,
-            sigmas,
-            prediction: config.prediction()?,
-            predict_x0,
-            bh1,
-            solver_order,
-            lower_order_final,
-            uncorrected: config.disable_corrector.clone().unwrap_or_default(),
-            outputs: VecDeque::with_capacity(solver_order + 1),
-            last: None,
-        })
+    /// The order of the step from call `i`, whose answer is the newest that `state` holds.
+    fn order_at(&self, i: usize, schedule: &Schedule, state: &State) -> usize {
+        let left = if self.lower_order_final { schedule.timesteps.len() - i } else { self.solver_order };
+        self.solver_order.min(left).min(state.history.len()).min(i + 1)
     }
 
-    fn convert(&self, noise_pred: &Array4<f32>, sample: &Array4<f32>, i: usize) -> Array4<f32> {
-        let (alpha, sigma) = alpha_sigma(self.sigmas[i]);
-        let (prediction, x0) = (self.prediction, self.predict_x0);
-        Zip::from(sample).and(noise_pred).map_collect(|&x, &m| match (prediction, x0) {
-            (PredictionType::Epsilon, true) => (x - sigma * m) / alpha,
-            (PredictionType::Sample, true) | (PredictionType::Epsilon, false) => m,
-            (PredictionType::VPrediction, true) => alpha * x - sigma * m,
-            (PredictionType::Sample, false) => (x - alpha * m) / sigma,
-            (PredictionType::VPrediction, false) => alpha * m + sigma * x,
-        })
-    }
-
-    /// One step from sigma `from` to the next, `order` answers deep, from latents `x`. With `arrived`, the
-    /// answer at its end, it is the corrector; `self.outputs[0]` is the answer at `from`.
+    /// The step from call `from` to the next one, `order` answers deep, from latents `x`. With `arrived`, the answer at
+    /// its end, it is the corrector; the newest answer in `state` is that at `from`.
     fn advance(
         &self,
         x: &Array4<f32>,
         from: usize,
         order: usize,
+        schedule: &Schedule,
+        state: &State,
         arrived: Option<&Array4<f32>>,
     ) -> Array4<f32> {
-        let (sigma_from, sigma_to) = (self.sigmas[from], self.sigmas[from + 1]);
+        let sigmas = &schedule.sigmas;
+        let (sigma_from, sigma_to) = (sigmas[from], sigmas[from + 1]);
         let h = lambda(sigma_to) - lambda(sigma_from);
         let hh = if self.predict_x0 { -h } else { h };
         let phi_1 = hh.exp_m1();
         let b_h = if self.bh1 { hh } else { phi_1 };
-        let ((alpha_from, s_from), (alpha, s)) = (alpha_sigma(sigma_from), alpha_sigma(sigma_to));
-        let (share, outer) = if self.predict_x0 { (s / s_from, alpha) } else { (alpha / alpha_from, s) };
+        let [at, to] = [sigma_from, sigma_to].map(NoiseLevel::variance_preserving);
+        let (share, outer) = match self.predict_x0 {
+            true => (to.noise / at.noise, to.signal),
+            false => (to.signal / at.signal, to.noise),
+        };
         let ratios: Vec<f32> =
-            (1..order).map(|k| (lambda(self.sigmas[from - k]) - lambda(sigma_from)) / h).collect();
+            (1..order).map(|k| (lambda(sigmas[from - k]) - lambda(sigma_from)) / h).collect();
         let rhos = weights(&ratios, hh, phi_1, b_h, arrived.is_some());
 
-        let m0 = &self.outputs[0];
+        let answers = &state.history;
+        let m0 = &answers[0];
         let mut sum = Array4::<f32>::zeros(x.dim());
         for ((k, &ratio), &rho) in (1..).zip(&ratios).zip(&rhos) {
-            Zip::from(&mut sum).and(&self.outputs[k]).and(m0).for_each(|s, &m, &m0| {
+            Zip::from(&mut sum).and(&answers[k]).and(m0).for_each(|s, &m, &m0| {
                 *s += rho * ((m - m0) / ratio);
             });
         }
@@ -154,44 +171,6 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f32> {
             }
         }
     }
-    #[allow(clippy::cast_possible_truncation)]
+    #[expect(clippy::cast_possible_truncation, reason = "the weights multiply latents in f32")]
     rows.iter().enumerate().map(|(i, row)| (row[n] / row[i]) as f32).collect()
-}
-
-impl Scheduler for UniPc {
-    fn timesteps(&self) -> &[f32] {
-        &self.timesteps
-    }
-
-    fn sigmas(&self) -> Option<&[f32]> {
-        Some(&self.sigmas)
-    }
-
-    fn noising(&self, i: usize) -> Result<(f32, f32), SchedulerError> {
-        Ok(alpha_sigma(self.sigmas[i]))
-    }
-
-    fn step(
-        &mut self,
-        noise_pred: &Array4<f32>,
-        i: usize,
-        sample: &mut Array4<f32>,
-        _noise: &mut BatchNoise,
-    ) -> Result<(), SchedulerError> {
-        check_step(i, self.timesteps.len(), noise_pred, sample)?;
-        let output = self.convert(noise_pred, sample, i);
-        if let Some((start, order)) = self.last.take()
-            && i > 0
-            && !self.uncorrected.contains(&(i - 1))
-        {
-            *sample = self.advance(&start, i - 1, order.min(i), Some(&output));
-        }
-        self.outputs.truncate(self.solver_order - 1);
-        self.outputs.push_front(output);
-        let left = if self.lower_order_final { self.timesteps.len() - i } else { self.solver_order };
-        let order = self.solver_order.min(left).min(self.outputs.len()).min(i + 1);
-        let next = self.advance(sample, i, order, None);
-        self.last = Some((std::mem::replace(sample, next), order));
-        Ok(())
-    }
 }
