@@ -15,7 +15,7 @@ use super::models::named;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::{AddOnFolders, AddOns, Pipeline};
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
-use crate::runtime::{DeviceChoice, Runtime};
+use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
 
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -114,7 +114,14 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(format!("cannot get random numbers from the system: {error}")))?,
     };
 
+    // Who has no home has no installed runtime.
+    if let Ok(data_dir) = args.folders.data_dir() {
+        use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
+    }
     let runtime = Runtime::load(args.device)?;
+    if let Some(note) = runtime.note() {
+        eprintln!("stablehand: {note}");
+    }
     let mut pipeline = Pipeline::load(&folder, &runtime)?;
     if let Some(add_ons) = &add_ons {
         pipeline = pipeline.with_add_ons(add_ons, &folder, &runtime);

@@ -1,8 +1,12 @@
 //! The command line. Each command has its own file. All of them fail in the same way: one line on stderr and an exit
 //! code.
 
+mod bench;
+mod doctor;
 mod generate;
 mod models;
+mod paragraph;
+mod runtime;
 mod serve;
 mod signals;
 
@@ -38,6 +42,14 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     /// Download, list, check and remove models
     Models(models::ModelsArgs),
+    /// Install what draws on NVIDIA cards, list and remove it
+    Runtime(runtime::RuntimeArgs),
+    /// Say whether the server would work here, and on which device
+    #[command(long_about = doctor::ABOUT)]
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Measure what this machine draws
+    #[command(long_about = bench::ABOUT)]
+    Bench(bench::BenchArgs),
     /// Print the licences of stablehand and of everything inside the binary
     Licenses,
 }
@@ -86,6 +98,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Cli { command: Command::Serve(parsed) }) => with_file(*parsed, &args).and_then(serve::serve),
         Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
         Ok(Cli { command: Command::Models(args) }) => models::models(&args),
+        Ok(Cli { command: Command::Runtime(args) }) => runtime::runtime(&args),
+        Ok(Cli { command: Command::Doctor(parsed) }) => {
+            let json = parsed.json();
+            match with_file(parsed.serve, &as_serve(&args))
+                .and_then(|settings| doctor::doctor(json, settings))
+            {
+                Ok(true) => Ok(()),
+                // The report has said why.
+                Ok(false) => return ExitCode::FAILURE,
+                Err(failure) => Err(failure),
+            }
+        }
+        Ok(Cli { command: Command::Bench(args) }) => bench::bench(&args),
         Ok(Cli { command: Command::Licenses }) => licenses(),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -135,6 +160,15 @@ fn with_file(parsed: ServeArgs, args: &[OsString]) -> Result<ServeArgs, Failure>
         Ok(_) => Ok(parsed),
         Err(error) => Err(Failure::Usage(one_line(&error))),
     }
+}
+
+/// The arguments of `doctor` as those of the server that it speaks of.
+fn as_serve(args: &[OsString]) -> Vec<OsString> {
+    let mut args: Vec<_> = args.iter().filter(|arg| *arg != "--json").cloned().collect();
+    if let Some(command) = args.get_mut(1) {
+        *command = "serve".into();
+    }
+    args
 }
 
 /// Inserts `serve` if there is no command.

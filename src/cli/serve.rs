@@ -12,10 +12,13 @@ use crate::app::{App, Endpoint, PipelineModel};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::diffusion::AddOns;
 use crate::domain::Clock;
+use crate::runtime::{RuntimesDir, use_installed};
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
+    let devices = config.endpoints.iter().map(|endpoint| endpoint.device);
+    use_installed(RuntimesDir::in_data_dir(&config.data_dir), devices);
     let endpoints =
         config.endpoints.iter().map(|one| endpoint(&config, one)).collect::<Result<Vec<_>, _>>()?;
     let app =

@@ -211,3 +211,18 @@ impl ModelsDirArgs {
         Ok(models_dir_in(&self.data_dir()?))
     }
 }
+
+/// Where the data folder is, for commands that need no other.
+#[derive(Debug, Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct DataDirArgs {
+    /// The server's data folder [default: this user's data folder]
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl DataDirArgs {
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.data_dir.clone().map_or_else(default_data_dir, Ok)
+    }
+}

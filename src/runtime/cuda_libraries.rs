@@ -1,16 +1,18 @@
 //! CUDA's libraries where pip puts them: in `nvidia/*/lib`, beside the package of the ONNX Runtime in use.
 //!
 //! Nothing there is on the loader's path, and ONNX Runtime's CUDA provider asks for its libraries by name.
-//! A library that is already in the process answers to its name, so they are loaded beforehand, by path.
+//! A library that is already in the process answers to its name, so they are loaded beforehand, by path. (NVRTC has no
+//! path of its own to its builtins, and cuDNN's parts would come from `LD_LIBRARY_PATH` if an older cuDNN is there.)
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// In the order of their dependence; the versions differ from one ONNX Runtime to the next.
-const LIBRARIES: [&str; 14] = [
+const LIBRARIES: [&str; 17] = [
     "libcudart.so.",
     "libcublasLt.so.",
     "libcublas.so.",
+    "libnvrtc-builtins.so.",
     "libnvrtc.so.",
     "libcurand.so.",
     "libcufft.so.",
@@ -22,7 +24,45 @@ const LIBRARIES: [&str; 14] = [
     "libcudnn_cnn.so.",
     "libcudnn_engines_precompiled.so.",
     "libcudnn_engines_runtime_compiled.so.",
+    "libcudnn_engines_tensor_ir.so.",
+    "libcudnn_ext.so.",
 ];
+
+/// What the pinned CUDA runtime cannot do without, by the names that it asks the loader for.
+const NEEDED: [&str; 6] = [
+    "libcudart.so.13",
+    "libcublasLt.so.13",
+    "libcublas.so.13",
+    "libcurand.so.10",
+    "libnvrtc.so.13",
+    "libcudnn.so.9",
+];
+
+/// A library that CUDA needs, and where it would come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CudaLibrary {
+    pub name: &'static str,
+    pub place: Option<LibraryPlace>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LibraryPlace {
+    /// Beside ONNX Runtime, where pip or `stablehand runtime install` puts it.
+    Beside(PathBuf),
+    /// Where the system's loader looks.
+    System,
+}
+
+/// The libraries that the pinned CUDA runtime needs, for the ONNX Runtime at this path.
+pub fn cuda_libraries(onnxruntime: &Path) -> Vec<CudaLibrary> {
+    let beside = beside(onnxruntime);
+    let place = |name: &str| {
+        let found = beside.iter().find(|path| path.file_name().is_some_and(|file| file == name));
+        let on_system = || ort::util::preload_dylib(name).is_ok().then_some(LibraryPlace::System);
+        found.cloned().map(LibraryPlace::Beside).or_else(on_system)
+    };
+    NEEDED.into_iter().map(|name| CudaLibrary { name, place: place(name) }).collect()
+}
 
 /// Loads what there is. Must come after ONNX Runtime itself, whose binding reports errors through it.
 pub(super) fn preload(onnxruntime: &Path) {

@@ -1,15 +1,16 @@
 //! Which device the sessions run on, and what is said when the wish cannot be met.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
-use ort::environment::Environment;
 use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{self, ArenaExtendStrategy, ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 
-use super::{Attention, RuntimeError};
+use super::driver::{Driver, has_card_node};
+use super::library::{NOT_INSTALLED, Usable, not_served, usable};
+use super::packages::serves;
+use super::{Attention, Loaded, Origin, RuntimeError};
 
 /// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,7 +94,10 @@ impl Device {
     pub fn compute_capability(&self) -> Option<(u32, u32)> {
         match self {
             Self::Cpu => None,
-            Self::Cuda { index, .. } => super::memory::compute_capability(*index),
+            Self::Cuda { index, .. } => match Driver::get() {
+                Driver::Works { cards, .. } => cards.get(*index as usize).map(|card| card.compute_capability),
+                _ => super::memory::compute_capability(*index),
+            },
         }
     }
 }
@@ -108,23 +112,26 @@ impl fmt::Display for Device {
     }
 }
 
-/// Turns a wish into a device: an explicit wish that fails is an error, `auto` falls back and says so.
-pub(super) fn settle(choice: DeviceChoice, environment: &Environment) -> Result<Device, RuntimeError> {
+/// Turns a wish into a device: an explicit wish that fails is an error, `auto` falls back and says why.
+pub(super) fn settle(
+    choice: DeviceChoice,
+    loaded: &Loaded,
+) -> Result<(Device, Option<String>), RuntimeError> {
     let (index, asked) = match choice {
-        DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Cpu => return Ok((Device::Cpu, None)),
         DeviceChoice::Cuda(index) => (index, true),
         DeviceChoice::Auto => (0, false),
     };
-    match try_cuda(index, environment) {
-        Ok(()) => Ok(Device::Cuda { index, memory_gib: memory_gib(index) }),
+    match try_cuda(index, loaded) {
+        Ok(()) => Ok((Device::Cuda { index, memory_gib: memory_gib(index) }, None)),
         Err(reason) if asked => {
             Err(RuntimeError::Device(format!("CUDA device {index} cannot be used: {reason}")))
         }
         Err(reason) => {
-            if has_nvidia_card() {
-                tracing::warn!("working on the CPU, since CUDA cannot be used: {reason}");
-            }
-            Ok(Device::Cpu)
+            let is_expected = loaded.unused_card.is_some() || has_card_node();
+            let note =
+                is_expected.then(|| format!("working on the CPU, since CUDA cannot be used: {reason}"));
+            Ok((Device::Cpu, note))
         }
     }
 }
@@ -161,20 +168,34 @@ fn cuda(index: u32, on_card: OnCard) -> ExecutionProviderDispatch {
 }
 
 /// Whether a session can be given to CUDA, or why not.
-fn try_cuda(index: u32, environment: &Environment) -> Result<(), String> {
+fn try_cuda(index: u32, loaded: &Loaded) -> Result<(), String> {
     if !ep::CUDA::is_available().unwrap_or(false) {
-        return Err("the ONNX Runtime in use was built without CUDA; set STABLEHAND_ORT_DYLIB to the \
-             libonnxruntime of the onnxruntime-gpu package"
-            .to_owned());
+        return Err(match (loaded.library.origin, &loaded.unused_card) {
+            (_, Some(reason)) => reason.clone(),
+            (Origin::Named, None) => {
+                "the ONNX Runtime that STABLEHAND_ORT_DYLIB names was built without CUDA".to_owned()
+            }
+            (_, None) => match usable(Driver::get(), true) {
+                Usable::No(Some(reason)) => reason,
+                _ => NOT_INSTALLED.to_owned(),
+            },
+        });
     }
-    Session::builder(environment)
+    if let Driver::Works { cards, .. } = Driver::get() {
+        let card = cards.get(index as usize).ok_or_else(|| match cards.len() {
+            0 => "the NVIDIA driver shows no card".to_owned(),
+            1 => "the NVIDIA driver shows one card, cuda:0".to_owned(),
+            count => format!("the NVIDIA driver shows {count} cards, cuda:0 to cuda:{}", count - 1),
+        })?;
+        // Of another build it is not known what it serves.
+        if loaded.library.origin == Origin::Installed && !serves(card.compute_capability) {
+            return Err(not_served(&card.name, card.compute_capability));
+        }
+    }
+    Session::builder(&loaded.environment)
         .and_then(|builder| Ok(builder.with_execution_providers([cuda(index, OnCard::default())])?))
         .map(|_| ())
         .map_err(|error| super::reason(&error))
-}
-
-fn has_nvidia_card() -> bool {
-    Path::new("/dev/nvidia0").exists() || Path::new("/proc/driver/nvidia").exists()
 }
 
 /// The card's memory, rounded to GiB.

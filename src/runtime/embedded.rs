@@ -22,17 +22,26 @@ pub fn notices() -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// The library's path under `cache`, if it has been unpacked there.
+pub fn unpacked(cache: &Path) -> Option<PathBuf> {
+    let library = place(cache);
+    fs::metadata(&library).is_ok_and(|metadata| metadata.len() == SIZE).then_some(library)
+}
+
+fn place(cache: &Path) -> PathBuf {
+    cache.join(format!("onnxruntime-{VERSION}-{}", &SHA256[..16])).join(FILE_NAME)
+}
+
 /// The library's path under `cache`, unpacked there if it is not yet.
 ///
 /// The folder is named after the content, and a file gets its name only once it is whole, so what
 /// is found there is good, also while several processes start at once.
 pub fn unpack(cache: &Path) -> Result<PathBuf, RuntimeError> {
-    let folder = cache.join(format!("onnxruntime-{VERSION}-{}", &SHA256[..16]));
-    let library = folder.join(FILE_NAME);
-    if fs::metadata(&library).is_ok_and(|metadata| metadata.len() == SIZE) {
+    if let Some(library) = unpacked(cache) {
         return Ok(library);
     }
-    write_whole(&folder, &library)
+    let library = place(cache);
+    write_whole(library.parent().unwrap_or(cache), &library)
         .map_err(|error| RuntimeError::Cache { path: cache.to_owned(), reason: error.to_string() })?;
     Ok(library)
 }

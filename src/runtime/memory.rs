@@ -37,7 +37,7 @@ impl Device {
 }
 
 /// Of the card that CUDA calls `index`.
-pub(super) fn card_memory(index: u32) -> Option<MemoryUse> {
+pub fn card_memory(index: u32) -> Option<MemoryUse> {
     let memory = nvml_device(index)?.memory_info().ok()?;
     Some(MemoryUse { used: memory.used, total: memory.total })
 }
@@ -49,12 +49,21 @@ pub(super) fn compute_capability(index: u32) -> Option<(u32, u32)> {
 }
 
 fn nvml_device(index: u32) -> Option<nvml_wrapper::Device<'static>> {
-    static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
-    let nvml = NVML.get_or_init(|| Nvml::init().ok()).as_ref()?;
+    let nvml = nvml()?;
     match card(index, env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())? {
         Card::Index(index) => nvml.device_by_index(index).ok(),
         Card::Uuid(uuid) => nvml.device_by_uuid(uuid).ok(),
     }
+}
+
+/// The version of NVIDIA's driver, such as 580.65.06.
+pub fn driver_version() -> Option<String> {
+    nvml()?.sys_driver_version().ok()
+}
+
+fn nvml() -> Option<&'static Nvml> {
+    static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
+    NVML.get_or_init(|| Nvml::init().ok()).as_ref()
 }
 
 /// A card as the driver knows it.
@@ -79,7 +88,7 @@ fn card(index: u32, visible: Option<&str>) -> Option<Card> {
 }
 
 /// The machine's, or what the container may have of it.
-fn machine_memory() -> Option<u64> {
+pub fn machine_memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(mem_total)?;
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let limit = limits.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());

@@ -5,14 +5,20 @@
 mod attention;
 mod cuda_libraries;
 mod device;
+mod driver;
 #[cfg(feature = "embed-onnxruntime")]
 mod embedded;
+mod install;
+mod installed;
+mod library;
 mod memory;
 mod message;
+mod packages;
+mod pip;
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -20,11 +26,17 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 pub use attention::Attention;
+pub use cuda_libraries::{CudaLibrary, LibraryPlace, cuda_libraries};
 pub use device::{Device, DeviceChoice, OnCard};
+pub use driver::{Card, Driver, has_card_node};
 #[cfg(feature = "embed-onnxruntime")]
-pub use embedded::notices;
-pub use memory::MemoryUse;
+pub use embedded::{notices, unpacked};
+pub use install::{InstallError, InstallProgress, Installed, download_bytes, install_cuda, installed_bytes};
+pub use installed::{InstalledRuntime, RuntimesDir};
+pub use library::{Library, Origin, Planned, use_installed, why_no_card};
+pub use memory::{MemoryUse, card_memory, driver_version, machine_memory};
 pub use message::{is_out_of_memory, reason};
+pub use packages::{CUDA_MINIMUM, CUDA_PACKAGES, CUDA_VERSION, DRIVER_MINIMUM, Licence, Package, serves};
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +61,39 @@ pub enum RuntimeError {
 #[derive(Clone)]
 pub struct Runtime {
     environment: Environment,
+    library: Arc<Library>,
     device: Device,
+    note: Option<String>,
     threads: usize,
 }
 
 impl Runtime {
     /// Loads the library (once a process) and settles on a device.
     pub fn load(choice: DeviceChoice) -> Result<Self, RuntimeError> {
-        let environment = environment()?;
-        let device = device::settle(choice, &environment)?;
-        Ok(Self { environment, device, threads: physical_cores() })
+        let loaded = loaded()?;
+        let (device, note) = device::settle(choice, &loaded)?;
+        if let Some(note) = &note {
+            // Every model asks for its device; once is enough to hear it.
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| tracing::warn!("{note}"));
+        }
+        let Loaded { environment, library, .. } = loaded;
+        Ok(Self { environment, library, device, note, threads: physical_cores() })
+    }
+
+    /// The ONNX Runtime of this process.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// Why a card that is there is not used, a sentence.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Threads that work on one operator.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     pub fn device(&self) -> &Device {
@@ -120,25 +155,55 @@ pub enum GraphSource<'a> {
     Weightless { onnx: &'a [u8], location: &'a str, weights: &'a Arc<[u8]> },
 }
 
-/// The process's one environment; it lives as long as somebody holds it, so one is kept here.
-fn environment() -> Result<Environment, RuntimeError> {
-    static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
-    let mut environment = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(environment) = &*environment {
-        return Ok(environment.clone());
+/// The process's one ONNX Runtime.
+#[derive(Clone)]
+struct Loaded {
+    environment: Environment,
+    library: Arc<Library>,
+    /// Why an installed CUDA runtime, or the lack of one, leaves a card unused.
+    unused_card: Option<String>,
+}
+
+/// Loads the library at the first call. The environment lives as long as somebody holds it, so it is kept here.
+fn loaded() -> Result<Loaded, RuntimeError> {
+    static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = &*loaded {
+        return Ok(loaded.clone());
     }
     disable_telemetry();
-    let path = library()?;
-    let loaded = ort::init_from(&path)
+    Ok(loaded.insert(load_first()?).clone())
+}
+
+/// The library that the user names, else an installed CUDA runtime that can be used, else the embedded one.
+fn load_first() -> Result<Loaded, RuntimeError> {
+    if let Some(library) = library::named()? {
+        return load_library(library, None);
+    }
+    let unused_card = match library::installed() {
+        library::Candidate::No(reason) => reason,
+        library::Candidate::Use(library) => match load_library(library, None) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => Some(format!("the installed CUDA runtime does not load: {error}")),
+        },
+    };
+    load_library(embedded_library()?, unused_card)
+}
+
+fn load_library(library: Library, unused_card: Option<String>) -> Result<Loaded, RuntimeError> {
+    let environment = ort::init_from(&library.path)
         .map_err(|error| error.to_string())
         .and_then(|builder| {
             let builder = builder.with_name("stablehand").with_telemetry(false).with_logger(Arc::new(log));
             builder.build().map_err(|error| error.to_string())
         })
-        .map_err(|message| RuntimeError::Library { path: path.clone(), reason: message::plain(&message) })?;
-    cuda_libraries::preload(&path);
-    loaded.set_log_level(LogLevel::Error);
-    Ok(environment.insert(loaded).clone())
+        .map_err(|message| RuntimeError::Library {
+            path: library.path.clone(),
+            reason: message::plain(&message),
+        })?;
+    cuda_libraries::preload(&library.path);
+    environment.set_log_level(LogLevel::Error);
+    Ok(Loaded { environment, library: Arc::new(library), unused_card })
 }
 
 /// What ONNX Runtime logs goes into our log. Its errors also come back from the call that failed, and whoever made
@@ -161,20 +226,18 @@ fn disable_telemetry() {
     unsafe { env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
-/// The library to load: the one named by the user, else the embedded one.
-fn library() -> Result<PathBuf, RuntimeError> {
-    if let Some(path) = env::var_os("STABLEHAND_ORT_DYLIB").filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
-        return match path.is_file() {
-            // Its providers are looked for beside it: a link elsewhere would hide them.
-            true => Ok(path.canonicalize().unwrap_or(path)),
-            false => Err(RuntimeError::Library { path, reason: "there is no such file".to_owned() }),
-        };
-    }
+/// The library inside this binary, unpacked.
+fn embedded_library() -> Result<Library, RuntimeError> {
     #[cfg(feature = "embed-onnxruntime")]
-    return embedded::unpack(&cache_dir());
+    return Ok(Library { path: embedded::unpack(&cache_dir())?, origin: Origin::Embedded });
     #[cfg(not(feature = "embed-onnxruntime"))]
     Err(RuntimeError::NoLibrary)
+}
+
+/// The embedded library where an earlier start unpacked it.
+#[cfg(not(feature = "embed-onnxruntime"))]
+pub fn unpacked(_: &Path) -> Option<PathBuf> {
+    None
 }
 
 /// Where unpacked files live: `STABLEHAND_CACHE_DIR`, else the user's cache folder.

@@ -20,6 +20,7 @@ mod outbox;
 mod retention;
 mod room;
 mod rows;
+mod schema;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use jobs::{Claim, End, Inserted, NewRow, NoRetry, Requeued};
 pub use list::{JobFilter, JobPage};
 pub use outbox::{Describe, Message};
 pub use retention::Forgotten;
+pub use schema::{FolderState, is_in_use};
 pub use writer::Write;
 
 /// One open data folder. No other process has it open as long as this lives.

@@ -14,8 +14,8 @@ use super::StoreError;
 use super::content::PAGE;
 
 pub(super) const DATABASE: &str = "stablehand.db";
-const LOCK: &str = "lock";
-const STEPS: &[M<'static>] = &[
+pub(super) const LOCK: &str = "lock";
+pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/01-jobs.sql")),
     M::up(include_str!("../../migrations/02-endpoints.sql")),
     M::up(include_str!("../../migrations/03-requests.sql")),
@@ -26,7 +26,7 @@ const STEPS: &[M<'static>] = &[
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, by which `file` and we know whose it is.
-const APPLICATION_ID: i32 = 0x7374_6864;
+pub(super) const APPLICATION_ID: i32 = 0x7374_6864;
 const READERS: u32 = 8;
 /// How long another program's lock is waited for: clients, who should hear why, wait for 3 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);

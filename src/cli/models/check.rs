@@ -16,7 +16,7 @@ use crate::diffusion::{
 };
 use crate::domain::{GenerationInput, ImageSize, ModelPart};
 use crate::hub::size_text;
-use crate::runtime::{DeviceChoice, Runtime};
+use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
 
 pub(super) const ABOUT: &str = "Show what a model contains and what works with it, then draw a small picture as a test. \
 The exit code is 0 if the model can draw.";
@@ -37,6 +37,10 @@ pub(super) struct CheckArgs {
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
     let description = folder.describe()?;
+    // Who has no home has no installed runtime.
+    if let Ok(data_dir) = args.folders.data_dir() {
+        use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
+    }
     let runtime = Runtime::load(args.device)?;
     let parts = folder.parts(&runtime)?;
     let takes_add_ons = folder.parameters()?.is_some();

@@ -75,7 +75,7 @@ fn could_be_a_name(path: &Path) -> bool {
     path.is_relative() && !path.starts_with(".") && !path.starts_with("..") && !path.starts_with("~")
 }
 
-fn print(text: &impl fmt::Display) -> Result<(), Failure> {
+pub(super) fn print(text: &impl fmt::Display) -> Result<(), Failure> {
     write!(io::stdout(), "{text}")
         .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
 }

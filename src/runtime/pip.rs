@@ -1,0 +1,170 @@
+//! pip as a downloader of one pinned wheel.
+//!
+//! pip knows the user's package index, mirrors, proxies and certificates, so no address stands in this program. It shows
+//! no progress that every version of it has in common: the bytes in its temporary folder are counted instead.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::installed::bytes_under;
+use super::packages::Package;
+
+/// A pip that answers.
+#[derive(Debug, Clone)]
+pub struct Pip {
+    program: PathBuf,
+    arguments: &'static [&'static str],
+}
+
+/// Why pip brought no wheel.
+#[derive(Debug)]
+pub(super) enum PipError {
+    /// The index has other bytes under this name and version.
+    OtherBytes,
+    /// In pip's words.
+    Refused(String),
+    Io(io::Error),
+}
+
+/// As a wheel of Linux on x86-64 may be tagged, with pip's own words for `manylinux2014` and older.
+const PLATFORMS: [&str; 3] = ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64"];
+/// The one that the pinned wheel of onnxruntime-gpu is for; its libraries are the same for all.
+const PYTHON: &str = "3.12";
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+impl Pip {
+    /// The first that works: Python's module, else the program.
+    pub fn find() -> Option<Self> {
+        const MODULE: &[&str] = &["-m", "pip"];
+        [("python3", MODULE), ("python", MODULE), ("pip3", &[]), ("pip", &[])]
+            .into_iter()
+            .map(|(program, arguments)| Self { program: program.into(), arguments })
+            .find(Self::answers)
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(program: &Path) -> Self {
+        Self { program: program.to_owned(), arguments: &[] }
+    }
+
+    fn answers(&self) -> bool {
+        let mut command = self.command();
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Downloads the package's wheel into the folder `wheels` of `staging`. `watch` hears how many bytes there are.
+    pub(super) fn download(
+        &self,
+        package: &Package,
+        staging: &Path,
+        watch: &dyn Fn(u64),
+    ) -> Result<PathBuf, PipError> {
+        let (wheels, temporary) = (staging.join("wheels"), staging.join("tmp"));
+        // Half a wheel of an earlier run is of no use to pip.
+        let _ = fs::remove_dir_all(&temporary);
+        fs::create_dir_all(&temporary)?;
+        fs::create_dir_all(&wheels)?;
+        let requirements = staging.join("requirements.txt");
+        let pinned = format!("{}=={} --hash=sha256:{}\n", package.name, package.version, package.sha256);
+        fs::write(&requirements, pinned)?;
+        let log = staging.join("pip.log");
+
+        let mut command = self.command();
+        command
+            .args(["download", "--no-input", "--disable-pip-version-check", "--no-cache-dir"])
+            .args(["--progress-bar", "off", "--no-deps", "--only-binary=:all:", "--require-hashes"])
+            .args(["--implementation", "cp", "--python-version", PYTHON])
+            .args(PLATFORMS.iter().flat_map(|platform| ["--platform", platform]))
+            .arg("--dest")
+            .arg(&wheels)
+            .arg("--requirement")
+            .arg(&requirements)
+            .env("TMPDIR", &temporary)
+            // Where it can (from 25.1 on), it goes on with a file whose connection broke. Others ignore the variable.
+            .env("PIP_RESUME_RETRIES", "20")
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
+        let status = watched(&mut command, || watch(bytes_under(&temporary)))?;
+        let said = fs::read(&log).unwrap_or_default();
+        let _ = fs::remove_dir_all(&temporary);
+        match wheel_in(&wheels, package).filter(|_| status.success()) {
+            Some(wheel) => Ok(wheel),
+            None => Err(refusal(&String::from_utf8_lossy(&said))),
+        }
+    }
+}
+
+/// The package's wheel in a folder of wheels.
+pub(super) fn wheel_in(wheels: &Path, package: &Package) -> Option<PathBuf> {
+    let prefix = package.file_prefix();
+    let paths = fs::read_dir(wheels).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    paths.into_iter().find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&prefix) && path.extension() == Some(OsStr::new("whl"))
+    })
+}
+
+/// Runs a command to its end, looking on.
+fn watched(command: &mut Command, look: impl Fn()) -> io::Result<ExitStatus> {
+    let mut child = command.spawn()?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        look();
+        thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// What pip said went wrong.
+fn refusal(said: &str) -> PipError {
+    if said.contains("DO NOT MATCH THE HASHES") {
+        return PipError::OtherBytes;
+    }
+    let reason = said.lines().map(str::trim).rfind(|line| line.starts_with("ERROR:"));
+    let last = || said.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let reason = reason.map(|line| line.trim_start_matches("ERROR:").trim()).or_else(last);
+    PipError::Refused(reason.unwrap_or("it gave no reason").trim_end_matches('.').to_owned())
+}
+
+impl From<io::Error> for PipError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pip_s_last_error_is_its_reason() {
+        let reason = |said: &str| match refusal(said) {
+            PipError::Refused(reason) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            reason(
+                "WARNING: Retrying\nERROR: Could not find a version\nERROR: No matching distribution found for x.\n"
+            ),
+            "No matching distribution found for x"
+        );
+        assert_eq!(reason("Traceback:\n  File\nOSError: no space left\n\n"), "OSError: no space left");
+        assert_eq!(reason(""), "it gave no reason");
+        let mismatch =
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you …\n    Got 00";
+        assert!(matches!(refusal(mismatch), PipError::OtherBytes));
+    }
+}
