@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::files::ModelFolder;
+use stablehand::diffusion::Model;
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 fn main() {
@@ -44,8 +43,8 @@ fn main() {
 fn load(form: &Path) {
     let runtime = Runtime::load(DeviceChoice::Cpu).expect("ONNX Runtime loads");
     let started = Instant::now();
-    let folder = ModelFolder::open(form).expect("it is a model");
-    let pipeline = Pipeline::load(&folder, &runtime).expect("it loads");
+    let model = Model::open(Some(form), None).expect("it is a model");
+    let pipeline = model.load(&runtime).expect("it loads");
     let seconds = started.elapsed().as_secs_f64();
     let name = form.file_name().unwrap_or_default().to_string_lossy();
     let (peak, now) = (memory("VmHWM"), memory("VmRSS"));

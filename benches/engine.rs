@@ -4,11 +4,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ndarray::Array4;
-use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::image::{RgbImage, encode_png};
 use stablehand::diffusion::noise::BatchNoise;
 use stablehand::diffusion::schedulers::{self, SchedulerConfig, SchedulerOptions};
+use stablehand::diffusion::{Model, Pipeline, Tokenizer};
 use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -17,11 +16,14 @@ fn main() {
     let runtime = Runtime::load(DeviceChoice::Cpu).expect("ONNX Runtime loads");
     say("load ONNX Runtime", started.elapsed());
     let started = Instant::now();
-    let mut pipeline = Pipeline::load(&ModelFolder::Embedded, &runtime).expect("the built-in model loads");
+    let model = Model::open(None, None).expect("the built-in model opens");
+    say("open tiny-sd", started.elapsed());
+    let started = Instant::now();
+    let mut pipeline = model.load(&runtime).expect("the built-in model loads");
     say("load tiny-sd", started.elapsed());
 
     jobs(&mut pipeline);
-    parts();
+    parts(model.tokenizer());
     scheduler_steps();
 }
 
@@ -51,8 +53,7 @@ fn jobs(pipeline: &mut Pipeline) {
     }
 }
 
-fn parts() {
-    let tokenizer = ModelFolder::Embedded.tokenizer().expect("the built-in tokenizer loads");
+fn parts(tokenizer: &Tokenizer) {
     let prompt = "a cute magical flying dog, fantasy art drawn by disney concept artists, ".repeat(4);
     time("tokenise 288 characters", || tokenizer.encode(&prompt));
     time("noise for 64×64 latents", || BatchNoise::new(NoiseSource::Cpu, [1]).randn((4, 64, 64)));

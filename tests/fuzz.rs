@@ -12,9 +12,8 @@ use std::{env, fs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use stablehand::diffusion::files::ModelFolder;
 use stablehand::diffusion::image::{RgbImage, decode_image, encode_png};
-use stablehand::diffusion::{schedulers::SchedulerConfig, text};
+use stablehand::diffusion::{MAX_WEIGHT, Model, Piece, parse_prompt, schedulers::SchedulerConfig};
 use stablehand::domain::{GenerationInput, ImageSource, Policy};
 
 /// The time limit for one input.
@@ -147,9 +146,9 @@ const PROMPTS: [&[u8]; 9] = [
 fn prompts() {
     fuzz("prompts", &PROMPTS, |input| {
         let text = String::from_utf8_lossy(input);
-        for piece in text::parse(&text) {
-            let text::Piece::Text(_, weight) = piece else { continue };
-            assert!((0.0..=text::MAX_WEIGHT).contains(&weight), "a weight of {weight}");
+        for piece in parse_prompt(&text) {
+            let Piece::Text(_, weight) = piece else { continue };
+            assert!((0.0..=MAX_WEIGHT).contains(&weight), "a weight of {weight}");
         }
     });
 }
@@ -157,7 +156,8 @@ fn prompts() {
 #[test]
 #[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn tokens() {
-    let tokenizer = ModelFolder::Embedded.tokenizer().unwrap();
+    let model = Model::open(None, None).unwrap();
+    let tokenizer = model.tokenizer();
     fuzz("tokens", &PROMPTS, |input| {
         let tokens = tokenizer.encode(&String::from_utf8_lossy(input)).unwrap();
         assert_eq!(tokens.ids.len(), tokenizer.window());
@@ -200,7 +200,7 @@ fn pictures() {
 #[test]
 #[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn requests() {
-    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let rules = Model::open(None, None).unwrap().rules().clone();
     let full = json!({
         "prompt": "a dog", "negative_prompt": "rain", "width": 512, "height": 768, "num_outputs": 3,
         "num_inference_steps": 20, "guidance_scale": 7.5, "scheduler": "K-LMS", "seed": 7, "karras": true,

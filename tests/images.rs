@@ -8,15 +8,14 @@ use std::cell::RefCell;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use stablehand::diffusion::files::ModelFolder;
-use stablehand::diffusion::{Picture, Pipeline};
+use stablehand::diffusion::{Model, Picture, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, ImageSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 thread_local! {
     static PIPELINE: RefCell<Pipeline> = RefCell::new({
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-        Pipeline::load(&ModelFolder::Embedded, &runtime).unwrap()
+        Model::open(None, None).unwrap().load(&runtime).unwrap()
     });
 }
 

@@ -8,8 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stablehand::diffusion::files::ModelFolder;
-use stablehand::diffusion::{AddOnFolders, AddOns, Generation, Picture, Pipeline};
+use stablehand::diffusion::{AddOnFolders, Generation, Model, Picture, Pipeline};
 use stablehand::domain::{GenerationInput, InputRules};
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;
@@ -31,12 +30,10 @@ impl Studio {
         copy("original_half", &loras.join("styles/unet only.safetensors"));
         copy("peft", &loras.join("peft.safetensors"));
         copy("word.embedding", &embeddings.join("zorblax.safetensors"));
-        let (folder, runtime) = (ModelFolder::Embedded, Runtime::load(DeviceChoice::Cpu).unwrap());
-        let description = folder.describe().unwrap();
         let folders = AddOnFolders { loras, embeddings, lora_memory, look_every: Duration::ZERO };
-        let add_ons = AddOns::new(&folder, &description, folders).unwrap().unwrap();
-        let pipeline = Pipeline::load(&folder, &runtime).unwrap().with_add_ons(&add_ons, &folder, &runtime);
-        Self { pipeline, rules: add_ons.rules(&description), dir }
+        let model = Model::open(None, Some(folders)).unwrap();
+        let pipeline = model.load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        Self { pipeline, rules: model.rules().clone(), dir }
     }
 
     fn input(&self, fields: &Value) -> GenerationInput {

@@ -9,8 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::{env, fs};
 
 use serde_json::json;
-use stablehand::diffusion::files::ModelFolder;
-use stablehand::diffusion::{Picture, Pipeline};
+use stablehand::diffusion::{Model, Picture, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -19,7 +18,7 @@ thread_local! {
     static DEVICE: Cell<DeviceChoice> = const { Cell::new(DeviceChoice::Cpu) };
     static PIPELINE: RefCell<Pipeline> = RefCell::new({
         let runtime = Runtime::load(DEVICE.get()).unwrap();
-        Pipeline::load(&ModelFolder::Embedded, &runtime).unwrap()
+        Model::open(None, None).unwrap().load(&runtime).unwrap()
     });
 }
 
@@ -201,7 +200,7 @@ fn generations_in_one_batch_draw_what_each_draws_alone() {
 #[test]
 fn a_bare_prompt_is_drawn_at_the_models_own_size_and_enlarged() {
     // What a client gets that sends a prompt and nothing else.
-    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let rules = Model::open(None, None).unwrap().rules().clone();
     let input =
         GenerationInput::parse(&json!({"prompt": "a red heart on a blue background"}), &rules).unwrap();
     let picture = &draw(&input, 5)[0];
@@ -226,7 +225,7 @@ fn a_png_tells_how_it_was_made() {
 
 #[test]
 fn the_request_in_a_png_draws_the_same_picture_again() {
-    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let rules = Model::open(None, None).unwrap().rules().clone();
     let input = GenerationInput {
         num_outputs: 2,
         guidance_scale: 5.3,
@@ -267,7 +266,7 @@ fn weights_breaks_karras_and_the_noise_s_source_change_the_picture() {
 
 #[test]
 fn a_prompt_that_fills_too_many_chunks_is_refused_where_it_is_read() {
-    let rules = ModelFolder::Embedded.describe().unwrap().rules;
+    let rules = Model::open(None, None).unwrap().rules().clone();
     let parse =
         |prompt: &str| GenerationInput::parse(&json!({"prompt": "a", "negative_prompt": prompt}), &rules);
     assert!(parse(&"red fox, ".repeat(500)).is_ok(), "1500 tokens");

@@ -10,9 +10,7 @@ mod pictures;
 
 use ndarray::{Array4, Axis};
 use serde::Deserialize;
-use stablehand::diffusion::image::RgbImage as Picture;
-use stablehand::diffusion::{Generation, Pipeline};
-use stablehand::diffusion::{files::ModelFolder, nets::VaeDecoder};
+use stablehand::diffusion::{Generation, Model, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -122,9 +120,8 @@ fn every_scheduler_draws_what_diffusers_draws() {
     cases.sort_by_key(|(case, _)| (case.width, case.steps));
 
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-    let folder = ModelFolder::Embedded;
-    let mut decoder = VaeDecoder::load(&folder, &folder.describe().unwrap(), &runtime).unwrap();
-    let mut pipeline = Pipeline::load(&folder, &runtime).unwrap().with_images_per_call(BATCH);
+    let model = Model::open(None, None).unwrap();
+    let mut pipeline = model.load(&runtime).unwrap().with_images_per_call(BATCH);
     let (mut furthest, mut worst_psnr) = ((0.0, String::new()), f64::INFINITY);
     for chunk in cases.chunks(BATCH) {
         let inputs: Vec<_> = chunk.iter().map(|(case, _)| (case.input(&table), case.seed)).collect();
@@ -138,8 +135,7 @@ fn every_scheduler_draws_what_diffusers_draws() {
             }
             if case.steps == 20 {
                 let picture = pipeline.finish(generation).unwrap().remove(0).image;
-                let pixels = decoder.decode(theirs).unwrap();
-                let golden = Picture::from_tensor(pixels.index_axis(Axis(0), 0)).unwrap();
+                let golden = pipeline.decode(theirs).unwrap();
                 let psnr = psnr(&picture.pixels, &golden.pixels);
                 assert!(psnr >= LEAST_PSNR, "{name}: {psnr} dB");
                 worst_psnr = worst_psnr.min(psnr);
@@ -165,7 +161,7 @@ fn every_scheduler_draws_what_diffusers_draws() {
 #[test]
 fn a_batch_of_eight_draws_what_eight_single_runs_draw() {
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-    let load = || Pipeline::load(&ModelFolder::Embedded, &runtime).unwrap();
+    let load = || Model::open(None, None).unwrap().load(&runtime).unwrap();
     let (mut alone, mut together) = (load().with_images_per_call(1), load().with_images_per_call(8));
     let size = ImageSize { width: 64, height: 96 };
     for (scheduler, init_image) in

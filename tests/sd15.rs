@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Deserialize;
-use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::files::ModelFolder;
+use stablehand::diffusion::{Model, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -70,7 +69,7 @@ fn every_form_draws_the_latents(device: DeviceChoice, tolerance: f64) {
         serde_json::from_slice(&fs::read(folder.join("golden/cases.json")).unwrap()).unwrap();
     let forms = ["ldm.safetensors", "diffusers", "onnx"].map(|form| folder.join(form));
     for form in forms.iter().filter(|form| form.exists()) {
-        let mut pipeline = Pipeline::load(&ModelFolder::open(form).unwrap(), &runtime).unwrap();
+        let mut pipeline = Model::open(Some(form), None).unwrap().load(&runtime).unwrap();
         for case in &cases {
             let expected =
                 last_step(&folder.join("golden").join(&case.latents), case.num_inference_steps as usize);

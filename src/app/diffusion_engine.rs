@@ -2,19 +2,16 @@
 
 use std::time::Instant;
 
-use crate::diffusion::files::ModelFolder;
-use crate::diffusion::{AddOns, DiffusionError, Generation, Pipeline};
+use crate::diffusion::{self, DiffusionError, Generation, Pipeline};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Model, Placement};
 use crate::runtime::{DeviceChoice, Runtime, is_out_of_memory};
 
-/// A model folder and where it is to be loaded.
+/// An opened model, and the device that it is loaded on.
 #[derive(Debug, Clone)]
 pub struct PipelineModel {
     pub endpoint: EndpointId,
-    pub folder: ModelFolder,
-    /// Where the model takes LoRAs and learned words.
-    pub add_ons: Option<AddOns>,
+    pub model: diffusion::Model,
     pub device: DeviceChoice,
     /// What models may take of that device's memory together; none is the usual share.
     pub memory_budget: Option<u64>,
@@ -26,7 +23,7 @@ impl Model for PipelineModel {
     fn placement(&self) -> Result<Placement, EngineError> {
         let runtime = Runtime::load(self.device).map_err(EngineError::of)?;
         let device = runtime.device().clone();
-        let needs = self.folder.memory_needs(&device).map_err(EngineError::of)?.usual();
+        let needs = self.model.memory_needs(&device).map_err(EngineError::of)?.usual();
         let budget = self.memory_budget.or_else(|| device.usual_budget());
         Ok(Placement { device, needs, budget })
     }
@@ -34,12 +31,9 @@ impl Model for PipelineModel {
     fn load(&self) -> Result<Pipeline, EngineError> {
         let started = Instant::now();
         let runtime = Runtime::load(self.device).map_err(EngineError::of)?;
-        let mut pipeline = Pipeline::load(&self.folder, &runtime).map_err(EngineError::of)?;
-        if let Some(add_ons) = &self.add_ons {
-            pipeline = pipeline.with_add_ons(add_ons, &self.folder, &runtime);
-        }
+        let mut pipeline = self.model.load(&runtime).map_err(EngineError::of)?;
         pipeline.measure_batching().map_err(EngineError::of)?;
-        let model = self.folder.name();
+        let model = self.model.name();
         for warning in pipeline.warnings() {
             tracing::warn!(model, "{warning}");
         }

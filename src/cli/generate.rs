@@ -11,9 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::models::named;
+use super::models::open_model;
 use crate::config::{ModelsDirArgs, usual_add_ons};
-use crate::diffusion::{AddOnFolders, AddOns, Pipeline};
+use crate::diffusion::AddOnFolders;
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
 use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
 
@@ -93,14 +93,8 @@ pub struct GenerateArgs {
 }
 
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
-    let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
-    let description = folder.describe()?;
-    let add_ons = AddOns::new(&folder, &description, args.add_on_folders())?;
-    let rules = match &add_ons {
-        Some(add_ons) => add_ons.rules(&description),
-        None => description.rules.clone(),
-    };
-    let input = GenerationInput::parse(&args.request(description.native_side)?, &rules)
+    let model = open_model(args.model.as_deref(), Some(args.add_on_folders()), || args.folders.models_dir())?;
+    let input = GenerationInput::parse(&args.request(model.description().native_side)?, model.rules())
         .map_err(|violations| Failure::Usage(in_flags(violations)))?;
     let to_stdout = args.output == Path::new("-");
     if to_stdout && input.num_outputs > 1 {
@@ -122,10 +116,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     if let Some(note) = runtime.note() {
         eprintln!("stablehand: {note}");
     }
-    let mut pipeline = Pipeline::load(&folder, &runtime)?;
-    if let Some(add_ons) = &add_ons {
-        pipeline = pipeline.with_add_ons(add_ons, &folder, &runtime);
-    }
+    let mut pipeline = model.load(&runtime)?;
     let mut generation = pipeline.begin(&input, seed)?;
     let bar = progress_bar(generation.progress().1);
     while !generation.is_done() {

@@ -18,8 +18,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
-use crate::diffusion::DiffusionError;
-use crate::diffusion::nets::ModelError;
+use crate::diffusion::{DiffusionError, ModelError};
 use crate::runtime::RuntimeError;
 
 /// Stable Diffusion as a service on your own machine, in one binary

@@ -6,11 +6,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use super::models::named;
+use super::models::open_model;
 use super::signals::termination;
 use crate::app::{App, Endpoint, PipelineModel};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
-use crate::diffusion::AddOns;
 use crate::domain::Clock;
 use crate::runtime::{RuntimesDir, use_installed};
 
@@ -34,18 +33,14 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(error.to_string()))
 }
 
-/// An endpoint as its model's config files describe it, with what lies beside models; nothing is loaded yet.
+/// An endpoint with its model opened; its weights are not loaded yet.
 fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
-    let folder = named(endpoint.model.as_deref(), || Ok(config.models_dir.clone()))?;
-    let description = folder.describe()?;
-    let add_ons = AddOns::new(&folder, &description, config.add_ons.clone())?;
-    let rules = match &add_ons {
-        Some(add_ons) => add_ons.rules(&description),
-        None => description.rules,
-    };
+    let models_dir = || Ok(config.models_dir.clone());
+    let model = open_model(endpoint.model.as_deref(), Some(config.add_ons.clone()), models_dir)?;
+    let rules = model.rules().clone();
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
     let memory_budget = config.memory_budget;
-    let model = PipelineModel { endpoint: id.clone(), folder, add_ons, device, memory_budget };
+    let model = PipelineModel { endpoint: id.clone(), model, device, memory_budget };
     Ok(Endpoint { id, workers, rules, preload, model })
 }
 

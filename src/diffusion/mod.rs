@@ -1,11 +1,20 @@
-//! The maths and ONNX: from a prompt to the bytes of a PNG. Has never heard of jobs, SQL or HTTP.
+//! The maths and ONNX: from a prompt to the bytes of a PNG. Knows nothing of jobs, SQL or HTTP.
+//!
+//! One direction: `text ← files ← nets ← pipeline`. `text` is prompts; `files` is what is read from disk; `nets` are
+//! the model's parts as sessions; `pipeline` opens a [`Model`] and draws with it. `schedulers`, `noise` and `image`
+//! stand beside them and know none of them. Nothing imports back.
 
-pub mod files;
+mod files;
 pub mod image;
-pub mod nets;
+mod nets;
 pub mod noise;
 mod pipeline;
 pub mod schedulers;
-pub mod text;
+mod text;
 
-pub use pipeline::{AddOnFolders, AddOns, DiffusionError, Generation, ModelDescription, Picture, Pipeline};
+pub use nets::{ModelError, Port};
+pub use pipeline::{
+    AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Model, ModelDescription, PartReport,
+    Picture, Pipeline,
+};
+pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

@@ -65,6 +65,6 @@ fn what_cannot_draw_ends_with_one_sentence_and_the_code_1() {
         let (code, _, stderr) = check(path);
         assert_eq!(code, Some(1));
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.starts_with("stablehand: ") && stderr.contains("no Stable Diffusion model"));
+        assert!(stderr.starts_with("stablehand: ") && stderr.contains("not a Stable Diffusion model"));
     }
 }

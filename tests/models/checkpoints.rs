@@ -8,8 +8,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
-use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::files::ModelFolder;
+use stablehand::diffusion::{Model, Pipeline};
 use stablehand::domain::SchedulerKind;
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;
@@ -97,8 +96,8 @@ impl Checkpoint {
 }
 
 fn pipeline(path: &Path) -> Result<Pipeline, String> {
-    let folder = ModelFolder::open(path).map_err(|error| error.to_string())?;
-    Pipeline::load(&folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).map_err(|error| error.to_string())
+    let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+    Model::open(Some(path), None).and_then(|model| model.load(&runtime)).map_err(|error| error.to_string())
 }
 
 fn refusal(path: &Path) -> String {

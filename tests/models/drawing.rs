@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 
-use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::{files::ModelFolder, nets::ModelError};
+use stablehand::diffusion::{Model, ModelError, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -11,7 +10,7 @@ use crate::folders::Folder;
 use crate::onnx::{FLOAT, FLOAT16, INT32, INT64};
 
 pub fn load(folder: &Folder) -> Result<Pipeline, ModelError> {
-    Pipeline::load(&ModelFolder::open(folder.path())?, &Runtime::load(DeviceChoice::Cpu)?)
+    Model::open(Some(folder.path()), None)?.load(&Runtime::load(DeviceChoice::Cpu)?)
 }
 
 fn heart(scheduler: SchedulerKind) -> GenerationInput {
@@ -36,7 +35,7 @@ pub fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
     thread_local! {
         static PIPELINE: RefCell<Pipeline> = RefCell::new({
             let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-            Pipeline::load(&ModelFolder::Embedded, &runtime).unwrap()
+            Model::open(None, None).unwrap().load(&runtime).unwrap()
         });
     }
     PIPELINE.with_borrow_mut(|pipeline| draw(pipeline, scheduler))

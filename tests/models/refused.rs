@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use stablehand::config::usual_add_ons;
-use stablehand::diffusion::AddOns;
-use stablehand::diffusion::files::ModelFolder;
+use stablehand::diffusion::Model;
 
 use crate::drawing::load;
 use crate::folders::Folder;
@@ -28,11 +27,11 @@ fn files_that_are_no_checkpoint_are_refused_for_what_they_are() {
         ("model.ckpt", "runs whatever code"),
         ("model.gguf", "GGUF"),
         ("model.onnx", "name the folder"),
-        ("notes.txt", "no .safetensors"),
+        ("notes.txt", "not a .safetensors file"),
     ] {
         let path = folder.path().join(name);
         fs::write(&path, b"").unwrap();
-        let sentence = ModelFolder::open(&path).err().unwrap().to_string();
+        let sentence = Model::open(Some(&path), None).err().unwrap().to_string();
         assert!(sentence.contains(reason) && !sentence.contains('\n'), "{sentence}");
     }
 }
@@ -47,9 +46,8 @@ fn a_folder_of_pickles_is_refused_with_the_reason() {
 #[test]
 fn an_onnx_folder_takes_no_loras() {
     let folder = Folder::tiny_sd();
-    let model = ModelFolder::open(folder.path()).unwrap();
-    let folders = usual_add_ons(Path::new("/nowhere"));
-    assert!(AddOns::new(&model, &model.describe().unwrap(), folders).unwrap().is_none());
+    let model = Model::open(Some(folder.path()), Some(usual_add_ons(Path::new("/nowhere")))).unwrap();
+    assert!(!model.takes_add_ons() && model.rules().loras.is_none());
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn an_invalid_flag_is_one_line() {
         (&["--negative-prompt", &"BREAK ".repeat(40)], 2, &["more than 32 chunks"]),
         (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),
-        (&["--model", "/nowhere"], 1, &["/nowhere", "no Stable Diffusion model"]),
+        (&["--model", "/nowhere"], 1, &["/nowhere", "not a Stable Diffusion model"]),
         (&["-o", "/nowhere/fox.png", "--steps", "1"], 1, &["cannot write /nowhere/fox.png"]),
     ] {
         let mut command = stablehand(&["generate", "a red fox"]);

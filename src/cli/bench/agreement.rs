@@ -38,7 +38,7 @@ pub(super) fn other_inputs_with_cpu(subject: &mut Subject) -> Result<Vec<Row>, F
         ),
         ("no guidance", GenerationInput { guidance_scale: 1.0, ..input.clone() }),
     ];
-    if subject.pipeline.description().rules.takes_images {
+    if subject.pipeline.model().rules().takes_images {
         let image = subject.draw(&input, SEED + 1)?;
         let png = encode_png(&image, &[]).map_err(|error| Failure::Other(error.to_string()))?;
         let source = ImageSource::from_bytes(png).map_err(Failure::Other)?;

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Failure;
-use super::models::{named, print};
+use super::models::{open_model, print};
 use crate::config::ModelsDirArgs;
 use crate::domain::ImageSize;
 use crate::runtime::{DeviceChoice, RuntimesDir, use_installed};
@@ -77,14 +77,14 @@ const FULL: [Measurement; 5] = [
 const LAST: [Measurement; 1] = [("batch", speed::batch)];
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
-    let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
+    let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
     // Who has no home has no installed runtime.
     if let Ok(data_dir) = args.folders.data_dir() {
         use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
     }
     let progress = Progress::new();
     progress.say("load");
-    let (mut subject, mut rows) = Subject::load(folder, args.device, &args.sizes)?;
+    let (mut subject, mut rows) = Subject::load(model, args.device, &args.sizes)?;
     if let Some(note) = subject.runtime.note() {
         progress.note(note);
     }

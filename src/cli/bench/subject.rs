@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::row::Row;
-use crate::diffusion::files::ModelFolder;
 use crate::diffusion::image::RgbImage;
-use crate::diffusion::{Generation, Pipeline};
+use crate::diffusion::{Generation, Model, Pipeline};
 use crate::domain::{GenerationInput, ImageSize};
 use crate::runtime::{DeviceChoice, MemoryUse, Runtime};
 
@@ -19,7 +18,7 @@ pub(super) struct Subject {
     pub memory_before: Option<MemoryUse>,
     /// What other measurements found, for those that calculate.
     pub found: Found,
-    folder: ModelFolder,
+    model: Model,
     /// The same model on the CPU, once somebody has asked for it.
     on_cpu: Option<Pipeline>,
 }
@@ -42,7 +41,7 @@ pub(super) const SEED: u64 = 1;
 impl Subject {
     /// Loads the model, and answers what that took.
     pub fn load(
-        folder: ModelFolder,
+        model: Model,
         device: DeviceChoice,
         sizes: &[ImageSize],
     ) -> Result<(Self, Vec<Row>), Failure> {
@@ -51,12 +50,12 @@ impl Subject {
         let runtime_took = started.elapsed();
         let memory_before = runtime.device().memory_use();
         let started = Instant::now();
-        let pipeline = pipeline(&folder, &runtime)?;
+        let pipeline = pipeline(&model, &runtime)?;
         let rows = vec![
             Row::new("load", seconds(runtime_took), "s").note("ONNX Runtime"),
             Row::new("load", seconds(started.elapsed()), "s").note("the model"),
         ];
-        let description = pipeline.description();
+        let description = model.description();
         let side = description.native_side;
         let sizes = match sizes {
             [] => vec![ImageSize { width: side, height: side }],
@@ -64,12 +63,12 @@ impl Subject {
         };
         let name = description.name.clone();
         let found = Found::default();
-        Ok((Self { name, runtime, pipeline, sizes, memory_before, found, folder, on_cpu: None }, rows))
+        Ok((Self { name, runtime, pipeline, sizes, memory_before, found, model, on_cpu: None }, rows))
     }
 
     /// A guided picture, by the scheduler that the model's requests get.
     pub fn input(&self, size: ImageSize, steps: u32) -> GenerationInput {
-        let rules = &self.pipeline.description().rules;
+        let rules = self.model.rules();
         GenerationInput {
             size,
             num_inference_steps: steps,
@@ -99,15 +98,15 @@ impl Subject {
     pub fn draw_on_cpu(&mut self, input: &GenerationInput, seed: u64) -> Result<RgbImage, Failure> {
         let pipeline = match &mut self.on_cpu {
             Some(pipeline) => pipeline,
-            on_cpu => on_cpu.insert(pipeline(&self.folder, &Runtime::load(DeviceChoice::Cpu)?)?),
+            on_cpu => on_cpu.insert(pipeline(&self.model, &Runtime::load(DeviceChoice::Cpu)?)?),
         };
         draw(pipeline, input, seed)
     }
 }
 
 /// The model, loaded for measuring.
-fn pipeline(folder: &ModelFolder, runtime: &Runtime) -> Result<Pipeline, Failure> {
-    Ok(Pipeline::load(folder, runtime)?.with_images_per_call(IMAGES_PER_CALL))
+fn pipeline(model: &Model, runtime: &Runtime) -> Result<Pipeline, Failure> {
+    Ok(model.load(runtime)?.with_images_per_call(IMAGES_PER_CALL))
 }
 
 fn draw(pipeline: &mut Pipeline, input: &GenerationInput, seed: u64) -> Result<RgbImage, Failure> {

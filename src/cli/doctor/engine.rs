@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use super::card::available_memory;
 use super::report::{Check, DeviceTaken};
-use crate::cli::models::named;
+use crate::cli::models::open_model;
 use crate::config::{Config, EndpointConfig};
-use crate::diffusion::files::ModelFolder;
-use crate::diffusion::{DiffusionError, Pipeline};
+use crate::diffusion::{DiffusionError, Model};
 use crate::domain::{GenerationInput, ImageSize};
 use crate::hub::size_text;
 use crate::runtime::{
@@ -184,8 +183,9 @@ fn drawing(runtime: &Runtime) -> Check {
 }
 
 fn draw(runtime: &Runtime) -> Result<(), DiffusionError> {
-    let mut pipeline = Pipeline::load(&ModelFolder::Embedded, runtime)?;
-    let rules = &pipeline.description().rules;
+    let model = Model::open(None, None)?;
+    let mut pipeline = model.load(runtime)?;
+    let rules = model.rules();
     let input = GenerationInput {
         size: ImageSize { width: 64, height: 64 },
         num_inference_steps: 1,
@@ -251,8 +251,8 @@ fn model(config: &Config, endpoint: &EndpointConfig, device: Option<&Device>) ->
 
 /// The model's name and what it needs on the device, in bytes.
 fn opened(model: Option<&Path>, config: &Config, device: &Device) -> Result<(String, u64), String> {
-    let folder = named(model, || Ok(config.models_dir.clone())).map_err(|error| error.to_string())?;
-    let description = folder.describe().map_err(|error| error.to_string())?;
-    let needs = folder.memory_needs(device).map_err(|error| error.to_string())?;
-    Ok((description.name, needs.usual()))
+    let model =
+        open_model(model, None, || Ok(config.models_dir.clone())).map_err(|error| error.to_string())?;
+    let needs = model.memory_needs(device).map_err(|error| error.to_string())?;
+    Ok((model.name().to_owned(), needs.usual()))
 }

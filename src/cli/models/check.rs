@@ -6,14 +6,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Failure, named, print};
+use super::{Failure, open_model, print};
 use crate::config::ModelsDirArgs;
-use crate::diffusion::Pipeline;
-use crate::diffusion::{
-    ModelDescription,
-    files::ModelFolder,
-    nets::{PartReport, Port},
-};
+use crate::diffusion::{Model, PartReport, Pipeline, Port};
 use crate::domain::{GenerationInput, ImageSize, ModelPart};
 use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
@@ -35,30 +30,28 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let folder = named(args.model.as_deref(), || args.folders.models_dir())?;
-    let description = folder.describe()?;
+    let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
     // Who has no home has no installed runtime.
     if let Ok(data_dir) = args.folders.data_dir() {
         use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
     }
     let runtime = Runtime::load(args.device)?;
-    let parts = folder.parts(&runtime)?;
-    let takes_add_ons = folder.parameters()?.is_some();
-    print(&Report { folder: &folder, description: &description, parts: &parts, takes_add_ons })?;
+    let loaded = model.load_graphs(&runtime)?;
+    print(&Report { model: &model, parts: &loaded.parts() })?;
 
-    let mut pipeline = Pipeline::load(&folder, &runtime)?;
+    let mut pipeline = loaded.into_pipeline()?;
     let mut verdict = String::new();
     list(
         &mut verdict,
         "Warnings",
         pipeline.warnings().iter().map(|warning| (String::new(), warning.clone())),
     );
-    let size = side(&description);
+    let size = side(&model);
     let step = time_of_a_step(&mut pipeline, size)?;
     let _ = writeln!(
         verdict,
         "\n{} draws: a step at {size}×{size} px took {:.2} s on the {}.",
-        folder.name(),
+        model.name(),
         step.as_secs_f64(),
         runtime.device()
     );
@@ -66,14 +59,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 /// The smallest side that the model draws.
-fn side(description: &ModelDescription) -> u32 {
-    64_u32.next_multiple_of(description.rules.grid)
+fn side(model: &Model) -> u32 {
+    64_u32.next_multiple_of(model.rules().grid)
 }
 
 /// Draws a small picture in two steps, the whole way to its PNG; answers the second one's time, when the
 /// first has warmed the sessions up.
 fn time_of_a_step(pipeline: &mut Pipeline, side: u32) -> Result<Duration, Failure> {
-    let rules = &pipeline.description().rules;
+    let rules = pipeline.model().rules();
     let input = GenerationInput {
         size: ImageSize { width: side, height: side },
         num_inference_steps: 2,
@@ -94,19 +87,16 @@ fn time_of_a_step(pipeline: &mut Pipeline, side: u32) -> Result<Duration, Failur
 
 /// What was found, before anything is drawn.
 struct Report<'a> {
-    folder: &'a ModelFolder,
-    description: &'a ModelDescription,
+    model: &'a Model,
     parts: &'a [PartReport],
-    takes_add_ons: bool,
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = match self.folder {
-            ModelFolder::Embedded => format!("{} (inside this binary)\n", self.folder.name()),
-            ModelFolder::Directory(path) | ModelFolder::Checkpoint { path, .. } => {
-                format!("{} ({})\n", self.folder.name(), path.display())
-            }
+        let name = self.model.name();
+        let mut text = match self.model.path() {
+            None => format!("{name} (inside this binary)\n"),
+            Some(path) => format!("{name} ({})\n", path.display()),
         };
         self.list_parts(&mut text);
         list(&mut text, "Model", self.facts());
@@ -131,8 +121,9 @@ impl Report<'_> {
     }
 
     fn facts(&self) -> Vec<(String, String)> {
-        let ModelDescription { rules, scheduler, .. } = self.description;
-        let max_side = match self.description.max_side {
+        let (description, rules) = (self.model.description(), self.model.rules());
+        let scheduler = &description.scheduler;
+        let max_side = match description.max_side {
             Some(side) => format!("; beyond {side} px enlarged"),
             None => String::new(),
         };
@@ -142,21 +133,16 @@ impl Report<'_> {
         [
             (
                 "sides",
-                format!(
-                    "{} px native, in multiples of {} px{max_side}",
-                    self.description.native_side, rules.grid
-                ),
+                format!("{} px native, in multiples of {} px{max_side}", description.native_side, rules.grid),
             ),
             (
                 "VAE",
                 format!(
                     "{} px a latent, {} channels, scaling factor {}",
-                    self.description.vae_scale_factor,
-                    self.description.latent_channels,
-                    self.description.scaling_factor
+                    description.vae_scale_factor, description.latent_channels, description.scaling_factor
                 ),
             ),
-            ("tokenizer", format!("a window of {} tokens", self.description.tokenizer.window())),
+            ("tokenizer", format!("a window of {} tokens", self.model.tokenizer().window())),
             (
                 "schedule",
                 format!(
@@ -187,11 +173,11 @@ impl Report<'_> {
             true => "yes, by a UNet made for it".to_owned(),
             false => with(ModelPart::VaeEncoder),
         };
-        let previews = match self.description.latent_rgb {
+        let previews = match self.model.description().latent_rgb {
             Some(_) => "yes",
             None => "no: its stablehand.json states no latent_rgb_factors",
         };
-        let add_ons = match self.takes_add_ons {
+        let add_ons = match self.model.takes_add_ons() {
             true => "yes",
             false => "no: its weights lie inside its graphs",
         };

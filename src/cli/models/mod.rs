@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::config::ConfigError;
-use crate::diffusion::files::ModelFolder;
+use crate::diffusion::{AddOnFolders, Model};
 use crate::hub::{HubError, ModelsDir};
 
 #[derive(Debug, Args)]
@@ -45,18 +45,17 @@ pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
     }
 }
 
-/// The model that `--model` means: the file or folder at this path, otherwise the pulled model of this name. Without
-/// `--model` it is the built-in model. `models_dir` is called only for a name.
-pub(super) fn named(
+/// Opens the model that `--model` means: the file or folder at this path, otherwise the pulled model of this name.
+/// Without `--model` it is the built-in model. `models_dir` is called only for a name.
+pub(super) fn open_model(
     model: Option<&Path>,
+    add_ons: Option<AddOnFolders>,
     models_dir: impl FnOnce() -> Result<PathBuf, ConfigError>,
-) -> Result<ModelFolder, Failure> {
-    let Some(path) = model.filter(|path| !path.exists()) else { return Ok(ModelFolder::of(model)?) };
-    let Some(name) = path.to_str().filter(|_| could_be_a_name(path)) else {
-        return Ok(ModelFolder::open(path)?);
-    };
+) -> Result<Model, Failure> {
+    let name = model.filter(|path| !path.exists() && could_be_a_name(path)).and_then(Path::to_str);
+    let Some(name) = name else { return Ok(Model::open(model, add_ons)?) };
     let pulled = ModelsDir::new(models_dir()?).find(name)?.ok_or_else(|| Failure::Other(unknown(name)))?;
-    Ok(ModelFolder::open(&pulled.path())?)
+    Ok(Model::open(Some(&pulled.path()), add_ons)?)
 }
 
 fn unknown(name: &str) -> String {

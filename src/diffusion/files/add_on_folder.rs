@@ -19,7 +19,7 @@ const PICKLES: [&str; 4] = ["pt", "ckpt", "bin", "pth"];
 
 /// A file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddOn {
+pub struct AddOnFile {
     /// Its path below the folder, with `/` and without its extension.
     pub name: String,
     pub path: PathBuf,
@@ -30,7 +30,7 @@ pub struct AddOn {
 }
 
 /// What lay in a folder at one moment, by name.
-pub type Listing = Arc<BTreeMap<String, AddOn>>;
+pub type Listing = Arc<BTreeMap<String, AddOnFile>>;
 
 /// A folder of add-ons; one serves all threads.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub enum NotFound {
     Pickle(String),
 }
 
-impl AddOn {
+impl AddOnFile {
     /// The last part of its name: what people call it.
     pub fn stem(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
@@ -85,13 +85,13 @@ impl AddOnFolder {
 
     /// The file that `name` means: by its name in the folder, with or without `.safetensors`, or by its last part where
     /// only one has that.
-    pub fn find(&self, name: &str) -> Result<AddOn, NotFound> {
+    pub fn find(&self, name: &str) -> Result<AddOnFile, NotFound> {
         let listing = self.list();
         let bare = name.strip_suffix(".safetensors").unwrap_or(name);
         if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
             return found.readable();
         }
-        let alike: Vec<&AddOn> = listing.values().filter(|file| file.stem() == bare).collect();
+        let alike: Vec<&AddOnFile> = listing.values().filter(|file| file.stem() == bare).collect();
         match alike.as_slice() {
             [] => Err(NotFound::Unknown(
                 listing.values().filter(|file| !file.is_pickle).map(|file| file.name.clone()).collect(),
@@ -102,14 +102,14 @@ impl AddOnFolder {
     }
 }
 
-impl AddOn {
+impl AddOnFile {
     fn readable(&self) -> Result<Self, NotFound> {
         if self.is_pickle { Err(NotFound::Pickle(self.file_name())) } else { Ok(self.clone()) }
     }
 }
 
 /// Reads a folder and those in it. One that cannot be read has nothing.
-fn list_into(found: &mut BTreeMap<String, AddOn>, folder: &Path, prefix: &str, depth: usize) {
+fn list_into(found: &mut BTreeMap<String, AddOnFile>, folder: &Path, prefix: &str, depth: usize) {
     for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
         let path = entry.path();
         // By path: links are their owner's.
@@ -128,7 +128,7 @@ fn visible_name(path: &Path) -> Option<&str> {
 }
 
 /// Adds a file, if it is an add-on by its name.
-fn add(found: &mut BTreeMap<String, AddOn>, path: PathBuf, prefix: &str) {
+fn add(found: &mut BTreeMap<String, AddOnFile>, path: PathBuf, prefix: &str) {
     let Some((stem, extension)) = visible_name(&path).and_then(|name| name.rsplit_once('.')) else { return };
     let extension = extension.to_ascii_lowercase();
     let is_pickle = PICKLES.contains(&extension.as_str());
@@ -140,7 +140,7 @@ fn add(found: &mut BTreeMap<String, AddOn>, path: PathBuf, prefix: &str) {
     }
     let Ok(metadata) = fs::metadata(&path) else { return };
     let (modified, bytes) = (metadata.modified().ok(), metadata.len());
-    found.insert(name.clone(), AddOn { name, path, modified, bytes, is_pickle });
+    found.insert(name.clone(), AddOnFile { name, path, modified, bytes, is_pickle });
 }
 
 #[cfg(test)]

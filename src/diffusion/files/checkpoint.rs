@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::original_names::{self, Depth};
-use super::{Architecture, SafetensorsFile, WeightWriter, WeightlessGraph, Weights, WeightsError};
+use super::{Architecture, FileError, SafetensorsFile, WeightWriter, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
 /// More only wait for memory.
@@ -14,7 +14,7 @@ const MOST_THREADS: usize = 8;
 
 /// Files that hold weights together.
 pub struct Checkpoint {
-    files: Vec<SafetensorsFile>,
+    files: Vec<Arc<SafetensorsFile>>,
     /// Which file has a tensor, and as which of its tensors.
     places: HashMap<String, (usize, usize)>,
     depth: Depth,
@@ -22,7 +22,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Where two files have a tensor of one name, the first one's counts.
-    pub fn new(files: Vec<SafetensorsFile>, architecture: Architecture) -> Self {
+    pub fn new(files: Vec<Arc<SafetensorsFile>>, architecture: Architecture) -> Self {
         let mut places = HashMap::new();
         for (number, file) in files.iter().enumerate() {
             for (order, name) in file.tensor_names().into_iter().enumerate() {
@@ -32,8 +32,8 @@ impl Checkpoint {
         Self { files, places, depth: architecture.depth() }
     }
 
-    pub fn files(&self) -> &[SafetensorsFile] {
-        &self.files
+    pub fn files(&self) -> impl Iterator<Item = &SafetensorsFile> {
+        self.files.iter().map(Arc::as_ref)
     }
 
     /// Whether it has the tensor that diffusers calls `name`.
@@ -48,14 +48,14 @@ impl Checkpoint {
     }
 
     /// Reads what `graph` wants, tensor by tensor, in the order of the files.
-    pub fn fill(&self, part: ModelPart, graph: &WeightlessGraph) -> Result<Weights, WeightsError> {
+    pub fn fill(&self, part: ModelPart, graph: &WeightlessGraph) -> Result<Weights, FileError> {
         let mut wanted = Vec::new();
         for (name, shape) in graph.wanted() {
             let found = self.find(part, name).ok_or_else(|| self.missing(part, name))?;
             let file = &self.files[found.file];
             let given = file.shape(&found.tensor).unwrap_or_default();
             if !same_matrix(given, shape) {
-                return Err(WeightsError::Tensor {
+                return Err(FileError::Tensor {
                     tensor: found.tensor,
                     file: file.name().to_owned(),
                     reason: format!("its shape is {given:?}, and this model's is {shape:?}"),
@@ -69,15 +69,15 @@ impl Checkpoint {
             wanted.into_iter().filter_map(|(name, found)| Some((found, writers.remove(name)?))).collect();
         tasks.sort_by_key(|(found, _)| (found.file, found.order));
         self.read_all(tasks)?;
-        self.files.iter().try_for_each(SafetensorsFile::check_unchanged)?;
+        self.files().try_for_each(SafetensorsFile::check_unchanged)?;
         Ok(weights)
     }
 
     /// Reads tensors on every core: what takes time is to convert them.
-    fn read_all(&self, tasks: Vec<(Found, WeightWriter)>) -> Result<(), WeightsError> {
+    fn read_all(&self, tasks: Vec<(Found, WeightWriter)>) -> Result<(), FileError> {
         let tasks = Mutex::new(tasks.into_iter());
         let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = || -> Result<(), WeightsError> {
+        let work = || -> Result<(), FileError> {
             while let Some((found, mut writer)) = next() {
                 self.files[found.file].each_piece(&found.tensor, |piece| writer.write(piece))?;
             }
@@ -104,13 +104,13 @@ impl Checkpoint {
         found.min_by_key(|found| found.file)
     }
 
-    fn missing(&self, part: ModelPart, name: &str) -> WeightsError {
+    fn missing(&self, part: ModelPart, name: &str) -> FileError {
         // By the name that the file would have it under.
         let originals = || original_names::names(part, name, self.depth).into_iter();
         let is_original = self.places.keys().any(|name| name.starts_with("model.diffusion_model."));
         let tensor = originals().next().filter(|_| is_original).unwrap_or_else(|| name.to_owned());
-        let names: Vec<&str> = self.files.iter().map(SafetensorsFile::name).collect();
-        WeightsError::Missing { tensor, file: names.join(", ") }
+        let names: Vec<&str> = self.files().map(SafetensorsFile::name).collect();
+        FileError::Missing { tensor, file: names.join(", ") }
     }
 }
 

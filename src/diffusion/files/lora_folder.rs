@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::SafetensorsFile;
-use super::add_on_folder::{AddOn, AddOnFolder, Listing, NotFound};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound};
 use crate::domain::LoraShelf;
 
 /// So many names fit into a sentence.
@@ -36,7 +36,7 @@ impl LoraFolder {
     }
 
     /// The file that `name` means, or a sentence that says why there is none.
-    pub fn file(&self, name: &str) -> Result<AddOn, String> {
+    pub fn file(&self, name: &str) -> Result<AddOnFile, String> {
         let found = match self.folder.find(name) {
             Err(NotFound::Unknown(there)) => {
                 self.by_second_name(name).unwrap_or(Err(NotFound::Unknown(there)))
@@ -64,7 +64,7 @@ impl LoraFolder {
     }
 
     /// None where no file has it.
-    fn by_second_name(&self, name: &str) -> Option<Result<AddOn, NotFound>> {
+    fn by_second_name(&self, name: &str) -> Option<Result<AddOnFile, NotFound>> {
         let files = self.second_names().get(name)?.clone();
         Some(match files.as_slice() {
             [only] => self.folder.find(only),

@@ -1,47 +1,73 @@
-//! The weights of checkpoints as people have them, and their way into the graphs that come without.
+//! What is read from disk, or from inside the binary: models, LoRAs, textual inversions.
 //!
-//! A graph of `models/graphs` names its weights as diffusers does and says where in one buffer each is to be
-//! ([`Weights`]); a [`Checkpoint`] finds them in files of other names and converts them on their way. What changes them
-//! there ([`LoraFile`]) or comes beside them ([`EmbeddingFolder`]) lies in folders of its own.
+//! [`ModelFiles::open`] reads a model's configurations and the headers of its weights, once. A graph of `models/graphs`
+//! names its weights as diffusers does and says where in one buffer each goes ([`Weights`]); a [`Checkpoint`] finds them
+//! in files of other names and converts them on the way. [`LoraFile`] changes them there. Sessions are made elsewhere.
 
 mod add_on_folder;
 mod architecture;
 mod checkpoint;
+mod configs;
 mod embedded;
+mod graph_library;
 mod lora;
 mod lora_folder;
 mod model_files;
+mod model_place;
 mod onnx_file;
 mod original_names;
 mod part_files;
+#[cfg(test)]
+pub(in crate::diffusion) mod reads;
 mod refusal;
 mod safetensors_file;
+mod shards;
 mod textual_inversion;
 mod textual_inversion_folder;
 mod weightless_graph;
 
-pub use add_on_folder::AddOn;
-pub use architecture::Architecture;
-pub use checkpoint::Checkpoint;
-pub use lora::{AddTo, LoraError, LoraFile, ModuleNames, Target};
-pub use lora_folder::LoraFolder;
-pub use model_files::ModelFolder;
-pub(super) use onnx_file::{OnnxFile, StoredTensor};
-pub use safetensors_file::SafetensorsFile;
-pub use textual_inversion_folder::EmbeddingFolder;
-pub use weightless_graph::{LOCATION, WeightWriter, WeightlessGraph, Weights};
+use std::path::PathBuf;
 
-/// Why weights cannot be used. Each names the file and, where it is one tensor's fault, that tensor.
+use super::text::TokenizerError;
+
+pub use add_on_folder::AddOnFile;
+use architecture::Architecture;
+use checkpoint::Checkpoint;
+pub use configs::{ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, UNetConfig, VaeConfig, halvings};
+pub use graph_library::GraphBuild;
+use graph_library::GraphLibrary;
+use lora::AddTo;
+pub use lora::{LoraError, LoraFile, ModuleNames, Target};
+pub use lora_folder::LoraFolder;
+pub use model_files::ModelFiles;
+use model_place::ModelPlace;
+pub use onnx_file::{OnnxFile, StoredTensor};
+pub use part_files::{PartFiles, PartGraph};
+use safetensors_file::SafetensorsFile;
+pub use textual_inversion_folder::TextualInversionFolder;
+use weightless_graph::WeightWriter;
+pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph, Weights};
+
+/// Why files cannot be used. Each names the file and, where one tensor is the reason, that tensor.
 #[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
+pub enum FileError {
+    #[error("{path} is not a Stable Diffusion model: {reason}")]
+    NotAModel { path: PathBuf, reason: String },
+    #[error("cannot read {file} of the model: {reason}")]
+    Config { file: String, reason: String },
     #[error("cannot read {file}: {reason}")]
-    File { file: String, reason: String },
+    Unreadable { file: String, reason: String },
     #[error("the tensor {tensor} of {file} cannot be used: {reason}")]
     Tensor { tensor: String, file: String, reason: String },
-    #[error("{file} has no tensor {tensor}: it is incomplete, or a checkpoint of another kind")]
+    #[error("{file} has no tensor {tensor}: the file is incomplete, or a checkpoint of another kind")]
     Missing { tensor: String, file: String },
-    #[error("{0} changed while it was read: load it again once nothing writes to it")]
+    #[error(
+        "{0} has changed since it was opened: once nothing writes to it, try again, or restart stablehand if it is a \
+         model's"
+    )]
     Changed(String),
     #[error("the graph cannot take weights: {0}")]
     Graph(String),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
 }

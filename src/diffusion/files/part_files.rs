@@ -1,205 +1,255 @@
-//! Parts whose graphs are ours and come without weights: where the weights are, and which graph they go into.
+//! Where one part's graph and weights are: an ONNX file that has both, or weights for a graph of ours.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::embedded::SD_V1;
-use super::model_files::has_extension;
-use super::{Architecture, Checkpoint, ModelFolder, SafetensorsFile, Target, WeightlessGraph, Weights};
-use crate::diffusion::nets::{GraphBuild, ModelError};
+use super::model_place::has_extension;
+use super::shards::{check_shards, weight_files};
+use super::{
+    Architecture, Checkpoint, FileError, GraphBuild, GraphLibrary, ModelPlace, SafetensorsFile, Target,
+    WeightlessGraph, Weights,
+};
 use crate::domain::ModelPart;
-use crate::runtime::Device;
 
-/// A part as a graph and what is to be filled into it.
-pub(in crate::diffusion) struct WeightlessPart {
-    pub graph: WeightlessGraph,
+/// The files of one part of a model.
+#[derive(Clone)]
+pub struct PartFiles {
     part: ModelPart,
-    checkpoint: Checkpoint,
+    source: Source,
 }
 
-impl WeightlessPart {
-    /// The weights, converted to what the graph wants.
-    pub fn weights(&self) -> Result<Weights, ModelError> {
-        Ok(self.checkpoint.fill(self.part, &self.graph)?)
-    }
+#[derive(Clone)]
+enum Source {
+    /// A graph with its weights in it or beside it.
+    Onnx { path: PathBuf, files: Vec<(String, u64)> },
+    /// Weights for a graph of ours. The VAE's halves share theirs, and so do all parts of a checkpoint in one file.
+    Weights { checkpoint: Arc<Checkpoint>, graphs: Arc<GraphLibrary> },
 }
+
+/// What a session is made from.
+pub enum PartGraph<'a> {
+    Onnx(&'a Path),
+    Weightless(Arc<WeightlessGraph>),
+}
+
+/// What exporters call a part's graph, the usual name first.
+const GRAPH_NAMES: [&str; 3] = ["model.onnx", "model_fp16.onnx", "model.fp16.onnx"];
 
 const CONV_IN: &str = "conv_in.weight";
 
-impl ModelFolder {
-    /// Whether `part` has weights and takes our graph.
-    pub(in crate::diffusion) fn has_weights_alone(&self, part: ModelPart) -> bool {
-        let Some(folder) = weights_folder(part) else { return false };
-        match self {
-            Self::Embedded => true,
-            Self::Directory(path) => !weight_files(&path.join(folder)).is_empty(),
-            // Some come without a VAE, to be used with one beside them.
-            Self::Checkpoint { .. } => self
-                .checkpoint(part)
-                .ok()
-                .flatten()
-                .is_some_and(|checkpoint| checkpoint.has(part, first_tensor(part))),
+impl PartFiles {
+    /// The parts that the model has. Fails where one that every model needs is missing.
+    pub fn find_all(place: &ModelPlace) -> Result<BTreeMap<ModelPart, Self>, FileError> {
+        let graphs = Arc::new(GraphLibrary::new(place.clone()));
+        match place {
+            ModelPlace::Embedded => embedded_parts(place, &graphs),
+            ModelPlace::Folder(path) => parts_in_folder(place, path, &graphs),
+            ModelPlace::Checkpoint { path, file, architecture } => {
+                parts_of_checkpoint(path, file, *architecture, &graphs)
+            }
         }
     }
 
-    /// The files with the weights of `part`, where it takes our graph.
-    pub(in crate::diffusion) fn checkpoint(&self, part: ModelPart) -> Result<Option<Checkpoint>, ModelError> {
-        let Some(folder) = weights_folder(part) else { return Ok(None) };
-        let (files, architecture) = match self {
-            Self::Embedded => {
-                let files = self.embedded().into_iter().flat_map(|files| files.in_folder(folder));
-                let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
-                let opened = weights.map(|(name, bytes)| SafetensorsFile::embedded(name, bytes));
-                (opened.collect::<Result<Vec<_>, _>>()?, Architecture::TinySd)
+    /// The part whose ONNX graph lies in `folder`, if one does.
+    pub fn from_onnx(part: ModelPart, folder: &Path) -> Option<Self> {
+        let path = folder.join(onnx_graph(folder)?);
+        Some(Self { part, source: Source::Onnx { path, files: files_with_weights(folder) } })
+    }
+
+    pub fn part(&self) -> ModelPart {
+        self.part
+    }
+
+    /// Whether its weights come without a graph.
+    pub fn takes_our_graph(&self) -> bool {
+        matches!(self.source, Source::Weights { .. })
+    }
+
+    /// The files with the weights, and the graph where it comes with them, each with its size in bytes.
+    pub fn list(&self) -> Vec<(String, u64)> {
+        match &self.source {
+            Source::Onnx { files, .. } => files.clone(),
+            Source::Weights { checkpoint, .. } => {
+                checkpoint.files().map(|file| (file.name().to_owned(), file.length())).collect()
             }
-            Self::Directory(path) => {
-                let paths = weight_files(&path.join(folder));
-                if paths.is_empty() {
-                    return Ok(None);
-                }
-                check_shards(&paths).map_err(|reason| self.refuse(reason))?;
-                (open_all(&paths)?, Architecture::StableDiffusionV1)
+        }
+    }
+
+    /// Whether the file of an ONNX graph says that it is in half precision.
+    pub fn is_half_by_name(&self) -> bool {
+        match &self.source {
+            Source::Onnx { path, .. } => {
+                path.file_name().is_some_and(|name| name.to_string_lossy().contains("fp16"))
             }
-            Self::Checkpoint { path, architecture } => {
-                let mut paths = vec![path.clone()];
-                let vae = path.with_extension("vae.safetensors");
-                if folder == "vae" && vae.is_file() {
-                    paths.insert(0, vae);
-                }
-                (open_all(&paths)?, *architecture)
-            }
+            Source::Weights { .. } => false,
+        }
+    }
+
+    /// The part's own graph, or this build of ours.
+    pub fn graph(&self, build: GraphBuild) -> Result<PartGraph<'_>, FileError> {
+        let (checkpoint, graphs) = match &self.source {
+            Source::Onnx { path, .. } => return Ok(PartGraph::Onnx(path)),
+            Source::Weights { checkpoint, graphs } => (checkpoint, graphs),
         };
-        Ok(Some(Checkpoint::new(files, architecture)))
-    }
-
-    /// `part` as our graph and its weights, where it comes so.
-    pub(in crate::diffusion) fn weightless(
-        &self,
-        part: ModelPart,
-        build: GraphBuild,
-    ) -> Result<Option<WeightlessPart>, ModelError> {
-        let Some(checkpoint) = self.checkpoint(part)? else { return Ok(None) };
-        let onnx = self.our_graph(part, &checkpoint, build)?;
-        let graph = WeightlessGraph::read(onnx, build.channels_in_a_block())?;
-        Ok(Some(WeightlessPart { graph, part, checkpoint }))
-    }
-
-    /// The weights that add-ons may change, by name and shape; none where they lie inside graphs that are not ours.
-    pub fn parameters(&self) -> Result<Option<Vec<Target>>, ModelError> {
-        let mut all = Vec::new();
-        for part in ModelPart::ADAPTABLE {
-            // They are the same in every build.
-            let Some(weightless) = self.weightless(part, GraphBuild::Cpu)? else { return Ok(None) };
-            let target = |(name, shape): (&str, &[usize])| Target {
-                part,
-                weight: name.to_owned(),
-                shape: shape.to_vec(),
-            };
-            all.extend(weightless.graph.wanted().map(target));
-        }
-        Ok(Some(all))
-    }
-
-    /// Bytes of the weights of `part` as its graph lays them out; nothing where its graph brings them.
-    pub fn weight_bytes(&self, part: ModelPart, device: &Device) -> Result<u64, ModelError> {
-        Ok(self.weightless(part, GraphBuild::plain(device))?.map_or(0, |part| part.graph.length() as u64))
-    }
-
-    /// The graph that the weights of `part` go into: the model's own in `graphs/`, else Stable Diffusion v1's.
-    fn our_graph(
-        &self,
-        part: ModelPart,
-        checkpoint: &Checkpoint,
-        build: GraphBuild,
-    ) -> Result<Cow<'static, [u8]>, ModelError> {
-        let takes_mask =
-            || checkpoint.shape(ModelPart::UNet, CONV_IN).is_some_and(|shape| shape.get(1) == Some(&9));
-        let name = match part {
+        let takes_mask = || {
+            let shape = checkpoint.shape(ModelPart::UNet, CONV_IN);
+            shape.is_some_and(|shape| shape.get(1) == Some(&9))
+        };
+        let name = match self.part {
             ModelPart::UNet if takes_mask() => "unet_inpainting",
             part => part.name(),
         };
-        // What has no convolutions has no build for them.
-        let builds = [Some(build), matches!(build, GraphBuild::Nchwc { .. }).then_some(GraphBuild::Cpu)];
-        let files = builds.into_iter().flatten().map(|build| format!("{name}.{}.onnx", build.name()));
-        let files: Vec<_> = files.collect();
-        for file in &files {
-            if let Some(graph) = self.read(&format!("graphs/{file}"))? {
-                return Ok(graph);
-            }
-        }
-        let graph = files.iter().find_map(|file| SD_V1.get(file)).map(Cow::Borrowed);
-        graph.ok_or_else(|| self.refuse(format!("there is no graph {} for its weights", files[0])))
+        Ok(PartGraph::Weightless(graphs.find(name, build)?))
     }
-}
 
-/// A tensor that no such part is without.
-fn first_tensor(part: ModelPart) -> &'static str {
-    match part {
-        ModelPart::TextEncoder => "text_model.final_layer_norm.weight",
-        ModelPart::VaeDecoder => "decoder.conv_in.weight",
-        ModelPart::VaeEncoder => "encoder.conv_in.weight",
-        _ => CONV_IN,
-    }
-}
-
-/// Where diffusers keeps the weights of a part that takes our graph: the VAE's halves share theirs.
-fn weights_folder(part: ModelPart) -> Option<&'static str> {
-    match part {
-        ModelPart::TextEncoder => Some("text_encoder"),
-        ModelPart::UNet => Some("unet"),
-        ModelPart::VaeDecoder | ModelPart::VaeEncoder => Some("vae"),
-        ModelPart::SafetyChecker => None,
-    }
-}
-
-/// The weights in a part's folder: whole or in shards, and of several variants the one without a
-/// name (full precision), else the first.
-fn weight_files(folder: &Path) -> Vec<PathBuf> {
-    let mut variants: BTreeMap<(bool, String), Vec<PathBuf>> = BTreeMap::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if has_extension(&name, "safetensors") && !name.starts_with('.') {
-            let (stem, _) = sharded(&name);
-            let is_variant = stem.contains('.');
-            variants.entry((is_variant, stem)).or_default().push(folder.join(name));
+    /// The part's weights as a graph of ours wants them. None where the part's own graph has them.
+    pub fn weights(&self, graph: &WeightlessGraph) -> Result<Option<Weights>, FileError> {
+        match &self.source {
+            Source::Onnx { .. } => Ok(None),
+            Source::Weights { checkpoint, .. } => Ok(Some(checkpoint.fill(self.part, graph)?)),
         }
     }
-    let mut files = variants.into_values().next().unwrap_or_default();
+
+    /// The weights that LoRAs may change, by name and shape. None where the weights lie inside the part's own graph.
+    pub fn lora_targets(&self) -> Result<Option<Vec<Target>>, FileError> {
+        // They are the same in every build.
+        let PartGraph::Weightless(graph) = self.graph(GraphBuild::Cpu)? else { return Ok(None) };
+        let target = |(name, shape): (&str, &[usize])| Target {
+            part: self.part,
+            weight: name.to_owned(),
+            shape: shape.to_vec(),
+        };
+        Ok(Some(graph.wanted().map(target).collect()))
+    }
+}
+
+fn embedded_parts(
+    place: &ModelPlace,
+    graphs: &Arc<GraphLibrary>,
+) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
+    parts_by_folder(graphs, |folder| {
+        let files = place.embedded().into_iter().flat_map(|files| files.in_folder(folder));
+        let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
+        let opened = weights.map(|(name, bytes)| Ok(Arc::new(SafetensorsFile::embedded(name, bytes)?)));
+        Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::TinySd))
+    })
+}
+
+fn parts_in_folder(
+    place: &ModelPlace,
+    path: &Path,
+    graphs: &Arc<GraphLibrary>,
+) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
+    let mut parts = parts_by_folder(graphs, |folder| {
+        let paths = weight_files(&path.join(folder));
+        check_shards(&paths).map_err(|reason| place.not_a_model(reason))?;
+        let opened = paths.iter().map(|path| Ok(Arc::new(SafetensorsFile::open(path)?)));
+        Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::StableDiffusionV1))
+    })?;
+    for part in ModelPart::ALL {
+        if !parts.contains_key(&part) {
+            parts.extend(PartFiles::from_onnx(part, &path.join(part.name())).map(|files| (part, files)));
+        }
+    }
+    match ModelPart::REQUIRED.into_iter().find(|part| !parts.contains_key(part)) {
+        Some(part) => Err(place.not_a_model(format!("it has no {part}/{}", GRAPH_NAMES[0]))),
+        None => Ok(parts),
+    }
+}
+
+/// The parts whose weights lie in folders of their own, as `open` finds them. A folder without weights has no part.
+fn parts_by_folder(
+    graphs: &Arc<GraphLibrary>,
+    open: impl Fn(&str) -> Result<Checkpoint, FileError>,
+) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
+    use ModelPart::{TextEncoder, UNet, VaeDecoder, VaeEncoder};
+    let mut parts = BTreeMap::new();
+    let folders: [(&str, &[ModelPart]); 3] =
+        [("text_encoder", &[TextEncoder]), ("unet", &[UNet]), ("vae", &[VaeDecoder, VaeEncoder])];
+    for (folder, whose) in folders {
+        let checkpoint = open(folder)?;
+        if checkpoint.files().next().is_some() {
+            let checkpoint = Arc::new(checkpoint);
+            parts.extend(whose.iter().map(|part| (*part, from_weights(*part, &checkpoint, graphs))));
+        }
+    }
+    Ok(parts)
+}
+
+fn parts_of_checkpoint(
+    path: &Path,
+    file: &Arc<SafetensorsFile>,
+    architecture: Architecture,
+    graphs: &Arc<GraphLibrary>,
+) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
+    let all = Arc::new(Checkpoint::new(vec![Arc::clone(file)], architecture));
+    let beside = path.with_extension("vae.safetensors");
+    let vae = match beside.is_file() {
+        true => {
+            let files = vec![Arc::new(SafetensorsFile::open(&beside)?), Arc::clone(file)];
+            Arc::new(Checkpoint::new(files, architecture))
+        }
+        false => Arc::clone(&all),
+    };
+    // What is missing of the other parts is named tensor by tensor when they are loaded.
+    let mut parts: BTreeMap<_, _> =
+        [(ModelPart::TextEncoder, &all), (ModelPart::UNet, &all), (ModelPart::VaeDecoder, &vae)]
+            .into_iter()
+            .map(|(part, checkpoint)| (part, from_weights(part, checkpoint, graphs)))
+            .collect();
+    if vae.has(ModelPart::VaeEncoder, "encoder.conv_in.weight") {
+        parts.insert(ModelPart::VaeEncoder, from_weights(ModelPart::VaeEncoder, &vae, graphs));
+    }
+    Ok(parts)
+}
+
+fn from_weights(part: ModelPart, checkpoint: &Arc<Checkpoint>, graphs: &Arc<GraphLibrary>) -> PartFiles {
+    let source = Source::Weights { checkpoint: Arc::clone(checkpoint), graphs: Arc::clone(graphs) };
+    PartFiles { part, source }
+}
+
+/// The ONNX graph in a part's folder: by one of its usual names, else the only `.onnx` there.
+pub(super) fn onnx_graph(folder: &Path) -> Option<String> {
+    let names = onnx_files(folder);
+    let usual = GRAPH_NAMES.iter().find(|usual| names.iter().any(|name| name == *usual));
+    match (usual, names.as_slice()) {
+        (Some(usual), _) => Some((*usual).to_owned()),
+        (None, [only]) => Some(only.clone()),
+        (None, _) => None,
+    }
+}
+
+/// The names of the ONNX files in a folder; none where it cannot be read.
+pub(super) fn onnx_files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // macOS leaves `._model.onnx` beside the file on foreign disks.
+    let mut names: Vec<_> =
+        names.filter(|name| has_extension(name, "onnx") && !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+/// A folder's files apart from configurations, each with its size in bytes.
+fn files_with_weights(folder: &Path) -> Vec<(String, u64)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // By path: the folders of a download cache are made of links.
+            let metadata = fs::metadata(entry.path()).ok()?;
+            (metadata.is_file() && !is_configuration(&name)).then_some((name, metadata.len()))
+        })
+        .collect();
     files.sort();
     files
 }
 
-/// A file's name without its ending and number, and of how many it is one: `model-00001-of-00002.fp16.safetensors`
-/// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
-fn sharded(name: &str) -> (String, Option<usize>) {
-    let stem = name.trim_end_matches(".safetensors");
-    let whole = || (stem.to_owned(), None);
-    let Some((left, right)) = stem.split_once("-of-") else { return whole() };
-    let Some((left, number)) = left.rsplit_once('-') else { return whole() };
-    let (count, variant) = right.split_at(right.find('.').unwrap_or(right.len()));
-    match (number.parse::<usize>(), count.parse()) {
-        (Ok(_), Ok(count)) => (format!("{left}{variant}"), Some(count)),
-        _ => whole(),
-    }
-}
-
-/// That none of the shards is missing.
-fn check_shards(paths: &[PathBuf]) -> Result<(), String> {
-    let names = paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
-    for name in names {
-        if let (_, Some(count)) = sharded(&name)
-            && count != paths.len()
-        {
-            return Err(format!("{name} is one of {count} files, and there are {} of them", paths.len()));
-        }
-    }
-    Ok(())
-}
-
-fn open_all(paths: &[PathBuf]) -> Result<Vec<SafetensorsFile>, ModelError> {
-    Ok(paths.iter().map(|path| SafetensorsFile::open(path)).collect::<Result<Vec<_>, _>>()?)
+/// Whether a file is a configuration, by its name.
+fn is_configuration(name: &str) -> bool {
+    ["json", "txt", "md"].iter().any(|extension| has_extension(name, extension)) || name.starts_with('.')
 }
 
 #[cfg(test)]
@@ -207,44 +257,14 @@ mod tests {
     use super::*;
     use crate::diffusion::files::AddTo as _;
 
-    fn folder_with(names: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("unet")).unwrap();
-        for name in names {
-            fs::write(folder.path().join("unet").join(name), b"").unwrap();
-        }
-        folder
-    }
-
-    fn chosen(names: &[&str]) -> Vec<String> {
-        let folder = folder_with(names);
-        let files = weight_files(&folder.path().join("unet"));
-        files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
-    }
-
-    #[test]
-    fn full_precision_comes_before_variants_and_shards_stay_together() {
-        let (whole, half) =
-            ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors");
-        assert_eq!(chosen(&[half, whole, "config.json", "._x.safetensors"]), [whole]);
-        assert_eq!(chosen(&[half, "diffusion_pytorch_model.non_ema.safetensors"]), [half]);
-        let shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
-        assert_eq!(chosen(&[shards[1], shards[0], "m.safetensors.index.json"]), shards);
-        for shards in [
-            ["m-00001-of-00002.fp16.safetensors", "m-00002-of-00002.fp16.safetensors"],
-            ["m.fp16-00001-of-00002.safetensors", "m.fp16-00002-of-00002.safetensors"],
-        ] {
-            assert_eq!(chosen(&shards), shards);
-        }
-        assert!(chosen(&["model.onnx"]).is_empty());
-    }
-
     #[test]
     fn weights_are_changed_in_the_graph_s_own_order_and_precision() {
+        let parts = PartFiles::find_all(&ModelPlace::Embedded).unwrap();
+        let unet = &parts[&ModelPart::UNet];
         let blocks = [8, 16].map(|channels_in_a_block| GraphBuild::Nchwc { channels_in_a_block });
         for build in [GraphBuild::Cpu, GraphBuild::Cuda, blocks[0], blocks[1]] {
-            let unet = ModelFolder::Embedded.weightless(ModelPart::UNet, build).unwrap().unwrap();
-            let mut weights = unet.weights().unwrap();
+            let PartGraph::Weightless(graph) = unet.graph(build).unwrap() else { panic!("our graph") };
+            let mut weights = unet.weights(&graph).unwrap().unwrap();
             for name in [
                 "conv_in.weight",
                 "down_blocks.0.resnets.0.conv1.weight",
@@ -266,12 +286,5 @@ mod tests {
             let _reader = std::sync::Arc::clone(weights.buffer());
             assert!(weights.add("conv_in.weight", &[0.0; 1728]).unwrap_err().contains("in use"));
         }
-    }
-
-    #[test]
-    fn a_missing_shard_is_named() {
-        let paths = [PathBuf::from("m-00001-of-00003.safetensors"), "m-00003-of-00003.safetensors".into()];
-        assert!(check_shards(&paths).unwrap_err().contains("one of 3 files, and there are 2"));
-        assert_eq!(check_shards(&[PathBuf::from("m.safetensors")]), Ok(()));
     }
 }

@@ -12,7 +12,7 @@ use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::WeightsError;
+use super::FileError;
 
 /// As the format's own library bounds it.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -40,13 +40,13 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(metadata: &FileMetadata) -> Self {
+    fn from_metadata(metadata: &FileMetadata) -> Self {
         Self { length: metadata.len(), modified: metadata.modified().ok() }
     }
 }
 
 impl SafetensorsFile {
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+    pub fn open(path: &Path) -> Result<Self, FileError> {
         let mut name = path
             .file_name()
             .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
@@ -55,21 +55,23 @@ impl SafetensorsFile {
             name = format!("{}/{name}", folder.to_string_lossy());
         }
         let unreadable =
-            |error: std::io::Error| WeightsError::File { file: name.clone(), reason: error.to_string() };
+            |error: std::io::Error| FileError::Unreadable { file: name.clone(), reason: error.to_string() };
         let file = File::open(path).map_err(unreadable)?;
-        let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+        let stamp = Stamp::from_metadata(&file.metadata().map_err(unreadable)?);
         Self::read(name, Bytes::OnDisk { file, stamp })
     }
 
-    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, WeightsError> {
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, FileError> {
         Self::read(name.to_owned(), Bytes::Embedded(bytes))
     }
 
-    fn read(name: String, bytes: Bytes) -> Result<Self, WeightsError> {
-        let broken = |reason: &str| WeightsError::File {
+    fn read(name: String, bytes: Bytes) -> Result<Self, FileError> {
+        let broken = |reason: &str| FileError::Unreadable {
             file: name.clone(),
-            reason: format!("{reason}; it is no safetensors file, or was cut short: fetch it again"),
+            reason: format!("{reason}; it is not a safetensors file, or was cut short: fetch it again"),
         };
+        #[cfg(test)]
+        super::reads::note(&format!("{name}, {} bytes", bytes.length()));
         let length = bytes.length();
         let mut prefix = [0; 8];
         bytes.read_at(0, &mut prefix).map_err(|_| broken("it has no header"))?;
@@ -117,7 +119,7 @@ impl SafetensorsFile {
     }
 
     /// Hands the values of a tensor to `take`, as f32, a piece at a time and in order.
-    pub fn each_piece(&self, tensor: &str, mut take: impl FnMut(&[f32])) -> Result<(), WeightsError> {
+    pub fn each_piece(&self, tensor: &str, mut take: impl FnMut(&[f32])) -> Result<(), FileError> {
         let info = self.info(tensor)?;
         let width = match info.dtype {
             Dtype::F32 => 4,
@@ -158,28 +160,30 @@ impl SafetensorsFile {
     }
 
     /// All values of a tensor, as f32.
-    pub fn values(&self, tensor: &str) -> Result<Vec<f32>, WeightsError> {
+    pub fn values(&self, tensor: &str) -> Result<Vec<f32>, FileError> {
         let mut values = Vec::with_capacity(self.info(tensor)?.shape.iter().product());
         self.each_piece(tensor, |piece| values.extend_from_slice(piece))?;
         Ok(values)
     }
 
     /// Refuses what was read where the file was written to meanwhile.
-    pub fn check_unchanged(&self) -> Result<(), WeightsError> {
+    pub fn check_unchanged(&self) -> Result<(), FileError> {
         match &self.bytes {
-            Bytes::OnDisk { file, stamp } if !file.metadata().is_ok_and(|now| Stamp::of(&now) == *stamp) => {
-                Err(WeightsError::Changed(self.name.clone()))
+            Bytes::OnDisk { file, stamp }
+                if !file.metadata().is_ok_and(|now| Stamp::from_metadata(&now) == *stamp) =>
+            {
+                Err(FileError::Changed(self.name.clone()))
             }
             _ => Ok(()),
         }
     }
 
-    fn info(&self, tensor: &str) -> Result<&TensorInfo, WeightsError> {
+    fn info(&self, tensor: &str) -> Result<&TensorInfo, FileError> {
         self.header.info(tensor).ok_or_else(|| self.broken_tensor(tensor, "it is not there"))
     }
 
-    fn broken_tensor(&self, tensor: &str, reason: &str) -> WeightsError {
-        WeightsError::Tensor { tensor: tensor.to_owned(), file: self.name.clone(), reason: reason.to_owned() }
+    fn broken_tensor(&self, tensor: &str, reason: &str) -> FileError {
+        FileError::Tensor { tensor: tensor.to_owned(), file: self.name.clone(), reason: reason.to_owned() }
     }
 }
 
@@ -280,7 +284,7 @@ mod tests {
         weights.check_unchanged().unwrap();
         file.write_all(b"more").unwrap();
         let refusal = weights.check_unchanged().unwrap_err().to_string();
-        assert!(refusal.contains("changed while"), "{refusal}");
+        assert!(refusal.contains("changed since"), "{refusal}");
 
         file.as_file().set_len(200).unwrap();
         assert!(weights.values("full").is_err() || weights.check_unchanged().is_err());

@@ -10,7 +10,7 @@ use super::SafetensorsFile;
 use crate::domain::ModelFamily;
 
 /// Vectors and the word that the file itself names, if it does.
-pub struct Embedding {
+pub struct TextualInversion {
     pub word: Option<String>,
     /// `[vectors, width]`.
     pub vectors: Array2<f32>,
@@ -21,7 +21,7 @@ const UNNAMED: &str = "emb_params";
 /// Text encoders of Stable Diffusion XL, each with vectors of its own.
 const XL: [&str; 2] = ["clip_l", "clip_g"];
 
-impl Embedding {
+impl TextualInversion {
     /// Reads the file at `path` for a model whose vectors are `width` wide, and whose prompts take `room` of them; the
     /// error says what is wrong with it.
     pub fn read(path: &Path, width: usize, room: usize) -> Result<Self, String> {

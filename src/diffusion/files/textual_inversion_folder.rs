@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::add_on_folder::{AddOn, AddOnFolder, Listing};
-use super::textual_inversion::{Embedding, short_hash};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Listing};
+use super::textual_inversion::{TextualInversion, short_hash};
 use crate::diffusion::text::{Learned, LearnedWords, Tokenizer};
 
 /// Larger files hold other things.
 const LARGEST: u64 = 16 << 20;
 
 /// A folder of textual inversions for one model; one serves all threads.
-pub struct EmbeddingFolder {
+pub struct TextualInversionFolder {
     folder: AddOnFolder,
     tokenizer: Arc<Tokenizer>,
     /// Of the model's own vectors.
@@ -22,13 +22,13 @@ pub struct EmbeddingFolder {
     read: Mutex<Option<(Listing, Arc<LearnedWords>)>>,
 }
 
-impl fmt::Debug for EmbeddingFolder {
+impl fmt::Debug for TextualInversionFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EmbeddingFolder").field(&self.folder).finish()
+        f.debug_tuple("TextualInversionFolder").field(&self.folder).finish()
     }
 }
 
-impl EmbeddingFolder {
+impl TextualInversionFolder {
     /// The folder need not be there yet.
     pub fn new(path: PathBuf, look_every: Duration, tokenizer: Arc<Tokenizer>, width: usize) -> Self {
         Self { folder: AddOnFolder::new(path, look_every), tokenizer, width, read: Mutex::new(None) }
@@ -48,7 +48,7 @@ impl EmbeddingFolder {
 
     fn read(&self, listing: &Listing) -> LearnedWords {
         // Of two files with one word, the first in the listing.
-        let mut files: HashMap<&str, &AddOn> = HashMap::new();
+        let mut files: HashMap<&str, &AddOnFile> = HashMap::new();
         let mut learned = Vec::new();
         for file in listing.values() {
             if files.insert(file.stem(), file).is_none() {
@@ -61,7 +61,7 @@ impl EmbeddingFolder {
         })
     }
 
-    fn learned(&self, file: &AddOn) -> Learned {
+    fn learned(&self, file: &AddOnFile) -> Learned {
         let read = || {
             if file.is_pickle {
                 return Err(
@@ -72,11 +72,11 @@ impl EmbeddingFolder {
             if file.bytes > LARGEST {
                 return Err(format!("it has {} MB, and no textual inversion is so large", file.bytes >> 20));
             }
-            Embedding::read(&file.path, self.width, self.tokenizer.room())
+            TextualInversion::read(&file.path, self.width, self.tokenizer.room())
         };
         let mut names = vec![file.stem().to_owned()];
         let vectors = match read() {
-            Ok(Embedding { word, vectors }) => {
+            Ok(TextualInversion { word, vectors }) => {
                 names.extend(word.filter(|word| word != file.stem()));
                 Ok(vectors)
             }

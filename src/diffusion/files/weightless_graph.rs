@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::{AddTo, OnnxFile, WeightsError};
+use super::{AddTo, FileError, OnnxFile};
 
+/// The text encoder's table of embeddings, `[vocabulary, width]`.
+pub const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
 /// What a weightless graph calls the file that its weights would be in.
 pub const LOCATION: &str = "weights";
 /// `TensorProto.doc_string` of a convolution's weight in the order that NHWC kernels read.
@@ -63,8 +65,8 @@ pub struct Weights {
 
 impl WeightlessGraph {
     /// Reads what weights the graph wants. `channels_in_a_block` is the processor's, for graphs that have blocks.
-    pub fn read(onnx: Cow<'static, [u8]>, channels_in_a_block: usize) -> Result<Self, WeightsError> {
-        let broken = |reason: &str| WeightsError::Graph(reason.to_owned());
+    pub fn read(onnx: Cow<'static, [u8]>, channels_in_a_block: usize) -> Result<Self, FileError> {
+        let broken = |reason: &str| FileError::Graph(reason.to_owned());
         let file =
             OnnxFile::read(&mut Cursor::new(&*onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
         let mut slots = HashMap::new();
@@ -139,6 +141,11 @@ impl WeightlessGraph {
         self.slots.iter().map(|(name, slot)| (name.as_str(), slot.shape.as_slice()))
     }
 
+    /// A weight's shape, as checkpoints have it.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.slots.get(name).map(|slot| slot.shape.as_slice())
+    }
+
     /// Room for them, all zero.
     #[allow(unsafe_code)]
     pub fn allocate(&self) -> Weights {
@@ -154,11 +161,6 @@ impl Weights {
         &self.buffer
     }
 
-    /// Gives the values back, where a session has copied them: names and shapes are left.
-    pub fn give_back(&mut self) {
-        self.buffer = Arc::new([]);
-    }
-
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.slots.keys().map(String::as_str)
     }
@@ -168,7 +170,7 @@ impl Weights {
         self.slots.get(name).map(|slot| slot.shape.as_slice())
     }
 
-    /// A weight's values in the order of its shape; none once they were given back.
+    /// A weight's values in the order of its shape.
     pub fn values(&self, name: &str) -> Option<Vec<f32>> {
         let slot = self.slots.get(name)?;
         let bytes = self.buffer.get(slot.at..slot.at + slot.length)?;

@@ -7,55 +7,27 @@ use ndarray::Array4;
 use ort::value::Tensor;
 
 use super::ModelError;
-use crate::diffusion::files::{LOCATION, WeightlessGraph};
+use crate::diffusion::files::{GraphBuild, LOCATION, WeightlessGraph};
 use crate::runtime::{self, Device, GraphSource, Runtime, RuntimeError};
 
-/// As the files in `models/graphs` are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GraphBuild {
-    Cpu,
-    /// For processors with convolutions in blocks of so many channels.
-    Nchwc {
-        channels_in_a_block: usize,
-    },
-    Cuda,
-}
-
-/// One such convolution, of 16 channels.
+/// One convolution in blocks, of 16 channels.
 static PROBE: &[u8] = include_bytes!("../../../models/graphs/probe.nchwc.onnx");
 
-impl GraphBuild {
-    /// The best for this runtime. Tries out, once, what the processor has.
-    pub fn of(runtime: &Runtime) -> Self {
-        static BLOCK: OnceLock<Option<usize>> = OnceLock::new();
-        if !runtime.device().is_cpu() {
-            return Self::Cuda;
-        }
-        match *BLOCK.get_or_init(|| [16, 8].into_iter().find(|block| has_blocks_of(*block, runtime))) {
-            Some(channels_in_a_block) => Self::Nchwc { channels_in_a_block },
-            None => Self::Cpu,
-        }
+/// The best build for this runtime. Finds out, once, what the processor has.
+pub fn best_build(runtime: &Runtime) -> GraphBuild {
+    static BLOCK: OnceLock<Option<usize>> = OnceLock::new();
+    if !runtime.device().is_cpu() {
+        return GraphBuild::Cuda;
     }
+    match *BLOCK.get_or_init(|| [16, 8].into_iter().find(|block| has_blocks_of(*block, runtime))) {
+        Some(channels_in_a_block) => GraphBuild::Nchwc { channels_in_a_block },
+        None => GraphBuild::Cpu,
+    }
+}
 
-    /// One that will do to look at, without a runtime.
-    pub fn plain(device: &Device) -> Self {
-        if device.is_cpu() { Self::Cpu } else { Self::Cuda }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Nchwc { .. } => "nchwc",
-            Self::Cuda => "cuda",
-        }
-    }
-
-    pub fn channels_in_a_block(self) -> usize {
-        match self {
-            Self::Nchwc { channels_in_a_block } => channels_in_a_block,
-            Self::Cpu | Self::Cuda => 0,
-        }
-    }
+/// A build that has the same weights, for those who only look at it and have no runtime.
+pub fn plain_build(device: &Device) -> GraphBuild {
+    if device.is_cpu() { GraphBuild::Cpu } else { GraphBuild::Cuda }
 }
 
 /// Whether a convolution in blocks of this size gives what it should: with another size its sums are others.
@@ -97,7 +69,7 @@ mod tests {
         let sizes: Vec<_> = [8, 16].into_iter().filter(|size| has_blocks_of(*size, &runtime)).collect();
         assert!(sizes.len() <= 1, "{sizes:?}");
         if cfg!(target_arch = "x86_64") {
-            assert_eq!(GraphBuild::of(&runtime).channels_in_a_block(), sizes[0]);
+            assert_eq!(best_build(&runtime).channels_in_a_block(), sizes[0]);
         }
     }
 }

@@ -12,11 +12,11 @@ use std::path::{Component, Path};
 use ndarray::{Array3, Axis};
 
 use super::ModelError;
-use super::graph_build::GraphBuild;
-use crate::diffusion::files::{ModelFolder, OnnxFile, StoredTensor};
+use crate::diffusion::files::{GraphBuild, OnnxFile, PartFiles, PartGraph, StoredTensor};
 use crate::domain::ModelPart;
 
 /// What it takes to give a layer other than the last.
+#[derive(Clone)]
 pub struct HiddenLayers {
     /// Layers, the embeddings not counted.
     count: u32,
@@ -25,6 +25,7 @@ pub struct HiddenLayers {
 }
 
 /// CLIP's `final_layer_norm`.
+#[derive(Clone)]
 struct FinalNorm {
     weight: Vec<f32>,
     bias: Vec<f32>,
@@ -39,15 +40,17 @@ const EPSILON: f64 = 1e-5;
 
 impl HiddenLayers {
     /// None where the graph gives its last layer alone, or its final layer norm is not found.
-    pub fn find(folder: &ModelFolder) -> Result<Option<Self>, ModelError> {
-        // Which layers there are is the same in its every build.
-        if let Some(part) = folder.weightless(ModelPart::TextEncoder, GraphBuild::Cpu)? {
-            let has = |clip_skip: &u32| part.graph.outputs().contains(&normed_output_name(*clip_skip));
-            let others = (2..=MOST_LAYERS).take_while(has).count();
-            return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));
-        }
-        let path = folder.graph_path(ModelPart::TextEncoder)?;
-        let found = File::open(&path)
+    pub fn find(text_encoder: &PartFiles) -> Result<Option<Self>, ModelError> {
+        // Which layers there are is the same in every build of our graph.
+        let path = match text_encoder.graph(GraphBuild::Cpu)? {
+            PartGraph::Weightless(graph) => {
+                let has = |clip_skip: &u32| graph.outputs().contains(&normed_output_name(*clip_skip));
+                let others = (2..=MOST_LAYERS).take_while(has).count();
+                return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));
+            }
+            PartGraph::Onnx(path) => path,
+        };
+        let found = File::open(path)
             .and_then(|file| Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new(""))));
         // What is wrong with the file is better said by who loads all of it.
         Ok(found.unwrap_or_else(|error| {

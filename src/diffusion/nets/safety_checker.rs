@@ -7,10 +7,8 @@ use ort::value::TensorElementType;
 
 use super::ModelError;
 use super::session::{Graph, Port, tensor};
-use crate::diffusion::files::ModelFolder;
 use crate::diffusion::image::{RgbImage, clip_input};
 use crate::domain::ModelPart;
-use crate::runtime::Runtime;
 
 pub struct SafetyChecker {
     graph: Graph,
@@ -24,20 +22,16 @@ pub struct SafetyChecker {
 const SIDE: u32 = 224;
 
 impl SafetyChecker {
-    /// The checker, where the model has one.
-    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
-        if !folder.has(ModelPart::SafetyChecker) {
-            return Ok(None);
-        }
-        let graph = Graph::load(folder, ModelPart::SafetyChecker, runtime)?;
+    pub fn new(graph: Graph) -> Result<Self, ModelError> {
         // Exporters leave all sizes open, so that only the names tell the two pictures apart.
         let is_clip = |port: &Port| port.rank() == 4 && port.name.contains("clip");
         let clip_input = graph.input("picture that CLIP reads (clip_input)", is_clip)?;
         let images = graph.input("picture", |port| port.rank() == 4 && !is_clip(port)).ok();
         let known: Vec<&Port> = images.iter().chain([&clip_input]).collect();
         graph.only(&known)?;
-        let has_nsfw_concepts = graph.output_of(TensorElementType::Bool, "verdict (has_nsfw_concepts)")?;
-        Ok(Some(Self { graph, clip_input, images, has_nsfw_concepts }))
+        let has_nsfw_concepts =
+            graph.output_with_element(TensorElementType::Bool, "verdict (has_nsfw_concepts)")?;
+        Ok(Self { graph, clip_input, images, has_nsfw_concepts })
     }
 
     /// Whether it flags the picture.

@@ -11,9 +11,9 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
-use super::graph_build::GraphBuild;
+use super::graph_build::best_build;
 use super::{ModelError, card};
-use crate::diffusion::files::{self, ModelFolder, Weights};
+use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
 use crate::domain::ModelPart;
 use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
 
@@ -72,16 +72,16 @@ fn element_name(element: TensorElementType) -> String {
     }
 }
 
-/// What is done to a part's weights before they are used.
-pub type Change<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
+/// Changes a part's weights before a session reads them.
+pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 
-/// A session with its ports.
-pub(super) struct Graph {
+/// One part's session with its ports.
+pub struct Graph {
     part: ModelPart,
     session: Session,
-    /// The weights, where the graph comes without: on a CPU the session reads them here, so they are let go after it.
-    /// A card has a copy of its own, and only their names and shapes are left.
-    weights: Option<Weights>,
+    /// The weights, where the graph comes without: on a CPU the session reads them here, so they are dropped after it.
+    /// A card has a copy of its own.
+    _weights: Option<Weights>,
     /// How a run is told not to be captured, where the session could.
     uncaptured: Option<RunOptions>,
     inputs: Vec<Port>,
@@ -90,63 +90,56 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Loads `part` (a subfolder such as `unet`) of the model.
-    pub fn load(folder: &ModelFolder, part: ModelPart, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::load_changed(folder, part, runtime, &|_| Ok(()))
+    /// Makes the session, and reads the weights where the graph comes without.
+    pub fn load(files: &PartFiles, runtime: &Runtime) -> Result<Self, ModelError> {
+        Self::load_adjusted(files, runtime, &|_| Ok(()))
     }
 
-    /// The same, its weights changed before the session reads them; where its graph brings them, nothing is changed.
-    pub fn load_changed(
-        folder: &ModelFolder,
-        part: ModelPart,
+    /// The same with weights that `adjust` has changed. A graph that brings its weights stays as it is.
+    pub fn load_adjusted(
+        files: &PartFiles,
         runtime: &Runtime,
-        change: &Change<'_>,
+        adjust: &Adjust<'_>,
     ) -> Result<Self, ModelError> {
-        Self::load_as(folder, part, GraphBuild::of(runtime), runtime, change)
+        Self::load_build(files, best_build(runtime), runtime, adjust)
     }
 
-    /// The same, in float32 on a card as well; none where the graph comes with its weights.
-    pub fn load_float32(
-        folder: &ModelFolder,
-        part: ModelPart,
-        runtime: &Runtime,
-    ) -> Result<Option<Self>, ModelError> {
-        if !folder.has_weights_alone(part) {
+    /// The same, in float32 on a card as well. None where the graph comes with its weights.
+    pub fn load_float32(files: &PartFiles, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
+        if !files.takes_our_graph() {
             return Ok(None);
         }
-        Self::load_as(folder, part, GraphBuild::Cpu, runtime, &|_| Ok(())).map(Some)
+        Self::load_build(files, GraphBuild::Cpu, runtime, &|_| Ok(())).map(Some)
     }
 
-    fn load_as(
-        folder: &ModelFolder,
-        part: ModelPart,
+    fn load_build(
+        files: &PartFiles,
         build: GraphBuild,
         runtime: &Runtime,
-        change: &Change<'_>,
+        adjust: &Adjust<'_>,
     ) -> Result<Self, ModelError> {
+        let part = files.part();
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
         // A graph is captured only if all of it runs on the card: ours does, and calls of the UNet gain by it.
         let captures = build == GraphBuild::Cuda && part == ModelPart::UNet;
-        let (session, weights) = if let Some(weightless) = folder.weightless(part, build)? {
-            let mut weights = weightless.weights()?;
-            change(&mut weights)?;
-            let source = GraphSource::Weightless {
-                onnx: weightless.graph.onnx(),
-                location: files::LOCATION,
-                weights: weights.buffer(),
-            };
-            let on_card = match runtime.device().is_cpu() {
-                true => OnCard::default(),
-                false => OnCard { attention: Some(card::attention(runtime)?), captures },
-            };
-            let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
-            if !runtime.device().is_cpu() {
-                weights.give_back();
+        let (session, weights) = match files.graph(build)? {
+            PartGraph::Onnx(path) => (runtime.session(GraphSource::File(path)).map_err(unusable)?, None),
+            PartGraph::Weightless(graph) => {
+                let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
+                adjust(&mut weights)?;
+                let source = GraphSource::Weightless {
+                    onnx: graph.onnx(),
+                    location: LOCATION,
+                    weights: weights.buffer(),
+                };
+                let on_card = match runtime.device().is_cpu() {
+                    true => OnCard::default(),
+                    false => OnCard { attention: Some(card::attention(runtime)?), captures },
+                };
+                let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
+                let kept = runtime.device().is_cpu().then_some(weights);
+                (session, Some(kept))
             }
-            (session, Some(weights))
-        } else {
-            let path = folder.graph_path(part)?;
-            (runtime.session(GraphSource::File(&path)).map_err(unusable)?, None)
         };
         let uncaptured = match captures && weights.is_some() {
             true => {
@@ -158,7 +151,15 @@ impl Graph {
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self { part, session, weights, uncaptured, inputs, outputs, in_run: Duration::ZERO })
+        Ok(Self {
+            part,
+            session,
+            _weights: weights.flatten(),
+            uncaptured,
+            inputs,
+            outputs,
+            in_run: Duration::ZERO,
+        })
     }
 
     /// The input that `is` describes, or an error saying what was looked for.
@@ -183,7 +184,7 @@ impl Graph {
     }
 
     /// The graph's first output of this element type.
-    pub fn output_of(&self, element: TensorElementType, what: &str) -> Result<Port, ModelError> {
+    pub fn output_with_element(&self, element: TensorElementType, what: &str) -> Result<Port, ModelError> {
         let port = self.outputs.iter().find(|port| port.element == element).cloned();
         port.ok_or_else(|| self.lacks("output", what, &self.outputs))
     }
@@ -200,9 +201,14 @@ impl Graph {
         })
     }
 
-    /// All inputs and outputs, as declared.
-    pub fn into_ports(self) -> (Vec<Port>, Vec<Port>) {
-        (self.inputs, self.outputs)
+    /// All inputs, as declared.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// All outputs, as declared.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
     }
 
     /// The output of this name.
@@ -269,11 +275,6 @@ impl Graph {
         outcome.map_err(|error| ModelError::Run { part: self.part, reason: runtime::reason(&error) })
     }
 
-    /// The shape of one of its weights, where its graph came without.
-    pub fn weight_shape(&self, name: &str) -> Option<&[usize]> {
-        self.weights.as_ref()?.shape(name)
-    }
-
     /// How long the session itself has worked so far.
     pub fn time_in_run(&self) -> Duration {
         self.in_run
@@ -319,7 +320,7 @@ fn owned<T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + '
 ) -> Result<DynValue, ModelError> {
     Tensor::from_array((shape, values))
         .map(Tensor::into_dyn)
-        .map_err(|error| ModelError::File { file: port.name.clone(), reason: runtime::reason(&error) })
+        .map_err(|error| ModelError::Tensor { name: port.name.clone(), reason: runtime::reason(&error) })
 }
 
 /// `array` with the rank that its reader expects.

@@ -6,14 +6,9 @@ use ndarray::{Array2, Array3};
 
 use super::ModelError;
 use super::hidden_layers::HiddenLayers;
-use super::session::{Change, Graph, Port, ids, ranked, tensor};
-use crate::diffusion::files::ModelFolder;
+use super::session::{Graph, Port, ids, ranked, tensor};
 use crate::diffusion::text::Tokens;
 use crate::domain::ModelPart;
-use crate::runtime::Runtime;
-
-const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
-
 pub struct TextEncoder {
     graph: Graph,
     input_ids: Port,
@@ -23,30 +18,22 @@ pub struct TextEncoder {
     last_hidden_state: Port,
     /// The layers before it, where the graph gives them.
     hidden_layers: Option<HiddenLayers>,
+    vocabulary: u32,
 }
 
 impl TextEncoder {
-    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::new(folder, Graph::load(folder, ModelPart::TextEncoder, runtime)?)
-    }
-
-    /// With its weights changed.
-    pub fn load_changed(
-        folder: &ModelFolder,
-        runtime: &Runtime,
-        change: &Change<'_>,
+    /// `vocabulary` is the number of tokens with embeddings of the model's own; 0 where that is not known.
+    pub fn new(
+        graph: Graph,
+        hidden_layers: Option<HiddenLayers>,
+        vocabulary: u32,
     ) -> Result<Self, ModelError> {
-        Self::new(folder, Graph::load_changed(folder, ModelPart::TextEncoder, runtime, change)?)
-    }
-
-    fn new(folder: &ModelFolder, graph: Graph) -> Result<Self, ModelError> {
         let input_ids = graph.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
         let extra_embeddings = graph.input("extra embeddings", |port| port.name == "extra_embeddings").ok();
         let known: Vec<_> = [Some(&input_ids), extra_embeddings.as_ref()].into_iter().flatten().collect();
         graph.only(&known)?;
         let last_hidden_state = graph.output("hidden state", 3)?;
-        let hidden_layers = HiddenLayers::find(folder)?;
-        Ok(Self { graph, input_ids, extra_embeddings, last_hidden_state, hidden_layers })
+        Ok(Self { graph, input_ids, extra_embeddings, last_hidden_state, hidden_layers, vocabulary })
     }
 
     /// A prompt's embedding `[1, tokens, dim]`, from the layer that `clip_skip` counts back to; 1 is the last.
@@ -75,10 +62,9 @@ impl TextEncoder {
         layers.finish(ranked(ModelPart::TextEncoder, self.graph.run(inputs, &output)?)?)
     }
 
-    /// How many tokens have embeddings of the model's own; nothing where that is not told.
+    /// How many tokens have embeddings of the model's own; 0 where that is not known.
     pub fn vocabulary(&self) -> u32 {
-        let table = self.graph.weight_shape(TOKEN_EMBEDDING).and_then(|shape| shape.first());
-        table.and_then(|size| u32::try_from(*size).ok()).unwrap_or(0)
+        self.vocabulary
     }
 
     /// The width of its embeddings, where the graph states it.
@@ -108,7 +94,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::runtime::DeviceChoice;
+    use crate::diffusion::files::{ModelFiles, PartFiles};
+    use crate::diffusion::text::tiny_sd_tokenizer;
+    use crate::runtime::{DeviceChoice, Runtime};
 
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
     const TINY_SD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny-sd-onnx");
@@ -141,14 +129,26 @@ mod tests {
     fn clip_skip_chooses_a_layer_and_norms_it_as_the_reference_does() {
         let folder = tempfile::tempdir().unwrap();
         with_hidden_states(folder.path());
-        for folder in [ModelFolder::Directory(folder.path().to_owned()), ModelFolder::Embedded] {
-            encodes_as_the_golden(&folder);
-        }
+        encodes_as_the_golden(&exported(folder.path()));
+        encodes_as_the_golden(&built_in());
     }
 
-    fn encodes_as_the_golden(folder: &ModelFolder) {
-        let mut encoder = TextEncoder::load(folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
-        let tokenizer = ModelFolder::Embedded.tokenizer().unwrap();
+    fn exported(model: &Path) -> PartFiles {
+        PartFiles::from_onnx(ModelPart::TextEncoder, &model.join("text_encoder")).unwrap()
+    }
+
+    fn built_in() -> PartFiles {
+        ModelFiles::open(None).unwrap().0.part(ModelPart::TextEncoder).unwrap().clone()
+    }
+
+    fn load(files: &PartFiles) -> TextEncoder {
+        let graph = Graph::load(files, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        TextEncoder::new(graph, HiddenLayers::find(files).unwrap(), 0).unwrap()
+    }
+
+    fn encodes_as_the_golden(files: &PartFiles) {
+        let mut encoder = load(files);
+        let tokenizer = tiny_sd_tokenizer();
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         for case in golden["clip_skip"].as_array().unwrap() {
             let tokens = tokenizer.encode(case["prompt"].as_str().unwrap()).unwrap();
@@ -167,11 +167,11 @@ mod tests {
     fn the_last_layer_s_norm_is_the_model_s_own() {
         let folder = tempfile::tempdir().unwrap();
         with_hidden_states(folder.path());
-        let folder = ModelFolder::Directory(folder.path().to_owned());
-        let layers = HiddenLayers::find(&folder).unwrap().unwrap();
+        let files = exported(folder.path());
+        let layers = HiddenLayers::find(&files).unwrap().unwrap();
         assert_eq!((layers.max_clip_skip(), layers.output_for(2).as_str()), (3, "hidden_states.2"));
-        let mut encoder = TextEncoder::load(&folder, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
-        let tokens = ModelFolder::Embedded.tokenizer().unwrap().encode("a red fox").unwrap();
+        let mut encoder = load(&files);
+        let tokens = tiny_sd_tokenizer().encode("a red fox").unwrap();
         let last = encoder.encode(&tokens, 1, None).unwrap();
         let raw = encoder.graph.output_named(&layers.output_for(1)).unwrap();
         let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
@@ -182,8 +182,7 @@ mod tests {
 
     #[test]
     fn the_default_model_gives_all_its_layers_and_a_bare_graph_its_last_alone() {
-        assert_eq!(ModelFolder::Embedded.describe().unwrap().rules.max_clip_skip, 3);
-        let onnx = ModelFolder::Directory(TINY_SD.into());
-        assert!(HiddenLayers::find(&onnx).unwrap().is_none());
+        assert_eq!(HiddenLayers::find(&built_in()).unwrap().unwrap().max_clip_skip(), 3);
+        assert!(HiddenLayers::find(&exported(Path::new(TINY_SD))).unwrap().is_none());
     }
 }

@@ -7,9 +7,8 @@ use ndarray::{Array1, Array3, Array4, ArrayD, Axis, IxDyn};
 
 use super::card::CardMemory;
 use super::replay::{Names, Replays};
-use super::session::{Change, Graph, Port, ranked, tensor};
+use super::session::{Graph, Port, ranked, tensor};
 use super::{ModelError, TextEncoder};
-use crate::diffusion::files::ModelFolder;
 use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
 
@@ -58,20 +57,7 @@ impl EncodedPrompt {
 }
 
 impl UNet {
-    pub fn load(folder: &ModelFolder, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::new(Graph::load(folder, ModelPart::UNet, runtime)?, runtime)
-    }
-
-    /// With its weights changed.
-    pub fn load_changed(
-        folder: &ModelFolder,
-        runtime: &Runtime,
-        change: &Change<'_>,
-    ) -> Result<Self, ModelError> {
-        Self::new(Graph::load_changed(folder, ModelPart::UNet, runtime, change)?, runtime)
-    }
-
-    fn new(graph: Graph, runtime: &Runtime) -> Result<Self, ModelError> {
+    pub fn new(graph: Graph, runtime: &Runtime) -> Result<Self, ModelError> {
         let sample = graph.input("sample", |port| port.rank() == 4)?;
         let timestep = graph.input("timestep", |port| port.rank() <= 1)?;
         let encoder_hidden_states = graph.input("text embedding", |port| port.rank() == 3)?;

@@ -13,11 +13,9 @@ use self::tiling::Tiling;
 pub use self::tiling::pixels_per_call;
 use super::ModelError;
 use super::session::{Graph, Port, ranked, tensor};
-use crate::diffusion::files::ModelFolder;
+use crate::diffusion::files::VaeConfig;
 use crate::diffusion::noise::BatchNoise;
-use crate::diffusion::pipeline::ModelDescription;
 use crate::domain::ModelPart;
-use crate::runtime::Runtime;
 
 pub struct VaeDecoder {
     graph: Graph,
@@ -28,25 +26,7 @@ pub struct VaeDecoder {
 }
 
 impl VaeDecoder {
-    pub fn load(
-        folder: &ModelFolder,
-        description: &ModelDescription,
-        runtime: &Runtime,
-    ) -> Result<Self, ModelError> {
-        Self::new(Graph::load(folder, ModelPart::VaeDecoder, runtime)?, description)
-    }
-
-    /// In float32 on a card as well; none where the graph comes with its weights, in its own precision.
-    pub fn load_float32(
-        folder: &ModelFolder,
-        description: &ModelDescription,
-        runtime: &Runtime,
-    ) -> Result<Option<Self>, ModelError> {
-        let graph = Graph::load_float32(folder, ModelPart::VaeDecoder, runtime)?;
-        graph.map(|graph| Self::new(graph, description)).transpose()
-    }
-
-    fn new(graph: Graph, description: &ModelDescription) -> Result<Self, ModelError> {
+    pub fn new(graph: Graph, config: &VaeConfig) -> Result<Self, ModelError> {
         let latent_sample = graph.input("latents", |port| port.rank() == 4)?;
         graph.only(&[&latent_sample])?;
         if let (Some(height), Some(width)) = (latent_sample.fixed(2), latent_sample.fixed(3)) {
@@ -55,8 +35,8 @@ impl VaeDecoder {
             )));
         }
         let sample = graph.output("picture", 4)?;
-        let tiling = Tiling::new(description.vae_scale_factor);
-        Ok(Self { graph, latent_sample, sample, scaling_factor: description.scaling_factor, tiling })
+        let tiling = Tiling::new(config.scale_factor());
+        Ok(Self { graph, latent_sample, sample, scaling_factor: config.scaling_factor(), tiling })
     }
 
     /// Pixels from latents.
@@ -78,21 +58,13 @@ pub struct VaeEncoder {
     graph: Graph,
     sample: Port,
     latents: Port,
+    latent_channels: u32,
     scaling_factor: f32,
     tiling: Tiling,
 }
 
 impl VaeEncoder {
-    /// The encoder, where the model has one.
-    pub fn load(
-        folder: &ModelFolder,
-        description: &ModelDescription,
-        runtime: &Runtime,
-    ) -> Result<Option<Self>, ModelError> {
-        if !folder.has(ModelPart::VaeEncoder) {
-            return Ok(None);
-        }
-        let graph = Graph::load(folder, ModelPart::VaeEncoder, runtime)?;
+    pub fn new(graph: Graph, config: &VaeConfig) -> Result<Self, ModelError> {
         let sample = graph.input("picture", |port| port.rank() == 4)?;
         let latents = graph.output("latents", 4)?;
         graph.only(&[&sample])?;
@@ -101,23 +73,29 @@ impl VaeEncoder {
                 "it was exported for pictures of {width}×{height} only; export it with dynamic axes"
             )));
         }
-        let tiling = Tiling::new(description.vae_scale_factor);
-        Ok(Some(Self { graph, sample, latents, scaling_factor: description.scaling_factor, tiling }))
+        Ok(Self {
+            graph,
+            sample,
+            latents,
+            latent_channels: config.latent_channels(),
+            scaling_factor: config.scaling_factor(),
+            tiling: Tiling::new(config.scale_factor()),
+        })
     }
 
     /// Whether the graph draws its own random numbers and answers latents.
-    pub fn draws_by_itself(&self, latent_channels: u32) -> bool {
-        self.latents.fixed(1) == Some(latent_channels.into())
+    pub fn draws_by_itself(&self) -> bool {
+        self.latents.fixed(1) == Some(self.latent_channels.into())
     }
 
     /// What latents stand for `pixels`.
-    pub fn encode(&mut self, pixels: &Array4<f32>, latent_channels: u32) -> Result<Posterior, ModelError> {
+    pub fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
         let tiling = self.tiling;
         let encoded: Array4<f32> = tiling.shrinking(pixels, |tile| {
             let inputs = vec![(self.sample.name.as_str(), tensor(&self.sample, tile)?)];
             ranked(ModelPart::VaeEncoder, self.graph.run(inputs, &self.latents)?)
         })?;
-        Posterior::new(encoded, latent_channels as usize, self.scaling_factor)
+        Posterior::new(encoded, self.latent_channels as usize, self.scaling_factor)
     }
 
     pub fn time_in_run(&self) -> Duration {
@@ -170,9 +148,10 @@ impl Posterior {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diffusion::files::ModelFiles;
     use crate::diffusion::noise::TorchGenerator;
     use crate::domain::NoiseSource;
-    use crate::runtime::DeviceChoice;
+    use crate::runtime::{DeviceChoice, Runtime};
 
     fn noise(seeds: impl IntoIterator<Item = u64>) -> BatchNoise {
         BatchNoise::new(NoiseSource::Cpu, seeds)
@@ -205,11 +184,12 @@ mod tests {
 
     #[test]
     fn a_large_picture_has_no_seams() {
-        let folder = ModelFolder::Embedded;
-        let description = folder.describe().unwrap();
+        let (files, _) = ModelFiles::open(None).unwrap();
+        let config = &files.configs.vae;
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-        let mut encoder = VaeEncoder::load(&folder, &description, &runtime).unwrap().unwrap();
-        let mut decoder = VaeDecoder::load(&folder, &description, &runtime).unwrap();
+        let graph = |part| Graph::load(files.part(part).unwrap(), &runtime).unwrap();
+        let mut encoder = VaeEncoder::new(graph(ModelPart::VaeEncoder), config).unwrap();
+        let mut decoder = VaeDecoder::new(graph(ModelPart::VaeDecoder), config).unwrap();
         // A disc on a slope, of three tiles by two.
         let pixels = Array4::from_shape_fn((1, 3, 768, 1024), |(_, channel, y, x)| {
             #[allow(clippy::cast_precision_loss)]
@@ -219,14 +199,14 @@ mod tests {
         });
         let one_call = encoder.tiling.off();
 
-        let tiled = encoder.encode(&pixels, 4).unwrap().mean;
+        let tiled = encoder.encode(&pixels).unwrap().mean;
         encoder.tiling = one_call;
-        let whole = encoder.encode(&pixels, 4).unwrap().mean;
+        let whole = encoder.encode(&pixels).unwrap().mean;
         // A tile normalises by what it sees, and this picture has no two alike: 7 % is what was measured.
         let (difference, size) = ((&tiled - &whole).mapv(f32::abs).sum(), whole.mapv(f32::abs).sum());
         assert!(difference < 0.1 * size, "{difference} of {size}");
 
-        let latents = whole * description.scaling_factor;
+        let latents = whole * config.scaling_factor();
         let tiled = decoder.decode(&latents).unwrap();
         decoder.tiling = one_call;
         let whole = decoder.decode(&latents).unwrap();

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::DiffusionError;
-use crate::diffusion::files::{AddOn, LoraError, LoraFile, LoraFolder, ModelFolder, ModuleNames, Weights};
-use crate::diffusion::nets::{ModelError, TextEncoder, UNet};
+use super::add_ons::AddOns;
+use super::memory::weight_bytes;
+use super::model::Model;
+use crate::diffusion::files::{AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, PartFiles, Weights};
+use crate::diffusion::nets::{Graph, ModelError, TextEncoder, UNet};
 use crate::domain::{Lora, ModelPart};
 use crate::runtime::Runtime;
 
@@ -36,7 +39,7 @@ type Combination = Vec<(String, Option<SystemTime>, u64, [u32; 2])>;
 
 /// Makes and keeps them, for one model on one device.
 pub struct AdaptedModels {
-    folder: ModelFolder,
+    model: Model,
     runtime: Runtime,
     loras: Arc<LoraFolder>,
     /// In bytes.
@@ -49,7 +52,7 @@ pub struct AdaptedModels {
 
 /// A LoRA, its file and its scales.
 struct Wanted {
-    file: AddOn,
+    file: AddOnFile,
     text_encoder: f32,
     unet: f32,
 }
@@ -65,8 +68,9 @@ impl Wanted {
 }
 
 impl AdaptedModels {
-    pub fn new(folder: ModelFolder, runtime: Runtime, loras: Arc<LoraFolder>, budget: u64) -> Self {
-        Self { folder, runtime, loras, budget, names: None, recent: Vec::new() }
+    pub fn new(model: Model, runtime: Runtime, add_ons: &AddOns) -> Self {
+        let (loras, budget) = (Arc::clone(&add_ons.loras), add_ons.lora_memory);
+        Self { model, runtime, loras, budget, names: None, recent: Vec::new() }
     }
 
     /// The model with these LoRAs; none where they come to nothing, and it is the model itself.
@@ -124,7 +128,7 @@ impl AdaptedModels {
     fn make(&mut self, wanted: &[Wanted]) -> Result<Adapted, DiffusionError> {
         let names = match self.names.take() {
             Some(names) => names,
-            None => ModuleNames::new(self.folder.parameters()?.unwrap_or_default()),
+            None => ModuleNames::new(self.model.lora_targets()?),
         };
         let names = self.names.insert(names);
         let opened = wanted.iter().map(|wanted| {
@@ -138,12 +142,13 @@ impl AdaptedModels {
             opened.iter().any(|(file, wanted)| wanted.scale(part) != 0.0 && file.touches(part))
         };
         let (text_encoder, unet) = (changed(ModelPart::TextEncoder), changed(ModelPart::UNet));
-        let device = self.runtime.device();
-        let size = |part: ModelPart, changed: bool| match changed {
-            true => self.folder.weight_bytes(part, device),
-            false => Ok(0),
-        };
-        let bytes = size(ModelPart::TextEncoder, text_encoder)? + size(ModelPart::UNet, unet)?;
+        let files = |part: ModelPart, is_changed: bool| self.model.files.part(part).filter(|_| is_changed);
+        let (text_encoder, unet) =
+            (files(ModelPart::TextEncoder, text_encoder), files(ModelPart::UNet, unet));
+        let mut bytes = 0;
+        for part in text_encoder.iter().chain(&unet) {
+            bytes += weight_bytes(part, self.runtime.device()).map_err(ModelError::from)?.unwrap_or(0);
+        }
         make_room(&mut self.recent, self.budget.saturating_sub(bytes));
         let merge = |part: ModelPart, weights: &mut Weights| -> Result<(), ModelError> {
             for (file, wanted) in opened.iter().filter(|(_, wanted)| wanted.scale(part) != 0.0) {
@@ -151,16 +156,19 @@ impl AdaptedModels {
             }
             Ok(())
         };
-        let (folder, runtime) = (&self.folder, &self.runtime);
+        let load = |files: &PartFiles| {
+            Graph::load_adjusted(files, &self.runtime, &|weights| merge(files.part(), weights))
+        };
         let text_encoder = match text_encoder {
-            true => Some(TextEncoder::load_changed(folder, runtime, &|weights| {
-                merge(ModelPart::TextEncoder, weights)
-            })?),
-            false => None,
+            Some(files) => {
+                let hidden_layers = self.model.hidden_layers.clone();
+                Some(TextEncoder::new(load(files)?, hidden_layers, self.model.vocabulary)?)
+            }
+            None => None,
         };
         let unet = match unet {
-            true => Some(UNet::load_changed(folder, runtime, &|weights| merge(ModelPart::UNet, weights))?),
-            false => None,
+            Some(files) => Some(UNet::new(load(files)?, &self.runtime)?),
+            None => None,
         };
         Ok(Adapted {
             text_encoder: text_encoder.map(RefCell::new),

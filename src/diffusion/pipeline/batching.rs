@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array1, Array3, Array4};
 
-use super::ModelDescription;
+use super::Model;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, UNet, UNetRows};
 use crate::runtime::{Device, is_out_of_memory};
 
@@ -37,10 +37,10 @@ impl Batching {
     }
 
     /// Times calls of the model's own size on a card.
-    pub(super) fn measure(unet: &mut UNet, description: &ModelDescription) -> Result<Self, ModelError> {
+    pub(super) fn measure(unet: &mut UNet, model: &Model) -> Result<Self, ModelError> {
         let mut timed: Vec<(usize, Duration)> = Vec::new();
         for rows in ROWS {
-            let duration = match time(unet, description, rows) {
+            let duration = match time(unet, model, rows) {
                 Ok(duration) => duration,
                 Err(error) if !timed.is_empty() && is_out_of_memory(&error.to_string()) => break,
                 Err(error) => return Err(error),
@@ -76,9 +76,10 @@ fn images_for(timed: &[(usize, Duration)]) -> usize {
 }
 
 /// One call of so many rows at the model's own size, once it has warmed up.
-fn time(unet: &mut UNet, description: &ModelDescription, rows: usize) -> Result<Duration, ModelError> {
+fn time(unet: &mut UNet, model: &Model, rows: usize) -> Result<Duration, ModelError> {
+    let description = &model.description;
     let side = (description.native_side / description.vae_scale_factor) as usize;
-    let tokens = unet.tokens_read().unwrap_or(description.tokenizer.window());
+    let tokens = unet.tokens_read().unwrap_or(model.tokenizer.window());
     let prompt = EncodedPrompt::new(Array3::zeros((1, tokens, unet.text_width())));
     let call = UNetRows {
         sample: Array4::zeros((rows, unet.in_channels(), side, side)),

@@ -5,9 +5,9 @@
 
 use ndarray::Array4;
 
-use super::{DiffusionError, ModelDescription};
-use crate::diffusion::files::ModelFolder;
-use crate::diffusion::nets::{ModelError, VaeDecoder};
+use super::{DiffusionError, Model};
+use crate::diffusion::nets::{Graph, ModelError, VaeDecoder};
+use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
 /// The VAE's decoder, and its twin in float32 once one is needed.
@@ -20,39 +20,30 @@ enum Float32 {
     /// The usual one computes in float32 itself, or its graph exists in one precision only.
     None,
     /// Not needed so far: what it would be loaded from.
-    Unloaded(ModelFolder, Runtime),
+    Unloaded(Model, Runtime),
     Loaded(VaeDecoder),
 }
 
 impl Decoding {
-    pub fn load(
-        folder: &ModelFolder,
-        description: &ModelDescription,
-        runtime: &Runtime,
-    ) -> Result<Self, ModelError> {
-        let usual = VaeDecoder::load(folder, description, runtime)?;
+    pub fn new(usual: VaeDecoder, model: &Model, runtime: &Runtime) -> Self {
         let float32 = match runtime.device().is_cpu() {
             true => Float32::None,
-            false => Float32::Unloaded(folder.clone(), runtime.clone()),
+            false => Float32::Unloaded(model.clone(), runtime.clone()),
         };
-        Ok(Self { usual, float32 })
+        Self { usual, float32 }
     }
 
     /// Pixels `[images, 3, height, width]` of latents.
-    pub fn decode(
-        &mut self,
-        latents: &Array4<f32>,
-        description: &ModelDescription,
-    ) -> Result<Array4<f32>, DiffusionError> {
+    pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
         let pixels = self.usual.decode(latents)?;
         if is_finite(&pixels) {
             return Ok(pixels);
         }
-        if let Float32::Unloaded(folder, runtime) = &self.float32 {
+        if let Float32::Unloaded(model, runtime) = &self.float32 {
             tracing::warn!(
                 "the model's VAE overflows in half precision: such pictures are decoded in float32"
             );
-            self.float32 = match VaeDecoder::load_float32(folder, description, runtime)? {
+            self.float32 = match float32_decoder(model, runtime)? {
                 Some(decoder) => Float32::Loaded(decoder),
                 None => Float32::None,
             };
@@ -69,6 +60,13 @@ impl Decoding {
         };
         self.usual.time_in_run() + float32
     }
+}
+
+/// None where the graph comes with its weights, in its own precision.
+fn float32_decoder(model: &Model, runtime: &Runtime) -> Result<Option<VaeDecoder>, ModelError> {
+    let files = model.files.part(ModelPart::VaeDecoder);
+    let graph = files.map(|files| Graph::load_float32(files, runtime)).transpose()?.flatten();
+    graph.map(|graph| VaeDecoder::new(graph, &model.files.configs.vae)).transpose()
 }
 
 /// Whether all values are numbers, and finite ones.

@@ -1,6 +1,6 @@
 //! The end of a generation: its latents decoded, and the picture's file with how it was made.
 
-use ndarray::Axis;
+use ndarray::{Array4, Axis};
 use serde_json::json;
 
 use super::{DiffusionError, Generation, Picture, Pipeline};
@@ -14,8 +14,8 @@ impl Pipeline {
         if self.safety_checker.is_some() && !generation.input.nsfw {
             return None;
         }
-        let map = self.description.latent_rgb.as_ref()?;
-        let prediction = self.description.scheduler.prediction().ok()?;
+        let map = self.model.description.latent_rgb.as_ref()?;
+        let prediction = self.model.description.scheduler.prediction().ok()?;
         map.draw(generation.predicted_original(prediction)?.view()).ok()
     }
 
@@ -26,8 +26,7 @@ impl Pipeline {
         }
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
-            let pixels = self.decoding.decode(&latents.to_owned(), &self.description)?;
-            let mut image = RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?;
+            let mut image = self.decode(&latents.to_owned())?;
             // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
             let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
                 Some(checker) => checker.flags(&image)?,
@@ -46,13 +45,19 @@ impl Pipeline {
         Ok(pictures)
     }
 
+    /// The picture that latents `[1, channels, height, width]` stand for, at the size of the latents.
+    pub fn decode(&mut self, latents: &Array4<f32>) -> Result<RgbImage, DiffusionError> {
+        let pixels = self.decoding.decode(latents)?;
+        Ok(RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?)
+    }
+
     /// The PNG file with its parameters as text: in A1111's form for the readers that there are, and as
     /// the `input` of a request that draws it again.
     fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
         let input = &generation.input;
-        let learned = generation.embeddings.learned.iter();
+        let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
-        let file_karras = self.description.scheduler.use_karras_sigmas == Some(true);
+        let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
         let infotext = Parameters {
             prompt: &input.prompt,
             negative_prompt: &input.negative_prompt,
@@ -66,8 +71,8 @@ impl Pipeline {
             size: input.size,
             drawn_at: generation.drawn_at,
             strength: generation.strength,
-            prompt_cut: generation.embeddings.cut,
-            model: &self.description.name,
+            prompt_cut: generation.prompts.cut,
+            model: &self.model.description.name,
             loras: &input.loras,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,

@@ -7,7 +7,7 @@ use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
 use super::decoding::is_finite;
-use super::prompt_encoder::Embeddings;
+use super::prompt_encoder::EncodedPrompts;
 use super::start::{Original, Start};
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::UNet;
@@ -26,7 +26,7 @@ pub struct Generation {
     pub(super) is_masked: bool,
     /// The size of the latents in pixels, which may lie below the size asked for.
     pub(super) drawn_at: ImageSize,
-    pub(super) embeddings: Embeddings,
+    pub(super) prompts: EncodedPrompts,
     /// What the request's LoRAs made of the model, if they made anything.
     pub(super) adapted: Option<Rc<Adapted>>,
     /// `[images, channels, height, width]`.
@@ -57,7 +57,7 @@ impl Generation {
         drawn_at: ImageSize,
         scheduler: Scheduler,
         (start, noise): (Start, BatchNoise),
-        embeddings: Embeddings,
+        prompts: EncodedPrompts,
     ) -> Self {
         let Start { latents, begin, conditioning, original } = start;
         let model_input = match conditioning {
@@ -77,7 +77,7 @@ impl Generation {
             input: GenerationInput { init_image: None, mask: None, ..input },
             seed,
             drawn_at,
-            embeddings,
+            prompts,
             adapted: None,
             latents,
             scheduler,

@@ -2,10 +2,8 @@
 //!
 //! An estimate, to choose what fits beside what and to refuse what never could; made without loading anything.
 
-use serde::Deserialize;
-
-use crate::diffusion::files::ModelFolder;
-use crate::diffusion::nets::{ModelError, pixels_per_call};
+use crate::diffusion::files::{FileError, ModelFiles, PartFiles, PartGraph, UNetConfig};
+use crate::diffusion::nets::{pixels_per_call, plain_build};
 use crate::domain::{ImageSize, ModelPart};
 use crate::runtime::Device;
 
@@ -28,25 +26,6 @@ pub struct MemoryNeeds {
     native_side: u32,
 }
 
-#[derive(Deserialize, Default)]
-struct UNetConfig {
-    block_out_channels: Option<Vec<u64>>,
-    attention_head_dim: Option<Heads>,
-}
-
-/// One number, or one a level. (The number of heads, whatever the name says: diffusers keeps an early mistake.)
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Heads {
-    Everywhere(u64),
-    ByLevel(Vec<u64>),
-}
-
-#[derive(Deserialize, Default)]
-struct VaeConfig {
-    block_out_channels: Option<Vec<u64>>,
-}
-
 const F32: u64 = 4;
 /// Values that the UNet holds at once for each latent pixel and feature of its first level: what the way up
 /// takes over from the way down, and a feed-forward's gates (eight times as wide, twice).
@@ -56,58 +35,34 @@ const VAE_MAPS: u64 = 8;
 /// The scores of attention, and their softmax.
 const ATTENTION_MAPS: u64 = 2;
 
-impl ModelFolder {
-    /// What the model takes on `device`.
-    pub fn memory_needs(&self, device: &Device) -> Result<MemoryNeeds, ModelError> {
-        let description = self.describe()?;
-        let unet: UNetConfig = self.config("unet/config.json")?.unwrap_or_default();
-        let vae: VaeConfig = match self.config("vae_decoder/config.json")? {
-            Some(config) => config,
-            None => self.config("vae/config.json")?.unwrap_or_default(),
-        };
-        let first = |channels: Option<Vec<u64>>| channels.and_then(|channels| channels.first().copied());
-        let heads = match unet.attention_head_dim {
-            Some(Heads::Everywhere(heads)) => Some(heads),
-            Some(Heads::ByLevel(heads)) => heads.first().copied(),
-            None => None,
-        };
+impl MemoryNeeds {
+    /// What the model with these files takes on `device`.
+    pub(super) fn of_model(files: &ModelFiles, device: &Device) -> Result<Self, FileError> {
+        let (unet, vae) = (files.configs.unet.as_ref(), &files.configs.vae);
         let (mut weights, mut adaptable) = (0, 0);
-        for part in ModelPart::ALL.into_iter().filter(|part| self.has(*part)) {
-            weights += self.weights_of(part, device)?;
-            if ModelPart::ADAPTABLE.contains(&part) {
-                adaptable += self.weight_bytes(part, device)?;
+        for part in files.parts() {
+            let ours = weight_bytes(part, device)?;
+            weights += ours.unwrap_or_else(|| exported_bytes(part, device));
+            if ModelPart::ADAPTABLE.contains(&part.part()) {
+                adaptable += ours.unwrap_or(0);
             }
         }
-        Ok(MemoryNeeds {
+        Ok(Self {
             weights,
             adaptable,
-            holds_scores: self.checkpoint(ModelPart::UNet)?.is_none(),
-            unet_channels: first(unet.block_out_channels).unwrap_or(320),
-            heads: heads.unwrap_or(8),
-            vae_channels: first(vae.block_out_channels).unwrap_or(128),
-            scale: u64::from(description.vae_scale_factor),
-            native_side: description.native_side,
+            holds_scores: !files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph),
+            unet_channels: unet.and_then(UNetConfig::first_channels).unwrap_or(320),
+            heads: unet.and_then(UNetConfig::first_heads).unwrap_or(8),
+            vae_channels: vae.first_channels().unwrap_or(128),
+            scale: u64::from(vae.scale_factor()),
+            native_side: unet.and_then(|unet| unet.sample_size).unwrap_or(64) * vae.scale_factor(),
         })
     }
 
-    /// The weights of `part` as they are held: by our graph where it takes that, else by its files.
-    fn weights_of(&self, part: ModelPart, device: &Device) -> Result<u64, ModelError> {
-        let exactly = self.weight_bytes(part, device)?;
-        if exactly > 0 {
-            return Ok(exactly);
-        }
-        let bytes: u64 = self.files_of(part).iter().map(|(_, bytes)| bytes).sum();
-        let is_half = device.is_cpu() && self.graph_file(part)?.contains("fp16");
-        // A CPU computes in single precision.
-        Ok(if is_half { bytes * 2 } else { bytes })
-    }
-}
-
-impl MemoryNeeds {
     /// For one guided picture of the model's own size.
     pub fn usual(&self) -> u64 {
         let side = self.native_side;
-        self.of(ImageSize { width: side, height: side }, 1, 2)
+        self.bytes_for(ImageSize { width: side, height: side }, 1, 2)
     }
 
     /// What a set of LoRAs takes besides.
@@ -116,7 +71,7 @@ impl MemoryNeeds {
     }
 
     /// For `outputs` pictures of that size, of which the UNet sees `rows` rows at once.
-    pub fn of(&self, size: ImageSize, outputs: u64, rows: u64) -> u64 {
+    pub fn bytes_for(&self, size: ImageSize, outputs: u64, rows: u64) -> u64 {
         let pixels = u64::from(size.width) * u64::from(size.height);
         let latents = pixels / (self.scale * self.scale).max(1);
         let maps = latents * self.unet_channels * UNET_MAPS;
@@ -128,6 +83,21 @@ impl MemoryNeeds {
         // Both keep what they once had. The pictures themselves: a few copies of three values.
         self.weights + (rows * (maps + attention) + vae + outputs * pixels * 12) * F32
     }
+}
+
+/// Bytes of a part's weights as a graph of ours lays them out. None where the part has its own graph.
+pub(super) fn weight_bytes(part: &PartFiles, device: &Device) -> Result<Option<u64>, FileError> {
+    Ok(match part.graph(plain_build(device))? {
+        PartGraph::Weightless(graph) => Some(graph.length() as u64),
+        PartGraph::Onnx(_) => None,
+    })
+}
+
+/// Bytes of an exported part's weights as they are held, told by its files.
+fn exported_bytes(part: &PartFiles, device: &Device) -> u64 {
+    let bytes: u64 = part.list().iter().map(|(_, bytes)| bytes).sum();
+    // A CPU computes in single precision.
+    if device.is_cpu() && part.is_half_by_name() { bytes * 2 } else { bytes }
 }
 
 #[cfg(test)]
@@ -146,7 +116,7 @@ mod tests {
     };
 
     fn at(side: u32, rows: u64) -> u64 {
-        SD1.of(ImageSize { width: side, height: side }, 1, rows) - SD1.weights
+        SD1.bytes_for(ImageSize { width: side, height: side }, 1, rows) - SD1.weights
     }
 
     #[test]
@@ -161,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_built_in_model_takes_little() {
-        let needs = ModelFolder::Embedded.memory_needs(&Device::Cpu).unwrap();
+        let needs = MemoryNeeds::of_model(&ModelFiles::open(None).unwrap().0, &Device::Cpu).unwrap();
         assert_eq!((needs.unet_channels, needs.heads, needs.scale), (48, 4, 8));
         assert!((10_000_000..200_000_000).contains(&needs.usual()), "{needs:?}");
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::diffusion::files::EmbeddingFolder;
+use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::text::{LearnedWords, Tokenizer, chunks};
 use crate::domain::PromptCheck;
 
@@ -11,12 +11,12 @@ use crate::domain::PromptCheck;
 pub struct ChunkCheck {
     tokenizer: Arc<Tokenizer>,
     /// Words that stand for more than one token, where the model takes such.
-    embeddings: Option<Arc<EmbeddingFolder>>,
+    textual_inversions: Option<Arc<TextualInversionFolder>>,
 }
 
 impl ChunkCheck {
-    pub fn new(tokenizer: Arc<Tokenizer>, embeddings: Option<Arc<EmbeddingFolder>>) -> Self {
-        Self { tokenizer, embeddings }
+    pub fn new(tokenizer: Arc<Tokenizer>, textual_inversions: Option<Arc<TextualInversionFolder>>) -> Self {
+        Self { tokenizer, textual_inversions }
     }
 }
 
@@ -28,7 +28,7 @@ impl fmt::Debug for ChunkCheck {
 
 impl PromptCheck for ChunkCheck {
     fn check(&self, prompt: &str) -> Result<(), String> {
-        let words = self.embeddings.as_ref().map(|embeddings| embeddings.words());
+        let words = self.textual_inversions.as_ref().map(|folder| folder.words());
         let words = words.filter(|words| !words.is_empty());
         // A byte makes five tokens at most (one decomposed and lowered grows by less), and a chunk takes 55.
         if words.is_none() && prompt.len() <= 256 && !prompt.contains("BREAK") {

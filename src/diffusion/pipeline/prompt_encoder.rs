@@ -7,14 +7,14 @@ use std::time::Duration;
 use ndarray::{Array1, Array3, Axis, concatenate};
 
 use super::DiffusionError;
-use crate::diffusion::files::EmbeddingFolder;
+use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
 use crate::diffusion::text::{Chunk, LearnedWord, LearnedWords, Tokenizer, chunks};
 use crate::domain::ModelPart;
 use crate::domain::{GenerationInput, without_lora_tags};
 
 /// A request's prompts, encoded.
-pub struct Embeddings {
+pub struct EncodedPrompts {
     /// Its tokens are a multiple of the window.
     pub positive: EncodedPrompt,
     /// As long as the positive; only where guidance is at work.
@@ -32,19 +32,19 @@ pub struct PromptEncoder {
     chunks_read: Option<usize>,
     warned: bool,
     /// Where learned words come from, if the text encoder takes any.
-    embeddings: Option<Arc<EmbeddingFolder>>,
+    textual_inversions: Option<Arc<TextualInversionFolder>>,
 }
 
 impl PromptEncoder {
     /// `tokens_read` is the length of the UNet's token axis, if that is fixed.
     pub fn new(tokenizer: Arc<Tokenizer>, text_encoder: TextEncoder, tokens_read: Option<usize>) -> Self {
         let chunks_read = tokens_read.map(|tokens| (tokens / tokenizer.window()).max(1));
-        Self { tokenizer, text_encoder, chunks_read, warned: false, embeddings: None }
+        Self { tokenizer, text_encoder, chunks_read, warned: false, textual_inversions: None }
     }
 
     /// Takes words from this folder, too.
-    pub fn learn_from(&mut self, embeddings: Arc<EmbeddingFolder>) {
-        self.embeddings = Some(embeddings);
+    pub fn learn_from(&mut self, textual_inversions: Arc<TextualInversionFolder>) {
+        self.textual_inversions = Some(textual_inversions);
     }
 
     /// Both prompts, padded to one length with what an empty prompt is to the model. `other` stands in for the text
@@ -53,8 +53,8 @@ impl PromptEncoder {
         &mut self,
         input: &GenerationInput,
         other: Option<&mut TextEncoder>,
-    ) -> Result<Embeddings, DiffusionError> {
-        let words = self.embeddings.as_ref().map(|embeddings| embeddings.words());
+    ) -> Result<EncodedPrompts, DiffusionError> {
+        let words = self.textual_inversions.as_ref().map(|folder| folder.words());
         let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
         let parted = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
         let mut positive = parted(&input.prompt)?;
@@ -88,7 +88,7 @@ impl PromptEncoder {
             }
             None => None,
         };
-        Ok(Embeddings { positive, negative, cut, learned })
+        Ok(EncodedPrompts { positive, negative, cut, learned })
     }
 
     pub fn time_in_run(&self) -> Duration {
@@ -123,7 +123,7 @@ impl ChunkEncoder<'_> {
                 continue;
             }
             let mut tokens = self.tokenizer.frame(&chunk.ids);
-            let learned = self.words.vectors_of(&mut tokens.ids, self.text_encoder.vocabulary());
+            let learned = self.words.replace_vectors(&mut tokens.ids, self.text_encoder.vocabulary());
             let mut embedding = self.text_encoder.encode(&tokens, self.clip_skip, learned.as_ref())?;
             if !chunk.is_plain() {
                 weigh(&mut embedding, &chunk.weights);
@@ -167,19 +167,21 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::diffusion::files::ModelFolder;
+    use crate::diffusion::files::ModelFiles;
+    use crate::diffusion::nets::Graph;
     use crate::runtime::{DeviceChoice, Runtime};
 
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
 
     fn encoder(tokens_read: Option<usize>) -> PromptEncoder {
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-        let folder = ModelFolder::Embedded;
-        let text_encoder = TextEncoder::load(&folder, &runtime).unwrap();
-        PromptEncoder::new(Arc::new(folder.tokenizer().unwrap()), text_encoder, tokens_read)
+        let (files, tokenizer) = ModelFiles::open(None).unwrap();
+        let graph = Graph::load(files.part(ModelPart::TextEncoder).unwrap(), &runtime).unwrap();
+        let text_encoder = TextEncoder::new(graph, None, 0).unwrap();
+        PromptEncoder::new(Arc::new(tokenizer), text_encoder, tokens_read)
     }
 
-    fn of(prompt: &str, negative_prompt: &str) -> GenerationInput {
+    fn input(prompt: &str, negative_prompt: &str) -> GenerationInput {
         GenerationInput { negative_prompt: negative_prompt.to_owned(), ..GenerationInput::new(prompt) }
     }
 
@@ -192,7 +194,7 @@ mod tests {
             let ids: Vec<Vec<u32>> = serde_json::from_value(case["ids"].clone()).unwrap();
             let found = chunks(&encoder.tokenizer, &LearnedWords::none(), prompt).unwrap();
             assert_eq!(found.into_iter().map(|chunk| chunk.ids).collect::<Vec<_>>(), ids, "{prompt}");
-            let embedding = encoder.encode(&of(prompt, ""), None).unwrap().positive.values().clone();
+            let embedding = encoder.encode(&input(prompt, ""), None).unwrap().positive.values().clone();
             assert_eq!(embedding.dim(), (1, 77 * ids.len(), 160), "{prompt}");
             for (chunk, expected) in
                 embedding.axis_chunks_iter(Axis(1), 77).zip(case["values"].as_array().unwrap())
@@ -214,7 +216,7 @@ mod tests {
             assert_eq!(tokens.cut, 0);
             let plain = encoder.text_encoder.encode(&tokens, 1, None).unwrap();
             assert_eq!(
-                encoder.encode(&of(prompt, ""), None).unwrap().positive.values().clone(),
+                encoder.encode(&input(prompt, ""), None).unwrap().positive.values().clone(),
                 plain,
                 "{prompt}"
             );
@@ -224,29 +226,29 @@ mod tests {
     #[test]
     fn the_shorter_prompt_is_padded_with_empty_ones() {
         let mut encoder = encoder(None);
-        let one = encoder.encode(&of("a fox", ""), None).unwrap();
-        let both = encoder.encode(&of("a fox", "rain BREAK snow BREAK fog"), None).unwrap();
+        let one = encoder.encode(&input("a fox", ""), None).unwrap();
+        let both = encoder.encode(&input("a fox", "rain BREAK snow BREAK fog"), None).unwrap();
         let negative = both.negative.unwrap();
         assert_eq!((both.positive.values().dim().1, negative.values().dim().1), (3 * 77, 3 * 77));
         let parts: Vec<_> = both.positive.values().axis_chunks_iter(Axis(1), 77).collect();
         let empty = one.negative.unwrap();
         assert_eq!(parts, [one.positive.values().view(), empty.values().view(), empty.values().view()]);
-        let unguided = GenerationInput { guidance_scale: 1.0, ..of("a fox", "rain BREAK snow") };
+        let unguided = GenerationInput { guidance_scale: 1.0, ..input("a fox", "rain BREAK snow") };
         let unguided = encoder.encode(&unguided, None).unwrap();
         assert!(unguided.negative.is_none() && unguided.positive.values().dim().1 == 77);
     }
 
     #[test]
     fn a_unet_of_fixed_length_reads_the_first_chunks_and_it_is_said() {
-        let long = of("a fox BREAK a cat", "");
+        let long = input("a fox BREAK a cat", "");
         let mut fixed = encoder(Some(77));
         let cut = fixed.encode(&long, None).unwrap();
         assert_eq!((cut.cut, cut.positive.values().dim().1), (Some((1, 2)), 77));
         assert_eq!(
             cut.positive.values().clone(),
-            fixed.encode(&of("a fox", ""), None).unwrap().positive.values().clone()
+            fixed.encode(&input("a fox", ""), None).unwrap().positive.values().clone()
         );
-        let padded = encoder(Some(154)).encode(&of("a fox", ""), None).unwrap();
+        let padded = encoder(Some(154)).encode(&input("a fox", ""), None).unwrap();
         assert_eq!((padded.cut, padded.positive.values().dim().1), (None, 154));
     }
 
@@ -288,14 +290,14 @@ mod tests {
             let refused = crate::domain::PromptCheck::check(&check, &prompt).err();
             if fits {
                 assert_eq!(refused, None, "{prompt:.20}");
-                encoder.encode(&of(&prompt, ""), None).unwrap();
+                encoder.encode(&input(&prompt, ""), None).unwrap();
             } else {
                 let sentence = refused.unwrap();
                 assert_eq!(
                     sentence, "It fills more than 32 chunks of 75 tokens; shorten it.",
                     "{prompt:.20}"
                 );
-                assert!(encoder.encode(&of(&prompt, ""), None).is_err());
+                assert!(encoder.encode(&input(&prompt, ""), None).is_err());
             }
             // Well under a second even unoptimised; what is not linear takes minutes.
             assert!(started.elapsed().as_secs() < 10, "{prompt:.20} took {:?}", started.elapsed());

@@ -36,7 +36,7 @@ impl Pipeline {
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
-                && other.embeddings.positive.values().dim() == first.embeddings.positive.values().dim()
+                && other.prompts.positive.values().dim() == first.prompts.positive.values().dim()
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.batching.images;
             if taken {
@@ -50,20 +50,17 @@ impl Pipeline {
     /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
     /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> = call
-            .iter()
-            .copied()
-            .filter(|unit| batch[unit.generation].embeddings.negative.is_some())
-            .collect();
+        let guided: Vec<Unit> =
+            call.iter().copied().filter(|unit| batch[unit.generation].prompts.negative.is_some()).collect();
         let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         for (unit, is_negative) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.embeddings.negative.as_ref().filter(|_| is_negative);
+            let embedding = generation.prompts.negative.as_ref().filter(|_| is_negative);
             sample.push(generation.model_input.index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.embeddings.positive));
+            embeddings.push(embedding.unwrap_or(&generation.prompts.positive));
             timesteps.push(generation.timestep());
         }
         let mismatch =
@@ -88,7 +85,7 @@ impl Pipeline {
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
             let conditional = positives.next().expect("a row for each image");
             noise_pred.assign(&conditional);
-            if generation.embeddings.negative.is_some() {
+            if generation.prompts.negative.is_some() {
                 let unconditional = negatives.next().expect("a row for each guided image");
                 noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
             }

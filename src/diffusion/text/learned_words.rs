@@ -95,7 +95,7 @@ impl LearnedWords {
 
     /// `ids` as the text encoder reads them, which counts vectors of its own from `vocabulary` on; and those vectors,
     /// `[vectors, width]`, if there are any.
-    pub fn vectors_of(&self, ids: &mut [u32], vocabulary: u32) -> Option<Array2<f32>> {
+    pub fn replace_vectors(&self, ids: &mut [u32], vocabulary: u32) -> Option<Array2<f32>> {
         let mut rows: Vec<ArrayView2<f32>> = Vec::new();
         for id in ids.iter_mut().filter(|id| **id >= FIRST) {
             let row = (*id - FIRST) as usize;
@@ -156,10 +156,10 @@ mod tests {
             words.among(&ids.clone()).map(|word| word.name.as_str()).collect::<Vec<_>>(),
             ["one", "two"]
         );
-        let vectors = words.vectors_of(&mut ids, 100).unwrap();
+        let vectors = words.replace_vectors(&mut ids, 100).unwrap();
         assert_eq!(ids, [7, 100, 8, 101, 102]);
         assert_eq!(vectors.column(0).to_vec(), [0.0, 1.0, 0.0]);
-        assert_eq!(words.vectors_of(&mut [1, 2], 100), None);
+        assert_eq!(words.replace_vectors(&mut [1, 2], 100), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod grammar;
 mod learned_words;
 mod tokenizer;
 
-pub use chunks::{Chunk, MAX_CHUNKS, PromptError, chunks};
+pub use chunks::{Chunk, PromptError, chunks};
 pub use grammar::{MAX_WEIGHT, Piece, parse};
 pub use learned_words::{Learned, LearnedWord, LearnedWords};
 #[cfg(test)]

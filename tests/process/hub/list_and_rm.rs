@@ -115,6 +115,6 @@ fn an_unknown_model_name_is_refused_with_a_hint() {
         assert_refused(&with(command, "none"), 1, &["there is no model none", "`stablehand models list`"]);
         let ambiguous = ["'x' may mean a/name:x.safetensors or b/name:x.safetensors"];
         assert_refused(&with(command, "x"), 1, &ambiguous);
-        assert_refused(&with(command, "./none"), 1, &["./none is no Stable Diffusion model"]);
+        assert_refused(&with(command, "./none"), 1, &["./none is not a Stable Diffusion model"]);
     }
 }

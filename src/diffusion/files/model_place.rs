@@ -1,0 +1,120 @@
+//! Where a model's files are, and the reading of the small ones.
+//!
+//! What the files say is for `configs` and the tokenizer; where the weights are, for `part_files`.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
+use super::{Architecture, FileError, SafetensorsFile, refusal};
+
+#[derive(Clone)]
+pub enum ModelPlace {
+    /// tiny-sd, inside the binary.
+    Embedded,
+    /// A folder of diffusers' or of ONNX exports.
+    Folder(PathBuf),
+    /// A checkpoint in one file. The files that it lacks are inside the binary.
+    Checkpoint { path: PathBuf, file: Arc<SafetensorsFile>, architecture: Architecture },
+}
+
+impl ModelPlace {
+    /// The model at `path`, or the built-in one where no path is given. A checkpoint's header is read.
+    pub fn find(path: Option<&Path>) -> Result<Self, FileError> {
+        let Some(path) = path else { return Ok(Self::Embedded) };
+        let refuse = |reason: String| Err(FileError::NotAModel { path: path.to_owned(), reason });
+        if let Err(error) = fs::metadata(path) {
+            return refuse(error.to_string());
+        }
+        if !path.is_file() {
+            return Ok(Self::Folder(path.to_owned()));
+        }
+        if !has_extension(&path.to_string_lossy().to_lowercase(), "safetensors") {
+            return refuse(refusal::reason_for_file(path));
+        }
+        let file = SafetensorsFile::open(path)?;
+        match Architecture::recognise(&file) {
+            Ok(architecture) => {
+                Ok(Self::Checkpoint { path: path.to_owned(), file: Arc::new(file), architecture })
+            }
+            Err(what) => refuse(format!("it is {what}")),
+        }
+    }
+
+    /// The model's path, where it is not inside the binary.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Embedded => None,
+            Self::Folder(path) | Self::Checkpoint { path, .. } => Some(path),
+        }
+    }
+
+    /// The model's name: that of its folder or file.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Embedded => "tiny-sd".to_owned(),
+            Self::Folder(path) => {
+                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+                path.file_name()
+                    .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+            }
+            Self::Checkpoint { path, .. } => {
+                path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+            }
+        }
+    }
+
+    pub fn not_a_model(&self, reason: impl Into<String>) -> FileError {
+        let path = self.path().map_or_else(|| PathBuf::from(self.name()), Path::to_owned);
+        FileError::NotAModel { path, reason: reason.into() }
+    }
+
+    /// A configuration file's fields, if there is such a file.
+    pub fn config<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, FileError> {
+        let parse = |text: String| {
+            serde_json::from_str(&text)
+                .map_err(|error| FileError::Config { file: file.to_owned(), reason: error.to_string() })
+        };
+        self.text(file)?.map(parse).transpose()
+    }
+
+    pub fn text(&self, file: &str) -> Result<Option<String>, FileError> {
+        let decode = |bytes: Cow<'static, [u8]>| {
+            String::from_utf8(bytes.into_owned())
+                .map_err(|error| FileError::Config { file: file.to_owned(), reason: error.to_string() })
+        };
+        self.read(file)?.map(decode).transpose()
+    }
+
+    /// A file's bytes, or nothing where the model has no such file.
+    pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, FileError> {
+        #[cfg(test)]
+        super::reads::note(file);
+        let Self::Folder(path) = self else {
+            return Ok(self.embedded().and_then(|files| files.get(file)).map(Cow::Borrowed));
+        };
+        match fs::read(path.join(file)) {
+            Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FileError::Config { file: file.to_owned(), reason: error.to_string() }),
+        }
+    }
+
+    /// The files inside the binary that stand in for those of a folder.
+    pub(super) fn embedded(&self) -> Option<&'static EmbeddedFiles> {
+        match self {
+            Self::Embedded | Self::Checkpoint { architecture: Architecture::TinySd, .. } => Some(&TINY_SD),
+            Self::Checkpoint { architecture: Architecture::StableDiffusionV1, .. } => Some(&SD_V1),
+            Self::Folder(_) => None,
+        }
+    }
+}
+
+pub(super) fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}

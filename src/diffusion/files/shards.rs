@@ -1,0 +1,95 @@
+//! The weights in one folder of a diffusers model: which files they are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::model_place::has_extension;
+
+/// The weights in a part's folder: whole or in shards, and of several variants the one without a
+/// name (full precision), else the first.
+pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
+    let mut variants: BTreeMap<(bool, String), Vec<PathBuf>> = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if has_extension(&name, "safetensors") && !name.starts_with('.') {
+            let (stem, _) = sharded(&name);
+            let is_variant = stem.contains('.');
+            variants.entry((is_variant, stem)).or_default().push(folder.join(name));
+        }
+    }
+    let mut files = variants.into_values().next().unwrap_or_default();
+    files.sort();
+    files
+}
+
+/// A file's name without its ending and number, and of how many it is one: `model-00001-of-00002.fp16.safetensors`
+/// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
+fn sharded(name: &str) -> (String, Option<usize>) {
+    let stem = name.trim_end_matches(".safetensors");
+    let whole = || (stem.to_owned(), None);
+    let Some((left, right)) = stem.split_once("-of-") else { return whole() };
+    let Some((left, number)) = left.rsplit_once('-') else { return whole() };
+    let (count, variant) = right.split_at(right.find('.').unwrap_or(right.len()));
+    match (number.parse::<usize>(), count.parse()) {
+        (Ok(_), Ok(count)) => (format!("{left}{variant}"), Some(count)),
+        _ => whole(),
+    }
+}
+
+/// That none of the shards is missing.
+pub fn check_shards(paths: &[PathBuf]) -> Result<(), String> {
+    let names = paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
+    for name in names {
+        if let (_, Some(count)) = sharded(&name)
+            && count != paths.len()
+        {
+            return Err(format!("{name} is one of {count} files, and there are {} of them", paths.len()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("unet")).unwrap();
+        for name in names {
+            fs::write(folder.path().join("unet").join(name), b"").unwrap();
+        }
+        folder
+    }
+
+    fn chosen(names: &[&str]) -> Vec<String> {
+        let folder = folder_with(names);
+        let files = weight_files(&folder.path().join("unet"));
+        files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn full_precision_comes_before_variants_and_shards_stay_together() {
+        let (whole, half) =
+            ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors");
+        assert_eq!(chosen(&[half, whole, "config.json", "._x.safetensors"]), [whole]);
+        assert_eq!(chosen(&[half, "diffusion_pytorch_model.non_ema.safetensors"]), [half]);
+        let shards = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
+        assert_eq!(chosen(&[shards[1], shards[0], "m.safetensors.index.json"]), shards);
+        for shards in [
+            ["m-00001-of-00002.fp16.safetensors", "m-00002-of-00002.fp16.safetensors"],
+            ["m.fp16-00001-of-00002.safetensors", "m.fp16-00002-of-00002.safetensors"],
+        ] {
+            assert_eq!(chosen(&shards), shards);
+        }
+        assert!(chosen(&["model.onnx"]).is_empty());
+    }
+
+    #[test]
+    fn a_missing_shard_is_named() {
+        let paths = [PathBuf::from("m-00001-of-00003.safetensors"), "m-00003-of-00003.safetensors".into()];
+        assert!(check_shards(&paths).unwrap_err().contains("one of 3 files, and there are 2"));
+        assert_eq!(check_shards(&[PathBuf::from("m.safetensors")]), Ok(()));
+    }
+}

@@ -1,0 +1,106 @@
+//! The beginning of a generation: prompts encoded, pictures read, noise drawn.
+
+use ndarray::Array4;
+
+use super::start::{Given, Start};
+use super::{DiffusionError, Generation, Pipeline};
+use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image, drawing_size};
+use crate::diffusion::nets::{ModelError, Posterior};
+use crate::diffusion::noise::BatchNoise;
+use crate::diffusion::schedulers::{self, SchedulerOptions};
+use crate::domain::{GenerationInput, ImageSize, ImageSource, ModelPart};
+
+impl Pipeline {
+    /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`.
+    pub fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, DiffusionError> {
+        let scheduler = schedulers::build(
+            input.scheduler,
+            &self.model.description.scheduler,
+            input.num_inference_steps as usize,
+            SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
+        )?;
+        let adapted = match &mut self.adapted {
+            Some(adapted) => adapted.get(&input.loras)?,
+            None => None,
+        };
+        let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
+        let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());
+        let prompts = self.prompts.encode(input, text_encoder.as_deref_mut())?;
+        drop(text_encoder);
+        let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
+        let (given, overlay) = self.read(input, drawn_at)?;
+        let latent_side = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
+        let shape = (
+            self.model.description.latent_channels as usize,
+            latent_side(drawn_at.height),
+            latent_side(drawn_at.width),
+        );
+        let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
+        let steps = input.num_inference_steps as usize;
+        let start = Start::new(given, shape, steps, &scheduler, &mut noise)?;
+        let mut generation =
+            Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
+        generation.overlay = overlay;
+        generation.adapted = adapted;
+        Ok(generation)
+    }
+
+    /// Reads the pictures of a request, at the size that is drawn at; and what is to be laid over the result.
+    fn read(
+        &mut self,
+        input: &GenerationInput,
+        drawn_at: ImageSize,
+    ) -> Result<(Given, Option<Overlay>), DiffusionError> {
+        let image = input.init_image.as_ref().map(pixels).transpose()?;
+        let mask = input.mask.as_ref().map(pixels).transpose()?;
+        let overlay = match (&image, &mask, input.mask_blur) {
+            (Some(image), Some(mask), Some(blur)) => {
+                let mask = Mask::new(mask, input.size, input.mask_invert)?;
+                Some(Overlay::new(image.resize(input.size)?, &mask, blur))
+            }
+            _ => None,
+        };
+        let mask = match mask {
+            Some(mask) => Some(Mask::new(&mask, drawn_at, input.mask_invert)?),
+            // An inpainting UNet can do without a picture only if it may paint everywhere.
+            None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
+        };
+        let image = match image {
+            Some(image) => Some(image.resize(drawn_at)?.to_tensor()?),
+            None => None,
+        };
+        let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
+            None => None,
+            Some(mask) => {
+                let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
+                let mut masked = image.clone().unwrap_or_else(blank);
+                mask.hide(&mut masked);
+                Some(self.encode(&masked)?)
+            }
+        };
+        let scale = self.model.description.vae_scale_factor as usize;
+        let given = Given {
+            image: image.map(|image| self.encode(&image)).transpose()?,
+            strength: input.prompt_strength,
+            mask: mask.map(|mask| mask.to_latents(scale)),
+            masked_image,
+        };
+        Ok((given, overlay))
+    }
+
+    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
+        let encoder = self.vae_encoder.as_mut().ok_or_else(|| ModelError::Graph {
+            part: ModelPart::VaeEncoder,
+            reason: "it is missing, and without it no picture can be started from".to_owned(),
+        })?;
+        encoder.encode(pixels)
+    }
+}
+
+/// The pixels of a picture, whose bytes must be at hand by now.
+fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
+    match source {
+        ImageSource::Bytes(bytes) => decode_image(bytes),
+        ImageSource::Url(_) => Err(ImageError::Unfetched),
+    }
+}

@@ -1,0 +1,95 @@
+//! A model whose graphs are loaded and not yet checked against each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Pipeline;
+use super::adapted::AdaptedModels;
+use super::batching::Batching;
+use super::decoding::Decoding;
+use super::model::Model;
+use super::prompt_encoder::PromptEncoder;
+use crate::diffusion::files::PartFiles;
+use crate::diffusion::nets::{
+    Graph, ModelError, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
+};
+use crate::domain::ModelPart;
+use crate::runtime::Runtime;
+
+/// The sessions of every part that the model has.
+pub struct LoadedModel {
+    model: Model,
+    runtime: Runtime,
+    graphs: BTreeMap<ModelPart, Graph>,
+}
+
+/// One part as its files and its graph declare it.
+#[derive(Debug, Clone)]
+pub struct PartReport {
+    pub part: ModelPart,
+    /// The graph and its weights, each with its size in bytes.
+    pub files: Vec<(String, u64)>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+impl LoadedModel {
+    pub(super) fn load(model: Model, runtime: Runtime) -> Result<Self, ModelError> {
+        let load = |files: &PartFiles| Ok((files.part(), Graph::load(files, &runtime)?));
+        let graphs = model.files.parts().map(load).collect::<Result<_, ModelError>>()?;
+        Ok(Self { model, runtime, graphs })
+    }
+
+    /// What each part is made of.
+    pub fn parts(&self) -> Vec<PartReport> {
+        let files = |part| self.model.files.part(part).map(PartFiles::list).unwrap_or_default();
+        let report = |(part, graph): (&ModelPart, &Graph)| PartReport {
+            part: *part,
+            files: files(*part),
+            inputs: graph.inputs().to_vec(),
+            outputs: graph.outputs().to_vec(),
+        };
+        self.graphs.iter().map(report).collect()
+    }
+
+    /// Puts the parts together. Fails where they are not of one Stable Diffusion v1 model.
+    pub fn into_pipeline(self) -> Result<Pipeline, ModelError> {
+        let Self { model, runtime, mut graphs } = self;
+        let vae = &model.files.configs.vae;
+        let mut take = |part| {
+            graphs.remove(&part).ok_or_else(|| ModelError::Graph { part, reason: "it is missing".to_owned() })
+        };
+        let text_encoder =
+            TextEncoder::new(take(ModelPart::TextEncoder)?, model.hidden_layers.clone(), model.vocabulary)?;
+        let unet = UNet::new(take(ModelPart::UNet)?, &runtime)?;
+        let has_encoder = model.files.part(ModelPart::VaeEncoder).is_some();
+        if unet.is_inpainting() && !has_encoder {
+            return Err(ModelError::Graph {
+                part: ModelPart::UNet,
+                reason: "it is one for inpainting, which needs a vae_encoder beside it".to_owned(),
+            });
+        }
+        text_encoder.check_window(model.tokenizer.window())?;
+        unet.check_text_encoder(&text_encoder)?;
+        let vae_decoder = VaeDecoder::new(take(ModelPart::VaeDecoder)?, vae)?;
+        let vae_encoder = take(ModelPart::VaeEncoder).ok().map(|graph| VaeEncoder::new(graph, vae));
+        let safety_checker = take(ModelPart::SafetyChecker).ok().map(SafetyChecker::new);
+        let mut prompts = PromptEncoder::new(Arc::clone(&model.tokenizer), text_encoder, unet.tokens_read());
+        let adapted = model.add_ons.as_ref().map(|add_ons| {
+            prompts.learn_from(Arc::clone(&add_ons.textual_inversions));
+            AdaptedModels::new(model.clone(), runtime.clone(), add_ons)
+        });
+        Ok(Pipeline {
+            prompts,
+            unet,
+            decoding: Decoding::new(vae_decoder, &model, &runtime),
+            vae_encoder: vae_encoder.transpose()?,
+            safety_checker: safety_checker.transpose()?,
+            memory_needs: model.memory_needs(runtime.device())?,
+            adapted,
+            batching: Batching::usual(runtime.device()),
+            device: runtime.device().clone(),
+            model,
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! A model, opened: everything that its files say, read once, before any weights are.
+//!
+//! All commands begin here: `serve` asks it for the input rules and memory needs, `generate` for a pipeline, `models
+//! check` for what it holds. Nothing else opens a model's path.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Pipeline;
+use super::add_ons::{AddOnFolders, AddOns};
+use super::description::ModelDescription;
+use super::loaded::LoadedModel;
+use super::memory::MemoryNeeds;
+use super::prompt_check::ChunkCheck;
+use crate::diffusion::files::{GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target};
+use crate::diffusion::nets::{HiddenLayers, ModelError};
+use crate::diffusion::text::Tokenizer;
+use crate::domain::{InputRules, ModelPart};
+use crate::runtime::{Device, Runtime};
+
+/// Cheap to clone: its clones share what was read.
+#[derive(Clone)]
+pub struct Model {
+    pub(super) files: Arc<ModelFiles>,
+    pub(super) description: Arc<ModelDescription>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    /// The text encoder's layers before its last, where its graph gives them.
+    pub(super) hidden_layers: Option<HiddenLayers>,
+    /// The tokens with embeddings of the model's own; 0 where that is not known.
+    pub(super) vocabulary: u32,
+    rules: InputRules,
+    takes_add_ons: bool,
+    pub(super) add_ons: Option<AddOns>,
+}
+
+impl Model {
+    /// Opens the model at `path`, or the built-in one. `add_ons` is left aside where the model takes none.
+    pub fn open(path: Option<&Path>, add_ons: Option<AddOnFolders>) -> Result<Self, ModelError> {
+        let (files, tokenizer) = ModelFiles::open(path)?;
+        let description = ModelDescription::new(&files)?;
+        let tokenizer = Arc::new(tokenizer);
+        let text_encoder = files.part(ModelPart::TextEncoder);
+        let hidden_layers = text_encoder.map(HiddenLayers::find).transpose()?.flatten();
+        let table = text_encoder.map(embedding_table).transpose()?.flatten();
+        let takes_add_ons =
+            files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph) && table.is_some();
+        let (vocabulary, width) = table.unwrap_or_default();
+        let add_ons = add_ons
+            .filter(|_| takes_add_ons)
+            .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
+        let textual_inversions = add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.textual_inversions));
+        let (scheduler, karras) = description.default_scheduler;
+        let rules = InputRules {
+            grid: description.grid,
+            scheduler,
+            karras,
+            loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
+            takes_images: files.part(ModelPart::VaeEncoder).is_some(),
+            max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),
+            prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), textual_inversions))),
+        };
+        Ok(Self {
+            files: Arc::new(files),
+            description: Arc::new(description),
+            tokenizer,
+            hidden_layers,
+            vocabulary: u32::try_from(vocabulary).unwrap_or(0),
+            rules,
+            takes_add_ons,
+            add_ons,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.description.name
+    }
+
+    /// Where it was opened, if it is not the one inside the binary.
+    pub fn path(&self) -> Option<&Path> {
+        self.files.place.path()
+    }
+
+    pub fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What requests may ask of it.
+    pub fn rules(&self) -> &InputRules {
+        &self.rules
+    }
+
+    /// Whether it can take LoRAs and textual inversions.
+    pub fn takes_add_ons(&self) -> bool {
+        self.takes_add_ons
+    }
+
+    /// About how much of the device's memory it takes, told without loading it.
+    pub fn memory_needs(&self, device: &Device) -> Result<MemoryNeeds, ModelError> {
+        Ok(MemoryNeeds::of_model(&self.files, device)?)
+    }
+
+    /// Loads every part, ready to draw.
+    pub fn load(&self, runtime: &Runtime) -> Result<Pipeline, ModelError> {
+        self.load_graphs(runtime)?.into_pipeline()
+    }
+
+    /// Loads every part, to be looked at before it becomes a pipeline.
+    pub fn load_graphs(&self, runtime: &Runtime) -> Result<LoadedModel, ModelError> {
+        LoadedModel::load(self.clone(), runtime.clone())
+    }
+
+    pub(super) fn lora_targets(&self) -> Result<Vec<Target>, ModelError> {
+        Ok(self.files.lora_targets()?.unwrap_or_default())
+    }
+}
+
+/// Rows and width of the text encoder's table of embeddings, where its weights are not inside its own graph.
+fn embedding_table(text_encoder: &PartFiles) -> Result<Option<(usize, usize)>, ModelError> {
+    // The same in every build.
+    let PartGraph::Weightless(graph) = text_encoder.graph(GraphBuild::Cpu)? else { return Ok(None) };
+    Ok(match graph.shape(TOKEN_EMBEDDING) {
+        Some(&[vocabulary, width]) => Some((vocabulary, width)),
+        _ => None,
+    })
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Model").field(&self.name()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::time::Duration;
+
+    use safetensors::SafeTensors;
+
+    use super::*;
+    use crate::diffusion::files::reads;
+    use crate::domain::{GenerationInput, ImageSize, Lora, LoraOrigin};
+    use crate::runtime::DeviceChoice;
+
+    const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+    const NAMES: &str = include_str!("../../../tests/golden/ldm_names.json");
+
+    /// Writes tiny-sd as a checkpoint in one file, with its VAE in a file beside it once more.
+    fn write_checkpoint(path: &Path) {
+        let names: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(NAMES).unwrap();
+        let file = |part: &str| match part {
+            "text_encoder" => "model.fp16.safetensors",
+            _ => "diffusion_pytorch_model.fp16.safetensors",
+        };
+        let parts = ["text_encoder", "unet", "vae"]
+            .map(|part| (part, fs::read(format!("{ROOT}/models/tiny-sd/{part}/{}", file(part))).unwrap()));
+        let mut tensors = Vec::new();
+        for (part, bytes) in &parts {
+            for (name, tensor) in SafeTensors::deserialize(bytes).unwrap().tensors() {
+                tensors.push((names["tiny-sd"][&format!("{part}/{name}")].clone(), tensor));
+            }
+        }
+        safetensors::serialize_to_file(tensors, None, path).unwrap();
+        fs::write(path.with_extension("vae.safetensors"), &parts[2].1).unwrap();
+    }
+
+    fn draw_with_a_lora(pipeline: &mut Pipeline) {
+        let lora = Lora { name: "kohya".to_owned(), unet: 1.0, text_encoder: 1.0, origin: LoraOrigin::Field };
+        let input = GenerationInput {
+            size: ImageSize { width: 64, height: 64 },
+            num_inference_steps: 1,
+            loras: vec![lora],
+            ..GenerationInput::new("a fox")
+        };
+        let mut generation = pipeline.begin(&input, 1).unwrap();
+        pipeline.step(&mut [&mut generation]).unwrap();
+        pipeline.finish(&generation).unwrap();
+    }
+
+    #[test]
+    fn every_file_of_a_model_is_read_once_however_often_it_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("fox.safetensors");
+        write_checkpoint(&checkpoint);
+        let diffusers = format!("{ROOT}/models/tiny-sd");
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        for (path, headers) in [(None, 3), (Some(checkpoint.as_path()), 2), (Some(Path::new(&diffusers)), 3)]
+        {
+            reads::take();
+            let add_ons = AddOnFolders {
+                loras: format!("{ROOT}/tests/golden/lora").into(),
+                embeddings: "/nowhere".into(),
+                lora_memory: 0,
+                look_every: Duration::from_mins(1),
+            };
+            let model = Model::open(path, Some(add_ons)).unwrap();
+            for _ in 0..2 {
+                model.memory_needs(&Device::Cpu).unwrap();
+                draw_with_a_lora(&mut model.load(&runtime).unwrap());
+            }
+            let (loras, files): (Vec<_>, Vec<_>) =
+                reads::take().into_iter().partition(|(file, _)| file.starts_with("kohya.safetensors"));
+            assert_eq!(loras[0].1, 2, "a LoRA is read each time that it is merged");
+            assert!(files.iter().all(|(_, times)| *times == 1), "{path:?}: {files:?}");
+            let ends = |end: &str| files.iter().filter(|(file, _)| file.ends_with(end)).count();
+            assert_eq!((ends(" bytes"), ends("unet/config.json"), ends("vocab.json")), (headers, 1, 1));
+        }
+    }
+}
