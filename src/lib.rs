@@ -30,7 +30,7 @@
 //! | `runtime` | | ONNX Runtime, devices and their memory |
 //! | `metrics` | `domain` | what is counted and timed |
 //! | `wire` | `domain` | the status body and the signed URLs in it |
-//! | `redirects` | | how a call follows a redirect |
+//! | `redirects` | `domain` | how a call follows a redirect |
 //! | `fetch` | `domain` `redirects` | calls to hosts that clients name |
 //! | `hub` | `domain` `redirects` | models from where people publish them, for the operator |
 //! | `store` | `domain` `metrics` | the only SQL |
@@ -41,8 +41,8 @@
 //! | `diffusion::noise` | `domain` | torch's random numbers |
 //! | `diffusion::schedulers` | `domain` `diffusion::noise` | a file for each scheduler |
 //! | `diffusion::text` | `domain` | tokenizer, prompt grammar, chunks, learned words |
-//! | `diffusion::files` | `domain` `diffusion::text` | weights, key names, LoRAs, configurations |
-//! | `diffusion::nets` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::text` | sessions and what runs in them |
+//! | `diffusion::files` | `domain` `diffusion::schedulers` `diffusion::text` | weights, key names, LoRAs, configurations |
+//! | `diffusion::nets` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::noise` `diffusion::text` | sessions and what runs in them |
 //! | `diffusion::pipeline` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
 //! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
 //! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
@@ -51,7 +51,7 @@
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
 //! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
-//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` | a file for each command |
+//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `store` | a file for each command |
 
 pub mod app;
 pub mod cli;

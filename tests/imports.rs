@@ -55,7 +55,7 @@ fn the_table_names_rooms_that_exist_and_has_no_cycle() {
 
 #[test]
 fn imports_are_found_in_every_form() {
-    let code = "use crate::{domain::{Job, JobId}, queue::JobQueue};\nlet x = super::super::wire::y;\nuse super::a::B;";
+    let code = "pub(in crate::diffusion) use crate::{domain::{Job, JobId}, queue::JobQueue};\nlet x = super::super::wire::y;\nuse super::a::B;";
     let module = ["worker", "tests"].map(str::to_owned);
     let found: Vec<_> =
         imports(code, &module).into_iter().map(|(line, path)| (line, path.join("::"))).collect();
@@ -78,9 +78,9 @@ fn table() -> Table {
         let (room, rest) = row.split_once("` |").unwrap();
         (room.to_owned(), names(rest.split('|').next().unwrap()))
     })
-    // Until `diffusion` has its new layout, its rows say what it will be.
+    // Until a model is opened in one place, the rows inside `diffusion` say what will be.
     .filter(|(room, _): &(String, _)| {
-        !NEW_ROOMS.contains(&room.as_str()) || Path::new("src/diffusion/nets").is_dir()
+        !NEW_ROOMS.contains(&room.as_str()) || Path::new("src/diffusion/pipeline/model.rs").is_file()
     })
     .collect()
 }
@@ -164,9 +164,12 @@ fn imports(code: &str, module: &[String]) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     for root in ["crate::", "super::"] {
         for (at, _) in code.match_indices(root) {
-            let before = code[..at].chars().next_back();
-            if before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == ':') {
+            let before = &code[..at];
+            if before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
                 continue; // such as the second `super::` of `super::super::`
+            }
+            if before.ends_with("(in ") {
+                continue; // a visibility
             }
             let mut rest = &code[at..];
             let mut prefix = module.to_vec();
