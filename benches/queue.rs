@@ -1,5 +1,5 @@
-//! What a long queue costs, and what a sweep costs those who come meanwhile: `cargo bench --bench queue`.
-//! `ROWS=1000000` for a million rows, which take some 5 GB on the disk for the sweep.
+//! What operations cost behind a long queue, and what requests cost during a sweep: `cargo bench --bench queue`.
+//! `ROWS=1000000` measures a million rows; the sweep then needs about 5 GB on the disk.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,9 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
-use stablehand::domain::{
-    Clock, EndpointId, Job, JobId, JobKind, JobStatus, NewImage, NewJob, Policy, Timestamp,
-};
+use stablehand::domain::{Clock, EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Timestamp};
 use stablehand::metrics::Metrics;
 use stablehand::queue::{JobFilter, JobQueue, QueueSettings};
 use tempfile::TempDir;
@@ -28,7 +26,7 @@ fn main() {
     sweep(rows);
 }
 
-/// One at a time, behind so many queued jobs.
+/// Operations one at a time, behind `queued` jobs.
 fn operations(queued: u32) {
     let runtime = runtime();
     let data = TempDir::new().expect("a folder");
@@ -56,7 +54,7 @@ fn operations(queued: u32) {
     report("list completed", (0..200).map(|_| timed(|| list(Some(JobStatus::Completed)))).collect());
 }
 
-/// Submits and looks for jobs while as many are swept.
+/// Submits and finds jobs while `expired` jobs are swept.
 fn sweep(expired: u32) {
     let data = TempDir::new().expect("a folder");
     fill(data.path(), expired, JobStatus::Completed);
@@ -123,19 +121,10 @@ fn endpoint() -> EndpointId {
 }
 
 fn new_job() -> NewJob {
-    NewJob {
-        endpoint: endpoint(),
-        kind: JobKind::Run,
-        input: r#"{"prompt": "a red fox in the snow"}"#.to_owned(),
-        seed: 1,
-        policy: Policy::default(),
-        once: None,
-        s3_config: None,
-        webhook: None,
-    }
+    NewJob::run(endpoint(), r#"{"prompt": "a red fox in the snow"}"#, 1)
 }
 
-/// Rows as the queue would write them, an input each, a day old where they are over.
+/// Rows as the queue would write them, each with an input; a day old if they have ended.
 fn fill(dir: &Path, rows: u32, status: JobStatus) {
     let queue = open(dir);
     queue.close();
@@ -161,6 +150,6 @@ fn fill(dir: &Path, rows: u32, status: JobStatus) {
     }
     db.execute_batch("commit").expect("it commits");
     drop(db);
-    // Or the first fsync that is measured pays for all of this.
+    // Otherwise the first fsync that is measured pays for all of this.
     File::open(dir.join("stablehand.db")).and_then(|file| file.sync_all()).expect("it is on the disk");
 }

@@ -2,32 +2,56 @@
 //!
 //! # One request, eight stops
 //!
-//! 1. [`http`] routes `POST /v2/{endpoint}/run`; the `ApiKey` extractor lets it in.
+//! 1. [`http`] routes `POST /v2/{endpoint}/run`. The `ApiKey` extractor lets it in.
 //! 2. The body becomes a [`domain::GenerationInput`], or an error that names every violation.
-//! 3. [`queue::JobQueue::submit`] commits the row, wakes a worker, answers the id. `runsync` waits here.
-//! 4. [`worker`] loads its model if that is not loaded (others leave if need be: [`engine::Residency`]) and claims:
-//!    one committed `update … returning`; no transaction stays open while it works.
-//! 5. [`diffusion::Pipeline::begin`] tokenises, encodes and draws the noise: a [`diffusion::Generation`].
-//! 6. [`diffusion::Pipeline::step`] runs the UNet for everything in the batch, then each generation's own
-//!    scheduler. Between steps the worker looks at cancel, timeout and shutdown, and publishes progress.
-//! 7. [`diffusion::Pipeline::finish`] decodes to PNG; `ClaimedJob::complete` writes pictures and state in
-//!    one transaction, and only if the job is still this attempt's. Waiters wake. (Pictures for a client's own
-//!    bucket are uploaded by [`fetch`] before, beside the jobs that go on.)
-//! 8. `status` reads the row; the image route serves the bytes; [`webhooks`] posts what that transaction put
-//!    into the outbox; [`sweeper`] forgets all of it in time.
+//! 3. [`queue::JobQueue::submit`] commits the row, wakes a worker and returns the id. `runsync` waits here.
+//! 4. [`worker::Worker::tick`] loads its engine if need be ([`engine::Residency`] decides who may use the device's
+//!    memory) and claims the job: one committed `update … returning`. No transaction stays open while it works.
+//! 5. [`diffusion::Pipeline::begin`], called through [`engine::Engine`], encodes the prompt and draws the noise: a
+//!    [`diffusion::Generation`].
+//! 6. [`diffusion::Pipeline::step`] runs the UNet for all jobs in the batch, and then each job's own scheduler. Between
+//!    steps the worker looks at cancel, timeout and shutdown, and publishes progress.
+//! 7. [`diffusion::Pipeline::finish`] decodes to PNG. [`queue::ClaimedJob::complete`] writes pictures and state in one
+//!    transaction, if the job still belongs to this attempt, and wakes those who wait. (Pictures for a client's own
+//!    bucket are first uploaded by [`fetch`], while other jobs go on.)
+//! 8. `status` reads the row, and the image route serves the bytes. [`webhooks`] posts the message that the same
+//!    transaction put into the outbox. [`sweeper`] deletes all of it in time.
 //!
-//! `stablehand generate` is stops 5 to 7 in a loop, without the rest.
+//! `stablehand generate` is stops 5 to 7 in a loop.
 //!
 //! # Who may import whom
 //!
-//! One direction only: `domain ← store ← queue ← {http, worker, sweeper, webhooks} ← app ← cli`. [`wire`] (the status
-//! body and the signed URLs in it) stands on `domain` and serves whoever shows a job to the outside.
-//! [`metrics`] (what is counted and timed) stands on `domain` as well; the queue carries it to whoever counts.
-//! [`diffusion`] stands beside the queue, on [`runtime`] (ONNX Runtime and devices) and `domain`, and is seen
-//! by `worker` and `cli` alone; which device a model is on, and how full that is, `app` knows too. [`fetch`] (calls
-//! to what clients name) stands on `domain`; [`hub`] (models from where people publish them, by the operator's own
-//! calls) likewise, and is seen by `cli` alone. Both follow [`redirects`] in the same way. Siblings do not import each
-//! other.
+//! A room is a module with a row in this table. Its production code may import itself and the rooms in its row; test
+//! code may import anything. `tests/imports.rs` reads this table and checks it.
+//!
+//! | room | may import | owns |
+//! |---|---|---|
+//! | `domain` | | values: jobs, inputs, policies |
+//! | `runtime` | | ONNX Runtime, devices and their memory |
+//! | `metrics` | `domain` | what is counted and timed |
+//! | `wire` | `domain` | the status body and the signed URLs in it |
+//! | `redirects` | `domain` | how a call follows a redirect |
+//! | `fetch` | `domain` `redirects` | calls to hosts that clients name |
+//! | `hub` | `domain` `redirects` | models from where people publish them, for the operator |
+//! | `store` | `domain` `metrics` | the only SQL |
+//! | `queue` | `domain` `metrics` `store` | where HTTP and the workers meet |
+//! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
+//! | `diffusion` | `domain` `runtime` | the pipeline; knows no jobs, SQL or HTTP |
+//! | `diffusion::image` | `domain` | pixels and PNG files |
+//! | `diffusion::noise` | `domain` | torch's random numbers |
+//! | `diffusion::schedulers` | `domain` `diffusion::noise` | a file for each scheduler |
+//! | `diffusion::text` | `domain` | tokenizer, prompt grammar, chunks, learned words |
+//! | `diffusion::files` | `domain` `diffusion::schedulers` `diffusion::text` | weights, key names, LoRAs, configurations |
+//! | `diffusion::nets` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::noise` `diffusion::text` | sessions and what runs in them |
+//! | `diffusion::pipeline` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
+//! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
+//! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
+//! | `sweeper` | `queue` | when expired jobs are deleted |
+//! | `http` | `domain` `metrics` `queue` `wire` | the API |
+//! | `secrets` | `webhooks` | keys that are kept in the data folder |
+//! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
+//! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
+//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `store` | a file for each command |
 
 pub mod app;
 pub mod cli;

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[expect(unsafe_code, reason = "the environment is changed before there is a second thread")]
 fn main() -> ExitCode {
+    // SAFETY: nothing has started a thread yet.
+    unsafe { stablehand::runtime::disable_telemetry() };
     stablehand::cli::run(std::env::args_os())
 }

@@ -1,13 +1,13 @@
-//! The schema as a start makes it, and databases of other versions.
+//! The schema of a new database, and databases of other versions.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use stablehand::domain::{Clock, EndpointId, JobKind, NewJob, Policy};
+use stablehand::domain::{Clock, EndpointId, NewJob};
 use stablehand::metrics::Metrics;
 use stablehand::queue::{Describe, JobQueue, QueueSettings};
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ fn peek(dir: &Path, pragma: &str) -> String {
 }
 
 #[test]
-fn a_fresh_folder_gets_every_migration_and_a_second_start_changes_nothing() {
+fn a_new_folder_gets_every_migration_and_a_second_start_changes_nothing() {
     let dir = TempDir::new().unwrap();
     let files = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
     let steps = files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "sql"));
@@ -58,7 +58,7 @@ fn a_fresh_folder_gets_every_migration_and_a_second_start_changes_nothing() {
 }
 
 #[test]
-fn a_newer_database_is_refused_and_left_alone() {
+fn a_newer_database_is_refused_and_left_as_it_is() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()).unwrap());
     let db = Connection::open(dir.path().join("stablehand.db")).unwrap();
@@ -74,16 +74,7 @@ fn jobs_survive_a_second_start() {
     let dir = TempDir::new().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let queue = open(dir.path()).unwrap();
-    let job = NewJob {
-        endpoint: EndpointId::default(),
-        kind: JobKind::Run,
-        input: r#"{"prompt":"a fox"}"#.to_owned(),
-        seed: 7,
-        policy: Policy::default(),
-        s3_config: None,
-        once: None,
-        webhook: None,
-    };
+    let job = NewJob::run(EndpointId::default(), r#"{"prompt":"a fox"}"#, 7);
     let id = runtime.block_on(queue.submit(job)).unwrap().id;
     drop(queue);
     let queue = open(dir.path()).unwrap();

@@ -1,11 +1,14 @@
-//! A day in miniature: 20,000 jobs through a server whose clock runs as fast as they end, with an engine
-//! that follows a script. What a server holds on to for ever would show in its memory, its file
-//! descriptors, its threads and its files. Alone in this binary, since the process is what is measured.
+//! A day of a server in a minute: 20,000 jobs, with a clock that moves on with each job and an engine that follows a
+//! script. Anything that the server never releases would show in its memory, file descriptors, threads or files. This is
+//! the only test in its binary, since the whole process is measured.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
-// Shared with tests/api, and not all of it is needed here.
-#![allow(dead_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test may panic, and literals are moved"
+)]
+#![expect(dead_code, reason = "the helpers are those of tests/api, and not all of them are needed here")]
 
 #[path = "api/client.rs"]
 mod client;
@@ -27,11 +30,11 @@ use stablehand::http::RateLimits;
 
 const JOBS: u32 = 20_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// By then every pool is filled and every cache warm; measured in jobs.
+/// After this many jobs every pool is filled and every cache is warm.
 const WARM: u32 = JOBS / 4;
 const CLIENTS: u32 = 4;
 
-/// What the process holds.
+/// The resources that the process holds.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     resident_kib: u64,
@@ -60,7 +63,7 @@ fn a_day_of_jobs_leaves_memory_descriptors_threads_and_files_as_they_were() {
     let app = TestApp::with(|config| {
         config.sweep_interval = Duration::from_millis(100);
         config.http.rate_limits = RateLimits::OFF;
-        // In such a day a minute is over before a busy machine has come back to one of the clients.
+        // With this clock, a minute is over before a busy machine gets back to one of the clients.
         config.queue.sync_retention = config.queue.retention;
     });
     let next = Arc::new(AtomicU32::new(0));
@@ -83,13 +86,13 @@ fn a_day_of_jobs_leaves_memory_descriptors_threads_and_files_as_they_were() {
     println!("after {WARM} jobs {warm:?}\nafter {JOBS} jobs {end:?}");
 
     assert!(end.resident_kib < warm.resident_kib + 8 * 1024, "{warm:?} {end:?}");
-    // A connection or two may be closing at either moment.
+    // A few connections may be closing at either moment.
     assert!(end.descriptors <= warm.descriptors + 4, "{warm:?} {end:?}");
     assert!(end.threads <= warm.threads + 4, "{warm:?} {end:?}");
     assert!(end.disk_kib < 2 * warm.disk_kib, "{warm:?} {end:?}");
     let jobs = app.get("/v2/stable-diffusion-v1/health").json()["jobs"].clone();
     let kept: u64 = ["completed", "failed"].iter().map(|state| jobs[state].as_u64().unwrap()).sum();
-    assert!(kept <= u64::from(JOBS) / 48 + 100, "half an hour's worth is remembered: {jobs}");
+    assert!(kept <= u64::from(JOBS) / 48 + 100, "half an hour of jobs is kept: {jobs}");
     assert_eq!(jobs["inProgress"], 0);
 }
 
@@ -97,7 +100,7 @@ fn take(next: &AtomicU32, until: u32) -> Option<u32> {
     next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |job| (job < until).then_some(job + 1)).ok()
 }
 
-/// One job from its submission to its end, as one client or another would see it through.
+/// One job from submission to end, as different clients would use it.
 fn live(app: &TestApp, job: u32) {
     let path = |operation: &str, id: &str| format!("/v2/stable-diffusion-v1/{operation}/{id}");
     let prompt = if job % 50 == 7 { "fail".to_owned() } else { format!("a dog in scene {job}") };
@@ -118,7 +121,7 @@ fn live(app: &TestApp, job: u32) {
             assert_eq!(ok(app.post(&path("retry", &id), Value::Null))["status"], "IN_QUEUE");
             assert_eq!(ok(app.get(&path("status-sync", &id)))["status"], "FAILED");
         }
-        // Its client has gone away.
+        // Its client never comes back.
         3 => {}
         _ => {
             let done = ok(app.get(&path("status-sync", &id)));

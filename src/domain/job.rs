@@ -146,6 +146,22 @@ pub struct NewJob {
     pub webhook: Option<Webhook>,
 }
 
+impl NewJob {
+    /// A `/run` job that asks for nothing special.
+    pub fn run(endpoint: EndpointId, input: impl Into<String>, seed: u64) -> Self {
+        Self {
+            endpoint,
+            kind: JobKind::Run,
+            input: input.into(),
+            seed,
+            policy: Policy::default(),
+            s3_config: None,
+            once: None,
+            webhook: None,
+        }
+    }
+}
+
 /// A job in the database.
 #[derive(Debug, Clone)]
 pub struct Job {

@@ -122,16 +122,7 @@ pub(crate) fn endpoint() -> EndpointId {
 }
 
 pub(crate) fn new_job(input: &str) -> NewJob {
-    NewJob {
-        endpoint: endpoint(),
-        kind: JobKind::Run,
-        input: input.to_owned(),
-        seed: u64::MAX,
-        policy: Policy::default(),
-        s3_config: None,
-        once: None,
-        webhook: None,
-    }
+    NewJob::run(endpoint(), input, u64::MAX)
 }
 
 fn image(content: &str) -> NewImage {

@@ -3,6 +3,7 @@
 //! Knows nothing of models or pictures: it is given a graph and returns a session.
 
 mod attention;
+mod cores;
 mod cuda_libraries;
 mod device;
 mod driver;
@@ -15,6 +16,7 @@ mod memory;
 mod message;
 mod packages;
 mod pip;
+mod telemetry;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ pub use library::{Library, Origin, Planned, use_installed, why_no_card};
 pub use memory::{MemoryUse, card_memory, driver_version, machine_memory};
 pub use message::{is_out_of_memory, reason};
 pub use packages::{CUDA_MINIMUM, CUDA_PACKAGES, CUDA_VERSION, DRIVER_MINIMUM, Licence, Package, serves};
+pub use telemetry::disable_telemetry;
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,7 @@ impl Runtime {
             TOLD.call_once(|| tracing::warn!("{note}"));
         }
         let Loaded { environment, library, .. } = loaded;
-        Ok(Self { environment, library, device, note, threads: physical_cores() })
+        Ok(Self { environment, library, device, note, threads: cores::physical_cores() })
     }
 
     /// The ONNX Runtime of this process.
@@ -171,7 +174,7 @@ fn loaded() -> Result<Loaded, RuntimeError> {
     if let Some(loaded) = &*loaded {
         return Ok(loaded.clone());
     }
-    disable_telemetry();
+    telemetry::check_disabled();
     Ok(loaded.insert(load_first()?).clone())
 }
 
@@ -217,15 +220,6 @@ fn log(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &s
     }
 }
 
-/// ONNX Runtime's wheels write a device id and a database under the home folder unless this variable
-/// is set before the library is loaded.
-#[allow(unsafe_code)]
-fn disable_telemetry() {
-    // SAFETY: called once, under the lock above and before the library that reads it is loaded; no
-    // other code of this process writes the environment.
-    unsafe { env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-}
-
 /// The library inside this binary, unpacked.
 fn embedded_library() -> Result<Library, RuntimeError> {
     #[cfg(feature = "embed-onnxruntime")]
@@ -247,9 +241,4 @@ pub fn cache_dir() -> PathBuf {
     }
     directories::ProjectDirs::from("", "", "stablehand")
         .map_or_else(|| env::temp_dir().join("stablehand"), |dirs| dirs.cache_dir().to_owned())
-}
-
-/// Threads for one operator: more than the physical cores only get in each other's way.
-fn physical_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

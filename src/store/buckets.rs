@@ -1,6 +1,6 @@
-//! The clients' own buckets: their keys, as long as a job needs them.
+//! The keys of clients' buckets, for as long as a job needs them.
 //!
-//! That they go with the job's end is a trigger's doing, so that no way to end one can forget it.
+//! A trigger deletes them when the job ends, so that no kind of end can forget to.
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -14,7 +14,7 @@ pub(super) fn insert(db: &Connection, job: i64, config: &S3Config) -> Result<(),
     Ok(())
 }
 
-/// Whether the job's pictures go to a bucket, whose keys may be forgotten by now.
+/// Whether the job's pictures go to a bucket. The keys may have been deleted by now.
 pub(super) fn is_named(db: &Connection, job: i64) -> Result<bool, StoreError> {
     Ok(db.prepare_cached("select 1 from buckets where job = :job")?.exists(named_params! {":job": job})?)
 }

@@ -1,8 +1,8 @@
-//! Folds the log into the database beside the writer, on a connection of its own.
+//! Copies the write-ahead log into the database, on a thread and a connection of its own.
 //!
-//! SQLite would do it in whichever commit finds the log long, and those who wait for that commit would wait for
-//! megabytes to be copied and synced. Only emptying the log (`retention`) is the writer's, and is brief once
-//! it has been folded.
+//! SQLite would do it in the first commit that finds the log long, and everyone who waits for that commit would wait
+//! for megabytes to be copied and synced. Only emptying the log is left to the writer (`retention`), and that is quick
+//! once the log has been copied.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use super::{StoreError, open};
 
-/// What is committed in this time is folded together.
+/// Commits within this time are copied together.
 const GATHER: Duration = Duration::from_millis(50);
 
 pub(super) struct Checkpointer {
@@ -56,9 +56,9 @@ impl Checkpointer {
         Some(Nudge { shared: Arc::clone(&self.shared), thread })
     }
 
-    /// Folds what is in the log by now, and no more until the guard is dropped: for who wants to empty it.
-    pub fn fold_and_hold(&self) -> MutexGuard<'_, Connection> {
-        self.shared.fold()
+    /// Copies what is in the log by now, and nothing more until the guard is dropped, so that the log can be emptied.
+    pub fn copy_and_hold(&self) -> MutexGuard<'_, Connection> {
+        self.shared.copy_log()
     }
 
     pub fn stop(&self) {
@@ -85,19 +85,19 @@ impl Shared {
             if self.due.load(Ordering::SeqCst) {
                 thread::park_timeout(GATHER);
                 self.due.store(false, Ordering::SeqCst);
-                drop(self.fold());
+                drop(self.copy_log());
             } else {
                 thread::park();
             }
         }
     }
 
-    fn fold(&self) -> MutexGuard<'_, Connection> {
+    fn copy_log(&self) -> MutexGuard<'_, Connection> {
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
-        // Passive: it waits for nobody, and nobody waits for it. What it could not fold, or a full disk did not
-        // take, the next one does.
+        // Passive: it waits for nobody, and nobody waits for it. The next run copies what this one could not, or what a
+        // full disk refused.
         if let Err(error) = db.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(())) {
-            tracing::debug!(%error, "the log could not be folded");
+            tracing::debug!(%error, "the log could not be copied into the database");
         }
         db
     }

@@ -1,11 +1,10 @@
-//! How bytes that must be forgotten lie in the database file.
+//! How bytes that must be deletable without a trace are laid out in the database file.
 //!
-//! `secure_delete` zeroes what is deleted, but when SQLite balances a tree it copies whole cells to
-//! another page and leaves the old copies where they were, in the unused middle of a page that may live
-//! on for long. A prompt could so outlive its row. Overflow pages are spared: nothing but their own
-//! deletion (zeroed) touches them. Hence the layout: a header that fills exactly the part of the payload
-//! that SQLite keeps in the tree, then the content, then zeros up to whole overflow pages. It costs up to
-//! a page a content. The sizes are those of <https://www.sqlite.org/fileformat2.html#b_tree_pages>.
+//! `secure_delete` writes zeros over deleted rows. But when SQLite balances a tree, it copies whole cells to another page
+//! and leaves the old copies in the unused part of a page that may stay in use for long. So a prompt could outlive its
+//! row. Overflow pages are safe: only their deletion touches them, and that writes zeros. Hence the layout: a header that
+//! fills exactly the part of the payload that SQLite keeps in the tree, then the content, then zeros up to whole overflow
+//! pages. This costs at most one page for each content. The sizes are those of <https://www.sqlite.org/fileformat2.html#b_tree_pages>.
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -13,13 +12,13 @@ use super::StoreError;
 
 /// The database's page size, set when it is made.
 pub(super) const PAGE: usize = 4096;
-/// What SQLite keeps in the tree, at least, of a payload that overflows: `((U-12)*32/255)-23`.
+/// The least that SQLite keeps in the tree of a payload that overflows: `((U-12)*32/255)-23`.
 const LOCAL: usize = (PAGE - 12) * 32 / 255 - 23;
-/// What an overflow page holds, behind the number of the next.
+/// What an overflow page holds besides the number of the next page.
 const OVERFLOW: usize = PAGE - 4;
 const LENGTH: usize = size_of::<u64>();
 
-/// Stores `content` and answers its id.
+/// Stores `content` and returns its id.
 pub(super) fn insert(db: &Connection, content: &[u8]) -> Result<i64, StoreError> {
     db.prepare_cached("insert into contents (bytes) values (:bytes)")?
         .insert(named_params! {":bytes": lay_out(content)})
@@ -40,7 +39,7 @@ pub(super) fn text(db: &Connection, id: i64) -> Result<String, StoreError> {
     String::from_utf8(bytes).map_err(|_| StoreError::Damaged)
 }
 
-/// About how many bytes a content has, without reading it: at most a page more than it has.
+/// The size of a content without reading it, at most one page too large.
 pub(super) fn size(db: &Connection, id: i64) -> Result<Option<usize>, StoreError> {
     let size: Option<i64> = db
         .prepare_cached("select length(bytes) from contents where id = :id")?
@@ -63,7 +62,7 @@ fn lay_out(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What `lay_out` was given.
+/// The content that `lay_out` was given.
 fn pick_up(blob: &[u8]) -> Option<Vec<u8>> {
     let (length, _) = blob.split_first_chunk::<LENGTH>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
@@ -89,7 +88,7 @@ mod tests {
     const ROUNDS: usize = 12;
 
     #[test]
-    fn content_of_every_length_reads_back() {
+    fn contents_of_all_lengths_read_back() {
         for length in [0, 1, 7, 488, 489, 4091, 4092, 4093, 8184, 8185, 100_000, 1_100_000] {
             let content: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
             assert_eq!(pick_up(&lay_out(&content)).unwrap(), content, "{length}");
@@ -104,7 +103,7 @@ mod tests {
         for length in [0, 1, 300, 3000, 4092, 4093, 7700, 8184, 30_000, 1_044_000, 1_050_000] {
             insert(&db, &vec![b'x'; length]).unwrap();
         }
-        // What the leaves hold of the payload, and how many cells they hold.
+        // How many cells the leaves hold, and how many bytes of the payload.
         let (cells, local): (i64, i64) = db
             .query_row(
                 "select sum(ncell), sum(pgsize - unused) from dbstat
@@ -126,9 +125,9 @@ mod tests {
         assert!(local <= most, "{local} bytes lie in the tree, of which {most} are explained");
     }
 
-    /// Laid out as it comes, one content in some ten thousand outlives its row here.
+    /// Without the layout, about one content in ten thousand outlives its row here.
     #[test]
-    fn no_copy_is_left_behind_when_neighbours_come_and_go() {
+    fn no_copy_is_left_when_rows_are_inserted_and_deleted_around_it() {
         let dir = tempfile::TempDir::new().unwrap();
         let mut random = 1_u64;
         let mut below = move |bound: usize| {

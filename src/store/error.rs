@@ -1,11 +1,11 @@
-//! What can go wrong with the data folder, in sentences a person can act on. Never SQL.
+//! What can go wrong with the data folder, in sentences that a person can act on. Never SQL.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-/// Why the store could not be opened, read or written. Cloned to every waiter of a failed batch.
+/// Why the store could not be opened, read or written. Everyone who waits for a failed group gets a clone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error("another stablehand uses {}; stop it or choose another --data-dir", .0.display())]
@@ -40,7 +40,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may work later, without a restart.
+    /// Whether the same call may work later without a restart.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Locked | Self::Full | Self::Short { .. } | Self::ReadOnly | Self::Disk)
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sqlite_says_never_reaches_the_sentence() {
+    fn no_sentence_repeats_what_sqlite_says() {
         let error = rusqlite::Connection::open_in_memory()
             .unwrap()
             .execute_batch("select secret from nowhere")

@@ -1,19 +1,19 @@
-//! Which job a repeated request has already made.
+//! Finds the job of a request that is repeated.
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{StoreError, rows};
 use crate::domain::{Idempotency, JobId, JobStatus, Timestamp};
 
-/// What is known of a request under its key.
+/// The earlier request with the same key.
 pub(super) enum Earlier {
-    /// The same request made this job.
+    /// It was the same request, and made this job.
     Same(JobId, JobStatus),
-    /// The key was used for another request.
+    /// It was another request.
     Other,
 }
 
-/// What was made under this key, unless it has been forgotten.
+/// The earlier request with this key, unless its job has expired.
 pub(super) fn find(
     db: &Connection,
     once: &Idempotency,
@@ -31,7 +31,7 @@ pub(super) fn find(
     .map_err(StoreError::from)
 }
 
-/// Notes that this request made `job`; a forgotten job that is not swept yet loses the key to it.
+/// Notes that this request made `job`. An expired job that is not swept yet loses the key to it.
 pub(super) fn insert(db: &Connection, once: &Idempotency, job: i64) -> Result<(), StoreError> {
     db.prepare_cached(
         "insert or replace into idempotency_keys (key, request, job) values (:key, :request, :job)",

@@ -6,7 +6,7 @@ use super::{Store, StoreError, content};
 use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp};
 
 impl Store {
-    /// The PNG file of one picture, if the job is that endpoint's, both still exist and it was not withheld.
+    /// The PNG file of one picture, if the job belongs to `endpoint`, has not expired, and the picture is stored here.
     pub fn image(
         &self,
         endpoint: &EndpointId,
@@ -46,7 +46,7 @@ pub(super) fn insert_stored(db: &Connection, job: i64, images: &[StoredImage]) -
     })
 }
 
-/// `content`: the picture or its URL; none where it is withheld.
+/// `content`: the picture or its URL; none if the picture is withheld.
 fn insert_one(
     db: &Connection,
     (job, index): (i64, u32),

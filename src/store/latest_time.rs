@@ -1,4 +1,4 @@
-//! The latest time that was seen, for a start after the machine's clock was set back.
+//! The latest time that was seen, in case the machine's clock is set back before the next start.
 
 use rusqlite::{OptionalExtension, named_params};
 
@@ -6,7 +6,7 @@ use super::{Store, StoreError, Write};
 use crate::domain::Timestamp;
 
 impl Store {
-    /// The latest time noted, if there is anything whose time matters.
+    /// The latest time that was noted, if there is a job or a message whose time matters.
     pub fn latest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(|db| {
             let latest = db
@@ -19,7 +19,7 @@ impl Store {
         })
     }
 
-    /// Notes the time, if there is anything whose time matters.
+    /// Notes the time, if there is a job or a message whose time matters.
     pub fn note_time(&self, now: Timestamp) -> Write<'_, ()> {
         self.writer.grouped(move |db| {
             db.prepare_cached(

@@ -5,7 +5,7 @@ use rusqlite::{Connection, named_params};
 use super::{Store, StoreError, content, images, rows};
 use crate::domain::{EndpointId, Job, JobStatus, Timestamp};
 
-/// A longer input is left out of a list: a page of them could be a gigabyte.
+/// A longer input is left out of a list: a page of such inputs could be a gigabyte.
 const MAX_INPUT_BYTES: usize = 16 * 1024;
 
 /// One page of jobs.
@@ -17,14 +17,14 @@ pub struct JobPage {
     pub next: Option<i64>,
 }
 
-/// Which jobs a page is of.
+/// Which jobs a page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobFilter {
     pub status: Option<JobStatus>,
-    /// Only what is behind this place: an earlier page's `next`.
+    /// Only jobs after this place: the `next` of the page before.
     pub before: Option<i64>,
-    /// How many rows are looked at. What has expired and is not swept yet is among them, so a page may be
-    /// shorter although more follow.
+    /// How many rows are read. Some may have expired without being swept yet, so a page may be shorter although more
+    /// jobs follow.
     pub limit: u32,
 }
 
@@ -44,7 +44,7 @@ impl Store {
         let wanted = filter.status.as_ref().map_or(&JobStatus::ALL[..], std::slice::from_ref);
         let limit = filter.limit as usize;
         self.read(|db| {
-            // A page of each state is a step into the index each, however many jobs there are.
+            // One page of each state: each is one search in the index, however many jobs there are.
             let mut found = Vec::new();
             for status in wanted {
                 found.extend(newest(db, endpoint, *status, filter)?);
@@ -60,7 +60,7 @@ impl Store {
     }
 }
 
-/// The newest jobs of one state, one more than a page holds: place, input's id, the row's own columns.
+/// The newest jobs of one state, one more than a page holds: place in the queue, id of the input, the row's own columns.
 fn newest(
     db: &Connection,
     endpoint: &EndpointId,

@@ -1,4 +1,4 @@
-//! What the data folder holds, in numbers that cost nothing to read.
+//! Numbers about the data folder that are cheap to read.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::domain::Timestamp;
 use crate::metrics::Load;
 
 impl Store {
-    /// The folder as it is at `now`.
+    /// The state of the folder at `now`.
     pub fn load(&self, now: Timestamp) -> Result<Load, StoreError> {
         self.read(|db| {
             let mut statement = db.prepare_cached("select endpoint, counted, jobs from tally")?;
@@ -36,8 +36,8 @@ impl Store {
     }
 }
 
-/// An endpoint's queue has four heads, by priority and by whether the process died over them; behind
-/// each, its jobs lie in the order in which they came.
+/// An endpoint's queue consists of four queues, by priority and by whether the job may have crashed the process. Each is
+/// in the order of submission, so the oldest job is at the head of one of them.
 fn oldest_queued_at(db: &Connection, endpoint: &str) -> Result<Option<Timestamp>, StoreError> {
     let mut statement = db.prepare_cached(
         "select created_at from jobs
@@ -60,7 +60,7 @@ fn number(db: &Connection, pragma: &str) -> Result<u64, StoreError> {
     Ok(db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 
-/// Zero where there is none at the moment.
+/// Zero if there is no log at the moment.
 fn log_bytes(db: &Connection) -> u64 {
     db.path().and_then(|path| fs::metadata(format!("{path}-wal")).ok()).map_or(0, |log| log.len())
 }

@@ -1,26 +1,42 @@
 //! The data folder: the only SQL of this crate, and the only place that knows SQLite.
 //!
-//! Values of [`crate::domain`] go in and come out. Writes go through one thread that commits them in
-//! groups ([`writer`]), reads through a pool of read-only connections; neither knows who asks. What is
-//! expired is treated as absent by every read, whether or not it has been swept. [`content`] and
-//! [`retention`] see to it that forgotten means gone from the files.
+//! Values of [`crate::domain`] go in and come out. One thread does all writes and commits them in groups ([`writer`]);
+//! reads use a pool of read-only connections. Every read treats an expired job as absent, even before it is swept.
+//! [`content`] and [`retention`] make sure that no byte of a deleted job stays in the files.
+//!
+//! # Every transition of a job
+//!
+//! Each is part of one transaction that also checks the state that it leaves.
+//!
+//! | from | to | by | file |
+//! |---|---|---|---|
+//! | | IN_QUEUE | submit | [`submit`] |
+//! | IN_QUEUE | IN_PROGRESS | a worker's claim | [`claim`] |
+//! | IN_PROGRESS | COMPLETED, FAILED, TIMED_OUT | its worker | [`end`] |
+//! | IN_PROGRESS | IN_QUEUE | its worker, at a shutdown | [`end`] |
+//! | IN_QUEUE, IN_PROGRESS | CANCELLED | a client | [`end`] |
+//! | FAILED, TIMED_OUT | IN_QUEUE | a client's retry | [`requeue`] |
+//! | IN_PROGRESS | IN_QUEUE, FAILED | the next start after a crash | [`requeue`] |
 
 mod buckets;
 mod checkpointer;
+mod claim;
 mod content;
+mod disk_space;
+mod end;
 mod error;
 mod idempotency;
 mod images;
-mod jobs;
 mod latest_time;
 mod list;
 mod load;
 mod open;
 mod outbox;
+mod requeue;
 mod retention;
-mod room;
 mod rows;
 mod schema;
+mod submit;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -35,12 +51,15 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
+pub use claim::Claim;
+pub use end::End;
 pub use error::StoreError;
-pub use jobs::{Claim, End, Inserted, NewRow, NoRetry, Requeued};
 pub use list::{JobFilter, JobPage};
 pub use outbox::{Describe, Message};
+pub use requeue::{NoRetry, Requeued};
 pub use retention::Forgotten;
 pub use schema::{FolderState, is_in_use};
+pub use submit::{Inserted, NewRow};
 pub use writer::Write;
 
 /// One open data folder. No other process has it open as long as this lives.
@@ -51,14 +70,14 @@ pub struct Store {
     dir: Arc<Path>,
     /// Something was deleted whose bytes may still be in the log file.
     traces: Arc<AtomicBool>,
-    /// What webhooks are told.
+    /// Writes the messages to webhooks.
     describe: Describe,
-    // Last, so that it is released last.
+    // The last field, so that it is released last.
     _lock: File,
 }
 
 impl Store {
-    /// Opens the folder, made if absent, and brings its database up to date. Blocks.
+    /// Opens the folder, makes it if it is absent, and brings its database up to date. Blocks.
     pub fn open(dir: &Path, describe: Describe) -> Result<Self, StoreError> {
         let lock = open::lock(dir)?;
         let path = dir.join(open::DATABASE);
@@ -70,7 +89,7 @@ impl Store {
         Ok(Self { writer, checkpointer, readers, dir: dir.into(), traces, describe, _lock: lock })
     }
 
-    /// Finishes the writes that were sent, folds the log into the database and refuses further ones.
+    /// Finishes the writes that were sent, and refuses further ones.
     pub fn close(&self) {
         self.checkpointer.stop();
         self.writer.stop();
@@ -78,7 +97,7 @@ impl Store {
 
     /// Runs `query` on a connection of the pool, in one snapshot.
     fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        // All connections stay in use for the pool's whole patience, or a new one cannot be opened.
+        // Fails if all connections are in use for the whole timeout, or if a new one cannot be opened.
         let db = self.readers.get().map_err(|error| {
             tracing::warn!(%error, "no connection to read the job database with");
             StoreError::Locked
@@ -89,7 +108,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Runs statements on the write connection, for tests that make trouble.
+    /// Runs statements on the write connection, so that tests can provoke failures.
     #[cfg(test)]
     pub(crate) fn provoke(&self, statements: &'static str) {
         self.writer.alone(move |db| Ok(db.execute_batch(statements)?)).wait().unwrap();

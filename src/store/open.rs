@@ -1,4 +1,4 @@
-//! Opening the data folder: the lock, the file, its pragmas, its schema.
+//! Opens the data folder: the lock, the file, its pragmas and its schema.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -25,13 +25,13 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/07-buckets.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
-/// "sthd" in the file's header, by which `file` and we know whose it is.
+/// "sthd" in the file's header, so that `file` and this program recognise it.
 pub(super) const APPLICATION_ID: i32 = 0x7374_6864;
 const READERS: u32 = 8;
-/// How long another program's lock is waited for: clients, who should hear why, wait for 3 s.
+/// How long to wait for another program's lock. Clients wait for 3 s, and are to be told the reason before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Makes the folder if it is absent, for its owner alone, and takes its lock.
+/// Makes the folder if it is absent, readable by its owner only, and takes its lock.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     let refused = |error: io::Error| StoreError::folder(dir, &error);
     let mut builder = DirBuilder::new();
@@ -50,7 +50,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
 /// The write connection, with the schema up to date.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let dir = path.parent().unwrap_or(path);
-    // Made here rather than by SQLite, so that it and its log are readable by the owner alone.
+    // Made here and not by SQLite, so that the file and its log are readable by the owner only.
     owner_only().open(path).map_err(|error| match fs::metadata(path) {
         Ok(_) if error.kind() == io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
         _ => StoreError::folder(dir, &error),
@@ -63,11 +63,11 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "auto_vacuum", "incremental")?;
     db.pragma_update(None, "journal_mode", "wal")?;
     db.pragma_update(None, "synchronous", "full")?;
-    // The checkpointer comes long before, unless something holds it up.
+    // The checkpointer comes long before that, unless something delays it.
     db.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "secure_delete", true)?;
-    // Otherwise what is deleted could pass through a file in /tmp.
+    // Otherwise deleted bytes could pass through a file in /tmp.
     db.pragma_update(None, "temp_store", "memory")?;
     db.set_prepared_statement_cache_capacity(64);
     MIGRATIONS.to_latest(&mut db).map_err(|error| match error {
@@ -84,14 +84,14 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-/// A connection beside the writer's that may fold the log.
+/// A connection for the checkpointer.
 pub(super) fn second_writer(path: &Path) -> Result<Connection, StoreError> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | FLAGS)?;
     db.pragma_update(None, "synchronous", "full")?;
     Ok(db)
 }
 
-/// Connections that cannot write.
+/// A pool of connections that cannot write.
 pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, StoreError> {
     let manager = SqliteConnectionManager::file(path)
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | FLAGS)
@@ -106,9 +106,9 @@ pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, Stor
     })
 }
 
-/// Pages of the log at which a commit folds it itself: 64 MiB.
+/// At this many pages of the log, 64 MiB, a commit copies it into the database itself.
 const LONGEST_LOG: u32 = 16_384;
-/// Each connection is used by one thread at a time, which the types see to.
+/// Each connection is used by one thread at a time; the types make sure of that.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
 fn owner_only() -> OpenOptions {
@@ -119,7 +119,7 @@ fn owner_only() -> OpenOptions {
     options
 }
 
-/// A file that is no database, or somebody else's, is left as it is.
+/// Refuses a file that is no database or another program's, and leaves it as it is.
 fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), StoreError> {
     let look = || -> rusqlite::Result<(i32, u32)> {
         let owner = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -128,7 +128,7 @@ fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), StoreError> {
     };
     match look() {
         Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
-        // The schema is committed just before our mark is.
+        // The schema is committed just before the application id.
         Ok((0, _)) if MIGRATIONS.current_version(db).is_ok_and(|v| usize::from(&v) > 0) => Ok(()),
         Ok(_) => Err(StoreError::NotOurs(path.to_owned())),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {

@@ -1,7 +1,7 @@
 //! Messages on their way to webhooks.
 //!
-//! What a message says is written by whoever opened the store ([`Describe`]), in the transaction that makes
-//! it true; from then on the message is on its own.
+//! [`Describe`], which is given when the store is opened, writes a message's body in the same transaction as the change
+//! that it reports. From then on the message does not depend on its job.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,23 +12,23 @@ use sha2::{Digest, Sha256};
 use super::{Store, StoreError, Write, content, rows};
 use crate::domain::{Job, JobId, Progress, Timestamp, WebUrl, Webhook, WebhookEvents};
 
-/// Writes what a message says of a job as it stands at that moment.
+/// Writes the body of a message about a job as it is at that moment.
 pub type Describe = Arc<dyn Fn(&Job, Option<Progress>, Timestamp) -> String + Send + Sync>;
 
-/// One message, due.
+/// A message that is due.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub id: i64,
     pub job: JobId,
     pub url: WebUrl,
     pub body: String,
-    /// Those that failed.
+    /// How many tries have failed.
     pub tries: u32,
-    /// By which messages to the same host are known.
+    /// The same number for all messages to the same host.
     pub receiver: i64,
 }
 
-/// What a message tells.
+/// What a message reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Start,
@@ -47,7 +47,7 @@ impl Event {
 }
 
 impl Store {
-    /// The first message that is due and `free`, asked with its id and receiver.
+    /// The first message that is due and for which `free`, called with its id and receiver, is true.
     pub fn due_message(
         &self,
         now: Timestamp,
@@ -67,7 +67,7 @@ impl Store {
         })
     }
 
-    /// When the next message will be due that is not yet.
+    /// When the next message that is not due yet will be due.
     pub fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.read(|db| {
             let due: Option<i64> = db
@@ -77,7 +77,7 @@ impl Store {
         })
     }
 
-    /// Forgets a message: it arrived, or is given up.
+    /// Deletes a message that has arrived or is given up.
     pub fn forget_message(&self, id: i64) -> Write<'_, ()> {
         let traces = Arc::clone(&self.traces);
         self.writer.grouped(move |db| {
@@ -96,7 +96,7 @@ impl Store {
         })
     }
 
-    /// Tells how far a job is, if it is still in progress under that attempt.
+    /// Writes a message about how far a job is, if it is still in progress under this attempt.
     pub fn announce_progress(
         &self,
         id: &JobId,
@@ -158,7 +158,7 @@ pub(super) fn announce(
     let progress = if let Event::Progress(progress) = event { Some(progress) } else { None };
     let body = content::insert(db, describe(&job, progress, now).as_bytes())?;
     let url = content::insert(db, url.as_bytes())?;
-    // Overtaken, wherever it is: one that is being delivered right now is simply not tried again.
+    // The new message replaces an older one about progress. If that is being delivered right now, it is not tried again.
     db.prepare_cached("delete from outbox where job = :job and event = 'progress'")?
         .execute(named_params! {":job": job.id.as_str()})?;
     db.prepare_cached(
@@ -188,7 +188,7 @@ fn message(db: &Connection, id: i64) -> Result<Option<Message>, StoreError> {
     Ok(Some(Message { id, job, url, body: content::text(db, body)?, tries, receiver }))
 }
 
-/// A name for a URL's host and port that does not give them away.
+/// A number for a URL's host and port that does not reveal them.
 fn receiver(url: &str) -> Result<i64, StoreError> {
     let url: WebUrl = url.parse().map_err(|_| StoreError::Damaged)?;
     let url = url.as_url();

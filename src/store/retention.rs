@@ -1,6 +1,6 @@
-//! Forgetting: rows that are over, the space they took, and their traces in the log.
+//! Deletes expired rows, gives their space back, and clears their traces from the log.
 //!
-//! All of it in bounded steps, between which other writes get their turn.
+//! All of it happens in short steps, so that other writes come between them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +12,9 @@ use super::open::PATIENCE;
 use super::{Store, StoreError, Write};
 use crate::domain::{EndpointId, Timestamp};
 
-/// How long one step may keep the writer from others.
+/// How long one step may occupy the writer.
 const STEP: Duration = Duration::from_millis(4);
-/// Pages given back between two looks at the clock.
+/// How many pages are given back between two looks at the clock.
 const PAGES: u32 = 64;
 /// How long a checkpoint waits for readers.
 const READERS_PATIENCE: Duration = Duration::from_millis(20);
@@ -32,7 +32,7 @@ pub(super) const PURGE: &str = "
 pub struct Forgotten {
     /// Jobs deleted, or pages given back.
     pub count: u64,
-    /// There is more to do.
+    /// Whether there is more to do.
     pub more: bool,
 }
 
@@ -48,7 +48,7 @@ impl Store {
                     .optional()?;
                 let Some(seq) = expired else { return Ok((0, true)) };
                 traces.store(true, Ordering::SeqCst);
-                // Its pictures first and singly, for each may be megabytes, and the clock is looked at between.
+                // The pictures first, one by one: each may be megabytes, and the clock is checked between them.
                 let pictures = db
                     .prepare_cached(
                         "delete from images where job = :job and idx = (select max(idx) from images where job = :job)",
@@ -65,7 +65,7 @@ impl Store {
         })
     }
 
-    /// The newest queued job at this moment, up to which a purge goes.
+    /// The newest job at this moment: a purge goes up to it.
     pub fn newest(&self) -> Result<i64, StoreError> {
         self.read(|db| {
             Ok(db
@@ -93,7 +93,7 @@ impl Store {
         self.writer.grouped(|db| {
             in_step(|| {
                 let mut statement = db.prepare_cached(&format!("pragma incremental_vacuum({PAGES})"))?;
-                // Each row that it is asked for frees a page.
+                // Reading a row frees a page.
                 let mut pages = statement.query([])?;
                 while pages.next()?.is_some() {}
                 let free: i64 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
@@ -102,19 +102,18 @@ impl Store {
         })
     }
 
-    /// Whether deleted bytes may still be in the log.
+    /// Whether bytes of deleted rows may still be in the log.
     pub fn leaves_traces(&self) -> bool {
         self.traces.load(Ordering::SeqCst)
     }
 
-    /// Folds the log into the database and empties it, and says whether it could: while readers hold on
-    /// to it, it cannot, and is to be asked again.
+    /// Copies the log into the database and empties it. False: readers were using it; try again later.
     pub fn clear_traces(&self) -> Result<bool, StoreError> {
-        // Before, not after: the writer sets it again with every deletion, and a deletion that it had
-        // begun by now it commits before it comes to the checkpoint.
+        // Before, not after: the writer sets this again with every deletion, and commits a deletion that it has begun
+        // by now before it comes to the checkpoint.
         self.traces.store(false, Ordering::SeqCst);
-        // Most of it here, so that the writer is not kept from others.
-        let held = self.checkpointer.fold_and_hold();
+        // Most of the log is copied here, so that the writer is occupied only briefly.
+        let held = self.checkpointer.copy_and_hold();
         let cleared = self.writer.alone(checkpoint).wait();
         drop(held);
         if !matches!(cleared, Ok(true)) {
@@ -131,7 +130,7 @@ pub(super) fn checkpoint(db: &Connection) -> Result<bool, StoreError> {
     Ok(!busy?)
 }
 
-/// Repeats `work` (count, finished) until it is finished or the step's time is over.
+/// Repeats `work`, which returns a count and whether it is finished, until it is finished or the step's time is over.
 fn in_step(work: impl Fn() -> Result<(u64, bool), StoreError>) -> Result<Forgotten, StoreError> {
     let started = Instant::now();
     let mut count = 0;

@@ -1,14 +1,31 @@
-//! Rows and columns read back as values of the domain.
+//! Jobs read back as values of the domain.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{StoreError, content, images};
+use super::{Store, StoreError, content, images};
 use crate::domain::{EndpointId, Job, JobId, JobOutline, JobStatus, Policy, Timestamp};
 
 const COLUMNS: &str = "seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority,
     created_at, started_at, finished_at, expires_at, gpu, error, input";
+
+impl Store {
+    /// An endpoint's job with its input and the list of its pictures.
+    pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
+        self.read(|db| find(db, endpoint, id, now))
+    }
+
+    /// The same job without its input, which may be large.
+    pub fn outline(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        now: Timestamp,
+    ) -> Result<Option<JobOutline>, StoreError> {
+        self.read(|db| outline(db, endpoint, id, now))
+    }
+}
 
 pub(super) fn find(
     db: &Connection,
@@ -20,27 +37,44 @@ pub(super) fn find(
         .prepare_cached(&format!(
             "select {COLUMNS} from jobs where id = :id and endpoint = :endpoint and expires_at > :now"
         ))?
-        .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, parts)
+        .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, job_row)
         .optional()?;
-    found.map(|parts| whole(db, parts)).transpose()
+    found.map(|row| whole(db, row)).transpose()
 }
 
-/// The job in this row, whether or not it has expired.
+/// A job's place in the queue and its state, if it has not expired.
+pub(super) fn status(
+    db: &Connection,
+    endpoint: &EndpointId,
+    id: &JobId,
+    now: Timestamp,
+) -> Result<Option<(i64, JobStatus)>, StoreError> {
+    db.prepare_cached(
+        "select seq, status from jobs where id = :id and endpoint = :endpoint and expires_at > :now",
+    )?
+    .query_row(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0}, |row| {
+        Ok((row.get(0)?, job_status(row)?))
+    })
+    .optional()
+    .map_err(StoreError::from)
+}
+
+/// The job in this row, even if it has expired.
 pub(super) fn at(db: &Connection, seq: i64) -> Result<Job, StoreError> {
-    let parts = db
+    let row = db
         .prepare_cached(&format!("select {COLUMNS} from jobs where seq = :seq"))?
-        .query_row(named_params! {":seq": seq}, parts)?;
-    whole(db, parts)
+        .query_row(named_params! {":seq": seq}, job_row)?;
+    whole(db, row)
 }
 
-/// Place, input's id, and the row's own columns.
-type Parts = (i64, i64, Job);
+/// The job's place in the queue, the id of its input, and the row's own columns.
+type JobRow = (i64, i64, Job);
 
-fn parts(row: &Row) -> rusqlite::Result<Parts> {
+fn job_row(row: &Row) -> rusqlite::Result<JobRow> {
     Ok((row.get("seq")?, row.get("input")?, job(row)?))
 }
 
-fn whole(db: &Connection, (seq, content, job): Parts) -> Result<Job, StoreError> {
+fn whole(db: &Connection, (seq, content, job): JobRow) -> Result<Job, StoreError> {
     let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
     Ok(Job { input: content::text(db, content)?, images, ..job })
 }
@@ -74,7 +108,7 @@ pub(super) fn outline(
     Ok(Some(JobOutline { images, ..outline }))
 }
 
-/// The row's own columns; the input and the pictures lie elsewhere.
+/// The row's own columns. The input and the pictures are in other tables.
 pub(super) fn job(row: &Row) -> rusqlite::Result<Job> {
     Ok(Job {
         id: id(row, "id")?,
@@ -111,7 +145,7 @@ pub(super) fn job_status(row: &Row) -> rusqlite::Result<JobStatus> {
     JobStatus::parse(row.get_ref("status")?.as_str()?).ok_or_else(corrupt)
 }
 
-/// A value that this crate never wrote.
+/// The error for a value that this program never writes.
 fn corrupt() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
 }

@@ -1,4 +1,4 @@
-//! How many jobs there are of each state, without counting them.
+//! How many jobs are in each state, without counting rows: triggers keep the numbers.
 
 use rusqlite::named_params;
 
@@ -6,7 +6,7 @@ use super::{Store, StoreError};
 use crate::domain::{EndpointId, JobCounts};
 
 impl Store {
-    /// An endpoint's jobs by state. Those that timed out are counted as failed.
+    /// An endpoint's jobs by state. Jobs that timed out count as failed.
     pub fn counts(&self, endpoint: &EndpointId) -> Result<JobCounts, StoreError> {
         self.read(|db| {
             let mut counts = JobCounts::default();

@@ -1,4 +1,4 @@
-//! Data folders in all the states that they should not be in, and the writer under bad luck.
+//! Broken data folders, and the writer when writes fail.
 
 use std::fs;
 use std::sync::mpsc::channel;
@@ -6,23 +6,14 @@ use std::sync::mpsc::channel;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{EndpointId, JobId, JobKind, NewJob, Policy, Timestamp};
+use crate::domain::{EndpointId, JobId, JobKind, NewJob, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn row(input: &str) -> NewRow {
     NewRow {
         id: JobId::new(JobKind::Run),
-        job: NewJob {
-            endpoint: EndpointId::default(),
-            kind: JobKind::Run,
-            input: input.to_owned(),
-            seed: u64::MAX,
-            policy: Policy::default(),
-            s3_config: None,
-            once: None,
-            webhook: None,
-        },
+        job: NewJob::run(EndpointId::default(), input, u64::MAX),
         retention: std::time::Duration::from_secs(1),
         now: NOW,
     }
@@ -49,7 +40,7 @@ fn a_folder_in_use_is_refused_until_it_is_free() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_left_alone() {
+fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("stablehand.db");
     let garbage = "not a database, but somebody's diary ".repeat(200);
@@ -59,7 +50,7 @@ fn a_file_that_is_no_database_is_left_alone() {
 }
 
 #[test]
-fn another_programs_database_is_left_alone() {
+fn another_programs_database_is_refused() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("stablehand.db");
     Connection::open(&path).unwrap().execute_batch("create table diary (day text)").unwrap();
@@ -67,7 +58,7 @@ fn another_programs_database_is_left_alone() {
 }
 
 #[test]
-fn a_damaged_database_is_named_as_such() {
+fn a_damaged_database_is_reported_as_damaged() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()).unwrap());
     let path = dir.path().join("stablehand.db");
@@ -79,7 +70,7 @@ fn a_damaged_database_is_named_as_such() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn a_folder_that_cannot_be_made_is_reported() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -91,7 +82,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_that_may_not_be_written_is_named() {
+fn a_folder_without_write_permission_is_reported() {
     use std::os::unix::fs::PermissionsExt;
 
     let dir = TempDir::new().unwrap();
@@ -104,7 +95,7 @@ fn a_folder_that_may_not_be_written_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn folder_and_files_are_the_owners_alone() {
+fn only_the_owner_can_read_the_folder_and_its_files() {
     use std::os::unix::fs::PermissionsExt;
 
     let parent = TempDir::new().unwrap();
@@ -120,12 +111,12 @@ fn folder_and_files_are_the_owners_alone() {
 }
 
 #[test]
-fn one_error_in_a_group_undoes_only_its_own() {
+fn a_failed_write_in_a_group_undoes_only_itself() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).unwrap();
     let (first, second, twice) = (row("{}"), row("{}"), row("{}"));
     let again = NewRow { id: twice.id.clone(), ..row("{}") };
-    // While the writer is held up, all of these pile up for one group.
+    // While the writer is blocked, all of these collect into one group.
     let (release, held) = channel::<()>();
     std::thread::scope(|scope| {
         let (holding, is_held) = channel();
@@ -148,7 +139,7 @@ fn one_error_in_a_group_undoes_only_its_own() {
                 .writer
                 .grouped(|db| {
                     db.execute_batch("update jobs set attempt = 99")?;
-                    panic!("a panic undoes its own, too")
+                    panic!("a panic undoes only itself, too")
                 })
                 .into_future()])
             .collect();
@@ -186,7 +177,7 @@ fn a_full_disk_is_survived_without_a_restart() {
 }
 
 #[test]
-fn a_lock_of_another_program_is_named_and_survived() {
+fn another_programs_lock_is_reported_and_does_no_harm() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).unwrap();
     store.provoke("pragma busy_timeout = 1");
@@ -198,7 +189,7 @@ fn a_lock_of_another_program_is_named_and_survived() {
 }
 
 #[test]
-fn after_close_everything_is_refused_and_nothing_hangs() {
+fn after_close_writes_are_refused_and_nothing_hangs() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).unwrap();
     store.close();
@@ -206,14 +197,14 @@ fn after_close_everything_is_refused_and_nothing_hangs() {
 }
 
 #[test]
-fn hot_queries_use_their_index() {
+fn frequent_queries_use_their_index() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).unwrap();
     let plan = |query: &str| {
         store
             .read(|db| {
                 let mut statement = db.prepare(&format!("explain query plan {query}"))?;
-                // What is bound does not matter to the plan.
+                // The plan does not depend on the bound values.
                 let mut rows = statement.raw_query();
                 let mut lines = Vec::new();
                 while let Some(row) = rows.next()? {
@@ -224,7 +215,7 @@ fn hot_queries_use_their_index() {
             .unwrap()
     };
     for (query, wanted) in [
-        (jobs::CLAIM, "SEARCH jobs USING COVERING INDEX jobs_queued"),
+        (claim::CLAIM, "SEARCH jobs USING COVERING INDEX jobs_queued"),
         (list::LIST, "SEARCH jobs USING INDEX jobs_listed"),
         (retention::PURGE, "SEARCH jobs USING COVERING INDEX jobs_queued"),
         (retention::EXPIRED, "SEARCH jobs USING INDEX jobs_expiring"),

@@ -1,9 +1,8 @@
-//! The one writer: a thread that owns the write connection and commits what others ask in groups.
+//! The one writer: a thread that owns the write connection and commits writes in groups.
 //!
-//! Durability is paid for with an fsync. While one is under way, requests pile up in the channel; the
-//! next transaction takes all of them, each in a savepoint of its own, and only when its COMMIT has
-//! returned do their answers go out. So durability costs a batch and not a request, and nobody is told of
-//! what is not on the disk.
+//! A commit that survives a crash needs an fsync. While one is under way, further writes collect in the channel. The next
+//! transaction takes all of them, each in a savepoint of its own, and answers them only after its COMMIT has returned. So
+//! there is one fsync for each group and not for each write, and nobody is told of anything that is not on the disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -18,7 +17,7 @@ use tokio::sync::oneshot;
 use super::StoreError;
 use super::checkpointer::Nudge;
 
-/// How many requests share one transaction at most, so that the first need not wait for ever.
+/// The most writes in one transaction, so that the first of them does not wait for too long.
 const GROUP: usize = 512;
 
 /// The sending side of the writer's thread.
@@ -30,18 +29,18 @@ pub(super) struct Writer {
 enum Message {
     /// Within the group's transaction.
     Grouped(Box<dyn Task>),
-    /// Outside any transaction, as a checkpoint must be.
+    /// Outside any transaction, as a checkpoint requires.
     Alone(Box<dyn Task>),
     Stop,
 }
 
-/// Something to be done with the write connection, then answered once it is certain.
+/// Work for the write connection. It is answered once its outcome is certain.
 trait Task: Send {
     fn run(&mut self, db: &Connection) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-/// A write that is described and not yet sent: `.await` it, `wait` for it on a thread, or `send_off`.
+/// A write that has not been sent yet: `.await` it, `wait` for it on a thread, or `send_off`.
 #[must_use = "a write does nothing until it is awaited, waited for or sent off"]
 pub struct Write<'a, T> {
     writer: &'a Writer,
@@ -61,7 +60,7 @@ struct Job<T> {
 }
 
 impl Writer {
-    /// Tells `nudge` of every commit.
+    /// Calls `nudge` after every commit.
     pub(super) fn start(db: Connection, nudge: Option<Nudge>) -> Result<Self, StoreError> {
         let (sender, receiver) = channel();
         let thread = thread::Builder::new()
@@ -79,7 +78,7 @@ impl Writer {
         Write { writer: self, alone: false, work: Box::new(work), after: None }
     }
 
-    /// Something that no transaction may be around.
+    /// A write outside any transaction.
     pub(super) fn alone<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -87,7 +86,7 @@ impl Writer {
         Write { writer: self, alone: true, work: Box::new(work), after: None }
     }
 
-    /// Finishes what was sent before, then closes the connection. What comes later is refused.
+    /// Finishes the writes that were sent before, and closes the connection. Later writes are refused.
     pub(super) fn stop(&self) {
         let _ = self.sender.send(Message::Stop);
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
@@ -98,20 +97,20 @@ impl Writer {
 }
 
 impl<T: Send + 'static> Write<'_, T> {
-    /// Blocks until it is committed, or is not.
+    /// Blocks until it is committed or has failed.
     pub fn wait(self) -> Result<T, StoreError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.send(Box::new(move |outcome| drop(sender.send(outcome))));
         receiver.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Once it is committed, and in the order of commits, calls `after` on the writer's thread; also if
-    /// the asker is gone by then, as a client that hung up is.
+    /// Calls `after` on the writer's thread once the write is committed, in the order of commits. Also if nobody waits
+    /// for the write any more, such as a client that hung up.
     pub fn after(self, after: impl FnOnce(&T) + Send + 'static) -> Self {
         Self { after: Some(Box::new(after)), ..self }
     }
 
-    /// Sends it, and nobody hears how it went, but for `after`.
+    /// Sends it without waiting. Only `after` learns whether it was committed.
     pub fn send_off(self) {
         self.send(Box::new(drop));
     }
@@ -126,7 +125,7 @@ impl<T: Send + 'static> Write<'_, T> {
         });
         let task = Box::new(Job { work: Some(self.work), outcome: None, reply });
         let message = if self.alone { Message::Alone(task) } else { Message::Grouped(task) };
-        // A writer that is gone drops the task and its reply with it: the asker sees `Closed`.
+        // If the writer has stopped, the task is dropped with its reply, and whoever waits gets `Closed`.
         let _ = self.writer.sender.send(message);
     }
 }
@@ -195,7 +194,7 @@ fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>) {
     let _ = super::retention::checkpoint(db);
 }
 
-/// One transaction for all of `group`; everybody hears of its own outcome, once that is final.
+/// One transaction for all of `group`. Each task is answered with its own outcome once that is final.
 fn commit(db: &Connection, mut group: Vec<Box<dyn Task>>) {
     let mut begun = execute(db, "begin immediate");
     let mut done = Vec::with_capacity(group.len());
@@ -203,7 +202,7 @@ fn commit(db: &Connection, mut group: Vec<Box<dyn Task>>) {
         if begun.is_ok() {
             begun = isolated(db, task.as_mut());
             if let Err(error) = &begun {
-                // A full or failing disk may roll the whole transaction back: nothing of it remains.
+                // A full or failing disk may roll back the whole transaction.
                 if !db.is_autocommit() {
                     let _ = execute(db, "rollback");
                 }

@@ -1,0 +1,93 @@
+//! Submitting: a job enters its endpoint's queue as IN_QUEUE.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, named_params};
+
+use super::idempotency::{self, Earlier};
+use super::{Store, StoreError, Write, buckets, content, disk_space, outbox};
+use crate::domain::{JobId, JobStatus, NewJob, Timestamp};
+
+/// A job on its way into the queue.
+#[derive(Debug)]
+pub struct NewRow {
+    pub id: JobId,
+    pub job: NewJob,
+    pub retention: Duration,
+    pub now: Timestamp,
+}
+
+/// What became of a submitted job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inserted {
+    Queued,
+    /// The queue is full.
+    Full,
+    /// The same request was made before. This is its job.
+    Known(JobId, JobStatus),
+    /// Another request was made with the same key.
+    KeyReused,
+}
+
+impl Store {
+    /// Appends a job to its endpoint's queue, unless `limit` jobs are in it already or the same request was made before.
+    pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
+        let dir = Arc::clone(&self.dir);
+        self.writer.grouped(move |db| {
+            disk_space::check(&dir)?;
+            insert(db, &row, limit)
+        })
+    }
+}
+
+fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreError> {
+    if let Some(once) = &row.job.once {
+        match idempotency::find(db, once, row.now)? {
+            None => {}
+            Some(Earlier::Same(id, status)) => return Ok(Inserted::Known(id, status)),
+            Some(Earlier::Other) => return Ok(Inserted::KeyReused),
+        }
+    }
+    let queued: i64 = db
+        .prepare_cached(
+            "select coalesce(sum(jobs), 0) from tally where endpoint = :endpoint and counted = 'IN_QUEUE'",
+        )?
+        .query_row(named_params! {":endpoint": row.job.endpoint.as_str()}, |row| row.get(0))?;
+    if queued.cast_unsigned() >= limit {
+        return Ok(Inserted::Full);
+    }
+    let NewRow { id, job, retention, now } = row;
+    let input = content::insert(db, job.input.as_bytes())?;
+    let seq = db.prepare_cached(
+        "insert into jobs (id, endpoint, status, low_priority, execution_timeout_ms, ttl_ms, retention_ms,
+                           seed, created_at, input)
+         values (:id, :endpoint, 'IN_QUEUE', :low_priority, :execution_timeout_ms, :ttl_ms, :retention_ms,
+                 :seed, :now, :input)",
+    )?
+    .insert(named_params! {
+        ":id": id.as_str(),
+        ":endpoint": job.endpoint.as_str(),
+        ":low_priority": job.policy.low_priority,
+        ":execution_timeout_ms": ms(job.policy.execution_timeout),
+        ":ttl_ms": ms(job.policy.ttl),
+        ":retention_ms": ms(*retention),
+        ":seed": job.seed.cast_signed(),
+        ":now": now.0,
+        ":input": input,
+    })?;
+    if let Some(once) = &job.once {
+        idempotency::insert(db, once, seq)?;
+    }
+    if let Some(config) = &job.s3_config {
+        buckets::insert(db, seq, config)?;
+    }
+    if let Some(webhook) = &job.webhook {
+        outbox::subscribe(db, seq, webhook)?;
+    }
+    Ok(Inserted::Queued)
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
