@@ -86,7 +86,8 @@ fn normal_block(block: &mut [f32]) {
     clippy::excessive_precision,
     clippy::approx_constant,
     clippy::unreadable_literal,
-    reason = "constants are written as in the header"
+    clippy::many_single_char_names,
+    reason = "constants and names are written as in the header"
 )]
 fn log_avx(x: f32) -> f32 {
     const COEFFICIENTS: [f32; 8] = [

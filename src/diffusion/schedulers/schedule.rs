@@ -126,7 +126,7 @@ impl Schedule {
         let sigmas = ending(&sigmas, config.final_sigma()?, &table_sigmas);
         let levels =
             sigmas[..timesteps.len()].iter().map(|&sigma| NoiseLevel::variance_preserving(sigma)).collect();
-        Ok(Self { levels, sigmas, ..Self::unscaled(timesteps) })
+        Ok(Self { sigmas, levels, ..Self::unscaled(timesteps) })
     }
 }
 

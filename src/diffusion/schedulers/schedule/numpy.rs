@@ -1,4 +1,4 @@
-//! Functions of NumPy and torch, rounded as they round where that can be seen in the results.
+//! Functions of numpy and torch. They round as those do, where that shows in the results.
 //!
 //! Tables are interpolated in f64 and stored in f32, as the reference does. The one exception is the square root in
 //! the sigma table: torch takes a Newton step from the processor's `rsqrtps` guess, so its result differs by

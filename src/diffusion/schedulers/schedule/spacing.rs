@@ -62,7 +62,9 @@ pub fn whole_timesteps(
     let (train, offset) = (config.train_timesteps()?, config.offset()?);
     let mut list = spacing.timesteps(train, steps);
     if spacing == TimestepSpacing::Leading {
-        list.iter_mut().for_each(|t| *t += offset);
+        for t in &mut list {
+            *t += offset;
+        }
     }
     if list.first().is_some_and(|&t| t >= train) {
         let expected = format!("small enough that {steps} steps stay below num_train_timesteps ({train})");
