@@ -96,7 +96,7 @@ impl Clock {
     }
 
     /// Moves the clock forward to at least `time`, which an earlier run has seen.
-    pub fn go_on_from(&self, time: Timestamp) {
+    pub fn advance_to(&self, time: Timestamp) {
         let steady = (self.0.steady)();
         if time > self.now() {
             self.state().anchor = (time, steady);
@@ -163,12 +163,12 @@ mod tests {
     #[test]
     fn it_continues_from_a_time_seen_before() {
         let (clock, wall, steady) = clock();
-        clock.go_on_from(Timestamp(5_000_000));
+        clock.advance_to(Timestamp(5_000_000));
         assert_eq!(clock.now(), Timestamp(5_000_000));
         wall.fetch_add(10, Ordering::SeqCst);
         steady.fetch_add(10, Ordering::SeqCst);
         assert_eq!(clock.now(), Timestamp(5_000_010));
-        clock.go_on_from(Timestamp(1));
+        clock.advance_to(Timestamp(1));
         assert_eq!(clock.now(), Timestamp(5_000_010));
     }
 }

@@ -37,7 +37,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// Whether the same call may succeed later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoHost { .. } => true,
             Self::Status { status, .. } | Self::Refused { status, .. } => matches!(status, 429 | 500..),

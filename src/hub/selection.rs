@@ -52,7 +52,7 @@ impl Selection {
             )));
         }
         if !tree.contains_key(file) {
-            return Err(HubError::Refused(format!("{name} has no file {file}{}", listing.choice())));
+            return Err(HubError::Refused(format!("{name} has no file {file}{}", listing.candidates())));
         }
         Ok(Self { kind: ModelKind::File, files: [file.clone()].into(), indexes: Vec::new() })
     }
@@ -124,7 +124,7 @@ impl<'a> Listing<'a> {
         let mut selection =
             Selection { kind: ModelKind::Diffusers, files: self.configs(), indexes: Vec::new() };
         for (component, base) in COMPONENTS {
-            let weights = self.weights(component, base).ok_or_else(|| self.lacks(component))?;
+            let weights = self.weights(component, base).ok_or_else(|| self.missing_weights(component))?;
             if weights.has_extension("json") {
                 selection.indexes.push(weights.clone());
             }
@@ -151,7 +151,7 @@ impl<'a> Listing<'a> {
         others.next().filter(|_| others.next().is_none())
     }
 
-    fn lacks(&self, component: &str) -> HubError {
+    fn missing_weights(&self, component: &str) -> HubError {
         let name = self.name;
         let reason = match self.in_folder(component).any(RepoPath::is_pickle) {
             true => format!(
@@ -159,7 +159,7 @@ impl<'a> Listing<'a> {
             ),
             false => format!("no .safetensors file with a usual name for its {component}"),
         };
-        HubError::Refused(format!("{name} has {reason}{}", self.choice()))
+        HubError::Refused(format!("{name} has {reason}{}", self.candidates()))
     }
 
     fn onnx(&self) -> Result<Selection, HubError> {
@@ -195,7 +195,11 @@ impl<'a> Listing<'a> {
                 };
                 Err(HubError::Refused(format!("{} has {reason}", self.name)))
             }
-            _ => Err(HubError::Reference(format!("{} has more than one model{}", self.name, self.choice()))),
+            _ => Err(HubError::Reference(format!(
+                "{} has more than one model{}",
+                self.name,
+                self.candidates()
+            ))),
         }
     }
 
@@ -206,7 +210,7 @@ impl<'a> Listing<'a> {
     }
 
     /// The end of an error sentence: the files that can be named.
-    fn choice(&self) -> String {
+    fn candidates(&self) -> String {
         let found = self.checkpoints();
         let mut names: Vec<_> = found.iter().take(5).map(|path| format!("{}:{path}", self.name)).collect();
         if found.len() > names.len() {

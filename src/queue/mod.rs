@@ -74,7 +74,7 @@ impl JobQueue {
     ) -> Result<Self, QueueError> {
         let store = Store::open(data_dir, describe)?;
         if let Some(time) = store.latest_time()? {
-            clock.go_on_from(time);
+            clock.advance_to(time);
         }
         let times = settings.max_attempts;
         let error = format!("The server stopped {times} times while it worked on this job; it was given up.");

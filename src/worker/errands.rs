@@ -160,7 +160,7 @@ fn with_retries<T>(
 ) -> Result<T, FetchError> {
     for pause in pauses {
         match call() {
-            Err(error) if error.is_passing() && !given_up.load(Ordering::Relaxed) => {
+            Err(error) if error.is_temporary() && !given_up.load(Ordering::Relaxed) => {
                 thread::sleep(pause);
                 if given_up.load(Ordering::Relaxed) {
                     return Err(error);

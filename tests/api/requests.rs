@@ -18,7 +18,7 @@ fn the_list_has_status_bodies_with_the_newest_first() {
     let second = app.submit(&prompt("fail"));
     app.wait(&second);
     let page = app.get(REQUESTS).json();
-    let status = |id: &str| app.status(&id).json();
+    let status = |id: &str| app.status(id).json();
     assert_eq!(page, json!({"requests": [status(&second), status(&first)], "cursor": null}));
     let failed = app.get(&format!("{REQUESTS}?status=FAILED")).json();
     assert_eq!(ids(&failed), [second]);

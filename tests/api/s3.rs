@@ -96,7 +96,7 @@ fn pictures_go_to_the_bucket_and_the_output_links_them() {
         assert_eq!(get(&url.replace("X-Amz-Expires=604800", "X-Amz-Expires=604799")).0, 403, "it is signed");
     }
     assert_eq!(job["output"].as_array().unwrap().len(), 2);
-    let again = app.status(&id).json();
+    let again = app.status(id).json();
     assert_eq!(again["output"], job["output"]);
 }
 
@@ -131,7 +131,7 @@ fn the_keys_are_never_shown_and_are_deleted_with_the_job() {
     let (mut app, s3) = (app(), S3Server::start());
     let job = runsync(&app, &s3.config());
     let id = job["id"].as_str().unwrap();
-    let status = app.status(&id).text().to_owned();
+    let status = app.status(id).text().to_owned();
     assert!(!status.contains(ACCESS_SECRET) && !status.contains("s3Config"), "{status}");
     let mut config = s3.config();
     config["accessSecret"] = "another".into();

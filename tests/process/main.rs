@@ -1,7 +1,6 @@
 //! The real binary with the real model: signals, kills, restarts, broken environments.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-#![expect(clippy::needless_pass_by_value, reason = "`json!(…)` reads better without a borrow")]
 
 mod bad_disk;
 mod bad_start;
