@@ -44,6 +44,11 @@ impl Card {
             .env("STABLEHAND_ORT_DYLIB", runtime_library(kit));
     }
 
+    /// Whether a program has come to it yet.
+    pub fn exists(&self) -> bool {
+        self.file.exists()
+    }
+
     pub fn counts(&self) -> Counts {
         let bytes = fs::read(&self.file).unwrap();
         let entries = bytes.chunks_exact(ENTRY).map(|entry| {

@@ -21,26 +21,46 @@ const TOKENS: [usize; 2] = [77, 154];
 /// A guided picture has two rows. The last number is no multiple of anything.
 const ROWS: [usize; 5] = [1, 2, 3, 16, 33];
 
-/// One graph with zeros for weights: a card that computes nothing does not mind.
-struct Graph {
+/// A graph without its weights.
+pub struct Graph {
     file: PathBuf,
     onnx: Vec<u8>,
+    weight_bytes: usize,
+}
+
+/// All graphs with zeros for weights: a card that computes nothing does not mind.
+pub struct Graphs {
+    graphs: Vec<Graph>,
+    /// As many as the largest graph reads.
     weights: Arc<[u8]>,
 }
 
-impl Graph {
+impl Graphs {
     /// All that are built for CUDA.
-    fn all() -> Vec<Self> {
+    pub fn all() -> Self {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
         let folders = ["graphs/sd-v1", "tiny-sd/graphs"].map(|folder| models.join(folder));
         let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
         let paths = entries.map(|entry| entry.unwrap().path());
-        let graphs: Vec<_> =
-            paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx")).map(Self::read).collect();
+        let paths = paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx"));
+        let graphs: Vec<_> = paths.map(Graph::read).collect();
         assert_eq!(graphs.len(), 9, "five of Stable Diffusion v1 and four of tiny-sd");
-        graphs
+        let length = graphs.iter().map(|graph| graph.weight_bytes).max().unwrap();
+        Self { graphs, weights: vec![0; length].into() }
     }
 
+    /// The one whose path ends so.
+    pub fn named(&self, end: &str) -> &Graph {
+        self.graphs.iter().find(|graph| graph.file.ends_with(end)).unwrap()
+    }
+
+    pub fn session(&self, graph: &Graph, runtime: &Runtime) -> Session {
+        let source = GraphSource::Weightless { onnx: &graph.onnx, location: WEIGHTS, weights: &self.weights };
+        runtime.session(source).unwrap_or_else(|error| panic!("{}: {error}", graph.file.display()))
+    }
+}
+
+impl Graph {
     fn read(file: PathBuf) -> Self {
         let number = |text: &str| text.parse::<usize>().unwrap();
         let mut model = Model::read(&file);
@@ -52,12 +72,7 @@ impl Graph {
             Some(value("offset")? + value("length")?)
         });
         let length = ends.max().unwrap();
-        Self { onnx: fs::read(&file).unwrap(), file, weights: vec![0; length].into() }
-    }
-
-    fn session(&self, runtime: &Runtime) -> Session {
-        let source = GraphSource::Weightless { onnx: &self.onnx, location: WEIGHTS, weights: &self.weights };
-        runtime.session(source).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()))
+        Self { onnx: fs::read(&file).unwrap(), file, weight_bytes: length }
     }
 
     fn part(&self) -> &str {
@@ -80,7 +95,7 @@ impl Graph {
     }
 
     /// Runs it once and looks at what it answers.
-    fn run(&self, session: &mut Session, shape: [usize; 4]) {
+    pub fn run(&self, session: &mut Session, shape: [usize; 4]) {
         let what = format!("{} at {shape:?}", self.file.display());
         let [rows, height, width, tokens] = shape;
         let side = if self.part() == "vae_encoder" { 8 } else { 1 };
@@ -130,8 +145,9 @@ fn zeros(element: TensorElementType, shape: Vec<usize>) -> DynValue {
 fn every_graph_runs_at_every_shape_on_every_architecture() {
     on_cards(&ARCHITECTURES, |card| {
         let runtime = Runtime::load(DeviceChoice::Cuda(0)).unwrap();
-        for graph in Graph::all() {
-            let mut session = graph.session(&runtime);
+        let graphs = Graphs::all();
+        for graph in &graphs.graphs {
+            let mut session = graphs.session(graph, &runtime);
             for shape in graph.shapes() {
                 let (counts, ()) = card.count(|| graph.run(&mut session, shape));
                 // Inputs go to the card and the prediction comes back: a copy more would be a node on the CPU.
@@ -151,19 +167,16 @@ fn every_graph_runs_at_every_shape_on_every_architecture() {
 #[ignore = "needs tests/cuda/install"]
 fn every_node_of_our_graphs_is_on_the_card() {
     on_cards(&ARCHITECTURES, |_| {
-        for graph in Graph::all() {
+        let graphs = Graphs::all();
+        for graph in &graphs.graphs {
             let folder = tempfile::tempdir().unwrap();
             let runtime = Runtime::load(DeviceChoice::Cuda(0)).unwrap().with_profiles(folder.path());
-            let mut session = graph.session(&runtime);
+            let mut session = graphs.session(graph, &runtime);
             for (height, width) in SIZES {
                 graph.run(&mut session, [2, height, width, TOKENS[0]]);
             }
             drop(session);
-            let placement = Placement::read(folder.path());
-            let file = graph.file.display();
-            assert!(placement.elsewhere.is_empty(), "{file}: {:?}", placement.elsewhere);
-            let copies = placement.on_card.iter().find(|kind| kind.starts_with("Memcpy"));
-            assert!(copies.is_none(), "{file}: {copies:?}");
+            Placement::read(folder.path()).assert_wholly_on_card(&graph.file.display().to_string());
         }
     });
 }
