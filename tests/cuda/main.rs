@@ -14,6 +14,7 @@ mod card;
 mod folders;
 mod forms;
 mod full;
+mod full_size;
 mod graphs;
 #[path = "../models/onnx.rs"]
 #[expect(dead_code, reason = "shared with tests/models, which uses more of it")]

@@ -14,15 +14,15 @@ enum { SUCCESS = 0, ALLOC_FAILED = 3 };
 
 #define DOES_NOTHING(name) \
     int name(void) { return SUCCESS; }
-#define MULTIPLIES(name)                 \
-    int name(void) {                     \
+#define MULTIPLIES(name)                   \
+    int name(void) {                       \
         card_add(CARD_MULTIPLICATIONS, 1); \
-        return SUCCESS;                  \
+        return SUCCESS;                    \
     }
-#define CREATES(name)        \
+#define CREATES(name)         \
     int name(void **object) { \
-        *object = &handle;   \
-        return SUCCESS;      \
+        *object = &handle;    \
+        return SUCCESS;       \
     }
 
 static char handle;

@@ -72,33 +72,33 @@ int cudnnBackendGetAttribute(struct descriptor *descriptor, int name, int type, 
     (void)descriptor;
     static const size_t sizes[] = {[TYPE_BOOLEAN] = 1, [TYPE_INT64] = 8, [TYPE_INT32] = 4};
     bool is_number = type == TYPE_BOOLEAN || type == TYPE_INT64 || type == TYPE_INT32;
-    bool is_there = is_number || room == 0 || (type == TYPE_DESCRIPTOR && name != ATTRIBUTE_KNOB_CHOICES);
+    /* With no room it is only asked how many there are. */
+    bool is_there = is_number || type == TYPE_DESCRIPTOR || room == 0;
     if (is_number && values && room > 0) memset(values, 0, sizes[type]);
-    if (type == TYPE_DESCRIPTOR && name == ATTRIBUTE_KNOB_CHOICES) is_there = false;
-    if (count) *count = is_there;
+    if (count) *count = is_there && name != ATTRIBUTE_KNOB_CHOICES;
     return SUCCESS;
 }
 
 #define DOES_NOTHING(name) \
     int name(void) { return SUCCESS; }
-#define COMPUTES(name)                  \
-    int name(void) {                    \
-        card_add(CARD_EXECUTIONS, 1);   \
-        return SUCCESS;                 \
+#define COMPUTES(name)                \
+    int name(void) {                  \
+        card_add(CARD_EXECUTIONS, 1); \
+        return SUCCESS;               \
     }
-#define CREATES(name)                        \
-    int name(struct descriptor **made) {     \
+#define CREATES(name)                                 \
+    int name(struct descriptor **made) {              \
         return cudnnBackendCreateDescriptor(0, made); \
     }
-#define DESTROYS(name)                              \
-    int name(struct descriptor *descriptor) {       \
+#define DESTROYS(name)                                    \
+    int name(struct descriptor *descriptor) {             \
         return cudnnBackendDestroyDescriptor(descriptor); \
     }
-#define NEEDS_NO_BYTES(name)                                        \
+#define NEEDS_NO_BYTES(name)                                           \
     int name(void *handle, void *a, void *b, void *c, size_t *bytes) { \
-        (void)handle, (void)a, (void)b, (void)c;                    \
-        *bytes = 0;                                                 \
-        return SUCCESS;                                             \
+        (void)handle, (void)a, (void)b, (void)c;                       \
+        *bytes = 0;                                                    \
+        return SUCCESS;                                                \
     }
 
 DOES_NOTHING(cudnnSetStream)
