@@ -111,9 +111,10 @@ pub fn on_cards<F: FnOnce(Card)>(architectures: &[u32], body: F) {
         command.args([test, "--exact", "--include-ignored", "--nocapture"]);
         Card::new(folder.path()).plug_into(&mut command, architecture);
         let output = command.output().unwrap();
-        let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        let is_run = text[0].contains("1 passed");
-        assert!(output.status.success() && is_run, "{test} on sm_{architecture}:\n{}", text.concat());
+        let printed =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let is_run = printed[0].contains("1 passed");
+        assert!(output.status.success() && is_run, "{test} on sm_{architecture}:\n{}", printed.concat());
     }
 }
 
