@@ -20,6 +20,7 @@ mod telemetry;
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use ort::environment::Environment;
@@ -68,6 +69,8 @@ pub struct Runtime {
     device: Device,
     note: Option<String>,
     threads: usize,
+    /// Where sessions write their profiles, if they do.
+    profiles: Option<PathBuf>,
 }
 
 impl Runtime {
@@ -81,7 +84,7 @@ impl Runtime {
             TOLD.call_once(|| tracing::warn!("{note}"));
         }
         let Loaded { environment, library, .. } = loaded;
-        Ok(Self { environment, library, device, note, threads: cores::physical_cores() })
+        Ok(Self { environment, library, device, note, threads: cores::physical_cores(), profiles: None })
     }
 
     /// The ONNX Runtime of this process.
@@ -101,6 +104,13 @@ impl Runtime {
 
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Sessions made from now on write ONNX Runtime's profile into this folder when they are dropped: every node
+    /// that ran, on which device, and for how long.
+    #[must_use]
+    pub fn with_profiles(self, folder: &Path) -> Self {
+        Self { profiles: Some(folder.to_owned()), ..self }
     }
 
     /// A session for the graph in `source`.
@@ -142,7 +152,15 @@ impl Runtime {
             Some(provider) => builder.with_execution_providers([provider])?,
             None => builder,
         };
-        Ok(builder)
+        Ok(match &self.profiles {
+            Some(folder) => {
+                // ONNX Runtime adds the time, to the second.
+                static SESSION: AtomicUsize = AtomicUsize::new(0);
+                let session = SESSION.fetch_add(1, Ordering::Relaxed);
+                builder.with_profiling(folder.join(format!("session-{session}")))?
+            }
+            None => builder,
+        })
     }
 }
 

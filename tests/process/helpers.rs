@@ -65,8 +65,13 @@ impl Server {
 
     /// Starts `stablehand serve` on a free port and waits until it prints its URL.
     pub fn start_with(data: &Path, configure: impl FnOnce(&mut Command)) -> Self {
-        let mut command = stablehand(&["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--data-dir"]);
-        command.arg(data).env("STABLEHAND_API_KEYS", KEY).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut command = stablehand(&["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
+        command
+            .arg(data)
+            .env("STABLEHAND_API_KEYS", KEY)
+            .env("STABLEHAND_DEVICE", "cpu")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         configure(&mut command);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
