@@ -13,3 +13,4 @@ mod hub;
 mod kills;
 mod pictures;
 mod restart;
+mod runtime;
