@@ -21,9 +21,10 @@ fn text(output: &Output) -> String {
 }
 
 fn doctor(data: &Path, args: &[&str]) -> (Option<i32>, Value) {
-    let mut command =
-        stablehand(&["doctor", "--json", "--listen", "127.0.0.1:0", "--device", "cpu", "--data-dir"]);
+    let mut command = stablehand(&["doctor", "--json", "--data-dir"]);
     command.arg(data).args(args);
+    // Flags come before them.
+    command.env("STABLEHAND_LISTEN", "127.0.0.1:0").env("STABLEHAND_DEVICE", "cpu");
     let output = output(command);
     let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("JSON, not {}", String::from_utf8_lossy(&output.stderr)));
