@@ -3,6 +3,7 @@
 //! A package that is unpacked stays so when a later one fails, and is not downloaded again. Half a wheel is: pip starts a
 //! file anew.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -146,19 +147,7 @@ impl Installation<'_> {
         let is_pinned = |wheel: &PathBuf| sha256_of(wheel).is_ok_and(|digest| digest == package.sha256);
         let wheel = match wheel_in(&staging.join("wheels"), package).filter(is_pinned) {
             Some(wheel) => wheel,
-            None => {
-                let watch = |bytes: u64| self.progress.position(done + bytes.min(package.wheel_bytes));
-                let wheel = pip.download(package, staging, &watch).map_err(|error| match error {
-                    PipError::OtherBytes => InstallError::OtherBytes { package: name, version },
-                    PipError::Refused(reason) => InstallError::Download { package: name, version, reason },
-                    PipError::Io(error) => disk(staging, error),
-                })?;
-                if !is_pinned(&wheel) {
-                    let _ = fs::remove_file(&wheel);
-                    return Err(InstallError::OtherBytes { package: name, version });
-                }
-                wheel
-            }
+            None => self.download(pip, package, staging, done)?,
         };
         let files = unpack(&wheel, package, &staging.join("files"))
             .map_err(|reason| InstallError::Wheel { package: name, version, reason })?;
@@ -171,6 +160,28 @@ impl Installation<'_> {
         remember(staging, &unpacked).map_err(|error| disk(staging, error))?;
         let _ = fs::remove_file(wheel);
         Ok(unpacked)
+    }
+
+    /// The package's wheel, its bytes checked.
+    fn download(
+        &self,
+        pip: &Pip,
+        package: &Package,
+        staging: &Path,
+        done: u64,
+    ) -> Result<PathBuf, InstallError> {
+        let (name, version) = (package.name, package.version);
+        let watch = |bytes: u64| self.progress.position(done + bytes.min(package.wheel_bytes));
+        let wheel = pip.download(package, staging, &watch).map_err(|error| match error {
+            PipError::OtherBytes => InstallError::OtherBytes { package: name, version },
+            PipError::Refused(reason) => InstallError::Download { package: name, version, reason },
+            PipError::Io(error) => disk(staging, error),
+        })?;
+        if sha256_of(&wheel).is_ok_and(|digest| digest == package.sha256) {
+            return Ok(wheel);
+        }
+        let _ = fs::remove_file(&wheel);
+        Err(InstallError::OtherBytes { package: name, version })
     }
 
     /// What is still to come, and twice the largest wheel: pip copies it from its temporary folder.
@@ -271,7 +282,10 @@ fn sha256_of(path: &Path) -> io::Result<String> {
             read => hash.update(&buffer[..read]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 fn disk(path: &Path, source: io::Error) -> InstallError {

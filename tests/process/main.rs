@@ -12,3 +12,4 @@ mod hub;
 mod kills;
 mod pictures;
 mod restart;
+mod runtime;

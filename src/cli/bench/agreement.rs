@@ -103,8 +103,10 @@ fn psnr(a: &RgbImage, b: &RgbImage) -> Option<f64> {
     if a.size() != b.size() || a.pixels.len() != b.pixels.len() {
         return None;
     }
+    #[expect(clippy::cast_precision_loss, reason = "pictures have fewer bytes")]
+    let count = a.pixels.len().max(1) as f64;
     let squares = a.pixels.iter().zip(&b.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
-    let mean = squares.sum::<f64>() / a.pixels.len().max(1) as f64;
+    let mean = squares.sum::<f64>() / count;
     Some(10.0 * (255.0_f64.powi(2) / mean).log10())
 }
 

@@ -118,9 +118,9 @@ mod tests {
             ),
         ];
         let expected = "\
-load                                     1.23 s
-step             512×512    1 row        11.4 ms
-                 512×512    16 rows       123 ms        8 pictures
+load                                    1.23 s
+step             512×512    1 row       11.4 ms
+                 512×512    16 rows      123 ms        8 pictures
 against the CPU
     failed: the model's unet failed: Non-zero status code returned while running
     NhwcConv node

@@ -1,5 +1,7 @@
 //! How long things take, and how much memory.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people, of three digits")]
+
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -54,6 +56,7 @@ pub(super) fn decode(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
 }
 
 /// A step by rows.
+#[expect(clippy::unnecessary_wraps, reason = "every measurement may fail")]
 pub(super) fn steps(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for size in subject.sizes.clone() {
