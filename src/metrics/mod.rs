@@ -28,6 +28,7 @@ pub struct Metrics {
     queued_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     step_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     image_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    jobs_at_once: Family<EndpointLabels, Gauge>,
     jobs_ended: Family<EndLabels, Counter>,
     webhooks: Family<OutcomeLabels, Counter>,
     device_used: Family<DeviceLabels, Gauge>,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             queued_seconds: Family::new_with_constructor(per_job),
             step_seconds: Family::new_with_constructor(|| Histogram::new(STEP_SECONDS)),
             image_seconds: Family::new_with_constructor(per_job),
+            jobs_at_once: Family::default(),
             jobs_ended: Family::default(),
             webhooks: Family::default(),
             device_used: Family::default(),
@@ -113,6 +115,11 @@ impl Metrics {
     /// One denoising step, of any number of jobs together.
     pub fn step(&self, endpoint: &EndpointId, elapsed: Duration) {
         self.step_seconds.get_or_create(&labels(endpoint)).observe(elapsed.as_secs_f64());
+    }
+
+    /// How many jobs the endpoint's engine steps together.
+    pub fn jobs_at_once(&self, endpoint: &EndpointId, jobs: usize) {
+        self.jobs_at_once.get_or_create(&labels(endpoint)).set(signed(jobs as u64));
     }
 
     /// One picture. The pictures of one job share its time equally.
@@ -173,6 +180,11 @@ impl Metrics {
             "One denoising step of the jobs drawn together",
             self.step_seconds.clone(),
         );
+        registry.register(
+            "jobs_at_once",
+            "Jobs that an engine draws together, as many as make each faster",
+            self.jobs_at_once.clone(),
+        );
         registry.register("image_seconds", "Work on a job, by picture", self.image_seconds.clone());
         registry.register("jobs_ended", "Jobs that a worker ended since the start", self.jobs_ended.clone());
         registry.register("webhooks", "Tries to deliver a webhook", self.webhooks.clone());
@@ -205,6 +217,7 @@ mod tests {
         let endpoint = EndpointId::default();
         metrics.request("/v2/{endpoint}/run", "POST", 200, Duration::from_millis(2));
         metrics.step(&endpoint, Duration::from_millis(20));
+        metrics.jobs_at_once(&endpoint, 4);
         metrics.job_ended(&endpoint, JobStatus::Completed);
         metrics.sweep(3);
         metrics.webhook("arrived");
@@ -224,6 +237,7 @@ mod tests {
             r#"stablehand_requests_total{route="/v2/{endpoint}/run",method="POST",code="200"} 1"#,
             r#"stablehand_request_seconds_bucket{route="/v2/{endpoint}/run",le="0.0025"} 1"#,
             r#"stablehand_step_seconds_count{endpoint="stable-diffusion-v1"} 1"#,
+            r#"stablehand_jobs_at_once{endpoint="stable-diffusion-v1"} 4"#,
             r#"stablehand_jobs_ended_total{endpoint="stable-diffusion-v1",status="COMPLETED"} 1"#,
             r#"stablehand_jobs{endpoint="stable-diffusion-v1",status="IN_QUEUE"} 7"#,
             r#"stablehand_job_retries_total{endpoint="stable-diffusion-v1"} 2"#,

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{FirstLoad, IDLE, LONGEST_PAUSE, LOOK, Worker};
-use crate::engine::Model;
+use crate::engine::{Engine, Model};
 use crate::queue::WorkerState;
 
 impl<M: Model> Worker<M> {
@@ -74,7 +74,11 @@ impl<M: Model> Worker<M> {
 
     fn load(&mut self) -> Result<(), String> {
         self.entry.set(WorkerState::Initializing);
-        self.engine.load()
+        self.engine.load()?;
+        if let Some(engine) = self.engine.engine() {
+            self.metrics.jobs_at_once(&self.endpoint, engine.capacity());
+        }
+        Ok(())
     }
 
     fn wait_for_memory(&mut self) {
