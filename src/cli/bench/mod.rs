@@ -70,7 +70,7 @@ const FULL: [Measurement; 5] = [
     ("50 steps", speed::fifty_steps),
     ("seed again", agreement::repeated),
     ("seed in a batch", agreement::in_a_batch),
-    ("other inputs against the CPU", agreement::other_inputs_with_cpu),
+    ("other inputs", agreement::other_inputs_with_cpu),
 ];
 
 /// What changes how calls are filled.

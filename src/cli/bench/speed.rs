@@ -39,7 +39,7 @@ pub(super) fn prompt(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
     let input = subject.input(subject.sizes[0], USUAL_STEPS);
     let time = median(|| subject.pipeline.begin(&input, SEED).map(drop).map_err(Failure::from))?;
     subject.found.prompt = Some(time);
-    Ok(vec![Row::new("prompt", time, "ms").note("tokens, text encoder, noise")])
+    Ok(vec![Row::new("prompt", time, "ms").note("text encoder and noise")])
 }
 
 /// The VAE and the PNG.
@@ -75,8 +75,8 @@ pub(super) fn steps(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
                     slowest_row = time / count as f64;
                     subject.found.steps.push((size, count, time));
                     let pictures = match count {
-                        1 => "a picture without guidance".to_owned(),
-                        2 => "a guided picture".to_owned(),
+                        1 => "one without guidance".to_owned(),
+                        2 => "one guided picture".to_owned(),
                         _ => format!("{} guided pictures", count / 2),
                     };
                     rows.push(Row { value: Some(time), ..row.note(pictures) });
@@ -99,6 +99,10 @@ fn step(subject: &mut Subject, size: ImageSize, rows: usize) -> Result<f64, Fail
 }
 
 fn step_all(pipeline: &mut Pipeline, batch: &mut [Generation]) -> Result<(), Failure> {
+    // Steps of a picture that broke cost nothing, and its end says why.
+    if let Some(broken) = batch.iter().find(|generation| generation.is_done()) {
+        pipeline.finish(broken)?;
+    }
     let mut batch: Vec<&mut Generation> = batch.iter_mut().collect();
     Ok(pipeline.step(&mut batch)?)
 }
@@ -155,12 +159,12 @@ pub(super) fn fifty_steps(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
 /// How many pictures the server would draw in one call of the UNet here. It finds that out when it loads the model.
 pub(super) fn batch(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
     if subject.runtime.device().is_cpu() {
-        return Ok(vec![Row::new("batch", 1.0, "pictures").note("in one call of the server, on a CPU")]);
+        return Ok(vec![Row::new("batch", 1.0, "pictures").note("in a call, on a CPU")]);
     }
     let started = Instant::now();
     subject.pipeline.measure_batching()?;
     let images = subject.pipeline.batching().images as f64;
-    let note = format!("in one call of the server; found out in {:.1} s", seconds(started.elapsed()));
+    let note = format!("in a call; timed in {:.1} s", seconds(started.elapsed()));
     Ok(vec![Row::new("batch", images, "pictures").note(note)])
 }
 
@@ -174,7 +178,7 @@ pub(super) fn memory(subject: &Subject) -> Vec<Row> {
         }
     }
     let estimate = subject.pipeline.memory() as f64 / 1e6;
-    let estimated = |name| Row::new(name, estimate, "MB").note("estimated for one guided picture");
+    let estimated = |name| Row::new(name, estimate, "MB").note("estimate, one picture");
     if subject.runtime.device().is_cpu() {
         rows.push(estimated("host memory"));
         return rows;

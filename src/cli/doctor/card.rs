@@ -54,8 +54,8 @@ fn driver(driver: &Driver, has_node: bool) -> Vec<Check> {
             format!("{} is there and does not answer as NVIDIA's driver does", Driver::library()),
         )],
         Driver::Works { cuda: (major, minor), cards } => {
-            let version = driver_version().map(|version| format!("{version}, ")).unwrap_or_default();
-            let finding = format!("NVIDIA's, {version}for CUDA {major}.{minor}");
+            let version = driver_version().map(|version| format!(" {version}")).unwrap_or_default();
+            let finding = format!("NVIDIA{version}, supports CUDA {major}.{minor}");
             let mut checks = vec![match (*major, *minor) < CUDA_MINIMUM {
                 true => Check::warning(
                     "driver",
