@@ -36,9 +36,9 @@ fn count() -> Option<usize> {
 fn cpus(list: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        cpus.extend(first..=last);
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let (start, end): (u32, u32) = (from.parse().ok()?, to.parse().ok()?);
+        cpus.extend(start..=end);
     }
     Some(cpus)
 }

@@ -1,4 +1,4 @@
-//! Claiming: a job in the queue becomes a worker's, IN_QUEUE → IN_PROGRESS.
+//! Claiming: a job in the queue becomes a worker's, `IN_QUEUE` → `IN_PROGRESS`.
 
 use std::sync::Arc;
 

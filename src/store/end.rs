@@ -1,5 +1,5 @@
-//! How jobs end: IN_PROGRESS → COMPLETED, FAILED or TIMED_OUT by their worker, and any job that has not ended →
-//! CANCELLED by a client. A worker may also release its job, IN_PROGRESS → IN_QUEUE.
+//! How jobs end: `IN_PROGRESS` → `COMPLETED`, `FAILED` or `TIMED_OUT` by their worker, and any job that has not ended →
+//! `CANCELLED` by a client. A worker may also release its job, `IN_PROGRESS` → `IN_QUEUE`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

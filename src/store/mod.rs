@@ -10,13 +10,13 @@
 //!
 //! | from | to | by | file |
 //! |---|---|---|---|
-//! | | IN_QUEUE | submit | [`submit`] |
-//! | IN_QUEUE | IN_PROGRESS | a worker's claim | [`claim`] |
-//! | IN_PROGRESS | COMPLETED, FAILED, TIMED_OUT | its worker | [`end`] |
-//! | IN_PROGRESS | IN_QUEUE | its worker, at a shutdown | [`end`] |
-//! | IN_QUEUE, IN_PROGRESS | CANCELLED | a client | [`end`] |
-//! | FAILED, TIMED_OUT | IN_QUEUE | a client's retry | [`requeue`] |
-//! | IN_PROGRESS | IN_QUEUE, FAILED | the next start after a crash | [`requeue`] |
+//! | | `IN_QUEUE` | submit | [`submit`] |
+//! | `IN_QUEUE` | `IN_PROGRESS` | a worker's claim | [`claim`] |
+//! | `IN_PROGRESS` | `COMPLETED`, `FAILED`, `TIMED_OUT` | its worker | [`end`] |
+//! | `IN_PROGRESS` | `IN_QUEUE` | its worker, at a shutdown | [`end`] |
+//! | `IN_QUEUE`, `IN_PROGRESS` | `CANCELLED` | a client | [`end`] |
+//! | `FAILED`, `TIMED_OUT` | `IN_QUEUE` | a client's retry | [`requeue`] |
+//! | `IN_PROGRESS` | `IN_QUEUE`, `FAILED` | the next start after a crash | [`requeue`] |
 
 mod buckets;
 mod checkpointer;

@@ -117,7 +117,7 @@ impl Store {
     }
 }
 
-/// Notes where a new job is to be told of.
+/// Notes the webhook of a new job.
 pub(super) fn subscribe(db: &Connection, seq: i64, webhook: &Webhook) -> Result<(), StoreError> {
     let url = content::insert(db, webhook.url.as_str().as_bytes())?;
     let WebhookEvents { start, progress } = webhook.events;
@@ -128,7 +128,7 @@ pub(super) fn subscribe(db: &Connection, seq: i64, webhook: &Webhook) -> Result<
     Ok(())
 }
 
-/// What a job's webhook is told besides the end; none where it has no webhook.
+/// Which events a job's webhook is told besides the end; none if it has no webhook.
 pub(super) fn subscription(db: &Connection, seq: i64) -> Result<Option<WebhookEvents>, StoreError> {
     let events = db
         .prepare_cached("select on_start, on_progress from webhooks where job = :job")?

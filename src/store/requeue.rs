@@ -1,5 +1,5 @@
-//! Putting jobs back into the queue: FAILED or TIMED_OUT → IN_QUEUE by a client's retry, and IN_PROGRESS → IN_QUEUE
-//! after a crash. A job that has crashed the process too often becomes FAILED instead.
+//! Putting jobs back into the queue: `FAILED` or `TIMED_OUT` → `IN_QUEUE` by a client's retry, and `IN_PROGRESS` → `IN_QUEUE`
+//! after a crash. A job that has crashed the process too often becomes `FAILED` instead.
 
 use std::sync::Arc;
 

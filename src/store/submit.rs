@@ -1,4 +1,4 @@
-//! Submitting: a job enters its endpoint's queue as IN_QUEUE.
+//! Submitting: a job enters its endpoint's queue as `IN_QUEUE`.
 
 use std::sync::Arc;
 use std::time::Duration;

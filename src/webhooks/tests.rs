@@ -18,7 +18,7 @@ type Request = (String, Vec<(String, String)>, String);
 struct Bench {
     test: TestQueue,
     got: Arc<Mutex<Vec<Request>>>,
-    /// What it answers, 200 when that is used up.
+    /// Its answers, in order; after the last, 200.
     answers: Arc<Mutex<VecDeque<Result<u16, String>>>>,
 }
 
@@ -41,8 +41,8 @@ impl Bench {
         self.webhooks().deliver_once(&Stop::default()).unwrap()
     }
 
-    /// Delivers whatever is due, and says what was told.
-    fn told(&self) -> Vec<String> {
+    /// Delivers all messages that are due, and returns their bodies.
+    fn delivered(&self) -> Vec<String> {
         while self.deliver().is_some() {}
         self.got.lock().unwrap().drain(..).map(|(_, _, body)| body).collect()
     }
@@ -58,7 +58,7 @@ fn end(job: ClaimedJob, end: impl FnOnce(ClaimedJob) -> crate::queue::Ended) {
 }
 
 #[test]
-fn every_end_is_told_once() {
+fn every_end_is_reported_once() {
     let mut bench = Bench::new();
     for _ in 0..3 {
         bench.submit(&[]);
@@ -69,21 +69,21 @@ fn every_end_is_told_once() {
     let id = bench.submit(&[]);
     bench.test.cancel(&id);
     bench.test.cancel(&id);
-    assert_eq!(bench.told(), ["COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED"]);
+    assert_eq!(bench.delivered(), ["COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED"]);
     let id = bench.submit(&[]);
     for _ in 0..3 {
         bench.test.claim().abandon();
         bench.test.reopen();
     }
-    assert_eq!(bench.told(), ["FAILED"], "given up at the start");
+    assert_eq!(bench.delivered(), ["FAILED"], "given up at the start");
     assert!(bench.test.find(&id).is_some());
     bench.test.submit("{}");
     end(bench.test.claim(), |job| job.complete(vec![]));
-    assert_eq!(bench.told().len(), 0, "who has no webhook is told nothing");
+    assert_eq!(bench.delivered().len(), 0, "a job without a webhook sends no message");
 }
 
 #[test]
-fn start_and_progress_are_told_where_asked_for() {
+fn start_and_progress_are_reported_if_asked_for() {
     let bench = Bench::new();
     bench.submit(&["start", "progress"]);
     let job = bench.test.claim();
@@ -92,23 +92,23 @@ fn start_and_progress_are_told_where_asked_for() {
         bench.test.submit("{}"); // written after it, so by now it is
     };
     publish(0);
-    assert_eq!(bench.told(), ["IN_PROGRESS"]);
+    assert_eq!(bench.delivered(), ["IN_PROGRESS"]);
     publish(1);
     publish(2);
-    assert_eq!(bench.told(), ["IN_PROGRESS 1/9"], "not again within the second");
+    assert_eq!(bench.delivered(), ["IN_PROGRESS 1/9"], "not again within the second");
     bench.test.pass(Duration::from_secs(1));
     publish(3);
     bench.test.pass(Duration::from_secs(1));
     publish(4);
-    assert_eq!(bench.told(), ["IN_PROGRESS 4/9"], "what is overtaken is not told");
+    assert_eq!(bench.delivered(), ["IN_PROGRESS 4/9"], "the newer message replaces the older one");
     bench.test.pass(Duration::from_secs(1));
     publish(5);
     end(job, |job| job.complete(vec![]));
-    assert_eq!(bench.told(), ["COMPLETED"]);
+    assert_eq!(bench.delivered(), ["COMPLETED"]);
 }
 
 #[test]
-fn a_message_is_signed_and_named_alike_at_every_try() {
+fn a_message_keeps_its_name_and_is_signed_at_every_try() {
     let bench = Bench::new();
     let id = bench.submit(&[]);
     bench.test.cancel(&id);
@@ -132,7 +132,7 @@ fn a_message_is_signed_and_named_alike_at_every_try() {
 }
 
 #[test]
-fn what_is_not_answered_with_200_is_tried_three_times_ten_seconds_apart() {
+fn a_message_not_answered_with_200_is_tried_three_times_ten_seconds_apart() {
     let bench = Bench::new();
     let id = bench.submit(&[]);
     bench.test.cancel(&id);
@@ -149,7 +149,7 @@ fn what_is_not_answered_with_200_is_tried_three_times_ten_seconds_apart() {
 }
 
 #[test]
-fn what_was_under_way_when_the_process_died_is_delivered_by_the_next() {
+fn a_message_under_way_when_the_process_dies_is_delivered_by_the_next_process() {
     let mut bench = Bench::new();
     let id = bench.submit(&[]);
     bench.test.cancel(&id);
@@ -177,7 +177,7 @@ fn a_message_outlives_a_retry_a_purge_and_its_job() {
     assert_eq!(bench.test.run(bench.test.queue.purge(&endpoint())).unwrap(), 1);
     bench.test.pass(Duration::from_secs(10));
     assert_eq!(bench.test.queue.sweep().unwrap().jobs, 1);
-    assert_eq!(bench.told(), ["FAILED", "CANCELLED"]);
+    assert_eq!(bench.delivered(), ["FAILED", "CANCELLED"]);
 }
 
 #[test]
@@ -186,14 +186,14 @@ fn nothing_is_left_of_a_delivered_message() {
     let id = bench.submit(&[]);
     bench.test.cancel(&id);
     assert!(bench.test.on_disk("CANCELLED") && bench.test.on_disk("key=secret"));
-    assert_eq!(bench.told(), ["CANCELLED"]);
+    assert_eq!(bench.delivered(), ["CANCELLED"]);
     bench.test.pass(Duration::from_hours(24));
     assert!(bench.test.queue.sweep().unwrap().clean);
     assert!(!bench.test.on_disk("key=secret"));
 }
 
 #[test]
-fn one_receiver_does_not_keep_the_others_waiting() {
+fn a_slow_receiver_does_not_delay_the_others() {
     let bench = Bench::new();
     let submit = |url: &str| {
         let webhook = Webhook::parse(&json!(url), &json!(null)).unwrap();
@@ -212,5 +212,5 @@ fn one_receiver_does_not_keep_the_others_waiting() {
     }
     assert_eq!(hosts, ["slow.example", "slow.example", "slow.example", "slow.example", "quick.example"]);
     under_way.clear();
-    assert_eq!(bench.told().len(), 6);
+    assert_eq!(bench.delivered().len(), 6);
 }
