@@ -78,15 +78,8 @@ fn table() -> Table {
         let (room, rest) = row.split_once("` |").unwrap();
         (room.to_owned(), names(rest.split('|').next().unwrap()))
     })
-    // Until a model is opened in one place, the rows inside `diffusion` say what will be.
-    .filter(|(room, _): &(String, _)| {
-        !NEW_ROOMS.contains(&room.as_str()) || Path::new("src/diffusion/pipeline/model.rs").is_file()
-    })
     .collect()
 }
-
-const NEW_ROOMS: [&str; 4] =
-    ["diffusion::text", "diffusion::files", "diffusion::nets", "diffusion::pipeline"];
 
 fn may_import(table: &Table, room: &str, target: &str) -> bool {
     let within = |outer: &str| target == outer || target.starts_with(&format!("{outer}::"));
