@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
 use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::files::ModelFolder;
 use stablehand::domain::{GenerationInput, ImageSize, ImageSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
