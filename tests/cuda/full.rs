@@ -69,8 +69,7 @@ impl World {
     fn end(self) {
         assert!(self.server.terminate().success());
         let log = log(self.folder.path());
-        // Both our own line and what ONNX Runtime logs.
-        assert!(log.contains("out of memory") && log.contains("ONNX Runtime: "), "{log}");
+        assert!(log.contains("out of memory"), "{log}");
         assert_clean(&log);
         let held = self.card.counts().get("held");
         assert_eq!(held, 0, "of the card's memory is still held");
@@ -125,6 +124,8 @@ fn a_card_that_is_full_when_a_picture_is_decoded_fails_that_job_alone() {
     let world = World::new();
     // UNet calls of the model's own size were timed when it was loaded, and nothing of that size was decoded.
     world.fails_alone(&json!({ "width": 128, "height": 128 }), 2);
+    // ONNX Runtime logs this error itself, and its words end up in our log.
+    assert!(log(world.folder.path()).contains("ONNX Runtime: "));
     world.end();
 }
 
