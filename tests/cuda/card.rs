@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
+use stablehand::runtime::Attention;
+
 /// The architectures that the provider treats differently, from Turing to Blackwell.
 pub const ARCHITECTURES: [u32; 7] = [75, 80, 86, 89, 90, 100, 120];
 /// What a test takes that needs one card.
@@ -37,7 +39,11 @@ impl Card {
     /// What a program must find in its environment to see the card.
     pub fn plug_into(&self, command: &mut Command, architecture: u32) {
         let kit = kit();
+        // The loader tries attention kernels by what they compute, which is nothing here. So it is told what it would
+        // choose.
+        let attention = Attention::candidates(Some((architecture / 10, architecture % 10)))[0];
         command
+            .env("STABLEHAND_CUDA_ATTENTION", attention.name())
             .env("STUB_CARD", &self.file)
             .env("STUB_SM", architecture.to_string())
             .env("LD_LIBRARY_PATH", kit.join("driver"))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
-use stablehand::runtime::{DeviceChoice, GraphSource, Runtime};
+use stablehand::runtime::{Attention, DeviceChoice, GraphSource, OnCard, Runtime};
 
 use crate::card::{ARCHITECTURES, on_cards};
 use crate::onnx::Model;
@@ -56,7 +56,10 @@ impl Graphs {
 
     pub fn session(&self, graph: &Graph, runtime: &Runtime) -> Session {
         let source = GraphSource::Weightless { onnx: &graph.onnx, location: WEIGHTS, weights: &self.weights };
-        runtime.session(source).unwrap_or_else(|error| panic!("{}: {error}", graph.file.display()))
+        let on_card = OnCard { attention: Attention::requested(), captures: false };
+        runtime
+            .session_on_card(source, on_card)
+            .unwrap_or_else(|error| panic!("{}: {error}", graph.file.display()))
     }
 }
 

@@ -1,6 +1,12 @@
-/* libcuda: the driver, as far as the provider and its attention kernels for Turing and Ampere ask for it by name.
- * Its header has other names for some functions (`_v2`), so they are declared as in cublas.c. */
+/* libcuda: the driver, as far as stablehand, the provider and its attention kernels for Turing and Ampere ask for
+ * functions by name. Those that do nothing are declared without parameters, as in cublas.c. */
+#include <stdio.h>
+
 #include "card.h"
+
+enum { SUCCESS = 0, NO_DEVICE = 100, INVALID_DEVICE = 101 };
+/* CUdevice_attribute. */
+enum { COMPUTE_CAPABILITY_MAJOR = 75, COMPUTE_CAPABILITY_MINOR = 76 };
 
 #define DOES_NOTHING(name) \
     int name(void) { return 0; }
@@ -14,11 +20,41 @@ int cuGetErrorName(int error, const char **name) {
     *name = error ? "CUDA_ERROR_UNKNOWN" : "CUDA_SUCCESS";
     return 0;
 }
-/* Which attribute does not matter: both that are asked for are sizes of shared memory. */
+int cuInit(unsigned flags) {
+    (void)flags;
+    return card_is_there() ? SUCCESS : NO_DEVICE;
+}
+int cuDriverGetVersion(int *version) {
+    *version = 13000;
+    return SUCCESS;
+}
+int cuDeviceGetCount(int *count) {
+    *count = card_is_there() ? 1 : 0;
+    return SUCCESS;
+}
+int cuDeviceGet(int *device, int number) {
+    *device = 0;
+    return number == 0 && card_is_there() ? SUCCESS : INVALID_DEVICE;
+}
+int cuDeviceGetName(char *name, int room, int device) {
+    (void)device;
+    snprintf(name, (size_t)room, "Pretended card");
+    return SUCCESS;
+}
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    (void)device;
+    *bytes = card_get(CARD_MEMORY);
+    return SUCCESS;
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-    (void)attribute, (void)device;
-    *value = 232448;
-    return 0;
+    (void)device;
+    switch (attribute) {
+    case COMPUTE_CAPABILITY_MAJOR: *value = (int)card_get(CARD_SM) / 10; break;
+    case COMPUTE_CAPABILITY_MINOR: *value = (int)card_get(CARD_SM) % 10; break;
+    /* The rest that is asked for are sizes of shared memory. */
+    default: *value = 232448;
+    }
+    return SUCCESS;
 }
 
 DOES_NOTHING(cuFuncSetAttribute)
