@@ -56,8 +56,8 @@ impl Studio {
     }
 
     fn picture(&mut self, fields: &Value) -> Picture {
-        let mut generation = self.begin(fields);
-        self.finish(&mut [&mut generation]).remove(0)
+        let input = self.input(fields);
+        self.pipeline.draw(&input, 5).unwrap().remove(0)
     }
 
     fn draw(&mut self, fields: &Value) -> Vec<u8> {
@@ -215,6 +215,6 @@ fn a_picture_tells_of_its_add_ons_and_can_be_drawn_again() {
     assert!(infotext.contains("TI hashes: \"zorblax: "), "{infotext}");
     let again: Value = serde_json::from_str(text("stablehand")).unwrap();
     let input = GenerationInput::parse(&again, &studio.rules).unwrap();
-    let mut generation = studio.pipeline.begin(&input, input.seed.unwrap()).unwrap();
-    assert_eq!(studio.finish(&mut [&mut generation])[0].png, picture.png);
+    let again = studio.pipeline.draw(&input, input.seed.unwrap()).unwrap();
+    assert_eq!(again[0].png, picture.png);
 }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
-use stablehand::diffusion::Pipeline;
-use stablehand::diffusion::models::ModelFolder;
+use stablehand::diffusion::{Model, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, ImageSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -18,7 +17,7 @@ use crate::profile::Placement;
 
 /// The model at a path, or the built-in one, on the card.
 pub fn load(path: Option<&Path>, runtime: &Runtime) -> Pipeline {
-    Pipeline::load(&ModelFolder::of(path).unwrap(), runtime).unwrap()
+    Model::open(path, None).unwrap().load(runtime).unwrap()
 }
 
 pub fn runtime() -> Runtime {
@@ -37,26 +36,16 @@ pub fn small(prompt: &str) -> GenerationInput {
 
 /// Draws it from begin to finish; the size of each picture.
 fn draw(pipeline: &mut Pipeline, input: &GenerationInput) -> Vec<ImageSize> {
-    let mut generation = pipeline.begin(input, 7).unwrap();
-    while !generation.is_done() {
-        pipeline.step(&mut [&mut generation]).unwrap();
-    }
-    let pictures = pipeline.finish(&generation).unwrap();
-    pictures.into_iter().map(|picture| picture.image.size()).collect()
+    pipeline.draw(input, 7).unwrap().into_iter().map(|picture| picture.image.size()).collect()
 }
 
 /// Text, two chunks of text, several pictures, an odd size; a picture to start from, and one to repaint.
 fn draw_all(pipeline: &mut Pipeline) {
     let long = format!("a red heart {}", "and a blue star ".repeat(25));
-    let picture = pipeline.begin(&small("a red heart"), 7).map(|mut generation| {
-        while !generation.is_done() {
-            pipeline.step(&mut [&mut generation]).unwrap();
-        }
-        pipeline.finish(&generation).unwrap().remove(0).png
-    });
+    let picture = pipeline.draw(&small("a red heart"), 7).map(|mut pictures| pictures.remove(0).png);
     let picture = || Some(ImageSource::Bytes(picture.as_ref().unwrap().clone()));
     // Latents of 9×13, on models that take multiples of 8; the nearest size on others.
-    let grid = pipeline.description().rules.grid;
+    let grid = pipeline.model().rules().grid;
     let side = |latents: u32| (8 * latents).next_multiple_of(grid);
     let odd = ImageSize { width: side(13), height: side(9) };
     let mut inputs = vec![
@@ -65,7 +54,7 @@ fn draw_all(pipeline: &mut Pipeline) {
         GenerationInput { guidance_scale: 1.0, ..small("a red heart") },
         GenerationInput { size: odd, ..small("a red heart") },
     ];
-    if pipeline.description().rules.takes_images {
+    if pipeline.model().rules().takes_images {
         inputs.push(GenerationInput { init_image: picture(), ..small("a red heart") });
         inputs.push(GenerationInput { init_image: picture(), mask: picture(), ..small("a red heart") });
     }

@@ -133,7 +133,7 @@ impl LoraFile {
     fn product(&self, target: &Target, fit: Fit, tensors: &Tensors, scale: f32) -> Result<Vec<f32>, String> {
         let read = |name: &Option<String>| name.as_deref().map(|name| self.read(name)).transpose();
         let (down, up, mid) = (read(&tensors.down)?, read(&tensors.up)?, read(&tensors.mid)?);
-        #[allow(clippy::cast_precision_loss)] // ranks are small
+        #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
         let scaling = if let Some(name) = &tensors.alpha {
             let alpha = self.read(name)?;
             let [alpha] = alpha[..] else { return Err(format!("its {name} is not a single number")) };
@@ -246,7 +246,7 @@ fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
     Ok(Sorted { modules, unknown })
 }
 
-/// How ComfyUI's own names begin.
+/// How names in `ComfyUI`'s format begin.
 const COMFY_UI: &str = "diffusion_model.";
 
 /// Why a LoRA that reads text embeddings of this width is not for the model. None where the widths are equal.

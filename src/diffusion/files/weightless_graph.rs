@@ -147,7 +147,7 @@ impl WeightlessGraph {
     }
 
     /// A buffer for the weights, all zero.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "zeroed memory that is initialised as it is")]
     pub fn allocate(&self) -> Weights {
         // SAFETY: zeros are values of u8. Made so, the pages are the system's own zeros until they are written to.
         let buffer = unsafe { Arc::<[u8]>::new_zeroed_slice(self.length).assume_init() };

@@ -45,7 +45,11 @@ impl PeftConfig {
     }
 
     /// The factor of a module's product where the tensors state no alpha. `module` is its name in a state dict.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // ranks are small; as PEFT computes
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "ranks are small; as PEFT computes"
+    )]
     pub fn scaling(&self, part: ModelPart, module: &str, rank: usize) -> f32 {
         let rank = rank as f64;
         let patterned = self.get(part, "alpha_pattern").and_then(Value::as_object).and_then(|patterns| {
