@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ndarray::Array4;
-use stablehand::diffusion::image::{RgbImage, encode_png};
-use stablehand::diffusion::noise::BatchNoise;
-use stablehand::diffusion::schedulers::{self, SchedulerConfig, SchedulerOptions};
-use stablehand::diffusion::{Model, Pipeline, Tokenizer};
+use stablehand::diffusion::{
+    BatchNoise, Model, Pipeline, RgbImage, SchedulerConfig, SchedulerOptions, Tokenizer, build_scheduler,
+    encode_png,
+};
 use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -70,7 +70,7 @@ fn scheduler_steps() {
         let mut noise = BatchNoise::new(NoiseSource::Cpu, [1]);
         let noise_pred: Array4<f32> = noise.randn((4, 64, 64));
         let mut scheduler =
-            schedulers::build(kind, &SchedulerConfig::default(), 50, SchedulerOptions::default())
+            build_scheduler(kind, &SchedulerConfig::default(), 50, SchedulerOptions::default())
                 .expect("50 steps can be scheduled");
         let mut sample = noise.randn((4, 64, 64));
         let calls = scheduler.timesteps().len();

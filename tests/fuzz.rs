@@ -12,8 +12,9 @@ use std::{env, fs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use stablehand::diffusion::image::{RgbImage, decode_image, encode_png};
-use stablehand::diffusion::{MAX_WEIGHT, Model, Piece, parse_prompt, schedulers::SchedulerConfig};
+use stablehand::diffusion::{
+    MAX_WEIGHT, Model, Piece, RgbImage, SchedulerConfig, decode_image, encode_png, parse_prompt,
+};
 use stablehand::domain::{GenerationInput, ImageSource, Policy};
 
 /// The time limit for one input.

@@ -22,13 +22,7 @@ thread_local! {
 const SIDE: u32 = 128;
 
 fn draw(input: &GenerationInput, seed: u64) -> Vec<Picture> {
-    PIPELINE.with_borrow_mut(|pipeline| {
-        let mut generation = pipeline.begin(input, seed).unwrap();
-        while !generation.is_done() {
-            pipeline.step(&mut [&mut generation]).unwrap();
-        }
-        pipeline.finish(&generation).unwrap()
-    })
+    PIPELINE.with_borrow_mut(|pipeline| pipeline.draw(input, seed).unwrap())
 }
 
 fn png(image: RgbImage) -> ImageSource {

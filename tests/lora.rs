@@ -56,8 +56,8 @@ impl Studio {
     }
 
     fn picture(&mut self, fields: &Value) -> Picture {
-        let mut generation = self.begin(fields);
-        self.finish(&mut [&mut generation]).remove(0)
+        let input = self.input(fields);
+        self.pipeline.draw(&input, 5).unwrap().remove(0)
     }
 
     fn draw(&mut self, fields: &Value) -> Vec<u8> {
@@ -158,7 +158,7 @@ fn a_lora_that_cannot_be_used_fails_alone_and_says_why() {
     copy("word.embedding", &loras.join("word.safetensors"));
     fs::write(loras.join("broken.safetensors"), b"nothing").unwrap();
     for (name, sentence) in [
-        ("word", "the LoRA word cannot be used: it holds no LoRA, but tensors such as emb_params"),
+        ("word", "the LoRA word cannot be used: it does not contain a LoRA but tensors such as emb_params"),
         ("broken", "the LoRA broken cannot be used: cannot read broken.safetensors: "),
     ] {
         let input = studio.input(&json!({"lora": name}));
@@ -196,7 +196,7 @@ fn an_inversion_that_cannot_be_read_is_refused_where_it_is_used() {
     assert_eq!(
         error,
         "negative_prompt does not meet the constraints. The textual inversion easynegative.pt cannot be used: it is a \
-         pickle, which can run code when it is read; only .safetensors files are read."
+         pickle; reading one can run code, so only .safetensors files are supported."
     );
     assert!(GenerationInput::parse(&request("rain"), &studio.rules).is_ok());
 }
@@ -215,6 +215,6 @@ fn a_picture_tells_of_its_add_ons_and_can_be_drawn_again() {
     assert!(infotext.contains("TI hashes: \"zorblax: "), "{infotext}");
     let again: Value = serde_json::from_str(text("stablehand")).unwrap();
     let input = GenerationInput::parse(&again, &studio.rules).unwrap();
-    let mut generation = studio.pipeline.begin(&input, input.seed.unwrap()).unwrap();
-    assert_eq!(studio.finish(&mut [&mut generation])[0].png, picture.png);
+    let again = studio.pipeline.draw(&input, input.seed.unwrap()).unwrap();
+    assert_eq!(again[0].png, picture.png);
 }

@@ -75,13 +75,7 @@ fn native(prompt: &str) -> GenerationInput {
 }
 
 fn draw(input: &GenerationInput, seed: u64) -> Vec<Picture> {
-    let pictures = PIPELINE.with_borrow_mut(|pipeline| {
-        let mut generation = pipeline.begin(input, seed).unwrap();
-        while !generation.is_done() {
-            pipeline.step(&mut [&mut generation]).unwrap();
-        }
-        pipeline.finish(&generation).unwrap()
-    });
+    let pictures = PIPELINE.with_borrow_mut(|pipeline| pipeline.draw(input, seed).unwrap());
     if let Some(folder) = env::var_os("STABLEHAND_TEST_PICTURES") {
         for picture in &pictures {
             let name = format!("{}-{}-{}.png", input.prompt.replace(' ', "-"), input.scheduler, picture.seed);

@@ -5,16 +5,19 @@
 //! stand beside them and know none of them. Nothing imports back.
 
 mod files;
-pub mod image;
+mod image;
 mod nets;
-pub mod noise;
+mod noise;
 mod pipeline;
-pub mod schedulers;
+mod schedulers;
 mod text;
 
+pub use image::{RgbImage, decode_image, encode_png};
 pub use nets::{ModelError, Port};
+pub use noise::BatchNoise;
 pub use pipeline::{
     AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Model, ModelDescription, PartReport,
     Picture, Pipeline,
 };
+pub use schedulers::{SchedulerConfig, SchedulerOptions, build as build_scheduler};
 pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

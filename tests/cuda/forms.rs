@@ -36,23 +36,13 @@ pub fn small(prompt: &str) -> GenerationInput {
 
 /// Draws it from begin to finish; the size of each picture.
 fn draw(pipeline: &mut Pipeline, input: &GenerationInput) -> Vec<ImageSize> {
-    let mut generation = pipeline.begin(input, 7).unwrap();
-    while !generation.is_done() {
-        pipeline.step(&mut [&mut generation]).unwrap();
-    }
-    let pictures = pipeline.finish(&generation).unwrap();
-    pictures.into_iter().map(|picture| picture.image.size()).collect()
+    pipeline.draw(input, 7).unwrap().into_iter().map(|picture| picture.image.size()).collect()
 }
 
 /// Text, two chunks of text, several pictures, an odd size; a picture to start from, and one to repaint.
 fn draw_all(pipeline: &mut Pipeline) {
     let long = format!("a red heart {}", "and a blue star ".repeat(25));
-    let picture = pipeline.begin(&small("a red heart"), 7).map(|mut generation| {
-        while !generation.is_done() {
-            pipeline.step(&mut [&mut generation]).unwrap();
-        }
-        pipeline.finish(&generation).unwrap().remove(0).png
-    });
+    let picture = pipeline.draw(&small("a red heart"), 7).map(|mut pictures| pictures.remove(0).png);
     let picture = || Some(ImageSource::Bytes(picture.as_ref().unwrap().clone()));
     // Latents of 9×13, on models that take multiples of 8; the nearest size on others.
     let grid = pipeline.model().rules().grid;

@@ -143,7 +143,7 @@ fn a_diffusers_folder_is_drawn_from_whole_or_in_shards() {
 
     fs::remove_file(unet.join("diffusion_pytorch_model-00002-of-00002.safetensors")).unwrap();
     let sentence = refusal(folder.path());
-    assert!(sentence.contains("one of 2 files, and there are 1"), "{sentence}");
+    assert!(sentence.contains("one of 2 files, but only 1"), "{sentence}");
 }
 
 #[test]

@@ -24,11 +24,7 @@ fn heart(scheduler: SchedulerKind) -> GenerationInput {
 }
 
 pub fn draw(pipeline: &mut Pipeline, scheduler: SchedulerKind) -> Vec<u8> {
-    let mut generation = pipeline.begin(&heart(scheduler), 7).unwrap();
-    while !generation.is_done() {
-        pipeline.step(&mut [&mut generation]).unwrap();
-    }
-    pipeline.finish(&generation).unwrap().remove(0).image.pixels
+    pipeline.draw(&heart(scheduler), 7).unwrap().remove(0).image.pixels
 }
 
 pub fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
@@ -45,7 +41,7 @@ pub fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len());
     let error: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
-    #[allow(clippy::cast_precision_loss)] // pictures are small
+    #[expect(clippy::cast_precision_loss, reason = "pictures are small")]
     let values = a.len() as f64;
     10.0 * (255.0 * 255.0 * values / error).log10()
 }

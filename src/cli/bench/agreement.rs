@@ -3,7 +3,7 @@
 use super::Failure;
 use super::row::{Row, size_name};
 use super::subject::{SEED, Subject, first_image};
-use crate::diffusion::image::{RgbImage, encode_png};
+use crate::diffusion::{RgbImage, encode_png};
 use crate::domain::{GenerationInput, ImageSize, ImageSource};
 
 /// Few: differences show after a few, and a CPU takes its time.

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::row::Row;
-use crate::diffusion::image::RgbImage;
-use crate::diffusion::{Generation, Model, Pipeline};
+use crate::diffusion::{Generation, Model, Picture, Pipeline, RgbImage};
 use crate::domain::{GenerationInput, ImageSize};
 use crate::runtime::{DeviceChoice, MemoryUse, Runtime};
 
@@ -110,17 +109,16 @@ fn pipeline(model: &Model, runtime: &Runtime) -> Result<Pipeline, Failure> {
 }
 
 fn draw(pipeline: &mut Pipeline, input: &GenerationInput, seed: u64) -> Result<RgbImage, Failure> {
-    let mut generation = pipeline.begin(input, seed)?;
-    while !generation.is_done() {
-        pipeline.step(&mut [&mut generation])?;
-    }
-    first_image(pipeline, &generation)
+    first(pipeline.draw(input, seed)?)
 }
 
 pub(super) fn first_image(pipeline: &mut Pipeline, generation: &Generation) -> Result<RgbImage, Failure> {
-    let mut pictures = pipeline.finish(generation)?.into_iter();
-    let first = pictures.next().ok_or_else(|| Failure::Other("no picture came".to_owned()))?;
-    Ok(first.image)
+    first(pipeline.finish(generation)?)
+}
+
+fn first(pictures: Vec<Picture>) -> Result<RgbImage, Failure> {
+    let first = pictures.into_iter().next();
+    first.map(|picture| picture.image).ok_or_else(|| Failure::Other("no picture came".to_owned()))
 }
 
 pub(super) fn seconds(time: Duration) -> f64 {

@@ -192,11 +192,7 @@ fn draw(runtime: &Runtime) -> Result<(), DiffusionError> {
         scheduler: rules.scheduler,
         ..GenerationInput::new("a picture")
     };
-    let mut generation = pipeline.begin(&input, 0)?;
-    while !generation.is_done() {
-        pipeline.step(&mut [&mut generation])?;
-    }
-    pipeline.finish(&generation).map(drop)
+    pipeline.draw(&input, 0).map(drop)
 }
 
 /// Why the CPU is taken.

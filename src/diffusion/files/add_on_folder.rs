@@ -1,7 +1,7 @@
-//! A folder that its owner drops add-ons into (LoRAs, learned words): what lies there, by name, at any moment.
+//! A folder that the operator drops add-ons into (LoRAs, textual inversions), listed by name.
 //!
-//! A client's word is never made a path: it is compared with the names that were found. Files are looked at no further
-//! than their names and times; reading them is others' business.
+//! A name from a client never becomes a path: it is compared with the names of the files that were found. This module
+//! looks at names, sizes and times only; it does not read files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Folders inside folders that are looked into, and files that are listed: more than people have, and an end where a
-/// link leads back.
+/// The deepest level of folders and the most files that are listed: more than people have, and a limit where a link
+/// leads back.
 const DEEPEST: usize = 4;
 const MOST_FILES: usize = 20_000;
-/// What is read, and what people have besides, whose reading would run code.
+/// The format that is read, and formats that are listed but refused, because reading them can run code.
 const READ: &str = "safetensors";
 const PICKLES: [&str; 4] = ["pt", "ckpt", "bin", "pth"];
 
@@ -25,33 +25,33 @@ pub struct AddOnFile {
     pub path: PathBuf,
     pub modified: Option<SystemTime>,
     pub bytes: u64,
-    /// It is of PyTorch's old kind, which is not read.
+    /// Whether it is in PyTorch's old format, which is refused.
     pub is_pickle: bool,
 }
 
-/// What lay in a folder at one moment, by name.
+/// The files in a folder at one moment, by name.
 pub type Listing = Arc<BTreeMap<String, AddOnFile>>;
 
-/// A folder of add-ons; one serves all threads.
+/// A folder of add-ons, shared by all threads.
 #[derive(Debug)]
 pub struct AddOnFolder {
     path: PathBuf,
-    /// A listing is used for so long before the folder is read again.
+    /// How long a listing is used before the folder is read again.
     look_every: Duration,
     listed: Mutex<Option<(Instant, Listing)>>,
 }
 
-/// Why a name stands for no file that is read.
+/// Why a name does not mean a file that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotFound {
-    /// With those names that there are, sorted.
+    /// With the known names, sorted.
     Unknown(Vec<String>),
     Ambiguous(Vec<String>),
     Pickle(String),
 }
 
 impl AddOnFile {
-    /// The last part of its name: what people call it.
+    /// The last segment of its name.
     pub fn stem(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
@@ -62,12 +62,12 @@ impl AddOnFile {
 }
 
 impl AddOnFolder {
-    /// The folder need not be there yet. A file stands for a folder with nothing else in it.
+    /// The folder need not exist yet. A path of a file means a folder with only that file.
     pub fn new(path: PathBuf, look_every: Duration) -> Self {
         Self { path, look_every, listed: Mutex::new(None) }
     }
 
-    /// What lies in the folder, as it was when it was looked at last.
+    /// The files as of the last look at the folder.
     pub fn list(&self) -> Listing {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, listing)) = listed.as_ref().filter(|(at, _)| at.elapsed() < self.look_every) {
@@ -83,8 +83,8 @@ impl AddOnFolder {
         listing
     }
 
-    /// The file that `name` means: by its name in the folder, with or without `.safetensors`, or by its last part where
-    /// only one has that.
+    /// The file that `name` means: its name in the folder, with or without `.safetensors`, or the last segment of that
+    /// name where only one file has it.
     pub fn find(&self, name: &str) -> Result<AddOnFile, NotFound> {
         let listing = self.list();
         let bare = name.strip_suffix(".safetensors").unwrap_or(name);
@@ -108,7 +108,7 @@ impl AddOnFile {
     }
 }
 
-/// Reads a folder and those in it. One that cannot be read has nothing.
+/// Lists a folder and the folders in it. A folder that cannot be read is empty.
 fn list_into(found: &mut BTreeMap<String, AddOnFile>, folder: &Path, prefix: &str, depth: usize) {
     for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
         let path = entry.path();
@@ -127,13 +127,13 @@ fn visible_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str().filter(|name| !name.starts_with('.'))
 }
 
-/// Adds a file, if it is an add-on by its name.
+/// Adds a file if its name is that of an add-on.
 fn add(found: &mut BTreeMap<String, AddOnFile>, path: PathBuf, prefix: &str) {
     let Some((stem, extension)) = visible_name(&path).and_then(|name| name.rsplit_once('.')) else { return };
     let extension = extension.to_ascii_lowercase();
     let is_pickle = PICKLES.contains(&extension.as_str());
     let name = format!("{prefix}{stem}");
-    // Of two kinds with one name, that which is read.
+    // Of two formats with the same name, the one that is read wins.
     let is_second = is_pickle && found.contains_key(&name);
     if found.len() >= MOST_FILES || is_second || !(is_pickle || extension == READ) {
         return;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_by_every_name_that_people_use() {
+    fn files_are_found_with_and_without_folder_and_extension() {
         let (_dir, folder) =
             folder(&["fox.safetensors", "style/ink v1.2.safetensors", "notes.txt", ".hidden.safetensors"]);
         for (name, found) in [
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_for_two_files_is_said() {
+    fn an_ambiguous_name_is_refused_with_the_candidates() {
         let (_dir, folder) =
             folder(&["a/fox.safetensors", "b/fox.safetensors", "b/old.pt", "both.pt", "both.safetensors"]);
         assert_eq!(
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_empty() {
+    fn a_missing_folder_is_empty() {
         let (dir, _) = folder(&[]);
         assert_eq!(
             AddOnFolder::new(dir.path().join("none"), LONG).find("fox"),
@@ -221,7 +221,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_that_leads_in_circles_ends() {
+    fn a_circular_link_is_followed_to_the_limit_only() {
         let (dir, folder) = folder(&["fox.safetensors"]);
         std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
         assert_eq!(folder.list().len(), 1 + DEEPEST);

@@ -1,10 +1,10 @@
-//! What a file of weights is, by the names in it: so that what cannot be used is refused for what it is.
+//! Recognises a checkpoint in one file by its tensors. A file that cannot be used is refused by what it is.
 
 use super::SafetensorsFile;
 use super::original_names::Depth;
 use crate::domain::ModelFamily;
 
-/// A checkpoint's shape, of those that there are graphs for.
+/// The architectures that there are graphs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
     StableDiffusionV1,
@@ -15,7 +15,7 @@ pub enum Architecture {
 const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 
-/// What else people have in files of this kind: a name that begins so, or has this within.
+/// Other things that people have in `.safetensors` files, by a mark at the beginning of a tensor's name or of a module in it.
 const FOREIGN: [(&str, &str); 7] = [
     ("control_model.", "a ControlNet"),
     ("input_hint_block.", "a ControlNet"),
@@ -27,7 +27,7 @@ const FOREIGN: [(&str, &str); 7] = [
 ];
 
 impl Architecture {
-    /// The architecture of a checkpoint in one file, or what the file is instead.
+    /// The architecture of a checkpoint in one file, or what the file is instead: the end of "it is …".
     pub fn recognise(file: &SafetensorsFile) -> Result<Self, String> {
         let names = file.tensor_names();
         let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
@@ -51,7 +51,7 @@ impl Architecture {
             } else if has("down_blocks.") || has("text_model.") {
                 "one part of a diffusers folder: name the folder that has model_index.json".to_owned()
             } else {
-                "no checkpoint that is known here: it has no tensor model.diffusion_model.…".to_owned()
+                "no checkpoint that stablehand knows: it has no tensor model.diffusion_model.…".to_owned()
             });
         }
         let width = match shape_of("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight") {
@@ -69,7 +69,7 @@ impl Architecture {
                 Err("an InstructPix2Pix checkpoint, whose UNet takes 8 channels".to_owned())
             }
             (Some(shape), _) => Err(format!(
-                "of an architecture that there is no graph for (its UNet's first convolution is {shape:?})"
+                "of an architecture that stablehand has no graph for (its UNet's first convolution is {shape:?})"
             )),
             (None, _) => Err("an incomplete checkpoint: its UNet has no first convolution".to_owned()),
         }

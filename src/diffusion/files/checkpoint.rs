@@ -1,4 +1,4 @@
-//! Weights as people have them: one file of everything, or files by part, whole or in shards.
+//! Weights as people have them: everything in one file, or a file for each part, whole or in shards.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -9,19 +9,19 @@ use super::original_names::{self, Depth};
 use super::{Architecture, FileError, SafetensorsFile, WeightWriter, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
-/// More only wait for memory.
+/// More threads would only wait for memory.
 const MOST_THREADS: usize = 8;
 
 /// Files that hold weights together.
 pub struct Checkpoint {
     files: Vec<Arc<SafetensorsFile>>,
-    /// Which file has a tensor, and as which of its tensors.
+    /// The file that has a tensor, and the tensor's number in it.
     places: HashMap<String, (usize, usize)>,
     depth: Depth,
 }
 
 impl Checkpoint {
-    /// Where two files have a tensor of one name, the first one's counts.
+    /// Where two files have a tensor of the same name, the first file wins.
     pub fn new(files: Vec<Arc<SafetensorsFile>>, architecture: Architecture) -> Self {
         let mut places = HashMap::new();
         for (number, file) in files.iter().enumerate() {
@@ -58,7 +58,7 @@ impl Checkpoint {
                 return Err(FileError::Tensor {
                     tensor: found.tensor,
                     file: file.name().to_owned(),
-                    reason: format!("its shape is {given:?}, and this model's is {shape:?}"),
+                    reason: format!("its shape is {given:?}, but this model needs {shape:?}"),
                 });
             }
             wanted.push((name, found));
@@ -73,7 +73,7 @@ impl Checkpoint {
         Ok(weights)
     }
 
-    /// Reads tensors on every core: what takes time is to convert them.
+    /// Reads tensors on every core, since converting them is what takes time.
     fn read_all(&self, tasks: Vec<(Found, WeightWriter)>) -> Result<(), FileError> {
         let tasks = Mutex::new(tasks.into_iter());
         let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -90,7 +90,7 @@ impl Checkpoint {
                 Ok(outcome) => outcome,
                 Err(panic) => std::panic::resume_unwind(panic),
             });
-            // All of them are waited for, whichever fails.
+            // Waits for all of them, even after a failure.
             outcomes.fold(Ok(()), Result::and)
         })
     }
@@ -105,7 +105,7 @@ impl Checkpoint {
     }
 
     fn missing(&self, part: ModelPart, name: &str) -> FileError {
-        // By the name that the file would have it under.
+        // By the name that this file would use.
         let originals = || original_names::names(part, name, self.depth).into_iter();
         let is_original = self.places.keys().any(|name| name.starts_with("model.diffusion_model."));
         let tensor = originals().next().filter(|_| is_original).unwrap_or_else(|| name.to_owned());
@@ -120,7 +120,7 @@ struct Found {
     tensor: String,
 }
 
-/// The names that a tensor may go by, the likeliest first.
+/// The names that a tensor may have, the likeliest first.
 fn candidates(part: ModelPart, name: &str, depth: Depth) -> impl Iterator<Item = String> {
     let mut names = vec![name.to_owned()];
     match part {

@@ -1,4 +1,4 @@
-//! The files inside the binary: the default model, and what checkpoints in one file come without.
+//! The files inside the binary: the default model, and the files that a checkpoint in one file lacks.
 
 /// Files by their names, which are paths with slashes.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! LoRAs: small files that change a model's weights by products of two thin matrices.
 //!
-//! A file is looked through as a whole before anything is changed: which weights it means ([`modules`]), whether its
-//! matrices fit them ([`product`]), whether it is a LoRA for this model at all ([`ModelFamily`]). Merging then reads a module at a
-//! time. What holds the weights is not known here, only that it can be added to.
+//! The whole file is checked before anything changes: whether it is a LoRA for this model at all ([`ModelFamily`]), which
+//! weights it changes ([`modules`]), and whether its matrices fit them ([`product`]). Merging then reads one module at a
+//! time. This module does not know what holds the weights, only that it can add to them ([`AddTo`]).
 
 mod keys;
 mod modules;
@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use self::keys::Key;
 pub use self::keys::Role;
 pub use self::modules::{ModuleNames, Target};
-use self::peft_config::Adapter;
+use self::peft_config::PeftConfig;
 use self::product::{Fit, Misfit, Shapes};
 use super::SafetensorsFile;
 use super::textual_inversion::short_hash;
 use crate::domain::{ModelFamily, ModelPart};
 
-/// Why a LoRA cannot be used: it names the LoRA and, where it is one, the tensor.
+/// Why a LoRA cannot be used. Names the LoRA and, where one tensor is the reason, that tensor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the LoRA {name} cannot be used: {reason}")]
 pub struct LoraError {
@@ -29,7 +29,7 @@ pub struct LoraError {
     pub reason: String,
 }
 
-/// What weights can be added to.
+/// Weights that a LoRA can be added to.
 pub trait AddTo {
     /// Adds `delta`, in the order of the checkpoint's own shape, to the parameter of this name.
     fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String>;
@@ -40,7 +40,7 @@ pub struct LoraFile {
     name: String,
     path: PathBuf,
     file: SafetensorsFile,
-    adapter: Adapter,
+    peft: PeftConfig,
     modules: Vec<Module>,
 }
 
@@ -60,12 +60,12 @@ struct Tensors {
 }
 
 impl LoraFile {
-    /// Opens the file at `path` and sees that it is a LoRA for the model whose modules are `names`. Modules that the model
-    /// lacks are left out with a warning, as long as it has any.
+    /// Opens the file at `path` and checks that it is a LoRA for the model whose modules are `names`. Skips modules that
+    /// the model lacks, with a warning, as long as it has at least one.
     pub fn open(name: &str, path: &Path, names: &ModuleNames) -> Result<Self, LoraError> {
         let refuse = |reason: String| LoraError { name: name.to_owned(), reason };
         let file = SafetensorsFile::open(path).map_err(|error| refuse(error.to_string()))?;
-        let adapter = Adapter::read(path, file.note(Adapter::metadata_key())).map_err(refuse)?;
+        let peft = PeftConfig::read(path, file.note(PeftConfig::metadata_key())).map_err(refuse)?;
         let found = sort(&file).map_err(refuse)?;
         if let Some(reason) = found.text_width(&file).and_then(|width| other_width(width, names)) {
             return Err(refuse(reason));
@@ -84,30 +84,30 @@ impl LoraFile {
         if modules.is_empty() {
             return Err(refuse(match (count, first_few(&unknown)) {
                 (0, few) if few.is_empty() => "it is empty".to_owned(),
-                (0, few) => format!("it holds no LoRA, but tensors such as {few}"),
+                (0, few) => format!("it does not contain a LoRA but tensors such as {few}"),
                 (count, few) => {
-                    format!("this model has none of the {count} modules that it is for, such as {few}")
+                    format!("this model has none of the {count} modules that it changes, such as {few}")
                 }
             }));
         }
         if !unknown.is_empty() {
             tracing::warn!(
                 lora = name,
-                "this model lacks {} of what the LoRA is for, which is left out: {}",
+                "this model lacks {} of the modules that the LoRA changes; they are skipped: {}",
                 unknown.len(),
                 first_few(&unknown)
             );
         }
-        Ok(Self { name: name.to_owned(), path: path.to_owned(), file, adapter, modules })
+        Ok(Self { name: name.to_owned(), path: path.to_owned(), file, peft, modules })
     }
 
-    /// Whether it changes anything in a part of the model.
+    /// Whether it changes any weight of `part`.
     pub fn touches(&self, part: ModelPart) -> bool {
         self.modules.iter().any(|module| module.target.part == part)
     }
 
-    /// The first digits of the file's hash: as its trainer noted it, or of all that follows the header, which is what
-    /// trainers hash (`sshs_model_hash`).
+    /// The first digits of the file's hash: the hash that its trainer noted (`sshs_model_hash`), else that of everything
+    /// after the header, which is what trainers hash.
     pub fn short_hash(&self) -> String {
         let noted = self.file.note("sshs_model_hash");
         let noted =
@@ -115,7 +115,7 @@ impl LoraFile {
         noted.map_or_else(|| short_hash(&self.path, self.file.data_start()), |hash| hash[..12].to_owned())
     }
 
-    /// Adds `scale` times itself to the weights of a part.
+    /// Adds `scale` times this LoRA to the weights of `part`.
     pub fn merge(&self, part: ModelPart, scale: f32, weights: &mut dyn AddTo) -> Result<(), LoraError> {
         let modules = self.modules.iter().filter(|module| module.target.part == part);
         for Module { target, fit, tensors } in modules {
@@ -133,14 +133,14 @@ impl LoraFile {
     fn product(&self, target: &Target, fit: Fit, tensors: &Tensors, scale: f32) -> Result<Vec<f32>, String> {
         let read = |name: &Option<String>| name.as_deref().map(|name| self.read(name)).transpose();
         let (down, up, mid) = (read(&tensors.down)?, read(&tensors.up)?, read(&tensors.mid)?);
-        #[allow(clippy::cast_precision_loss)] // ranks are small
+        #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
         let scaling = if let Some(name) = &tensors.alpha {
             let alpha = self.read(name)?;
-            let [alpha] = alpha[..] else { return Err(format!("its {name} is no single number")) };
+            let [alpha] = alpha[..] else { return Err(format!("its {name} is not a single number")) };
             alpha / fit.rank() as f32
         } else {
             let module = target.weight.trim_end_matches(".weight");
-            self.adapter.scaling(target.part, module, fit.rank())
+            self.peft.scaling(target.part, module, fit.rank())
         };
         let (down, up) = (down.unwrap_or_default(), up.unwrap_or_default());
         let product = fit.product(&down, &up, mid.as_deref());
@@ -152,7 +152,7 @@ impl LoraFile {
             is_finite &= value.is_finite();
         }
         if !is_finite {
-            return Err(format!("what it adds to {} is not finite", target.weight));
+            return Err(format!("the values that it adds to {} are not finite", target.weight));
         }
         Ok(product)
     }
@@ -162,7 +162,7 @@ impl LoraFile {
         if values.iter().all(|value| value.is_finite()) {
             return Ok(values);
         }
-        Err(format!("its tensor {tensor} has values that are no numbers (NaN or infinite)"))
+        Err(format!("its tensor {tensor} has values that are NaN or infinite"))
     }
 }
 
@@ -176,13 +176,13 @@ impl Tensors {
         }
     }
 
-    /// Whether there is all of them, and of the right shapes.
+    /// Checks that none is missing and that the shapes fit.
     fn fit(&self, module: &str, target: &Target, file: &SafetensorsFile) -> Result<Fit, String> {
         let (down, up) = match (&self.down, &self.up) {
             (Some(down), Some(up)) => (down, up),
-            (Some(one), None) => return Err(format!("it has {one}, and no matrix up to go with it")),
-            (None, Some(one)) => return Err(format!("it has {one}, and no matrix down to go with it")),
-            (None, None) => return Err(format!("it has an alpha for {module}, and no matrices")),
+            (Some(one), None) => return Err(format!("it has {one} without the matching up matrix")),
+            (None, Some(one)) => return Err(format!("it has {one} without the matching down matrix")),
+            (None, None) => return Err(format!("it has an alpha but no matrices for {module}")),
         };
         let shape = |name: &str| file.shape(name).unwrap_or_default().to_vec();
         let shapes = Shapes { down: shape(down), up: shape(up), mid: self.mid.as_deref().map(shape) };
@@ -193,14 +193,14 @@ impl Tensors {
                 Role::Mid | Role::Alpha => self.mid.as_ref().unwrap_or(down),
             };
             format!(
-                "its tensor {tensor} has the shape {found:?}, and {wanted:?} would fit this model's {}",
+                "its tensor {tensor} has the shape {found:?}; this model's {} needs {wanted:?}",
                 target.weight
             )
         })
     }
 }
 
-/// The tensors of a file by the modules that they are for.
+/// The tensors of a file by the modules that they change.
 struct Sorted {
     modules: BTreeMap<String, Tensors>,
     unknown: Vec<String>,
@@ -222,21 +222,23 @@ fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
     for name in file.tensor_names() {
         if let Some(family) = ModelFamily::from_lora_tensor(&name) {
             return Err(format!(
-                "it is for {family}, by its tensor {name}; this is a Stable Diffusion v1 model"
+                "it is for {family}, judging by its tensor {name}; this is a Stable Diffusion v1 model"
             ));
         }
         if name.starts_with(COMFY_UI) {
-            return Err(format!("it has ComfyUI's names, such as {name}, which are not supported"));
+            return Err(format!("its tensors have ComfyUI's names, such as {name}, which are not supported"));
         }
         match Key::read(&name) {
             Key::Foreign(kind) => {
-                return Err(format!("it is {kind}, by its tensor {name}; LoRA and LoCon are what is read"));
+                return Err(format!(
+                    "it is {kind}, judging by its tensor {name}; only LoRA and LoCon are supported"
+                ));
             }
             Key::Unknown => unknown.push(name),
             Key::Lora { module, role } => {
                 let tensors = modules.entry(module).or_default();
                 if let Some(other) = tensors.place(role).replace(name.clone()) {
-                    return Err(format!("its tensors {other} and {name} are for the same"));
+                    return Err(format!("its tensors {other} and {name} are two of the same"));
                 }
             }
         }
@@ -244,10 +246,10 @@ fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
     Ok(Sorted { modules, unknown })
 }
 
-/// How ComfyUI's own names begin.
+/// How names in `ComfyUI`'s format begin.
 const COMFY_UI: &str = "diffusion_model.";
 
-/// Why a LoRA that reads text embeddings of this width is not for the model; none where the model's are as wide.
+/// Why a LoRA that reads text embeddings of this width is not for the model. None where the widths are equal.
 fn other_width(width: usize, names: &ModuleNames) -> Option<String> {
     let own = names.embedding_width().filter(|own| *own != width)?;
     let family = ModelFamily::from_embedding_width(width).map_or("another model", ModelFamily::name);

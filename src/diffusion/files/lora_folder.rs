@@ -1,7 +1,7 @@
-//! The folder with the operator's LoRAs, by whose names requests ask for them.
+//! The folder with the operator's LoRAs. Requests name them by their files.
 //!
-//! A LoRA has a second name, which its trainer noted in it (`ss_output_name`): A1111 writes that into prompts, whatever
-//! the file is called.
+//! A LoRA may have a second name, which its trainer noted in the file (`ss_output_name`). A1111 writes that one into
+//! prompts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use super::SafetensorsFile;
 use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound};
 use crate::domain::LoraShelf;
 
-/// So many names fit into a sentence.
+/// The most names in one sentence.
 const FEW: usize = 10;
-/// So many files are opened to find their second names.
+/// The most files that are opened to find second names.
 const MOST_OPENED: usize = 2000;
 const SECOND_NAME: &str = "ss_output_name";
 
-/// A folder of LoRAs; one serves all threads.
+/// A folder of LoRAs, shared by all threads.
 #[derive(Debug)]
 pub struct LoraFolder {
     folder: AddOnFolder,
-    /// The second names of what is in a listing, once one of them was asked for.
+    /// The second names of the files in a listing, read when one is first needed.
     second_names: Mutex<Option<(Listing, SecondNames)>>,
 }
 
@@ -45,10 +45,10 @@ impl LoraFolder {
         };
         found.map_err(|error| match error {
             NotFound::Unknown(there) if there.is_empty() => format!(
-                "There is no LoRA {name}: this server has none. (Its operator puts .safetensors files into the folder that --lora-dir names.)"
+                "There is no LoRA {name}: this server has none. (The operator can put .safetensors files into --lora-dir.)"
             ),
             NotFound::Unknown(there) if there.len() <= FEW => {
-                format!("There is no LoRA {name}; there are {}.", there.join(", "))
+                format!("There is no LoRA {name}. This server has: {}.", there.join(", "))
             }
             NotFound::Unknown(there) => {
                 format!("There is no LoRA {name} among the {} that this server has.", there.len())
@@ -58,7 +58,7 @@ impl LoraFolder {
                 format!("More than one LoRA is called {name}: ask for one of {}.", few.join(", "))
             }
             NotFound::Pickle(file) => format!(
-                "{file} is a pickle, which can run code when it is read: only .safetensors files are read."
+                "{file} is a pickle. Reading one can run code, so only .safetensors files are supported."
             ),
         })
     }
@@ -75,12 +75,12 @@ impl LoraFolder {
     fn second_names(&self) -> SecondNames {
         let listing = self.folder.list();
         let mut read = self.second_names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, names)) = read.as_ref().filter(|(of, _)| *of == listing) {
+        if let Some((_, names)) = read.as_ref().filter(|(read_at, _)| *read_at == listing) {
             return Arc::clone(names);
         }
         let mut names = BTreeMap::<String, Vec<String>>::new();
         for file in listing.values().filter(|file| !file.is_pickle).take(MOST_OPENED) {
-            // What is broken is told to who asks for it.
+            // A request for a broken file reports it.
             let Ok(opened) = SafetensorsFile::open(&file.path) else { continue };
             if let Some(name) = opened.note(SECOND_NAME) {
                 names.entry(name.to_owned()).or_default().push(file.name.clone());
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_for_what_is_not_there_hears_what_is() {
+    fn an_unknown_name_is_answered_with_the_known_ones() {
         let dir = tempfile::tempdir().unwrap();
         let folder = || LoraFolder::new(dir.path().to_owned(), Duration::ZERO);
         assert!(folder().find("fox").unwrap_err().starts_with("There is no LoRA fox: this server has none."));
@@ -111,13 +111,13 @@ mod tests {
             std::fs::create_dir_all(dir.path().join("a")).unwrap();
             std::fs::write(dir.path().join(file), "").unwrap();
         }
-        assert_eq!(folder().find("fox").unwrap_err(), "There is no LoRA fox; there are a/fur, ink.");
+        assert_eq!(folder().find("fox").unwrap_err(), "There is no LoRA fox. This server has: a/fur, ink.");
         assert_eq!(folder().find("fur").unwrap(), "a/fur");
         assert!(folder().find("old").unwrap_err().starts_with("old.pt is a pickle"));
     }
 
     #[test]
-    fn a_lora_is_found_by_the_name_that_its_trainer_noted() {
+    fn a_lora_is_found_by_the_name_in_its_metadata() {
         let dir = tempfile::tempdir().unwrap();
         let folder = LoraFolder::new(dir.path().to_owned(), Duration::ZERO);
         let write = |file: &str, name: &str| {

@@ -1,30 +1,30 @@
-//! What an ONNX file says without being loaded: a walk over its protobuf (onnx.proto3) that steps over the
-//! weights, so that it costs the same for a model of any size. The file is the operator's, but is no more
-//! believed than any other: every length is checked against what contains it.
+//! Reads an ONNX file's outputs and tensors without loading it: walks over its protobuf (onnx.proto3) and skips the
+//! weights, so that the cost does not depend on the model's size. The file is not trusted: every length is checked
+//! against its container.
 
 use std::io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom};
 
 use half::{bf16, f16};
 
-/// An output's or a tensor's name is no longer than this.
+/// The longest name of an output or a tensor.
 const LONGEST_NAME: u64 = 4096;
-/// A tensor that is read here is no larger than this: a layer norm of any CLIP is some kilobytes.
+/// The largest tensor that is read here, in bytes. A layer norm of any CLIP has a few kilobytes.
 const LARGEST_TENSOR: u64 = 1 << 20;
 const LARGEST_RANK: usize = 8;
 
-/// The parts of a file that were asked for.
+/// What was read of a file.
 #[derive(Debug, Default)]
 pub struct OnnxFile {
     pub outputs: Vec<String>,
     pub tensors: Vec<StoredTensor>,
 }
 
-/// A weight by its name and where its values are.
+/// A weight and where its values are.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct StoredTensor {
     pub name: String,
     pub shape: Vec<u64>,
-    /// What its writer noted on it.
+    /// Its `doc_string`.
     pub note: String,
     /// A `TensorProto.DataType`.
     pub element: u64,
@@ -35,7 +35,7 @@ pub struct StoredTensor {
 enum Values {
     #[default]
     None,
-    /// In the file itself: where they begin, and how many bytes they are.
+    /// In the file itself.
     Within { at: u64, bytes: u64 },
     /// In a file beside it.
     Beside { file: String, at: u64, bytes: u64 },
@@ -155,7 +155,7 @@ impl StoredTensor {
     }
 }
 
-/// Calls `read` with each field up to `end`; it may read a field's bytes, and need not.
+/// Calls `read` with each field up to `end`. `read` may read the field's bytes, but need not.
 fn each_field<F: BufRead + Seek>(
     file: &mut F,
     end: u64,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_an_error_and_nothing_worse() {
+    fn a_broken_file_is_an_error_and_never_a_panic() {
         let read = |bytes: &[u8]| OnnxFile::read(&mut Cursor::new(bytes), |_| true).map(drop);
         assert!(read(b"").is_ok());
         for cut in (1..MODEL.len()).step_by(9973) {

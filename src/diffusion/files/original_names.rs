@@ -1,11 +1,11 @@
-//! The names of the original checkpoints (CompVis' latent diffusion), from those of diffusers.
+//! The tensor names of original checkpoints (CompVis' latent diffusion), made from those of diffusers.
 //!
-//! The original numbers a UNet's blocks through, whatever they are made of; diffusers nests them. What goes
-//! where is told by diffusers' `scripts/convert_original_stable_diffusion_to_diffusers.py`.
+//! The original code numbers a UNet's blocks in one sequence, and diffusers nests them. The mapping is that of
+//! diffusers' `scripts/convert_original_stable_diffusion_to_diffusers.py`.
 
 use crate::domain::ModelPart;
 
-/// How many blocks a model has, which the original's numbers depend on.
+/// The numbers of blocks in a model. The original numbering depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
     pub unet_layers_per_block: usize,
@@ -180,11 +180,11 @@ mod tests {
     use super::*;
     use crate::diffusion::files::Architecture;
 
-    /// Written by `tests/golden/ldm_names_json.py`, whose names diffusers' own reader takes for what they are.
+    /// Written by `tests/golden/ldm_names_json.py`; diffusers' own reader accepts these names.
     const NAMES: &str = include_str!("../../../tests/golden/ldm_names.json");
 
     #[test]
-    fn names_are_those_of_the_original() {
+    fn names_equal_those_of_original_checkpoints() {
         let golden: serde_json::Value = serde_json::from_str(NAMES).unwrap();
         for (model, architecture) in
             [("sd-v1", Architecture::StableDiffusionV1), ("tiny-sd", Architecture::TinySd)]
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_have_no_dots() {
+    fn names_of_averaged_weights_have_no_dots() {
         assert_eq!(
             names(ModelPart::UNet, "conv_out.bias", Depth::STABLE_DIFFUSION_V1)[1],
             "model_ema.diffusion_modelout2bias"
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_model_has_has_no_name() {
+    fn an_unknown_tensor_has_no_original_name() {
         for name in ["", "x", "down_blocks.x.resnets.0.conv1.weight", "unknown.weight", "up_blocks.0"] {
             assert!(names(ModelPart::UNet, name, Depth::STABLE_DIFFUSION_V1).is_empty(), "{name}");
         }

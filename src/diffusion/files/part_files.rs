@@ -271,7 +271,7 @@ mod tests {
                 "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
             ] {
                 let before = weights.values(name).unwrap();
-                #[allow(clippy::cast_precision_loss)]
+                #[expect(clippy::cast_precision_loss, reason = "small numbers")]
                 let delta: Vec<f32> = (0..before.len()).map(|i| i as f32 * 1e-4).collect();
                 weights.add(name, &delta).unwrap();
                 let sums = before.iter().zip(&delta).map(|(before, delta)| before + delta);

@@ -1,7 +1,7 @@
-//! One `.safetensors` file: its header in memory, its tensors read where they lie, one at a time.
+//! One `.safetensors` file: its header in memory, its tensors read from the file one at a time.
 //!
-//! Read, not mapped: a file that somebody cuts short under a mapping kills the process, and what is read is
-//! converted on its way anyhow. That the file stayed the same throughout is checked by whoever has read it all.
+//! The file is read, not mapped: truncating a mapped file would kill the process, and the values are converted on the
+//! way anyhow. After reading, callers check that the file has not changed ([`SafetensorsFile::check_unchanged`]).
 
 use std::fs::{File, Metadata as FileMetadata};
 use std::io::{Cursor, Read};
@@ -14,13 +14,13 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::FileError;
 
-/// As the format's own library bounds it.
+/// The limit of the format's own library.
 const LONGEST_HEADER: u64 = 100_000_000;
-/// So much of a tensor is converted at a time: what it takes beside the tensor itself.
+/// Bytes of a tensor that are converted at a time.
 const PIECE: usize = 1 << 20;
 
 pub struct SafetensorsFile {
-    /// As it is called in messages.
+    /// The file's name in messages.
     name: String,
     bytes: Bytes,
     header: Metadata,
@@ -32,7 +32,7 @@ enum Bytes {
     Embedded(&'static [u8]),
 }
 
-/// What changes when a file is written to.
+/// Changes when the file is written to.
 #[derive(PartialEq, Eq)]
 struct Stamp {
     length: u64,
@@ -94,12 +94,12 @@ impl SafetensorsFile {
         &self.name
     }
 
-    /// Bytes in all.
+    /// The size of the file in bytes.
     pub fn length(&self) -> u64 {
         self.bytes.length()
     }
 
-    /// Where its header ends.
+    /// The offset of the first byte after the header.
     pub fn data_start(&self) -> u64 {
         self.data_start
     }
@@ -113,12 +113,12 @@ impl SafetensorsFile {
         self.header.info(tensor).map(|info| info.shape.as_slice())
     }
 
-    /// What the writer noted beside the tensors.
+    /// A value of the file's metadata.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Hands the values of a tensor to `take`, as f32, a piece at a time and in order.
+    /// Calls `take` with the values of a tensor as f32, piece by piece and in order.
     pub fn each_piece(&self, tensor: &str, mut take: impl FnMut(&[f32])) -> Result<(), FileError> {
         let info = self.info(tensor)?;
         let width = match info.dtype {
@@ -127,7 +127,7 @@ impl SafetensorsFile {
             other => {
                 return Err(self.broken_tensor(
                     tensor,
-                    &format!("it holds {other:?}; F16, BF16 and F32 are what works"),
+                    &format!("its type is {other:?}; only F16, BF16 and F32 are supported"),
                 ));
             }
         };
@@ -166,7 +166,7 @@ impl SafetensorsFile {
         Ok(values)
     }
 
-    /// Refuses what was read where the file was written to meanwhile.
+    /// Fails if the file was written to since it was opened.
     pub fn check_unchanged(&self) -> Result<(), FileError> {
         match &self.bytes {
             Bytes::OnDisk { file, stamp }
@@ -207,7 +207,7 @@ impl Bytes {
     }
 }
 
-/// Reads without moving the file's own place, which threads share.
+/// Reads without moving the file's position, which threads share.
 #[cfg(unix)]
 fn read_exact_at(file: &File, at: u64, into: &mut [u8]) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, into, at)
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn large_tensors_come_in_order_over_many_pieces() {
+    fn large_tensors_are_read_in_order_in_many_pieces() {
         let values: Vec<f32> = (0..700_000_u32).map(|i| f32::from_bits(0x3f80_0000 + i)).collect();
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![700, 1000], &bytes).unwrap();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_written_to_meanwhile_is_noticed() {
+    fn a_change_of_an_open_file_is_noticed() {
         let mut file = file_of(&three_dtypes());
         let weights = SafetensorsFile::open(file.path()).unwrap();
         weights.check_unchanged().unwrap();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_a_sentence_and_nothing_worse() {
+    fn a_broken_file_is_one_sentence_and_never_a_panic() {
         let good = three_dtypes();
         let mut cases: Vec<Vec<u8>> = (0..good.len()).step_by(7).map(|cut| good[..cut].to_vec()).collect();
         cases.push(b"\xff\xff\xff\xff\xff\xff\xff\xff{}".to_vec());

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::model_place::has_extension;
 
-/// The weights in a part's folder: whole or in shards, and of several variants the one without a
-/// name (full precision), else the first.
+/// The weights in a part's folder: one file, or all shards. Of several variants, the one without a name (full precision)
+/// is chosen, else the first.
 pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
     let mut variants: BTreeMap<(bool, String), Vec<PathBuf>> = BTreeMap::new();
     for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
@@ -23,7 +23,7 @@ pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file's name without its ending and number, and of how many it is one: `model-00001-of-00002.fp16.safetensors`
+/// A file's name without extension and number, and the count of its shards: `model-00001-of-00002.fp16.safetensors`
 /// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
 fn sharded(name: &str) -> (String, Option<usize>) {
     let stem = name.trim_end_matches(".safetensors");
@@ -37,14 +37,14 @@ fn sharded(name: &str) -> (String, Option<usize>) {
     }
 }
 
-/// That none of the shards is missing.
+/// Checks that no shard is missing.
 pub fn check_shards(paths: &[PathBuf]) -> Result<(), String> {
     let names = paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy());
     for name in names {
         if let (_, Some(count)) = sharded(&name)
             && count != paths.len()
         {
-            return Err(format!("{name} is one of {count} files, and there are {} of them", paths.len()));
+            return Err(format!("{name} is one of {count} files, but only {} of them exist", paths.len()));
         }
     }
     Ok(())
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn full_precision_comes_before_variants_and_shards_stay_together() {
+    fn full_precision_is_preferred_and_shards_stay_together() {
         let (whole, half) =
             ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors");
         assert_eq!(chosen(&[half, whole, "config.json", "._x.safetensors"]), [whole]);
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_missing_shard_is_named() {
         let paths = [PathBuf::from("m-00001-of-00003.safetensors"), "m-00003-of-00003.safetensors".into()];
-        assert!(check_shards(&paths).unwrap_err().contains("one of 3 files, and there are 2"));
+        assert!(check_shards(&paths).unwrap_err().contains("one of 3 files, but only 2"));
         assert_eq!(check_shards(&[PathBuf::from("m.safetensors")]), Ok(()));
     }
 }

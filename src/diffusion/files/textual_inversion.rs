@@ -1,4 +1,4 @@
-//! A textual-inversion file: vectors that stand for a word, as A1111 and diffusers write them to `.safetensors`.
+//! A textual inversion: a `.safetensors` file of A1111 or diffusers with the vectors of one word.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -9,38 +9,36 @@ use sha2::{Digest as _, Sha256};
 use super::SafetensorsFile;
 use crate::domain::ModelFamily;
 
-/// Vectors and the word that the file itself names, if it does.
+/// The vectors, and the word if the file names one.
 pub struct TextualInversion {
     pub word: Option<String>,
     /// `[vectors, width]`.
     pub vectors: Array2<f32>,
 }
 
-/// A1111's name of the only tensor; with diffusers it is the word.
+/// A1111's name for the only tensor. diffusers names it by the word.
 const UNNAMED: &str = "emb_params";
-/// Text encoders of Stable Diffusion XL, each with vectors of its own.
+/// The tensors for the two text encoders of Stable Diffusion XL.
 const XL: [&str; 2] = ["clip_l", "clip_g"];
 
 impl TextualInversion {
-    /// Reads the file at `path` for a model whose vectors are `width` wide, and whose prompts take `room` of them; the
-    /// error says what is wrong with it.
+    /// Reads the file at `path` for a model whose vectors are `width` wide and whose prompts take up to `room` of them. The
+    /// error says what is wrong with the file.
     pub fn read(path: &Path, width: usize, room: usize) -> Result<Self, String> {
         let file = SafetensorsFile::open(path).map_err(|error| error.to_string())?;
         let names = file.tensor_names();
         if names.iter().any(|name| XL.contains(&name.as_str())) {
-            return Err("it is for Stable Diffusion XL, by its tensors clip_l and clip_g".to_owned());
+            return Err("it is for Stable Diffusion XL, judging by its tensors clip_l and clip_g".to_owned());
         }
         let [name] = names.as_slice() else {
-            return Err(format!("it has {} tensors, and a textual inversion has one", names.len()));
+            return Err(format!("it has {} tensors, but a textual inversion has one", names.len()));
         };
         let shape = file.shape(name).unwrap_or_default();
         let (vectors, found) = match shape[..] {
             [found] => (1, found),
             [vectors, found] => (vectors, found),
             _ => {
-                return Err(format!(
-                    "its tensor {name} has the shape {shape:?}; [vectors, width] is what is read"
-                ));
+                return Err(format!("its tensor {name} has the shape {shape:?} instead of [vectors, width]"));
             }
         };
         if found != width {
@@ -49,11 +47,11 @@ impl TextualInversion {
             return Err(format!("its vectors are {found} wide{whose}; this model's are {width}"));
         }
         if !(1..=room).contains(&vectors) {
-            return Err(format!("it has {vectors} vectors; from 1 to {room} are what a prompt takes"));
+            return Err(format!("it has {vectors} vectors; a prompt takes from 1 to {room}"));
         }
         let values = file.values(name).map_err(|error| error.to_string())?;
         if !values.iter().all(|value| value.is_finite()) {
-            return Err(format!("its tensor {name} has values that are no numbers (NaN or infinite)"));
+            return Err(format!("its tensor {name} has values that are NaN or infinite"));
         }
         let vectors = Array2::from_shape_vec((vectors, width), values);
         let vectors = vectors.map_err(|_| format!("its tensor {name} is cut off"))?;
@@ -61,7 +59,8 @@ impl TextualInversion {
     }
 }
 
-/// The first digits of a file's SHA-256, as A1111 names files in its pictures' text; empty where it cannot be read.
+/// The first digits of the SHA-256 of a file after `skip` bytes, as A1111 writes it into pictures. Empty where the
+/// file cannot be read.
 pub fn short_hash(path: &Path, skip: u64) -> String {
     let read = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(path)?;

@@ -1,4 +1,4 @@
-//! The folder with the operator's textual inversions: each file is a word that prompts may use.
+//! The folder with the operator's textual inversions. Each file is a word for prompts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use super::add_on_folder::{AddOnFile, AddOnFolder, Listing};
 use super::textual_inversion::{TextualInversion, short_hash};
 use crate::diffusion::text::{Learned, LearnedWords, Tokenizer};
 
-/// Larger files hold other things.
+/// In bytes. Larger files contain something else.
 const LARGEST: u64 = 16 << 20;
 
-/// A folder of textual inversions for one model; one serves all threads.
+/// A folder of textual inversions for one model, shared by all threads.
 pub struct TextualInversionFolder {
     folder: AddOnFolder,
     tokenizer: Arc<Tokenizer>,
-    /// Of the model's own vectors.
+    /// The width of the model's own vectors.
     width: usize,
     read: Mutex<Option<(Listing, Arc<LearnedWords>)>>,
 }
@@ -34,11 +34,11 @@ impl TextualInversionFolder {
         Self { folder: AddOnFolder::new(path, look_every), tokenizer, width, read: Mutex::new(None) }
     }
 
-    /// The words that there are, as of the last look at the folder.
+    /// The words as of the last look at the folder.
     pub fn words(&self) -> Arc<LearnedWords> {
         let listing = self.folder.list();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, words)) = read.as_ref().filter(|(of, _)| *of == listing) {
+        if let Some((_, words)) = read.as_ref().filter(|(read_at, _)| *read_at == listing) {
             return Arc::clone(words);
         }
         let words = Arc::new(self.read(&listing));
@@ -47,7 +47,7 @@ impl TextualInversionFolder {
     }
 
     fn read(&self, listing: &Listing) -> LearnedWords {
-        // Of two files with one word, the first in the listing.
+        // Of two files for one word, the first in the listing wins.
         let mut files: HashMap<&str, &AddOnFile> = HashMap::new();
         let mut learned = Vec::new();
         for file in listing.values() {
@@ -65,12 +65,15 @@ impl TextualInversionFolder {
         let read = || {
             if file.is_pickle {
                 return Err(
-                    "it is a pickle, which can run code when it is read; only .safetensors files are read"
+                    "it is a pickle; reading one can run code, so only .safetensors files are supported"
                         .to_owned(),
                 );
             }
             if file.bytes > LARGEST {
-                return Err(format!("it has {} MB, and no textual inversion is so large", file.bytes >> 20));
+                return Err(format!(
+                    "its size is {} MB, too large for a textual inversion",
+                    file.bytes >> 20
+                ));
             }
             TextualInversion::read(&file.path, self.width, self.tokenizer.room())
         };

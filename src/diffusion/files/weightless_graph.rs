@@ -1,4 +1,4 @@
-//! A graph that comes without its weights, and the buffer that holds them for a session.
+//! A graph without weights, and the buffer with the weights for a session.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,13 +11,13 @@ use super::{AddTo, FileError, OnnxFile};
 
 /// The text encoder's table of embeddings, `[vocabulary, width]`.
 pub const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
-/// What a weightless graph calls the file that its weights would be in.
+/// The name of the weights' file in a weightless graph. There is no such file: the weights are in memory.
 pub const LOCATION: &str = "weights";
 /// `TensorProto.doc_string` of a convolution's weight in the order that NHWC kernels read.
 const OHWI: &str = "OHWI";
 /// The same in blocks of channels, which `NCHWc` kernels read.
 const BLOCKS: &str = "OIHWBiBo";
-/// No part of a Stable Diffusion v1 model comes near.
+/// In bytes, far more than any part of a Stable Diffusion v1 model has.
 const LARGEST: u64 = 16 << 30;
 
 /// A graph from `models/graphs`.
@@ -31,7 +31,7 @@ pub struct WeightlessGraph {
 /// Where a weight goes.
 #[derive(Debug, Clone, PartialEq)]
 struct Slot {
-    /// As checkpoints have it.
+    /// In the order of checkpoints.
     shape: Vec<usize>,
     element: Element,
     order: Order,
@@ -39,14 +39,14 @@ struct Slot {
     length: usize,
 }
 
-/// In what order a weight's values stand.
+/// The order of a weight's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     /// As in checkpoints.
     Plain,
-    /// A convolution's, its input channels last.
+    /// A convolution's with the input channels last.
     ChannelsLast,
-    /// A convolution's, so many input and output channels at a time.
+    /// A convolution's in blocks of so many input and output channels.
     Blocks(usize),
 }
 
@@ -56,15 +56,15 @@ enum Element {
     F16,
 }
 
-/// The weights of one session, in the layout of its graph. ONNX Runtime reads them where they are, so whoever
-/// holds the session holds them as well.
+/// The weights of one session, in the layout of its graph. On a CPU, ONNX Runtime reads them in place, so they must
+/// live as long as the session.
 pub struct Weights {
     slots: HashMap<String, Slot>,
     buffer: Arc<[u8]>,
 }
 
 impl WeightlessGraph {
-    /// Reads what weights the graph wants. `channels_in_a_block` is the processor's, for graphs that have blocks.
+    /// Reads which weights the graph needs. `channels_in_a_block` is the processor's, for graphs that have blocks.
     pub fn read(onnx: Cow<'static, [u8]>, channels_in_a_block: usize) -> Result<Self, FileError> {
         let broken = |reason: &str| FileError::Graph(reason.to_owned());
         let file =
@@ -126,7 +126,7 @@ impl WeightlessGraph {
         &self.onnx
     }
 
-    /// The names of what it answers.
+    /// The names of its outputs.
     pub fn outputs(&self) -> &[String] {
         &self.outputs
     }
@@ -136,18 +136,18 @@ impl WeightlessGraph {
         self.length
     }
 
-    /// The weights that it wants: their names and their shapes, as checkpoints have them.
+    /// The weights that it needs: names, and shapes in the order of checkpoints.
     pub fn wanted(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.slots.iter().map(|(name, slot)| (name.as_str(), slot.shape.as_slice()))
     }
 
-    /// A weight's shape, as checkpoints have it.
+    /// A weight's shape in the order of checkpoints: a convolution's is `[out, in, height, width]`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.slots.get(name).map(|slot| slot.shape.as_slice())
     }
 
-    /// Room for them, all zero.
-    #[allow(unsafe_code)]
+    /// A buffer for the weights, all zero.
+    #[expect(unsafe_code, reason = "zeroed memory that is initialised as it is")]
     pub fn allocate(&self) -> Weights {
         // SAFETY: zeros are values of u8. Made so, the pages are the system's own zeros until they are written to.
         let buffer = unsafe { Arc::<[u8]>::new_zeroed_slice(self.length).assume_init() };
@@ -200,7 +200,7 @@ impl Weights {
 }
 
 impl AddTo for Weights {
-    /// Each sum is made in single precision, whatever the graph keeps its weights in.
+    /// Adds in single precision, whatever type the graph has its weights in.
     fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
         let slot = self.slots.get(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
         let (element, width) = (slot.element, slot.element.width());
@@ -224,7 +224,7 @@ impl AddTo for Weights {
     }
 }
 
-/// Takes a weight's values in the order of its shape, a piece at a time, into the graph's element type and order.
+/// Writes a weight's values, which come piece by piece in the order of its shape, in the graph's type and order.
 pub struct WeightWriter<'a> {
     slot: &'a Slot,
     bytes: &'a mut [u8],
@@ -232,7 +232,7 @@ pub struct WeightWriter<'a> {
 }
 
 impl WeightWriter<'_> {
-    /// The next values; more than there is room for are left out.
+    /// Writes the next values. Ignores values beyond the end.
     pub fn write(&mut self, values: &[f32]) {
         let element = self.slot.element;
         let room = self.bytes.len() / element.width() - self.next;
@@ -268,14 +268,14 @@ impl WeightWriter<'_> {
 }
 
 impl Slot {
-    /// Where the value that is `index`th in the checkpoint's order stands in the graph's.
+    /// The graph's position of the value at `index` of the checkpoint's order.
     fn position(&self, index: usize) -> usize {
         let Some(kernel) = self.kernel() else { return index };
         let (start, stride) = self.spread(index / kernel);
         start + index % kernel * stride
     }
 
-    /// How many values a pair of an output and an input channel has, where the graph has them in its own order.
+    /// The number of values for each pair of output and input channel, where the graph has an order of its own.
     fn kernel(&self) -> Option<usize> {
         match self.shape[..] {
             [_, _, height, width] if self.order != Order::Plain => Some((height * width).max(1)),
@@ -283,8 +283,8 @@ impl Slot {
         }
     }
 
-    /// Where the values of a pair of channels stand in the graph's order: the first, and how far each is from the
-    /// one before it.
+    /// The positions of the values of a pair of channels in the graph's order: that of the first, and the distance from
+    /// one to the next.
     fn spread(&self, pair: usize) -> (usize, usize) {
         let [_, inputs, height, width] = self.shape[..] else { return (pair, 1) };
         let (output, input) = (pair / inputs, pair % inputs);

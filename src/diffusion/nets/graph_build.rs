@@ -1,4 +1,4 @@
-//! Which build of our graphs suits a device and its processor.
+//! Chooses the build of our graphs for a device and its processor.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -13,7 +13,7 @@ use crate::runtime::{self, Device, GraphSource, Runtime, RuntimeError};
 /// One convolution in blocks, of 16 channels.
 static PROBE: &[u8] = include_bytes!("../../../models/graphs/probe.nchwc.onnx");
 
-/// The best build for this runtime. Finds out, once, what the processor has.
+/// The best build for this runtime. The processor is probed once.
 pub fn best_build(runtime: &Runtime) -> GraphBuild {
     static BLOCK: OnceLock<Option<usize>> = OnceLock::new();
     if !runtime.device().is_cpu() {
@@ -25,12 +25,12 @@ pub fn best_build(runtime: &Runtime) -> GraphBuild {
     }
 }
 
-/// A build that has the same weights, for those who only look at it and have no runtime.
+/// A build with the same weights, for callers that only look at it and have no runtime.
 pub fn plain_build(device: &Device) -> GraphBuild {
     if device.is_cpu() { GraphBuild::Cpu } else { GraphBuild::Cuda }
 }
 
-/// Whether a convolution in blocks of this size gives what it should: with another size its sums are others.
+/// Whether a convolution in blocks of this size gives the right sums; with another size they differ.
 fn has_blocks_of(channels: usize, runtime: &Runtime) -> bool {
     try_out(channels, runtime).unwrap_or_else(|error| {
         tracing::debug!(%error, channels, "no convolutions in blocks");
@@ -54,7 +54,7 @@ fn try_out(channels: usize, runtime: &Runtime) -> Result<bool, ModelError> {
     let x = Array4::from_shape_vec((1, 16, 1, 1), given.clone()).unwrap_or_default();
     let outputs = session.run(ort::inputs!["x" => Tensor::from_array(x).map_err(failed)?]).map_err(failed)?;
     let (_, values) = outputs["y"].try_extract_tensor::<f32>().map_err(failed)?;
-    #[allow(clippy::float_cmp)] // small whole numbers, moved and not changed
+    #[expect(clippy::float_cmp, reason = "small whole numbers, moved and not changed")]
     Ok(values.iter().zip(given[1..].iter().chain(&[0.0])).all(|(value, expected)| value == expected))
 }
 

@@ -1,9 +1,9 @@
-//! The text encoder's layers before its last, for `clip_skip`: where a graph gives them, and what is done to them.
+//! The text encoder's layers before its last, for `clip_skip`: which outputs of a graph have them, and how they are
+//! normed.
 //!
-//! Exports that give them (optimum's `hidden_states.N`, N from 0, the embeddings, to the last layer) give them
-//! raw. The reference puts each through the model's final layer norm (A1111's `encode_with_transformers`,
-//! diffusers' `encode_prompt`), whose weights lie in the graph's file under the name they were trained with.
-//! Our own graphs do that themselves, and call the outputs `clip_skip.N`.
+//! Exports with these layers (optimum's `hidden_states.N`, where 0 is the embeddings) give them raw. The reference applies
+//! the model's final layer norm to each (A1111's `encode_with_transformers`, diffusers' `encode_prompt`). Its weights are
+//! in the graph's file under their trained name. Our own graphs norm the layers themselves, in outputs `clip_skip.N`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
@@ -15,12 +15,12 @@ use super::ModelError;
 use crate::diffusion::files::{GraphBuild, OnnxFile, PartFiles, PartGraph, StoredTensor};
 use crate::domain::ModelPart;
 
-/// What it takes to give a layer other than the last.
+/// How to get a layer other than the last.
 #[derive(Clone)]
 pub struct HiddenLayers {
-    /// Layers, the embeddings not counted.
+    /// The number of layers without the embeddings.
     count: u32,
-    /// What is still to be done to them.
+    /// The norm that remains to be applied.
     norm: Option<FinalNorm>,
 }
 
@@ -52,9 +52,9 @@ impl HiddenLayers {
         };
         let found = File::open(path)
             .and_then(|file| Self::read(&mut BufReader::new(file), path.parent().unwrap_or(Path::new(""))));
-        // What is wrong with the file is better said by who loads all of it.
+        // Loading the whole file gives a better error.
         Ok(found.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the text encoder's layers cannot be told");
+            tracing::debug!(%error, "cannot find the text encoder's layers");
             None
         }))
     }
@@ -93,7 +93,7 @@ impl HiddenLayers {
         }
     }
 
-    /// The embedding that a layer's `[1, tokens, dim]` stands for.
+    /// The embedding from a layer's output `[1, tokens, dim]`.
     pub fn finish(&self, hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
         match &self.norm {
             Some(norm) => norm.apply(hidden),
@@ -103,12 +103,16 @@ impl HiddenLayers {
 }
 
 impl FinalNorm {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "as the reference rounds"
+    )]
     fn apply(&self, mut hidden: Array3<f32>) -> Result<Array3<f32>, ModelError> {
         let dim = hidden.dim().2;
         if dim != self.weight.len() {
             let reason =
-                format!("its layers have {dim} channels, its final layer norm {}", self.weight.len());
+                format!("its layers have {dim} channels, but its final layer norm has {}", self.weight.len());
             return Err(ModelError::Graph { part: ModelPart::TextEncoder, reason });
         }
         for mut token in hidden.lanes_mut(Axis(2)) {
@@ -131,7 +135,7 @@ fn normed_output_name(clip_skip: u32) -> String {
     format!("clip_skip.{clip_skip}")
 }
 
-/// Whether it stays within the folder that it is relative to.
+/// Whether a relative path stays within its folder.
 fn is_plain(name: &str) -> bool {
     Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }

@@ -1,4 +1,4 @@
-//! The safety checker that some model folders have: CLIP's vision model with a list of concepts, all in its graph.
+//! The safety checker of some model folders: CLIP's vision model with a list of concepts, all in one graph.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::domain::ModelPart;
 pub struct SafetyChecker {
     graph: Graph,
     clip_input: Port,
-    /// The picture itself, which the graph would black out: some have it, and its result is not used.
+    /// The picture itself, which some graphs take and black out. That output is not used.
     images: Option<Port>,
     has_nsfw_concepts: Port,
 }

@@ -1,7 +1,7 @@
 //! One ONNX graph as a function from tensors to a tensor.
 //!
-//! Here alone is it known which element types the graph wants: callers speak f32 (and token ids), and
-//! values are converted at the border, so that half-precision and integer graphs need no other code.
+//! Only this module knows the element types of a graph. Callers use f32 (and token ids), and values are converted here,
+//! so that half-precision and integer graphs need no other code.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
 pub struct Port {
     pub name: String,
     pub element: TensorElementType,
-    /// The declared sizes; -1 where any size goes.
+    /// The declared sizes; -1 where any size is allowed.
     pub shape: Vec<i64>,
     /// The names that the exporter gave to sizes; empty where it gave none.
     symbols: Vec<String>,
@@ -61,7 +61,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// ONNX Runtime's types by the names that people know.
+/// The usual names of ONNX Runtime's types.
 fn element_name(element: TensorElementType) -> String {
     match element {
         TensorElementType::Float16 => "float16".to_owned(),
@@ -162,7 +162,7 @@ impl Graph {
         })
     }
 
-    /// The input that `is` describes, or an error saying what was looked for.
+    /// The first input for which `is` holds. `what` describes it in the error.
     pub fn input(&self, what: &str, is: impl Fn(&Port) -> bool) -> Result<Port, ModelError> {
         use TensorElementType as Element;
         let port = self.inputs.iter().find(|port| is(port)).cloned();
@@ -189,13 +189,13 @@ impl Graph {
         port.ok_or_else(|| self.lacks("output", what, &self.outputs))
     }
 
-    /// Refuses the graph where it asks for more than `known`.
+    /// Fails if the graph has inputs other than `known`.
     pub fn only(&self, known: &[&Port]) -> Result<(), ModelError> {
         let mut foreign =
             self.inputs.iter().filter(|port| !known.iter().any(|known| known.name == port.name));
         foreign.next().map_or(Ok(()), |port| {
             Err(self.refuse(format!(
-                "it wants an input {}, which no Stable Diffusion v1 {} has",
+                "it needs an input {}, which no Stable Diffusion v1 {} has",
                 port.name, self.part
             )))
         })
@@ -220,7 +220,7 @@ impl Graph {
             .ok_or_else(|| self.lacks("output", name, &self.outputs))
     }
 
-    /// A refusal of this graph.
+    /// The error that this graph cannot be used.
     pub fn refuse(&self, reason: impl Into<String>) -> ModelError {
         ModelError::Graph { part: self.part, reason: reason.into() }
     }
@@ -232,7 +232,7 @@ impl Graph {
 
     fn foreign_element(&self, port: &Port) -> ModelError {
         let element = element_name(port.element);
-        self.refuse(format!("its {} is {element}; float32 and float16 are what works", port.name))
+        self.refuse(format!("its {} is {element}; only float32 and float16 are supported", port.name))
     }
 
     /// Runs the graph on `inputs` and returns `output` as f32.
@@ -275,7 +275,7 @@ impl Graph {
         outcome.map_err(|error| ModelError::Run { part: self.part, reason: runtime::reason(&error) })
     }
 
-    /// How long the session itself has worked so far.
+    /// The time spent in the session itself so far.
     pub fn time_in_run(&self) -> Duration {
         self.in_run
     }
@@ -289,7 +289,7 @@ fn uncaptured() -> ort::Result<RunOptions> {
 }
 
 /// `values` as the tensor that `port` declares.
-#[allow(clippy::cast_possible_truncation)] // integer timesteps: the graph knows whole ones only
+#[expect(clippy::cast_possible_truncation, reason = "integer timesteps: the graph knows whole ones only")]
 pub(super) fn tensor<D: Dimension>(port: &Port, values: &Array<f32, D>) -> Result<DynValue, ModelError> {
     let shape = values.shape().to_vec();
     let values = values.iter().copied();
@@ -328,5 +328,5 @@ pub(super) fn ranked<D: Dimension>(part: ModelPart, array: ArrayD<f32>) -> Resul
     let shape = array.shape().to_vec();
     array
         .into_dimensionality()
-        .map_err(|_| ModelError::Run { part, reason: format!("it answered a tensor of shape {shape:?}") })
+        .map_err(|_| ModelError::Run { part, reason: format!("it returned a tensor of shape {shape:?}") })
 }

@@ -1,4 +1,4 @@
-//! CLIP's text encoder: token ids in, one embedding a token out.
+//! CLIP's text encoder: from token ids to an embedding for each token.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::domain::ModelPart;
 pub struct TextEncoder {
     graph: Graph,
     input_ids: Port,
-    /// Embeddings beyond the vocabulary, which our own graphs take.
+    /// Embeddings beyond the vocabulary. Only our own graphs have this input.
     extra_embeddings: Option<Port>,
-    /// The graph's first sequence output: CLIP's last hidden state, by every exporter's order.
+    /// The graph's first sequence output. Every exporter puts CLIP's last hidden state first.
     last_hidden_state: Port,
-    /// The layers before it, where the graph gives them.
+    /// The layers before the last, where the graph has them.
     hidden_layers: Option<HiddenLayers>,
     vocabulary: u32,
 }
@@ -37,8 +37,8 @@ impl TextEncoder {
     }
 
     /// A prompt's embedding `[1, tokens, dim]`, from the layer that `clip_skip` counts back to; 1 is the last.
-    /// Prompts are encoded one by one, so that what one gets does not depend on its company (and graphs with
-    /// a fixed batch of one work too). Ids beyond the vocabulary are rows of `learned`, `[rows, dim]`.
+    /// Prompts are encoded one at a time, so that the result does not depend on other prompts, and graphs with a fixed
+    /// batch of one work too. Ids beyond the vocabulary are rows of `learned`, `[rows, dim]`.
     pub fn encode(
         &mut self,
         tokens: &Tokens,
@@ -56,13 +56,13 @@ impl TextEncoder {
             return ranked(ModelPart::TextEncoder, self.graph.run(inputs, &self.last_hidden_state)?);
         }
         let layers = self.hidden_layers.as_ref().filter(|layers| clip_skip <= layers.max_clip_skip());
-        let layers = layers
-            .ok_or_else(|| self.graph.refuse(format!("it gives no layer for clip_skip {clip_skip}")))?;
+        let layers =
+            layers.ok_or_else(|| self.graph.refuse(format!("it has no layer for clip_skip {clip_skip}")))?;
         let output = self.graph.output_named(&layers.output_for(clip_skip))?;
         layers.finish(ranked(ModelPart::TextEncoder, self.graph.run(inputs, &output)?)?)
     }
 
-    /// How many tokens have embeddings of the model's own; 0 where that is not known.
+    /// The number of tokens with embeddings of the model's own; 0 where that is not known.
     pub fn vocabulary(&self) -> u32 {
         self.vocabulary
     }
@@ -72,12 +72,12 @@ impl TextEncoder {
         self.last_hidden_state.fixed(2)
     }
 
-    /// Refuses a tokenizer whose window is not the one that the graph was exported for.
+    /// Fails if the graph was exported for another window than the tokenizer's.
     pub fn check_window(&self, window: usize) -> Result<(), ModelError> {
         match self.input_ids.fixed(1) {
             Some(tokens) if usize::try_from(tokens) != Ok(window) => Err(self
                 .graph
-                .refuse(format!("it reads {tokens} tokens, and the tokenizer's window has {window}"))),
+                .refuse(format!("it reads {tokens} tokens, but the tokenizer's window has {window}"))),
             _ => Ok(()),
         }
     }
@@ -101,8 +101,8 @@ mod tests {
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
     const TINY_SD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny-sd-onnx");
 
-    /// The default model's text encoder, which gives its last layer alone, made to give all as optimum's exports
-    /// do. Two protobuf messages one after the other are one with the fields of both, so the outputs are appended.
+    /// The default model's text encoder with an output for every layer, as optimum exports it. Two concatenated protobuf
+    /// messages are one message with the fields of both, so the outputs are appended.
     fn with_hidden_states(folder: &Path) {
         let layers =
             ["embeddings/Add", "encoder/layers.0/Add_1", "encoder/layers.1/Add_1", "encoder/layers.2/Add_1"];
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_layer_s_norm_is_the_model_s_own() {
+    fn the_norm_of_the_last_layer_is_the_model_s_own() {
         let folder = tempfile::tempdir().unwrap();
         with_hidden_states(folder.path());
         let files = exported(folder.path());
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_model_gives_all_its_layers_and_a_bare_graph_its_last_alone() {
+    fn the_default_model_has_all_layers_and_a_plain_export_only_the_last() {
         assert_eq!(HiddenLayers::find(&built_in()).unwrap().unwrap().max_clip_skip(), 3);
         assert!(HiddenLayers::find(&exported(Path::new(TINY_SD))).unwrap().is_none());
     }

@@ -25,7 +25,7 @@ pub struct UNet {
     replays: Option<Replays>,
 }
 
-/// The rows of one call; row i of each belongs together.
+/// The rows of one call. Row i of each field belongs together.
 pub struct UNetRows<'a> {
     /// `[rows, channels, height, width]`.
     pub sample: Array4<f32>,
@@ -67,7 +67,7 @@ impl UNet {
             sample.fixed(1).filter(|channels| ![4, INPAINTING_CHANNELS].contains(channels))
         {
             return Err(graph.refuse(format!(
-                "it takes {channels} channels; UNets take 4, or {INPAINTING_CHANNELS} for inpainting"
+                "it takes {channels} channels; a UNet should take 4, or {INPAINTING_CHANNELS} for inpainting"
             )));
         }
         let width = encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok());
@@ -99,11 +99,11 @@ impl UNet {
         self.encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok()).unwrap_or(768)
     }
 
-    /// Refuses a text encoder whose embeddings have another width than this UNet reads.
+    /// Fails if the text encoder's embeddings have another width than this UNet reads.
     pub fn check_text_encoder(&self, text_encoder: &TextEncoder) -> Result<(), ModelError> {
         match (self.encoder_hidden_states.fixed(2), text_encoder.width()) {
             (Some(read), Some(written)) if read != written => Err(self.graph.refuse(format!(
-                "it reads embeddings of width {read}, and the text encoder writes {written}: they belong to different models"
+                "it reads embeddings of width {read}, but the text encoder writes width {written}: they belong to different models"
             ))),
             _ => Ok(()),
         }
@@ -114,17 +114,17 @@ impl UNet {
         self.timestep.rank() == 1 && self.timestep.shape[0] != 1
     }
 
-    /// Whether it wants to be shown a mask and the masked picture's latents beside the noisy latents.
+    /// Whether it takes a mask and the masked picture's latents beside the noisy latents.
     pub fn is_inpainting(&self) -> bool {
         self.sample.fixed(1) == Some(INPAINTING_CHANNELS)
     }
 
-    /// Whether fractional timesteps are cut to whole ones on their way in.
+    /// Whether fractional timesteps are truncated.
     pub fn truncates_timesteps(&self) -> bool {
         self.timestep.is_integer()
     }
 
-    /// The length of the text embedding that it was exported for, where it takes no other.
+    /// The length of the text embedding, where the graph fixes it.
     pub fn tokens_read(&self) -> Option<usize> {
         usize::try_from(self.encoder_hidden_states.shape[1]).ok().filter(|&tokens| tokens > 0)
     }

@@ -1,7 +1,7 @@
 //! The VAE: latents to pixels, and pixels to the distribution of their latents.
 //!
-//! Pixels are `[n, 3, height, width]` of about -1..1, latents those that the UNet sees. Large pictures go through
-//! in tiles, so that their memory is that of a tile (`tiling.rs`).
+//! Pixels are `[n, 3, height, width]` of about -1..1; latents are scaled as the UNet reads them. Large pictures are
+//! processed in tiles, so that they need no more memory than a tile (`tiling.rs`).
 
 mod tiling;
 
@@ -83,12 +83,12 @@ impl VaeEncoder {
         })
     }
 
-    /// Whether the graph draws its own random numbers and answers latents.
+    /// Whether the graph draws its own random numbers and returns latents.
     pub fn draws_by_itself(&self) -> bool {
         self.latents.fixed(1) == Some(self.latent_channels.into())
     }
 
-    /// What latents stand for `pixels`.
+    /// The distribution of latents for `pixels`.
     pub fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
         let tiling = self.tiling;
         let encoded: Array4<f32> = tiling.shrinking(pixels, |tile| {
@@ -112,7 +112,7 @@ pub struct Posterior {
 }
 
 impl Posterior {
-    /// From what an encoder answers: means and log-variances, or latents drawn from them.
+    /// From an encoder's output: means and log-variances, or latents drawn from them.
     fn new(encoded: Array4<f32>, channels: usize, scaling_factor: f32) -> Result<Self, ModelError> {
         let found = encoded.dim().1;
         if found == channels {
@@ -121,9 +121,7 @@ impl Posterior {
         if found != 2 * channels {
             return Err(ModelError::Run {
                 part: ModelPart::VaeEncoder,
-                reason: format!(
-                    "it answered {found} channels where {channels} or twice as many were expected"
-                ),
+                reason: format!("it returned {found} channels instead of {channels} or twice as many"),
             });
         }
         let (mean, logvar) = encoded.view().split_at(Axis(1), channels);
@@ -131,8 +129,8 @@ impl Posterior {
         Ok(Self { mean: mean.to_owned(), std: Some(std), scaling_factor })
     }
 
-    /// Latents `[images, channels, h, w]` for the UNet: each image draws its own, as diffusers does with a list
-    /// of generators.
+    /// Latents `[images, channels, h, w]` for the UNet. Each image draws its own, as in diffusers with a list of
+    /// generators.
     pub fn sample(&self, noise: &mut BatchNoise) -> Array4<f32> {
         let (_, channels, height, width) = self.mean.dim();
         let images = noise.len();
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_drawn_from_and_drawn_latents_taken_as_they_are() {
+    fn latents_are_drawn_from_moments_and_used_as_they_are_otherwise() {
         let encoded = Array4::from_shape_fn((1, 8, 2, 2), |(_, c, _, _)| if c < 4 { 3.0 } else { 100.0 });
         let posterior = Posterior::new(encoded, 4, 0.5).unwrap();
         let drawn = posterior.sample(&mut noise([7, 8]));
@@ -174,8 +172,8 @@ mod tests {
         assert!(Posterior::new(Array4::zeros((1, 3, 2, 2)), 4, 0.5).is_err());
     }
 
-    /// By how many of 255 steps, in the mean along a line, the lines before and at `edge` step apart in `tiled` where
-    /// they do not in `whole`, across or down.
+    /// The step from the line before `edge` to the line at `edge` that is in `tiled` but not in `whole`, as a mean along
+    /// the line, in 255ths.
     fn seam(tiled: &Array4<f32>, whole: &Array4<f32>, axis: Axis, edge: usize) -> f32 {
         let difference = (tiled - whole) * 127.5;
         let line = |at: usize| difference.index_axis(axis, at);
@@ -192,7 +190,7 @@ mod tests {
         let mut decoder = VaeDecoder::new(graph(ModelPart::VaeDecoder), config).unwrap();
         // A disc on a slope, of three tiles by two.
         let pixels = Array4::from_shape_fn((1, 3, 768, 1024), |(_, channel, y, x)| {
-            #[allow(clippy::cast_precision_loss)]
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let (x, y) = (x as f32 / 1024.0, y as f32 / 768.0);
             let in_disc = (x - 0.5).powi(2) + (y - 0.5).powi(2) < 0.1;
             if in_disc { [0.8, -0.7, -0.7][channel] } else { [2.0 * x - 1.0, 2.0 * y - 1.0, 0.5][channel] }

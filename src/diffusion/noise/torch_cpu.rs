@@ -20,6 +20,7 @@ impl TorchGenerator {
     }
 
     /// `torch.randn(n, generator=self)`: `n` standard normals as f32.
+    #[cfg(test)]
     pub fn randn(&mut self, n: usize) -> Vec<f32> {
         let mut out = vec![0.0; n];
         self.fill(&mut out);

@@ -1,7 +1,7 @@
-//! Models with LoRAs merged into them, and which of them are kept.
+//! Copies of a model with LoRAs merged in, and a cache of them.
 //!
-//! Of a combination of LoRAs only the parts are made anew that it changes. Recent ones are kept within a budget of
-//! memory, the least recently used let go first; who draws with one holds it as long as that takes.
+//! A combination of LoRAs gets its own copy of the parts that it changes. Recent copies are kept within a memory budget,
+//! and the least recently used is dropped first. A generation holds its copy until it ends.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct Adapted {
     pub text_encoder: Option<RefCell<TextEncoder>>,
     pub unet: Option<RefCell<UNet>>,
     hashes: Vec<(String, String)>,
-    /// What its parts hold.
+    /// The size of its parts.
     bytes: u64,
 }
 
@@ -34,10 +34,10 @@ impl Adapted {
     }
 }
 
-/// Which files, as they were, and how much of each.
+/// The files as they were, and the scales of each.
 type Combination = Vec<(String, Option<SystemTime>, u64, [u32; 2])>;
 
-/// Makes and keeps them, for one model on one device.
+/// Makes and keeps adapted parts, for one model on one device.
 pub struct AdaptedModels {
     model: Model,
     runtime: Runtime,
@@ -46,7 +46,7 @@ pub struct AdaptedModels {
     budget: u64,
     /// Read when it is first needed.
     names: Option<ModuleNames>,
-    /// The last used is the last.
+    /// The most recently used is last.
     recent: Vec<(Combination, Rc<Adapted>)>,
 }
 
@@ -73,7 +73,7 @@ impl AdaptedModels {
         Self { model, runtime, loras, budget, names: None, recent: Vec::new() }
     }
 
-    /// The model with these LoRAs; none where they come to nothing, and it is the model itself.
+    /// The parts with these LoRAs. None where all scales are 0 and the model itself is used.
     pub fn get(&mut self, loras: &[Lora]) -> Result<Option<Rc<Adapted>>, DiffusionError> {
         let wanted = self.wanted(loras)?;
         if wanted.is_empty() {
@@ -106,12 +106,12 @@ impl AdaptedModels {
         Ok(Some(adapted))
     }
 
-    /// Bytes of those that are kept.
+    /// The bytes of all that are kept.
     pub fn held(&self) -> u64 {
         self.recent.iter().map(|(_, adapted)| adapted.bytes).sum()
     }
 
-    /// The files, one each, by name, so that one combination is one sum whatever the order in which it was asked for.
+    /// The LoRAs by name, each file once, so that the order in the request does not matter.
     fn wanted(&self, loras: &[Lora]) -> Result<Vec<Wanted>, LoraError> {
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         for lora in loras {
@@ -179,7 +179,7 @@ impl AdaptedModels {
     }
 }
 
-/// Lets go of the least recently used until no more than `budget` bytes are kept.
+/// Drops the least recently used until at most `budget` bytes are kept.
 fn make_room(recent: &mut Vec<(Combination, Rc<Adapted>)>, budget: u64) {
     while recent.iter().map(|(_, adapted)| adapted.bytes).sum::<u64>() > budget {
         recent.remove(0);

@@ -1,4 +1,4 @@
-//! The beginning of a generation: prompts encoded, pictures read, noise drawn.
+//! The beginning of a generation: encodes the prompts, reads the pictures, draws the noise.
 
 use ndarray::Array4;
 
@@ -45,7 +45,7 @@ impl Pipeline {
         Ok(generation)
     }
 
-    /// Reads the pictures of a request, at the size that is drawn at; and what is to be laid over the result.
+    /// Reads the pictures of a request at the size of the drawing, and the overlay for the result.
     fn read(
         &mut self,
         input: &GenerationInput,
@@ -62,7 +62,7 @@ impl Pipeline {
         };
         let mask = match mask {
             Some(mask) => Some(Mask::new(&mask, drawn_at, input.mask_invert)?),
-            // An inpainting UNet can do without a picture only if it may paint everywhere.
+            // Without a picture, an inpainting UNet paints everywhere.
             None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
         };
         let image = match image {
@@ -91,13 +91,13 @@ impl Pipeline {
     fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
         let encoder = self.vae_encoder.as_mut().ok_or_else(|| ModelError::Graph {
             part: ModelPart::VaeEncoder,
-            reason: "it is missing, and without it no picture can be started from".to_owned(),
+            reason: "it is missing, so the model cannot start from a picture".to_owned(),
         })?;
         encoder.encode(pixels)
     }
 }
 
-/// The pixels of a picture, whose bytes must be at hand by now.
+/// The pixels of a picture. Its bytes must have been fetched.
 fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
     match source {
         ImageSource::Bytes(bytes) => decode_image(bytes),

@@ -68,7 +68,6 @@ impl ModelDescription {
         let latent_rgb = match &stablehand.latent_rgb_factors {
             Some(factors) => Some(LatentRgb::new(factors, stablehand.latent_rgb_bias.unwrap_or_default())),
             // The very number that files of Stable Diffusion v1 hold, and those of other models do not.
-            #[expect(clippy::float_cmp, reason = "one constant, compared with itself")]
             None if vae.latent_channels() == 4 && vae.scaling_factor() == VaeConfig::SD_V1_SCALING_FACTOR => {
                 Some(LatentRgb::stable_diffusion_v1())
             }

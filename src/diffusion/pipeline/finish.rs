@@ -1,4 +1,4 @@
-//! The end of a generation: its latents decoded, and the picture's file with how it was made.
+//! The end of a generation: decodes its latents and writes PNG files with the parameters in them.
 
 use ndarray::{Array4, Axis};
 use serde_json::json;
@@ -8,8 +8,8 @@ use crate::diffusion::image::{ImageError, Parameters, RgbImage, encode_png};
 use crate::domain::GenerationInput;
 
 impl Pipeline {
-    /// How the first image looks so far, as a small PNG file; none where the model states no map from latents to
-    /// colours, before the first step, and where a safety checker has the last word on what is shown.
+    /// A preview of the first image, as a small PNG file. None where the model has no map from latents to colours, before
+    /// the first step, and where a safety checker must see the picture first.
     pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
         if self.safety_checker.is_some() && !generation.input.nsfw {
             return None;
@@ -19,7 +19,7 @@ impl Pipeline {
         map.draw(generation.predicted_original(prediction)?.view()).ok()
     }
 
-    /// Decodes the latents; enlarges where the model draws smaller than what was asked for.
+    /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
     pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
         if let Some(step) = generation.broken_at {
             return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
@@ -27,7 +27,7 @@ impl Pipeline {
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let mut image = self.decode(&latents.to_owned())?;
-            // As drawn, not as enlarged: the checker looks at 224 pixels anyway.
+            // Before it is enlarged: the checker looks at 224 pixels anyway.
             let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
                 Some(checker) => checker.flags(&image)?,
                 None => false,
@@ -45,14 +45,14 @@ impl Pipeline {
         Ok(pictures)
     }
 
-    /// The picture that latents `[1, channels, height, width]` stand for, at the size of the latents.
+    /// The picture from latents `[1, channels, height, width]`, not enlarged.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<RgbImage, DiffusionError> {
         let pixels = self.decoding.decode(latents)?;
         Ok(RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?)
     }
 
-    /// The PNG file with its parameters as text: in A1111's form for the readers that there are, and as
-    /// the `input` of a request that draws it again.
+    /// The PNG file with its parameters as text: in A1111's format for existing readers, and as the `input` of a request
+    /// that draws the picture again.
     fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
         let input = &generation.input;
         let learned = generation.prompts.learned.iter();
@@ -79,7 +79,7 @@ impl Pipeline {
         };
         let mut request = input.request_for(generation.seed, index);
         if let Some(strength) = generation.strength {
-            // Without the pictures themselves: those are the client's, and large.
+            // Without the pictures, which belong to the client and are large.
             request["prompt_strength"] = json!(strength);
         }
         if generation.is_masked {

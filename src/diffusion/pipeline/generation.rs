@@ -1,4 +1,4 @@
-//! One request in flight: its latents, its schedule, its embeddings, and how far it is.
+//! One request in progress: its latents, schedule and encoded prompts, and how far it is.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,35 +15,35 @@ use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
 use crate::domain::{GenerationInput, ImageSize};
 
-/// What [`Pipeline::begin`](super::Pipeline::begin) makes and `finish` consumes.
+/// Made by [`Pipeline::begin`](super::Pipeline::begin), read by `finish`.
 pub struct Generation {
-    /// What was asked for, without its pictures: they have been read.
+    /// The request without its pictures, which have been read.
     pub(super) input: GenerationInput,
     pub(super) seed: u64,
-    /// How much of a picture may change, where it started from one.
+    /// How much of the given picture may change, if there is one.
     pub(super) strength: Option<f64>,
     /// Whether the request had a mask.
     pub(super) is_masked: bool,
-    /// The size of the latents in pixels, which may lie below the size asked for.
+    /// The size of the latents in pixels, which may be below the requested size.
     pub(super) drawn_at: ImageSize,
     pub(super) prompts: EncodedPrompts,
-    /// What the request's LoRAs made of the model, if they made anything.
+    /// The model's parts with the request's LoRAs, if it has any.
     pub(super) adapted: Option<Rc<Adapted>>,
     /// `[images, channels, height, width]`.
     pub(super) latents: Array4<f32>,
-    /// The latents as the UNet wants them at the current step; behind them, for an inpainting UNet, the mask and
-    /// the masked picture's latents.
+    /// The UNet's input at the current step: the scaled latents, and for an inpainting UNet also the mask and the masked
+    /// picture's latents.
     pub(super) model_input: Array4<f32>,
     pub(super) noise_pred: Array4<f32>,
     scheduler: Scheduler,
     noise: BatchNoise,
-    /// The picture where it is repainted in part.
+    /// The given picture, where only a part of it is repainted.
     original: Option<Original>,
-    /// What is laid over the finished pictures.
+    /// Laid over the finished pictures.
     pub(super) overlay: Option<Overlay>,
-    /// The first call that is made: an image start leaves calls out.
+    /// The first call. A start from a picture skips calls.
     begin: usize,
-    /// The call that is next.
+    /// The next call.
     call: usize,
     /// After which step its latents were no longer finite. It is done then.
     pub(super) broken_at: Option<u32>,
@@ -90,7 +90,7 @@ impl Generation {
         }
     }
 
-    /// The UNet that draws it, where that is not the model's own.
+    /// The UNet with LoRAs, where the model's own is not used.
     pub(super) fn adapted_unet(&self) -> Option<&RefCell<UNet>> {
         self.adapted.as_ref().and_then(|adapted| adapted.unet.as_ref())
     }
@@ -99,12 +99,12 @@ impl Generation {
         self.latents.dim().0
     }
 
-    /// The latents as they stand: `[images, channels, height, width]`.
+    /// The current latents `[images, channels, height, width]`.
     pub fn latents(&self) -> &Array4<f32> {
         &self.latents
     }
 
-    /// One a UNet call; those that an image start leaves out are missing.
+    /// One for each UNet call, without those that a start from a picture skips.
     pub fn timesteps(&self) -> &[f32] {
         &self.scheduler.timesteps()[self.begin..]
     }
@@ -113,8 +113,8 @@ impl Generation {
         self.call == self.scheduler.timesteps().len() || self.broken_at.is_some()
     }
 
-    /// Steps done and steps that are made: those asked for, less what an image start leaves out. Schedulers that
-    /// call the UNet more than once a step count their calls in proportion.
+    /// The steps done and all steps: those requested, without those that a start from a picture skips. Schedulers that
+    /// call the UNet more than once per step count their calls in proportion.
     pub fn progress(&self) -> (u32, u32) {
         let all = self.scheduler.timesteps().len();
         let asked = self.input.num_inference_steps as usize;
@@ -126,12 +126,12 @@ impl Generation {
         (count(done), count(steps))
     }
 
-    /// The clean latents of the first image, `[channels, height, width]`, to which the last prediction points; none
-    /// before there is one, or where the scheduler has no word for it.
+    /// The clean latents `[channels, height, width]` of the first image, according to the last prediction. None before the
+    /// first prediction, and where the scheduler cannot tell.
     pub(super) fn predicted_original(&self, prediction: PredictionType) -> Option<Array3<f32>> {
         let call = self.call.checked_sub(1).filter(|&call| call >= self.begin)?;
         let (signal, share) = self.scheduler.noising(call).ok()?;
-        // The sample at that call as k-diffusion scales it, from what the UNet was shown.
+        // The sample at that call in k-diffusion's scale, from the UNet's input.
         let unscale = self.scheduler.input_divisor(call).unwrap_or(1.0) / signal;
         let denoise = Denoise::at(prediction, share / signal);
         let shown = self.model_input.slice(s![0, ..self.latents.dim().1, .., ..]);
@@ -150,7 +150,7 @@ impl Generation {
         self.scheduler.scale_model_input(&self.latents, self.call, input)
     }
 
-    /// Moves the latents on by what the UNet answered into `noise_pred`.
+    /// Moves the latents on by the UNet's answer in `noise_pred`.
     pub(super) fn advance(&mut self) -> Result<(), SchedulerError> {
         self.scheduler.step(&self.noise_pred, self.call, &mut self.latents, &mut self.noise)?;
         self.call += 1;

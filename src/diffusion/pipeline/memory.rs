@@ -1,20 +1,20 @@
-//! How much memory a model takes: its weights by its files, the rest by what its layers are known to hold at once.
+//! Estimates a model's memory: the weights from its files, the rest from what its layers hold at once.
 //!
-//! An estimate, to choose what fits beside what and to refuse what never could; made without loading anything.
+//! The estimate decides which models fit beside each other, and refuses jobs that can never fit. Nothing is loaded for it.
 
 use crate::diffusion::files::{FileError, ModelFiles, PartFiles, PartGraph, UNetConfig};
 use crate::diffusion::nets::{pixels_per_call, plain_build};
 use crate::domain::{ImageSize, ModelPart};
 use crate::runtime::Device;
 
-/// What a model takes on one device.
+/// The memory that a model takes on one device.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryNeeds {
     /// Bytes.
     weights: u64,
-    /// Of them, those that LoRAs change: held once more with them.
+    /// Those of them that LoRAs change: a second copy of them is held with LoRAs.
     adaptable: u64,
-    /// Whether attention's scores are held all at once, as in exported graphs; not so in ours.
+    /// Whether all attention scores are held at once, as in exported graphs. Ours do not.
     holds_scores: bool,
     /// Features and attention heads of the UNet's first level, where the maps are largest.
     unet_channels: u64,
@@ -27,17 +27,17 @@ pub struct MemoryNeeds {
 }
 
 const F32: u64 = 4;
-/// Values that the UNet holds at once for each latent pixel and feature of its first level: what the way up
-/// takes over from the way down, and a feed-forward's gates (eight times as wide, twice).
+/// Values that the UNet holds at once for each latent pixel and feature of its first level: the skip connections, and a
+/// feed-forward's gates (eight times as wide, twice).
 const UNET_MAPS: u64 = 32;
-/// The same for the VAE, by picture pixel: four maps twice as wide as the last level.
+/// The same for the VAE, for each pixel: four maps twice as wide as the last level.
 const VAE_MAPS: u64 = 8;
 /// The scores of attention, and their softmax.
 const ATTENTION_MAPS: u64 = 2;
 
 impl MemoryNeeds {
-    /// What the model with these files takes on `device`.
-    pub(super) fn of_model(files: &ModelFiles, device: &Device) -> Result<Self, FileError> {
+    /// For the model with these files on `device`.
+    pub(super) fn from_files(files: &ModelFiles, device: &Device) -> Result<Self, FileError> {
         let (unet, vae) = (files.configs.unet.as_ref(), &files.configs.vae);
         let (mut weights, mut adaptable) = (0, 0);
         for part in files.parts() {
@@ -59,18 +59,18 @@ impl MemoryNeeds {
         })
     }
 
-    /// For one guided picture of the model's own size.
+    /// In bytes, for one guided picture of the model's own size.
     pub fn usual(&self) -> u64 {
         let side = self.native_side;
         self.bytes_for(ImageSize { width: side, height: side }, 1, 2)
     }
 
-    /// What a set of LoRAs takes besides.
+    /// The additional bytes for a set of LoRAs.
     pub fn adapted(&self) -> u64 {
         self.adaptable
     }
 
-    /// For `outputs` pictures of that size, of which the UNet sees `rows` rows at once.
+    /// In bytes, for `outputs` pictures of that size with `rows` rows in one UNet call.
     pub fn bytes_for(&self, size: ImageSize, outputs: u64, rows: u64) -> u64 {
         let pixels = u64::from(size.width) * u64::from(size.height);
         let latents = pixels / (self.scale * self.scale).max(1);
@@ -80,7 +80,7 @@ impl MemoryNeeds {
         let in_vae = pixels_per_call(pixels);
         let latents_in_vae = in_vae / (self.scale * self.scale).max(1);
         let vae = in_vae * self.vae_channels * VAE_MAPS + scores(latents_in_vae);
-        // Both keep what they once had. The pictures themselves: a few copies of three values.
+        // Sessions keep the memory that they once had. The pictures themselves: a few copies of three values.
         self.weights + (rows * (maps + attention) + vae + outputs * pixels * 12) * F32
     }
 }
@@ -93,7 +93,7 @@ pub(super) fn weight_bytes(part: &PartFiles, device: &Device) -> Result<Option<u
     })
 }
 
-/// Bytes of an exported part's weights as they are held, told by its files.
+/// Bytes of an exported part's weights in memory, estimated from its files.
 fn exported_bytes(part: &PartFiles, device: &Device) -> u64 {
     let bytes: u64 = part.list().iter().map(|(_, bytes)| bytes).sum();
     // A CPU computes in single precision.
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_built_in_model_takes_little() {
-        let needs = MemoryNeeds::of_model(&ModelFiles::open(None).unwrap().0, &Device::Cpu).unwrap();
+        let needs = MemoryNeeds::from_files(&ModelFiles::open(None).unwrap().0, &Device::Cpu).unwrap();
         assert_eq!((needs.unet_channels, needs.heads, needs.scale), (48, 4, 8));
         assert!((10_000_000..200_000_000).contains(&needs.usual()), "{needs:?}");
     }

@@ -52,7 +52,7 @@ pub struct Pipeline {
     vae_encoder: Option<VaeEncoder>,
     safety_checker: Option<SafetyChecker>,
     memory_needs: MemoryNeeds,
-    /// Makes this model anew with LoRAs in it, where it can take such.
+    /// Copies of the model's parts with LoRAs, where it can take them.
     adapted: Option<AdaptedModels>,
     batching: Batching,
 }
@@ -64,7 +64,7 @@ pub struct Picture {
     pub image: RgbImage,
     /// The PNG file, with its parameters as text.
     pub png: Vec<u8>,
-    /// The model's safety checker flagged it, and the request wants no such pictures: not to be shown.
+    /// Whether the model's safety checker flagged it and the request wants no such pictures. It must not be shown.
     pub flagged: bool,
 }
 
@@ -95,7 +95,7 @@ impl Pipeline {
         &self.model
     }
 
-    /// What is peculiar about this model, a sentence each.
+    /// Peculiarities of this model, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.model.description.assumptions.clone();
         if self.unet.truncates_timesteps() {
@@ -119,18 +119,18 @@ impl Pipeline {
         &self.device
     }
 
-    /// About how many bytes of the device's memory it holds, with those that an ordinary job takes.
+    /// The bytes of the device's memory that it holds, with those of an ordinary job. An estimate.
     pub fn memory(&self) -> u64 {
         self.memory_needs.usual() + self.adapted.as_ref().map_or(0, AdaptedModels::held)
     }
 
-    /// About how many it would hold at most for this.
+    /// The most bytes that it would hold for this request. An estimate.
     pub fn memory_for(&self, input: &GenerationInput) -> u64 {
         let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
         let rows_each = if input.guidance_scale > 1.0 { 2 } else { 1 };
         let at_once = (input.num_outputs as usize).min(self.batching.images) as u64;
         let needs = self.memory_needs.bytes_for(drawn_at, u64::from(input.num_outputs), at_once * rows_each);
-        // What is kept of other LoRAs leaves for these.
+        // The copies for other LoRAs make room for this one.
         needs + if input.loras.is_empty() { 0 } else { self.memory_needs.adapted() }
     }
 
@@ -154,7 +154,16 @@ impl Pipeline {
         self
     }
 
-    /// How long the sessions themselves have worked so far.
+    /// All three verbs, for callers with nothing to do between the steps.
+    pub fn draw(&mut self, input: &GenerationInput, seed: u64) -> Result<Vec<Picture>, DiffusionError> {
+        let mut generation = self.begin(input, seed)?;
+        while !generation.is_done() {
+            self.step(&mut [&mut generation])?;
+        }
+        self.finish(&generation)
+    }
+
+    /// The time spent in the sessions themselves so far.
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
         let checker = self.safety_checker.as_ref().map_or(Duration::ZERO, SafetyChecker::time_in_run);

@@ -101,7 +101,7 @@ impl Model {
 
     /// About how much of the device's memory it takes, told without loading it.
     pub fn memory_needs(&self, device: &Device) -> Result<MemoryNeeds, ModelError> {
-        Ok(MemoryNeeds::of_model(&self.files, device)?)
+        Ok(MemoryNeeds::from_files(&self.files, device)?)
     }
 
     /// Loads every part, ready to draw.
@@ -178,9 +178,7 @@ mod tests {
             loras: vec![lora],
             ..GenerationInput::new("a fox")
         };
-        let mut generation = pipeline.begin(&input, 1).unwrap();
-        pipeline.step(&mut [&mut generation]).unwrap();
-        pipeline.finish(&generation).unwrap();
+        pipeline.draw(&input, 1).unwrap();
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! How a picture looks while it is being drawn, told from its latents alone: no decoder, so next to no time.
+//! Previews of a picture while it is drawn, from its latents alone: without the decoder, so they cost almost nothing.
 //!
-//! Each latent becomes one pixel by a linear map, and the small picture is scaled. What is mapped is not the
-//! latents as they stand, which are mostly noise, but the clean ones that the last prediction points to.
+//! A linear map makes one pixel of each latent, and the small picture is scaled. The map is applied to the clean latents
+//! according to the last prediction, since the current ones are mostly noise.
 
 use ndarray::{Array2, Array3, ArrayView3};
 
@@ -41,7 +41,7 @@ impl LatentRgb {
     }
 
     /// The preview of clean latents `[channels, height, width]`, as a PNG file.
-    #[allow(clippy::needless_pass_by_value)] // a view is a reference
+    #[expect(clippy::needless_pass_by_value, reason = "a view is a reference")]
     pub fn draw(&self, latents: ArrayView3<f32>) -> Result<Vec<u8>, ImageError> {
         let (channels, height, width) = latents.dim();
         if channels != self.channels() {

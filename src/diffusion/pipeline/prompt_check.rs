@@ -1,4 +1,4 @@
-//! A model's word on prompts before they are drawn: whether they fit the chunks that there may be.
+//! Checks prompts when a request comes in: whether they fit into the chunks that are allowed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::text::{LearnedWords, Tokenizer, chunks};
 use crate::domain::PromptCheck;
 
-/// A tokenizer, asked ahead of time.
+/// Checks prompts with a model's tokenizer.
 pub struct ChunkCheck {
     tokenizer: Arc<Tokenizer>,
-    /// Words that stand for more than one token, where the model takes such.
+    /// Words that become several tokens, where the model takes textual inversions.
     textual_inversions: Option<Arc<TextualInversionFolder>>,
 }
 
@@ -30,7 +30,8 @@ impl PromptCheck for ChunkCheck {
     fn check(&self, prompt: &str) -> Result<(), String> {
         let words = self.textual_inversions.as_ref().map(|folder| folder.words());
         let words = words.filter(|words| !words.is_empty());
-        // A byte makes five tokens at most (one decomposed and lowered grows by less), and a chunk takes 55.
+        // A byte makes at most five tokens (a decomposed and lower-cased one grows by less), and a chunk takes at
+        // least 55, so this prompt fits.
         if words.is_none() && prompt.len() <= 256 && !prompt.contains("BREAK") {
             return Ok(());
         }

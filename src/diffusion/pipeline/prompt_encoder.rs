@@ -1,5 +1,5 @@
-//! Prompts as the UNet reads them: each chunk through the text encoder, weighted as A1111 weighs, and side by
-//! side along the token axis. A plain prompt of one chunk comes out exactly as the text encoder gave it.
+//! Encodes prompts for the UNet: each chunk goes through the text encoder and is weighted as in A1111, and the chunks are
+//! concatenated along the token axis. A plain prompt of one chunk is exactly the text encoder's output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,15 @@ use super::DiffusionError;
 use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
 use crate::diffusion::text::{Chunk, LearnedWord, LearnedWords, Tokenizer, chunks};
-use crate::domain::ModelPart;
-use crate::domain::{GenerationInput, without_lora_tags};
+use crate::domain::{GenerationInput, ModelPart, without_lora_tags};
 
 /// A request's prompts, encoded.
 pub struct EncodedPrompts {
     /// Its tokens are a multiple of the window.
     pub positive: EncodedPrompt,
-    /// As long as the positive; only where guidance is at work.
+    /// As long as the positive one. None without guidance.
     pub negative: Option<EncodedPrompt>,
-    /// Where the UNet reads fewer chunks than the longer prompt fills: what was read, of what.
+    /// Where the UNet reads fewer chunks than the longer prompt has: the chunks that were read, and all of them.
     pub cut: Option<(usize, usize)>,
     /// The learned words in either prompt.
     pub learned: Vec<LearnedWord>,
@@ -28,10 +27,10 @@ pub struct EncodedPrompts {
 pub struct PromptEncoder {
     tokenizer: Arc<Tokenizer>,
     text_encoder: TextEncoder,
-    /// How many chunks the UNet reads, no more and no fewer; None where it reads any number.
+    /// The exact number of chunks that the UNet reads. None where it reads any number.
     chunks_read: Option<usize>,
     warned: bool,
-    /// Where learned words come from, if the text encoder takes any.
+    /// The source of learned words, if the text encoder takes any.
     textual_inversions: Option<Arc<TextualInversionFolder>>,
 }
 
@@ -42,13 +41,13 @@ impl PromptEncoder {
         Self { tokenizer, text_encoder, chunks_read, warned: false, textual_inversions: None }
     }
 
-    /// Takes words from this folder, too.
+    /// Adds words from this folder.
     pub fn learn_from(&mut self, textual_inversions: Arc<TextualInversionFolder>) {
         self.textual_inversions = Some(textual_inversions);
     }
 
-    /// Both prompts, padded to one length with what an empty prompt is to the model. `other` stands in for the text
-    /// encoder, where a LoRA has changed it.
+    /// Both prompts, the shorter one padded with empty prompts. `other` replaces the text encoder where a LoRA has changed
+    /// it.
     pub fn encode(
         &mut self,
         input: &GenerationInput,
@@ -56,10 +55,10 @@ impl PromptEncoder {
     ) -> Result<EncodedPrompts, DiffusionError> {
         let words = self.textual_inversions.as_ref().map(|folder| folder.words());
         let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
-        let parted = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
-        let mut positive = parted(&input.prompt)?;
+        let split = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
+        let mut positive = split(&input.prompt)?;
         let mut negative = match input.guidance_scale > 1.0 {
-            true => Some(parted(&input.negative_prompt)?),
+            true => Some(split(&input.negative_prompt)?),
             false => None,
         };
         let learned = learned_in(positive.iter().chain(negative.iter().flatten()), &words);
@@ -69,8 +68,8 @@ impl PromptEncoder {
         if cut.is_some() && !self.warned {
             self.warned = true;
             tracing::warn!(
-                "this UNet reads {count} chunk(s) of a prompt, no more: the rest of longer prompts is left out, \
-                 which their pictures' text says"
+                "this UNet reads exactly {count} chunk(s) of a prompt: the rest of a longer prompt is ignored, and \
+                 the picture's text says so"
             );
         }
         let mut encoder = ChunkEncoder {
@@ -105,7 +104,7 @@ fn learned_in<'a>(chunks: impl Iterator<Item = &'a Chunk>, words: &LearnedWords)
     words.among(&ids).cloned().collect()
 }
 
-/// What the chunks of one request go through.
+/// Encodes the chunks of one request.
 struct ChunkEncoder<'a> {
     tokenizer: &'a Tokenizer,
     text_encoder: &'a mut TextEncoder,
@@ -118,7 +117,7 @@ impl ChunkEncoder<'_> {
         let mut parts: Vec<Array3<f32>> = Vec::with_capacity(chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             if index > 0 && chunk.ids.is_empty() && chunks[index - 1].ids.is_empty() {
-                // The same padding again.
+                // The same padding as before.
                 parts.push(parts[index - 1].clone());
                 continue;
             }
@@ -136,28 +135,28 @@ impl ChunkEncoder<'_> {
     }
 }
 
-/// A mean below this share of an embedding's root mean square is none that could be restored. CLIP's is about
-/// a tenth, tiny-sd's a thousandth.
+/// A mean below this share of the root mean square is not restored. CLIP's share is about a tenth, tiny-sd's a
+/// thousandth.
 const LEAST_MEAN: f64 = 0.01;
 
-/// Multiplies each token's embedding by its weight, and then all of them so that their mean is what it was
-/// (A1111's `modules/sd_emphasis.py`, "Original"), if there was one to speak of: a ratio of two numbers near
-/// nothing would drown the prompt. What frames and fills the window weighs 1.
+/// Multiplies each token's embedding by its weight, then all of them so that their mean is as before (A1111's
+/// `modules/sd_emphasis.py`, "Original"). The mean is not restored if it is near 0, where the ratio would drown the
+/// prompt. Bos, eos and padding have weight 1.
 fn weigh(embedding: &mut Array3<f32>, weights: &[f32]) {
     let mut all = Array1::ones(embedding.dim().1);
-    // After the window's first token, which begins it.
+    // After bos.
     all.iter_mut().skip(1).zip(weights).for_each(|(all, weight)| *all = *weight);
     let before = mean(embedding, |value| value);
     let spread = mean(embedding, |value| value * value).sqrt();
     *embedding *= &all.insert_axis(Axis(1));
-    #[allow(clippy::cast_possible_truncation)]
+    #[expect(clippy::cast_possible_truncation, reason = "a ratio near 1")]
     let ratio = (before / mean(embedding, |value| value)) as f32;
     if before.abs() >= LEAST_MEAN * spread && ratio.is_finite() {
         *embedding *= ratio;
     }
 }
 
-#[allow(clippy::cast_precision_loss)]
+#[expect(clippy::cast_precision_loss, reason = "a count of values")]
 fn mean(values: &Array3<f32>, of: impl Fn(f64) -> f64) -> f64 {
     values.iter().map(|&value| of(f64::from(value))).sum::<f64>() / values.len().max(1) as f64
 }
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn weighted_and_long_prompts_become_what_a1111_makes_of_them() {
+    fn weighted_and_long_prompts_are_encoded_as_in_a1111() {
         let mut encoder = encoder(None);
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         for case in golden["prompts"].as_array().unwrap() {
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_prompt_is_what_the_text_encoder_gave_to_the_bit() {
+    fn a_plain_prompt_is_exactly_the_text_encoder_s_output() {
         let mut encoder = encoder(None);
         for prompt in ["", "a red heart on a blue background", "a fox, a cat, a house: 1.5"] {
             let tokens = encoder.tokenizer.encode(prompt).unwrap();
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unet_of_fixed_length_reads_the_first_chunks_and_it_is_said() {
+    fn a_unet_of_fixed_length_reads_the_first_chunks_and_the_cut_is_reported() {
         let long = input("a fox BREAK a cat", "");
         let mut fixed = encoder(Some(77));
         let cut = fixed.encode(&long, None).unwrap();
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_of_nothing_stays_finite() {
+    fn a_mean_of_zero_stays_finite() {
         let mut embedding = Array3::zeros((1, 4, 2));
         embedding[[0, 1, 0]] = 1.0;
         weigh(&mut embedding, &[0.0, 0.0]);
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_prompts_are_quick_and_refused_or_encoded() {
+    fn hostile_prompts_are_encoded_or_refused_quickly() {
         let mut encoder = encoder(None);
         let check =
             crate::diffusion::pipeline::prompt_check::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);

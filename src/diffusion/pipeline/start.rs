@@ -1,7 +1,7 @@
-//! Where a generation starts: from noise alone, or from a picture with noise over it.
+//! The start of a generation: from noise alone, or from a picture with noise on it.
 //!
-//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline` and `…InpaintPipeline`, down to the order in which
-//! the generators are drawn from: the picture's latents, the noise, the masked picture's latents.
+//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline` and `…InpaintPipeline`, including the order of random
+//! numbers: first for the picture's latents, then for the noise, then for the masked picture's latents.
 
 use ndarray::{Array4, Axis, Zip, concatenate};
 
@@ -9,7 +9,7 @@ use crate::diffusion::nets::Posterior;
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Scheduler, SchedulerError};
 
-/// What there is besides noise.
+/// The pictures of a request, encoded.
 #[derive(Default)]
 pub(super) struct Given {
     /// The picture to start from.
@@ -18,17 +18,17 @@ pub(super) struct Given {
     pub strength: f64,
     /// `[1, 1, h, w]`, 1 where it is repainted.
     pub mask: Option<Array4<f32>>,
-    /// The picture without what is repainted, for a UNet that is shown it and the mask.
+    /// The picture without the repainted part, for a UNet that takes it together with the mask.
     pub masked_image: Option<Posterior>,
 }
 
-/// A generation's first latents, and what its steps need to know of the picture.
+/// A generation's first latents, and the data that its steps need.
 pub(super) struct Start {
     /// `[images, channels, h, w]`.
     pub latents: Array4<f32>,
-    /// The first UNet call that is made; the schedule's end where the picture may not change.
+    /// The first UNet call; the end of the schedule where the picture may not change.
     pub begin: usize,
-    /// `[images, 1 + channels, h, w]`, what the UNet is shown beside the latents.
+    /// `[images, 1 + channels, h, w]`: the UNet's input beside the latents.
     pub conditioning: Option<Array4<f32>>,
     pub original: Option<Original>,
 }
@@ -43,8 +43,8 @@ impl Start {
         noise: &mut BatchNoise,
     ) -> Result<Self, SchedulerError> {
         let Given { image, strength, mask, masked_image } = given;
-        // The reference's `is_strength_max`, which its image-to-image knows nothing of.
-        #[allow(clippy::float_cmp)]
+        // The reference's `is_strength_max`, which its image-to-image pipeline does not have.
+        #[expect(clippy::float_cmp, reason = "exactly 1, as the reference compares")]
         let is_pure_noise = mask.is_some() && strength == 1.0;
         let begin = if image.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
 
@@ -56,7 +56,7 @@ impl Start {
         let conditioning = match (&mask, masked_image) {
             (Some(mask), Some(masked_image)) => Some(join(mask, &masked_image.sample(noise))?),
             (Some(_), None) => {
-                // The reference draws the masked picture's latents for any UNet; most are never shown them.
+                // The reference draws random numbers for the masked picture's latents with any UNet.
                 noise.randn(shape);
                 None
             }
@@ -77,7 +77,7 @@ impl Start {
     }
 }
 
-/// Mask and latents, channel after channel, for each image.
+/// Concatenates mask and latents along the channels, for each image.
 fn join(mask: &Array4<f32>, latents: &Array4<f32>) -> Result<Array4<f32>, SchedulerError> {
     let (images, _, height, width) = latents.dim();
     let mismatch =
@@ -86,7 +86,7 @@ fn join(mask: &Array4<f32>, latents: &Array4<f32>) -> Result<Array4<f32>, Schedu
     concatenate(Axis(1), &[mask, latents.view()]).map_err(|_| mismatch())
 }
 
-/// The picture that is repainted in part only.
+/// A picture of which only a part is repainted.
 pub(super) struct Original {
     image: Array4<f32>,
     noise: Array4<f32>,
@@ -95,8 +95,8 @@ pub(super) struct Original {
 }
 
 impl Original {
-    /// Puts the picture back where it stays, as it would look before call `next` under the very noise that the
-    /// generation began with; after the last call as it is.
+    /// Restores the picture where it stays: with the noise of call `next`, made from the noise that the generation began
+    /// with; after the last call without noise.
     pub fn restore(
         &self,
         latents: &mut Array4<f32>,

@@ -1,4 +1,4 @@
-//! One denoising step of a batch: whose images share a UNet call, and what comes of it.
+//! One denoising step of a batch: which images share a UNet call, and guidance.
 
 use std::cell::RefCell;
 
@@ -26,13 +26,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes out of `units` what can share a UNet call with the first of them.
+    /// Removes from `units` those that can share a UNet call with the first one.
     fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
         let first = &batch[units[0].generation];
         let mut call = Vec::new();
         units.retain(|unit| {
             let other = &batch[unit.generation];
-            #[allow(clippy::float_cmp)] // two schedules at the very same timestep
+            #[expect(clippy::float_cmp, reason = "two schedules at the very same timestep")]
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
@@ -47,8 +47,8 @@ impl Pipeline {
         call
     }
 
-    /// One UNet call: the guided images' negative rows first, then a positive row for every image, as
-    /// the reference orders them; the guided prediction lands in each generation's `noise_pred`.
+    /// One UNet call: the negative rows of guided images first, then a positive row for every image, in the order of the
+    /// reference. Writes the guided prediction into each generation's `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
         let guided: Vec<Unit> =
             call.iter().copied().filter(|unit| batch[unit.generation].prompts.negative.is_some()).collect();
@@ -70,7 +70,7 @@ impl Pipeline {
             embeddings,
             timesteps: Array1::from(timesteps),
         };
-        // A call's generations have one UNet in common.
+        // All generations of a call have the same UNet.
         let adapted = call.first().and_then(|unit| batch[unit.generation].adapted_unet());
         let predicted: Array4<f32> = match adapted {
             Some(unet) => unet.borrow_mut().predict(&rows)?,
@@ -94,7 +94,7 @@ impl Pipeline {
     }
 }
 
-/// Whether two generations are drawn by one UNet.
+/// Whether two generations have the same UNet.
 fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => std::ptr::eq(a, b),

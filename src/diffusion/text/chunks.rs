@@ -1,19 +1,19 @@
-//! A prompt's tokens parted into chunks of the text encoder's window, as A1111 parts them (`tokenize_line` of
-//! its `modules/sd_hijack_clip.py`): a chunk is full at 75 tokens, `BREAK` ends it early, and where a comma is
-//! among its last 20 tokens, what follows the comma moves on to the next chunk.
+//! Splits a prompt's tokens into chunks for the text encoder's window, as A1111 does (`tokenize_line` of its
+//! `modules/sd_hijack_clip.py`): a chunk is full at 75 tokens, `BREAK` ends it early, and where a comma is among its last
+//! 20 tokens, the tokens after the comma move to the next chunk.
 
 use super::{LearnedWords, Piece, Tokenizer, TokenizerError, parse};
 
-/// The most chunks that a prompt may fill: every UNet call attends to all of them.
+/// The most chunks of a prompt, since every UNet call attends to all of them.
 pub const MAX_CHUNKS: usize = 32;
 /// A1111's default of `comma_padding_backtrack`.
 const COMMA_BACKTRACK: usize = 20;
 
-/// One window's worth of a prompt, without what frames and fills the window.
+/// The tokens of one window, without bos, eos and padding.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Chunk {
     pub ids: Vec<u32>,
-    /// One a token.
+    /// One for each token.
     pub weights: Vec<f32>,
 }
 
@@ -31,19 +31,19 @@ pub enum PromptError {
 
 impl Chunk {
     /// Whether every token weighs 1.
-    #[allow(clippy::float_cmp)] // no weight but 1 itself leaves an embedding as it is
+    #[expect(clippy::float_cmp, reason = "no weight but 1 itself leaves an embedding as it is")]
     pub fn is_plain(&self) -> bool {
         self.weights.iter().all(|&weight| weight == 1.0)
     }
 }
 
-/// A prompt's chunks, at least one; vectors of learned words are tokens like others.
+/// A prompt's chunks, at least one. Vectors of learned words count as tokens.
 pub fn chunks(tokenizer: &Tokenizer, words: &LearnedWords, prompt: &str) -> Result<Vec<Chunk>, PromptError> {
     let mut chunker = Chunker::new(tokenizer.room(), tokenizer.comma_id());
     for piece in parse(prompt) {
         match piece {
             Piece::Break => chunker.end_chunk()?,
-            // Brackets can part a prompt into thousands of these.
+            // Brackets can split a prompt into thousands of these.
             Piece::Text(text, _) if text.trim().is_empty() => {}
             Piece::Text(text, weight) => {
                 let ids = tokenizer.text_ids(&text)?;
@@ -69,7 +69,7 @@ struct Chunker {
     comma_id: Option<u32>,
     done: Vec<Chunk>,
     chunk: Chunk,
-    /// Where the current chunk's last comma is.
+    /// The position of the current chunk's last comma.
     last_comma: Option<usize>,
 }
 
@@ -85,7 +85,7 @@ impl Chunker {
         Ok(())
     }
 
-    /// The vectors of a learned word, which stay together, in place of the tokens that spell it.
+    /// Adds the vectors of a learned word in place of the tokens that spell it. They stay in one chunk.
     fn push_word(
         &mut self,
         first_token: u32,
@@ -102,7 +102,7 @@ impl Chunker {
         Ok(())
     }
 
-    /// Begins a new chunk where this one is full.
+    /// Begins a new chunk if this one is full.
     fn make_room(&mut self, id: u32) -> Result<(), PromptError> {
         let here = self.chunk.ids.len();
         if Some(id) == self.comma_id {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_late_comma_moves_to_the_next_chunk() {
+    fn tokens_after_a_late_comma_move_to_the_next_chunk() {
         assert_eq!(lengths(76, &[70]), [71, 5]);
         assert_eq!(lengths(76, &[55]), [56, 20]);
         assert_eq!(lengths(76, &[54]), [75, 1], "a comma too far back");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chunk_after_the_last_is_refused_by_name() {
+    fn more_chunks_than_allowed_are_refused() {
         let mut chunker = Chunker::new(75, None);
         let refused = (0..=75 * MAX_CHUNKS).find_map(|_| chunker.push(1, 1.0).err());
         assert!(refused.is_none());

@@ -1,21 +1,20 @@
-//! Emphasis in prompts, in A1111's grammar: a prompt in, its pieces with their weights out. What the weights
-//! do to an embedding is not decided here. Follows `parse_prompt_attention` of A1111's
-//! `modules/prompt_parser.py`: where that takes unbalanced or odd input, so does this, and to the same end.
+//! A1111's grammar of emphasis: splits a prompt into pieces with weights. How a weight changes an embedding is decided
+//! elsewhere. Follows `parse_prompt_attention` of A1111's `modules/prompt_parser.py`, also for unbalanced and odd input.
 //!
 //! - `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3; nested weights multiply.
-//! - `\(`, `\)`, `\[`, `\]`, `\\` stand for the character; another backslash vanishes.
+//! - `\(`, `\)`, `\[`, `\]`, `\\` mean the character; any other backslash is dropped.
 //! - `BREAK` as a word of its own ends a window of the text encoder.
-//! - A bracket that is never closed counts to the end; a closing one too many is text.
+//! - A bracket that is never closed extends to the end; an extra closing bracket is text.
 
 const ROUND: f64 = 1.1;
 const SQUARE: f64 = 1.0 / 1.1;
-/// A piece weighs at most this much and at least nothing. Beyond, a picture is noise; a negative or endless
-/// weight is none that anyone means.
+/// The largest weight of a piece; the smallest is 0. Beyond it pictures are noise, and nobody means negative or infinite
+/// weights.
 pub const MAX_WEIGHT: f32 = 10.0;
 /// Keeps products finite however deep brackets nest.
 const MAX_PRODUCT: f64 = 1e12;
 
-/// A part of a prompt.
+/// A piece of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
     /// Text, which may be empty, and its weight, in 0…`MAX_WEIGHT`.
@@ -24,7 +23,7 @@ pub enum Piece {
     Break,
 }
 
-/// The pieces of a prompt, neighbours of one weight joined: a plain prompt is one piece of weight 1.
+/// The pieces of a prompt. Neighbours with equal weights are joined, so a plain prompt is one piece of weight 1.
 pub fn parse(prompt: &str) -> Vec<Piece> {
     let mut reader = Reader::default();
     let mut rest = prompt;
@@ -34,10 +33,10 @@ pub fn parse(prompt: &str) -> Vec<Piece> {
     reader.finish()
 }
 
-/// A pair of brackets by the numbers of the pieces between them.
+/// A pair of brackets, by the numbers of the pieces between them.
 struct Span {
     start: usize,
-    /// The number of the first piece after it; endless while it is open.
+    /// The number of the first piece after it; `usize::MAX` while it is open.
     end: usize,
     weight: f64,
 }
@@ -93,7 +92,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Takes one token off `rest`, which begins with `first`; what is left after it.
+    /// Reads one token from `rest`, which begins with `first`, and returns the remainder.
     fn take<'a>(&mut self, first: char, rest: &'a str) -> &'a str {
         let after = &rest[first.len_utf8()..];
         let here = self.pieces.len();
@@ -127,7 +126,7 @@ impl Reader {
         after
     }
 
-    /// Adds text, parted at each BREAK, which takes the white space around it along.
+    /// Adds text, split at each BREAK. The white space around a BREAK is dropped.
     fn text(&mut self, text: &str) {
         let mut start = 0;
         for (at, word) in text.match_indices("BREAK") {
@@ -135,21 +134,21 @@ impl Reader {
             if text[..at].ends_with(is_word) || text[end..].starts_with(is_word) {
                 continue;
             }
-            self.part(&text[start..at], start > 0, true);
+            self.segment(&text[start..at], start > 0, true);
             self.pieces.push(None);
             start = end;
         }
-        self.part(&text[start..], start > 0, false);
+        self.segment(&text[start..], start > 0, false);
     }
 
-    fn part(&mut self, mut part: &str, after_break: bool, before_break: bool) {
+    fn segment(&mut self, mut text: &str, after_break: bool, before_break: bool) {
         if after_break {
-            part = part.trim_start_matches(is_space);
+            text = text.trim_start_matches(is_space);
         }
         if before_break {
-            part = part.trim_end_matches(is_space);
+            text = text.trim_end_matches(is_space);
         }
-        self.pieces.push(Some(part.to_owned()));
+        self.pieces.push(Some(text.to_owned()));
     }
 
     fn finish(self) -> Vec<Piece> {
@@ -157,11 +156,11 @@ impl Reader {
         let weights = self.round.weights(count).zip(self.square.weights(count));
         let mut joined: Vec<Piece> = Vec::new();
         for (piece, (round, square)) in self.pieces.into_iter().zip(weights) {
-            #[allow(clippy::cast_possible_truncation)] // clamped
+            #[expect(clippy::cast_possible_truncation, reason = "clamped")]
             let weight = (round * square).clamp(0.0, f64::from(MAX_WEIGHT)) as f32;
             match (piece, joined.last_mut()) {
                 (None, _) => joined.push(Piece::Break),
-                #[allow(clippy::float_cmp)] // one weight is one product
+                #[expect(clippy::float_cmp, reason = "one weight is one product")]
                 (Some(text), Some(Piece::Text(before, same))) if *same == weight => before.push_str(&text),
                 (Some(text), _) => joined.push(Piece::Text(text, weight)),
             }
@@ -173,7 +172,8 @@ impl Reader {
     }
 }
 
-/// The weight in what follows a colon, as far as its closing bracket, and what is left after that: `1.3)`, `-.5 )`.
+/// Reads the weight and the closing bracket after a colon, such as `1.3)` or `-.5 )`. Returns the weight and the
+/// remainder.
 fn weight(text: &str) -> Option<(f64, &str)> {
     let number = text.trim_start_matches(is_space);
     let digits = number.strip_prefix(['+', '-']).unwrap_or(number);

@@ -1,7 +1,7 @@
-//! Words that stand for vectors of their own (textual inversion): where a prompt's tokens spell one, its vectors take their
-//! place, as in A1111 (`find_embedding_at_position` of its `modules/textual_inversion/textual_inversion.py`).
+//! Words with vectors of their own (textual inversion). Where a prompt's tokens spell such a word, its vectors replace
+//! them, as in A1111 (`find_embedding_at_position` of its `modules/textual_inversion/textual_inversion.py`).
 //!
-//! Knows tokens and rows of vectors; the files that both come from are others' business.
+//! Knows tokens and vectors, not the files that they come from.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,33 +10,33 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::{Tokenizer, TokenizerError};
 
-/// A token from here on is no token but a row of the learned vectors. No vocabulary is so large.
+/// Ids from here on are rows of the learned vectors, not tokens. No vocabulary is so large.
 const FIRST: u32 = 1 << 24;
 
-/// A word and what it stands for.
+/// A word and its vectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnedWord {
     pub name: String,
-    /// Of its file, as A1111 shortens it.
+    /// The hash of its file, shortened as in A1111.
     pub hash: String,
-    /// Its vectors' rows; or a sentence that says why it has none.
+    /// The rows of its vectors, or a sentence that says why it has none.
     rows: Result<Range<usize>, String>,
 }
 
-/// What a word was learned as.
+/// A word as it is read from a file.
 pub struct Learned {
-    /// What a prompt may call it.
+    /// Its names in prompts.
     pub names: Vec<String>,
     pub hash: String,
-    /// `[vectors, width]`; or a sentence that says why they cannot be used.
+    /// `[vectors, width]`, or a sentence that says why they cannot be used.
     pub vectors: Result<Array2<f32>, String>,
 }
 
-/// All the words that there are at one moment.
+/// All words at one moment.
 #[derive(Debug)]
 pub struct LearnedWords {
     words: Vec<LearnedWord>,
-    /// By its first token: the tokens that spell a word, the longest first.
+    /// By first token: the tokens that spell a word, the longest first.
     spellings: HashMap<u32, Vec<(Vec<u32>, usize)>>,
     vectors: Array2<f32>,
 }
@@ -46,7 +46,7 @@ impl LearnedWords {
         Self { words: Vec::new(), spellings: HashMap::new(), vectors: Array2::zeros((0, 0)) }
     }
 
-    /// `width` is that of the model's vectors, which all of these have.
+    /// `width` is that of the model's own vectors. Words of another width cannot be used.
     pub fn new(learned: Vec<Learned>, width: usize, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
         let mut all = Self { vectors: Array2::zeros((0, width)), ..Self::none() };
         for Learned { names, hash, vectors } in learned {
@@ -58,14 +58,14 @@ impl LearnedWords {
                     Err(_) => Err(format!("its vectors are {} wide, this model's {width}", vectors.ncols())),
                 },
             };
-            let mut spelled = false;
+            let mut has_spelling = false;
             for name in &names {
                 let ids = tokenizer.text_ids(name)?;
                 let Some(first) = ids.first() else { continue };
                 all.spellings.entry(*first).or_default().push((ids, all.words.len()));
-                spelled = true;
+                has_spelling = true;
             }
-            if spelled && let Some(name) = names.into_iter().next() {
+            if has_spelling && let Some(name) = names.into_iter().next() {
                 all.words.push(LearnedWord { name, hash, rows });
             }
         }
@@ -79,7 +79,7 @@ impl LearnedWords {
         self.words.is_empty()
     }
 
-    /// The word that `ids` begin with, and how many of them spell it.
+    /// The word at the beginning of `ids`, and the number of ids that spell it.
     pub fn at(&self, ids: &[u32]) -> Option<(&LearnedWord, usize)> {
         let spellings = self.spellings.get(ids.first()?)?;
         let (spelling, index) = spellings.iter().find(|(spelling, _)| ids.starts_with(spelling))?;
@@ -93,8 +93,8 @@ impl LearnedWords {
         self.words.iter().filter(is_there)
     }
 
-    /// `ids` as the text encoder reads them, which counts vectors of its own from `vocabulary` on; and those vectors,
-    /// `[vectors, width]`, if there are any.
+    /// Replaces the ids of learned vectors by ids from `vocabulary` on, as the text encoder reads them. Returns those
+    /// vectors, `[vectors, width]`, if there are any.
     pub fn replace_vectors(&self, ids: &mut [u32], vocabulary: u32) -> Option<Array2<f32>> {
         let mut rows: Vec<ArrayView2<f32>> = Vec::new();
         for id in ids.iter_mut().filter(|id| **id >= FIRST) {
@@ -107,7 +107,7 @@ impl LearnedWords {
 }
 
 impl LearnedWord {
-    /// The tokens that stand for its vectors; or a sentence that says why there are none.
+    /// The ids of its vectors, or a sentence that says why there are none.
     pub fn ids(&self) -> Result<impl Iterator<Item = u32> + use<>, &str> {
         let row = |row: usize| FIRST + u32::try_from(row).unwrap_or(0);
         self.rows.clone().map(|rows| rows.map(row)).map_err(|_| self.refusal())
@@ -124,13 +124,13 @@ mod tests {
     use crate::diffusion::text::tiny_sd_tokenizer;
 
     fn learned(name: &str, vectors: usize) -> Learned {
-        #[allow(clippy::cast_precision_loss)]
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let vectors = Array2::from_shape_fn((vectors, 3), |(row, _)| row as f32);
         Learned { names: vec![name.to_owned()], hash: String::new(), vectors: Ok(vectors) }
     }
 
     #[test]
-    fn the_longest_word_that_fits_is_taken() {
+    fn the_longest_matching_word_is_used() {
         let tokenizer = tiny_sd_tokenizer();
         let words =
             LearnedWords::new(vec![learned("red fox", 1), learned("red fox style", 2)], 3, &tokenizer)
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_numbered_anew_for_each_window() {
+    fn vectors_are_renumbered_for_each_window() {
         let words =
             LearnedWords::new(vec![learned("one", 2), learned("two", 1)], 3, &tiny_sd_tokenizer()).unwrap();
         let own = |index: usize| words.words[index].ids().unwrap().collect::<Vec<_>>();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_says_why_when_it_is_asked_for() {
+    fn a_word_that_cannot_be_used_says_why_when_it_is_used() {
         let broken = Learned { vectors: Err("it is broken".to_owned()), ..learned("fox", 0) };
         let words = LearnedWords::new(vec![broken, learned("wide", 2)], 4, &tiny_sd_tokenizer()).unwrap();
         let refusals: Vec<_> = words.words.iter().map(|word| word.ids().err().unwrap_or_default()).collect();

@@ -1,4 +1,4 @@
-//! Prompts as text: tokens, the grammar of emphasis, chunks of one text encoder window, learned words.
+//! Prompts as text: tokens, the grammar of emphasis, chunks of the text encoder's window, learned words.
 //!
 //! Knows no files: a tokenizer is made from bytes, and a learned word from vectors.
 

@@ -1,5 +1,5 @@
-//! CLIP's byte-level BPE: a prompt in, the token ids of one text encoder window out. Equal to transformers'
-//! `CLIPTokenizer` (`models/clip/tokenization_clip.py`) padded to its maximum, truncation on.
+//! CLIP's byte-level BPE: from a prompt to the token ids of one text encoder window. Equals transformers'
+//! `CLIPTokenizer` (`models/clip/tokenization_clip.py`) with padding to the maximum and truncation.
 
 mod configuration;
 
@@ -14,11 +14,11 @@ use tokenizers::{SplitDelimiterBehavior, Tokenizer as Library};
 
 pub use configuration::TokenizerFiles;
 
-/// What is one word to CLIP.
+/// CLIP's words.
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// Turns text into token ids. One serves all threads.
+/// Turns text into token ids. Shared by all threads.
 pub struct Tokenizer {
     library: Library,
     bos_id: u32,
@@ -32,7 +32,7 @@ pub struct Tokenizer {
 pub struct Tokens {
     /// `Tokenizer::window` ids (77 for SD v1): bos, the text's own, eos, then padding.
     pub ids: Vec<u32>,
-    /// How many of the text's own tokens did not fit and were left out at its end.
+    /// The number of the text's own tokens that did not fit and were dropped at the end.
     pub cut: usize,
 }
 
@@ -42,7 +42,7 @@ pub enum TokenizerError {
     Missing,
     #[error("the tokenizer's {file} cannot be read: {reason}")]
     Unreadable { file: &'static str, reason: String },
-    #[error("the tokenizer's merges have '{line}', which is not two parts with a space between")]
+    #[error("the tokenizer's merges have '{line}' instead of two strings with a space between")]
     BadMerge { line: String },
     #[error("the tokenizer's merges use '{part}', which its vocabulary lacks")]
     ForeignMerge { part: String },
@@ -55,7 +55,7 @@ pub enum TokenizerError {
 impl Tokenizer {
     pub fn new(files: TokenizerFiles<'_>) -> Result<Self, TokenizerError> {
         let contents = files.read()?;
-        // Without this the library would err only at the first unknown byte of some prompt.
+        // Otherwise the library would fail later, at the first unknown byte of a prompt.
         if !contents.vocab.contains_key(&contents.unk) {
             return Err(TokenizerError::ForeignToken { role: "unk", token: contents.unk });
         }
@@ -64,7 +64,7 @@ impl Tokenizer {
             .continuing_subword_prefix(String::new())
             .end_of_word_suffix("</w>".to_owned())
             .unk_token(contents.unk)
-            // The library's cache would keep words of prompts for as long as the process lives.
+            // The library's cache would keep words of prompts for the life of the process.
             .cache_capacity(0)
             .build()?;
         let whitespace = Replace::new(ReplacePattern::Regex(r"\s+".to_owned()), " ")?;
@@ -101,12 +101,12 @@ impl Tokenizer {
         self.pad_id
     }
 
-    /// The tokens of one window, bos and eos included: the model's `model_max_length`.
+    /// The number of tokens in one window, with bos and eos: the model's `model_max_length`.
     pub fn window(&self) -> usize {
         self.window
     }
 
-    /// The tokens of a text's own that one window takes.
+    /// The number of a text's own tokens that fit into one window.
     pub fn room(&self) -> usize {
         self.window - 2
     }
@@ -121,12 +121,12 @@ impl Tokenizer {
         Ok(self.frame(&self.text_ids(text)?))
     }
 
-    /// All the text's own tokens, however many, without bos, eos or padding.
+    /// All of the text's own tokens, without bos, eos and padding.
     pub fn text_ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.library.encode_fast(text, false)?.get_ids().to_vec())
     }
 
-    /// Puts a text's own tokens into one window, as far as they fit.
+    /// Puts a text's own tokens into one window and drops those that do not fit.
     pub fn frame(&self, text_ids: &[u32]) -> Tokens {
         let kept = text_ids.len().min(self.room());
         let mut ids = Vec::with_capacity(self.window);

@@ -1,29 +1,29 @@
-//! The names that trainers give to a LoRA's tensors: which module each belongs to, and as what.
+//! The names that trainers give to a LoRA's tensors: which module each belongs to, and in which role.
 //!
-//! Read are kohya's (`lora_unet_…_to_q.lora_down.weight`), PEFT's (`unet.….to_q.lora_A.weight`) and those of older
+//! Supported are the names of kohya (`lora_unet_…_to_q.lora_down.weight`), PEFT (`unet.….to_q.lora_A.weight`) and older
 //! diffusers (`unet.….processor.to_q_lora.down.weight`, `….lora_linear_layer.up.weight`).
 
-/// What a tensor is to its module.
+/// The role of a tensor in its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// From the module's input to the rank.
     Down,
     /// From the rank to the module's output.
     Up,
-    /// Between the two, where a convolution is parted in three (CP, Tucker).
+    /// Between the two, where a convolution is split into three (CP, Tucker).
     Mid,
-    /// Times it, over the rank.
+    /// The product is multiplied by alpha and divided by the rank.
     Alpha,
 }
 
-/// A tensor's name, taken apart.
+/// A parsed tensor name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Key {
     Lora {
         module: String,
         role: Role,
     },
-    /// It belongs to another kind of add-on, of this name.
+    /// The tensor belongs to another kind of add-on, which has this name.
     Foreign(&'static str),
     Unknown,
 }
@@ -41,7 +41,7 @@ impl Key {
     }
 }
 
-/// The module and the role of one of its matrices, `.weight` taken off.
+/// The module and the role of one of its matrices. `name` has no `.weight` at its end.
 fn matrix(name: &str) -> Option<(&str, Role)> {
     let (module, last) = name.rsplit_once('.')?;
     let role = |word: &str| match word {
@@ -67,12 +67,12 @@ fn matrix(name: &str) -> Option<(&str, Role)> {
     role(word).filter(|role| *role != Role::Mid).map(|role| (module, role))
 }
 
-/// A module's name without what wrappers put into it.
+/// A module's name without the additions of wrappers.
 fn plain(module: &str) -> String {
     module.replace("base_model.model.", "").replace(".processor.", ".")
 }
 
-/// Other kinds of add-ons that come in the same kind of file. To leave their tensors out would draw another picture.
+/// Other kinds of add-ons in the same file format. Skipping their tensors would silently draw another picture.
 fn foreign(name: &str) -> Option<&'static str> {
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     Some(if has(&[".dora_scale", ".lora_magnitude_vector"]) {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_trainer_s_names_are_taken_apart() {
+    fn the_names_of_every_trainer_are_parsed() {
         for (name, module, role) in [
             ("lora_unet_mid_block_a_to_q.lora_down.weight", "lora_unet_mid_block_a_to_q", Role::Down),
             ("lora_unet_mid_block_a_to_q.lora_up.weight", "lora_unet_mid_block_a_to_q", Role::Up),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_are_known_by_name() {
+    fn other_kinds_of_add_ons_are_recognised() {
         for (name, kind) in [
             ("lora_unet_x.dora_scale", "DoRA"),
             ("unet.x.lora_magnitude_vector.weight", "DoRA"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_them_is_unknown() {
+    fn other_names_are_unknown() {
         for name in [
             "",
             ".",

@@ -1,6 +1,6 @@
-//! The modules of a model under all the names by which LoRAs call them.
+//! The modules of a model under all the names that LoRAs use for them.
 //!
-//! A module is what has a weight: `down_blocks.0.attentions.0.proj_in`. Trainers write its path with dots or with
+//! A module has one weight: `down_blocks.0.attentions.0.proj_in`. Trainers write its path with dots or with
 //! underscores, in diffusers' words or in those of the original code (`input_blocks.1.1.proj_in`).
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub struct Target {
     pub shape: Vec<usize>,
 }
 
-/// Every weight of a model by its module's names.
+/// Finds a model's weights by the names of their modules.
 pub struct ModuleNames {
     targets: Vec<Target>,
     /// Paths with underscores for dots.
@@ -26,7 +26,7 @@ pub struct ModuleNames {
 }
 
 impl ModuleNames {
-    /// From the weights of both parts, biases and all.
+    /// From all weights of both parts. Biases are ignored.
     pub fn new(weights: impl IntoIterator<Item = Target>) -> Self {
         let is_matrix =
             |target: &Target| target.weight.ends_with(".weight") && matches!(target.shape.len(), 2 | 4);
@@ -48,12 +48,13 @@ impl ModuleNames {
         Self { targets, by_path }
     }
 
-    /// The weight that a LoRA means by a module's name.
+    /// The weight of the module that a LoRA calls `module`.
     pub fn find(&self, module: &str) -> Option<&Target> {
-        let of = |part: ModelPart, path: &str| {
+        let in_part = |part: ModelPart, path: &str| {
             let path = flat(path);
             let index = self.by_path.get(&(part, path.clone())).or_else(|| {
-                // Before PEFT, diffusers left out which of an attention's outputs it is, and gave all attentions one set of names.
+                // Before PEFT, diffusers omitted the index of an attention's output and used one set of names for all
+                // attentions.
                 let renamed = match (part, path.rsplit_once("_to_")) {
                     (ModelPart::UNet, _) => format!("{path}_0"),
                     (ModelPart::TextEncoder, Some((attention, end))) => format!("{attention}_{end}_proj"),
@@ -71,10 +72,10 @@ impl ModuleNames {
         ];
         for (prefix, part) in prefixes {
             if let Some(path) = module.strip_prefix(prefix) {
-                return of(part, path);
+                return in_part(part, path);
             }
         }
-        of(ModelPart::UNet, module).or_else(|| of(ModelPart::TextEncoder, module))
+        in_part(ModelPart::UNet, module).or_else(|| in_part(ModelPart::TextEncoder, module))
     }
 
     /// The width of the text embeddings that the UNet reads.
@@ -88,7 +89,7 @@ fn flat(path: &str) -> String {
     path.replace('.', "_")
 }
 
-/// How many layers each of a UNet's blocks has, which the original code's numbers depend on.
+/// The number of layers in each of a UNet's blocks. The original code's numbering depends on it.
 fn layers_per_block(targets: &[Target]) -> usize {
     let has = |start: &str| {
         targets.iter().any(|target| target.part == ModelPart::UNet && target.weight.starts_with(start))
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_found_by_dots_and_by_underscores() {
+    fn a_module_is_found_with_dots_and_with_underscores() {
         let module = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";
         for name in [
             "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_original_code_s_names_are_those_of_its_table() {
+    fn names_of_the_original_code_are_found() {
         for (original, module) in [
             ("input_blocks_0_0", "conv_in"),
             ("input_blocks_1_0_in_layers_2", "down_blocks.0.resnets.0.conv1"),

@@ -1,5 +1,5 @@
-//! What PEFT notes of a LoRA beside its matrices, above all its alpha: in the file's own metadata, as diffusers writes it
-//! (`lora_adapter_metadata`, its keys with the part before them), or in `adapter_config.json` beside the file.
+//! PEFT's configuration of a LoRA, above all its alpha: in the file's own metadata, as diffusers writes it
+//! (`lora_adapter_metadata`, where keys begin with the part), or in `adapter_config.json` beside the file.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,12 +15,12 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 const CONFIG: &str = "adapter_config.json";
 const LARGEST_CONFIG: u64 = 1 << 20;
 
-/// The notes; empty where there are none.
+/// The fields; empty where there is no configuration.
 #[derive(Debug, Default)]
-pub struct Adapter(Map<String, Value>);
+pub struct PeftConfig(Map<String, Value>);
 
-impl Adapter {
-    /// Of the file at `path`, whose metadata is at hand.
+impl PeftConfig {
+    /// For the LoRA at `path`. `metadata` is the value of [`Self::metadata_key`] in the file, if it has one.
     pub fn read(path: &Path, metadata: Option<&str>) -> Result<Self, String> {
         let (place, text) = if let Some(text) = metadata {
             (METADATA_KEY, text.to_owned())
@@ -35,8 +35,8 @@ impl Adapter {
         } else {
             return Ok(Self::default());
         };
-        let fields =
-            serde_json::from_str(&text).map_err(|error| format!("its {place} is no JSON object: {error}"))?;
+        let fields = serde_json::from_str(&text)
+            .map_err(|error| format!("its {place} is not a JSON object: {error}"))?;
         Ok(Self(fields))
     }
 
@@ -44,8 +44,12 @@ impl Adapter {
         METADATA_KEY
     }
 
-    /// What a module's product is multiplied by, whose tensors name no alpha; `module` as a state dict has it.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // ranks are small; as PEFT computes
+    /// The factor of a module's product where the tensors state no alpha. `module` is its name in a state dict.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "ranks are small; as PEFT computes"
+    )]
     pub fn scaling(&self, part: ModelPart, module: &str, rank: usize) -> f32 {
         let rank = rank as f64;
         let patterned = self.get(part, "alpha_pattern").and_then(Value::as_object).and_then(|patterns| {
@@ -69,8 +73,8 @@ impl Adapter {
 mod tests {
     use super::*;
 
-    fn adapter(json: &str) -> Adapter {
-        Adapter::read(Path::new("fox.safetensors"), Some(json)).unwrap()
+    fn adapter(json: &str) -> PeftConfig {
+        PeftConfig::read(Path::new("fox.safetensors"), Some(json)).unwrap()
     }
 
     fn is(value: f32, expected: f32) -> bool {
@@ -78,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn alpha_is_over_the_rank_and_the_rank_itself_where_nothing_is_noted() {
+    fn the_factor_is_alpha_over_the_rank_and_1_without_a_configuration() {
         assert!(is(adapter("{}").scaling(ModelPart::UNet, "a.to_q", 4), 1.0));
         assert!(is(adapter(r#"{"lora_alpha": 2}"#).scaling(ModelPart::UNet, "a.to_q", 4), 0.5));
         assert!(is(
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_and_each_module_may_have_its_own() {
+    fn each_part_and_each_module_may_have_its_own_alpha() {
         let adapter = adapter(
             r#"{"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_q": 2}, "text_encoder.lora_alpha": 1}"#,
         );
@@ -98,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn notes_that_are_no_object_are_refused() {
+    fn a_configuration_that_is_not_an_object_is_refused() {
         for json in ["", "[]", "{", "null"] {
-            assert!(Adapter::read(Path::new("a"), Some(json)).is_err(), "{json}");
+            assert!(PeftConfig::read(Path::new("a"), Some(json)).is_err(), "{json}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a LoRA adds to a weight: the product of its low-rank matrices.
 //!
-//! Shapes are those of the weight that is added to: `[out, in]`, or `[out, in, height, width]` of a convolution.
+//! Shapes are those of the weight that the product is added to: `[out, in]`, or `[out, in, height, width]` of a convolution.
 
 use ndarray::{Array4, ArrayView2, ArrayView4};
 
@@ -12,7 +12,7 @@ pub struct Shapes {
     pub mid: Option<Vec<usize>>,
 }
 
-/// The sizes that a product is made of, once they fit together.
+/// The sizes of matrices that fit together and fit the weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fit {
     outputs: usize,
@@ -20,13 +20,13 @@ pub struct Fit {
     /// Of the kernel, 1 for a linear layer.
     height: usize,
     width: usize,
-    /// Of `up`; without a middle also of `down`.
+    /// The rank of `up`. Without a middle matrix it equals that of `down`.
     up_rank: usize,
     down_rank: usize,
     has_mid: bool,
 }
 
-/// A matrix that does not fit, by its role, with what would.
+/// A matrix that does not fit, and the shape that would.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
     pub role: super::Role,
@@ -35,7 +35,7 @@ pub struct Misfit {
 }
 
 impl Fit {
-    /// Whether the matrices make something of the weight's shape, which has 2 or 4 sizes.
+    /// Checks that the product has the weight's shape, which has 2 or 4 sizes.
     pub fn new(weight: &[usize], shapes: &Shapes) -> Result<Self, Misfit> {
         use super::Role;
         let kernel = weight.get(2..).unwrap_or_default();
@@ -43,7 +43,7 @@ impl Fit {
         let (height, width) = (kernel.first().copied().unwrap_or(1), kernel.get(1).copied().unwrap_or(1));
         let down_rank = shapes.down.first().copied().unwrap_or(0).max(1);
         let up_rank = shapes.mid.as_ref().and_then(|mid| mid.first()).copied().unwrap_or(down_rank).max(1);
-        // With a middle, that has the kernel, and the other two are points.
+        // With a middle matrix, only that has the kernel; the other two are 1×1.
         let (down_height, down_width) = if shapes.mid.is_some() { (1, 1) } else { (height, width) };
         let wanted = [
             (Role::Down, Some(&shapes.down), vec![down_rank, inputs, down_height, down_width]),
@@ -52,7 +52,7 @@ impl Fit {
         ];
         for (role, found, wanted) in wanted {
             if let Some(found) = found.filter(|found| !is_same(found, &wanted)) {
-                // A linear layer's, as its owner knows it.
+                // Linear layers are shown with two sizes.
                 let wanted = if wanted[2..] == [1, 1] { wanted[..2].to_vec() } else { wanted };
                 return Err(Misfit { role, found: found.clone(), wanted });
             }
@@ -64,7 +64,7 @@ impl Fit {
         self.down_rank
     }
 
-    /// The product in the weight's own order; none where a matrix has other than its shape's count of values.
+    /// The product in the order of the weight. None where a matrix does not have as many values as its shape says.
     pub fn product(&self, down: &[f32], up: &[f32], mid: Option<&[f32]>) -> Option<Vec<f32>> {
         let &Self { outputs, inputs, height, width, up_rank, down_rank, has_mid } = self;
         let up = ArrayView2::from_shape((outputs, up_rank), up).ok()?;
@@ -83,8 +83,8 @@ impl Fit {
     }
 }
 
-/// Whether a shape is `wanted`, or is it without its trailing ones: linear layers come as points of convolutions
-/// and the other way round.
+/// Whether a shape equals `wanted`, apart from trailing ones: files have linear layers as 1×1 convolutions and the
+/// other way round.
 fn is_same(found: &[usize], wanted: &[usize]) -> bool {
     let sizes = found.iter().copied().chain(std::iter::repeat(1)).take(wanted.len());
     (2..=wanted.len()).contains(&found.len()) && sizes.eq(wanted.iter().copied())
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_convolution_in_three_is_summed_over_both_ranks() {
+    fn a_convolution_split_into_three_is_summed_over_both_ranks() {
         let fit = fit(&[2, 2, 1, 2], &[2, 2, 1, 1], &[2, 1, 1, 1], Some(&[1, 2, 1, 2])).unwrap();
         let (down, up, mid) = ([1.0, 2.0, 3.0, 4.0], [1.0, 2.0], [1.0, 10.0, 2.0, 20.0]);
         let mut expected = Vec::new();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_that_does_not_fit_is_told_with_what_would() {
+    fn a_matrix_that_does_not_fit_is_reported_with_the_shape_that_would() {
         let misfit = |role, found: &[usize], wanted: &[usize]| Misfit {
             role,
             found: found.to_vec(),

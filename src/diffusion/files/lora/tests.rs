@@ -1,4 +1,4 @@
-//! Against PEFT's merged weights (`tests/golden/make_lora.py`), and against files that nobody should have written.
+//! Against PEFT's merged weights (`tests/golden/make_lora.py`), and against malformed files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -50,7 +50,7 @@ fn golden(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn merged_weights_are_peft_s() {
+fn merged_weights_equal_those_of_peft() {
     let names = names();
     for (name, scale) in
         [("kohya", 0.8), ("original_half", 1.0), ("cp", 1.0), ("peft", 1.0), ("old_diffusers", 1.0)]
@@ -124,32 +124,29 @@ fn refusal(tensors: &[(&str, &[usize])]) -> String {
 }
 
 #[test]
-fn what_is_no_lora_for_this_model_is_refused_by_name() {
+fn files_that_are_not_a_lora_for_this_model_are_refused_with_the_reason() {
     const DOWN: &str = "lora_unet_mid_attn2_to_k.lora_down.weight";
     const UP: &str = "lora_unet_mid_attn2_to_k.lora_up.weight";
     for (tensors, sentence) in [
         (vec![], "it is empty"),
-        (vec![("emb_params", &[1, 8][..])], "it holds no LoRA, but tensors such as emb_params"),
+        (vec![("emb_params", &[1, 8][..])], "it does not contain a LoRA but tensors such as emb_params"),
         (
             vec![("lora_unet_out.lora_down.weight", &[1, 8][..]), ("lora_unet_out.lora_up.weight", &[1, 1])],
-            "this model has none of the 1 modules that it is for, such as lora_unet_out",
+            "this model has none of the 1 modules that it changes, such as lora_unet_out",
         ),
         (
             vec![(UP, &[4, 1][..])],
-            "it has lora_unet_mid_attn2_to_k.lora_up.weight, and no matrix down to go with it",
+            "it has lora_unet_mid_attn2_to_k.lora_up.weight without the matching down matrix",
         ),
         (
             vec![(DOWN, &[1, 8][..])],
-            "it has lora_unet_mid_attn2_to_k.lora_down.weight, and no matrix up to go with it",
+            "it has lora_unet_mid_attn2_to_k.lora_down.weight without the matching up matrix",
         ),
-        (
-            vec![("lora_unet_conv_in.alpha", &[][..])],
-            "it has an alpha for lora_unet_conv_in, and no matrices",
-        ),
+        (vec![("lora_unet_conv_in.alpha", &[][..])], "it has an alpha but no matrices for lora_unet_conv_in"),
         (
             vec![(DOWN, &[1, 8][..]), (UP, &[5, 1])],
-            "its tensor lora_unet_mid_attn2_to_k.lora_up.weight has the shape [5, 1], and [4, 1] would fit this model's \
-             mid.attn2.to_k.weight",
+            "its tensor lora_unet_mid_attn2_to_k.lora_up.weight has the shape [5, 1]; this model's \
+             mid.attn2.to_k.weight needs [4, 1]",
         ),
         (
             vec![(DOWN, &[1, 1024][..]), (UP, &[4, 1])],
@@ -157,12 +154,12 @@ fn what_is_no_lora_for_this_model_is_refused_by_name() {
         ),
         (
             vec![("lora_te2_text_model_q_proj.lora_down.weight", &[1, 8][..])],
-            "it is for Stable Diffusion XL, by its tensor lora_te2_text_model_q_proj.lora_down.weight; this is a Stable \
+            "it is for Stable Diffusion XL, judging by its tensor lora_te2_text_model_q_proj.lora_down.weight; this is a Stable \
              Diffusion v1 model",
         ),
         (
             vec![(DOWN, &[1, 8][..]), (UP, &[4, 1]), ("lora_unet_mid_attn2_to_k.dora_scale", &[4])],
-            "it is DoRA, by its tensor lora_unet_mid_attn2_to_k.dora_scale; LoRA and LoCon are what is read",
+            "it is DoRA, judging by its tensor lora_unet_mid_attn2_to_k.dora_scale; only LoRA and LoCon are supported",
         ),
     ] {
         assert_eq!(refusal(&tensors), sentence);
@@ -170,7 +167,7 @@ fn what_is_no_lora_for_this_model_is_refused_by_name() {
 }
 
 #[test]
-fn values_that_are_no_numbers_are_refused_by_their_tensor() {
+fn a_tensor_with_nan_or_infinite_values_is_refused_by_name() {
     let file = file_of(
         &[
             ("lora_unet_mid_attn2_to_k.lora_down.weight", &[1, 8]),
@@ -186,13 +183,13 @@ fn values_that_are_no_numbers_are_refused_by_their_tensor() {
     let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.0; 32])].into());
     let error = lora.merge(ModelPart::UNet, 1.0, &mut weights).unwrap_err().to_string();
     assert!(
-        error.contains("lora_unet_mid_attn2_to_k.lora_up.weight has values that are no numbers"),
+        error.contains("lora_unet_mid_attn2_to_k.lora_up.weight has values that are NaN or infinite"),
         "{error}"
     );
 }
 
 #[test]
-fn what_the_model_lacks_is_left_out_as_long_as_it_has_anything() {
+fn modules_that_the_model_lacks_are_skipped_if_it_has_others() {
     let file = file_of(
         &[
             ("lora_unet_mid_attn2_to_k.lora_down.weight", &[2, 8]),

@@ -1,27 +1,27 @@
-//! A large picture through the VAE in overlapping tiles.
+//! Sends a large picture through the VAE in overlapping tiles.
 //!
 //! The VAE's memory grows with the pixels of a call: several gigabytes at 1024 × 768. Tiles overlap by a quarter
-//! and each is weighted down linearly towards its inner edges, so that where two meet one fades into the
-//! other. (diffusers' `AutoencoderKL.tiled_decode` has the same tiles.) A tile normalises by its own statistics, so the
-//! result is not quite that of one call; pictures up to a bound are done in one, as the reference does.
+//! and fade linearly towards their inner edges, so that one blends into the next. (diffusers' `AutoencoderKL.tiled_decode`
+//! has the same tiles.) A tile normalises by its own statistics, so the result differs a little from that of one call.
+//! Pictures up to a limit are processed in one call, as in the reference.
 
 use ndarray::{Array4, ArrayView1, Zip, s};
 
 use crate::diffusion::nets::ModelError;
 use crate::domain::ModelPart;
 
-/// Up to this many pixels in one call: what 768 × 768 has.
+/// The most pixels in one call.
 const WHOLE_PIXELS: usize = 768 * 768;
-/// A tile's side in pixels, and by how much it overlaps the next.
+/// A tile's side and its overlap with the next tile, in pixels.
 const TILE: usize = 512;
 const OVERLAP: usize = 128;
 
-/// The most pixels of a picture that the VAE sees in one call.
+/// The pixels of the largest call for a picture of so many pixels.
 pub fn pixels_per_call(pixels: u64) -> u64 {
     if pixels <= WHOLE_PIXELS as u64 { pixels } else { (TILE * TILE) as u64 }
 }
 
-/// How a picture is cut. All in latents, but for `scale`, which is the pixels along a latent's side.
+/// How a picture is cut. Units are latents, except for `scale`, the pixels along a latent's side.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiling {
     scale: usize,
@@ -33,7 +33,7 @@ pub(super) struct Tiling {
 /// One tile's extent along one axis, and its weights there.
 struct Span {
     start: usize,
-    /// Of the tile's own length.
+    /// One for each value of the tile.
     weights: Vec<f32>,
 }
 
@@ -102,7 +102,11 @@ impl Tiling {
                 if place.shape() != tile.shape() {
                     return Err(ModelError::Run {
                         part,
-                        reason: format!("it answered a tile of {:?} for {:?}", tile.shape(), place.shape()),
+                        reason: format!(
+                            "it returned a tile of {:?} instead of {:?}",
+                            tile.shape(),
+                            place.shape()
+                        ),
                     });
                 }
                 place += &tile;
@@ -111,7 +115,7 @@ impl Tiling {
         sum.map_or_else(|| call(input), Ok)
     }
 
-    /// The tiles along an axis of `length` latents; their weights, `to` a latent, add up to 1 everywhere.
+    /// The tiles along an axis of `length` latents. Their weights, `to` for each latent, add up to 1 everywhere.
     fn spans(self, length: usize, to: usize) -> Vec<Span> {
         let tile = self.tile.min(length);
         let stride = tile - self.overlap.min(tile - 1);
@@ -139,7 +143,7 @@ impl Tiling {
 }
 
 /// Rises from near 0 to near 1 over the first `length` weights, as the neighbour falls.
-#[allow(clippy::cast_precision_loss)] // pixels of a tile
+#[expect(clippy::cast_precision_loss, reason = "pixels of a tile")]
 fn fade<'a>(weights: impl Iterator<Item = &'a mut f32>, length: usize) {
     for (at, weight) in weights.take(length).enumerate() {
         *weight *= (at as f32 + 0.5) / length as f32;
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn tiles_of_one_picture_make_that_picture() {
+    fn tiles_add_up_to_the_picture() {
         for (height, width) in [(5, 5), (5, 6), (9, 4), (8, 11), (1, 30)] {
             let latents = ramp(height, width);
             let mut largest = 0;
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_wrong_size_is_an_error() {
+    fn a_tile_of_the_wrong_size_is_an_error() {
         assert!(SMALL.enlarging(&ramp(9, 9), |tile| Ok(tile.clone())).is_err());
     }
 }

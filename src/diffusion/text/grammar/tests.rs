@@ -29,7 +29,7 @@ fn alike(ours: &Piece, theirs: &(String, f64)) -> bool {
 }
 
 #[test]
-fn prompts_part_as_in_a1111() {
+fn prompts_are_split_as_in_a1111() {
     let cases: Vec<Case> = serde_json::from_str(GOLDEN).unwrap();
     assert!(cases.len() > 400);
     for case in cases {
@@ -48,12 +48,12 @@ fn a_plain_prompt_is_one_piece_of_weight_one() {
 }
 
 #[test]
-fn a_break_is_a_break_in_brackets_too() {
+fn break_works_inside_brackets() {
     assert_eq!(parse("(a BREAK b:1.5)"), [text("a", 1.5), Piece::Break, text("b", 1.5)]);
 }
 
 #[test]
-fn weights_stay_within_their_bounds() {
+fn weights_are_clamped() {
     for (prompt, weight) in [
         ("(a:-1)", 0.0),
         ("(a:0)", 0.0),
@@ -95,12 +95,12 @@ proptest! {
 }
 
 #[test]
-fn hostile_prompts_take_time_in_proportion() {
+fn hostile_prompts_take_linear_time() {
     for part in ["(a", "[a", "(a[b", "a ", "(", "\\", ":1", ": ", "BREAK ", "(a:1.1)", "([a)b]", ")"] {
         let prompt = part.repeat(100_000);
         let start = Instant::now();
         parse(&prompt);
-        // Some ten milliseconds; what is not linear takes minutes.
+        // About ten milliseconds; a quadratic algorithm would take minutes.
         assert!(start.elapsed() < Duration::from_secs(5), "{part}");
     }
 }

@@ -1,6 +1,6 @@
-//! What a model's `tokenizer/` folder says: vocabulary, merges, special tokens, window. Bytes come in, since
-//! the default model has no folder; which file wins over which is as in transformers
-//! (`tokenization_utils_base.py`, `_from_pretrained`).
+//! Reads a model's `tokenizer/` folder: vocabulary, merges, special tokens, window. The input is bytes, since the default
+//! model has no folder. The precedence of the files is that of transformers (`tokenization_utils_base.py`,
+//! `_from_pretrained`).
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use tokenizers::models::bpe::{Merges, Vocab};
 
 use super::TokenizerError;
 
-/// The tokens that CLIP's text encoder reads, where the config does not say.
+/// The window of CLIP's text encoder, where the configuration states none.
 const CLIP_WINDOW: usize = 77;
-/// transformers writes a huge number where a tokenizer has no limit; no CLIP reads this many.
+/// transformers writes a huge number for a tokenizer without a limit; no CLIP reads more than this.
 const LONGEST_WINDOW: usize = 4096;
 const BOS: &str = "<|startoftext|>";
 const EOS: &str = "<|endoftext|>";
@@ -33,11 +33,11 @@ pub struct TokenizerFiles<'a> {
     pub tokenizer_json: Option<&'a [u8]>,
 }
 
-/// What the files say, taken together.
+/// The merged contents of the files.
 pub(super) struct Contents {
     pub vocab: Vocab,
     pub merges: Merges,
-    /// Tokens that are found in the text before anything else, in the order in which they get their ids.
+    /// Tokens that are found in the text first, in the order of their ids.
     pub added: Vec<AddedToken>,
     pub bos: String,
     pub eos: String,
@@ -46,7 +46,7 @@ pub(super) struct Contents {
     pub window: usize,
 }
 
-/// A special token as JSON has it: its content alone, or with its flags.
+/// A special token in JSON: its content alone, or with flags.
 #[derive(Deserialize, Clone)]
 #[serde(untagged)]
 enum Written {
@@ -55,7 +55,7 @@ enum Written {
 }
 
 #[derive(Deserialize, Clone)]
-#[allow(clippy::struct_excessive_bools)] // as the files have them
+#[expect(clippy::struct_excessive_bools, reason = "as the files have them")]
 struct Flagged {
     content: String,
     #[serde(default)]
@@ -139,7 +139,7 @@ impl TokenizerFiles<'_> {
         let config: Config = optional("tokenizer_config.json", self.config)?;
         let (vocab, merges, listed) = self.vocabulary()?;
 
-        // A config that lists its added tokens is complete: transformers then leaves the map unread.
+        // If the configuration lists added tokens, transformers ignores the map.
         let mut map = Named::default();
         let known: Vec<AddedToken> = if let Some(decoder) = config.added_tokens_decoder {
             decoder.into_values().map(|token| token.token(false)).collect()
@@ -161,14 +161,18 @@ impl TokenizerFiles<'_> {
         let pad = choose(map.pad, config.named.pad, EOS);
 
         let window = config.model_max_length.map_or(CLIP_WINDOW, |length| {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, then checked
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates, then checked"
+            )]
             Some(length as usize)
                 .filter(|length| (2..=LONGEST_WINDOW).contains(length))
                 .unwrap_or(CLIP_WINDOW)
         });
         let [bos_content, eos_content, unk_content, pad_content] =
             [&bos, &eos, &unk, &pad].map(|token| token.content.clone());
-        // Where one content comes twice with other flags, the later wins, so the order matters.
+        // Where a token occurs twice with different flags, the later one wins, so the order matters.
         let added = known.into_iter().chain([bos, eos, unk, pad]).collect();
         Ok(Contents {
             vocab,
@@ -194,7 +198,7 @@ impl TokenizerFiles<'_> {
             (json("vocab.json", vocab)?, read_merges(merges)?, Vec::new())
         };
         let vocab: Vocab = vocab.into_iter().collect();
-        // The library would panic, not err, on a merge whose result is longer than all that it knows.
+        // The library would panic on a merge whose result is longer than every known token.
         for (left, right) in &merges {
             let whole = format!("{left}{right}");
             for part in [left, right, &whole] {
@@ -244,7 +248,7 @@ fn json<T: DeserializeOwned>(file: &'static str, bytes: &[u8]) -> Result<T, Toke
         .map_err(|error| TokenizerError::Unreadable { file, reason: error.to_string() })
 }
 
-/// A token as an error sentence shows it.
+/// A token, shortened for an error sentence.
 fn shortened(token: &str) -> String {
     token.chars().take(40).collect()
 }

@@ -44,7 +44,7 @@ fn files() -> TokenizerFiles<'static> {
     TokenizerFiles { vocab: Some(VOCAB), merges: Some(MERGES), ..TokenizerFiles::default() }
 }
 
-/// The built-in model's, for the tests of other modules too.
+/// The built-in model's tokenizer, also for tests of other modules.
 pub(in crate::diffusion) fn tiny_sd() -> Tokenizer {
     Tokenizer::new(TokenizerFiles { config: Some(CONFIG), special_tokens_map: Some(MAP), ..files() }).unwrap()
 }
@@ -71,14 +71,14 @@ fn refusal(files: TokenizerFiles<'_>) -> String {
 }
 
 #[test]
-fn awkward_strings_become_the_reference_s_tokens() {
+fn awkward_strings_have_the_tokens_of_the_reference() {
     let golden: Golden = serde_json::from_str(TINY_SD).unwrap();
     assert!(golden.cases.len() > 200);
     check(&tiny_sd(), &golden);
 }
 
 #[test]
-fn published_configurations_mean_what_the_reference_makes_of_them() {
+fn published_configurations_are_read_as_in_the_reference() {
     let goldens: Vec<Golden> = serde_json::from_str(CONFIGS).unwrap();
     for golden in &goldens {
         let [config, map] =
@@ -115,7 +115,7 @@ fn a_broken_folder_is_one_sentence() {
     );
     assert_eq!(
         refusal(TokenizerFiles { merges: Some(b"#version: 0.2\nr o\nno_space\n"), ..files() }),
-        "the tokenizer's merges have 'no_space', which is not two parts with a space between"
+        "the tokenizer's merges have 'no_space' instead of two strings with a space between"
     );
     let longest = format!("{0} {0}", "background</w>");
     assert_eq!(
@@ -133,7 +133,7 @@ fn a_broken_folder_is_one_sentence() {
 }
 
 #[test]
-fn an_absent_or_absurd_window_is_clip_s() {
+fn a_missing_or_absurd_window_is_77() {
     for length in ["1e30", "0", "-5", "null", "1"] {
         let config = format!("{{\"model_max_length\": {length}}}");
         let tokenizer =
@@ -142,7 +142,7 @@ fn an_absent_or_absurd_window_is_clip_s() {
     }
 }
 
-/// Not a bound that CI keeps (its machines are shared), a table to read: `--ignored --nocapture`.
+/// Prints a table; CI machines are shared, so nothing is asserted: `--ignored --nocapture`.
 #[test]
 #[ignore = "prints times"]
 fn times() {
