@@ -37,7 +37,7 @@ impl CardMemory {
     /// None on a CPU.
     pub fn open(runtime: &Runtime) -> Result<Option<Self>, ModelError> {
         let Device::Cuda { index, .. } = runtime.device() else { return Ok(None) };
-        let on_card = OnCard { attention: Some(attention(runtime)?), captures: false };
+        let on_card = OnCard { attention: Some(attention(runtime)), captures: false };
         let session = runtime.session_on_card(GraphSource::Memory(PROBE), on_card)?;
         let place = MemoryInfo::new(
             AllocationDevice::CUDA,
@@ -45,7 +45,8 @@ impl CardMemory {
             AllocatorType::Device,
             MemoryType::Default,
         );
-        let allocator = place.and_then(|place| Allocator::new(&session, place)).map_err(failed)?;
+        let allocator =
+            place.and_then(|place| Allocator::new(&session, place)).map_err(|error| failed(&error))?;
         Ok(Some(Self { allocator, _session: session }))
     }
 
@@ -56,22 +57,22 @@ impl CardMemory {
 }
 
 /// The attention kernels for our graphs on this runtime's card. They are tried out once for each card.
-pub(super) fn attention(runtime: &Runtime) -> Result<Attention, ModelError> {
+pub(super) fn attention(runtime: &Runtime) -> Attention {
     static CHOSEN: Mutex<BTreeMap<u32, Attention>> = Mutex::new(BTreeMap::new());
-    let Device::Cuda { index, .. } = runtime.device() else { return Ok(Attention::Math) };
+    let Device::Cuda { index, .. } = runtime.device() else { return Attention::Math };
     if let Some(requested) = Attention::requested() {
-        return Ok(requested);
+        return requested;
     }
     let mut chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(attention) = chosen.get(index) {
-        return Ok(*attention);
+        return *attention;
     }
-    let attention = first_that_works(runtime)?;
+    let attention = first_that_works(runtime);
     chosen.insert(*index, attention);
-    Ok(attention)
+    attention
 }
 
-fn first_that_works(runtime: &Runtime) -> Result<Attention, ModelError> {
+fn first_that_works(runtime: &Runtime) -> Attention {
     let candidates = Attention::candidates(runtime.device().compute_capability());
     let mut failures: Vec<String> = Vec::new();
     for attention in candidates {
@@ -84,7 +85,7 @@ fn first_that_works(runtime: &Runtime) -> Result<Attention, ModelError> {
                     );
                 }
                 tracing::debug!(%attention, error, "chose the attention kernel");
-                return Ok(attention);
+                return attention;
             }
             Ok(error) => failures.push(format!("{attention} (its error is {error:.1e})")),
             Err(error) => failures.push(format!("{attention} ({error})")),
@@ -95,7 +96,7 @@ fn first_that_works(runtime: &Runtime) -> Result<Attention, ModelError> {
         "no attention kernel passed its trial on this card: {}; math is used",
         failures.join("; ")
     );
-    Ok(Attention::Math)
+    Attention::Math
 }
 
 /// How far a kernel is from attention computed here, relative to the largest value. Infinite where a value is not
@@ -109,12 +110,13 @@ fn error_of(attention: Attention, runtime: &Runtime) -> Result<f32, ModelError> 
         for keys in KEYS {
             let (query, key, value) =
                 (values(QUERIES, width, 1), values(keys, width, 2), values(keys, width, 3));
-            let given = |array: &Array3<f32>| Tensor::from_array(array.clone()).map_err(failed);
+            let given =
+                |array: &Array3<f32>| Tensor::from_array(array.clone()).map_err(|error| failed(&error));
             let inputs = ort::inputs![
                 "query" => given(&query)?, "key" => given(&key)?, "value" => given(&value)?
             ];
-            let outputs = session.run(inputs).map_err(failed)?;
-            let attended = outputs["attended"].try_extract_array::<f32>().map_err(failed)?;
+            let outputs = session.run(inputs).map_err(|error| failed(&error))?;
+            let attended = outputs["attended"].try_extract_array::<f32>().map_err(|error| failed(&error))?;
             let expected = reference(&query, &key, &value);
             let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             for (value, expected) in attended.iter().zip(&expected) {
@@ -162,8 +164,8 @@ fn values(tokens: usize, width: usize, seed: u32) -> Array3<f32> {
     })
 }
 
-fn failed(error: ort::Error) -> ModelError {
-    ModelError::Runtime(RuntimeError::Graph(crate::runtime::reason(&error)))
+fn failed(error: &ort::Error) -> ModelError {
+    ModelError::Runtime(RuntimeError::Graph(crate::runtime::reason(error)))
 }
 
 #[cfg(test)]

@@ -193,12 +193,7 @@ impl Mirrored {
         rows: impl Iterator<Item = ndarray::ArrayView<'a, f32, D>>,
     ) -> ort::Result<()> {
         let (_, values) = self.host.extract_tensor_mut();
-        let mut place = values.iter_mut();
-        for row in rows {
-            for (place, value) in place.by_ref().zip(row.iter()) {
-                *place = *value;
-            }
-        }
+        fill(values, rows);
         self.host.copy_into(&mut self.card)
     }
 
@@ -207,6 +202,19 @@ impl Mirrored {
         self.card.copy_into(&mut self.host)?;
         let array = self.host.extract_array();
         array.into_dimensionality().map_err(|error| ort::Error::new(error.to_string()))
+    }
+}
+
+/// Writes the values of the rows, one after the other.
+fn fill<'a, D: ndarray::Dimension + 'a>(
+    values: &mut [f32],
+    rows: impl Iterator<Item = ndarray::ArrayView<'a, f32, D>>,
+) {
+    let mut rest = values;
+    for row in rows {
+        let (place, behind) = rest.split_at_mut(row.len().min(rest.len()));
+        place.iter_mut().zip(row.iter()).for_each(|(place, value)| *place = *value);
+        rest = behind;
     }
 }
 
@@ -230,6 +238,18 @@ mod tests {
         };
         let sizes = [1, 2, 3, 4, 5, 8, 9, 16, 17].map(padded);
         assert_eq!(sizes, [Some(1), Some(2), Some(4), Some(4), Some(8), Some(8), Some(16), Some(16), None]);
+    }
+
+    #[test]
+    fn each_row_is_written_right_behind_the_one_before() {
+        let rows = Array3::from_shape_vec((3, 2, 2), (0..12_u8).map(f32::from).collect()).unwrap();
+        let whole = |values: [f32; 12]| values.map(|value| format!("{value}")).join(" ");
+        let mut values = [-1.0; 12];
+        // As they lie, and once with their axes exchanged.
+        fill(&mut values, rows.outer_iter());
+        assert_eq!(whole(values), "0 1 2 3 4 5 6 7 8 9 10 11");
+        fill(&mut values, rows.outer_iter().map(ndarray::ArrayView2::reversed_axes));
+        assert_eq!(whole(values), "0 2 1 3 4 6 5 7 8 10 9 11");
     }
 
     #[test]

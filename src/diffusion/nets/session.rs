@@ -134,7 +134,7 @@ impl Graph {
                 };
                 let on_card = match runtime.device().is_cpu() {
                     true => OnCard::default(),
-                    false => OnCard { attention: Some(card::attention(runtime)?), captures },
+                    false => OnCard { attention: Some(card::attention(runtime)), captures },
                 };
                 let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
                 let kept = runtime.device().is_cpu().then_some(weights);
