@@ -1,4 +1,4 @@
-//! LoRAs and textual inversions change what the built-in model draws, by as much as is asked for and no more.
+//! LoRAs and textual inversions change what the built-in model draws, as much as the request says.
 //! Their files are those of `tests/golden/make_lora.py`.
 
 #![allow(clippy::unwrap_used)] // a test may
@@ -76,7 +76,7 @@ fn copy(golden: &str, to: &Path) {
 }
 
 #[test]
-fn a_lora_changes_the_picture_and_none_of_it_changes_nothing() {
+fn a_lora_changes_the_picture_and_scale_0_changes_nothing() {
     let mut studio = Studio::new(1 << 30);
     let plain = studio.draw(&json!({}));
     let whole = studio.draw(&json!({"lora": "kohya"}));
@@ -90,7 +90,7 @@ fn a_lora_changes_the_picture_and_none_of_it_changes_nothing() {
 }
 
 #[test]
-fn a_tag_in_the_prompt_is_the_field_and_no_word() {
+fn a_tag_in_the_prompt_equals_the_field_and_is_not_a_word() {
     let mut studio = Studio::new(1 << 30);
     let by_field = studio.draw(&json!({"lora": "kohya", "lora_scale": 0.5}));
     assert_eq!(studio.draw(&json!({"prompt": "a red heart<lora:kohya:0.5>"})), by_field);
@@ -119,7 +119,7 @@ fn each_part_has_a_scale_of_its_own() {
 }
 
 #[test]
-fn jobs_of_different_loras_go_side_by_side_and_draw_what_each_draws_alone() {
+fn jobs_with_different_loras_in_one_batch_draw_what_each_draws_alone() {
     let requests = [json!({}), json!({"lora": "kohya"}), json!({"lora": "peft"}), json!({"lora": "kohya"})];
     let mut studio = Studio::new(1 << 30);
     let alone: Vec<_> = requests.iter().map(|request| studio.draw(request)).collect();
@@ -142,7 +142,7 @@ fn jobs_of_different_loras_go_side_by_side_and_draw_what_each_draws_alone() {
 }
 
 #[test]
-fn a_file_that_was_replaced_is_read_anew() {
+fn a_replaced_file_is_read_again() {
     let mut studio = Studio::new(1 << 30);
     let before = studio.draw(&json!({"lora": "kohya"}));
     let other = studio.draw(&json!({"lora": "peft"}));
@@ -187,7 +187,7 @@ fn a_learned_word_stands_for_its_vectors() {
 }
 
 #[test]
-fn an_inversion_that_cannot_be_read_is_refused_where_it_is_used() {
+fn a_textual_inversion_that_cannot_be_read_is_refused_when_it_is_used() {
     let studio = Studio::new(1 << 30);
     fs::write(studio.dir.path().join("embeddings/easynegative.pt"), b"pickle").unwrap();
     let request = |negative: &str| json!({"prompt": "a fox", "negative_prompt": negative});
@@ -202,7 +202,7 @@ fn an_inversion_that_cannot_be_read_is_refused_where_it_is_used() {
 }
 
 #[test]
-fn a_picture_tells_of_its_add_ons_and_can_be_drawn_again() {
+fn a_picture_names_its_add_ons_and_can_be_drawn_again() {
     let mut studio = Studio::new(1 << 30);
     let picture = studio
         .picture(&json!({"prompt": "a zorblax<lora:unet only:0.5>", "lora": "kohya", "lora_scale": 0.7}));

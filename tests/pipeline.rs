@@ -45,7 +45,7 @@ on_cuda! {
     image_i_is_reproduced_alone_by_the_seed_that_it_reports,
     generations_in_one_batch_draw_what_each_draws_alone,
     a_bare_prompt_is_drawn_at_the_models_own_size_and_enlarged,
-    a_png_tells_how_it_was_made,
+    a_png_contains_its_parameters,
 }
 
 /// One picture drawn in other company: equal where every row is computed alone, as on the CPU; alike where
@@ -207,7 +207,7 @@ fn a_bare_prompt_is_drawn_at_the_models_own_size_and_enlarged() {
 }
 
 #[test]
-fn a_png_tells_how_it_was_made() {
+fn a_png_contains_its_parameters() {
     let input = GenerationInput { negative_prompt: "rain".to_owned(), ..native("a sun, \u{1F31E}") };
     let texts = texts(&draw(&input, 9)[0].png).join("\n");
     for part in
@@ -240,7 +240,7 @@ fn the_request_in_a_png_draws_the_same_picture_again() {
 }
 
 #[test]
-fn weights_breaks_karras_and_the_noise_s_source_change_the_picture() {
+fn weights_breaks_karras_and_the_source_of_noise_change_the_picture() {
     let plain =
         GenerationInput { num_inference_steps: 4, scheduler: SchedulerKind::DpmM, ..native("a red fox") };
     let with = |prompt: &str| GenerationInput { prompt: prompt.to_owned(), ..plain.clone() };
@@ -259,7 +259,7 @@ fn weights_breaks_karras_and_the_noise_s_source_change_the_picture() {
 }
 
 #[test]
-fn a_prompt_that_fills_too_many_chunks_is_refused_where_it_is_read() {
+fn a_prompt_with_too_many_chunks_is_refused_by_the_input_rules() {
     let rules = Model::open(None, None).unwrap().rules().clone();
     let parse =
         |prompt: &str| GenerationInput::parse(&json!({"prompt": "a", "negative_prompt": prompt}), &rules);

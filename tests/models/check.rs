@@ -1,4 +1,4 @@
-//! `stablehand models check` says what was found, and its exit code whether it draws.
+//! `stablehand models check` prints what it found. Its exit code says whether the model draws.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_folder_that_draws_is_described_part_by_part() {
+fn a_folder_is_described_part_by_part() {
     let folder = Folder::diffusers_legacy();
     let (code, stdout, stderr) = check(folder.path());
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
@@ -58,7 +58,7 @@ fn optional_parts_that_are_missing_are_named() {
 }
 
 #[test]
-fn what_cannot_draw_ends_with_one_sentence_and_the_code_1() {
+fn a_model_that_cannot_draw_ends_with_one_sentence_and_code_1() {
     let broken = Folder::tiny_sd();
     broken.remove(&["unet/model.onnx"]);
     for path in [broken.path(), Path::new("/no/such/folder")] {

@@ -1,4 +1,4 @@
-//! Checkpoints of safetensors, in every shape that people have them, draw what the built-in model draws to the bit.
+//! Checkpoints and folders of safetensors, in every common layout, draw exactly what the built-in model draws.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,7 +129,7 @@ fn diffusers_folder() -> TempDir {
 }
 
 #[test]
-fn a_diffusers_folder_is_drawn_from_whole_or_in_shards() {
+fn a_diffusers_folder_works_whole_and_in_shards() {
     assert_draws_as_the_built_in(&model());
 
     let folder = diffusers_folder();
@@ -147,7 +147,7 @@ fn a_diffusers_folder_is_drawn_from_whole_or_in_shards() {
 }
 
 #[test]
-fn text_encoders_are_known_with_and_without_their_prefix() {
+fn text_encoders_work_with_and_without_their_prefix() {
     let folder = diffusers_folder();
     let bare = component("text_encoder", FILES[0].1)
         .into_iter()
@@ -158,7 +158,7 @@ fn text_encoders_are_known_with_and_without_their_prefix() {
 }
 
 #[test]
-fn one_file_of_the_original_names_is_drawn_from_in_every_precision() {
+fn a_checkpoint_in_one_file_works_in_every_precision() {
     let half = original();
     assert_draws_as_the_built_in(&Checkpoint::of(&half).path());
     let full = converted(&half, Dtype::F32, |value| value.to_f32().to_le_bytes().to_vec());
@@ -168,7 +168,7 @@ fn one_file_of_the_original_names_is_drawn_from_in_every_precision() {
 }
 
 #[test]
-fn the_weights_come_before_their_averages_which_stand_in_where_they_are_alone() {
+fn averaged_weights_are_used_only_where_there_are_no_others() {
     let plain = original();
     let average = |name: &str| {
         name.strip_prefix("model.diffusion_model.")
@@ -188,7 +188,7 @@ fn the_weights_come_before_their_averages_which_stand_in_where_they_are_alone() 
 }
 
 #[test]
-fn a_vae_beside_the_checkpoint_is_taken_also_where_it_has_one() {
+fn a_vae_beside_the_checkpoint_is_used_even_if_it_has_its_own() {
     let mut tensors = original();
     let vae: Tensors = tensors
         .iter()
@@ -214,7 +214,7 @@ fn a_vae_beside_the_checkpoint_is_taken_also_where_it_has_one() {
 }
 
 #[test]
-fn what_is_missing_or_of_a_wrong_shape_is_named() {
+fn a_tensor_that_is_missing_or_has_a_wrong_shape_is_named() {
     let mut tensors = original();
     let lost = "model.diffusion_model.output_blocks.3.0.in_layers.2.weight";
     tensors.remove(lost).unwrap();
@@ -231,7 +231,7 @@ fn what_is_missing_or_of_a_wrong_shape_is_named() {
 }
 
 #[test]
-fn other_families_are_refused_by_what_they_are() {
+fn other_kinds_of_files_are_refused_by_their_kind() {
     let tensor = |shape: &[usize]| Tensor {
         dtype: Dtype::F16,
         shape: shape.to_vec(),

@@ -69,7 +69,7 @@ fn optimum_s_export_is_drawn_exactly_at_whole_timesteps() {
 }
 
 #[test]
-fn a_whole_timestep_is_cut_under_a_fractional_scheduler_and_the_pipeline_says_so() {
+fn a_unet_with_whole_timesteps_truncates_fractional_ones_with_a_warning() {
     let folder = Folder::optimum();
     assert_same(&folder, SchedulerKind::KLms, 25.0);
     let warnings = load(&folder).unwrap().warnings();
@@ -90,7 +90,7 @@ fn unpaint_s_half_precision_is_drawn_nearly() {
 }
 
 #[test]
-fn any_integer_and_any_rank_will_do() {
+fn every_integer_type_and_every_rank_works() {
     for (element, sizes) in
         [(INT64, &["1"][..]), (INT32, &[]), (FLOAT, &[]), (FLOAT, &["1"]), (FLOAT16, &["steps"])]
     {
@@ -102,7 +102,7 @@ fn any_integer_and_any_rank_will_do() {
 }
 
 #[test]
-fn a_scaling_factor_that_is_not_stated_is_stable_diffusion_v1_s() {
+fn the_default_scaling_factor_is_stable_diffusion_v1_s() {
     let folder = Folder::tiny_sd();
     folder.usual_scaling_factor();
     for half in ["vae_decoder", "vae_encoder"] {
@@ -116,7 +116,7 @@ fn a_scaling_factor_that_is_not_stated_is_stable_diffusion_v1_s() {
 }
 
 #[test]
-fn graphs_may_bear_other_names() {
+fn graphs_may_have_other_file_names() {
     let folder = Folder::tiny_sd();
     for (part, name) in
         [("text_encoder", "model_fp16.onnx"), ("unet", "unet.onnx"), ("vae_decoder", "model.fp16.onnx")]
@@ -144,7 +144,7 @@ fn a_safety_checker_may_be_null_missing_or_named_without_a_folder() {
 }
 
 #[test]
-fn a_safety_checker_flags_pictures_where_the_request_wants_none_of_them() {
+fn a_safety_checker_flags_pictures_only_if_the_request_asks_for_it() {
     let folder = Folder::tiny_sd();
     folder.safety_checker();
     let mut pipeline = load(&folder).unwrap();

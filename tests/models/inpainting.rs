@@ -1,4 +1,4 @@
-//! A UNet that is shown the mask and the masked picture draws what diffusers' inpaint pipeline draws with it.
+//! A UNet that takes the mask and the masked picture draws what diffusers' inpaint pipeline draws with it.
 
 use ndarray::Array4;
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! The model folders that people really have draw what the built-in model draws, and those that cannot are
-//! refused with their reason. Every folder is derived here from the built-in model: nothing is downloaded.
+//! The model folders that people have draw what the built-in model draws, and folders that cannot work are refused with a
+//! reason. Every folder is derived from the built-in model: nothing is downloaded.
 
 #![allow(clippy::unwrap_used)] // a test may
 

@@ -1,4 +1,4 @@
-//! What cannot be drawn with is refused in one sentence that says why.
+//! Models that cannot be used are refused with one sentence that says why.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn assert_refused(folder: &Folder, parts: &[&str]) {
 }
 
 #[test]
-fn files_that_are_no_checkpoint_are_refused_for_what_they_are() {
+fn files_that_are_not_checkpoints_are_refused_by_their_kind() {
     let folder = tempfile::tempdir().unwrap();
     for (name, reason) in [
         ("model.safetensors", "fetch it again"),
@@ -100,7 +100,7 @@ fn other_families_are_refused_by_name() {
 }
 
 #[test]
-fn a_unet_of_another_family_is_known_by_its_graph() {
+fn a_unet_of_another_family_is_recognised_by_its_graph() {
     let pass = |given: &str, inside: &str| vec![cast(given, inside, FLOAT)];
     let folder = Folder::tiny_sd();
     folder.edit("unet", |model| {
@@ -123,7 +123,7 @@ fn a_unet_of_another_family_is_known_by_its_graph() {
             vec![node("Slice", &[given, "from", "to", "axis"], &[inside], &[])]
         });
     });
-    assert_refused(&folder, &["width 768", "writes 160", "different models"]);
+    assert_refused(&folder, &["width 768", "writes width 160", "different models"]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn bfloat16_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn a_missing_file_is_named() {
     for (missing, named) in [
         ("unet/model.onnx", "unet/model.onnx"),
         ("vae_decoder", "vae_decoder/model.onnx"),
@@ -153,7 +153,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn weights_that_are_missing_or_cut_short_are_an_error_and_no_crash() {
+fn missing_and_truncated_weights_are_an_error_and_not_a_crash() {
     let folder = Folder::tiny_sd();
     folder.move_weights(&["unet"], "weights.pb");
     let weights = fs::read(folder.file("unet/weights.pb")).unwrap();

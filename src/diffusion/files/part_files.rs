@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::model_place::has_extension;
 use super::shards::{check_shards, weight_files};
@@ -25,7 +25,28 @@ enum Source {
     /// A graph with its weights in it or beside it.
     Onnx { path: PathBuf, files: Vec<(String, u64)> },
     /// Weights for a graph of ours. The VAE's halves share theirs, and so do all parts of a checkpoint in one file.
-    Weights { checkpoint: Arc<Checkpoint>, graphs: Arc<GraphLibrary> },
+    Weights { checkpoint: Arc<LazyCheckpoint>, graphs: Arc<GraphLibrary> },
+}
+
+/// Weights that are opened with the model. A VAE that cannot be read fails when it is used, and is tried again then: the
+/// other endpoints of a server do not depend on it.
+struct LazyCheckpoint {
+    opened: OnceLock<Checkpoint>,
+    open: Box<dyn Fn() -> Result<Checkpoint, FileError> + Send + Sync>,
+}
+
+impl LazyCheckpoint {
+    fn new(open: impl Fn() -> Result<Checkpoint, FileError> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { opened: OnceLock::new(), open: Box::new(open) })
+    }
+
+    fn get(&self) -> Result<&Checkpoint, FileError> {
+        if let Some(checkpoint) = self.opened.get() {
+            return Ok(checkpoint);
+        }
+        let checkpoint = (self.open)()?;
+        Ok(self.opened.get_or_init(|| checkpoint))
+    }
 }
 
 /// What a session is made from.
@@ -39,6 +60,13 @@ const GRAPH_NAMES: [&str; 3] = ["model.onnx", "model_fp16.onnx", "model.fp16.onn
 
 const CONV_IN: &str = "conv_in.weight";
 
+/// Where diffusers keeps the weights of the parts. The VAE's halves share theirs.
+const WEIGHT_FOLDERS: [(&str, &[ModelPart]); 3] = [
+    ("text_encoder", &[ModelPart::TextEncoder]),
+    ("unet", &[ModelPart::UNet]),
+    ("vae", &[ModelPart::VaeDecoder, ModelPart::VaeEncoder]),
+];
+
 impl PartFiles {
     /// The parts that the model has. Fails where one that every model needs is missing.
     pub fn find_all(place: &ModelPlace) -> Result<BTreeMap<ModelPart, Self>, FileError> {
@@ -47,7 +75,7 @@ impl PartFiles {
             ModelPlace::Embedded => embedded_parts(place, &graphs),
             ModelPlace::Folder(path) => parts_in_folder(place, path, &graphs),
             ModelPlace::Checkpoint { path, file, architecture } => {
-                parts_of_checkpoint(path, file, *architecture, &graphs)
+                Ok(parts_of_checkpoint(path, file, *architecture, &graphs))
             }
         }
     }
@@ -72,7 +100,8 @@ impl PartFiles {
         match &self.source {
             Source::Onnx { files, .. } => files.clone(),
             Source::Weights { checkpoint, .. } => {
-                checkpoint.files().map(|file| (file.name().to_owned(), file.length())).collect()
+                let files = checkpoint.get().into_iter().flat_map(Checkpoint::files);
+                files.map(|file| (file.name().to_owned(), file.length())).collect()
             }
         }
     }
@@ -91,7 +120,7 @@ impl PartFiles {
     pub fn graph(&self, build: GraphBuild) -> Result<PartGraph<'_>, FileError> {
         let (checkpoint, graphs) = match &self.source {
             Source::Onnx { path, .. } => return Ok(PartGraph::Onnx(path)),
-            Source::Weights { checkpoint, graphs } => (checkpoint, graphs),
+            Source::Weights { checkpoint, graphs } => (checkpoint.get()?, graphs),
         };
         let takes_mask = || {
             let shape = checkpoint.shape(ModelPart::UNet, CONV_IN);
@@ -108,7 +137,7 @@ impl PartFiles {
     pub fn weights(&self, graph: &WeightlessGraph) -> Result<Option<Weights>, FileError> {
         match &self.source {
             Source::Onnx { .. } => Ok(None),
-            Source::Weights { checkpoint, .. } => Ok(Some(checkpoint.fill(self.part, graph)?)),
+            Source::Weights { checkpoint, .. } => Ok(Some(checkpoint.get()?.fill(self.part, graph)?)),
         }
     }
 
@@ -129,12 +158,19 @@ fn embedded_parts(
     place: &ModelPlace,
     graphs: &Arc<GraphLibrary>,
 ) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
-    parts_by_folder(graphs, |folder| {
-        let files = place.embedded().into_iter().flat_map(|files| files.in_folder(folder));
-        let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
-        let opened = weights.map(|(name, bytes)| Ok(Arc::new(SafetensorsFile::embedded(name, bytes)?)));
-        Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::TinySd))
-    })
+    let mut parts = BTreeMap::new();
+    for (folder, whose) in WEIGHT_FOLDERS {
+        let place = place.clone();
+        let checkpoint = LazyCheckpoint::new(move || {
+            let files = place.embedded().into_iter().flat_map(|files| files.in_folder(folder));
+            let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
+            let opened = weights.map(|(name, bytes)| Ok(Arc::new(SafetensorsFile::embedded(name, bytes)?)));
+            Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::TinySd))
+        });
+        checkpoint.get()?;
+        parts.extend(whose.iter().map(|part| (*part, from_weights(*part, &checkpoint, graphs))));
+    }
+    Ok(parts)
 }
 
 fn parts_in_folder(
@@ -142,12 +178,25 @@ fn parts_in_folder(
     path: &Path,
     graphs: &Arc<GraphLibrary>,
 ) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
-    let mut parts = parts_by_folder(graphs, |folder| {
-        let paths = weight_files(&path.join(folder));
-        check_shards(&paths).map_err(|reason| place.not_a_model(reason))?;
-        let opened = paths.iter().map(|path| Ok(Arc::new(SafetensorsFile::open(path)?)));
-        Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::StableDiffusionV1))
-    })?;
+    let mut parts = BTreeMap::new();
+    for (folder, whose) in WEIGHT_FOLDERS {
+        let folder = path.join(folder);
+        if weight_files(&folder).is_empty() {
+            continue;
+        }
+        let place = place.clone();
+        let checkpoint = LazyCheckpoint::new(move || {
+            let paths = weight_files(&folder);
+            check_shards(&paths).map_err(|reason| place.not_a_model(reason))?;
+            let opened = paths.iter().map(|path| Ok(Arc::new(SafetensorsFile::open(path)?)));
+            Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::StableDiffusionV1))
+        });
+        let opened = checkpoint.get().map(drop);
+        if !whose.contains(&ModelPart::VaeDecoder) {
+            opened?;
+        }
+        parts.extend(whose.iter().map(|part| (*part, from_weights(*part, &checkpoint, graphs))));
+    }
     for part in ModelPart::ALL {
         if !parts.contains_key(&part) {
             parts.extend(PartFiles::from_onnx(part, &path.join(part.name())).map(|files| (part, files)));
@@ -159,53 +208,38 @@ fn parts_in_folder(
     }
 }
 
-/// The parts whose weights lie in folders of their own, as `open` finds them. A folder without weights has no part.
-fn parts_by_folder(
-    graphs: &Arc<GraphLibrary>,
-    open: impl Fn(&str) -> Result<Checkpoint, FileError>,
-) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
-    use ModelPart::{TextEncoder, UNet, VaeDecoder, VaeEncoder};
-    let mut parts = BTreeMap::new();
-    let folders: [(&str, &[ModelPart]); 3] =
-        [("text_encoder", &[TextEncoder]), ("unet", &[UNet]), ("vae", &[VaeDecoder, VaeEncoder])];
-    for (folder, whose) in folders {
-        let checkpoint = open(folder)?;
-        if checkpoint.files().next().is_some() {
-            let checkpoint = Arc::new(checkpoint);
-            parts.extend(whose.iter().map(|part| (*part, from_weights(*part, &checkpoint, graphs))));
-        }
-    }
-    Ok(parts)
-}
-
 fn parts_of_checkpoint(
     path: &Path,
     file: &Arc<SafetensorsFile>,
     architecture: Architecture,
     graphs: &Arc<GraphLibrary>,
-) -> Result<BTreeMap<ModelPart, PartFiles>, FileError> {
-    let all = Arc::new(Checkpoint::new(vec![Arc::clone(file)], architecture));
+) -> BTreeMap<ModelPart, PartFiles> {
+    let main = Arc::clone(file);
+    let all = LazyCheckpoint::new(move || Ok(Checkpoint::new(vec![Arc::clone(&main)], architecture)));
     let beside = path.with_extension("vae.safetensors");
     let vae = match beside.is_file() {
         true => {
-            let files = vec![Arc::new(SafetensorsFile::open(&beside)?), Arc::clone(file)];
-            Arc::new(Checkpoint::new(files, architecture))
+            let main = Arc::clone(file);
+            LazyCheckpoint::new(move || {
+                let files = vec![Arc::new(SafetensorsFile::open(&beside)?), Arc::clone(&main)];
+                Ok(Checkpoint::new(files, architecture))
+            })
         }
         false => Arc::clone(&all),
     };
-    // What is missing of the other parts is named tensor by tensor when they are loaded.
+    // Tensors that these parts lack are named when they are loaded.
     let mut parts: BTreeMap<_, _> =
         [(ModelPart::TextEncoder, &all), (ModelPart::UNet, &all), (ModelPart::VaeDecoder, &vae)]
             .into_iter()
             .map(|(part, checkpoint)| (part, from_weights(part, checkpoint, graphs)))
             .collect();
-    if vae.has(ModelPart::VaeEncoder, "encoder.conv_in.weight") {
+    if vae.get().is_ok_and(|vae| vae.has(ModelPart::VaeEncoder, "encoder.conv_in.weight")) {
         parts.insert(ModelPart::VaeEncoder, from_weights(ModelPart::VaeEncoder, &vae, graphs));
     }
-    Ok(parts)
+    parts
 }
 
-fn from_weights(part: ModelPart, checkpoint: &Arc<Checkpoint>, graphs: &Arc<GraphLibrary>) -> PartFiles {
+fn from_weights(part: ModelPart, checkpoint: &Arc<LazyCheckpoint>, graphs: &Arc<GraphLibrary>) -> PartFiles {
     let source = Source::Weights { checkpoint: Arc::clone(checkpoint), graphs: Arc::clone(graphs) };
     PartFiles { part, source }
 }
@@ -286,5 +320,26 @@ mod tests {
             let _reader = std::sync::Arc::clone(weights.buffer());
             assert!(weights.add("conv_in.weight", &[0.0; 1728]).unwrap_err().contains("in use"));
         }
+    }
+
+    #[test]
+    fn a_vae_that_cannot_be_read_fails_when_it_is_used_until_it_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["text_encoder", "unet", "vae"] {
+            let file = "diffusion_pytorch_model.fp16.safetensors";
+            let name = if part == "text_encoder" { "model.fp16.safetensors" } else { file };
+            let from = format!("{}/models/tiny-sd/{part}/{name}", env!("CARGO_MANIFEST_DIR"));
+            fs::create_dir(folder.path().join(part)).unwrap();
+            fs::copy(from, folder.path().join(part).join(name)).unwrap();
+        }
+        let vae = folder.path().join("vae/diffusion_pytorch_model.fp16.safetensors");
+        let whole = fs::read(&vae).unwrap();
+        fs::write(&vae, &whole[..1000]).unwrap();
+        let parts = PartFiles::find_all(&ModelPlace::Folder(folder.path().to_owned())).unwrap();
+        let decoder = &parts[&ModelPart::VaeDecoder];
+        let error = decoder.graph(GraphBuild::Cpu).err().unwrap().to_string();
+        assert!(error.contains("vae/diffusion_pytorch_model"), "{error}");
+        fs::write(&vae, whole).unwrap();
+        assert!(decoder.graph(GraphBuild::Cpu).is_ok());
     }
 }
