@@ -28,9 +28,9 @@ pub(super) struct Names<'a> {
 
 /// The captured graphs of one session.
 pub(super) struct Replays {
-    memory: CardMemory,
-    /// The last used is the last.
+    /// The last used is the last. Their tensors are dropped before the memory that they lie in.
     captured: Vec<Captured>,
+    memory: CardMemory,
     graphs: i32,
     /// Whether a capture has failed, so that no more are tried.
     failed: bool,
