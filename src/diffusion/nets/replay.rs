@@ -157,7 +157,7 @@ impl Captured {
     /// Runs the graph; its first run captures it.
     fn run(&mut self, session: &mut Session, rows: &UNetRows<'_>) -> ort::Result<Array4<f32>> {
         let count = rows.sample.dim().0;
-        // Rows that fill the shape are the first one again: whatever they hold, nobody reads what comes of it.
+        // Rows that only fill the shape repeat the first one. Their predictions are not read.
         let padded = |row: usize| if row < count { row } else { 0 };
         let all = 0..self.shape.rows;
         self.sample.write(all.clone().map(|row| rows.sample.slice(s![padded(row), .., .., ..])))?;
