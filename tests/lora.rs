@@ -1,7 +1,7 @@
 //! LoRAs and textual inversions change what the built-in model draws, as much as the request says.
 //! Their files are those of `tests/golden/make_lora.py`.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::Path;

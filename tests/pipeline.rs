@@ -3,7 +3,7 @@
 //! Run with `STABLEHAND_TEST_PICTURES=DIR` to keep every picture that is looked at here. Where there is a
 //! CUDA card, `STABLEHAND_ORT_DYLIB=… cargo test --test pipeline cuda -- --ignored` asserts the same of it.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::cell::{Cell, RefCell};
 use std::{env, fs};

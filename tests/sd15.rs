@@ -6,7 +6,7 @@
 //!     python tests/golden/make_sd15.py OUT
 //!     STABLEHAND_SD15=OUT cargo test --release --test sd15 -- --ignored --nocapture
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

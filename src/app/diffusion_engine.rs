@@ -66,7 +66,7 @@ impl Engine for Pipeline {
         let pictures = Pipeline::finish(self, &generation)?;
         let images = pictures.into_iter().map(|picture| NewImage {
             seed: picture.seed,
-            // What was flagged leaves the worker's memory no more.
+            // Flagged pictures never leave the process.
             png: (!picture.flagged).then_some(picture.png),
         });
         Ok(images.collect())

@@ -126,8 +126,8 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     ///    webhooks; the sweeper.
     /// 3. Wait for a reason to end.
     /// 4. Answer those who wait for a job, and take no new connection.
-    /// 5. Let the background threads end: within the grace, workers finish their jobs, or put them back, and
-    ///    webhooks that are under way are heard out.
+    /// 5. Let the background threads end: within the grace, workers finish their jobs or put them back, and webhook
+    ///    calls under way come to their end.
     /// 6. Close the queue. It comes last, since all others write to it.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { config, queue, metrics, .. } = self;

@@ -108,7 +108,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(format!("cannot get random numbers from the system: {error}")))?,
     };
 
-    // Who has no home has no installed runtime.
+    // Without a data folder there is no installed runtime.
     if let Ok(data_dir) = args.folders.data_dir() {
         use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
     }
@@ -144,7 +144,7 @@ fn cannot_write(place: &str, error: &io::Error) -> Failure {
 
 impl GenerateArgs {
     fn add_on_folders(&self) -> AddOnFolders {
-        // Who has no home may have them where they work.
+        // Without a data folder, look in the working folder.
         let usual = usual_add_ons(&self.folders.data_dir().unwrap_or_default());
         let file = self.lora.as_deref().filter(|lora| name_of_file(lora).is_some()).map(PathBuf::from);
         AddOnFolders {

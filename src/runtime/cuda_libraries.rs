@@ -64,7 +64,7 @@ pub fn cuda_libraries(onnxruntime: &Path) -> Vec<CudaLibrary> {
     NEEDED.into_iter().map(|name| CudaLibrary { name, place: place(name) }).collect()
 }
 
-/// Loads what there is. Must come after ONNX Runtime itself, whose binding reports errors through it.
+/// Loads the libraries that are there.
 pub(super) fn preload(onnxruntime: &Path) {
     for library in beside(onnxruntime) {
         if let Err(error) = ort::util::preload_dylib(&library) {

@@ -4,7 +4,7 @@
 //! file anew.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -114,7 +114,7 @@ impl Installation<'_> {
         }
         let pip = find_pip().ok_or(InstallError::NoPip)?;
         let staging = self.runtimes.staging(self.version);
-        fs::create_dir_all(&staging).map_err(|error| disk(&staging, error))?;
+        create_private(&staging).map_err(|error| disk(&staging, error))?;
         let _lock = lock(&staging)?;
         self.check_room(&staging)?;
         self.progress.begin();
@@ -199,6 +199,15 @@ impl Installation<'_> {
             Ok(_) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Makes the folder and those above it, readable by their owner only: the server's data folder may be one of them.
+fn create_private(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn lock(staging: &Path) -> Result<File, InstallError> {

@@ -94,7 +94,7 @@ impl RuntimesDir {
         kept.map(|folder| bytes_under(&folder)).sum()
     }
 
-    /// Removes all CUDA runtimes, and what is left of installations; answers the bytes. None where there was nothing.
+    /// Removes all CUDA runtimes and what is left of installations. Returns the bytes, or none if there was nothing.
     pub fn remove_cuda(&self) -> io::Result<Option<u64>> {
         let mut folders = self.folders(CUDA);
         folders.extend(self.folders(&format!(".{CUDA}")));

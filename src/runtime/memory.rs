@@ -18,7 +18,7 @@ pub struct MemoryUse {
 }
 
 impl Device {
-    /// A card's memory, whoever uses it; of the CPU nothing, which the process's own figures tell better.
+    /// A card's memory, used by any program. None for the CPU: the process's own figures say more.
     pub fn memory_use(&self) -> Option<MemoryUse> {
         match self {
             Self::Cpu => None,
@@ -26,8 +26,7 @@ impl Device {
         }
     }
 
-    /// What models may take of it where nobody says otherwise: the rest is for the system, and for what
-    /// estimates leave out.
+    /// What models may use without a `--memory-budget`. The rest is for the system, and for what estimates leave out.
     pub fn usual_budget(&self) -> Option<u64> {
         match self {
             Self::Cpu => machine_memory().map(|total| total / 10 * 8),

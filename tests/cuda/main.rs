@@ -5,7 +5,7 @@
 //!     tests/cuda/install && cargo test --test cuda -- --ignored
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod budgets;
 mod card;

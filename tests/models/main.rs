@@ -1,7 +1,7 @@
 //! The model folders that people have draw what the built-in model draws, and folders that cannot work are refused with a
 //! reason. Every folder is derived from the built-in model: nothing is downloaded.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod check;
 mod checkpoints;

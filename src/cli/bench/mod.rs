@@ -78,7 +78,7 @@ const LAST: [Measurement; 1] = [("batch", speed::batch)];
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
-    // Who has no home has no installed runtime.
+    // Without a data folder there is no installed runtime.
     if let Ok(data_dir) = args.folders.data_dir() {
         use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
     }

@@ -38,7 +38,7 @@ pub(super) const PROMPT: &str = "a red fox in the snow, a photograph";
 pub(super) const SEED: u64 = 1;
 
 impl Subject {
-    /// Loads the model, and answers what that took.
+    /// Loads the model. Also returns how long that took.
     pub fn load(
         model: Model,
         device: DeviceChoice,

@@ -70,7 +70,7 @@ fn runtime(planned: &Planned, runtimes: &RuntimesDir) -> Vec<Check> {
         Planned::Embedded { unused_card } => {
             let finding = "the ONNX Runtime inside stablehand, for the CPU";
             checks.push(match unused_card.as_deref().map(parted) {
-                // What is to be done about the runtime; of card and driver others speak.
+                // Only what concerns the runtime: other checks cover the card and the driver.
                 Some((reason, Some(remedy))) if remedy.contains("runtime install") => {
                     Check::warning("runtime", format!("{finding}: {reason}"), remedy)
                 }

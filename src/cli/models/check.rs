@@ -31,7 +31,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
-    // Who has no home has no installed runtime.
+    // Without a data folder there is no installed runtime.
     if let Ok(data_dir) = args.folders.data_dir() {
         use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
     }
@@ -63,8 +63,8 @@ fn side(model: &Model) -> u32 {
     64_u32.next_multiple_of(model.rules().grid)
 }
 
-/// Draws a small picture in two steps, the whole way to its PNG; answers the second one's time, when the
-/// first has warmed the sessions up.
+/// Draws a small picture in two steps, the whole way to its PNG. Returns the time of the second step: the first one
+/// warms the sessions up.
 fn time_of_a_step(pipeline: &mut Pipeline, side: u32) -> Result<Duration, Failure> {
     let rules = pipeline.model().rules();
     let input = GenerationInput {

@@ -60,7 +60,7 @@ fn used(runtime: &InstalledRuntime, planned: &Planned) -> String {
             if library.path.starts_with(folder) {
                 "yes".to_owned()
             } else {
-                "no: another is newer".to_owned()
+                "no: another version is used".to_owned()
             }
         }
         Planned::Library(_) => "no: STABLEHAND_ORT_DYLIB names another".to_owned(),

@@ -56,8 +56,8 @@ enum Element {
     F16,
 }
 
-/// The weights of one session, in the layout of its graph. On a CPU, ONNX Runtime reads them in place, so they must
-/// live as long as the session.
+/// The weights of one session, in the layout of its graph. ONNX Runtime reads those of nodes on the CPU in place, so
+/// they must live as long as the session unless all of it runs on a card.
 pub struct Weights {
     slots: HashMap<String, Slot>,
     buffer: Arc<[u8]>,
@@ -126,6 +126,11 @@ impl WeightlessGraph {
         &self.onnx
     }
 
+    /// Whether it is one of those inside the binary. Other graphs come with a model, and may hold anything.
+    pub fn is_built_in(&self) -> bool {
+        matches!(self.onnx, Cow::Borrowed(_))
+    }
+
     /// The names of its outputs.
     pub fn outputs(&self) -> &[String] {
         &self.outputs
@@ -180,13 +185,10 @@ impl Weights {
                 .collect(),
         )
     }
-}
 
-impl Weights {
-    /// Where to write each of them, all at once; nothing while a session reads them, or once they were given back.
+    /// Where to write each of them, all at once; nothing while a session reads them.
     pub fn writers(&mut self) -> Vec<(&str, WeightWriter<'_>)> {
-        let buffer = Arc::get_mut(&mut self.buffer).filter(|buffer| !buffer.is_empty());
-        let Some(mut rest) = buffer else { return Vec::new() };
+        let Some(mut rest) = Arc::get_mut(&mut self.buffer) else { return Vec::new() };
         let mut slots: Vec<_> = self.slots.iter().collect();
         slots.sort_unstable_by_key(|(_, slot)| (slot.at, slot.length));
         let (mut writers, mut at) = (Vec::with_capacity(slots.len()), 0);

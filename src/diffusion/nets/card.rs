@@ -10,7 +10,7 @@ use ort::session::Session;
 use ort::value::Tensor;
 
 use super::ModelError;
-use crate::runtime::{Attention, Device, GraphSource, OnCard, Runtime, RuntimeError};
+use crate::runtime::{Attention, Device, GraphSource, OnCard, Runtime, RuntimeError, is_out_of_memory};
 
 /// Attention of eight heads of any width: `query`, `key` and `value` to `attended`, `[batch, tokens, width]`.
 static PROBE: &[u8] = include_bytes!("../../../models/graphs/probe.attention.onnx");
@@ -56,7 +56,8 @@ impl CardMemory {
     }
 }
 
-/// The attention kernels for our graphs on this runtime's card. They are tried out once for each card.
+/// The attention kernels for our graphs on this runtime's card. They are tried out once for each card, and again if
+/// the card was too full for the trial.
 pub(super) fn attention(runtime: &Runtime) -> Attention {
     static CHOSEN: Mutex<BTreeMap<u32, Attention>> = Mutex::new(BTreeMap::new());
     let Device::Cuda { index, .. } = runtime.device() else { return Attention::Math };
@@ -67,12 +68,13 @@ pub(super) fn attention(runtime: &Runtime) -> Attention {
     if let Some(attention) = chosen.get(index) {
         return *attention;
     }
-    let attention = first_that_works(runtime);
+    let Some(attention) = first_that_works(runtime) else { return Attention::Math };
     chosen.insert(*index, attention);
     attention
 }
 
-fn first_that_works(runtime: &Runtime) -> Attention {
+/// None where the card had too little memory for a trial, which says nothing about the kernels.
+fn first_that_works(runtime: &Runtime) -> Option<Attention> {
     let candidates = Attention::candidates(runtime.device().compute_capability());
     let mut failures: Vec<String> = Vec::new();
     for attention in candidates {
@@ -85,9 +87,10 @@ fn first_that_works(runtime: &Runtime) -> Attention {
                     );
                 }
                 tracing::debug!(%attention, error, "chose the attention kernel");
-                return attention;
+                return Some(attention);
             }
             Ok(error) => failures.push(format!("{attention} (its error is {error:.1e})")),
+            Err(error) if is_out_of_memory(&error.to_string()) => return None,
             Err(error) => failures.push(format!("{attention} ({error})")),
         }
     }
@@ -96,7 +99,7 @@ fn first_that_works(runtime: &Runtime) -> Attention {
         "no attention kernel passed its trial on this card: {}; math is used",
         failures.join("; ")
     );
-    Attention::Math
+    Some(Attention::Math)
 }
 
 /// How far a kernel is from attention computed here, relative to the largest value. Infinite where a value is not

@@ -28,9 +28,9 @@ pub(super) struct Names<'a> {
 
 /// The captured graphs of one session.
 pub(super) struct Replays {
-    memory: CardMemory,
-    /// The last used is the last.
+    /// The last used is the last. Their tensors are dropped before the memory that they lie in.
     captured: Vec<Captured>,
+    memory: CardMemory,
     graphs: i32,
     /// Whether a capture has failed, so that no more are tried.
     failed: bool,
@@ -157,7 +157,7 @@ impl Captured {
     /// Runs the graph; its first run captures it.
     fn run(&mut self, session: &mut Session, rows: &UNetRows<'_>) -> ort::Result<Array4<f32>> {
         let count = rows.sample.dim().0;
-        // Rows that fill the shape are the first one again: whatever they hold, nobody reads what comes of it.
+        // Rows that only fill the shape repeat the first one. Their predictions are not read.
         let padded = |row: usize| if row < count { row } else { 0 };
         let all = 0..self.shape.rows;
         self.sample.write(all.clone().map(|row| rows.sample.slice(s![padded(row), .., .., ..])))?;

@@ -79,7 +79,7 @@ pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 pub struct Graph {
     part: ModelPart,
     session: Session,
-    /// The weights, where the graph comes without: on a CPU the session reads them here, so they are dropped after it.
+    /// The weights, where the graph comes without and the session reads them here, so that they are dropped after it.
     /// A card has a copy of its own.
     _weights: Option<Weights>,
     /// How a run is told not to be captured, where the session could.
@@ -137,7 +137,10 @@ impl Graph {
                     false => OnCard { attention: Some(card::attention(runtime)), captures },
                 };
                 let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
-                let kept = runtime.device().is_cpu().then_some(weights);
+                // Tests make sure of this for the builds inside the binary. Nodes on the CPU read weights in place.
+                let is_wholly_on_card =
+                    !runtime.device().is_cpu() && build == GraphBuild::Cuda && graph.is_built_in();
+                let kept = (!is_wholly_on_card).then_some(weights);
                 (session, Some(kept))
             }
         };

@@ -1,7 +1,7 @@
 //! Latents to pixels, once more in float32 where half precision does not suffice.
 //!
-//! The VAE of some checkpoints has values beyond 65504, the largest of float16, and what comes of them is not a number.
-//! Most pictures of such a VAE are fine, so each is decoded as usual first.
+//! The VAE of some checkpoints computes values beyond 65504, the largest of float16, and they turn into infinities and
+//! NaNs. Most pictures of such a VAE are fine, so each is decoded as usual first.
 
 use ndarray::Array4;
 

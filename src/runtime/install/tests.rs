@@ -128,6 +128,8 @@ fn a_runtime_is_whole_or_not_there() {
     assert_eq!(text("licences/onnxruntime-gpu/LICENSE"), "onnxruntime-gpu: LICENSE");
     assert_eq!(runtime.library().unwrap(), runtime.path.join("onnxruntime/capi/libonnxruntime.so.1.0.0"));
     assert!(!runtime.path.join("other.py").exists(), "only what is needed is unpacked");
+    let mode = fs::metadata(world.runtimes().path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "other users see nothing of a new data folder");
     let left: Vec<_> = fs::read_dir(world.runtimes().path()).unwrap().collect();
     assert_eq!(left.len(), 1, "no wheel and no staging folder is left: {left:?}");
 
