@@ -17,13 +17,16 @@ pub struct PipelineModel {
     pub memory_budget: Option<u64>,
 }
 
+/// Rows of a UNet call for one guided picture.
+const GUIDED: u64 = 2;
+
 impl Model for PipelineModel {
     type Engine = Pipeline;
 
     fn placement(&self) -> Result<Placement, EngineError> {
         let runtime = Runtime::load(self.device).map_err(EngineError::of)?;
         let device = runtime.device().clone();
-        let needs = self.model.memory_needs(&device).map_err(EngineError::of)?.usual();
+        let needs = self.model.memory_needs(&device).map_err(EngineError::of)?.usual(GUIDED);
         let budget = self.memory_budget.or_else(|| device.usual_budget());
         Ok(Placement { device, needs, budget })
     }

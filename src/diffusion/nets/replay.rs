@@ -32,13 +32,15 @@ pub(super) struct Replays {
     captured: Vec<Captured>,
     memory: CardMemory,
     graphs: i32,
+    /// The number of the last graph, captured or not: no number is used twice.
+    last_number: i32,
     /// Whether a capture has failed, so that no more are tried.
     failed: bool,
 }
 
 impl Replays {
     pub fn new(memory: CardMemory) -> Self {
-        Self { memory, captured: Vec::new(), graphs: 0, failed: false }
+        Self { memory, captured: Vec::new(), graphs: 0, last_number: 0, failed: false }
     }
 
     /// The noise prediction `[rows, channels, height, width]`; none where this call is to run without a graph.
@@ -59,10 +61,16 @@ impl Replays {
             return Ok(None);
         }
         self.make_room(shape.bytes());
-        self.graphs += 1;
-        let mut captured = Captured::new(shape, self.graphs, &self.memory, session, names)?;
+        self.last_number += 1;
+        let mut captured = Captured::new(shape, self.last_number, &self.memory, session, names)?;
         match captured.run(session, rows) {
             Ok(predicted) => {
+                self.graphs += 1;
+                if self.graphs == MOST_GRAPHS {
+                    tracing::info!(
+                        "UNet calls of {MOST_GRAPHS} shapes are captured: further shapes run kernel by kernel"
+                    );
+                }
                 self.captured.push(captured);
                 Ok(Some(predicted))
             }

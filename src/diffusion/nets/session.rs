@@ -120,10 +120,10 @@ impl Graph {
     ) -> Result<Self, ModelError> {
         let part = files.part();
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
-        // A graph is captured only if all of it runs on the card: ours does, and calls of the UNet gain by it.
-        let captures = build == GraphBuild::Cuda && part == ModelPart::UNet;
-        let (session, weights) = match files.graph(build)? {
-            PartGraph::Onnx(path) => (runtime.session(GraphSource::File(path)).map_err(unusable)?, None),
+        let (session, weights, captures) = match files.graph(build)? {
+            PartGraph::Onnx(path) => {
+                (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, false)
+            }
             PartGraph::Weightless(graph) => {
                 let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
                 adjust(&mut weights)?;
@@ -132,19 +132,20 @@ impl Graph {
                     location: LOCATION,
                     weights: weights.buffer(),
                 };
+                // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
+                // place, and a graph with such nodes cannot be captured.
+                let is_wholly_on_card =
+                    !runtime.device().is_cpu() && build == GraphBuild::Cuda && graph.is_built_in();
+                let captures = is_wholly_on_card && part == ModelPart::UNet;
                 let on_card = match runtime.device().is_cpu() {
                     true => OnCard::default(),
                     false => OnCard { attention: Some(card::attention(runtime)), captures },
                 };
                 let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
-                // Tests make sure of this for the builds inside the binary. Nodes on the CPU read weights in place.
-                let is_wholly_on_card =
-                    !runtime.device().is_cpu() && build == GraphBuild::Cuda && graph.is_built_in();
-                let kept = (!is_wholly_on_card).then_some(weights);
-                (session, Some(kept))
+                (session, (!is_wholly_on_card).then_some(weights), captures)
             }
         };
-        let uncaptured = match captures && weights.is_some() {
+        let uncaptured = match captures {
             true => {
                 Some(uncaptured().map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))?)
             }
@@ -154,15 +155,7 @@ impl Graph {
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self {
-            part,
-            session,
-            _weights: weights.flatten(),
-            uncaptured,
-            inputs,
-            outputs,
-            in_run: Duration::ZERO,
-        })
+        Ok(Self { part, session, _weights: weights, uncaptured, inputs, outputs, in_run: Duration::ZERO })
     }
 
     /// The first input for which `is` holds. `what` describes it in the error.

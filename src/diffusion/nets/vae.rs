@@ -129,6 +129,11 @@ impl Posterior {
         Ok(Self { mean: mean.to_owned(), std: Some(std), scaling_factor })
     }
 
+    /// Whether all of it are finite numbers.
+    pub fn is_finite(&self) -> bool {
+        self.mean.iter().chain(self.std.iter().flatten()).all(|value| value.is_finite())
+    }
+
     /// Latents `[images, channels, h, w]` for the UNet. Each image draws its own, as in diffusers with a list of
     /// generators.
     pub fn sample(&self, noise: &mut BatchNoise) -> Array4<f32> {

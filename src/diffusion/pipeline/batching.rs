@@ -37,6 +37,11 @@ impl Batching {
         Self { images: if device.is_cpu() { 1 } else { USUAL_ON_A_CARD }, timed: Vec::new() }
     }
 
+    /// Rows of the largest call so far of a server that draws the model's own size. A session keeps their memory.
+    pub(super) fn largest_call(&self) -> u64 {
+        self.timed.iter().map(|(rows, _)| *rows as u64).max().unwrap_or(2)
+    }
+
     /// Times calls of the model's own size on a card.
     pub(super) fn measure(unet: &mut UNet, model: &Model) -> Result<Self, ModelError> {
         let mut timed: Vec<(usize, Duration)> = Vec::new();

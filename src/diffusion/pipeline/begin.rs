@@ -88,12 +88,12 @@ impl Pipeline {
         Ok((given, overlay))
     }
 
-    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, ModelError> {
-        let encoder = self.vae_encoder.as_mut().ok_or_else(|| ModelError::Graph {
+    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
+        let encoding = self.encoding.as_mut().ok_or_else(|| ModelError::Graph {
             part: ModelPart::VaeEncoder,
             reason: "it is missing, so the model cannot start from a picture".to_owned(),
         })?;
-        encoder.encode(pixels)
+        encoding.encode(pixels)
     }
 }
 

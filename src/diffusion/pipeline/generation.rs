@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
-use super::decoding::is_finite;
+use super::float32::is_finite;
 use super::prompt_encoder::EncodedPrompts;
 use super::start::{Original, Start};
 use crate::diffusion::image::Overlay;
@@ -158,7 +158,7 @@ impl Generation {
             original.restore(&mut self.latents, self.call, &self.scheduler)?;
         }
         if !is_finite(&self.latents) {
-            self.broken_at = Some(self.progress().0);
+            self.broken_at = Some(self.progress().0.max(1));
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::Pipeline;
 use super::adapted::AdaptedModels;
 use super::batching::Batching;
-use super::decoding::Decoding;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
+use super::vae::{Decoding, Encoding};
 use crate::diffusion::files::PartFiles;
 use crate::diffusion::nets::{
     Graph, ModelError, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
@@ -72,7 +72,8 @@ impl LoadedModel {
         text_encoder.check_window(model.tokenizer.window())?;
         unet.check_text_encoder(&text_encoder)?;
         let vae_decoder = VaeDecoder::new(take(ModelPart::VaeDecoder)?, vae)?;
-        let vae_encoder = take(ModelPart::VaeEncoder).ok().map(|graph| VaeEncoder::new(graph, vae));
+        let vae_encoder =
+            take(ModelPart::VaeEncoder).ok().map(|graph| VaeEncoder::new(graph, vae)).transpose()?;
         let safety_checker = take(ModelPart::SafetyChecker).ok().map(SafetyChecker::new);
         let mut prompts = PromptEncoder::new(Arc::clone(&model.tokenizer), text_encoder, unet.tokens_read());
         let adapted = model.add_ons.as_ref().map(|add_ons| {
@@ -83,7 +84,7 @@ impl LoadedModel {
             prompts,
             unet,
             decoding: Decoding::new(vae_decoder, &model, &runtime),
-            vae_encoder: vae_encoder.transpose()?,
+            encoding: vae_encoder.map(|encoder| Encoding::new(encoder, &model, &runtime)),
             safety_checker: safety_checker.transpose()?,
             memory_needs: model.memory_needs(runtime.device())?,
             adapted,

@@ -59,10 +59,10 @@ impl MemoryNeeds {
         })
     }
 
-    /// In bytes, for one guided picture of the model's own size.
-    pub fn usual(&self) -> u64 {
+    /// In bytes, for a picture of the model's own size with `rows` rows in a UNet call.
+    pub fn usual(&self, rows: u64) -> u64 {
         let side = self.native_side;
-        self.bytes_for(ImageSize { width: side, height: side }, 1, 2)
+        self.bytes_for(ImageSize { width: side, height: side }, 1, rows)
     }
 
     /// The additional bytes for a set of LoRAs.
@@ -124,15 +124,15 @@ mod tests {
         // Attention alone: two rows of eight heads of 4096 × 4096 values, twice.
         assert!((2 << 30..5 << 30).contains(&at(512, 2)), "{}", at(512, 2));
         assert!(at(512, 1) < at(512, 2) && at(512, 2) < at(768, 2));
-        assert_eq!(SD1.usual(), SD1.weights + at(512, 2));
+        assert_eq!(SD1.usual(2), SD1.weights + at(512, 2));
         let ours = MemoryNeeds { holds_scores: false, ..SD1 };
-        assert!(ours.usual() < SD1.usual() - (2 << 30));
+        assert!(ours.usual(2) < SD1.usual(2) - (2 << 30));
     }
 
     #[test]
     fn the_built_in_model_takes_little() {
         let needs = MemoryNeeds::from_files(&ModelFiles::open(None).unwrap().0, &Device::Cpu).unwrap();
         assert_eq!((needs.unet_channels, needs.heads, needs.scale), (48, 4, 8));
-        assert!((10_000_000..200_000_000).contains(&needs.usual()), "{needs:?}");
+        assert!((10_000_000..200_000_000).contains(&needs.usual(2)), "{needs:?}");
     }
 }

@@ -8,9 +8,9 @@ mod adapted;
 mod add_ons;
 mod batching;
 mod begin;
-mod decoding;
 mod description;
 mod finish;
+mod float32;
 mod generation;
 mod loaded;
 mod memory;
@@ -20,22 +20,23 @@ mod prompt_check;
 mod prompt_encoder;
 mod start;
 mod step;
+mod vae;
 
 use std::time::Duration;
 
 use self::adapted::AdaptedModels;
 pub use self::add_ons::AddOnFolders;
 pub use self::batching::Batching;
-use self::decoding::Decoding;
 pub use self::description::ModelDescription;
 pub use self::generation::Generation;
 pub use self::loaded::{LoadedModel, PartReport};
 pub use self::memory::MemoryNeeds;
 pub use self::model::Model;
 use self::prompt_encoder::PromptEncoder;
+use self::vae::{Decoding, Encoding};
 use super::files::LoraError;
 use super::image::{ImageError, RgbImage, drawing_size};
-use super::nets::{ModelError, SafetyChecker, UNet, VaeEncoder};
+use super::nets::{ModelError, SafetyChecker, UNet};
 use super::schedulers::SchedulerError;
 use super::text::PromptError;
 use crate::domain::GenerationInput;
@@ -49,7 +50,7 @@ pub struct Pipeline {
     unet: UNet,
     decoding: Decoding,
     /// None where the model cannot start from pictures.
-    vae_encoder: Option<VaeEncoder>,
+    encoding: Option<Encoding>,
     safety_checker: Option<SafetyChecker>,
     memory_needs: MemoryNeeds,
     /// Copies of the model's parts with LoRAs, where it can take them.
@@ -84,8 +85,8 @@ pub enum DiffusionError {
          lora_scale, another scheduler, or another copy of the model"
     )]
     Latents { step: u32, steps: u32 },
-    #[error("the VAE gave pixels that are infinite or not a number: use the model with another VAE")]
-    Pixels,
+    #[error("the VAE gave values that are infinite or not a number: use the model with another VAE")]
+    Vae,
     #[error("the prompt cannot be encoded: {0}")]
     Prompt(#[from] PromptError),
 }
@@ -105,7 +106,7 @@ impl Pipeline {
                     .to_owned(),
             );
         }
-        if self.vae_encoder.as_ref().is_some_and(VaeEncoder::draws_by_itself) {
+        if self.encoding.as_ref().is_some_and(Encoding::draws_by_itself) {
             warnings.push(
                 "its VAE encoder draws its own random numbers: pictures that start from a picture differ from one \
                  time to the next"
@@ -121,7 +122,8 @@ impl Pipeline {
 
     /// The bytes of the device's memory that it holds, with those of an ordinary job. An estimate.
     pub fn memory(&self) -> u64 {
-        self.memory_needs.usual() + self.adapted.as_ref().map_or(0, AdaptedModels::held)
+        self.memory_needs.usual(self.batching.largest_call())
+            + self.adapted.as_ref().map_or(0, AdaptedModels::held)
     }
 
     /// The most bytes that it would hold for this request. An estimate.
@@ -129,7 +131,12 @@ impl Pipeline {
         let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
         let rows_each = if input.guidance_scale > 1.0 { 2 } else { 1 };
         let at_once = (input.num_outputs as usize).min(self.batching.images) as u64;
-        let needs = self.memory_needs.bytes_for(drawn_at, u64::from(input.num_outputs), at_once * rows_each);
+        let mut rows = at_once * rows_each;
+        if !self.device.is_cpu() {
+            // Calls on a card are padded.
+            rows = rows.next_power_of_two();
+        }
+        let needs = self.memory_needs.bytes_for(drawn_at, u64::from(input.num_outputs), rows);
         // The copies for other LoRAs make room for this one.
         needs + if input.loras.is_empty() { 0 } else { self.memory_needs.adapted() }
     }
@@ -165,7 +172,7 @@ impl Pipeline {
 
     /// The time spent in the sessions themselves so far.
     pub fn time_in_run(&self) -> Duration {
-        let encoder = self.vae_encoder.as_ref().map_or(Duration::ZERO, VaeEncoder::time_in_run);
+        let encoder = self.encoding.as_ref().map_or(Duration::ZERO, Encoding::time_in_run);
         let checker = self.safety_checker.as_ref().map_or(Duration::ZERO, SafetyChecker::time_in_run);
         self.prompts.time_in_run() + self.unet.time_in_run() + self.decoding.time_in_run() + encoder + checker
     }
