@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
 use stablehand::diffusion::{Model, Pipeline};
-use stablehand::domain::SchedulerKind;
+use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;
 
@@ -227,6 +227,34 @@ fn a_tensor_that_is_missing_or_has_a_wrong_shape_is_named() {
     let sentence = Checkpoint::of(&tensors).refusal();
     for part in ["time_embed.0.weight", "[48, 192]", "[192, 48]"] {
         assert!(sentence.contains(part), "{sentence}");
+    }
+}
+
+#[test]
+fn a_weight_that_is_not_a_number_fails_the_picture_instead_of_blackening_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("broken.safetensors");
+    for (tensor, sentence) in [
+        (CONV_IN, "the latents became infinite or not a number at step 1 of 3"),
+        ("first_stage_model.decoder.conv_in.weight", "the VAE gave values that are infinite or not a number"),
+    ] {
+        let mut tensors = original();
+        tensors.get_mut(tensor).unwrap().bytes[..2].copy_from_slice(&f16::NAN.to_le_bytes());
+        write(&tensors, &checkpoint);
+        let mut pipeline = pipeline(&checkpoint).unwrap();
+        let input = GenerationInput {
+            size: ImageSize { width: 64, height: 64 },
+            num_inference_steps: 3,
+            ..GenerationInput::new("a fox")
+        };
+        let mut generation = pipeline.begin(&input, 1).unwrap();
+        while !generation.is_done() {
+            pipeline.step(&mut [&mut generation]).unwrap();
+        }
+        let refusal = pipeline.finish(&generation).unwrap_err().to_string();
+        assert!(refusal.starts_with(sentence), "{refusal}");
+        // The pipeline is none the worse.
+        assert_eq!(generation.progress().0, generation.progress().1);
     }
 }
 
