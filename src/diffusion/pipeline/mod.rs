@@ -36,9 +36,9 @@ use self::prompt_encoder::PromptEncoder;
 use super::files::LoraError;
 use super::image::{ImageError, RgbImage, drawing_size};
 use super::nets::{ModelError, SafetyChecker, UNet, VaeEncoder};
-use super::schedulers::SchedulerError;
+use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
-use crate::domain::GenerationInput;
+use crate::domain::{GenerationInput, SchedulerKind};
 use crate::runtime::Device;
 
 /// A loaded model on a device. One thread owns it.
@@ -99,11 +99,15 @@ impl Pipeline {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.model.description.assumptions.clone();
         if self.unet.truncates_timesteps() {
-            warnings.push(
-                "its UNet takes whole timesteps: what K-LMS, EULER, HEUN and KDPM2 draw differs from the reference, \
-                 and DDIM, PNDM and DPM-M are exact"
-                    .to_owned(),
-            );
+            let (exact, cut) = by_whole_timesteps(&self.model.description.scheduler);
+            let names = |kinds: Vec<SchedulerKind>| {
+                kinds.into_iter().map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ")
+            };
+            warnings.push(format!(
+                "its UNet takes whole timesteps: pictures of {} are exact, and those of {} differ from the reference",
+                names(exact),
+                names(cut)
+            ));
         }
         if self.vae_encoder.as_ref().is_some_and(VaeEncoder::draws_by_itself) {
             warnings.push(

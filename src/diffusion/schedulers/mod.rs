@@ -116,3 +116,14 @@ pub fn build(
     };
     Ok(Scheduler::new(kind, parts?))
 }
+
+/// The schedulers that call this model at whole timesteps only, and those that also call it between two of them.
+pub fn by_whole_timesteps(config: &SchedulerConfig) -> (Vec<SchedulerKind>, Vec<SchedulerKind>) {
+    // Few steps may hit whole timesteps by chance.
+    const STEPS: usize = 50;
+    let scheduler = |kind: &SchedulerKind| build(*kind, config, STEPS, SchedulerOptions::default());
+    let is_whole = |scheduler: Scheduler| scheduler.timesteps().iter().all(|t| t.fract() == 0.0);
+    // A scheduler that cannot be built from this configuration refuses jobs with the reason.
+    let kinds = SchedulerKind::ALL.into_iter().filter(|kind| scheduler(kind).is_ok());
+    kinds.partition(|kind| scheduler(kind).is_ok_and(is_whole))
+}
