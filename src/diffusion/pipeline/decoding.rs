@@ -6,7 +6,7 @@
 use ndarray::Array4;
 
 use super::{DiffusionError, Model};
-use crate::diffusion::nets::{Graph, ModelError, VaeDecoder};
+use crate::diffusion::nets::{ModelError, PartSession, VaeDecoder};
 use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
@@ -65,8 +65,8 @@ impl Decoding {
 /// None where the graph comes with its weights, in its own precision.
 fn float32_decoder(model: &Model, runtime: &Runtime) -> Result<Option<VaeDecoder>, ModelError> {
     let files = model.files.part(ModelPart::VaeDecoder);
-    let graph = files.map(|files| Graph::load_float32(files, runtime)).transpose()?.flatten();
-    graph.map(|graph| VaeDecoder::new(graph, &model.files.configs.vae)).transpose()
+    let session = files.map(|files| PartSession::load_float32(files, runtime)).transpose()?.flatten();
+    session.map(|session| VaeDecoder::new(session, &model.files.configs.vae)).transpose()
 }
 
 /// Whether all values are numbers, and finite ones.

@@ -1,8 +1,9 @@
 //! A model that draws: [`Model::open`], then a [`Pipeline`] with the three verbs begin, step and finish.
 //!
-//! `begin` tokenises, encodes and draws the noise; `step` runs the UNet once for everything in the batch and lets each
-//! generation's own scheduler move on; `finish` decodes. Between steps the caller may look around: cancel, progress,
-//! timeouts and batching need nothing else.
+//! `begin` encodes the prompt and draws the noise. `step` runs the UNet for all generations of the batch, and then each
+//! generation's own scheduler. Images share a UNet call if they have the same LoRAs, size and prompt length; a call has a
+//! limit on its images, so a step may take several calls. `finish` decodes. Between steps the caller may do other things:
+//! cancel, report progress, check timeouts, or change the batch.
 
 mod adapted;
 mod add_ons;
@@ -11,6 +12,7 @@ mod begin;
 mod decoding;
 mod description;
 mod finish;
+mod first_latents;
 mod generation;
 mod loaded;
 mod memory;
@@ -18,7 +20,6 @@ mod model;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
-mod start;
 mod step;
 
 use std::time::Duration;
