@@ -10,7 +10,7 @@ use std::fmt;
 /// - `a1111`: A1111's name, which its web page shows and its pictures carry; our own name where A1111 has none
 /// - `karras`: whether it can space its sigmas as Karras et al. did
 /// - `from_image`: whether it can start from a picture
-/// - `aliases`: further names, in lower case, without spaces, hyphens, underscores and "scheduler"
+/// - `aliases`: further names, as people write them; diffusers' classes without "Scheduler"
 macro_rules! schedulers {
     ($($(#[$doc:meta])* $kind:ident {
         name: $name:literal, a1111: $a1111:literal, karras: $karras:literal, from_image: $from_image:literal,
@@ -44,19 +44,19 @@ macro_rules! schedulers {
 schedulers! {
     Ddim { name: "DDIM", a1111: "DDIM", karras: false, from_image: true, aliases: [] }
     Ddpm { name: "DDPM", a1111: "DDPM", karras: false, from_image: true, aliases: [] }
-    DpmM { name: "DPM-M", a1111: "DPM++ 2M", karras: true, from_image: true, aliases: ["dpmsolvermultistep", "dpmpp2m", "kdpmpp2m"] }
-    DpmS { name: "DPM-S", a1111: "DPM++ SDE", karras: true, from_image: true, aliases: ["dpmsolversinglestep", "dpmppsde", "kdpmppsde"] }
-    EulerA { name: "EULER-A", a1111: "Euler a", karras: false, from_image: true, aliases: ["keulera", "eulerancestral", "keulerancestral", "eulerancestraldiscrete"] }
-    EulerD { name: "EULER-D", a1111: "Euler", karras: true, from_image: true, aliases: ["keuler", "eulerdiscrete"] }
-    Heun { name: "HEUN", a1111: "Heun", karras: true, from_image: true, aliases: ["kheun", "heundiscrete"] }
+    DpmM { name: "DPM-M", a1111: "DPM++ 2M", karras: true, from_image: true, aliases: ["DPMSolverMultistep", "DPMPP_2M", "K_DPMPP_2M"] }
+    DpmS { name: "DPM-S", a1111: "DPM++ SDE", karras: true, from_image: true, aliases: ["DPMSolverSinglestep", "DPMPP_SDE", "K_DPMPP_SDE"] }
+    EulerA { name: "EULER-A", a1111: "Euler a", karras: false, from_image: true, aliases: ["K_EULER_A", "K_EULER_ANCESTRAL", "EulerAncestral", "EulerAncestralDiscrete"] }
+    EulerD { name: "EULER-D", a1111: "Euler", karras: true, from_image: true, aliases: ["K_EULER", "EulerDiscrete"] }
+    Heun { name: "HEUN", a1111: "Heun", karras: true, from_image: true, aliases: ["K_HEUN", "HeunDiscrete"] }
     Ipndm { name: "IPNDM", a1111: "IPNDM", karras: false, from_image: false, aliases: [] }
-    Kdpm2A { name: "KDPM2-A", a1111: "DPM2 a", karras: true, from_image: true, aliases: ["kdpm2ancestral", "kdpm2ancestraldiscrete"] }
-    Kdpm2D { name: "KDPM2-D", a1111: "DPM2", karras: true, from_image: true, aliases: ["kdpm2", "kdpm2discrete"] }
-    KLms { name: "K-LMS", a1111: "LMS", karras: true, from_image: true, aliases: ["lmsdiscrete"] }
+    Kdpm2A { name: "KDPM2-A", a1111: "DPM2 a", karras: true, from_image: true, aliases: ["KDPM2Ancestral", "KDPM2AncestralDiscrete"] }
+    Kdpm2D { name: "KDPM2-D", a1111: "DPM2", karras: true, from_image: true, aliases: ["KDPM2", "KDPM2Discrete"] }
+    KLms { name: "K-LMS", a1111: "LMS", karras: true, from_image: true, aliases: ["KLMS", "LMSDiscrete"] }
     /// For latent consistency models.
     Lcm { name: "LCM", a1111: "LCM", karras: false, from_image: true, aliases: [] }
     Pndm { name: "PNDM", a1111: "PLMS", karras: false, from_image: true, aliases: [] }
-    UniPc { name: "UNIPC", a1111: "UniPC", karras: true, from_image: true, aliases: ["unipcmultistep"] }
+    UniPc { name: "UNIPC", a1111: "UniPC", karras: true, from_image: true, aliases: ["UniPCMultistep"] }
 }
 
 /// A line of the table.
@@ -72,6 +72,11 @@ impl SchedulerKind {
     /// The contract's name.
     pub fn as_str(self) -> &'static str {
         self.facts().name
+    }
+
+    /// Further names that a client may use, beside the contract's and A1111's.
+    pub fn aliases(self) -> &'static [&'static str] {
+        self.facts().aliases
     }
 
     /// The name that A1111 has for it; its own name where A1111 has none.
@@ -109,7 +114,8 @@ impl SchedulerKind {
     /// Whether `name` is one of its names, as [`bare`] leaves them.
     fn is_called(self, name: &str) -> bool {
         let facts = self.facts();
-        bare(facts.name) == name || bare(facts.a1111) == name || facts.aliases.contains(&name)
+        let names = [facts.name, facts.a1111].into_iter().chain(facts.aliases.iter().copied());
+        names.map(bare).any(|known| known == name)
     }
 }
 
@@ -136,9 +142,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scheduler_is_known_by_its_own_name() {
+    fn every_name_means_one_scheduler() {
         for kind in SchedulerKind::ALL {
-            assert_eq!(SchedulerKind::parse(kind.as_str()), Some((kind, false)));
+            for name in [kind.as_str(), kind.a1111_name()].iter().chain(kind.aliases()) {
+                assert_eq!(SchedulerKind::parse(name), Some((kind, false)), "{name}");
+            }
             assert_eq!(SchedulerKind::parse(&format!("{kind} Karras")), Some((kind, true)));
         }
     }

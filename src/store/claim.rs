@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, buckets, content, rows};
+use super::{Store, StoreError, Write, bucket_keys, content, rows};
 use crate::domain::{EndpointId, JobId, Policy, S3Config, Timestamp, WebhookEvents};
 
 /// A claimed job, as its worker needs it.
@@ -90,6 +90,6 @@ fn claim(
     if webhook.is_some_and(|events| events.start) {
         outbox::announce(db, seq, Event::Start, now, describe)?;
     }
-    let (input, s3_config) = (content::text(db, content)?, buckets::find(db, seq)?);
+    let (input, s3_config) = (content::text(db, content)?, bucket_keys::find(db, seq)?);
     Ok(Some(Claim { input, s3_config, webhook, ..claim }))
 }

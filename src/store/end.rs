@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, buckets, images, rows};
+use super::{Store, StoreError, Write, bucket_keys, images, rows};
 use crate::domain::{EndpointId, JobId, JobStatus, NewImage, StoredImage, Timestamp};
 
 /// How a worker ends its claim.
@@ -48,7 +48,7 @@ impl Store {
         let (id, describe, traces) = (id.clone(), Arc::clone(&self.describe), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
             let Some(seq) = self::end(db, &id, attempt, &end, now, &describe)? else { return Ok(false) };
-            traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
+            traces.fetch_or(bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
             Ok(true)
         })
     }
@@ -64,7 +64,7 @@ impl Store {
             }
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
                 .execute(named_params! {":now": now.0, ":seq": seq})?;
-            traces.fetch_or(buckets::is_named(db, seq)?, Ordering::SeqCst);
+            traces.fetch_or(bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
             outbox::announce(db, seq, Event::End, now, &describe)?;
             Ok(Some(JobStatus::Cancelled))
         })

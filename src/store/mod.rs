@@ -18,7 +18,7 @@
 //! | `FAILED`, `TIMED_OUT` | `IN_QUEUE` | a client's retry | [`requeue`] |
 //! | `IN_PROGRESS` | `IN_QUEUE`, `FAILED` | the next start after a crash | [`requeue`] |
 
-mod buckets;
+mod bucket_keys;
 mod checkpointer;
 mod claim;
 mod content;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::named_params;
 
 use super::outbox::{self, Event};
-use super::{Store, Write, buckets, images, rows};
+use super::{Store, Write, bucket_keys, images, rows};
 use crate::domain::{EndpointId, JobId, JobStatus, Timestamp};
 
 /// Why a job cannot be put back into the queue.
@@ -40,7 +40,7 @@ impl Store {
             if !matches!(status, JobStatus::Failed | JobStatus::TimedOut) {
                 return Ok(Some(Err(NoRetry::Status(status))));
             }
-            if buckets::is_named(db, seq)? {
+            if bucket_keys::is_named(db, seq)? {
                 return Ok(Some(Err(NoRetry::NoBucket)));
             }
             images::delete(db, seq)?;

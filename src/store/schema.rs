@@ -26,7 +26,8 @@ const APPLICATION: usize = 68;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
 impl FolderState {
-    pub fn of(dir: &Path) -> io::Result<Self> {
+    /// Reads the header of the folder's database, if it has one.
+    pub fn read(dir: &Path) -> io::Result<Self> {
         let mut file = match File::open(dir.join(DATABASE)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::New),
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn a_folder_is_looked_at_without_a_trace() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(FolderState::of(dir.path()).unwrap(), FolderState::New);
+        assert_eq!(FolderState::read(dir.path()).unwrap(), FolderState::New);
         assert!(!is_in_use(dir.path()));
         let store = Store::open(dir.path(), Arc::new(|_, _, _| String::new())).unwrap();
         assert!(is_in_use(dir.path()));
@@ -91,7 +92,7 @@ mod tests {
         let before = names();
         let current = u32::try_from(STEPS.len()).unwrap();
         let ours = FolderState::Ours { version: current, current };
-        assert_eq!(FolderState::of(dir.path()).unwrap(), ours);
+        assert_eq!(FolderState::read(dir.path()).unwrap(), ours);
         assert!(!is_in_use(dir.path()));
         assert_eq!(names(), before);
     }
@@ -101,14 +102,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(DATABASE);
         fs::write(&path, "this is no database, whatever its name says. ".repeat(9)).unwrap();
-        assert_eq!(FolderState::of(dir.path()).unwrap(), FolderState::Foreign);
+        assert_eq!(FolderState::read(dir.path()).unwrap(), FolderState::Foreign);
         fs::write(&path, "short").unwrap();
-        assert_eq!(FolderState::of(dir.path()).unwrap(), FolderState::Foreign);
+        assert_eq!(FolderState::read(dir.path()).unwrap(), FolderState::Foreign);
         let mut header = [0; 100];
         header[..16].copy_from_slice(MAGIC);
         header[APPLICATION..APPLICATION + 4].copy_from_slice(&APPLICATION_ID.to_be_bytes());
         header[USER_VERSION..USER_VERSION + 4].copy_from_slice(&1000_u32.to_be_bytes());
         fs::write(&path, header).unwrap();
-        assert_eq!(FolderState::of(dir.path()).unwrap(), FolderState::Newer);
+        assert_eq!(FolderState::read(dir.path()).unwrap(), FolderState::Newer);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, named_params};
 
 use super::idempotency::{self, Earlier};
-use super::{Store, StoreError, Write, buckets, content, disk_space, outbox};
+use super::{Store, StoreError, Write, bucket_keys, content, disk_space, outbox};
 use crate::domain::{JobId, JobStatus, NewJob, Timestamp};
 
 /// A job on its way into the queue.
@@ -80,7 +80,7 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
         idempotency::insert(db, once, seq)?;
     }
     if let Some(config) = &job.s3_config {
-        buckets::insert(db, seq, config)?;
+        bucket_keys::insert(db, seq, config)?;
     }
     if let Some(webhook) = &job.webhook {
         outbox::subscribe(db, seq, webhook)?;

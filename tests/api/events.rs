@@ -227,13 +227,13 @@ fn a_thousand_listeners_hear_the_end_and_a_closed_connection_costs_no_preview() 
     let mut events = Events::open(&app, &id);
     assert_eq!(events.next().unwrap().0, "status");
     drop(events);
-    // One preview a second, until the server has noticed.
-    loop {
+    // One preview a second, until the server has noticed. The request gives it the time to do so.
+    let noticed = (0..300).any(|_| {
         app.advance_ms(1_000);
         app.script.allow(1);
         app.script.wait_for_step(1);
-        if app.script.previews() == 0 {
-            break;
-        }
-    }
+        assert_eq!(app.status(&id).json()["status"], "IN_PROGRESS");
+        app.script.previews() == 0
+    });
+    assert!(noticed, "300 steps after the only listener left, the server still draws previews");
 }

@@ -28,7 +28,7 @@ fn data_folder(path: &Path) -> Check {
     };
     let free = fs4::available_space(&folder).ok();
     let room = free.map(|free| format!(", {} free", size_text(free))).unwrap_or_default();
-    let state = match FolderState::of(path) {
+    let state = match FolderState::read(path) {
         Ok(FolderState::New) => "no jobs yet".to_owned(),
         Ok(FolderState::Ours { version, current }) if version == current => format!("schema {version}"),
         Ok(FolderState::Ours { version, current }) => {

@@ -17,8 +17,8 @@ pub use self::keys::Role;
 pub use self::modules::{ModuleNames, Target};
 use self::peft_config::PeftConfig;
 use self::product::{Fit, Misfit, Shapes};
-use super::SafetensorsFile;
 use super::textual_inversion::short_hash;
+use super::{AddTo, SafetensorsFile};
 use crate::domain::{ModelFamily, ModelPart};
 
 /// Why a LoRA cannot be used. Names the LoRA and, where one tensor is the reason, that tensor.
@@ -27,12 +27,6 @@ use crate::domain::{ModelFamily, ModelPart};
 pub struct LoraError {
     pub name: String,
     pub reason: String,
-}
-
-/// Weights that a LoRA can be added to.
-pub trait AddTo {
-    /// Adds `delta`, in the order of the checkpoint's own shape, to the parameter of this name.
-    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String>;
 }
 
 /// A LoRA that fits a model.

@@ -25,6 +25,7 @@ mod shards;
 mod textual_inversion;
 mod textual_inversion_folder;
 mod weightless_graph;
+mod weights;
 
 use std::path::PathBuf;
 
@@ -36,7 +37,6 @@ use checkpoint::Checkpoint;
 pub use configs::{ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, UNetConfig, VaeConfig, halvings};
 pub use graph_library::GraphBuild;
 use graph_library::GraphLibrary;
-use lora::AddTo;
 pub use lora::{LoraError, LoraFile, ModuleNames, Target};
 pub use lora_folder::LoraFolder;
 pub use model_files::ModelFiles;
@@ -45,8 +45,9 @@ pub use onnx_file::{OnnxFile, StoredTensor};
 pub use part_files::{PartFiles, PartGraph};
 use safetensors_file::SafetensorsFile;
 pub use textual_inversion_folder::TextualInversionFolder;
-use weightless_graph::WeightWriter;
-pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph, Weights};
+pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
+pub use weights::Weights;
+use weights::{AddTo, WeightWriter};
 
 /// Why files cannot be used. Each names the file and, where one tensor is the reason, that tensor.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use crate::runtime::RuntimeError;
 pub use graph_build::plain_build;
 pub use hidden_layers::HiddenLayers;
 pub use safety_checker::SafetyChecker;
-pub use session::{Graph, Port};
+pub use session::{PartSession, Port};
 pub use text_encoder::TextEncoder;
 pub use unet::{EncodedPrompt, UNet, UNetRows};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};

@@ -6,12 +6,12 @@ use ndarray::Array4;
 use ort::value::TensorElementType;
 
 use super::ModelError;
-use super::session::{Graph, Port, tensor};
+use super::session::{PartSession, Port, tensor};
 use crate::diffusion::image::{RgbImage, clip_input};
 use crate::domain::ModelPart;
 
 pub struct SafetyChecker {
-    graph: Graph,
+    session: PartSession,
     clip_input: Port,
     /// The picture itself, which some graphs take and black out. That output is not used.
     images: Option<Port>,
@@ -22,16 +22,16 @@ pub struct SafetyChecker {
 const SIDE: u32 = 224;
 
 impl SafetyChecker {
-    pub fn new(graph: Graph) -> Result<Self, ModelError> {
+    pub fn new(session: PartSession) -> Result<Self, ModelError> {
         // Exporters leave all sizes open, so that only the names tell the two pictures apart.
         let is_clip = |port: &Port| port.rank() == 4 && port.name.contains("clip");
-        let clip_input = graph.input("picture that CLIP reads (clip_input)", is_clip)?;
-        let images = graph.input("picture", |port| port.rank() == 4 && !is_clip(port)).ok();
+        let clip_input = session.input("picture that CLIP reads (clip_input)", is_clip)?;
+        let images = session.input("picture", |port| port.rank() == 4 && !is_clip(port)).ok();
         let known: Vec<&Port> = images.iter().chain([&clip_input]).collect();
-        graph.only(&known)?;
+        session.only(&known)?;
         let has_nsfw_concepts =
-            graph.output_with_element(TensorElementType::Bool, "verdict (has_nsfw_concepts)")?;
-        Ok(Self { graph, clip_input, images, has_nsfw_concepts })
+            session.output_with_element(TensorElementType::Bool, "verdict (has_nsfw_concepts)")?;
+        Ok(Self { session, clip_input, images, has_nsfw_concepts })
     }
 
     /// Whether it flags the picture.
@@ -49,11 +49,11 @@ impl SafetyChecker {
             let pixels = Array4::from_shape_vec(shape, values).map_err(|error| unusable(&error))?;
             inputs.push((port.name.as_str(), tensor(port, &pixels)?));
         }
-        let verdict = self.graph.run(inputs, &self.has_nsfw_concepts)?;
+        let verdict = self.session.run(inputs, &self.has_nsfw_concepts)?;
         Ok(verdict.iter().any(|&flag| flag != 0.0))
     }
 
     pub fn time_in_run(&self) -> Duration {
-        self.graph.time_in_run()
+        self.session.time_in_run()
     }
 }

@@ -76,7 +76,7 @@ fn element_name(element: TensorElementType) -> String {
 pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 
 /// One part's session with its ports.
-pub struct Graph {
+pub struct PartSession {
     part: ModelPart,
     session: Session,
     /// The weights, where the graph comes without and the session reads them here, so that they are dropped after it.
@@ -89,7 +89,7 @@ pub struct Graph {
     in_run: Duration,
 }
 
-impl Graph {
+impl PartSession {
     /// Makes the session, and reads the weights where the graph comes without.
     pub fn load(files: &PartFiles, runtime: &Runtime) -> Result<Self, ModelError> {
         Self::load_adjusted(files, runtime, &|_| Ok(()))

@@ -6,11 +6,11 @@ use ndarray::{Array2, Array3};
 
 use super::ModelError;
 use super::hidden_layers::HiddenLayers;
-use super::session::{Graph, Port, ids, ranked, tensor};
+use super::session::{PartSession, Port, ids, ranked, tensor};
 use crate::diffusion::text::Tokens;
 use crate::domain::ModelPart;
 pub struct TextEncoder {
-    graph: Graph,
+    session: PartSession,
     input_ids: Port,
     /// Embeddings beyond the vocabulary. Only our own graphs have this input.
     extra_embeddings: Option<Port>,
@@ -24,16 +24,16 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// `vocabulary` is the number of tokens with embeddings of the model's own; 0 where that is not known.
     pub fn new(
-        graph: Graph,
+        session: PartSession,
         hidden_layers: Option<HiddenLayers>,
         vocabulary: u32,
     ) -> Result<Self, ModelError> {
-        let input_ids = graph.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
-        let extra_embeddings = graph.input("extra embeddings", |port| port.name == "extra_embeddings").ok();
+        let input_ids = session.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
+        let extra_embeddings = session.input("extra embeddings", |port| port.name == "extra_embeddings").ok();
         let known: Vec<_> = [Some(&input_ids), extra_embeddings.as_ref()].into_iter().flatten().collect();
-        graph.only(&known)?;
-        let last_hidden_state = graph.output("hidden state", 3)?;
-        Ok(Self { graph, input_ids, extra_embeddings, last_hidden_state, hidden_layers, vocabulary })
+        session.only(&known)?;
+        let last_hidden_state = session.output("hidden state", 3)?;
+        Ok(Self { session, input_ids, extra_embeddings, last_hidden_state, hidden_layers, vocabulary })
     }
 
     /// A prompt's embedding `[1, tokens, dim]`, from the layer that `clip_skip` counts back to; 1 is the last.
@@ -53,13 +53,13 @@ impl TextEncoder {
             inputs.push((port.name.as_str(), tensor(port, learned.unwrap_or(&none))?));
         }
         if clip_skip <= 1 {
-            return ranked(ModelPart::TextEncoder, self.graph.run(inputs, &self.last_hidden_state)?);
+            return ranked(ModelPart::TextEncoder, self.session.run(inputs, &self.last_hidden_state)?);
         }
         let layers = self.hidden_layers.as_ref().filter(|layers| clip_skip <= layers.max_clip_skip());
-        let layers =
-            layers.ok_or_else(|| self.graph.refuse(format!("it has no layer for clip_skip {clip_skip}")))?;
-        let output = self.graph.output_named(&layers.output_for(clip_skip))?;
-        layers.finish(ranked(ModelPart::TextEncoder, self.graph.run(inputs, &output)?)?)
+        let layers = layers
+            .ok_or_else(|| self.session.refuse(format!("it has no layer for clip_skip {clip_skip}")))?;
+        let output = self.session.output_named(&layers.output_for(clip_skip))?;
+        layers.finish(ranked(ModelPart::TextEncoder, self.session.run(inputs, &output)?)?)
     }
 
     /// The number of tokens with embeddings of the model's own; 0 where that is not known.
@@ -76,14 +76,14 @@ impl TextEncoder {
     pub fn check_window(&self, window: usize) -> Result<(), ModelError> {
         match self.input_ids.fixed(1) {
             Some(tokens) if usize::try_from(tokens) != Ok(window) => Err(self
-                .graph
+                .session
                 .refuse(format!("it reads {tokens} tokens, but the tokenizer's window has {window}"))),
             _ => Ok(()),
         }
     }
 
     pub fn time_in_run(&self) -> Duration {
-        self.graph.time_in_run()
+        self.session.time_in_run()
     }
 }
 
@@ -142,8 +142,8 @@ mod tests {
     }
 
     fn load(files: &PartFiles) -> TextEncoder {
-        let graph = Graph::load(files, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
-        TextEncoder::new(graph, HiddenLayers::find(files).unwrap(), 0).unwrap()
+        let session = PartSession::load(files, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        TextEncoder::new(session, HiddenLayers::find(files).unwrap(), 0).unwrap()
     }
 
     fn encodes_as_the_golden(files: &PartFiles) {
@@ -173,9 +173,9 @@ mod tests {
         let mut encoder = load(&files);
         let tokens = tiny_sd_tokenizer().encode("a red fox").unwrap();
         let last = encoder.encode(&tokens, 1, None).unwrap();
-        let raw = encoder.graph.output_named(&layers.output_for(1)).unwrap();
+        let raw = encoder.session.output_named(&layers.output_for(1)).unwrap();
         let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
-        let raw = encoder.graph.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();
+        let raw = encoder.session.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();
         let normed = layers.finish(ranked(ModelPart::TextEncoder, raw).unwrap()).unwrap();
         assert!(last.iter().zip(&normed).all(|(a, b)| (a - b).abs() < 1e-5));
     }

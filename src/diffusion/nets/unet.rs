@@ -7,7 +7,7 @@ use ndarray::{Array1, Array3, Array4, ArrayD, Axis, IxDyn};
 
 use super::card::CardMemory;
 use super::replay::{Names, Replays};
-use super::session::{Graph, Port, ranked, tensor};
+use super::session::{PartSession, Port, ranked, tensor};
 use super::{ModelError, TextEncoder};
 use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
@@ -16,7 +16,7 @@ use crate::runtime::Runtime;
 const INPAINTING_CHANNELS: i64 = 9;
 
 pub struct UNet {
-    graph: Graph,
+    session: PartSession,
     sample: Port,
     timestep: Port,
     encoder_hidden_states: Port,
@@ -57,36 +57,36 @@ impl EncodedPrompt {
 }
 
 impl UNet {
-    pub fn new(graph: Graph, runtime: &Runtime) -> Result<Self, ModelError> {
-        let sample = graph.input("sample", |port| port.rank() == 4)?;
-        let timestep = graph.input("timestep", |port| port.rank() <= 1)?;
-        let encoder_hidden_states = graph.input("text embedding", |port| port.rank() == 3)?;
-        let out_sample = graph.output("noise prediction", 4)?;
-        graph.only(&[&sample, &timestep, &encoder_hidden_states])?;
+    pub fn new(session: PartSession, runtime: &Runtime) -> Result<Self, ModelError> {
+        let sample = session.input("sample", |port| port.rank() == 4)?;
+        let timestep = session.input("timestep", |port| port.rank() <= 1)?;
+        let encoder_hidden_states = session.input("text embedding", |port| port.rank() == 3)?;
+        let out_sample = session.output("noise prediction", 4)?;
+        session.only(&[&sample, &timestep, &encoder_hidden_states])?;
         if let Some(channels) =
             sample.fixed(1).filter(|channels| ![4, INPAINTING_CHANNELS].contains(channels))
         {
-            return Err(graph.refuse(format!(
+            return Err(session.refuse(format!(
                 "it takes {channels} channels; a UNet should take 4, or {INPAINTING_CHANNELS} for inpainting"
             )));
         }
         let width = encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok());
         let family = width.and_then(ModelFamily::from_embedding_width);
         if let Some(other) = family.filter(|family| *family != ModelFamily::StableDiffusion1) {
-            return Err(graph.refuse(format!("it belongs to {other}, not to Stable Diffusion v1")));
+            return Err(session.refuse(format!("it belongs to {other}, not to Stable Diffusion v1")));
         }
         if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
-            return Err(graph.refuse(format!(
+            return Err(session.refuse(format!(
                 "it was exported for latents of {width}×{height} only; export it with dynamic axes"
             )));
         }
         if let Some(rows) = sample.fixed(0) {
-            return Err(graph
+            return Err(session
                 .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
         }
-        let memory = if graph.captures() { CardMemory::open(runtime)? } else { None };
+        let memory = if session.captures() { CardMemory::open(runtime)? } else { None };
         let replays = memory.map(Replays::new);
-        Ok(Self { graph, sample, timestep, encoder_hidden_states, out_sample, replays })
+        Ok(Self { session, sample, timestep, encoder_hidden_states, out_sample, replays })
     }
 
     /// The channels of its input: 4, or 9 for inpainting.
@@ -102,7 +102,7 @@ impl UNet {
     /// Fails if the text encoder's embeddings have another width than this UNet reads.
     pub fn check_text_encoder(&self, text_encoder: &TextEncoder) -> Result<(), ModelError> {
         match (self.encoder_hidden_states.fixed(2), text_encoder.width()) {
-            (Some(read), Some(written)) if read != written => Err(self.graph.refuse(format!(
+            (Some(read), Some(written)) if read != written => Err(self.session.refuse(format!(
                 "it reads embeddings of width {read}, but the text encoder writes width {written}: they belong to different models"
             ))),
             _ => Ok(()),
@@ -138,7 +138,7 @@ impl UNet {
                 encoder_hidden_states: &self.encoder_hidden_states.name,
                 out_sample: &self.out_sample.name,
             };
-            if let Some(predicted) = self.graph.run_by(|session| replays.predict(session, &names, rows))? {
+            if let Some(predicted) = self.session.run_by(|session| replays.predict(session, &names, rows))? {
                 return Ok(predicted);
             }
         }
@@ -155,10 +155,10 @@ impl UNet {
             (self.timestep.name.as_str(), tensor(&self.timestep, &timesteps)?),
             (self.encoder_hidden_states.name.as_str(), tensor(&self.encoder_hidden_states, &embeddings)?),
         ];
-        ranked(ModelPart::UNet, self.graph.run(inputs, &self.out_sample)?)
+        ranked(ModelPart::UNet, self.session.run(inputs, &self.out_sample)?)
     }
 
     pub fn time_in_run(&self) -> Duration {
-        self.graph.time_in_run()
+        self.session.time_in_run()
     }
 }

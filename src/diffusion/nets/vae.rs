@@ -12,13 +12,13 @@ use ndarray::{Array4, Axis, s};
 use self::tiling::Tiling;
 pub use self::tiling::pixels_per_call;
 use super::ModelError;
-use super::session::{Graph, Port, ranked, tensor};
+use super::session::{PartSession, Port, ranked, tensor};
 use crate::diffusion::files::VaeConfig;
 use crate::diffusion::noise::BatchNoise;
 use crate::domain::ModelPart;
 
 pub struct VaeDecoder {
-    graph: Graph,
+    session: PartSession,
     latent_sample: Port,
     sample: Port,
     scaling_factor: f32,
@@ -26,17 +26,17 @@ pub struct VaeDecoder {
 }
 
 impl VaeDecoder {
-    pub fn new(graph: Graph, config: &VaeConfig) -> Result<Self, ModelError> {
-        let latent_sample = graph.input("latents", |port| port.rank() == 4)?;
-        graph.only(&[&latent_sample])?;
+    pub fn new(session: PartSession, config: &VaeConfig) -> Result<Self, ModelError> {
+        let latent_sample = session.input("latents", |port| port.rank() == 4)?;
+        session.only(&[&latent_sample])?;
         if let (Some(height), Some(width)) = (latent_sample.fixed(2), latent_sample.fixed(3)) {
-            return Err(graph.refuse(format!(
+            return Err(session.refuse(format!(
                 "it was exported for latents of {width}×{height} only; export it with dynamic axes"
             )));
         }
-        let sample = graph.output("picture", 4)?;
+        let sample = session.output("picture", 4)?;
         let tiling = Tiling::new(config.scale_factor());
-        Ok(Self { graph, latent_sample, sample, scaling_factor: config.scaling_factor(), tiling })
+        Ok(Self { session, latent_sample, sample, scaling_factor: config.scaling_factor(), tiling })
     }
 
     /// Pixels from latents.
@@ -45,17 +45,17 @@ impl VaeDecoder {
         let tiling = self.tiling;
         tiling.enlarging(&unscaled, |tile| {
             let inputs = vec![(self.latent_sample.name.as_str(), tensor(&self.latent_sample, tile)?)];
-            ranked(ModelPart::VaeDecoder, self.graph.run(inputs, &self.sample)?)
+            ranked(ModelPart::VaeDecoder, self.session.run(inputs, &self.sample)?)
         })
     }
 
     pub fn time_in_run(&self) -> Duration {
-        self.graph.time_in_run()
+        self.session.time_in_run()
     }
 }
 
 pub struct VaeEncoder {
-    graph: Graph,
+    session: PartSession,
     sample: Port,
     latents: Port,
     latent_channels: u32,
@@ -64,17 +64,17 @@ pub struct VaeEncoder {
 }
 
 impl VaeEncoder {
-    pub fn new(graph: Graph, config: &VaeConfig) -> Result<Self, ModelError> {
-        let sample = graph.input("picture", |port| port.rank() == 4)?;
-        let latents = graph.output("latents", 4)?;
-        graph.only(&[&sample])?;
+    pub fn new(session: PartSession, config: &VaeConfig) -> Result<Self, ModelError> {
+        let sample = session.input("picture", |port| port.rank() == 4)?;
+        let latents = session.output("latents", 4)?;
+        session.only(&[&sample])?;
         if let (Some(height), Some(width)) = (sample.fixed(2), sample.fixed(3)) {
-            return Err(graph.refuse(format!(
+            return Err(session.refuse(format!(
                 "it was exported for pictures of {width}×{height} only; export it with dynamic axes"
             )));
         }
         Ok(Self {
-            graph,
+            session,
             sample,
             latents,
             latent_channels: config.latent_channels(),
@@ -93,13 +93,13 @@ impl VaeEncoder {
         let tiling = self.tiling;
         let encoded: Array4<f32> = tiling.shrinking(pixels, |tile| {
             let inputs = vec![(self.sample.name.as_str(), tensor(&self.sample, tile)?)];
-            ranked(ModelPart::VaeEncoder, self.graph.run(inputs, &self.latents)?)
+            ranked(ModelPart::VaeEncoder, self.session.run(inputs, &self.latents)?)
         })?;
         Posterior::new(encoded, self.latent_channels as usize, self.scaling_factor)
     }
 
     pub fn time_in_run(&self) -> Duration {
-        self.graph.time_in_run()
+        self.session.time_in_run()
     }
 }
 
@@ -190,9 +190,9 @@ mod tests {
         let (files, _) = ModelFiles::open(None).unwrap();
         let config = &files.configs.vae;
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-        let graph = |part| Graph::load(files.part(part).unwrap(), &runtime).unwrap();
-        let mut encoder = VaeEncoder::new(graph(ModelPart::VaeEncoder), config).unwrap();
-        let mut decoder = VaeDecoder::new(graph(ModelPart::VaeDecoder), config).unwrap();
+        let session = |part| PartSession::load(files.part(part).unwrap(), &runtime).unwrap();
+        let mut encoder = VaeEncoder::new(session(ModelPart::VaeEncoder), config).unwrap();
+        let mut decoder = VaeDecoder::new(session(ModelPart::VaeDecoder), config).unwrap();
         // A disc on a slope, of three tiles by two.
         let pixels = Array4::from_shape_fn((1, 3, 768, 1024), |(_, channel, y, x)| {
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]

@@ -14,7 +14,7 @@ use super::add_ons::AddOns;
 use super::memory::weight_bytes;
 use super::model::Model;
 use crate::diffusion::files::{AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, PartFiles, Weights};
-use crate::diffusion::nets::{Graph, ModelError, TextEncoder, UNet};
+use crate::diffusion::nets::{ModelError, PartSession, TextEncoder, UNet};
 use crate::domain::{Lora, ModelPart};
 use crate::runtime::Runtime;
 
@@ -157,7 +157,7 @@ impl AdaptedModels {
             Ok(())
         };
         let load = |files: &PartFiles| {
-            Graph::load_adjusted(files, &self.runtime, &|weights| merge(files.part(), weights))
+            PartSession::load_adjusted(files, &self.runtime, &|weights| merge(files.part(), weights))
         };
         let text_encoder = match text_encoder {
             Some(files) => {

@@ -2,7 +2,7 @@
 
 use ndarray::Array4;
 
-use super::start::{Given, Start};
+use super::first_latents::{FirstLatents, Given};
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image, drawing_size};
 use crate::diffusion::nets::{ModelError, Posterior};
@@ -37,7 +37,7 @@ impl Pipeline {
         );
         let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
         let steps = input.num_inference_steps as usize;
-        let start = Start::new(given, shape, steps, &scheduler, &mut noise)?;
+        let start = FirstLatents::new(given, shape, steps, &scheduler, &mut noise)?;
         let mut generation =
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
         generation.overlay = overlay;

@@ -8,17 +8,6 @@ use crate::diffusion::image::{ImageError, Parameters, RgbImage, encode_png};
 use crate::domain::GenerationInput;
 
 impl Pipeline {
-    /// A preview of the first image, as a small PNG file. None where the model has no map from latents to colours, before
-    /// the first step, and where a safety checker must see the picture first.
-    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
-        if self.safety_checker.is_some() && !generation.input.nsfw {
-            return None;
-        }
-        let map = self.model.description.latent_rgb.as_ref()?;
-        let prediction = self.model.description.scheduler.prediction().ok()?;
-        map.draw(generation.predicted_original(prediction)?.view()).ok()
-    }
-
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
     pub fn finish(&mut self, generation: &Generation) -> Result<Vec<Picture>, DiffusionError> {
         if let Some(step) = generation.broken_at {

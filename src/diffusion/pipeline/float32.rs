@@ -6,7 +6,7 @@
 use ndarray::{ArrayBase, Data, Dimension};
 
 use super::Model;
-use crate::diffusion::nets::{Graph, ModelError};
+use crate::diffusion::nets::{ModelError, PartSession};
 use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
@@ -27,11 +27,11 @@ impl<T> Float32<T> {
         }
     }
 
-    /// The twin of `part`, which `make` makes of its graph.
+    /// The twin of `part`, which `make` makes of its session.
     pub fn get(
         &mut self,
         part: ModelPart,
-        make: impl FnOnce(Graph, &Model) -> Result<T, ModelError>,
+        make: impl FnOnce(PartSession, &Model) -> Result<T, ModelError>,
     ) -> Result<Option<&mut T>, ModelError> {
         if let Self::Unloaded(source) = self {
             let (model, runtime) = &**source;
@@ -39,9 +39,9 @@ impl<T> Float32<T> {
                 "the model's {part} overflows in half precision: such pictures go through it in float32"
             );
             let files = model.files.part(part);
-            let graph = files.map(|files| Graph::load_float32(files, runtime)).transpose()?.flatten();
-            *self = match graph {
-                Some(graph) => Self::Loaded(make(graph, model)?),
+            let session = files.map(|files| PartSession::load_float32(files, runtime)).transpose()?.flatten();
+            *self = match session {
+                Some(session) => Self::Loaded(make(session, model)?),
                 None => Self::None,
             };
         }

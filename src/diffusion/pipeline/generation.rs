@@ -6,9 +6,9 @@ use std::rc::Rc;
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
+use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
 use super::prompt_encoder::EncodedPrompts;
-use super::start::{Original, Start};
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::UNet;
 use crate::diffusion::noise::BatchNoise;
@@ -56,10 +56,10 @@ impl Generation {
         seed: u64,
         drawn_at: ImageSize,
         scheduler: Scheduler,
-        (start, noise): (Start, BatchNoise),
+        (start, noise): (FirstLatents, BatchNoise),
         prompts: EncodedPrompts,
     ) -> Self {
-        let Start { latents, begin, conditioning, original } = start;
+        let FirstLatents { latents, begin, conditioning, original } = start;
         let model_input = match conditioning {
             None => latents.clone(),
             Some(shown) => {

@@ -1,4 +1,4 @@
-//! A model whose graphs are loaded and not yet checked against each other.
+//! A model whose sessions are made and not yet checked against each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::prompt_encoder::PromptEncoder;
 use super::vae::{Decoding, Encoding};
 use crate::diffusion::files::PartFiles;
 use crate::diffusion::nets::{
-    Graph, ModelError, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
+    ModelError, PartSession, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
 };
 use crate::domain::ModelPart;
 use crate::runtime::Runtime;
@@ -20,7 +20,7 @@ use crate::runtime::Runtime;
 pub struct LoadedModel {
     model: Model,
     runtime: Runtime,
-    graphs: BTreeMap<ModelPart, Graph>,
+    sessions: BTreeMap<ModelPart, PartSession>,
 }
 
 /// One part as its files and its graph declare it.
@@ -35,29 +35,31 @@ pub struct PartReport {
 
 impl LoadedModel {
     pub(super) fn load(model: Model, runtime: Runtime) -> Result<Self, ModelError> {
-        let load = |files: &PartFiles| Ok((files.part(), Graph::load(files, &runtime)?));
-        let graphs = model.files.parts().map(load).collect::<Result<_, ModelError>>()?;
-        Ok(Self { model, runtime, graphs })
+        let load = |files: &PartFiles| Ok((files.part(), PartSession::load(files, &runtime)?));
+        let sessions = model.files.parts().map(load).collect::<Result<_, ModelError>>()?;
+        Ok(Self { model, runtime, sessions })
     }
 
     /// What each part is made of.
     pub fn parts(&self) -> Vec<PartReport> {
         let files = |part| self.model.files.part(part).map(PartFiles::list).unwrap_or_default();
-        let report = |(part, graph): (&ModelPart, &Graph)| PartReport {
+        let report = |(part, session): (&ModelPart, &PartSession)| PartReport {
             part: *part,
             files: files(*part),
-            inputs: graph.inputs().to_vec(),
-            outputs: graph.outputs().to_vec(),
+            inputs: session.inputs().to_vec(),
+            outputs: session.outputs().to_vec(),
         };
-        self.graphs.iter().map(report).collect()
+        self.sessions.iter().map(report).collect()
     }
 
     /// Puts the parts together. Fails where they are not of one Stable Diffusion v1 model.
     pub fn into_pipeline(self) -> Result<Pipeline, ModelError> {
-        let Self { model, runtime, mut graphs } = self;
+        let Self { model, runtime, mut sessions } = self;
         let vae = &model.files.configs.vae;
         let mut take = |part| {
-            graphs.remove(&part).ok_or_else(|| ModelError::Graph { part, reason: "it is missing".to_owned() })
+            sessions
+                .remove(&part)
+                .ok_or_else(|| ModelError::Graph { part, reason: "it is missing".to_owned() })
         };
         let text_encoder =
             TextEncoder::new(take(ModelPart::TextEncoder)?, model.hidden_layers.clone(), model.vocabulary)?;
@@ -73,7 +75,7 @@ impl LoadedModel {
         unet.check_text_encoder(&text_encoder)?;
         let vae_decoder = VaeDecoder::new(take(ModelPart::VaeDecoder)?, vae)?;
         let vae_encoder =
-            take(ModelPart::VaeEncoder).ok().map(|graph| VaeEncoder::new(graph, vae)).transpose()?;
+            take(ModelPart::VaeEncoder).ok().map(|session| VaeEncoder::new(session, vae)).transpose()?;
         let safety_checker = take(ModelPart::SafetyChecker).ok().map(SafetyChecker::new);
         let mut prompts = PromptEncoder::new(Arc::clone(&model.tokenizer), text_encoder, unet.tokens_read());
         let adapted = model.add_ons.as_ref().map(|add_ons| {

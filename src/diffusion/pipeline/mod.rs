@@ -1,8 +1,9 @@
 //! A model that draws: [`Model::open`], then a [`Pipeline`] with the three verbs begin, step and finish.
 //!
-//! `begin` tokenises, encodes and draws the noise; `step` runs the UNet once for everything in the batch and lets each
-//! generation's own scheduler move on; `finish` decodes. Between steps the caller may look around: cancel, progress,
-//! timeouts and batching need nothing else.
+//! `begin` encodes the prompt and draws the noise. `step` runs the UNet for all generations of the batch, and then each
+//! generation's own scheduler. Images share a UNet call if they have the same LoRAs, size and prompt length; a call has a
+//! limit on its images, so a step may take several calls. `finish` decodes. Between steps the caller may do other things:
+//! cancel, report progress, check timeouts, or change the batch.
 
 mod adapted;
 mod add_ons;
@@ -10,6 +11,7 @@ mod batching;
 mod begin;
 mod description;
 mod finish;
+mod first_latents;
 mod float32;
 mod generation;
 mod loaded;
@@ -18,7 +20,6 @@ mod model;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
-mod start;
 mod step;
 mod vae;
 
@@ -37,9 +38,9 @@ use self::vae::{Decoding, Encoding};
 use super::files::LoraError;
 use super::image::{ImageError, RgbImage, drawing_size};
 use super::nets::{ModelError, SafetyChecker, UNet};
-use super::schedulers::SchedulerError;
+use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
-use crate::domain::GenerationInput;
+use crate::domain::{GenerationInput, SchedulerKind};
 use crate::runtime::Device;
 
 /// A loaded model on a device. One thread owns it.
@@ -100,11 +101,15 @@ impl Pipeline {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.model.description.assumptions.clone();
         if self.unet.truncates_timesteps() {
-            warnings.push(
-                "its UNet takes whole timesteps: what K-LMS, EULER, HEUN and KDPM2 draw differs from the reference, \
-                 and DDIM, PNDM and DPM-M are exact"
-                    .to_owned(),
-            );
+            let (exact, cut) = by_whole_timesteps(&self.model.description.scheduler);
+            let names = |kinds: Vec<SchedulerKind>| {
+                kinds.into_iter().map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ")
+            };
+            warnings.push(format!(
+                "its UNet takes whole timesteps: pictures of {} are exact, and those of {} differ from the reference",
+                names(exact),
+                names(cut)
+            ));
         }
         if self.encoding.as_ref().is_some_and(Encoding::draws_by_itself) {
             warnings.push(

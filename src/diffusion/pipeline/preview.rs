@@ -2,14 +2,31 @@
 //!
 //! A linear map makes one pixel of each latent, and the small picture is scaled. The map is applied to the clean latents
 //! according to the last prediction, since the current ones are mostly noise.
+//!
+//! The worker asks for a preview after a step (`worker/stepping.rs`), through `Engine::preview`, and only while a client
+//! listens to the job's events or stream.
 
 use ndarray::{Array2, Array3, ArrayView3};
 
+use super::{Generation, Pipeline};
 use crate::diffusion::image::{ImageError, RgbImage, encode_png};
 use crate::domain::ImageSize;
 
 /// The longer side of a preview, in pixels.
 const LONGEST: u32 = 128;
+
+impl Pipeline {
+    /// A preview of the first image, as a small PNG file. None where the model has no map from latents to colours, before
+    /// the first step, and where a safety checker must see the picture first.
+    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+        if self.safety_checker.is_some() && !generation.input.nsfw {
+            return None;
+        }
+        let map = self.model.description.latent_rgb.as_ref()?;
+        let prediction = self.model.description.scheduler.prediction().ok()?;
+        map.draw(generation.predicted_original(prediction)?.view()).ok()
+    }
+}
 
 /// `rgb = latents · factors + bias`, in −1…1.
 #[derive(Debug, Clone, PartialEq)]

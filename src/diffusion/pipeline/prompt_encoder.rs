@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::diffusion::files::ModelFiles;
-    use crate::diffusion::nets::Graph;
+    use crate::diffusion::nets::PartSession;
     use crate::runtime::{DeviceChoice, Runtime};
 
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
@@ -175,7 +175,7 @@ mod tests {
     fn encoder(tokens_read: Option<usize>) -> PromptEncoder {
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
         let (files, tokenizer) = ModelFiles::open(None).unwrap();
-        let graph = Graph::load(files.part(ModelPart::TextEncoder).unwrap(), &runtime).unwrap();
+        let graph = PartSession::load(files.part(ModelPart::TextEncoder).unwrap(), &runtime).unwrap();
         let text_encoder = TextEncoder::new(graph, None, 0).unwrap();
         PromptEncoder::new(Arc::new(tokenizer), text_encoder, tokens_read)
     }

@@ -25,7 +25,7 @@ impl Decoding {
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
         let mut pixels = self.usual.decode(latents)?;
         if !is_finite(&pixels) {
-            let make = |graph, model: &Model| VaeDecoder::new(graph, &model.files.configs.vae);
+            let make = |session, model: &Model| VaeDecoder::new(session, &model.files.configs.vae);
             if let Some(decoder) = self.float32.get(ModelPart::VaeDecoder, make)? {
                 pixels = decoder.decode(latents)?;
             }
@@ -57,7 +57,7 @@ impl Encoding {
     pub fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
         let mut posterior = self.usual.encode(pixels)?;
         if !posterior.is_finite() {
-            let make = |graph, model: &Model| VaeEncoder::new(graph, &model.files.configs.vae);
+            let make = |session, model: &Model| VaeEncoder::new(session, &model.files.configs.vae);
             if let Some(encoder) = self.float32.get(ModelPart::VaeEncoder, make)? {
                 posterior = encoder.encode(pixels)?;
             }

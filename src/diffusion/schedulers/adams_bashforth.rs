@@ -1,4 +1,5 @@
-//! Adams-Bashforth on an even grid: a mean of the last answers that extrapolates to the step ahead.
+//! Adams-Bashforth on an even grid, for PNDM and IPNDM (K-LMS has its own, for uneven grids): a mean of the last answers
+//! that extrapolates to the step ahead.
 
 use std::collections::VecDeque;
 

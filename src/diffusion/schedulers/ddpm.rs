@@ -7,8 +7,8 @@
 
 use ndarray::{Array4, Zip};
 
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, NoiseTable, ZeroSnr, whole_timesteps};
-use super::scheduler::{Call, Sampler, State};
 use super::{Parts, Plan, PredictionType, Schedule, SchedulerError, TimestepSpacing};
 
 struct Ddpm {

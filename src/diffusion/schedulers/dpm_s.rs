@@ -10,8 +10,8 @@ use ndarray::{Array4, Zip};
 
 use super::config::FinalSigma;
 use super::dpm_solver::{Algorithm, DpmSolver, clipped, lambda};
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
-use super::scheduler::{Call, Sampler, State};
 use super::{Parts, Plan, Schedule, SchedulerError, TimestepSpacing};
 
 struct DpmS {

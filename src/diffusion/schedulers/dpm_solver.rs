@@ -9,8 +9,8 @@
 use ndarray::{Array4, Zip};
 
 use super::config::FinalSigma;
+use super::sampler::{Call, State};
 use super::schedule::NoiseTable;
-use super::scheduler::{Call, State};
 use super::{NoiseLevel, PredictionType, SchedulerConfig, SchedulerError};
 
 /// What is interpolated, and whether noise is added.

@@ -8,8 +8,8 @@ use ndarray::{Array4, Zip};
 
 use super::ancestral::ancestral;
 use super::config::FinalSigma;
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
-use super::scheduler::{Call, Sampler, State};
 use super::{Parts, Plan, PredictionType, Schedule, SchedulerError};
 
 struct EulerA {

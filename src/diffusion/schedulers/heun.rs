@@ -6,8 +6,8 @@
 use ndarray::{Array4, Zip};
 
 use super::config::FinalSigma;
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{FoundTimesteps, K_BETAS, NoiseTable, ZeroSnr};
-use super::scheduler::{Call, Sampler, State};
 use super::{Parts, Plan, PredictionType, Schedule, SchedulerError};
 
 struct Heun {

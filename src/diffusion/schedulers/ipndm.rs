@@ -8,8 +8,8 @@
 use ndarray::{Array4, Zip};
 
 use super::adams_bashforth::{ORDER, adams_bashforth};
+use super::sampler::{Call, Sampler, State};
 use super::schedule::torch_linspace;
-use super::scheduler::{Call, Sampler, State};
 use super::{Parts, Plan, Schedule, SchedulerError};
 
 struct Ipndm {

@@ -8,8 +8,8 @@ use ndarray::{Array4, Zip};
 
 use super::config::FinalSigma;
 use super::heun::twice_after_the_first;
+use super::sampler::{Call, State};
 use super::schedule::{FoundTimesteps, K_BETAS, LogSigmas, NoiseTable, ZeroSnr};
-use super::scheduler::{Call, State};
 use super::{Denoise, NoiseLevel, Plan, PredictionType, Schedule, SchedulerError};
 
 /// The schedule, with a middle between each sigma and the next one. The last step goes to its end at once.

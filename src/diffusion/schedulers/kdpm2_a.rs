@@ -8,7 +8,7 @@ use ndarray::Array4;
 
 use super::ancestral::ancestral;
 use super::kdpm2::{self, geometric_mean};
-use super::scheduler::{Call, Sampler, State};
+use super::sampler::{Call, Sampler, State};
 use super::{Parts, Plan, PredictionType, SchedulerError};
 
 struct Kdpm2A {

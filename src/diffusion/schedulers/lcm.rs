@@ -7,8 +7,8 @@
 
 use ndarray::{Array4, Zip};
 
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{LCM_BETAS, NoiseTable, ZeroSnr};
-use super::scheduler::{Call, Sampler, State};
 use super::{Parts, Plan, PredictionType, Schedule, SchedulerError};
 
 struct Lcm {

@@ -3,9 +3,9 @@
 //! A [`Scheduler`] belongs to one generation. It is made of three values:
 //!
 //! - a `Schedule` (`schedule.rs`): timesteps, sigmas and scalings of every model call, computed once;
-//! - a `Sampler`: the formula of one call. Each file that is named after a scheduler holds one, with its paper and
+//! - a `Sampler` (`sampler.rs`): the formula of one call. Each file that is named after a scheduler holds one, with its paper and
 //!   equation;
-//! - a `State` (`scheduler.rs`): what the formula remembers from earlier calls.
+//! - a `State` (`sampler.rs`): what the formula remembers from earlier calls.
 //!
 //! Samplers share [`Denoise`], which reads the model's answer, and the mathematics in `adams_bashforth.rs`,
 //! `ancestral.rs`, `kdpm2.rs` and `dpm_solver.rs`. [`SchedulerConfig`] is the model's own file. Latents have the shape
@@ -47,6 +47,7 @@ mod kdpm2_a;
 mod kdpm2_d;
 mod lcm;
 mod pndm;
+mod sampler;
 mod schedule;
 mod scheduler;
 mod uni_pc;
@@ -59,8 +60,8 @@ pub use self::denoise::{Denoise, PredictionType};
 pub use self::error::SchedulerError;
 pub use self::scheduler::Scheduler;
 
+use self::sampler::Sampler;
 use self::schedule::{NoiseLevel, Schedule, SigmaSpacing, TimestepSpacing};
-use self::scheduler::Sampler;
 use crate::domain::SchedulerKind;
 
 /// What a request may ask of a scheduler beyond the model's own file.
@@ -115,4 +116,15 @@ pub fn build(
         SchedulerKind::UniPc => uni_pc::build(plan),
     };
     Ok(Scheduler::new(kind, parts?))
+}
+
+/// The schedulers that call this model at whole timesteps only, and those that also call it between two of them.
+pub fn by_whole_timesteps(config: &SchedulerConfig) -> (Vec<SchedulerKind>, Vec<SchedulerKind>) {
+    // Few steps may hit whole timesteps by chance.
+    const STEPS: usize = 50;
+    let scheduler = |kind: &SchedulerKind| build(*kind, config, STEPS, SchedulerOptions::default());
+    let is_whole = |scheduler: Scheduler| scheduler.timesteps().iter().all(|t| t.fract() == 0.0);
+    // A scheduler that cannot be built from this configuration refuses jobs with the reason.
+    let kinds = SchedulerKind::ALL.into_iter().filter(|kind| scheduler(kind).is_ok());
+    kinds.partition(|kind| scheduler(kind).is_ok_and(is_whole))
 }

@@ -11,8 +11,8 @@
 use ndarray::{Array4, Zip};
 
 use super::adams_bashforth::{ORDER, adams_bashforth};
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, NoiseTable, ZeroSnr, whole_timesteps};
-use super::scheduler::{Call, Sampler, State};
 use super::{Denoise, NoiseLevel, Parts, Plan, PredictionType, Schedule, SchedulerError, TimestepSpacing};
 
 struct Pndm {

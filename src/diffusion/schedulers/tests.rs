@@ -188,3 +188,34 @@ fn calls_and_shapes_outside_the_schedule_are_refused() {
         build(SchedulerKind::Ddim, &config, 4, SchedulerOptions { karras: false, eta: f32::NAN }).is_err()
     );
 }
+
+/// A page of the guide as one line, whatever way its lines are broken.
+fn one_line(page: &str) -> String {
+    page.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Such as `DDIM, PNDM and LCM`.
+fn list(kinds: &[SchedulerKind]) -> String {
+    let (last, others) = kinds.split_last().unwrap();
+    let others: Vec<_> = others.iter().map(|kind| kind.as_str()).collect();
+    format!("{} and {last}", others.join(", "))
+}
+
+#[test]
+fn the_guide_lists_every_scheduler() {
+    let page = one_line(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/input.md")));
+    let sentence = format!("## Schedulers {}.", list(&SchedulerKind::ALL));
+    assert!(page.contains(&sentence), "docs/input.md should say: {sentence}");
+}
+
+#[test]
+fn the_guide_says_which_schedulers_need_fractional_timesteps() {
+    let page = one_line(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/models.md")));
+    let (whole, fractional) = by_whole_timesteps(&SchedulerConfig::default());
+    let sentence = format!(
+        "A UNet that accepts only whole timesteps draws exactly with {}. {} need fractions, which such a UNet cuts off.",
+        list(&whole),
+        list(&fractional)
+    );
+    assert!(page.contains(&sentence), "docs/models.md should say: {sentence}");
+}

@@ -9,8 +9,8 @@ use ndarray::{Array4, Zip};
 
 use super::config::FinalSigma;
 use super::dpm_solver::{lambda, x0_or_noise};
+use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
-use super::scheduler::{Call, Sampler, State};
 use super::{NoiseLevel, Parts, Plan, PredictionType, Schedule, SchedulerError, TimestepSpacing};
 
 struct UniPc {

@@ -1,5 +1,5 @@
 //! A1111's grammar of emphasis: splits a prompt into pieces with weights. How a weight changes an embedding is decided
-//! elsewhere. Follows `parse_prompt_attention` of A1111's `modules/prompt_parser.py`, also for unbalanced and odd input.
+//! in `prompt_encoder`. Follows `parse_prompt_attention` of A1111's `modules/prompt_parser.py`, also for unbalanced and odd input.
 //!
 //! - `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3; nested weights multiply.
 //! - `\(`, `\)`, `\[`, `\]`, `\\` mean the character; any other backslash is dropped.

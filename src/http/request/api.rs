@@ -15,7 +15,7 @@ use crate::domain::{EndpointId, InputRules, Job, JobId};
 use crate::http::MetricsAccess;
 use crate::metrics::Metrics;
 use crate::queue::{Drained, JobQueue};
-use crate::wire::{JobUrls, UrlSigner, status_body};
+use crate::wire::UrlSigner;
 
 /// What handlers need of the server.
 pub struct Api {
@@ -68,13 +68,6 @@ impl Api {
             Either::Right(_) => self.queue.drain(endpoint, id, Duration::ZERO).await,
         };
         drained?.ok_or(ApiError::NO_JOB)
-    }
-
-    /// The status body of a job. Its image URLs use the address that this client used.
-    pub fn status_body(&self, request: &HttpRequest, job: &Job) -> String {
-        let base = self.base_url(request);
-        let urls = JobUrls { base: &base, signer: &self.signer };
-        status_body(job, self.queue.progress(&job.id), self.queue.now(), &urls)
     }
 
     pub fn is_stopping(&self) -> bool {

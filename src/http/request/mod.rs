@@ -1,7 +1,7 @@
 //! What every request goes through, whatever it asks for.
 //!
 //! `observe` wraps all of it; the extractors `ApiKey`, `Endpoint` and `JobPath` let a request in or refuse it; every
-//! refusal is an [`ApiError`]. Nothing here knows the body of an answer: that is for the folder of each API.
+//! refusal is an [`ApiError`]. The bodies of other answers belong to the folder of each API.
 
 mod api;
 mod auth;

@@ -52,7 +52,7 @@ impl World {
     }
 
     fn install(&self) -> Result<Installed, InstallError> {
-        let progress = Heard::default();
+        let progress = RecordedProgress::default();
         let runtimes = self.runtimes();
         let installation = Installation {
             runtimes: &runtimes,
@@ -83,10 +83,11 @@ impl World {
     }
 }
 
+/// Every position that the progress bar was at.
 #[derive(Default)]
-struct Heard(RefCell<Vec<u64>>);
+struct RecordedProgress(RefCell<Vec<u64>>);
 
-impl InstallProgress for Heard {
+impl InstallProgress for RecordedProgress {
     fn begin(&self) {}
 
     fn position(&self, bytes: u64) {
@@ -196,7 +197,7 @@ fn too_little_room_is_said_before_anything_is_downloaded() {
 #[test]
 fn without_pip_the_remedy_is_named() {
     let world = World::new();
-    let (runtimes, progress) = (world.runtimes(), Heard::default());
+    let (runtimes, progress) = (world.runtimes(), RecordedProgress::default());
     let installation = Installation {
         runtimes: &runtimes,
         version: "1.0.0",

@@ -111,6 +111,50 @@ fn compare(got: &Run, want: &Value, tolerance: Tolerance) -> Vec<String> {
     wrong
 }
 
+/// The scheduler that `schedulers_golden.json` calls by this name.
+fn kind_of(name: &str) -> SchedulerKind {
+    match name {
+        "DDIM" => SchedulerKind::Ddim,
+        "DDPM" => SchedulerKind::Ddpm,
+        "PNDM" => SchedulerKind::Pndm,
+        "LMS" | "LMS_KARRAS" => SchedulerKind::KLms,
+        "EULER" | "EULER_KARRAS" | "EULER_LEADING" | "EULER_TRAILING" => SchedulerKind::EulerD,
+        "EULER_A" => SchedulerKind::EulerA,
+        "HEUN" => SchedulerKind::Heun,
+        "KDPM2" => SchedulerKind::Kdpm2D,
+        "KDPM2_A" => SchedulerKind::Kdpm2A,
+        "DPM_S" => SchedulerKind::DpmS,
+        "IPNDM" => SchedulerKind::Ipndm,
+        _ if name.starts_with("DPMPP_2M") => SchedulerKind::DpmM,
+        _ => panic!("{name} is new"),
+    }
+}
+
+/// Runs that ended in latents, by scheduler.
+fn runs_with_latents() -> Vec<SchedulerKind> {
+    let has_latents = |run: &Value| run["final"].is_array();
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let extra: Value = serde_json::from_str(EXTRA).unwrap();
+    let of_golden = golden["runs"].as_object().unwrap().iter();
+    let of_golden =
+        of_golden.filter(|(_, run)| has_latents(run)).map(|(key, _)| kind_of(key.split('/').next().unwrap()));
+    let of_extra = extra["runs"].as_array().unwrap().iter().filter(|run| has_latents(run));
+    let of_extra = of_extra.map(|run| SchedulerKind::parse(run["kind"].as_str().unwrap()).unwrap().0);
+    of_golden.chain(of_extra).collect()
+}
+
+#[test]
+fn every_scheduler_has_reference_values() {
+    let runs = runs_with_latents();
+    for kind in SchedulerKind::ALL {
+        let count = runs.iter().filter(|run| **run == kind).count();
+        assert!(
+            count >= 10,
+            "{kind} has {count} runs: add its class to tests/golden/schedulers_extra_golden.py"
+        );
+    }
+}
+
 #[test]
 fn every_scheduler_makes_the_latents_of_diffusers() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
@@ -126,21 +170,7 @@ fn every_scheduler_makes_the_latents_of_diffusers() {
         let strength = parts.next().unwrap().strip_prefix("img2img").map(|s| s.parse::<f64>().unwrap());
         let eta = if parts.next() == Some("eta1") { 1.0 } else { 0.0 };
         let mut config = base.clone();
-        let kind = match name {
-            "DDIM" => SchedulerKind::Ddim,
-            "DDPM" => SchedulerKind::Ddpm,
-            "PNDM" => SchedulerKind::Pndm,
-            "LMS" | "LMS_KARRAS" => SchedulerKind::KLms,
-            "EULER" | "EULER_KARRAS" | "EULER_LEADING" | "EULER_TRAILING" => SchedulerKind::EulerD,
-            "EULER_A" => SchedulerKind::EulerA,
-            "HEUN" => SchedulerKind::Heun,
-            "KDPM2" => SchedulerKind::Kdpm2D,
-            "KDPM2_A" => SchedulerKind::Kdpm2A,
-            "DPM_S" => SchedulerKind::DpmS,
-            "IPNDM" => SchedulerKind::Ipndm,
-            _ if name.starts_with("DPMPP_2M") => SchedulerKind::DpmM,
-            _ => panic!("{name} is new"),
-        };
+        let kind = kind_of(name);
         if name.ends_with("LEADING") {
             config.timestep_spacing = Some("leading".into());
         } else if name.ends_with("TRAILING") {

@@ -1,5 +1,7 @@
 //! The body of run and runsync, field by field, with the limits that the parser enforces.
 
+use std::iter;
+
 use serde_json::json;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
@@ -84,8 +86,16 @@ const LORA: &str = "A LoRA on the server, by name or file name. A prompt can nam
 `<lora:name:0.8>`, or `<lora:name:0.5:1>` with one scale for the text encoder and one for the UNet.";
 const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111 use work as \
 well.";
-/// The contract's other names for schedulers.
-const ALIASES: [&str; 4] = ["KLMS", "K_EULER", "K_EULER_ANCESTRAL", "DPMSolverMultistep"];
+
+/// Every name of every scheduler: the contract's first, then those of A1111 and the aliases.
+fn scheduler_names() -> Vec<&'static str> {
+    let mut names = SchedulerKind::ALL.map(SchedulerKind::as_str).to_vec();
+    for kind in SchedulerKind::ALL {
+        let others = iter::once(kind.a1111_name()).chain(kind.aliases().iter().copied());
+        names.extend(others.filter(|name| *name != kind.as_str()));
+    }
+    names
+}
 
 /// Every field of `input` by its name, the most used first.
 pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
@@ -129,10 +139,7 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ),
         (
             "scheduler",
-            or_null(
-                choice(SCHEDULERS, SchedulerKind::ALL.map(SchedulerKind::as_str).into_iter().chain(ALIASES))
-                    .default(Some(json!(rules.scheduler.as_str()))),
-            ),
+            or_null(choice(SCHEDULERS, scheduler_names()).default(Some(json!(rules.scheduler.as_str())))),
         ),
         (
             "karras",

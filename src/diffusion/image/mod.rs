@@ -117,7 +117,7 @@ mod tests {
     use ndarray::Array3;
     use serde_json::Value;
 
-    const GOLDEN: &str = include_str!("../../tests/golden/image.json");
+    const GOLDEN: &str = include_str!("../../../tests/golden/image.json");
 
     fn golden() -> Value {
         serde_json::from_str(GOLDEN).unwrap()

@@ -1,4 +1,4 @@
-//! The start of a generation: from noise alone, or from a picture with noise on it.
+//! The first latents of a generation: noise alone, or a picture with noise on it.
 //!
 //! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline` and `…InpaintPipeline`, including the order of random
 //! numbers: first for the picture's latents, then for the noise, then for the masked picture's latents.
@@ -23,7 +23,7 @@ pub(super) struct Given {
 }
 
 /// A generation's first latents, and the data that its steps need.
-pub(super) struct Start {
+pub(super) struct FirstLatents {
     /// `[images, channels, h, w]`.
     pub latents: Array4<f32>,
     /// The first UNet call; the end of the schedule where the picture may not change.
@@ -33,7 +33,7 @@ pub(super) struct Start {
     pub original: Option<Original>,
 }
 
-impl Start {
+impl FirstLatents {
     /// `shape` is `(channels, h, w)` of the latents.
     pub fn new(
         given: Given,

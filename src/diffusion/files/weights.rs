@@ -1,0 +1,222 @@
+//! The weights of one session in memory, and the order in which its graph has them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use half::f16;
+
+/// The weights of one session, in the layout of its graph. ONNX Runtime reads those of nodes on the CPU in place, so
+/// they must live as long as the session unless all of it runs on a card.
+pub struct Weights {
+    slots: HashMap<String, Slot>,
+    buffer: Arc<[u8]>,
+}
+
+/// Where a weight goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Slot {
+    /// In the order of checkpoints.
+    pub shape: Vec<usize>,
+    pub element: Element,
+    pub order: Order,
+    pub at: usize,
+    pub length: usize,
+}
+
+/// The order of a weight's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As in checkpoints.
+    Plain,
+    /// A convolution's with the input channels last.
+    ChannelsLast,
+    /// A convolution's in blocks of so many input and output channels.
+    Blocks(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    F32,
+    F16,
+}
+
+impl Weights {
+    /// A buffer of `length` bytes, all zero.
+    #[expect(unsafe_code, reason = "zeroed memory that is initialised as it is")]
+    pub(super) fn zeroed(slots: HashMap<String, Slot>, length: usize) -> Self {
+        // SAFETY: zeros are values of u8. Made so, the pages are the system's own zeros until they are written to.
+        let buffer = unsafe { Arc::<[u8]>::new_zeroed_slice(length).assume_init() };
+        Self { slots, buffer }
+    }
+
+    /// The buffer, for the session.
+    pub fn buffer(&self) -> &Arc<[u8]> {
+        &self.buffer
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.keys().map(String::as_str)
+    }
+
+    /// A weight's shape as checkpoints have it: a convolution's is `[out, in, height, width]`.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.slots.get(name).map(|slot| slot.shape.as_slice())
+    }
+
+    /// A weight's values in the order of its shape.
+    pub fn values(&self, name: &str) -> Option<Vec<f32>> {
+        let slot = self.slots.get(name)?;
+        let bytes = self.buffer.get(slot.at..slot.at + slot.length)?;
+        Some(
+            (0..slot.length / slot.element.width())
+                .map(|i| slot.element.read(bytes, slot.position(i)))
+                .collect(),
+        )
+    }
+
+    /// Where to write each of them, all at once; nothing while a session reads them, or once they were given back.
+    pub fn writers(&mut self) -> Vec<(&str, WeightWriter<'_>)> {
+        let buffer = Arc::get_mut(&mut self.buffer).filter(|buffer| !buffer.is_empty());
+        let Some(mut rest) = buffer else { return Vec::new() };
+        let mut slots: Vec<_> = self.slots.iter().collect();
+        slots.sort_unstable_by_key(|(_, slot)| (slot.at, slot.length));
+        let (mut writers, mut at) = (Vec::with_capacity(slots.len()), 0);
+        for (name, slot) in slots {
+            let (bytes, behind) = std::mem::take(&mut rest)[slot.at - at..].split_at_mut(slot.length);
+            writers.push((name.as_str(), WeightWriter { slot, bytes, next: 0 }));
+            (rest, at) = (behind, slot.at + slot.length);
+        }
+        writers
+    }
+}
+
+/// Weights that a LoRA can be added to.
+pub trait AddTo {
+    /// Adds `delta`, in the order of the checkpoint's own shape, to the parameter of this name.
+    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String>;
+}
+
+impl AddTo for Weights {
+    /// Adds in single precision, whatever type the graph has its weights in.
+    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
+        let slot = self.slots.get(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
+        let (element, width) = (slot.element, slot.element.width());
+        let count = slot.length / width;
+        if count != delta.len() {
+            return Err(format!("{parameter} has {count} values, not {}", delta.len()));
+        }
+        let buffer = Arc::get_mut(&mut self.buffer);
+        let bytes = buffer.and_then(|buffer| buffer.get_mut(slot.at..slot.at + slot.length));
+        let bytes = bytes.ok_or_else(|| format!("{parameter} is in use"))?;
+        let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
+        if slot.order == Order::Plain {
+            bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));
+        } else {
+            for (index, delta) in delta.iter().enumerate() {
+                let at = slot.position(index) * width;
+                add(&mut bytes[at..at + width], delta);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a weight's values, which come piece by piece in the order of its shape, in the graph's type and order.
+pub struct WeightWriter<'a> {
+    slot: &'a Slot,
+    bytes: &'a mut [u8],
+    next: usize,
+}
+
+impl WeightWriter<'_> {
+    /// Writes the next values. Ignores values beyond the end.
+    pub fn write(&mut self, values: &[f32]) {
+        let element = self.slot.element;
+        let room = self.bytes.len() / element.width() - self.next;
+        let values = &values[..values.len().min(room)];
+        if let Some(kernel) = self.slot.kernel() {
+            let mut index = self.next;
+            let mut rest = values;
+            while !rest.is_empty() {
+                let (start, stride) = self.slot.spread(index / kernel);
+                let (of_pair, others) = rest.split_at(rest.len().min(kernel - index % kernel));
+                for (place, value) in (index % kernel..).zip(of_pair) {
+                    element.write(&mut self.bytes[(start + place * stride) * element.width()..], *value);
+                }
+                (index, rest) = (index + of_pair.len(), others);
+            }
+        } else {
+            let bytes = &mut self.bytes[self.next * element.width()..];
+            match element {
+                Element::F32 => {
+                    for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
+                        bytes.copy_from_slice(&value.to_le_bytes());
+                    }
+                }
+                Element::F16 => {
+                    for (bytes, value) in bytes.chunks_exact_mut(2).zip(values) {
+                        bytes.copy_from_slice(&f16::from_f32(*value).to_le_bytes());
+                    }
+                }
+            }
+        }
+        self.next += values.len();
+    }
+}
+
+impl Slot {
+    /// The graph's position of the value at `index` of the checkpoint's order.
+    fn position(&self, index: usize) -> usize {
+        let Some(kernel) = self.kernel() else { return index };
+        let (start, stride) = self.spread(index / kernel);
+        start + index % kernel * stride
+    }
+
+    /// The number of values for each pair of output and input channel, where the graph has an order of its own.
+    fn kernel(&self) -> Option<usize> {
+        match self.shape[..] {
+            [_, _, height, width] if self.order != Order::Plain => Some((height * width).max(1)),
+            _ => None,
+        }
+    }
+
+    /// The positions of the values of a pair of channels in the graph's order: that of the first, and the distance from
+    /// one to the next.
+    fn spread(&self, pair: usize) -> (usize, usize) {
+        let [_, inputs, height, width] = self.shape[..] else { return (pair, 1) };
+        let (output, input) = (pair / inputs, pair % inputs);
+        match self.order {
+            Order::Plain => (pair * height * width, 1),
+            Order::ChannelsLast => (output * height * width * inputs + input, inputs),
+            Order::Blocks(block) => {
+                let outer = (output / block) * (inputs / block) + input / block;
+                let start = outer * height * width * block * block + input % block * block + output % block;
+                (start, block * block)
+            }
+        }
+    }
+}
+
+impl Element {
+    pub const fn width(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    fn read(self, bytes: &[u8], index: usize) -> f32 {
+        let b = &bytes[index * self.width()..];
+        match self {
+            Self::F32 => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            Self::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
+        }
+    }
+
+    fn write(self, bytes: &mut [u8], value: f32) {
+        match self {
+            Self::F32 => bytes[..4].copy_from_slice(&value.to_le_bytes()),
+            Self::F16 => bytes[..2].copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What a scheduler's file implements: the formula of one model call, and what the formula is given.
+
+use std::collections::VecDeque;
+
+use ndarray::Array4;
+
+use super::{Denoise, NoiseLevel, PredictionType, Schedule, SchedulerError};
+use crate::diffusion::noise::BatchNoise;
+
+/// The formula of one model call. It holds settings only: what changes from call to call is in [`State`].
+pub(super) trait Sampler: Send {
+    /// Takes the model's answer and moves `sample` on, in place. Shapes and the index have been checked.
+    fn step(
+        &self,
+        call: &mut Call,
+        sample: &mut Array4<f32>,
+        state: &mut State,
+    ) -> Result<(), SchedulerError>;
+}
+
+/// One model call as a sampler sees it.
+pub(super) struct Call<'a> {
+    pub index: usize,
+    pub schedule: &'a Schedule,
+    /// The model's answer, `[images, channels, height, width]` as the sample.
+    pub noise_pred: &'a Array4<f32>,
+    pub noise: &'a mut BatchNoise,
+}
+
+impl Call<'_> {
+    /// The sigma at this call and the next one, for samplers that step by sigma.
+    pub fn sigmas(&self) -> (f32, f32) {
+        (self.schedule.sigmas[self.index], self.schedule.sigmas[self.index + 1])
+    }
+
+    pub fn level(&self) -> NoiseLevel {
+        self.schedule.levels[self.index]
+    }
+
+    /// How to read the answer at this call's level.
+    pub fn denoise(&self, prediction: PredictionType) -> Denoise {
+        Denoise::new(prediction, self.level())
+    }
+
+    /// Fresh unit noise of the sample's shape, one generator an image.
+    pub fn draw(&mut self) -> Array4<f32> {
+        let (_, c, h, w) = self.noise_pred.dim();
+        self.noise.randn((c, h, w))
+    }
+}
+
+/// What a sampler remembers from one call to the next. It is a plain value; with the schedule and the noise
+/// generators it is all that a generation needs to continue.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct State {
+    /// The number of calls made. It is not the index: an image start leaves calls out.
+    pub calls: usize,
+    /// Earlier answers in the form in which the sampler combines them (noise, x0 or derivative), newest first.
+    pub history: VecDeque<Array4<f32>>,
+    /// The latents at the start of a step that takes several calls.
+    pub start: Option<Array4<f32>>,
+    /// A sum of the answers within such a step (PNDM's Runge-Kutta).
+    pub sum: Option<Array4<f32>>,
+}
+
+impl State {
+    /// Adds an answer and keeps the newest `most`.
+    pub fn remember(&mut self, answer: Array4<f32>, most: usize) {
+        self.history.truncate(most - 1);
+        self.history.push_front(answer);
+    }
+}
