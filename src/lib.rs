@@ -2,11 +2,17 @@
 //!
 //! # One request, eight stops
 //!
-//! 1. [`http`] routes `POST /v2/{endpoint}/run`. The `ApiKey` extractor lets it in.
-//! 2. The body becomes a [`domain::GenerationInput`], or an error that names every violation.
-//! 3. [`queue::JobQueue::submit`] commits the row, wakes a worker and returns the id. `runsync` waits here.
-//! 4. [`worker::Worker::tick`] loads its engine if need be ([`engine::Residency`] decides who may use the device's
-//!    memory) and claims the job: one committed `update … returning`. No transaction stays open while it works.
+//! 1. [`http`] routes `POST /v2/{endpoint}/run`. The `Endpoint` extractor checks the key, the caller's limits and that
+//!    the endpoint exists.
+//! 2. The body's `input` is parsed to check it: a [`domain::GenerationInput`], or an error that names every violation.
+//!    The row stores the JSON as it was sent, and the seed, which is drawn if there is none. The worker parses the JSON
+//!    again: only the row survives a restart, and the endpoint may have another model by then.
+//! 3. [`queue::JobQueue::submit`] commits the row, wakes the endpoint's idle workers and returns the id. `runsync` then
+//!    waits in [`queue::JobQueue::wait`].
+//! 4. [`worker::Worker::tick`] loads its engine if need be, from a model that [`diffusion::Model::open`] read when the
+//!    server started ([`engine::Residency`] decides who may use the device's memory). It claims the job: one committed
+//!    `update … returning`. No transaction stays open while it works. Input pictures that are URLs are fetched by
+//!    [`fetch`] beside the jobs that run.
 //! 5. [`diffusion::Pipeline::begin`], called through [`engine::Engine`], encodes the prompt and draws the noise: a
 //!    [`diffusion::Generation`].
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for all jobs in the batch, and then each job's own scheduler. Between
@@ -17,7 +23,7 @@
 //! 8. `status` reads the row, and the image route serves the bytes. [`webhooks`] posts the message that the same
 //!    transaction put into the outbox. [`sweeper`] deletes all of it in time.
 //!
-//! `stablehand generate` is stops 5 to 7 in a loop.
+//! `stablehand generate` parses the input, begins once, steps in a loop and finishes, without a queue.
 //!
 //! # Who may import whom
 //!

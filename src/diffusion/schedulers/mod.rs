@@ -16,11 +16,11 @@
 //! 1. Write one file here: the sampler, and a function `build` that makes its schedule and itself from a `Plan`.
 //! 2. Add one line to the table in `domain/scheduler.rs`: its names, and what it can do.
 //!
-//! The compiler then asks for two more lines in this file: `mod`, and an arm in [`build`]. Everything else reads the
-//! table: requests, error sentences, the OpenAPI document, the text in PNG files and the tests here. Add its
-//! reference values as a case in `tests/golden/schedulers_extra_golden.py`. A key of `scheduler_config.json` that no
-//! scheduler has read yet is one line in `config.rs`. A new way to space sigmas is a variant in
-//! `schedule/spacing.rs`.
+//! The compiler then asks for two more lines in this file: `mod`, and an arm in [`build`]. Requests, error sentences, the
+//! OpenAPI document and the text in PNG files read the table. Tests ask for the rest: its class in
+//! `tests/golden/schedulers_extra_golden.py`, which writes its reference values, and its name in the guide. A key of
+//! `scheduler_config.json` that no scheduler has read yet is one line in `config.rs`. A new way to space sigmas is a
+//! variant in `schedule/spacing.rs`.
 //!
 //! # Rounding
 //!
