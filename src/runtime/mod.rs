@@ -30,7 +30,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 pub use attention::Attention;
 pub use cuda_libraries::{CudaLibrary, LibraryPlace, cuda_libraries};
-pub use device::{Device, DeviceChoice, OnCard};
+pub use device::{CardSettings, Device, DeviceChoice, OnCard};
 pub use driver::{Card, Driver, has_card_node};
 #[cfg(feature = "embed-onnxruntime")]
 pub use embedded::{notices, unpacked};
@@ -71,6 +71,7 @@ pub struct Runtime {
     threads: usize,
     /// Where sessions write their profiles, if they do.
     profiles: Option<PathBuf>,
+    on_card: CardSettings,
 }
 
 impl Runtime {
@@ -84,7 +85,15 @@ impl Runtime {
             TOLD.call_once(|| tracing::warn!("{note}"));
         }
         let Loaded { environment, library, .. } = loaded;
-        Ok(Self { environment, library, device, note, threads: cores::physical_cores(), profiles: None })
+        Ok(Self {
+            environment,
+            library,
+            device,
+            note,
+            threads: cores::physical_cores(),
+            profiles: None,
+            on_card: CardSettings::default(),
+        })
     }
 
     /// The ONNX Runtime of this process.
@@ -113,6 +122,16 @@ impl Runtime {
         Self { profiles: Some(folder.to_owned()), ..self }
     }
 
+    /// Sessions made from now on use a card in this way. For measurements: the loader's own choice is the best known.
+    #[must_use]
+    pub fn with_card_settings(self, on_card: CardSettings) -> Self {
+        Self { on_card, ..self }
+    }
+
+    pub fn card_settings(&self) -> CardSettings {
+        self.on_card
+    }
+
     /// A session for the graph in `source`.
     pub fn session(&self, source: GraphSource<'_>) -> Result<Session, RuntimeError> {
         self.session_on_card(source, OnCard::default())
@@ -120,6 +139,7 @@ impl Runtime {
 
     /// The same; `on_card` says what it may do where the device is one.
     pub fn session_on_card(&self, source: GraphSource<'_>, on_card: OnCard) -> Result<Session, RuntimeError> {
+        let on_card = OnCard { captures: on_card.captures && !self.on_card.no_captures, ..on_card };
         let build = || -> ort::Result<Session> {
             let mut builder = self.builder(on_card)?;
             match source {
@@ -148,7 +168,7 @@ impl Runtime {
             .with_intra_threads(self.threads)?
             .with_intra_op_spinning(false)?
             .with_memory_pattern(false)?;
-        let builder = match self.device.execution_provider(on_card) {
+        let builder = match self.device.execution_provider(on_card, self.on_card.fuse_conv_bias) {
             Some(provider) => builder.with_execution_providers([provider])?,
             None => builder,
         };

@@ -88,7 +88,7 @@ fn compared_with_cpu(
     Ok(compared(name, input.size, &ours, &cpu, note))
 }
 
-fn compared(name: &'static str, size: ImageSize, a: &RgbImage, b: &RgbImage, note: &str) -> Row {
+pub(super) fn compared(name: &'static str, size: ImageSize, a: &RgbImage, b: &RgbImage, note: &str) -> Row {
     match psnr(a, b) {
         Some(decibels) if decibels.is_finite() => Row::new(name, decibels, "dB").size(size).note(note),
         Some(_) => Row::without(name, format!("identical ({note})")).size(size),

@@ -8,6 +8,7 @@ mod machine;
 mod row;
 mod speed;
 mod subject;
+mod ways;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -65,12 +66,13 @@ const PLAN: [Measurement; 6] = [
 ];
 
 /// What `--full` measures besides.
-const FULL: [Measurement; 5] = [
+const FULL: [Measurement; 6] = [
     ("shapes in turn", speed::shapes_in_turn),
     ("50 steps", speed::fifty_steps),
     ("seed again", agreement::repeated),
     ("seed in a batch", agreement::in_a_batch),
     ("other inputs", agreement::other_inputs_with_cpu),
+    ("ways on a card", ways::on_card),
 ];
 
 /// What changes how calls are filled.

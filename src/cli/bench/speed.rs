@@ -92,7 +92,7 @@ pub(super) fn steps(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-fn step(subject: &mut Subject, size: ImageSize, rows: usize) -> Result<f64, Failure> {
+pub(super) fn step(subject: &mut Subject, size: ImageSize, rows: usize) -> Result<f64, Failure> {
     let mut batch = subject.batch(size, rows, USUAL_STEPS)?;
     step_all(&mut subject.pipeline, &mut batch)?;
     median(|| step_all(&mut subject.pipeline, &mut batch))

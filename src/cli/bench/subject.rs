@@ -6,7 +6,7 @@ use super::Failure;
 use super::row::Row;
 use crate::diffusion::{Generation, Model, Picture, Pipeline, RgbImage};
 use crate::domain::{GenerationInput, ImageSize};
-use crate::runtime::{DeviceChoice, MemoryUse, Runtime};
+use crate::runtime::{CardSettings, DeviceChoice, MemoryUse, Runtime};
 
 pub(super) struct Subject {
     pub name: String,
@@ -91,6 +91,19 @@ impl Subject {
     /// The whole way to the first picture of a request.
     pub fn draw(&mut self, input: &GenerationInput, seed: u64) -> Result<RgbImage, Failure> {
         draw(&mut self.pipeline, input, seed)
+    }
+
+    /// Goes another way on the card for one measurement, with the model loaded anew, and comes back.
+    pub fn on_card<T>(
+        &mut self,
+        settings: CardSettings,
+        measure: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let other = pipeline(&self.model, &self.runtime.clone().with_card_settings(settings))?;
+        let usual = std::mem::replace(&mut self.pipeline, other);
+        let outcome = measure(self);
+        self.pipeline = usual;
+        outcome
     }
 
     /// The same on the CPU.

@@ -61,7 +61,7 @@ impl CardMemory {
 pub(super) fn attention(runtime: &Runtime) -> Attention {
     static CHOSEN: Mutex<BTreeMap<u32, Attention>> = Mutex::new(BTreeMap::new());
     let Device::Cuda { index, .. } = runtime.device() else { return Attention::Math };
-    if let Some(requested) = Attention::requested() {
+    if let Some(requested) = runtime.card_settings().attention.or_else(Attention::requested) {
         return requested;
     }
     let mut chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -136,7 +136,8 @@ impl PartSession {
                 // place, and a graph with such nodes cannot be captured.
                 let is_wholly_on_card =
                     !runtime.device().is_cpu() && build == GraphBuild::Cuda && graph.is_built_in();
-                let captures = is_wholly_on_card && part == ModelPart::UNet;
+                let captures =
+                    is_wholly_on_card && part == ModelPart::UNet && !runtime.card_settings().no_captures;
                 let on_card = match runtime.device().is_cpu() {
                     true => OnCard::default(),
                     false => OnCard { attention: Some(card::attention(runtime)), captures },
