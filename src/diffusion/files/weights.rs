@@ -74,10 +74,9 @@ impl Weights {
         )
     }
 
-    /// Where to write each of them, all at once; nothing while a session reads them, or once they were given back.
+    /// Where to write each of them, all at once; nothing while a session reads them.
     pub fn writers(&mut self) -> Vec<(&str, WeightWriter<'_>)> {
-        let buffer = Arc::get_mut(&mut self.buffer).filter(|buffer| !buffer.is_empty());
-        let Some(mut rest) = buffer else { return Vec::new() };
+        let Some(mut rest) = Arc::get_mut(&mut self.buffer) else { return Vec::new() };
         let mut slots: Vec<_> = self.slots.iter().collect();
         slots.sort_unstable_by_key(|(_, slot)| (slot.at, slot.length));
         let (mut writers, mut at) = (Vec::with_capacity(slots.len()), 0);
