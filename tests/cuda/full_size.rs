@@ -2,7 +2,7 @@
 //! header and a hole, and takes no room.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,13 @@ fn inpainting_checkpoint(folder: &Path) -> PathBuf {
     path
 }
 
+/// Bytes of this process that are in the machine's memory.
+fn resident_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
 #[test]
 #[ignore = "needs tests/cuda/install"]
 fn a_full_size_inpainting_checkpoint_draws_wholly_on_the_card() {
@@ -57,6 +64,9 @@ fn a_full_size_inpainting_checkpoint_draws_wholly_on_the_card() {
         let profiles = tempfile::tempdir().unwrap();
         let path = inpainting_checkpoint(folder.path());
         let mut pipeline = load(Some(&path), &runtime().with_profiles(profiles.path()));
+        // The weights are on the card, and no longer here: 2.1 GB as the file has them.
+        let resident = resident_memory();
+        assert!(resident < 1 << 30, "{resident} bytes after the model was loaded");
         for (width, height) in [(512, 512), (104, 72)] {
             let size = ImageSize { width, height };
             let input = GenerationInput { size, ..small("a red heart") };
