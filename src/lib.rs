@@ -33,13 +33,14 @@
 //! | room | may import | owns |
 //! |---|---|---|
 //! | `domain` | | values: jobs, inputs, policies |
-//! | `runtime` | | ONNX Runtime, devices and their memory |
+//! | `private_dir` | | creating folders that only their owner may read |
+//! | `runtime` | `private_dir` | ONNX Runtime, devices and their memory |
 //! | `metrics` | `domain` | what is counted and timed |
 //! | `wire` | `domain` | the status body and the signed URLs in it |
 //! | `redirects` | `domain` | how a call follows a redirect |
 //! | `fetch` | `domain` `redirects` | calls to hosts that clients name |
-//! | `hub` | `domain` `redirects` | models from where people publish them, for the operator |
-//! | `store` | `domain` `metrics` | the only SQL |
+//! | `hub` | `domain` `private_dir` `redirects` | models from where people publish them, for the operator |
+//! | `store` | `domain` `metrics` `private_dir` | the only SQL |
 //! | `queue` | `domain` `metrics` `store` | where HTTP and the workers meet |
 //! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
 //! | `diffusion` | `domain` `runtime` | the pipeline; knows no jobs, SQL or HTTP |
@@ -56,7 +57,7 @@
 //! | `http` | `domain` `metrics` `queue` `wire` | the API |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
-//! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
+//! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
 //! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `store` | a file for each command |
 
 pub mod app;
@@ -69,6 +70,7 @@ pub mod fetch;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod private_dir;
 pub mod queue;
 pub mod redirects;
 pub mod runtime;

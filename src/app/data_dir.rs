@@ -1,12 +1,12 @@
 //! The data folder, and the secrets that are kept in it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::AppError;
 use crate::config::{Access, Config};
 use crate::http::ApiKeys;
+use crate::private_dir;
 use crate::secrets::{self, OwnApiKey, SecretError};
 use crate::webhooks::WebhookSecret;
 
@@ -16,11 +16,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), AppError> {
         path: path.display().to_string(),
         reason: format!("{error}; name another with --data-dir"),
     };
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(failed)?;
+    private_dir::create(path).map_err(failed)?;
     tempfile::tempfile_in(path).map_err(failed)?;
     Ok(())
 }

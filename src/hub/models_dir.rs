@@ -4,13 +4,14 @@
 //! files in a staging folder (`ORG/.NAME.part`) and renames it when the model is complete. Nothing is written into a
 //! complete model.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::HubError;
 use super::manifest::{Manifest, ModelKind};
 use super::staging::{NAME_FILE, Place, Staging, bytes_under, remove_if_there};
+use crate::private_dir;
 
 /// A folder that models are pulled into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,11 +141,7 @@ impl ModelsDir {
         let folder = self.path.join(LOCKS);
         let disk = |error| HubError::disk(&folder, error);
         // This may create the server's data folder, which only its owner may read.
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&folder).map_err(disk)?;
+        private_dir::create(&folder).map_err(disk)?;
         let path = folder.join(format!("{}--{}", place.group, place.leaf));
         let file = File::options().write(true).create(true).truncate(false).open(path).map_err(disk)?;
         match file.try_lock() {

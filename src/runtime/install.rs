@@ -1,10 +1,10 @@
-//! Installing the CUDA runtime: each pinned wheel is downloaded, checked and unpacked, and then the folder gets its name.
+//! Installs the CUDA runtime: downloads, checks and unpacks each pinned wheel, then renames the complete folder.
 //!
-//! A package that is unpacked stays so when a later one fails, and is not downloaded again. Half a wheel is: pip starts a
-//! file anew.
+//! Unpacked packages are kept when a later one fails, and the next run does not download them again. It does download an
+//! incomplete wheel from its beginning, as pip always does.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -12,25 +12,29 @@ use bytesize::ByteSize;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
-use super::installed::{InstalledFile, InstalledPackage, InstalledRuntime, RuntimeManifest, RuntimesDir};
+use super::installed::{
+    InstalledFile, InstalledPackage, InstalledRuntime, REPLACED, RuntimeManifest, RuntimesDir,
+    RuntimesDirError,
+};
 use super::packages::{CUDA_PACKAGES, CUDA_VERSION, Package};
 use super::pip::{Pip, PipError, wheel_in};
+use crate::private_dir;
 
-/// Told how an installation goes.
+/// Receives the progress of an installation.
 pub trait InstallProgress {
-    /// There is something to install, and room for it.
+    /// Called before the first download, if anything must be installed and the disk has room for it.
     fn begin(&self);
-    /// Bytes of wheels by now, of all that are needed.
+    /// Called with the bytes of wheels downloaded so far, out of [`download_bytes`].
     fn position(&self, bytes: u64);
-    /// A package is unpacked, now or in an earlier run.
+    /// Called when a package is unpacked. `is_new` is false if an earlier run unpacked it.
     fn package(&self, package: &Package, is_new: bool);
 }
 
-/// What an installation came to.
+/// The runtime after a successful installation.
 #[derive(Debug)]
 pub enum Installed {
     New(InstalledRuntime),
-    /// It was there already.
+    /// It was installed before.
     Before(InstalledRuntime),
 }
 
@@ -64,26 +68,24 @@ pub enum InstallError {
          --data-dir", needed = ByteSize(*.needed).display().si(), dir = .dir.display(), free = ByteSize(*.free).display().si()
     )]
     Room { needed: u64, free: u64, dir: PathBuf },
-    #[error("another stablehand is installing the CUDA runtime: wait until it is done")]
-    Busy,
-    #[error("cannot write to {path}: {source}", path = .path.display())]
-    Disk { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Folder(#[from] RuntimesDirError),
 }
 
-/// Left on the disk for others.
+/// Bytes of the disk that an installation leaves free.
 const RESERVE: u64 = 64 << 20;
 
-/// Bytes to download, of all packages.
+/// The bytes to download for all packages.
 pub fn download_bytes() -> u64 {
     CUDA_PACKAGES.iter().map(|package| package.wheel_bytes).sum()
 }
 
-/// Bytes on the disk once it is installed.
+/// The bytes that the installed runtime takes on the disk.
 pub fn installed_bytes() -> u64 {
     CUDA_PACKAGES.iter().map(|package| package.unpacked_bytes).sum()
 }
 
-/// Installs the pinned CUDA runtime unless it is there.
+/// Installs the pinned CUDA runtime, unless it is installed already.
 pub fn install_cuda(
     runtimes: &RuntimesDir,
     progress: &dyn InstallProgress,
@@ -105,17 +107,23 @@ struct Installation<'a> {
 impl Installation<'_> {
     fn run(&self, find_pip: impl FnOnce() -> Option<Pip>) -> Result<Installed, InstallError> {
         let target = self.runtimes.cuda_folder(self.version);
-        let there = || {
+        let staging = self.runtimes.staging(self.version);
+        let installed = || {
             let mut all = self.runtimes.list().into_iter();
             all.find(|runtime| runtime.path == target && runtime.is_whole())
         };
-        if let Some(runtime) = there() {
+        if let Some(runtime) = installed().filter(|_| !staging.exists()) {
+            return Ok(Installed::Before(runtime));
+        }
+        let _lock = self.runtimes.lock()?;
+        // Another process may have completed the installation meanwhile, or stopped before it had tidied up.
+        if let Some(runtime) = installed() {
+            remove_if_there(&staging)?;
             return Ok(Installed::Before(runtime));
         }
         let pip = find_pip().ok_or(InstallError::NoPip)?;
-        let staging = self.runtimes.staging(self.version);
-        create_private(&staging).map_err(|error| disk(&staging, error))?;
-        let _lock = lock(&staging)?;
+        private_dir::create(&staging).map_err(|error| disk(&staging, error))?;
+        remove_if_there(&staging.join(REPLACED))?;
         self.check_room(&staging)?;
         self.progress.begin();
         let mut packages = Vec::with_capacity(self.packages.len());
@@ -135,7 +143,7 @@ impl Installation<'_> {
         Ok(Installed::New(InstalledRuntime { path: target, manifest }))
     }
 
-    /// The package unpacked into the staging folder, by way of its wheel.
+    /// Downloads the package's wheel, unless the staging folder has it, and unpacks it there.
     fn fetch(
         &self,
         pip: &Pip,
@@ -162,7 +170,7 @@ impl Installation<'_> {
         Ok(unpacked)
     }
 
-    /// The package's wheel, its bytes checked.
+    /// Downloads the package's wheel and checks its hash.
     fn download(
         &self,
         pip: &Pip,
@@ -184,7 +192,8 @@ impl Installation<'_> {
         Err(InstallError::OtherBytes { package: name, version })
     }
 
-    /// What is still to come, and twice the largest wheel: pip copies it from its temporary folder.
+    /// Requires room for the missing packages and for two copies of the largest wheel: pip copies it from its temporary
+    /// folder.
     fn check_room(&self, staging: &Path) -> Result<(), InstallError> {
         let missing: Vec<_> =
             self.packages.iter().filter(|package| unpacked(staging, package).is_none()).collect();
@@ -195,32 +204,21 @@ impl Installation<'_> {
             Ok(free) if free < needed => {
                 Err(InstallError::Room { needed, free, dir: self.runtimes.path().to_owned() })
             }
-            // Where the system does not say, the disk will.
+            // If the system does not know, an installation on a full disk fails later.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
-/// Makes the folder and those above it, readable by their owner only: the server's data folder may be one of them.
-fn create_private(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-fn lock(staging: &Path) -> Result<File, InstallError> {
-    let path = staging.join("lock");
-    let file = File::create(&path).map_err(|error| disk(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(InstallError::Busy),
-        Err(TryLockError::Error(error)) => Err(disk(&path, error)),
+/// Removes the folder, if it exists.
+fn remove_if_there(folder: &Path) -> Result<(), InstallError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk(folder, error)),
+        _ => Ok(()),
     }
 }
 
-/// Takes the package's files out of its wheel, each into its own place under `folder`.
+/// Unpacks the package's needed files from its wheel into `folder`.
 fn unpack(wheel: &Path, package: &Package, folder: &Path) -> Result<Vec<InstalledFile>, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let file = File::open(wheel).map_err(|error| text(&error))?;
@@ -247,7 +245,7 @@ fn unpack(wheel: &Path, package: &Package, folder: &Path) -> Result<Vec<Installe
     Ok(files)
 }
 
-/// Where it is written down that a package is unpacked.
+/// The file that records which files of a package are unpacked.
 fn record(staging: &Path, name: &str) -> PathBuf {
     staging.join("unpacked").join(format!("{name}.json"))
 }
@@ -258,7 +256,7 @@ fn remember(staging: &Path, package: &InstalledPackage) -> io::Result<()> {
     fs::write(path, serde_json::to_vec(package)?)
 }
 
-/// The package as an earlier run unpacked it.
+/// The package, if an earlier run unpacked it and its files are still there.
 fn unpacked(staging: &Path, package: &Package) -> Option<InstalledPackage> {
     let text = fs::read(record(staging, package.name)).ok()?;
     let found: InstalledPackage = serde_json::from_slice(&text).ok()?;
@@ -269,12 +267,12 @@ fn unpacked(staging: &Path, package: &Package) -> Option<InstalledPackage> {
     (found.sha256 == package.sha256 && found.files.iter().all(is_there)).then_some(found)
 }
 
-/// Gives the gathered files their name, in place of a damaged runtime if there is one.
+/// Renames the complete files to their final folder, in place of a damaged runtime if there is one.
 fn publish(manifest: &RuntimeManifest, staging: &Path, target: &Path) -> io::Result<()> {
     let files = staging.join("files");
     manifest.write(&files)?;
     if target.exists() {
-        fs::rename(target, staging.join("replaced"))?;
+        fs::rename(target, staging.join(REPLACED))?;
     }
     fs::rename(&files, target)?;
     File::open(target.parent().unwrap_or(target))?.sync_all()?;
@@ -298,7 +296,7 @@ fn sha256_of(path: &Path) -> io::Result<String> {
 }
 
 fn disk(path: &Path, source: io::Error) -> InstallError {
-    InstallError::Disk { path: path.to_owned(), source }
+    RuntimesDirError::Disk { path: path.to_owned(), source }.into()
 }
 
 #[cfg(test)]

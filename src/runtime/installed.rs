@@ -1,15 +1,16 @@
-//! The folder of installed runtimes: what is there, whether it is whole, and removing it.
+//! The folder of installed runtimes: lists, checks and removes them, and owns its lock.
 //!
 //! A runtime is a folder such as `cuda-1.31.1`, laid out as pip lays out `site-packages`, with a `runtime.json` that lists
-//! its files. It gets its name once it is whole; [`install`](super::install) gathers it in a hidden folder beside it.
+//! its files. [`install`](super::install) fills a hidden staging folder beside it, and renames it once it is complete.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::packages::CUDA_VERSION;
+use crate::private_dir;
 
 /// The folder `runtimes` of a data folder. It need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct RuntimesDir {
 /// What a runtime's `runtime.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeManifest {
-    /// Of onnxruntime-gpu.
+    /// The version of onnxruntime-gpu.
     pub version: String,
     pub packages: Vec<InstalledPackage>,
 }
@@ -40,7 +41,7 @@ pub struct InstalledFile {
     pub bytes: u64,
 }
 
-/// A runtime in its folder.
+/// A runtime in its folder. Its files may be damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledRuntime {
     pub path: PathBuf,
@@ -49,6 +50,19 @@ pub struct InstalledRuntime {
 
 const CUDA: &str = "cuda-";
 const MANIFEST: &str = "runtime.json";
+/// Inside a staging folder: a damaged runtime, until it is deleted.
+pub(super) const REPLACED: &str = "replaced";
+/// Nothing deletes this file: a process could still hold the lock of a deleted one while another locks its successor.
+const LOCK: &str = ".lock";
+
+/// Why the folder of runtimes cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimesDirError {
+    #[error("another stablehand is installing or removing a runtime: wait until it is done")]
+    Busy,
+    #[error("cannot write to {path}: {source}", path = .path.display())]
+    Disk { path: PathBuf, source: io::Error },
+}
 
 impl RuntimesDir {
     pub fn in_data_dir(data_dir: &Path) -> Self {
@@ -59,17 +73,31 @@ impl RuntimesDir {
         &self.path
     }
 
-    /// Where a CUDA runtime of that version is, or will be.
+    /// Creates the folder if it is missing, and locks it against other processes until the returned file is dropped.
+    pub(super) fn lock(&self) -> Result<File, RuntimesDirError> {
+        let path = self.path.join(LOCK);
+        let disk = |source| RuntimesDirError::Disk { path: path.clone(), source };
+        // The data folder may not exist yet.
+        private_dir::create(&self.path).map_err(disk)?;
+        let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(disk)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(RuntimesDirError::Busy),
+            Err(TryLockError::Error(error)) => Err(disk(error)),
+        }
+    }
+
+    /// The folder of the CUDA runtime of this version. It need not exist.
     pub(super) fn cuda_folder(&self, version: &str) -> PathBuf {
         self.path.join(format!("{CUDA}{version}"))
     }
 
-    /// Where it is gathered.
+    /// The hidden folder in which the CUDA runtime of this version is prepared.
     pub(super) fn staging(&self, version: &str) -> PathBuf {
         self.path.join(format!(".{CUDA}{version}.part"))
     }
 
-    /// The runtimes in the folder, whole or not, by name.
+    /// All runtimes in the folder, damaged ones too, sorted by name.
     pub fn list(&self) -> Vec<InstalledRuntime> {
         let mut found: Vec<_> =
             self.folders(CUDA).into_iter().filter_map(|path| InstalledRuntime::open(&path)).collect();
@@ -77,7 +105,7 @@ impl RuntimesDir {
         found
     }
 
-    /// The CUDA runtime to use: of the pinned version, else another that is whole.
+    /// The CUDA runtime to use: the pinned version, otherwise the last other version that is whole.
     pub fn cuda(&self) -> Option<InstalledRuntime> {
         let mut whole: Vec<_> = self.list().into_iter().filter(InstalledRuntime::is_whole).collect();
         let pinned = whole.iter().position(|runtime| runtime.manifest.version == CUDA_VERSION);
@@ -87,27 +115,30 @@ impl RuntimesDir {
         }
     }
 
-    /// Bytes that an installation which did not end has for the next one.
+    /// The bytes that interrupted installations left behind: packages for the next installation to use, and perhaps a
+    /// damaged runtime that was already replaced.
     pub fn unfinished_bytes(&self) -> u64 {
         let folders = self.folders(&format!(".{CUDA}")).into_iter();
-        let kept = folders.flat_map(|folder| [folder.join("files"), folder.join("wheels")]);
-        kept.map(|folder| bytes_under(&folder)).sum()
+        // Besides these there are only a log and small records.
+        let large = folders.flat_map(|folder| ["files", "wheels", REPLACED].map(|name| folder.join(name)));
+        large.map(|folder| bytes_under(&folder)).sum()
     }
 
-    /// Removes all CUDA runtimes and what is left of installations. Returns the bytes, or none if there was nothing.
-    pub fn remove_cuda(&self) -> io::Result<Option<u64>> {
-        let mut folders = self.folders(CUDA);
-        folders.extend(self.folders(&format!(".{CUDA}")));
-        if folders.is_empty() {
+    /// Removes all CUDA runtimes and the remains of interrupted installations. Returns the bytes that this freed, or `None`
+    /// if nothing was there.
+    pub fn remove_cuda(&self) -> Result<Option<u64>, RuntimesDirError> {
+        let folders =
+            || [CUDA.to_owned(), format!(".{CUDA}")].into_iter().flat_map(|prefix| self.folders(&prefix));
+        if folders().next().is_none() {
             return Ok(None);
         }
+        let _lock = self.lock()?;
+        // Listed again: an installation may have ended before the lock was free.
         let mut bytes = 0;
-        for folder in folders {
+        for folder in folders() {
             bytes += bytes_under(&folder);
-            fs::remove_dir_all(folder)?;
+            fs::remove_dir_all(&folder).map_err(|source| RuntimesDirError::Disk { path: folder, source })?;
         }
-        // Fails where something else is in it.
-        let _ = fs::remove_dir(&self.path);
         Ok(Some(bytes))
     }
 
@@ -130,7 +161,7 @@ impl InstalledRuntime {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// ONNX Runtime's own library.
+    /// The path of ONNX Runtime's own library.
     pub fn library(&self) -> Option<PathBuf> {
         let file = self.files().find(|file| {
             let name = file.path.rsplit('/').next().unwrap_or_default();
@@ -143,7 +174,7 @@ impl InstalledRuntime {
         self.files().map(|file| file.bytes).sum()
     }
 
-    /// The files that are gone, or have another size.
+    /// The files that are missing or have the wrong size.
     pub fn damaged(&self) -> Vec<String> {
         let is_right = |file: &InstalledFile| {
             fs::metadata(self.path.join(&file.path))
@@ -181,8 +212,8 @@ pub(super) fn bytes_under(folder: &Path) -> u64 {
 mod tests {
     use super::*;
 
-    /// Lays a runtime of one library into the folder.
-    fn lay(runtimes: &RuntimesDir, version: &str) -> PathBuf {
+    /// Writes a runtime with one library into the folder.
+    fn write_runtime(runtimes: &RuntimesDir, version: &str) -> PathBuf {
         let folder = runtimes.cuda_folder(version);
         let path = format!("onnxruntime/capi/libonnxruntime.so.{version}");
         fs::create_dir_all(folder.join("onnxruntime/capi")).unwrap();
@@ -204,10 +235,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let runtimes = RuntimesDir::in_data_dir(data.path());
         assert_eq!(runtimes.cuda(), None);
-        lay(&runtimes, "1.20.0");
-        let other = lay(&runtimes, "1.40.0");
+        write_runtime(&runtimes, "1.20.0");
+        let other = write_runtime(&runtimes, "1.40.0");
         assert_eq!(runtimes.cuda().unwrap().path, other);
-        let pinned = lay(&runtimes, CUDA_VERSION);
+        let pinned = write_runtime(&runtimes, CUDA_VERSION);
         assert_eq!(runtimes.cuda().unwrap().path, pinned);
         fs::write(runtimes.cuda().unwrap().library().unwrap(), b"cut").unwrap();
         assert_eq!(runtimes.cuda().unwrap().path, other);
@@ -220,12 +251,29 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let runtimes = RuntimesDir::in_data_dir(data.path());
         assert_eq!(runtimes.remove_cuda().unwrap(), None);
-        lay(&runtimes, CUDA_VERSION);
+        write_runtime(&runtimes, CUDA_VERSION);
         let wheels = runtimes.staging(CUDA_VERSION).join("wheels");
         fs::create_dir_all(&wheels).unwrap();
         fs::write(wheels.join("half"), b"12345").unwrap();
-        assert_eq!(runtimes.unfinished_bytes(), 5);
-        assert!(runtimes.remove_cuda().unwrap().unwrap() > 12);
-        assert!(runtimes.list().is_empty() && !runtimes.path().exists());
+        let replaced = runtimes.staging(CUDA_VERSION).join(REPLACED);
+        fs::create_dir_all(&replaced).unwrap();
+        fs::write(replaced.join("library"), b"1234567").unwrap();
+        assert_eq!(runtimes.unfinished_bytes(), 12);
+        assert!(runtimes.remove_cuda().unwrap().unwrap() > 19);
+        let left: Vec<_> =
+            fs::read_dir(runtimes.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [LOCK]);
+    }
+
+    #[test]
+    fn nothing_is_removed_while_another_process_installs() {
+        let data = tempfile::tempdir().unwrap();
+        let runtimes = RuntimesDir::in_data_dir(data.path());
+        write_runtime(&runtimes, CUDA_VERSION);
+        let other = runtimes.lock().unwrap();
+        assert!(matches!(runtimes.remove_cuda(), Err(RuntimesDirError::Busy)));
+        assert!(runtimes.cuda().is_some());
+        drop(other);
+        assert!(runtimes.remove_cuda().unwrap().is_some());
     }
 }

@@ -35,7 +35,7 @@ pub use driver::{Card, Driver, has_card_node};
 #[cfg(feature = "embed-onnxruntime")]
 pub use embedded::{notices, unpacked};
 pub use install::{InstallError, InstallProgress, Installed, download_bytes, install_cuda, installed_bytes};
-pub use installed::{InstalledRuntime, RuntimesDir};
+pub use installed::{InstalledRuntime, RuntimesDir, RuntimesDirError};
 pub use library::{Library, Origin, Planned, use_installed, why_no_card};
 pub use memory::{MemoryUse, card_memory, driver_version, machine_memory};
 pub use message::{is_out_of_memory, reason};

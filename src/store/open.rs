@@ -1,6 +1,6 @@
 //! Opens the data folder: the lock, the file, its pragmas and its schema.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, M
 
 use super::StoreError;
 use super::content::PAGE;
+use crate::private_dir;
 
 pub(super) const DATABASE: &str = "stablehand.db";
 pub(super) const LOCK: &str = "lock";
@@ -34,11 +35,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Makes the folder if it is absent, readable by its owner only, and takes its lock.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     let refused = |error: io::Error| StoreError::folder(dir, &error);
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(refused)?;
+    private_dir::create(dir).map_err(refused)?;
     let lock = owner_only().open(dir.join(LOCK)).map_err(refused)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

@@ -1,4 +1,4 @@
-//! `stablehand runtime list`: the runtimes that there are, and which one `--device auto` uses.
+//! `stablehand runtime list`: lists the runtimes, and shows which one `--device auto` uses.
 
 use std::fmt::Write as _;
 
@@ -42,14 +42,14 @@ pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
     if unfinished > 0 {
         let _ = writeln!(
             text,
-            "Unfinished: {}. `stablehand runtime install cuda` continues with it,\n`stablehand runtime rm cuda` removes it.",
+            "Unfinished: {}. `stablehand runtime install cuda` completes the installation,\n`stablehand runtime rm cuda` removes its files.",
             size_text(unfinished)
         );
     }
     print(&text)
 }
 
-/// Whether an installed runtime is used, and why not.
+/// Whether `--device auto` uses an installed runtime, and the reason if not.
 fn used(runtime: &InstalledRuntime, planned: &Planned) -> String {
     if !runtime.is_whole() {
         return "no: it is damaged; `stablehand runtime install cuda` repairs it".to_owned();

@@ -1,4 +1,4 @@
-//! Installations of small wheels, by a script in pip's place.
+//! Installs small wheels with a script in pip's place.
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -11,14 +11,14 @@ use zip::write::SimpleFileOptions;
 use super::*;
 use crate::runtime::packages::Licence;
 
-/// A world of its own: a data folder, wheels that an index would have, and a pip that copies them.
-struct World {
+/// A data folder, a folder of wheels in place of an index, and a pip that copies them.
+struct Fixture {
     data: TempDir,
     index: TempDir,
     packages: Vec<Package>,
 }
 
-/// Writes down what it is asked for, then copies the wheel of the package that the requirements name.
+/// Logs the package that it is asked for, then copies that package's wheel.
 const PIP: &str = r#"#!/bin/sh
 index=$(dirname "$0")
 while [ $# -gt 0 ]; do
@@ -34,7 +34,7 @@ if [ -e "$index/$name.error" ]; then cat "$index/$name.error" >&2; exit 1; fi
 cp "$index/$name"-*.whl "$dest"
 "#;
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let index = tempfile::tempdir().unwrap();
         let packages = vec![
@@ -68,7 +68,7 @@ impl World {
         outcome
     }
 
-    /// What pip was asked for, one name a call.
+    /// The packages that pip was asked for, one for each call.
     fn asked(&self) -> Vec<String> {
         let text = fs::read_to_string(self.index.path().join("asked")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -83,7 +83,7 @@ impl World {
     }
 }
 
-/// Every position that the progress bar was at.
+/// Records every position of the progress bar.
 #[derive(Default)]
 struct RecordedProgress(RefCell<Vec<u64>>);
 
@@ -97,7 +97,7 @@ impl InstallProgress for RecordedProgress {
     fn package(&self, _: &Package, _: bool) {}
 }
 
-/// A wheel in the index, with more in it than is taken.
+/// Writes a wheel into the index. It also holds a file that is not needed.
 fn package(index: &Path, name: &'static str, files: &'static [&'static str]) -> Package {
     let path = index.join(format!("{}-1.0.0-py3-none-any.whl", name.replace('-', "_")));
     let mut wheel = ZipWriter::new(File::create(&path).unwrap());
@@ -120,88 +120,111 @@ fn package(index: &Path, name: &'static str, files: &'static [&'static str]) -> 
 
 #[test]
 fn a_runtime_is_whole_or_not_there() {
-    let world = World::new();
-    let Ok(Installed::New(runtime)) = world.install() else { panic!("it is installed") };
-    assert_eq!(runtime.path, world.data.path().join("runtimes/cuda-1.0.0"));
-    assert_eq!(world.runtimes().cuda(), Some(runtime.clone()));
+    let fixture = Fixture::new();
+    let Ok(Installed::New(runtime)) = fixture.install() else { panic!("it is installed") };
+    assert_eq!(runtime.path, fixture.data.path().join("runtimes/cuda-1.0.0"));
+    assert_eq!(fixture.runtimes().cuda(), Some(runtime.clone()));
     let text = |path: &str| fs::read_to_string(runtime.path.join(path)).unwrap();
     assert_eq!(text("nvidia/cu13/lib/libsmall.so.13"), "nvidia-small: nvidia/cu13/lib/libsmall.so.13");
     assert_eq!(text("licences/onnxruntime-gpu/LICENSE"), "onnxruntime-gpu: LICENSE");
     assert_eq!(runtime.library().unwrap(), runtime.path.join("onnxruntime/capi/libonnxruntime.so.1.0.0"));
     assert!(!runtime.path.join("other.py").exists(), "only what is needed is unpacked");
-    let mode = fs::metadata(world.runtimes().path()).unwrap().permissions().mode();
+    let mode = fs::metadata(fixture.runtimes().path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "other users see nothing of a new data folder");
-    let left: Vec<_> = fs::read_dir(world.runtimes().path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "no wheel and no staging folder is left: {left:?}");
+    let entries = fs::read_dir(fixture.runtimes().path()).unwrap();
+    let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".lock", "cuda-1.0.0"], "no wheel and no staging folder is left");
 
-    assert!(matches!(world.install(), Ok(Installed::Before(_))));
-    assert_eq!(world.asked().len(), 2, "nothing is downloaded twice");
+    assert!(matches!(fixture.install(), Ok(Installed::Before(_))));
+    assert_eq!(fixture.asked().len(), 2, "nothing is downloaded twice");
 }
 
 #[test]
 fn what_is_unpacked_is_not_downloaded_again() {
-    let world = World::new();
-    world.says("onnxruntime_gpu", "ERROR: the network is gone");
-    let error = world.install().unwrap_err();
+    let fixture = Fixture::new();
+    fixture.says("onnxruntime_gpu", "ERROR: the network is gone");
+    let error = fixture.install().unwrap_err();
     assert!(error.to_string().contains("onnxruntime-gpu 1.0.0 (the network is gone)"), "{error}");
-    assert_eq!(world.runtimes().list(), [], "half a runtime has no name");
-    assert!(world.runtimes().unfinished_bytes() > 0);
+    assert_eq!(fixture.runtimes().list(), [], "half a runtime has no name");
+    assert!(fixture.runtimes().unfinished_bytes() > 0);
 
-    world.says_no_more("onnxruntime_gpu");
-    world.install().unwrap();
-    assert_eq!(world.asked(), ["nvidia_small", "onnxruntime_gpu", "onnxruntime_gpu"]);
-    assert!(world.runtimes().cuda().is_some_and(|runtime| runtime.manifest.packages.len() == 2));
+    fixture.says_no_more("onnxruntime_gpu");
+    fixture.install().unwrap();
+    assert_eq!(fixture.asked(), ["nvidia_small", "onnxruntime_gpu", "onnxruntime_gpu"]);
+    assert!(fixture.runtimes().cuda().is_some_and(|runtime| runtime.manifest.packages.len() == 2));
 }
 
 #[test]
 fn other_bytes_than_the_pinned_ones_are_never_unpacked() {
-    let mut world = World::new();
-    world.packages[0].sha256 = "0000000000000000000000000000000000000000000000000000000000000000";
+    let mut fixture = Fixture::new();
+    fixture.packages[0].sha256 = "0000000000000000000000000000000000000000000000000000000000000000";
     // pip did not notice.
-    assert!(matches!(world.install(), Err(InstallError::OtherBytes { package: "nvidia-small", .. })));
-    let staging = world.runtimes().staging("1.0.0");
+    assert!(matches!(fixture.install(), Err(InstallError::OtherBytes { package: "nvidia-small", .. })));
+    let staging = fixture.runtimes().staging("1.0.0");
     assert!(!staging.join("files").exists() && fs::read_dir(staging.join("wheels")).unwrap().count() == 0);
     // It did.
-    world.says("nvidia_small", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.");
-    assert!(matches!(world.install(), Err(InstallError::OtherBytes { package: "nvidia-small", .. })));
+    fixture.says("nvidia_small", "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.");
+    assert!(matches!(fixture.install(), Err(InstallError::OtherBytes { package: "nvidia-small", .. })));
 }
 
 #[test]
 fn a_damaged_runtime_is_replaced() {
-    let world = World::new();
-    let Ok(Installed::New(runtime)) = world.install() else { panic!("it is installed") };
+    let fixture = Fixture::new();
+    let Ok(Installed::New(runtime)) = fixture.install() else { panic!("it is installed") };
     fs::write(runtime.library().unwrap(), "cut").unwrap();
-    assert!(matches!(world.install(), Ok(Installed::New(_))));
-    assert!(world.runtimes().cuda().is_some());
+    assert!(matches!(fixture.install(), Ok(Installed::New(_))));
+    assert!(fixture.runtimes().cuda().is_some());
 }
 
 #[test]
 fn two_installations_at_once_do_not_mix() {
-    let world = World::new();
-    let staging = world.runtimes().staging("1.0.0");
-    fs::create_dir_all(&staging).unwrap();
-    let _other = lock(&staging).unwrap();
-    assert!(matches!(world.install(), Err(InstallError::Busy)));
+    let fixture = Fixture::new();
+    let other = fixture.runtimes().lock().unwrap();
+    assert!(matches!(fixture.install(), Err(InstallError::Folder(RuntimesDirError::Busy))));
+    assert!(fixture.asked().is_empty());
+    drop(other);
+    assert!(matches!(fixture.install(), Ok(Installed::New(_))));
+}
+
+#[test]
+fn the_next_run_removes_a_replaced_runtime_that_a_crash_left() {
+    let fixture = Fixture::new();
+    let Ok(Installed::New(runtime)) = fixture.install() else { panic!("it is installed") };
+    let staging = fixture.runtimes().staging("1.0.0");
+    let leave_replaced = || {
+        fs::create_dir_all(staging.join(REPLACED)).unwrap();
+        fs::write(staging.join(REPLACED).join("library"), b"damaged").unwrap();
+    };
+    // The crash came after the new runtime had its name.
+    leave_replaced();
+    assert!(matches!(fixture.install(), Ok(Installed::Before(_))));
+    assert!(!staging.exists());
+    // The new runtime was damaged as well.
+    leave_replaced();
+    fs::write(runtime.library().unwrap(), "cut").unwrap();
+    assert!(matches!(fixture.install(), Ok(Installed::New(_))));
+    assert!(!staging.exists() && fixture.runtimes().cuda().is_some());
 }
 
 #[test]
 fn too_little_room_is_said_before_anything_is_downloaded() {
-    let mut world = World::new();
-    world.packages[0].unpacked_bytes = 1 << 60;
-    let error = world.install().unwrap_err();
+    let mut fixture = Fixture::new();
+    fixture.packages[0].unpacked_bytes = 1 << 60;
+    let error = fixture.install().unwrap_err();
     assert!(matches!(error, InstallError::Room { .. }), "{error}");
     assert!(error.to_string().contains("are free: make room"), "{error}");
-    assert!(world.asked().is_empty());
+    assert!(fixture.asked().is_empty());
 }
 
 #[test]
 fn without_pip_the_remedy_is_named() {
-    let world = World::new();
-    let (runtimes, progress) = (world.runtimes(), RecordedProgress::default());
+    let fixture = Fixture::new();
+    let (runtimes, progress) = (fixture.runtimes(), RecordedProgress::default());
     let installation = Installation {
         runtimes: &runtimes,
         version: "1.0.0",
-        packages: &world.packages,
+        packages: &fixture.packages,
         progress: &progress,
     };
     let error = installation.run(|| None).unwrap_err();
