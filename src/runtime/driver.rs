@@ -1,7 +1,7 @@
-//! What NVIDIA's driver says of itself and of the cards that CUDA may use.
+//! Reads from NVIDIA's driver which version of CUDA it supports and which cards CUDA may use.
 //!
-//! The driver's own library is asked, not NVML: it is what CUDA will use, and it heeds `CUDA_VISIBLE_DEVICES`. It is loaded
-//! when somebody asks first, and need not be there.
+//! This calls the driver's own library and not NVML, because CUDA uses that library and it heeds `CUDA_VISIBLE_DEVICES`. It
+//! is loaded on the first call. It may be missing.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::Path;
@@ -9,19 +9,19 @@ use std::sync::OnceLock;
 
 use libloading::Library;
 
-/// What became of asking the driver.
+/// The state of the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Driver {
-    /// There is no driver library.
+    /// The machine has no driver library.
     Missing,
-    /// There is one and it does not work, for this reason.
+    /// The library does not work, for this reason.
     Broken(String),
-    /// There is one that answers none of our questions; whether it works shows when CUDA is tried.
+    /// The library lacks functions that are needed here. Whether it works shows when CUDA is tried.
     Silent,
     Works {
         /// The newest version of CUDA that it supports.
         cuda: (u32, u32),
-        /// In CUDA's order.
+        /// The cards, in CUDA's order.
         cards: Vec<Card>,
     },
 }
@@ -31,14 +31,14 @@ pub enum Driver {
 pub struct Card {
     pub name: String,
     pub compute_capability: (u32, u32),
-    /// Bytes.
+    /// All of its memory, in bytes.
     pub memory: u64,
 }
 
 const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
 impl Driver {
-    /// Asks once a process; the first time may take part of a second.
+    /// The driver's state, read once for each process. The first call may take part of a second.
     pub fn get() -> &'static Self {
         static DRIVER: OnceLock<Driver> = OnceLock::new();
         DRIVER.get_or_init(ask)
@@ -50,7 +50,7 @@ impl Driver {
     }
 }
 
-/// Whether the kernel knows an NVIDIA card, or Windows has one for this Linux, whatever the driver library says.
+/// Whether the kernel shows an NVIDIA card, or Windows lends this Linux one. The driver library may still be missing.
 pub fn has_card_node() -> bool {
     (0..16).any(|number| Path::new(&format!("/dev/nvidia{number}")).exists())
         || ["/proc/driver/nvidia", "/dev/dxg"].iter().any(|path| Path::new(path).exists())
@@ -90,7 +90,7 @@ fn ask() -> Driver {
             })
         }()
     };
-    // The driver does not like to be unloaded.
+    // The driver may crash when it is unloaded.
     std::mem::forget(library);
     let Ok(functions) = functions else { return Driver::Silent };
     match functions.ask() {
@@ -99,7 +99,7 @@ fn ask() -> Driver {
     }
 }
 
-/// What the usual errors of an installation mean.
+/// Explains the errors that faulty installations usually cause.
 fn meaning(answer: Answer) -> &'static str {
     match answer {
         34 => " (a stub of the driver's library is in its place)",
@@ -162,14 +162,86 @@ fn check(call: &'static str, answer: Answer) -> Result<(), Failed> {
 }
 
 #[cfg(test)]
+#[expect(
+    unsafe_code,
+    reason = "the functions of the driver are replaced by functions with the same declarations"
+)]
 mod tests {
     use super::*;
 
+    unsafe extern "C" fn init(_: c_uint) -> Answer {
+        0
+    }
+
+    unsafe extern "C" fn init_without_card(_: c_uint) -> Answer {
+        NO_DEVICE
+    }
+
+    unsafe extern "C" fn init_with_another_module(_: c_uint) -> Answer {
+        803
+    }
+
+    unsafe extern "C" fn driver_version(version: *mut c_int) -> Answer {
+        unsafe { *version = 13_010 };
+        0
+    }
+
+    unsafe extern "C" fn count(count: *mut c_int) -> Answer {
+        unsafe { *count = 2 };
+        0
+    }
+
+    unsafe extern "C" fn get(device: *mut c_int, index: c_int) -> Answer {
+        unsafe { *device = 10 + index };
+        0
+    }
+
+    /// Fills the buffer to its end, as a long name would.
+    unsafe extern "C" fn name(buffer: *mut c_char, length: c_int, device: c_int) -> Answer {
+        let letter = if device == 10 { b'A' } else { b'B' };
+        unsafe { buffer.write_bytes(letter, usize::try_from(length).unwrap()) };
+        0
+    }
+
+    unsafe extern "C" fn attribute(value: *mut c_int, attribute: c_int, device: c_int) -> Answer {
+        unsafe { *value = if attribute == CAPABILITY_MAJOR { device - 2 } else { 6 } };
+        0
+    }
+
+    unsafe extern "C" fn total_memory(bytes: *mut usize, device: c_int) -> Answer {
+        unsafe { *bytes = usize::try_from(device).unwrap() << 30 };
+        0
+    }
+
+    unsafe extern "C" fn lost(_: *mut usize, _: c_int) -> Answer {
+        999
+    }
+
+    const WORKING: Functions = Functions { init, driver_version, count, get, name, attribute, total_memory };
+
     #[test]
-    fn asking_twice_gives_the_same_answer() {
-        assert!(std::ptr::eq(Driver::get(), Driver::get()));
-        if let Driver::Works { cuda, cards } = Driver::get() {
-            assert!(cuda.0 > 0 && cards.iter().all(|card| card.memory > 0 && card.compute_capability.0 > 0));
-        }
+    fn every_card_is_read_with_its_own_values() {
+        let card = |letter: &str, major, gib: u64| Card {
+            name: letter.repeat(255),
+            compute_capability: (major, 6),
+            memory: gib << 30,
+        };
+        let cards = vec![card("A", 8, 10), card("B", 9, 11)];
+        assert_eq!(WORKING.ask(), Ok(Driver::Works { cuda: (13, 1), cards }));
+    }
+
+    #[test]
+    fn a_driver_without_cards_works() {
+        let functions = Functions { init: init_without_card, ..WORKING };
+        assert_eq!(functions.ask(), Ok(Driver::Works { cuda: (13, 1), cards: Vec::new() }));
+    }
+
+    #[test]
+    fn a_failure_names_the_call_and_the_error() {
+        let functions = Functions { init: init_with_another_module, ..WORKING };
+        assert_eq!(functions.ask(), Err(("cuInit", 803)));
+        let functions = Functions { total_memory: lost, ..WORKING };
+        assert_eq!(functions.ask(), Err(("cuDeviceTotalMem", 999)));
+        assert!(meaning(803).contains("restart the machine"));
     }
 }
