@@ -34,12 +34,13 @@
 //! |---|---|---|
 //! | `domain` | | values: jobs, inputs, policies |
 //! | `private_dir` | | creating folders that only their owner may read |
+//! | `size_text` | | sizes in bytes as text for people |
 //! | `runtime` | `private_dir` | ONNX Runtime, devices and their memory |
 //! | `metrics` | `domain` | what is counted and timed |
 //! | `wire` | `domain` | the status body and the signed URLs in it |
 //! | `redirects` | `domain` | how a call follows a redirect |
 //! | `fetch` | `domain` `redirects` | calls to hosts that clients name |
-//! | `hub` | `domain` `private_dir` `redirects` | models from where people publish them, for the operator |
+//! | `hub` | `domain` `private_dir` `redirects` `size_text` | models from where people publish them, for the operator |
 //! | `store` | `domain` `metrics` `private_dir` | the only SQL |
 //! | `queue` | `domain` `metrics` `store` | where HTTP and the workers meet |
 //! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
@@ -58,7 +59,7 @@
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
 //! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
-//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `store` | a file for each command |
+//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `size_text` `store` | a file for each command |
 
 pub mod app;
 pub mod cli;
@@ -75,6 +76,7 @@ pub mod queue;
 pub mod redirects;
 pub mod runtime;
 pub mod secrets;
+pub mod size_text;
 pub mod store;
 pub mod sweeper;
 pub mod webhooks;

@@ -24,18 +24,18 @@ impl Model for PipelineModel {
     type Engine = Pipeline;
 
     fn placement(&self) -> Result<Placement, EngineError> {
-        let runtime = Runtime::load(self.device).map_err(EngineError::of)?;
+        let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
         let device = runtime.device().clone();
-        let needs = self.model.memory_needs(&device).map_err(EngineError::of)?.usual(GUIDED);
+        let needs = self.model.memory_needs(&device).map_err(EngineError::from_reason)?.usual(GUIDED);
         let budget = self.memory_budget.or_else(|| device.usual_budget());
         Ok(Placement { device, needs, budget })
     }
 
     fn load(&self) -> Result<Pipeline, EngineError> {
         let started = Instant::now();
-        let runtime = Runtime::load(self.device).map_err(EngineError::of)?;
-        let mut pipeline = self.model.load(&runtime).map_err(EngineError::of)?;
-        pipeline.measure_batching().map_err(EngineError::of)?;
+        let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
+        let mut pipeline = self.model.load(&runtime).map_err(EngineError::from_reason)?;
+        pipeline.measure_batching().map_err(EngineError::from_reason)?;
         let model = self.model.name();
         for warning in pipeline.warnings() {
             tracing::warn!(model, "{warning}");
@@ -90,7 +90,8 @@ impl Engine for Pipeline {
 }
 
 impl EngineError {
-    fn of(error: impl std::fmt::Display) -> Self {
+    /// Separates running out of memory from other failures by the error's text.
+    fn from_reason(error: impl std::fmt::Display) -> Self {
         let reason = error.to_string();
         if is_out_of_memory(&reason) { Self::OutOfMemory(reason) } else { Self::Other(reason) }
     }
@@ -98,6 +99,6 @@ impl EngineError {
 
 impl From<DiffusionError> for EngineError {
     fn from(error: DiffusionError) -> Self {
-        Self::of(error)
+        Self::from_reason(error)
     }
 }

@@ -11,11 +11,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::Failure;
-use super::models::open_model;
+use super::open_model::open_model;
+use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::AddOnFolders;
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
-use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
+use crate::runtime::{DeviceChoice, Runtime};
 
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -108,10 +109,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::Other(format!("cannot get random numbers from the system: {error}")))?,
     };
 
-    // Without a data folder there is no installed runtime.
-    if let Ok(data_dir) = args.folders.data_dir() {
-        use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
-    }
+    use_installed_runtimes(&args.folders, args.device);
     let runtime = Runtime::load(args.device)?;
     if let Some(note) = runtime.note() {
         eprintln!("stablehand: {note}");

@@ -5,7 +5,9 @@ mod bench;
 mod doctor;
 mod generate;
 mod models;
+mod open_model;
 mod paragraph;
+mod print;
 mod runtime;
 mod serve;
 mod signals;
@@ -19,6 +21,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
 use crate::diffusion::{DiffusionError, ModelError};
+use crate::hub::HubError;
 use crate::runtime::RuntimeError;
 
 /// Stable Diffusion as a service on your own machine, in one binary
@@ -87,6 +90,15 @@ impl From<RuntimeError> for Failure {
 impl From<DiffusionError> for Failure {
     fn from(error: DiffusionError) -> Self {
         Self::Other(error.to_string())
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        match error.is_usage() {
+            true => Self::Usage(error.to_string()),
+            false => Self::Other(error.to_string()),
+        }
     }
 }
 

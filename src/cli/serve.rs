@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use super::models::open_model;
+use super::open_model::open_model;
 use super::signals::termination;
 use crate::app::{App, Endpoint, PipelineModel};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};

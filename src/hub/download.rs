@@ -7,8 +7,9 @@ use std::path::Path;
 use super::client::{Answer, Client, Range, interrupted};
 use super::partial_file::{PartialFile, checksum_of};
 use super::retry::Retries;
-use super::{Checksum, HubError, size_text};
+use super::{Checksum, HubError};
 use crate::domain::WebUrl;
+use crate::size_text::size_text;
 
 /// A file to download, with what is known about it.
 pub struct Source {

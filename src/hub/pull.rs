@@ -10,7 +10,8 @@ use super::models_dir::{ModelsDir, PulledModel};
 use super::partial_file::sha256_of;
 use super::plan::{Plan, PlannedFile, url_refusal};
 use super::staging::Staging;
-use super::{Checksum, Hub, HubError, ModelRef, size_text};
+use super::{Checksum, Hub, HubError, ModelRef};
+use crate::size_text::size_text;
 
 /// Is told how a pull goes.
 pub trait PullProgress {

@@ -1,13 +1,14 @@
-//! CUDA's libraries where pip puts them: in `nvidia/*/lib`, beside the package of the ONNX Runtime in use.
+//! Finds and loads CUDA's libraries where pip puts them: in `nvidia/*/lib`, beside the package of the ONNX Runtime in use.
 //!
-//! Nothing there is on the loader's path, and ONNX Runtime's CUDA provider asks for its libraries by name.
-//! A library that is already in the process answers to its name, so they are loaded beforehand, by path. (NVRTC has no
-//! path of its own to its builtins, and cuDNN's parts would come from `LD_LIBRARY_PATH` if an older cuDNN is there.)
+//! The system's loader does not search these folders, and ONNX Runtime's CUDA provider asks it for libraries by name. The
+//! loader finds a library by name once it is in the process, so the libraries are loaded by path beforehand. (This includes
+//! NVRTC's builtins, which NVRTC would not find, and cuDNN's parts, which could come from an older cuDNN in
+//! `LD_LIBRARY_PATH`.)
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// In the order of their dependence; the versions differ from one ONNX Runtime to the next.
+/// The libraries to load: each comes after those that it depends on. Versions differ between releases of ONNX Runtime.
 const LIBRARIES: [&str; 17] = [
     "libcudart.so.",
     "libcublasLt.so.",
@@ -28,7 +29,7 @@ const LIBRARIES: [&str; 17] = [
     "libcudnn_ext.so.",
 ];
 
-/// What the pinned CUDA runtime cannot do without, by the names that it asks the loader for.
+/// The libraries that the pinned CUDA runtime requires, by the names that it gives to the loader.
 const NEEDED: [&str; 6] = [
     "libcudart.so.13",
     "libcublasLt.so.13",
@@ -38,7 +39,7 @@ const NEEDED: [&str; 6] = [
     "libcudnn.so.9",
 ];
 
-/// A library that CUDA needs, and where it would come from.
+/// A library that CUDA needs, and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CudaLibrary {
     pub name: &'static str,
@@ -49,11 +50,11 @@ pub struct CudaLibrary {
 pub enum LibraryPlace {
     /// Beside ONNX Runtime, where pip or `stablehand runtime install` puts it.
     Beside(PathBuf),
-    /// Where the system's loader looks.
+    /// In a folder that the system's loader searches.
     System,
 }
 
-/// The libraries that the pinned CUDA runtime needs, for the ONNX Runtime at this path.
+/// Looks for the libraries that the pinned CUDA runtime needs. `onnxruntime` is the path of ONNX Runtime's library.
 pub fn cuda_libraries(onnxruntime: &Path) -> Vec<CudaLibrary> {
     let beside = beside(onnxruntime);
     let place = |name: &str| {
@@ -64,11 +65,11 @@ pub fn cuda_libraries(onnxruntime: &Path) -> Vec<CudaLibrary> {
     NEEDED.into_iter().map(|name| CudaLibrary { name, place: place(name) }).collect()
 }
 
-/// Loads the libraries that are there.
+/// Loads the libraries that pip or `stablehand runtime install` put beside ONNX Runtime.
 pub(super) fn preload(onnxruntime: &Path) {
     for library in beside(onnxruntime) {
         if let Err(error) = ort::util::preload_dylib(&library) {
-            // Whether it was needed shows when CUDA is tried, with a reason of its own.
+            // If CUDA needs the library, it fails later with a better message.
             tracing::debug!(library = %library.display(), %error, "not preloaded");
         }
     }
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_without_pip_s_folders_brings_nothing() {
+    fn without_pip_s_folders_no_library_is_found() {
         for path in ["", "/", "/usr/lib/libonnxruntime.so", "libonnxruntime.so"] {
             assert_eq!(beside(Path::new(path)), Vec::<PathBuf>::new());
         }

@@ -1,7 +1,8 @@
-//! Which ONNX Runtime a process loads. There can be only one, so the choice heeds every device that will be asked for.
+//! Chooses the ONNX Runtime that a process loads. A process can load only one, so the choice considers all devices that it
+//! will use.
 //!
-//! The library that the user names comes first. Else an installed CUDA runtime is used where something may run on a card
-//! and the driver shows one that it serves, and the embedded library everywhere else.
+//! A library that the user names comes first. Otherwise an installed CUDA runtime is chosen if a session may run on a card
+//! and the driver shows a card that the runtime supports. In all other cases the embedded library is chosen.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use super::installed::RuntimesDir;
 use super::packages::{CUDA_MINIMUM, DRIVER_MINIMUM, serves};
 use super::{DeviceChoice, RuntimeError};
 
-/// An ONNX Runtime to load, or loaded.
+/// The library of an ONNX Runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
     pub path: PathBuf,
@@ -24,14 +25,14 @@ pub struct Library {
 pub enum Origin {
     /// `STABLEHAND_ORT_DYLIB` names it.
     Named,
-    /// `stablehand runtime install cuda` brought it.
+    /// `stablehand runtime install cuda` installed it.
     Installed,
-    /// It was inside this binary.
+    /// This binary contains it.
     Embedded,
 }
 
 impl Library {
-    /// The version, where the file's name has it.
+    /// The version, if the file's name contains it or the library is the embedded one.
     pub fn version(&self) -> Option<String> {
         let name = self.path.file_name()?.to_str()?;
         let version = name.trim_start_matches("libonnxruntime").trim_start_matches(".so");
@@ -47,7 +48,7 @@ impl Library {
     }
 }
 
-/// Where installed runtimes are, and what will be asked for.
+/// Where installed runtimes are, and the devices that the process will use.
 #[derive(Debug, Clone)]
 struct Wish {
     runtimes: RuntimesDir,
@@ -56,8 +57,8 @@ struct Wish {
 
 static WISH: Mutex<Option<Wish>> = Mutex::new(None);
 
-/// Says, before the first [`Runtime::load`](super::Runtime::load), where installed runtimes are and on which devices
-/// sessions will run. Without it no installed runtime is used.
+/// Allows installed runtimes: states where they are and on which devices sessions will run. Call this before the first
+/// [`Runtime::load`](super::Runtime::load). Without this call, no installed runtime is used.
 pub fn use_installed(runtimes: RuntimesDir, choices: impl IntoIterator<Item = DeviceChoice>) {
     let wish = Wish { runtimes, choices: choices.into_iter().collect() };
     *WISH.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
@@ -67,7 +68,7 @@ pub fn use_installed(runtimes: RuntimesDir, choices: impl IntoIterator<Item = De
 #[derive(Debug)]
 pub(super) enum Candidate {
     Use(Library),
-    /// Not, and there may be a reason that the user wants to hear.
+    /// It should not be loaded. The reason is for the user, if there is one worth reading.
     No(Option<String>),
 }
 
@@ -78,7 +79,7 @@ pub(super) fn named() -> Result<Option<Library>, RuntimeError> {
     };
     let path = PathBuf::from(path);
     match path.is_file() {
-        // Its providers are looked for beside it: a link elsewhere would hide them.
+        // ONNX Runtime looks for its providers beside this path, so a link must be resolved.
         true => Ok(Some(Library { path: path.canonicalize().unwrap_or(path), origin: Origin::Named })),
         false => Err(RuntimeError::Library { path, reason: "there is no such file".to_owned() }),
     }
@@ -98,7 +99,7 @@ fn candidate(runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Candidate {
     let usable = usable(Driver::get(), has_card_node());
     match (found, usable) {
         (Some(path), Usable::Yes) => {
-            // Its providers are looked for beside it, by this very path.
+            // ONNX Runtime looks for its providers beside this path.
             let path = path.canonicalize().unwrap_or(path);
             Candidate::Use(Library { path, origin: Origin::Installed })
         }
@@ -107,17 +108,18 @@ fn candidate(runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Candidate {
     }
 }
 
-/// What a process would load for these devices. Nothing is loaded or unpacked.
+/// The library that a process would load.
 #[derive(Debug)]
 pub enum Planned {
     /// This library.
     Library(Library),
-    /// The one inside this binary; perhaps because a card cannot be used, for this reason.
+    /// The library inside this binary. If a card exists but cannot be used, this has the reason.
     Embedded { unused_card: Option<String> },
 }
 
 impl Planned {
-    pub fn of(runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Result<Self, RuntimeError> {
+    /// Chooses the library for these devices. Nothing is loaded or unpacked.
+    pub fn for_devices(runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Result<Self, RuntimeError> {
         if let Some(library) = named()? {
             return Ok(Self::Library(library));
         }
@@ -128,7 +130,7 @@ impl Planned {
     }
 }
 
-/// Why no card can be used, whatever is installed; none where one can.
+/// The reason why no card can be used, even with the CUDA runtime installed. `None` if a card can be used.
 pub fn why_no_card() -> Option<String> {
     match usable(Driver::get(), true) {
         Usable::Yes => None,
@@ -139,15 +141,15 @@ pub fn why_no_card() -> Option<String> {
 pub(super) const NOT_INSTALLED: &str =
     "the CUDA runtime is not installed; `stablehand runtime install cuda` installs it";
 
-/// Whether the pinned runtime can work with what the driver says.
+/// Whether the driver has a card that the pinned runtime supports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Usable {
     Yes,
-    /// Not; without a reason where nobody expects a card.
+    /// It has none. There is a reason only on a machine where the user expects a card.
     No(Option<String>),
 }
 
-/// `has_node`: whether the kernel knows a card.
+/// Judges the driver. `has_node` is whether the kernel shows a card.
 pub(super) fn usable(driver: &Driver, has_node: bool) -> Usable {
     let expected = |reason: String| Usable::No(has_node.then_some(reason));
     match driver {
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_card_hears_nothing_of_cuda() {
+    fn a_machine_without_a_card_gets_no_message_about_cuda() {
         for driver in [Driver::Missing, driver((13, 0), &[])] {
             assert_eq!(usable(&driver, false), Usable::No(None), "{driver:?}");
             assert!(matches!(usable(&driver, true), Usable::No(Some(_))), "{driver:?}");
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_is_used_if_driver_and_runtime_serve_it() {
+    fn a_card_is_used_if_driver_and_runtime_support_it() {
         assert_eq!(usable(&driver((13, 0), &[(9, 0)]), true), Usable::Yes);
         assert_eq!(usable(&driver((13, 2), &[(10, 0), (8, 6)]), false), Usable::Yes);
         assert_eq!(usable(&Driver::Silent, false), Usable::Yes);

@@ -1,7 +1,7 @@
 //! How much memory a device has, and how much of it is in use.
 //!
-//! A card's comes from NVIDIA's own library, which is loaded when it is first asked for and need not be there;
-//! the machine's from Linux. Whatever cannot be told is none.
+//! NVIDIA's library NVML reports a card's memory; it is loaded on the first call and may be missing. Linux reports the
+//! machine's memory. Functions return `None` for what is unknown.
 
 use std::sync::OnceLock;
 use std::{env, fs};
@@ -18,7 +18,7 @@ pub struct MemoryUse {
 }
 
 impl Device {
-    /// A card's memory, used by any program. None for the CPU: the process's own figures say more.
+    /// A card's memory, with the use of all programs. `None` for the CPU, where the process's own use is more useful.
     pub fn memory_use(&self) -> Option<MemoryUse> {
         match self {
             Self::Cpu => None,
@@ -26,7 +26,8 @@ impl Device {
         }
     }
 
-    /// What models may use without a `--memory-budget`. The rest is for the system, and for what estimates leave out.
+    /// The bytes that models may use without a `--memory-budget`. The rest is for the system, and for what the estimates
+    /// leave out.
     pub fn usual_budget(&self) -> Option<u64> {
         match self {
             Self::Cpu => machine_memory().map(|total| total / 10 * 8),
@@ -35,13 +36,13 @@ impl Device {
     }
 }
 
-/// Of the card that CUDA calls `index`.
+/// The memory of the card that has this index in CUDA.
 pub fn card_memory(index: u32) -> Option<MemoryUse> {
     let memory = nvml_device(index)?.memory_info().ok()?;
     Some(MemoryUse { used: memory.used, total: memory.total })
 }
 
-/// Of the card that CUDA calls `index`: such as (8, 9).
+/// The compute capability, such as (8, 9), of the card that has this index in CUDA.
 pub(super) fn compute_capability(index: u32) -> Option<(u32, u32)> {
     let capability = nvml_device(index)?.cuda_compute_capability().ok()?;
     Some((u32::try_from(capability.major).ok()?, u32::try_from(capability.minor).ok()?))
@@ -86,7 +87,7 @@ fn card(index: u32, visible: Option<&str>) -> Option<Card> {
     }
 }
 
-/// The machine's, or what the container may have of it.
+/// The machine's memory in bytes, or the container's limit.
 pub fn machine_memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(mem_total)?;
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];

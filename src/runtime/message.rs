@@ -1,7 +1,7 @@
-//! ONNX Runtime's messages, without what only its developers can use.
+//! Shortens ONNX Runtime's messages to the part that users understand.
 //!
-//! A message of its CUDA provider may hold paths of source files, signatures of C++ functions and the machine's
-//! name. Clients and logs get the rest, on one line. This is the only place that knows how such messages look.
+//! A message of its CUDA provider may contain paths of source files, signatures of C++ functions and the machine's name.
+//! Clients and logs get the rest, on one line. Only this module knows the format of such messages.
 
 use std::fmt::Display;
 
@@ -10,21 +10,21 @@ pub fn reason(error: &impl Display) -> String {
     plain(&error.to_string())
 }
 
-/// What ONNX Runtime and the libraries under it say when memory does not suffice.
+/// The messages of ONNX Runtime and the libraries under it when memory does not suffice.
 const OUT_OF_MEMORY: [&str; 8] = [
     "Failed to allocate memory",
     "out of memory",
-    // By number: its name in older versions, a sentence in newer ones.
+    // The number: older versions add the error's name, newer ones a sentence.
     "CUBLAS failure 3:",
     "CUBLAS_STATUS_ALLOC_FAILED",
-    // `…_DEVICE_…` and `…_HOST_…`, since cuDNN 9; before, there was one.
+    // Since cuDNN 9 there are two: `…_DEVICE_ALLOCATION_FAILED` and `…_HOST_ALLOCATION_FAILED`.
     "ALLOCATION_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "bad_alloc",
     "bad allocation",
 ];
 
-/// Whether a failure means that the device's memory did not suffice: less might do.
+/// Whether a failure means that the device's memory did not suffice. A smaller request may then succeed.
 pub fn is_out_of_memory(reason: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|sign| reason.contains(sign))
 }
@@ -39,7 +39,7 @@ pub(super) fn plain(message: &str) -> String {
     while !rest.is_empty() {
         let (word, behind) = rest.split_once(' ').unwrap_or((rest, ""));
         rest = behind.trim_start();
-        match Location::of(word) {
+        match Location::parse(word) {
             Some(location) => rest = rest[location.function_length(rest)..].trim_start(),
             None => words.push(word),
         }
@@ -47,17 +47,16 @@ pub(super) fn plain(message: &str) -> String {
     without_codes(&words.join(" ")).trim_end_matches([' ', '.', ';']).to_owned()
 }
 
-/// Where in ONNX Runtime's source a message comes from: a word such as `/src/conv.cc:129`. The function's name
-/// follows it.
+/// A place in ONNX Runtime's source: a word such as `/src/conv.cc:129`. The function follows it.
 enum Location {
-    /// With the whole path, which the whole signature follows.
+    /// The word has the whole path, and the function's whole signature follows.
     Path,
-    /// With the file's name alone, which the function's name alone follows.
+    /// The word has only the file's name, and only the function's name follows.
     File,
 }
 
 impl Location {
-    fn of(word: &str) -> Option<Self> {
+    fn parse(word: &str) -> Option<Self> {
         let (file, line) = word.trim_start_matches('(').rsplit_once(':')?;
         let line = line.trim_end_matches([')', ',', ';']);
         let is_source = [".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp"].iter().any(|end| file.ends_with(end));
@@ -65,7 +64,7 @@ impl Location {
         is_location.then(|| if file.contains('/') { Self::Path } else { Self::File })
     }
 
-    /// How many bytes of `rest` are the function.
+    /// The length of the function at the beginning of `rest`, in bytes.
     fn function_length(&self, rest: &str) -> usize {
         match self {
             Self::File => rest.find(' ').unwrap_or(rest.len()),
@@ -75,7 +74,7 @@ impl Location {
 }
 
 /// The length of a signature such as `void* ort::Arena::Alloc(size_t, bool) const [with T = int]`, or of
-/// `ort::Driver::Driver()::<lambda(void*, const char*)>`; 0 where none begins here.
+/// `ort::Driver::Driver()::<lambda(void*, const char*)>`. 0 if `text` does not begin with a signature.
 fn signature_length(text: &str) -> usize {
     let Some(mut end) = text.find('(').and_then(|open| closed(text, open)) else { return 0 };
     loop {
@@ -96,7 +95,7 @@ fn signature_length(text: &str) -> usize {
     }
 }
 
-/// Behind the bracket that closes the one at `open`.
+/// The position after the bracket that closes the one at `open`.
 fn closed(text: &str, open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, byte) in text.bytes().enumerate().skip(open) {
@@ -112,7 +111,7 @@ fn closed(text: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// Without `[ONNXRuntimeError] : 1 : FAIL : `, which says no more than that it failed.
+/// Removes `[ONNXRuntimeError] : 1 : FAIL : `, which has no information for users.
 fn without_codes(text: &str) -> String {
     let mut parts = text.split("[ONNXRuntimeError] : ");
     let mut kept = parts.next().unwrap_or_default().to_owned();
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_want_of_memory_is_told_from_other_failures() {
+    fn running_out_of_memory_is_recognised() {
         for reason in [
             "the model's unet failed: Non-zero status code returned while running MatMul node. Status Message: \
              bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 1073741824",
@@ -143,7 +142,7 @@ mod tests {
         assert!(!is_out_of_memory("the model's unet failed: Got invalid dimensions for input"));
     }
 
-    /// What ONNX Runtime 1.31 says, and what remains.
+    /// Messages of ONNX Runtime 1.31, and what remains of them.
     const MESSAGES: [(&str, &str); 9] = [
         (
             "Non-zero status code returned while running Resize node. Name:'' Status Message: \

@@ -1,21 +1,21 @@
-//! The wheels of the CUDA runtime: pinned names, versions and hashes, and what is taken out of each.
+//! The wheels of the CUDA runtime: pinned names, versions and hashes, and the files to unpack from each.
 //!
 //! The provider needs cuBLAS, cuRAND and the CUDA runtime to load (its `NEEDED` entries), cuDNN for convolutions and
-//! attention, and NVRTC for the kernels that cuDNN compiles. cuFFT serves operators that no Stable Diffusion model has.
-//! NVIDIA's packages are those of CUDA 13.0, which the provider was built with, so that the oldest driver of CUDA 13 runs
-//! them.
+//! attention, and NVRTC for the kernels that cuDNN compiles. It needs cuFFT only for operators that no Stable Diffusion
+//! model has. NVIDIA's packages are those of CUDA 13.0, with which the provider was built, so that the oldest driver for
+//! CUDA 13 runs them.
 
-/// Of onnxruntime-gpu, and of the runtime as a whole.
+/// The version of onnxruntime-gpu, which is also the version of the whole runtime.
 pub const CUDA_VERSION: &str = "1.31.1";
-/// The oldest version of CUDA that a driver may support.
+/// The version of CUDA that a driver must support at least.
 pub const CUDA_MINIMUM: (u32, u32) = (13, 0);
 /// The first driver that supports it.
 pub const DRIVER_MINIMUM: &str = "580";
 /// The compute capabilities for which the provider has machine code. It has no PTX that a driver could compile.
 const CAPABILITIES: [(u32, u32); 6] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0)];
 
-/// Whether a card of this compute capability can run the provider's kernels: those for an older minor version of the same
-/// major version run as well.
+/// Whether a card of this compute capability can run the provider's kernels. Kernels for an older minor version of the same
+/// major version work too.
 pub fn serves((major, minor): (u32, u32)) -> bool {
     CAPABILITIES.iter().any(|&(code_major, code_minor)| code_major == major && code_minor <= minor)
 }
@@ -26,14 +26,14 @@ pub struct Package {
     pub name: &'static str,
     pub version: &'static str,
     pub sha256: &'static str,
-    /// Bytes to download.
+    /// The bytes to download.
     pub wheel_bytes: u64,
-    /// Bytes that stay on the disk.
+    /// The bytes of the unpacked files.
     pub unpacked_bytes: u64,
     pub licence: Licence,
-    /// Paths in the wheel. They keep them in the runtime's folder.
+    /// Paths in the wheel. The files get the same paths in the runtime's folder.
     pub files: &'static [&'static str],
-    /// Paths in the wheel. They go into the folder `licences`.
+    /// Paths in the wheel. The files go into the folder `licences`.
     pub licence_files: &'static [&'static str],
 }
 
@@ -45,13 +45,13 @@ pub enum Licence {
 }
 
 impl Package {
-    /// How a wheel's file name begins.
+    /// The beginning of the wheel's file name.
     pub fn file_prefix(&self) -> String {
         format!("{}-{}-", self.name.replace('-', "_"), self.version)
     }
 }
 
-/// In the order in which they are downloaded: the smallest first, so that a mistake shows early.
+/// The wheels in the order of their download. The smallest comes first, so that a wrong setup fails early.
 pub static CUDA_PACKAGES: [Package; 6] = [
     Package {
         name: "nvidia-cuda-runtime",

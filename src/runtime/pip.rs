@@ -1,7 +1,7 @@
-//! pip as a downloader of one pinned wheel.
+//! Downloads one pinned wheel with pip.
 //!
-//! pip knows the user's package index, mirrors, proxies and certificates, so no address stands in this program. It shows
-//! no progress that every version of it has in common: the bytes in its temporary folder are counted instead.
+//! pip knows the user's package index, mirrors, proxies and certificates, so this program contains no address. Versions of
+//! pip report progress in different ways. Progress is therefore measured as the bytes in pip's temporary folder.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,31 +14,31 @@ use std::time::Duration;
 use super::installed::bytes_under;
 use super::packages::Package;
 
-/// A pip that answers.
+/// The command that runs pip.
 #[derive(Debug, Clone)]
 pub struct Pip {
     program: PathBuf,
     arguments: &'static [&'static str],
 }
 
-/// Why pip brought no wheel.
+/// Why pip downloaded no wheel.
 #[derive(Debug)]
 pub(super) enum PipError {
     /// The index has other bytes under this name and version.
     OtherBytes,
-    /// In pip's words.
+    /// Another reason, in pip's words.
     Refused(String),
     Io(io::Error),
 }
 
-/// As a wheel of Linux on x86-64 may be tagged, with pip's own words for `manylinux2014` and older.
+/// The platform tags that the pinned wheels may have.
 const PLATFORMS: [&str; 3] = ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64"];
-/// The one that the pinned wheel of onnxruntime-gpu is for; its libraries are the same for all.
+/// The Python version of the pinned wheel of onnxruntime-gpu. The wheels for other versions contain the same libraries.
 const PYTHON: &str = "3.12";
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 impl Pip {
-    /// The first that works: Python's module, else the program.
+    /// Finds a pip that works: first as Python's module, then as a program.
     pub fn find() -> Option<Self> {
         const MODULE: &[&str] = &["-m", "pip"];
         [("python3", MODULE), ("python", MODULE), ("pip3", &[]), ("pip", &[])]
@@ -64,7 +64,7 @@ impl Pip {
         command
     }
 
-    /// Downloads the package's wheel into the folder `wheels` of `staging`. `watch` hears how many bytes there are.
+    /// Downloads the package's wheel into the folder `wheels` of `staging`, and calls `watch` with the bytes so far.
     pub(super) fn download(
         &self,
         package: &Package,
@@ -72,7 +72,7 @@ impl Pip {
         watch: &dyn Fn(u64),
     ) -> Result<PathBuf, PipError> {
         let (wheels, temporary) = (staging.join("wheels"), staging.join("tmp"));
-        // Half a wheel of an earlier run is of no use to pip.
+        // pip cannot use the incomplete wheel of an earlier run.
         let _ = fs::remove_dir_all(&temporary);
         fs::create_dir_all(&temporary)?;
         fs::create_dir_all(&wheels)?;
@@ -92,7 +92,7 @@ impl Pip {
             .arg("--requirement")
             .arg(&requirements)
             .env("TMPDIR", &temporary)
-            // Where it can (from 25.1 on), it goes on with a file whose connection broke. Others ignore the variable.
+            // From version 25.1 on, pip resumes a file after a broken connection. Older versions ignore the variable.
             .env("PIP_RESUME_RETRIES", "20")
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
@@ -106,7 +106,7 @@ impl Pip {
     }
 }
 
-/// The package's wheel in a folder of wheels.
+/// Finds the package's wheel in a folder of wheels.
 pub(super) fn wheel_in(wheels: &Path, package: &Package) -> Option<PathBuf> {
     let prefix = package.file_prefix();
     let paths = fs::read_dir(wheels).ok()?.filter_map(Result::ok).map(|entry| entry.path());
@@ -116,7 +116,7 @@ pub(super) fn wheel_in(wheels: &Path, package: &Package) -> Option<PathBuf> {
     })
 }
 
-/// Runs a command to its end, looking on.
+/// Runs a command to its end, and calls `look` again and again meanwhile.
 fn watched(command: &mut Command, look: impl Fn()) -> io::Result<ExitStatus> {
     let mut child = command.spawn()?;
     loop {
@@ -128,7 +128,7 @@ fn watched(command: &mut Command, look: impl Fn()) -> io::Result<ExitStatus> {
     }
 }
 
-/// What pip said went wrong.
+/// Reads from pip's messages why it failed.
 fn refusal(said: &str) -> PipError {
     if said.contains("DO NOT MATCH THE HASHES") {
         return PipError::OtherBytes;

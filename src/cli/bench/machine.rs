@@ -5,8 +5,8 @@ use std::{fmt, fs};
 use serde::Serialize;
 
 use super::subject::Subject;
-use crate::hub::size_text;
 use crate::runtime::{Device, Driver, Origin, driver_version, machine_memory};
+use crate::size_text::size_text;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {

@@ -18,10 +18,12 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Failure;
-use super::models::{open_model, print};
+use super::open_model::open_model;
+use super::print::print;
+use super::runtime::use_installed_runtimes;
 use crate::config::ModelsDirArgs;
 use crate::domain::ImageSize;
-use crate::runtime::{DeviceChoice, RuntimesDir, use_installed};
+use crate::runtime::DeviceChoice;
 use machine::Machine;
 use row::{Row, table};
 use subject::Subject;
@@ -80,10 +82,7 @@ const LAST: [Measurement; 1] = [("batch", speed::batch)];
 
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
-    // Without a data folder there is no installed runtime.
-    if let Ok(data_dir) = args.folders.data_dir() {
-        use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
-    }
+    use_installed_runtimes(&args.folders, args.device);
     let progress = Progress::new();
     progress.say("load");
     let (mut subject, mut rows) = Subject::load(model, args.device, &args.sizes)?;

@@ -1,13 +1,13 @@
-//! The driver, the cards that it shows, and their memory.
+//! Checks the driver, the cards that it shows, and their memory.
 
 use super::report::{Check, Verdict};
-use crate::hub::size_text;
 use crate::runtime::{
     CUDA_MINIMUM, Card, DRIVER_MINIMUM, Driver, card_memory, driver_version, has_card_node, machine_memory,
     serves,
 };
+use crate::size_text::size_text;
 
-/// `wants_card`: a device of CUDA is asked for by name, so that a lack of it is a failure.
+/// `wants_card` is true if the settings name a CUDA device. Then the lack of a card is a failure.
 pub(super) fn checks(wants_card: bool) -> Vec<Check> {
     let mut checks = driver(Driver::get(), has_card_node());
     if let Driver::Works { cards, .. } = Driver::get() {
@@ -21,7 +21,7 @@ pub(super) fn checks(wants_card: bool) -> Vec<Check> {
         checks.push(Check::ok("memory", format!("{}{}", size_text(bytes), available.unwrap_or_default())));
     }
     if wants_card {
-        // What else would be a note is why the server does not start.
+        // These would be warnings otherwise, but now they prevent the start.
         for check in checks.iter_mut().filter(|check| matches!(check.name, "driver" | "card")) {
             if check.verdict == Verdict::Warning {
                 check.verdict = Verdict::Fail;
@@ -31,7 +31,7 @@ pub(super) fn checks(wants_card: bool) -> Vec<Check> {
     checks
 }
 
-/// `has_node`: whether the kernel knows a card.
+/// Checks the driver. `has_node` is whether the kernel shows a card.
 fn driver(driver: &Driver, has_node: bool) -> Vec<Check> {
     let newer = format!("update the NVIDIA driver to version {DRIVER_MINIMUM} or newer");
     match driver {
@@ -102,7 +102,7 @@ fn card_memory_check(index: u32, card: &Card) -> Check {
     }
 }
 
-/// What programs could take now without swapping, as Linux estimates it.
+/// The bytes that programs could use now without swapping, as Linux estimates them.
 pub(super) fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_driver_has_a_remedy() {
+    fn every_problem_with_a_driver_has_a_remedy() {
         let card = || Card { name: "NVIDIA T4".to_owned(), compute_capability: (7, 5), memory: 16 << 30 };
         assert_eq!(verdict(&Driver::Missing, false), Verdict::Note);
         assert_eq!(verdict(&works((13, 0), vec![card()]), true), Verdict::Ok);

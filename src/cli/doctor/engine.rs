@@ -1,19 +1,19 @@
-//! The runtime, CUDA's libraries, the devices that would be taken, and the models on them.
+//! Checks the runtime, CUDA's libraries, the devices that the server would use, and the models on them.
 
 use std::path::Path;
 use std::time::Instant;
 
 use super::card::available_memory;
 use super::report::{Check, DeviceTaken};
-use crate::cli::models::open_model;
+use crate::cli::open_model::open_model;
 use crate::config::{Config, EndpointConfig};
 use crate::diffusion::{DiffusionError, Model};
 use crate::domain::{GenerationInput, ImageSize};
-use crate::hub::size_text;
 use crate::runtime::{
     CUDA_VERSION, CudaLibrary, Device, DeviceChoice, Driver, Library, LibraryPlace, Origin, Planned, Runtime,
     RuntimesDir, cache_dir, card_memory, cuda_libraries, unpacked, use_installed, why_no_card,
 };
+use crate::size_text::size_text;
 
 pub(super) struct Engine {
     pub checks: Vec<Check>,
@@ -22,7 +22,7 @@ pub(super) struct Engine {
 
 pub(super) fn examine(config: &Config, runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Engine {
     let mut checks = Vec::new();
-    let planned = match Planned::of(runtimes, choices) {
+    let planned = match Planned::for_devices(runtimes, choices) {
         Ok(planned) => planned,
         Err(error) => {
             checks.push(Check::fail(
@@ -40,9 +40,9 @@ pub(super) fn examine(config: &Config, runtimes: &RuntimesDir, choices: &[Device
     use_installed(runtimes.clone(), choices.iter().copied());
     let mut devices = Vec::new();
     for choice in choices {
-        let (device, taken, drawn) = settle(*choice, &planned);
+        let (device, taken, drawn) = select_device(*choice, &planned);
         if device.is_none() {
-            let (reason, remedy) = parted(&taken.because);
+            let (reason, remedy) = split_remedy(&taken.because);
             let remedy = remedy.unwrap_or_else(|| "use --device auto or --device cpu".to_owned());
             checks.push(Check::fail("device", reason, remedy));
         }
@@ -69,8 +69,8 @@ fn runtime(planned: &Planned, runtimes: &RuntimesDir) -> Vec<Check> {
         }
         Planned::Embedded { unused_card } => {
             let finding = "the ONNX Runtime inside stablehand, for the CPU";
-            checks.push(match unused_card.as_deref().map(parted) {
-                // Only what concerns the runtime: other checks cover the card and the driver.
+            checks.push(match unused_card.as_deref().map(split_remedy) {
+                // Only problems of the runtime: other checks cover the card and the driver.
                 Some((reason, Some(remedy))) if remedy.contains("runtime install") => {
                     Check::warning("runtime", format!("{finding}: {reason}"), remedy)
                 }
@@ -88,17 +88,17 @@ fn runtime(planned: &Planned, runtimes: &RuntimesDir) -> Vec<Check> {
     checks
 }
 
-/// A reason that ends in a remedy, as the runtime writes them, in its two parts.
-fn parted(sentence: &str) -> (String, Option<String>) {
+/// Splits a sentence of the runtime such as `reason; remedy`.
+fn split_remedy(sentence: &str) -> (String, Option<String>) {
     match sentence.split_once("; ") {
         Some((reason, remedy)) => (reason.to_owned(), Some(remedy.to_owned())),
         None => (sentence.to_owned(), None),
     }
 }
 
-/// CUDA's libraries for a library that may use a card.
+/// Checks that CUDA's libraries are there, if ONNX Runtime's library is one for CUDA.
 fn libraries(library: &Library) -> Option<Check> {
-    // Of other versions it is not known what they need; a build for the CPU needs none of them.
+    // A build for the CPU needs none of them. What other versions need is unknown.
     let provider = library.path.with_file_name("libonnxruntime_providers_cuda.so");
     if !provider.is_file() || library.version().as_deref() != Some(CUDA_VERSION) {
         return None;
@@ -124,8 +124,9 @@ fn libraries(library: &Library) -> Option<Check> {
     Some(Check::ok("libraries", format!("all {} found, {place}", found.len())))
 }
 
-/// What a choice comes to, tried out as far as that leaves no trace.
-fn settle(choice: DeviceChoice, planned: &Planned) -> (Option<Device>, DeviceTaken, Option<Check>) {
+/// Finds the device for a choice, and tries to draw on it. ONNX Runtime is not loaded if it would have to be unpacked first,
+/// because the doctor changes nothing.
+fn select_device(choice: DeviceChoice, planned: &Planned) -> (Option<Device>, DeviceTaken, Option<Check>) {
     let taken = |takes: Option<&Device>, because: String| DeviceTaken {
         asked: choice.to_string(),
         takes: takes.map(Device::name),
@@ -154,8 +155,8 @@ fn settle(choice: DeviceChoice, planned: &Planned) -> (Option<Device>, DeviceTak
     (Some(device), taken, Some(drawing(&runtime)))
 }
 
-/// Whether the device draws, tried with the built-in model at the smallest size: only that shows that the driver, the
-/// libraries and the kernels work together.
+/// Draws with the built-in model at the smallest size. Only this shows that the driver, the libraries and the kernels work
+/// together.
 fn drawing(runtime: &Runtime) -> Check {
     const NAME: &str = "drawing";
     let device = runtime.device();
@@ -195,7 +196,7 @@ fn draw(runtime: &Runtime) -> Result<(), DiffusionError> {
     pipeline.draw(&input, 0).map(drop)
 }
 
-/// Why the CPU is taken.
+/// Why the CPU is selected.
 fn because(choice: DeviceChoice, planned: &Planned, note: Option<&str>) -> String {
     match (choice, planned, note) {
         (DeviceChoice::Cpu, _, _) => "it is asked for".to_owned(),
@@ -208,7 +209,7 @@ fn because(choice: DeviceChoice, planned: &Planned, note: Option<&str>) -> Strin
     }
 }
 
-/// Whether an endpoint's model opens and fits.
+/// Checks that an endpoint's model opens and fits into the device's memory.
 fn model(config: &Config, endpoint: &EndpointConfig, device: Option<&Device>) -> Check {
     let asked = endpoint.model.as_deref();
     let cpu = Device::Cpu;
@@ -245,7 +246,7 @@ fn model(config: &Config, endpoint: &EndpointConfig, device: Option<&Device>) ->
     }
 }
 
-/// The model's name and what it needs on the device, in bytes.
+/// The model's name, and the bytes of memory that it needs on the device.
 fn opened(model: Option<&Path>, config: &Config, device: &Device) -> Result<(String, u64), String> {
     let model =
         open_model(model, None, || Ok(config.models_dir.clone())).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Who listens on a port, as Linux tells: the socket's number in `/proc/net`, then the process that holds it.
+//! Finds the process that listens on a port. Linux only: `/proc/net` has the socket's number, and `/proc/PID/fd` its owner.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ pub(super) struct Process {
     pub name: String,
 }
 
-/// None where the system does not tell: another user's process, or another system than Linux.
+/// The process that listens on this port. `None` if it belongs to another user, or if the system is not Linux.
 pub(super) fn listener_on(port: u16) -> Option<Process> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let tables: String = tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();

@@ -1,5 +1,6 @@
-//! `stablehand doctor`: would the server start with these settings, and what would it draw on? Line by line, each with
-//! its remedy. Changes nothing.
+//! `stablehand doctor`: checks whether the server would start with these settings, and on which device it would draw.
+//!
+//! Each check is a line, with a remedy if it failed. Nothing is changed.
 
 mod card;
 mod engine;
@@ -10,7 +11,7 @@ mod report;
 use clap::Args;
 
 use super::Failure;
-use super::models::print;
+use super::print::print;
 use crate::config::{Config, ServeArgs};
 use crate::runtime::{DeviceChoice, RuntimesDir};
 use report::{Check, Report, Verdict};
@@ -28,7 +29,8 @@ pub struct DoctorArgs {
     pub serve: ServeArgs,
 }
 
-/// `settings`: those of `args`, with the configuration file's under them.
+/// Prints the report, and returns whether the server would work. `settings` come from the flags, the environment and the
+/// configuration file.
 pub(super) fn doctor(json: bool, settings: ServeArgs) -> Result<bool, Failure> {
     let report = examine(&settings.into_config()?);
     match json {
@@ -50,7 +52,7 @@ impl DoctorArgs {
 
 fn examine(config: &Config) -> Report {
     let runtimes = RuntimesDir::in_data_dir(&config.data_dir);
-    // Each once, in the endpoints' order.
+    // Each device once, in the order of the endpoints.
     let mut choices: Vec<DeviceChoice> = Vec::new();
     for endpoint in &config.endpoints {
         if !choices.contains(&endpoint.device) {

@@ -1,4 +1,4 @@
-//! The data folder, the cache folder and the port.
+//! Checks the data folder, the cache folder and the port.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use super::listener::listener_on;
 use super::report::Check;
 use crate::config::Config;
-use crate::hub::size_text;
 use crate::runtime::{Planned, RuntimesDir, cache_dir, unpacked};
+use crate::size_text::size_text;
 use crate::store::{FolderState, is_in_use};
 
-/// Below it, a queue of pictures soon fills the disk.
+/// With fewer free bytes, a queue of pictures soon fills the disk.
 const LITTLE_ROOM: u64 = 1_000_000_000;
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
@@ -39,7 +39,7 @@ fn data_folder(path: &Path) -> Check {
             return Check::fail(NAME, finding, "use that version, or another --data-dir");
         }
         Ok(FolderState::Foreign) => {
-            let finding = format!("stablehand.db in {place} is no database of stablehand");
+            let finding = format!("stablehand.db in {place} is not a database of stablehand");
             return Check::fail(NAME, finding, "move it away, or use another --data-dir");
         }
         Err(error) => return Check::fail(NAME, format!("{place}: {error}"), REMEDY),
@@ -66,9 +66,12 @@ fn cache_folder(data_dir: &Path) -> Check {
         let bytes = fs::metadata(library).map_or(0, |metadata| metadata.len());
         return Check::ok(NAME, format!("{place}: ONNX Runtime is unpacked ({})", size_text(bytes)));
     }
-    // Nothing is unpacked where another library is used.
+    // The embedded library is unpacked only if no other library is used.
     let runtimes = RuntimesDir::in_data_dir(data_dir);
-    if matches!(Planned::of(&runtimes, &[crate::runtime::DeviceChoice::Auto]), Ok(Planned::Library(_))) {
+    if matches!(
+        Planned::for_devices(&runtimes, &[crate::runtime::DeviceChoice::Auto]),
+        Ok(Planned::Library(_))
+    ) {
         return Check::ok(NAME, format!("{place}: not needed"));
     }
     match writable(&path) {
@@ -81,7 +84,7 @@ fn cache_folder(data_dir: &Path) -> Check {
     }
 }
 
-/// The folder, or the nearest one above it that exists, if a file can be made there. Leaves none.
+/// The folder, or its nearest parent that exists, if files can be created there. No file remains.
 fn writable(path: &Path) -> Option<PathBuf> {
     let folder = path.ancestors().find(|folder| folder.exists())?;
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -108,7 +111,7 @@ fn port(config: &Config) -> Check {
         }
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Check::fail(
             NAME,
-            format!("{address} is no address of this machine"),
+            format!("{address} is not an address of this machine"),
             "listen on 127.0.0.1, or on 0.0.0.0 for all of this machine's addresses",
         ),
         Err(error) => {

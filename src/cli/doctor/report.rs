@@ -1,4 +1,4 @@
-//! What a check found, as lines for people and as JSON for programs.
+//! The report of all checks, as lines for people and as JSON for programs.
 
 use std::fmt::{self, Write as _};
 
@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::cli::paragraph::wrap;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct Check {
     pub name: &'static str,
     pub verdict: Verdict,
-    /// A sentence without its full stop.
+    /// What was found: a sentence without its full stop.
     pub finding: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
@@ -21,15 +21,15 @@ pub(super) struct Check {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
     Ok,
-    /// Worth knowing; nothing is wrong.
+    /// Nothing is wrong, but the user should know.
     Note,
-    /// The server works, and not as well as it could.
+    /// The server works, but not as well as it could.
     Warning,
     /// The server would not start, or not draw.
     Fail,
 }
 
-/// Everything that was found, and the verdict on it.
+/// All results.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub version: &'static str,
@@ -39,16 +39,16 @@ pub(super) struct Report {
     pub works: bool,
 }
 
-/// What one `--device` takes, and why.
+/// The device that a value of `--device` selects, and why.
 #[derive(Debug, Serialize)]
 pub(super) struct DeviceTaken {
     pub asked: String,
-    /// None where it cannot be used.
+    /// The selected device. `None` if no device can be used.
     pub takes: Option<String>,
     pub because: String,
 }
 
-/// Where findings begin.
+/// The column in which findings begin.
 const INDENT: usize = 19;
 
 impl Check {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn findings_stand_in_a_column_with_their_remedies_below() {
+    fn findings_form_a_column_with_remedies_below_them() {
         let checks = vec![
             Check::ok("driver", "580.65.06, CUDA 13.0"),
             Check::fail(

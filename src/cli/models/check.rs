@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Failure, open_model, print};
+use super::Failure;
+use crate::cli::open_model::open_model;
+use crate::cli::print::print;
+use crate::cli::runtime::use_installed_runtimes;
 use crate::config::ModelsDirArgs;
 use crate::diffusion::{Model, PartReport, Pipeline, Port};
 use crate::domain::{GenerationInput, ImageSize, ModelPart};
-use crate::hub::size_text;
-use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
+use crate::runtime::{DeviceChoice, Runtime};
+use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Show what a model contains and what works with it, then draw a small picture as a test. \
 The exit code is 0 if the model can draw.";
@@ -31,10 +34,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
-    // Without a data folder there is no installed runtime.
-    if let Ok(data_dir) = args.folders.data_dir() {
-        use_installed(RuntimesDir::in_data_dir(&data_dir), [args.device]);
-    }
+    use_installed_runtimes(&args.folders, args.device);
     let runtime = Runtime::load(args.device)?;
     let loaded = model.load_graphs(&runtime)?;
     print(&Report { model: &model, parts: &loaded.parts() })?;

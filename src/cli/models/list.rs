@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 use clap::Args;
 
-use super::{Failure, print};
+use super::Failure;
+use crate::cli::print::print;
 use crate::config::ModelsDirArgs;
-use crate::hub::{ModelsDir, PulledModel, size_text};
+use crate::hub::{ModelsDir, PulledModel};
+use crate::size_text::size_text;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {

@@ -8,11 +8,13 @@ use std::io::{self, IsTerminal as _};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-use super::{Failure, print};
+use super::Failure;
+use crate::cli::print::print;
 use crate::config::ModelsDirArgs;
 use crate::domain::Clock;
 use crate::fetch::root_certificates;
 use crate::hub::{self, Hub, ModelRef, ModelsDir, PullProgress, Pulled};
+use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
 (half precision if there is a choice), or one .safetensors file. Interrupted downloads resume when you run the command \
@@ -45,7 +47,7 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
         Pulled::Current(model) => (model, "is up to date"),
     };
     let manifest = &model.manifest;
-    let size = hub::size_text(manifest.bytes());
+    let size = size_text(manifest.bytes());
     print(&format!(
         "{} {verb} ({}, {size}): use it with --model {}\n",
         manifest.name, manifest.kind, manifest.name
@@ -97,7 +99,7 @@ impl Progress {
 impl PullProgress for Progress {
     fn begin(&self, name: &str, files: usize, bytes: Option<u64>) {
         let count = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-        let size = bytes.map(|bytes| format!(", {}", hub::size_text(bytes))).unwrap_or_default();
+        let size = bytes.map(|bytes| format!(", {}", size_text(bytes))).unwrap_or_default();
         self.say(&format!("pulling {name}: {count}{size}"));
         self.total.set(bytes);
         if io::stderr().is_terminal() {
@@ -119,12 +121,12 @@ impl PullProgress for Progress {
         let tenths = bytes.saturating_mul(10) / total;
         if tenths > self.shown_tenths.get() && tenths < 10 {
             self.shown_tenths.set(tenths);
-            self.say(&format!("{} of {}", hub::size_text(bytes), hub::size_text(total)));
+            self.say(&format!("{} of {}", size_text(bytes), size_text(total)));
         }
     }
 
     fn file(&self, path: &str, bytes: u64) {
-        self.say(&format!("  {path}  {}", hub::size_text(bytes)));
+        self.say(&format!("  {path}  {}", size_text(bytes)));
     }
 
     fn note(&self, sentence: &str) {

@@ -2,9 +2,11 @@
 
 use clap::Args;
 
-use super::{Failure, print};
+use super::Failure;
+use crate::cli::print::print;
 use crate::config::ModelsDirArgs;
-use crate::hub::{ModelsDir, size_text};
+use crate::hub::ModelsDir;
+use crate::size_text::size_text;
 
 #[derive(Debug, Args)]
 pub(super) struct RmArgs {

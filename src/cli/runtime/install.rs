@@ -1,4 +1,4 @@
-//! `stablehand runtime install`: what will be downloaded under which terms, a bar or lines meanwhile, what to do next.
+//! `stablehand runtime install`: announces the downloads and their licences, shows progress, and names the next step.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -10,11 +10,11 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use super::{Failure, RuntimeKind, print};
 use crate::config::DataDirArgs;
-use crate::hub::size_text;
 use crate::runtime::{
     CUDA_PACKAGES, CUDA_VERSION, InstallProgress, Installed, InstalledRuntime, Licence, Package, RuntimesDir,
     download_bytes, install_cuda, installed_bytes, why_no_card,
 };
+use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download the ONNX Runtime for NVIDIA cards and NVIDIA's libraries with pip, check their \
 SHA-256, and keep them in the data folder, where --device auto finds them. If the download breaks off, run the command \
@@ -41,7 +41,7 @@ pub(super) fn install(args: &InstallArgs) -> Result<(), Failure> {
     }
 }
 
-/// What to do next, one line.
+/// One line with the result and the next step.
 fn next(runtime: &InstalledRuntime, verb: &str) -> String {
     let what = format!("CUDA runtime {} {verb} ({})", runtime.manifest.version, size_text(runtime.bytes()));
     match why_no_card() {
@@ -52,7 +52,8 @@ fn next(runtime: &InstalledRuntime, verb: &str) -> String {
     }
 }
 
-/// A bar at a terminal, lines on standard error elsewhere. Says what is coming before the first byte.
+/// Prints the announcement before the first download, then shows progress on standard error: a bar at a terminal,
+/// otherwise lines.
 struct Progress<'a> {
     folder: &'a Path,
     bar: Cell<Option<ProgressBar>>,
@@ -108,7 +109,7 @@ impl InstallProgress for Progress<'_> {
     }
 }
 
-/// What will be downloaded, its sizes and its terms.
+/// The packages to download with their sizes and licences.
 fn announcement(folder: &Path) -> String {
     let mut text = format!(
         "pip downloads the CUDA runtime {CUDA_VERSION}: {} packages, {}.\n{} stay on the disk, in {}.\n\n",

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::{Failure, print};
 use crate::config::DataDirArgs;
-use crate::hub::size_text;
 use crate::runtime::{DeviceChoice, InstalledRuntime, Library, Origin, Planned, RuntimesDir};
+use crate::size_text::size_text;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
@@ -17,7 +17,7 @@ pub(super) struct ListArgs {
 
 pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
     let runtimes = RuntimesDir::in_data_dir(&args.folder.data_dir()?);
-    let planned = Planned::of(&runtimes, &[DeviceChoice::Auto])?;
+    let planned = Planned::for_devices(&runtimes, &[DeviceChoice::Auto])?;
     let mut text = format!("{:<12} {:>8}  USED BY --device auto\n", "NAME", "SIZE");
     if let Planned::Library(Library { path, origin: Origin::Named }) = &planned {
         let _ = writeln!(text, "{:<12} {:>8}  yes: STABLEHAND_ORT_DYLIB is {}", "named", "", path.display());

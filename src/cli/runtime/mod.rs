@@ -1,4 +1,4 @@
-//! `stablehand runtime`: the ONNX Runtime for NVIDIA cards, installed, listed, removed.
+//! `stablehand runtime`: installs, lists and removes the ONNX Runtime for NVIDIA cards.
 
 mod install;
 mod list;
@@ -7,7 +7,9 @@ mod rm;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Failure;
-use super::models::print;
+use super::print::print;
+use crate::config::ModelsDirArgs;
+use crate::runtime::{DeviceChoice, RuntimesDir, use_installed};
 
 #[derive(Debug, Args)]
 pub struct RuntimeArgs {
@@ -37,5 +39,13 @@ pub(super) fn runtime(args: &RuntimeArgs) -> Result<(), Failure> {
         RuntimeCommand::Install(args) => install::install(args),
         RuntimeCommand::List(args) => list::list(args),
         RuntimeCommand::Rm(args) => rm::rm(args),
+    }
+}
+
+/// Lets a command without a server load an installed runtime for `device`.
+pub(super) fn use_installed_runtimes(folders: &ModelsDirArgs, device: DeviceChoice) {
+    // A user without a data folder has no installed runtime.
+    if let Ok(data_dir) = folders.data_dir() {
+        use_installed(RuntimesDir::in_data_dir(&data_dir), [device]);
     }
 }

@@ -1,11 +1,11 @@
-//! `stablehand runtime rm`: an installed runtime, removed.
+//! `stablehand runtime rm`: removes an installed runtime.
 
 use clap::Args;
 
 use super::{Failure, RuntimeKind, print};
 use crate::config::DataDirArgs;
-use crate::hub::size_text;
 use crate::runtime::RuntimesDir;
+use crate::size_text::size_text;
 
 #[derive(Debug, Args)]
 pub(super) struct RmArgs {

@@ -30,7 +30,7 @@ pub fn plain_build(device: &Device) -> GraphBuild {
     if device.is_cpu() { GraphBuild::Cpu } else { GraphBuild::Cuda }
 }
 
-/// Whether a convolution in blocks of this size gives the right sums; with another size they differ.
+/// Whether this processor's convolutions use blocks of this size. With another size the sums are wrong.
 fn has_blocks_of(channels: usize, runtime: &Runtime) -> bool {
     try_out(channels, runtime).unwrap_or_else(|error| {
         tracing::debug!(%error, channels, "no convolutions in blocks");

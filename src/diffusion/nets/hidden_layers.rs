@@ -1,5 +1,5 @@
-//! The text encoder's layers before its last, for `clip_skip`: which outputs of a graph have them, and how they are
-//! normed.
+//! Finds the text encoder's layers before the last one, for `clip_skip`: the graph's outputs that have them, and their
+//! layer norm.
 //!
 //! Exports with these layers (optimum's `hidden_states.N`, where 0 is the embeddings) give them raw. The reference applies
 //! the model's final layer norm to each (A1111's `encode_with_transformers`, diffusers' `encode_prompt`). Its weights are
@@ -39,9 +39,9 @@ const MOST_LAYERS: u32 = 64;
 const EPSILON: f64 = 1e-5;
 
 impl HiddenLayers {
-    /// None where the graph gives its last layer alone, or its final layer norm is not found.
+    /// `None` if the graph outputs only its last layer, or if its final layer norm is not found.
     pub fn find(text_encoder: &PartFiles) -> Result<Option<Self>, ModelError> {
-        // Which layers there are is the same in every build of our graph.
+        // All builds of our graph output the same layers.
         let path = match text_encoder.graph(GraphBuild::Cpu)? {
             PartGraph::Weightless(graph) => {
                 let has = |clip_skip: &u32| graph.outputs().contains(&normed_output_name(*clip_skip));
@@ -65,7 +65,7 @@ impl HiddenLayers {
         let states =
             (0..=MOST_LAYERS).take_while(|layer| file.outputs.contains(&output_name(*layer))).count();
         let count = u32::try_from(states.saturating_sub(1)).unwrap_or(0);
-        // Before and after it, names may have what a converter added.
+        // A converter may have added text before and after the name.
         let named = |part: &str| file.tensors.iter().find(|tensor| tensor.name.contains(part));
         let (true, Some(weight), Some(bias)) = (count > 0, named(NORM_WEIGHT), named(NORM_BIAS)) else {
             return Ok(None);

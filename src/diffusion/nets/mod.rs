@@ -1,8 +1,8 @@
-//! The parts of a Stable Diffusion v1 model as sessions, each behind the maths that it stands for.
+//! The parts of a Stable Diffusion v1 model as sessions. Each type has the interface of its mathematical function.
 //!
-//! Names, element types and ranks are read from the graphs, never assumed: the folders that people have were written
-//! by many exporters. A part is made from its [`PartFiles`](super::files::PartFiles); nothing here opens a path by
-//! itself, and nothing here knows of requests or generations.
+//! Names, element types and ranks are read from the graphs and never assumed, because many exporters wrote the folders
+//! that people have. A part is created from its [`PartFiles`](super::files::PartFiles). This module opens no other path,
+//! and knows no requests or generations.
 
 mod card;
 mod graph_build;

@@ -1,7 +1,7 @@
-//! UNet calls on a card: one captured CUDA graph for each shape, its inputs and outputs at fixed addresses.
+//! Runs UNet calls on a card as captured CUDA graphs: one graph for each shape, with inputs and outputs at fixed addresses.
 //!
 //! A call copies what has changed to the card, starts the graph and copies the prediction back. Rows are padded to a
-//! few sizes, so that few graphs serve all batches. Knows the UNet's tensors and nothing of generations.
+//! few sizes, so that few graphs serve all batches. This module knows the UNet's tensors but no generations.
 
 use ndarray::{Array4, s};
 use ort::memory::Allocator;
@@ -11,11 +11,12 @@ use ort::value::Tensor;
 use super::card::CardMemory;
 use super::unet::UNetRows;
 
-/// Rows of a captured graph. A call of more rows is not captured.
+/// The numbers of rows that captured graphs have. A call with more rows is not captured.
 const SIZES: [usize; 5] = [1, 2, 4, 8, 16];
-/// ONNX Runtime keeps a captured graph as long as its session, a few megabytes each. Shapes beyond these run without.
+/// The number of graphs for one session. ONNX Runtime keeps them as long as the session, and each takes a few megabytes.
+/// Further shapes run without a graph.
 const MOST_GRAPHS: i32 = 64;
-/// Bytes of bound tensors; the least recently used shape gives its own up beyond.
+/// The bytes of all bound tensors. Beyond this, the least recently used shape is dropped.
 const MOST_BYTES: usize = 256 << 20;
 
 /// The UNet's tensors by their names in its graph.
@@ -28,13 +29,13 @@ pub(super) struct Names<'a> {
 
 /// The captured graphs of one session.
 pub(super) struct Replays {
-    /// The last used is the last. Their tensors are dropped before the memory that they lie in.
+    /// The most recently used is last. This field comes before `memory`, so that the tensors are dropped first.
     captured: Vec<Captured>,
     memory: CardMemory,
     graphs: i32,
-    /// The number of the last graph, captured or not: no number is used twice.
+    /// The number of the last graph, captured or not. No number is used twice.
     last_number: i32,
-    /// Whether a capture has failed, so that no more are tried.
+    /// Whether a capture has failed. Then no more are tried.
     failed: bool,
 }
 
@@ -43,7 +44,7 @@ impl Replays {
         Self { memory, captured: Vec::new(), graphs: 0, last_number: 0, failed: false }
     }
 
-    /// The noise prediction `[rows, channels, height, width]`; none where this call is to run without a graph.
+    /// The noise prediction `[rows, channels, height, width]`. `None` if this call must run without a graph.
     pub fn predict(
         &mut self,
         session: &mut Session,
@@ -86,7 +87,7 @@ impl Replays {
         }
     }
 
-    /// Gives up the least recently used until `bytes` more fit.
+    /// Drops the least recently used graphs' tensors until `bytes` more fit.
     fn make_room(&mut self, bytes: usize) {
         let held = |captured: &[Captured]| captured.iter().map(|one| one.shape.bytes()).sum::<usize>();
         while !self.captured.is_empty() && held(&self.captured) + bytes > MOST_BYTES {
@@ -95,7 +96,7 @@ impl Replays {
     }
 }
 
-/// What a captured graph is for.
+/// The shape of the calls that a captured graph can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CallShape {
     rows: usize,
@@ -106,11 +107,11 @@ struct CallShape {
     dim: usize,
 }
 
-/// The channels that a UNet predicts, however many it reads.
+/// The channels that a UNet predicts. Some UNets read more.
 const PREDICTED: usize = 4;
 
 impl CallShape {
-    /// The shape of these rows with some behind them to fill it; none where there are too many.
+    /// The smallest shape that has room for these rows. `None` if there are too many rows.
     fn padded(rows: &UNetRows<'_>) -> Option<Self> {
         let (count, channels, height, width) = rows.sample.dim();
         let (_, tokens, dim) = rows.embeddings.first()?.values().dim();
@@ -118,7 +119,7 @@ impl CallShape {
         Some(Self { rows, channels, height, width, tokens, dim })
     }
 
-    /// Of its tensors on the card.
+    /// The size of its tensors on the card.
     fn bytes(&self) -> usize {
         let map = self.height * self.width;
         self.rows * (map * (self.channels + PREDICTED) + self.tokens * self.dim + 1) * size_of::<f32>()
@@ -134,7 +135,7 @@ struct Captured {
     timestep: Mirrored,
     encoder_hidden_states: Mirrored,
     out_sample: Mirrored,
-    /// Which encoded prompts lie on the card, row by row.
+    /// The numbers of the encoded prompts that are on the card, for each row.
     prompts: Vec<u64>,
 }
 
@@ -165,7 +166,7 @@ impl Captured {
     /// Runs the graph; its first run captures it.
     fn run(&mut self, session: &mut Session, rows: &UNetRows<'_>) -> ort::Result<Array4<f32>> {
         let count = rows.sample.dim().0;
-        // Rows that only fill the shape repeat the first one. Their predictions are not read.
+        // Padding rows repeat the first row. Their predictions are not read.
         let padded = |row: usize| if row < count { row } else { 0 };
         let all = 0..self.shape.rows;
         self.sample.write(all.clone().map(|row| rows.sample.slice(s![padded(row), .., .., ..])))?;
@@ -183,7 +184,7 @@ impl Captured {
     }
 }
 
-/// A tensor on the card with its twin in the machine's memory.
+/// A tensor on the card, with a copy in the machine's memory.
 struct Mirrored {
     host: Tensor<f32>,
     card: Tensor<f32>,
@@ -253,7 +254,7 @@ mod tests {
         let rows = Array3::from_shape_vec((3, 2, 2), (0..12_u8).map(f32::from).collect()).unwrap();
         let whole = |values: [f32; 12]| values.map(|value| format!("{value}")).join(" ");
         let mut values = [-1.0; 12];
-        // As they lie, and once with their axes exchanged.
+        // In standard layout, and with exchanged axes.
         fill(&mut values, rows.outer_iter());
         assert_eq!(whole(values), "0 1 2 3 4 5 6 7 8 9 10 11");
         fill(&mut values, rows.outer_iter().map(ndarray::ArrayView2::reversed_axes));

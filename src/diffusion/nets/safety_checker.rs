@@ -13,17 +13,17 @@ use crate::domain::ModelPart;
 pub struct SafetyChecker {
     session: PartSession,
     clip_input: Port,
-    /// The picture itself, which some graphs take and black out. That output is not used.
+    /// The picture itself. Some graphs take it and return it black if it is flagged; that output is not used.
     images: Option<Port>,
     has_nsfw_concepts: Port,
 }
 
-/// CLIP's side, where the graph does not state it.
+/// The side of CLIP's pictures in pixels, if the graph does not state it.
 const SIDE: u32 = 224;
 
 impl SafetyChecker {
     pub fn new(session: PartSession) -> Result<Self, ModelError> {
-        // Exporters leave all sizes open, so that only the names tell the two pictures apart.
+        // Exporters leave all sizes open, so only the names distinguish the two pictures.
         let is_clip = |port: &Port| port.rank() == 4 && port.name.contains("clip");
         let clip_input = session.input("picture that CLIP reads (clip_input)", is_clip)?;
         let images = session.input("picture", |port| port.rank() == 4 && !is_clip(port)).ok();

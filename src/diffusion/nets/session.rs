@@ -22,9 +22,9 @@ use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
 pub struct Port {
     pub name: String,
     pub element: TensorElementType,
-    /// The declared sizes; -1 where any size is allowed.
+    /// The declared sizes. -1 means any size.
     pub shape: Vec<i64>,
-    /// The names that the exporter gave to sizes; empty where it gave none.
+    /// The names that the exporter gave to sizes. A size without a name has an empty one.
     symbols: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ impl Port {
 }
 
 impl fmt::Display for Port {
-    /// Such as `float32 [batch, 4, height, width]`.
+    /// The type and the sizes, such as `float32 [batch, 4, height, width]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes = self.shape.iter().enumerate().map(|(axis, size)| match self.symbols.get(axis) {
             Some(symbol) if *size < 0 && !symbol.is_empty() => symbol.clone(),
@@ -79,10 +79,10 @@ pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 pub struct PartSession {
     part: ModelPart,
     session: Session,
-    /// The weights, where the graph comes without and the session reads them here, so that they are dropped after it.
-    /// A card has a copy of its own.
+    /// The weights that the session reads in place, so they are dropped after it. `None` if the graph contains them, or if
+    /// the card has its own copy.
     _weights: Option<Weights>,
-    /// How a run is told not to be captured, where the session could.
+    /// Options for a run without capture. `None` if the session captures no runs.
     uncaptured: Option<RunOptions>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
@@ -90,12 +90,12 @@ pub struct PartSession {
 }
 
 impl PartSession {
-    /// Makes the session, and reads the weights where the graph comes without.
+    /// Creates the session, and reads the weights if the graph does not contain them.
     pub fn load(files: &PartFiles, runtime: &Runtime) -> Result<Self, ModelError> {
         Self::load_adjusted(files, runtime, &|_| Ok(()))
     }
 
-    /// The same with weights that `adjust` has changed. A graph that brings its weights stays as it is.
+    /// The same, but `adjust` changes the weights first. It is not called if the graph contains them.
     pub fn load_adjusted(
         files: &PartFiles,
         runtime: &Runtime,
@@ -104,7 +104,7 @@ impl PartSession {
         Self::load_build(files, best_build(runtime), runtime, adjust)
     }
 
-    /// The same, in float32 on a card as well. None where the graph comes with its weights.
+    /// The same in float32, on a card too. `None` if the graph contains its weights.
     pub fn load_float32(files: &PartFiles, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
         if !files.takes_our_graph() {
             return Ok(None);
@@ -259,7 +259,7 @@ impl PartSession {
         }
     }
 
-    /// Whether its runs can be captured.
+    /// Whether runs of this session can be captured.
     pub fn captures(&self) -> bool {
         self.uncaptured.is_some()
     }
@@ -278,7 +278,7 @@ impl PartSession {
     }
 }
 
-/// For a run that is not captured, of a session that could.
+/// Options for a run without capture, in a session that captures runs.
 fn uncaptured() -> ort::Result<RunOptions> {
     let mut options = RunOptions::new()?;
     options.set("gpu_graph_id", "-1")?;

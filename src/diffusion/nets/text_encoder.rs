@@ -16,13 +16,13 @@ pub struct TextEncoder {
     extra_embeddings: Option<Port>,
     /// The graph's first sequence output. Every exporter puts CLIP's last hidden state first.
     last_hidden_state: Port,
-    /// The layers before the last, where the graph has them.
+    /// The layers before the last, if the graph outputs them.
     hidden_layers: Option<HiddenLayers>,
     vocabulary: u32,
 }
 
 impl TextEncoder {
-    /// `vocabulary` is the number of tokens with embeddings of the model's own; 0 where that is not known.
+    /// `vocabulary` is the number of tokens for which the model has embeddings. 0 means unknown.
     pub fn new(
         session: PartSession,
         hidden_layers: Option<HiddenLayers>,
@@ -62,12 +62,12 @@ impl TextEncoder {
         layers.finish(ranked(ModelPart::TextEncoder, self.session.run(inputs, &output)?)?)
     }
 
-    /// The number of tokens with embeddings of the model's own; 0 where that is not known.
+    /// The number of tokens for which the model has embeddings. 0 means unknown.
     pub fn vocabulary(&self) -> u32 {
         self.vocabulary
     }
 
-    /// The width of its embeddings, where the graph states it.
+    /// The width of its embeddings, if the graph states it.
     pub fn width(&self) -> Option<i64> {
         self.last_hidden_state.fixed(2)
     }

@@ -21,7 +21,7 @@ pub struct UNet {
     timestep: Port,
     encoder_hidden_states: Port,
     out_sample: Port,
-    /// Its calls as captured graphs, on a card.
+    /// Captured graphs of its calls, on a card.
     replays: Option<Replays>,
 }
 
@@ -30,11 +30,11 @@ pub struct UNetRows<'a> {
     /// `[rows, channels, height, width]`.
     pub sample: Array4<f32>,
     pub timesteps: Array1<f32>,
-    /// All of one length.
+    /// All have the same number of tokens.
     pub embeddings: Vec<&'a EncodedPrompt>,
 }
 
-/// A prompt through the text encoder. Each has a number of its own, by which a card knows what it holds already.
+/// The text encoder's output for a prompt. Its unique number shows whether a card has it already.
 pub struct EncodedPrompt {
     number: u64,
     values: Array3<f32>,
@@ -94,7 +94,7 @@ impl UNet {
         usize::try_from(self.sample.fixed(1).unwrap_or(4)).unwrap_or(4)
     }
 
-    /// The width of the embeddings that it reads; Stable Diffusion v1's where its graph does not state it.
+    /// The width of the embeddings that it reads. If the graph does not state it, that of Stable Diffusion v1.
     pub fn text_width(&self) -> usize {
         self.encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok()).unwrap_or(768)
     }
@@ -124,7 +124,7 @@ impl UNet {
         self.timestep.is_integer()
     }
 
-    /// The length of the text embedding, where the graph fixes it.
+    /// The length of the text embedding, if the graph fixes it.
     pub fn tokens_read(&self) -> Option<usize> {
         usize::try_from(self.encoder_hidden_states.shape[1]).ok().filter(|&tokens| tokens > 0)
     }

@@ -106,13 +106,13 @@ impl VaeEncoder {
 /// The distribution of a picture's latents (diffusers' `DiagonalGaussianDistribution`).
 pub struct Posterior {
     mean: Array4<f32>,
-    /// None where the graph has drawn already.
+    /// `None` if the graph has drawn the latents itself.
     std: Option<Array4<f32>>,
     scaling_factor: f32,
 }
 
 impl Posterior {
-    /// From an encoder's output: means and log-variances, or latents drawn from them.
+    /// Reads an encoder's output: means and log-variances, or latents that the graph drew from them.
     fn new(encoded: Array4<f32>, channels: usize, scaling_factor: f32) -> Result<Self, ModelError> {
         let found = encoded.dim().1;
         if found == channels {
@@ -129,7 +129,7 @@ impl Posterior {
         Ok(Self { mean: mean.to_owned(), std: Some(std), scaling_factor })
     }
 
-    /// Whether all of it are finite numbers.
+    /// Whether all values are finite numbers.
     pub fn is_finite(&self) -> bool {
         self.mean.iter().chain(self.std.iter().flatten()).all(|value| value.is_finite())
     }

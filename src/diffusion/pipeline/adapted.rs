@@ -73,7 +73,7 @@ impl AdaptedModels {
         Self { model, runtime, loras, budget, names: None, recent: Vec::new() }
     }
 
-    /// The parts with these LoRAs. None where all scales are 0 and the model itself is used.
+    /// The parts with these LoRAs merged in. `None` if all scales are 0, because then the model itself is used.
     pub fn get(&mut self, loras: &[Lora]) -> Result<Option<Rc<Adapted>>, DiffusionError> {
         let wanted = self.wanted(loras)?;
         if wanted.is_empty() {
@@ -106,7 +106,7 @@ impl AdaptedModels {
         Ok(Some(adapted))
     }
 
-    /// The bytes of all that are kept.
+    /// The bytes of all kept copies.
     pub fn held(&self) -> u64 {
         self.recent.iter().map(|(_, adapted)| adapted.bytes).sum()
     }

@@ -65,8 +65,8 @@ impl MemoryNeeds {
         self.bytes_for(ImageSize { width: side, height: side }, 1, rows)
     }
 
-    /// The additional bytes for a set of LoRAs.
-    pub fn adapted(&self) -> u64 {
+    /// The additional bytes for a merged copy of the parts that LoRAs change.
+    pub fn merged_copy(&self) -> u64 {
         self.adaptable
     }
 
@@ -85,7 +85,7 @@ impl MemoryNeeds {
     }
 }
 
-/// Bytes of a part's weights as a graph of ours lays them out. None where the part has its own graph.
+/// The bytes of a part's weights in one of our graphs. `None` if the part has its own graph.
 pub(super) fn weight_bytes(part: &PartFiles, device: &Device) -> Result<Option<u64>, FileError> {
     Ok(match part.graph(plain_build(device))? {
         PartGraph::Weightless(graph) => Some(graph.length() as u64),

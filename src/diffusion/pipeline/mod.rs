@@ -50,7 +50,7 @@ pub struct Pipeline {
     prompts: PromptEncoder,
     unet: UNet,
     decoding: Decoding,
-    /// None where the model cannot start from pictures.
+    /// `None` if the model cannot start from pictures.
     encoding: Option<Encoding>,
     safety_checker: Option<SafetyChecker>,
     memory_needs: MemoryNeeds,
@@ -143,7 +143,7 @@ impl Pipeline {
         }
         let needs = self.memory_needs.bytes_for(drawn_at, u64::from(input.num_outputs), rows);
         // The copies for other LoRAs make room for this one.
-        needs + if input.loras.is_empty() { 0 } else { self.memory_needs.adapted() }
+        needs + if input.loras.is_empty() { 0 } else { self.memory_needs.merged_copy() }
     }
 
     /// Finds out how many images should share a UNet call, where that is the device's to say. It takes some calls.

@@ -99,7 +99,7 @@ impl Model {
         self.takes_add_ons
     }
 
-    /// About how much of the device's memory it takes, told without loading it.
+    /// Estimates how much of the device's memory the model takes, without loading it.
     pub fn memory_needs(&self, device: &Device) -> Result<MemoryNeeds, ModelError> {
         Ok(MemoryNeeds::from_files(&self.files, device)?)
     }

@@ -14,9 +14,9 @@ use crate::domain::{GenerationInput, ModelPart, without_lora_tags};
 
 /// A request's prompts, encoded.
 pub struct EncodedPrompts {
-    /// Its tokens are a multiple of the window.
+    /// The number of its tokens is a multiple of the window.
     pub positive: EncodedPrompt,
-    /// As long as the positive one. None without guidance.
+    /// As long as the positive one. `None` without guidance.
     pub negative: Option<EncodedPrompt>,
     /// Where the UNet reads fewer chunks than the longer prompt has: the chunks that were read, and all of them.
     pub cut: Option<(usize, usize)>,
@@ -27,7 +27,7 @@ pub struct EncodedPrompts {
 pub struct PromptEncoder {
     tokenizer: Arc<Tokenizer>,
     text_encoder: TextEncoder,
-    /// The exact number of chunks that the UNet reads. None where it reads any number.
+    /// The exact number of chunks that the UNet reads. `None` if it reads any number.
     chunks_read: Option<usize>,
     warned: bool,
     /// The source of learned words, if the text encoder takes any.
