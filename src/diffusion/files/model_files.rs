@@ -37,7 +37,7 @@ impl ModelFiles {
         self.parts.values()
     }
 
-    /// The weights that LoRAs may change, by name and shape. None where the weights lie inside the model's own graphs.
+    /// The weights that LoRAs may change, by name and shape. `None` if the model's own graphs contain the weights.
     pub fn lora_targets(&self) -> Result<Option<Vec<Target>>, FileError> {
         let mut targets = Vec::new();
         for part in ModelPart::ADAPTABLE {

@@ -133,7 +133,7 @@ impl PartFiles {
         Ok(PartGraph::Weightless(graphs.find(name, build)?))
     }
 
-    /// The part's weights as a graph of ours wants them. None where the part's own graph has them.
+    /// The part's weights in the layout of one of our graphs. `None` if the part's own graph contains them.
     pub fn weights(&self, graph: &WeightlessGraph) -> Result<Option<Weights>, FileError> {
         match &self.source {
             Source::Onnx { .. } => Ok(None),
@@ -141,7 +141,7 @@ impl PartFiles {
         }
     }
 
-    /// The weights that LoRAs may change, by name and shape. None where the weights lie inside the part's own graph.
+    /// The weights that LoRAs may change, by name and shape. `None` if the part's own graph contains the weights.
     pub fn lora_targets(&self) -> Result<Option<Vec<Target>>, FileError> {
         // They are the same in every build.
         let PartGraph::Weightless(graph) = self.graph(GraphBuild::Cpu)? else { return Ok(None) };
@@ -255,7 +255,7 @@ pub(super) fn onnx_graph(folder: &Path) -> Option<String> {
     }
 }
 
-/// The names of the ONNX files in a folder; none where it cannot be read.
+/// The names of the ONNX files in a folder. Empty if it cannot be read.
 pub(super) fn onnx_files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
