@@ -251,6 +251,20 @@ fn the_first_text_encoder_of_xl_is_told_by_the_unet_and_by_the_second() {
 }
 
 #[test]
+fn a_byte_order_mark_in_front_of_the_configuration_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors: [(&str, &[usize]); 2] =
+        [("unet.mid.attn2.to_k.lora_A.weight", &[2, 8]), ("unet.mid.attn2.to_k.lora_B.weight", &[4, 2])];
+    let path = folder.path().join("adapter_model.safetensors");
+    fs::copy(file_of(&tensors, &Value::Null).path(), &path).unwrap();
+    fs::write(folder.path().join("adapter_config.json"), "\u{feff}{\"lora_alpha\": 6}").unwrap();
+    let lora = LoraFile::open("fox", &path, &small()).unwrap();
+    let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.0; 32])].into());
+    lora.merge(ModelPart::UNet, 1.0, &mut weights).unwrap();
+    assert_eq!(weights.0["mid.attn2.to_k.weight"], [6.0; 32]);
+}
+
+#[test]
 fn factors_of_a_module_multiply_its_product() {
     const MODULE: &str = "lora_unet_mid_attn2_to_k";
     let merged = |factors: &[(&str, f32)]| {
