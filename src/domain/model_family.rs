@@ -46,16 +46,20 @@ const CHECKPOINT_TENSORS: [(&str, ModelFamily); 4] = [
 ];
 
 /// How tensors in LoRAs for other families begin.
-const LORA_TENSORS: [(&str, ModelFamily); 12] = [
-    ("lora_te1_", ModelFamily::StableDiffusionXl),
+const LORA_TENSORS: [(&str, ModelFamily); 15] = [
+    // `lora_te1_` tells nothing: diffusers' converter writes it for Stable Diffusion v1, too.
     ("lora_te2_", ModelFamily::StableDiffusionXl),
     ("text_encoder_2.", ModelFamily::StableDiffusionXl),
+    ("text_encoders.clip_g.", ModelFamily::StableDiffusionXl),
     ("lora_prior_", ModelFamily::StableCascade),
     ("lora_unet_double_blocks_", ModelFamily::Flux),
     ("lora_unet_single_blocks_", ModelFamily::Flux),
     ("transformer.single_transformer_blocks.", ModelFamily::Flux),
     ("diffusion_model.double_blocks.", ModelFamily::Flux),
+    ("diffusion_model.single_blocks.", ModelFamily::Flux),
     ("lora_unet_joint_blocks_", ModelFamily::StableDiffusion3),
+    ("diffusion_model.joint_blocks.", ModelFamily::StableDiffusion3),
+    ("diffusion_model.blocks.", ModelFamily::Video),
     ("lora_unet_blocks_", ModelFamily::Video),
     ("lora_transformer_", ModelFamily::Transformer),
     ("transformer.", ModelFamily::Transformer),
@@ -97,7 +101,7 @@ impl ModelFamily {
     /// The other family that a LoRA with a tensor of this name is for.
     pub fn from_lora_tensor(name: &str) -> Option<Self> {
         let started = LORA_TENSORS.iter().find(|(start, _)| name.starts_with(start));
-        let is_unet = name.starts_with("lora_unet_") || name.starts_with("unet.");
+        let is_unet = ["lora_unet_", "unet.", "diffusion_model."].iter().any(|start| name.starts_with(start));
         match started {
             Some((_, family)) => Some(*family),
             None if is_unet && SECOND_BLOCKS.iter().any(|block| name.contains(block)) => {
@@ -187,6 +191,11 @@ mod tests {
         let xl = Some(ModelFamily::StableDiffusionXl);
         for (name, family) in [
             ("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha", xl),
+            ("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha", None),
+            ("text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.alpha", xl),
+            ("diffusion_model.input_blocks.4.1.transformer_blocks.1.attn1.to_q.alpha", xl),
+            ("diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q.alpha", None),
+            ("diffusion_model.joint_blocks.0.x_block.attn.qkv.alpha", Some(ModelFamily::StableDiffusion3)),
             ("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q.alpha", xl),
             ("unet.mid_block.attentions.0.transformer_blocks.1.attn1.to_q.lora_A.weight", xl),
             ("lora_unet_double_blocks_0_img_attn_proj.alpha", Some(ModelFamily::Flux)),

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::folders::Folder;
 
 /// The exit code, standard output and standard error.
-fn check(path: &Path) -> (Option<i32>, String, String) {
+pub fn check(path: &Path) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stablehand"));
     let output = command.args(["models", "check", "--device", "cpu"]).arg(path).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

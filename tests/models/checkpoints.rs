@@ -13,6 +13,7 @@ use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;
 
+use crate::check::check;
 use crate::drawing::{by_the_built_in_model, draw};
 
 const NAMES: &str = include_str!("../golden/ldm_names.json");
@@ -21,6 +22,8 @@ const FILES: [(&str, &str); 3] = [
     ("unet", "diffusion_pytorch_model.fp16.safetensors"),
     ("vae", "diffusion_pytorch_model.fp16.safetensors"),
 ];
+const NO_VAE: &str = "it has no VAE (no tensor first_stage_model.…): put a VAE beside it as fox.vae.safetensors, or use a \
+version that has one";
 const CONV_IN: &str = "model.diffusion_model.input_blocks.0.0.weight";
 
 #[derive(Clone)]
@@ -147,6 +150,26 @@ fn a_diffusers_folder_works_whole_and_in_shards() {
 }
 
 #[test]
+fn a_byte_order_mark_in_front_of_a_text_is_skipped() {
+    let folder = diffusers_folder();
+    let path = folder.path();
+    for file in [
+        "model_index.json",
+        "stablehand.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "tokenizer/tokenizer_config.json",
+        "unet/config.json",
+        "vae/config.json",
+    ] {
+        let text = fs::read(path.join(file)).unwrap();
+        fs::write(path.join(file), [b"\xef\xbb\xbf", text.as_slice()].concat()).unwrap();
+    }
+    assert_draws_as_the_built_in(path);
+}
+
+#[test]
 fn text_encoders_work_with_and_without_their_prefix() {
     let folder = diffusers_folder();
     let bare = component("text_encoder", FILES[0].1)
@@ -208,9 +231,28 @@ fn a_vae_beside_the_checkpoint_is_used_even_if_it_has_its_own() {
     tensors.retain(|name, _| !name.starts_with("first_stage_model."));
     let checkpoint = Checkpoint::of(&tensors);
     let sentence = checkpoint.refusal();
-    assert!(sentence.contains("first_stage_model.") && sentence.contains("fox.safetensors"), "{sentence}");
+    assert!(sentence.ends_with(NO_VAE) && sentence.contains("fox.safetensors is not"), "{sentence}");
     write(&vae, &checkpoint.folder.path().join("fox.vae.safetensors"));
     assert_draws_as_the_built_in(&checkpoint.path());
+}
+
+#[test]
+fn a_checkpoint_without_a_part_is_refused_by_the_name_of_the_part() {
+    let without = |starts: &[&str]| {
+        let mut tensors = original();
+        tensors.retain(|name, _| !starts.iter().any(|start| name.starts_with(start)));
+        Checkpoint::of(&tensors)
+    };
+    let no_text_encoder = "it has no text encoder (no tensor cond_stage_model.…): ";
+    let sentence = without(&["cond_stage_model."]).refusal();
+    assert!(sentence.contains(no_text_encoder) && !sentence.contains("VAE"), "{sentence}");
+    let sentence = without(&["cond_stage_model.", "first_stage_model."]).refusal();
+    assert!(sentence.contains(no_text_encoder) && sentence.ends_with(NO_VAE), "{sentence}");
+
+    let checkpoint = without(&["first_stage_model."]);
+    let (code, stdout, stderr) = check(&checkpoint.path());
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.trim_end().ends_with(&checkpoint.refusal()), "{stderr}");
 }
 
 #[test]

@@ -3,11 +3,14 @@
 //! A name from a client never becomes a path: it is compared with the names of the files that were found. This module
 //! looks at names, sizes and times only; it does not read files.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 /// The deepest level of folders and the most files that are listed: more than people have, and a limit where a link
 /// leads back.
@@ -84,14 +87,19 @@ impl AddOnFolder {
     }
 
     /// The file that `name` means: its name in the folder, with or without `.safetensors`, or the last segment of that
-    /// name where only one file has it.
+    /// name where only one file has it. Names are the same if they look the same: `é` may be one character or two.
     pub fn find(&self, name: &str) -> Result<AddOnFile, NotFound> {
         let listing = self.list();
         let bare = name.strip_suffix(".safetensors").unwrap_or(name);
         if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
             return found.readable();
         }
-        let alike: Vec<&AddOnFile> = listing.values().filter(|file| file.stem() == bare).collect();
+        let bare = composed(bare);
+        let whole: Vec<&AddOnFile> = listing.values().filter(|file| composed(&file.name) == bare).collect();
+        let alike = match whole.is_empty() {
+            true => listing.values().filter(|file| composed(file.stem()) == bare).collect(),
+            false => whole,
+        };
         match alike.as_slice() {
             [] => Err(NotFound::Unknown(
                 listing.values().filter(|file| !file.is_pickle).map(|file| file.name.clone()).collect(),
@@ -105,6 +113,14 @@ impl AddOnFolder {
 impl AddOnFile {
     fn readable(&self) -> Result<Self, NotFound> {
         if self.is_pickle { Err(NotFound::Pickle(self.file_name())) } else { Ok(self.clone()) }
+    }
+}
+
+/// The name with each letter and its accents as one character, where Unicode has one (NFC).
+pub(super) fn composed(name: &str) -> Cow<'_, str> {
+    match is_nfc(name) {
+        true => Cow::Borrowed(name),
+        false => Cow::Owned(name.nfc().collect()),
     }
 }
 
@@ -158,6 +174,25 @@ mod tests {
         }
         let folder = AddOnFolder::new(dir.path().to_owned(), LONG);
         (dir, folder)
+    }
+
+    #[test]
+    fn names_are_found_however_their_accents_are_written() {
+        let (one, two) = ("caf\u{e9}", "cafe\u{301}");
+        let (_dir, folder) = folder(&["style/cafe\u{301}.safetensors", "na\u{ef}f.safetensors"]);
+        for name in [one, two, "style/caf\u{e9}", "style/cafe\u{301}.safetensors"] {
+            assert_eq!(folder.find(name).unwrap().name, format!("style/{two}"), "{name}");
+        }
+        assert_eq!(folder.find("nai\u{308}f").unwrap().name, "na\u{ef}f");
+        assert!(folder.find("cafe").is_err());
+    }
+
+    #[test]
+    fn a_name_as_it_is_written_wins_over_one_that_looks_the_same() {
+        let (_dir, folder) = folder(&["caf\u{e9}.safetensors", "cafe\u{301}.safetensors"]);
+        for name in ["caf\u{e9}", "cafe\u{301}"] {
+            assert_eq!(folder.find(name).unwrap().name, name);
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ struct Tensors {
     up: Option<String>,
     mid: Option<String>,
     alpha: Option<String>,
+    scale: Option<String>,
+    scalar: Option<String>,
 }
 
 impl LoraFile {
@@ -128,10 +130,10 @@ impl LoraFile {
         let read = |name: &Option<String>| name.as_deref().map(|name| self.read(name)).transpose();
         let (down, up, mid) = (read(&tensors.down)?, read(&tensors.up)?, read(&tensors.mid)?);
         #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
-        let scaling = if let Some(name) = &tensors.alpha {
-            let alpha = self.read(name)?;
-            let [alpha] = alpha[..] else { return Err(format!("its {name} is not a single number")) };
-            alpha / fit.rank() as f32
+        let scaling = if let Some(name) = &tensors.scale {
+            self.number(name)?
+        } else if let Some(name) = &tensors.alpha {
+            self.number(name)? / fit.rank() as f32
         } else {
             let module = target.weight.trim_end_matches(".weight");
             self.peft.scaling(target.part, module, fit.rank())
@@ -139,7 +141,8 @@ impl LoraFile {
         let (down, up) = (down.unwrap_or_default(), up.unwrap_or_default());
         let product = fit.product(&down, &up, mid.as_deref());
         let mut product = product.ok_or_else(|| format!("its tensors for {} are cut off", target.weight))?;
-        let scale = scale * scaling;
+        let scalar = tensors.scalar.as_deref().map_or(Ok(1.0), |name| self.number(name))?;
+        let scale = scale * scaling * scalar;
         let mut is_finite = true;
         for value in &mut product {
             *value *= scale;
@@ -149,6 +152,13 @@ impl LoraFile {
             return Err(format!("the values that it adds to {} are not finite", target.weight));
         }
         Ok(product)
+    }
+
+    fn number(&self, tensor: &str) -> Result<f32, String> {
+        match self.read(tensor)?[..] {
+            [number] => Ok(number),
+            _ => Err(format!("its {tensor} is not a single number")),
+        }
     }
 
     fn read(&self, tensor: &str) -> Result<Vec<f32>, String> {
@@ -167,6 +177,8 @@ impl Tensors {
             Role::Up => &mut self.up,
             Role::Mid => &mut self.mid,
             Role::Alpha => &mut self.alpha,
+            Role::Scale => &mut self.scale,
+            Role::Scalar => &mut self.scalar,
         }
     }
 
@@ -176,7 +188,7 @@ impl Tensors {
             (Some(down), Some(up)) => (down, up),
             (Some(one), None) => return Err(format!("it has {one} without the matching up matrix")),
             (None, Some(one)) => return Err(format!("it has {one} without the matching down matrix")),
-            (None, None) => return Err(format!("it has an alpha but no matrices for {module}")),
+            (None, None) => return Err(format!("it has a factor but no matrices for {module}")),
         };
         let shape = |name: &str| file.shape(name).unwrap_or_default().to_vec();
         let shapes = Shapes { down: shape(down), up: shape(up), mid: self.mid.as_deref().map(shape) };
@@ -184,7 +196,7 @@ impl Tensors {
             let tensor = match role {
                 Role::Down => down,
                 Role::Up => up,
-                Role::Mid | Role::Alpha => self.mid.as_ref().unwrap_or(down),
+                Role::Mid | Role::Alpha | Role::Scale | Role::Scalar => self.mid.as_ref().unwrap_or(down),
             };
             format!(
                 "its tensor {tensor} has the shape {found:?}; this model's {} needs {wanted:?}",
@@ -219,9 +231,6 @@ fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
                 "it is for {family}, judging by its tensor {name}; this is a Stable Diffusion v1 model"
             ));
         }
-        if name.starts_with(COMFY_UI) {
-            return Err(format!("its tensors have ComfyUI's names, such as {name}, which are not supported"));
-        }
         match Key::read(&name) {
             Key::Foreign(kind) => {
                 return Err(format!(
@@ -239,9 +248,6 @@ fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
     }
     Ok(Sorted { modules, unknown })
 }
-
-/// How names in `ComfyUI`'s format begin.
-const COMFY_UI: &str = "diffusion_model.";
 
 /// Why a LoRA that reads text embeddings of this width is not for the model. None where the widths are equal.
 fn other_width(width: usize, names: &ModuleNames) -> Option<String> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::SafetensorsFile;
-use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound, composed};
 use crate::domain::LoraShelf;
 
 /// The most names in one sentence.
@@ -65,7 +65,7 @@ impl LoraFolder {
 
     /// None where no file has it.
     fn by_second_name(&self, name: &str) -> Option<Result<AddOnFile, NotFound>> {
-        let files = self.second_names().get(name)?.clone();
+        let files = self.second_names().get(composed(name).as_ref())?.clone();
         Some(match files.as_slice() {
             [only] => self.folder.find(only),
             _ => Err(NotFound::Ambiguous(files)),
@@ -83,7 +83,7 @@ impl LoraFolder {
             // A request for a broken file reports it.
             let Ok(opened) = SafetensorsFile::open(&file.path) else { continue };
             if let Some(name) = opened.note(SECOND_NAME) {
-                names.entry(name.to_owned()).or_default().push(file.name.clone());
+                names.entry(composed(name).into_owned()).or_default().push(file.name.clone());
             }
         }
         let names = Arc::new(names);

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
 use super::{Architecture, FileError, SafetensorsFile, refusal};
 
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
 #[derive(Clone)]
 pub enum ModelPlace {
     /// tiny-sd, inside the binary.
@@ -91,7 +93,8 @@ impl ModelPlace {
         self.read(file)?.map(decode).transpose()
     }
 
-    /// A file's bytes, or nothing where the model has no such file.
+    /// A file's bytes, or nothing where the model has no such file. Leaves out the mark (BOM) that Windows' editors write in
+    /// front of a text, since no format here has one.
     pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>, FileError> {
         #[cfg(test)]
         super::reads::note(file);
@@ -99,7 +102,12 @@ impl ModelPlace {
             return Ok(self.embedded().and_then(|files| files.get(file)).map(Cow::Borrowed));
         };
         match fs::read(path.join(file)) {
-            Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+            Ok(mut bytes) => {
+                if bytes.starts_with(BOM) {
+                    bytes.drain(..BOM.len());
+                }
+                Ok(Some(Cow::Owned(bytes)))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(FileError::Config { file: file.to_owned(), reason: error.to_string() }),
         }

@@ -75,7 +75,11 @@ impl PartFiles {
             ModelPlace::Embedded => embedded_parts(place, &graphs),
             ModelPlace::Folder(path) => parts_in_folder(place, path, &graphs),
             ModelPlace::Checkpoint { path, file, architecture } => {
-                Ok(parts_of_checkpoint(path, file, *architecture, &graphs))
+                let parts = parts_of_checkpoint(path, file, *architecture, &graphs);
+                match missing_parts(path, &parts) {
+                    Some(reason) => Err(place.not_a_model(reason)),
+                    None => Ok(parts),
+                }
             }
         }
     }
@@ -227,7 +231,7 @@ fn parts_of_checkpoint(
         }
         false => Arc::clone(&all),
     };
-    // Tensors that these parts lack are named when they are loaded.
+    // `missing_parts` names parts that are missing. Single tensors that are missing are named when they are loaded.
     let mut parts: BTreeMap<_, _> =
         [(ModelPart::TextEncoder, &all), (ModelPart::UNet, &all), (ModelPart::VaeDecoder, &vae)]
             .into_iter()
@@ -237,6 +241,28 @@ fn parts_of_checkpoint(
         parts.insert(ModelPart::VaeEncoder, from_weights(ModelPart::VaeEncoder, &vae, graphs));
     }
     parts
+}
+
+/// What a checkpoint in one file lacks, and what to do about it. A part counts as missing if its first weight is. None
+/// where it lacks nothing, or a VAE beside it cannot be read: that is an error of its own.
+fn missing_parts(path: &Path, parts: &BTreeMap<ModelPart, PartFiles>) -> Option<String> {
+    let lacks = |part: ModelPart, weight: &str| match parts.get(&part).map(|files| &files.source) {
+        Some(Source::Weights { checkpoint, .. }) => checkpoint.get().is_ok_and(|all| !all.has(part, weight)),
+        _ => false,
+    };
+    let text_encoder = lacks(ModelPart::TextEncoder, "text_model.encoder.layers.0.self_attn.q_proj.weight");
+    let vae = lacks(ModelPart::VaeDecoder, "decoder.conv_in.weight");
+    let beside = path.with_extension("vae.safetensors");
+    let beside = beside.file_name().unwrap_or_default().to_string_lossy();
+    let text_encoder = text_encoder.then(|| {
+        "it has no text encoder (no tensor cond_stage_model.…): use a version of the checkpoint that has one"
+            .to_owned()
+    });
+    let vae = vae.then(|| {
+        format!("it has no VAE (no tensor first_stage_model.…): put a VAE beside it as {beside}, or use a version that has one")
+    });
+    let missing: Vec<String> = text_encoder.into_iter().chain(vae).collect();
+    (!missing.is_empty()).then(|| missing.join("; "))
 }
 
 fn from_weights(part: ModelPart, checkpoint: &Arc<LazyCheckpoint>, graphs: &Arc<GraphLibrary>) -> PartFiles {

@@ -18,8 +18,10 @@ pub struct TextualInversion {
 
 /// A1111's name for the only tensor. diffusers names it by the word.
 const UNNAMED: &str = "emb_params";
-/// The tensors for the two text encoders of Stable Diffusion XL.
-const XL: [&str; 2] = ["clip_l", "clip_g"];
+/// The name of diffusers' training script for the only tensor. Stable Diffusion XL has `clip_g` beside it.
+const CLIP_L: &str = "clip_l";
+/// The tensor for the second text encoder of Stable Diffusion XL.
+const CLIP_G: &str = "clip_g";
 
 impl TextualInversion {
     /// Reads the file at `path` for a model whose vectors are `width` wide and whose prompts take up to `room` of them. The
@@ -27,8 +29,8 @@ impl TextualInversion {
     pub fn read(path: &Path, width: usize, room: usize) -> Result<Self, String> {
         let file = SafetensorsFile::open(path).map_err(|error| error.to_string())?;
         let names = file.tensor_names();
-        if names.iter().any(|name| XL.contains(&name.as_str())) {
-            return Err("it is for Stable Diffusion XL, judging by its tensors clip_l and clip_g".to_owned());
+        if names.iter().any(|name| name == CLIP_G) {
+            return Err("it is for Stable Diffusion XL, judging by its tensor clip_g".to_owned());
         }
         let [name] = names.as_slice() else {
             return Err(format!("it has {} tensors, but a textual inversion has one", names.len()));
@@ -55,7 +57,7 @@ impl TextualInversion {
         }
         let vectors = Array2::from_shape_vec((vectors, width), values);
         let vectors = vectors.map_err(|_| format!("its tensor {name} is cut off"))?;
-        Ok(Self { word: (name != UNNAMED).then(|| name.clone()), vectors })
+        Ok(Self { word: Some(name).filter(|name| *name != UNNAMED && *name != CLIP_L).cloned(), vectors })
     }
 }
 
@@ -76,4 +78,48 @@ pub fn short_hash(path: &Path, skip: u64) -> String {
         Ok(format!("{start:012x}"))
     };
     read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::serialize_to_file;
+    use safetensors::tensor::{Dtype, TensorView};
+
+    use super::*;
+
+    fn read(tensors: &[(&str, [usize; 2])]) -> Result<TextualInversion, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes = 0.5_f32.to_le_bytes().repeat(4096);
+        let views = tensors.iter().map(|(name, shape)| {
+            let bytes = &bytes[..4 * shape[0] * shape[1]];
+            ((*name).to_owned(), TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
+        });
+        serialize_to_file(views, None, file.path()).unwrap();
+        TextualInversion::read(file.path(), 8, 75)
+    }
+
+    #[test]
+    fn only_a_word_is_taken_from_the_name_of_the_tensor() {
+        for (name, word) in [("emb_params", None), ("clip_l", None), ("<fox>", Some("<fox>"))] {
+            let inversion = read(&[(name, [2, 8])]).unwrap();
+            assert_eq!(inversion.word.as_deref(), word);
+            assert_eq!(inversion.vectors.shape(), [2, 8], "{name}");
+        }
+    }
+
+    #[test]
+    fn vectors_for_another_family_are_refused() {
+        for (tensors, part) in [
+            (
+                &[("clip_l", [2, 8]), ("clip_g", [2, 16])][..],
+                "Stable Diffusion XL, judging by its tensor clip_g",
+            ),
+            (&[("clip_g", [2, 16])], "Stable Diffusion XL, judging by its tensor clip_g"),
+            (&[("clip_l", [2, 1024])], "1024 wide, as Stable Diffusion 2's are; this model's are 8"),
+            (&[("clip_l", [2, 8]), ("other", [2, 8])], "has 2 tensors"),
+        ] {
+            let sentence = read(tensors).err().unwrap();
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The names that trainers give to a LoRA's tensors: which module each belongs to, and in which role.
 //!
-//! Supported are the names of kohya (`lora_unet_…_to_q.lora_down.weight`), PEFT (`unet.….to_q.lora_A.weight`) and older
-//! diffusers (`unet.….processor.to_q_lora.down.weight`, `….lora_linear_layer.up.weight`).
+//! Supported are the names of kohya (`lora_unet_…_to_q.lora_down.weight`), `ComfyUI`
+//! (`diffusion_model.….to_q.lora_down.weight`), PEFT (`unet.….to_q.lora_A.weight`) and older diffusers
+//! (`unet.….processor.to_q_lora.down.weight`, `….lora_linear_layer.up.weight`).
 
 /// The role of a tensor in its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub enum Role {
     Mid,
     /// The product is multiplied by alpha and divided by the rank.
     Alpha,
+    /// Multiplies the product in the place of alpha divided by the rank, as in A1111.
+    Scale,
+    /// Multiplies the product as well, as in LyCORIS.
+    Scalar,
 }
 
 /// A parsed tensor name.
@@ -33,10 +38,9 @@ impl Key {
         if let Some(kind) = foreign(name) {
             return Self::Foreign(kind);
         }
-        let taken = match name.strip_suffix(".alpha") {
-            Some(module) => Some((module, Role::Alpha)),
-            None => name.strip_suffix(".weight").and_then(matrix),
-        };
+        let numbers = [(".alpha", Role::Alpha), (".scale", Role::Scale), (".scalar", Role::Scalar)];
+        let number = numbers.into_iter().find_map(|(end, role)| Some((name.strip_suffix(end)?, role)));
+        let taken = number.or_else(|| name.strip_suffix(".weight").and_then(matrix));
         taken.map_or(Self::Unknown, |(module, role)| Self::Lora { module: plain(module), role })
     }
 }
@@ -89,6 +93,8 @@ fn foreign(name: &str) -> Option<&'static str> {
         "IA3"
     } else if [".diff", ".diff_b", ".w_norm", ".b_norm"].iter().any(|end| name.ends_with(end)) {
         "whole weights' differences (LyCORIS' full or norm)"
+    } else if name.starts_with("bundle_emb.") {
+        "a LoRA with textual inversions inside"
     } else if has(&[".lora_embedding_"]) {
         "a LoRA of an embedding table"
     } else if name.strip_suffix(".bias").is_some()
@@ -115,6 +121,9 @@ mod tests {
             ("lora_unet_mid_block_a_to_q.lora_up.weight", "lora_unet_mid_block_a_to_q", Role::Up),
             ("lora_unet_conv_in.lora_mid.weight", "lora_unet_conv_in", Role::Mid),
             ("lora_te_text_model_x.alpha", "lora_te_text_model_x", Role::Alpha),
+            ("lora_unet_conv_in.scale", "lora_unet_conv_in", Role::Scale),
+            ("lora_unet_conv_in.scalar", "lora_unet_conv_in", Role::Scalar),
+            ("diffusion_model.a.to_q.lora_up.weight", "diffusion_model.a.to_q", Role::Up),
             ("unet.a.to_q.lora_A.weight", "unet.a.to_q", Role::Down),
             ("unet.a.to_q.lora_B.default.weight", "unet.a.to_q", Role::Up),
             ("base_model.model.a.to_q.lora_A.weight", "a.to_q", Role::Down),
@@ -138,6 +147,7 @@ mod tests {
             ("lora_unet_x.a1.weight", "GLoRA"),
             ("lora_unet_x.on_input", "IA3"),
             ("unet.x.lora_B.bias", "a LoRA with biases"),
+            ("bundle_emb.fox.string_to_param.*", "a LoRA with textual inversions inside"),
         ] {
             assert_eq!(Key::read(name), Key::Foreign(kind));
         }

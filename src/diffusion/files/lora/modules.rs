@@ -67,8 +67,11 @@ impl ModuleNames {
         let prefixes = [
             ("lora_unet_", ModelPart::UNet),
             ("unet.", ModelPart::UNet),
+            ("diffusion_model.", ModelPart::UNet),
             ("lora_te_", ModelPart::TextEncoder),
+            ("lora_te1_", ModelPart::TextEncoder),
             ("text_encoder.", ModelPart::TextEncoder),
+            ("text_encoders.clip_l.transformer.", ModelPart::TextEncoder),
         ];
         for (prefix, part) in prefixes {
             if let Some(path) = module.strip_prefix(prefix) {
@@ -140,12 +143,16 @@ mod tests {
             "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
             module,
             "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q",
+            "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q",
+            "diffusion_model.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
         ] {
             assert_eq!(found(name).as_deref(), Some(module), "{name}");
         }
         let module = "text_model.encoder.layers.0.self_attn.q_proj";
         for name in [
             "lora_te_text_model_encoder_layers_0_self_attn_q_proj",
+            "lora_te1_text_model_encoder_layers_0_self_attn_q_proj",
+            "text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj",
             "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
             "text_encoder.text_model.encoder.layers.0.self_attn.to_q",
             module,
@@ -157,6 +164,8 @@ mod tests {
         for name in [
             "lora_unet_conv_out",
             "lora_te_conv_in",
+            "text_encoders.clip_l.transformer.conv_in",
+            "diffusion_model.text_model.encoder.layers.0.self_attn.q_proj",
             "unet.text_model.encoder.layers.0.self_attn.q_proj",
             "",
             "unet.",

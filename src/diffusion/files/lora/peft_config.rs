@@ -35,7 +35,7 @@ impl PeftConfig {
         } else {
             return Ok(Self::default());
         };
-        let fields = serde_json::from_str(&text)
+        let fields = serde_json::from_str(text.trim_start_matches('\u{feff}'))
             .map_err(|error| format!("its {place} is not a JSON object: {error}"))?;
         Ok(Self(fields))
     }

@@ -142,7 +142,7 @@ fn files_that_are_not_a_lora_for_this_model_are_refused_with_the_reason() {
             vec![(DOWN, &[1, 8][..])],
             "it has lora_unet_mid_attn2_to_k.lora_down.weight without the matching up matrix",
         ),
-        (vec![("lora_unet_conv_in.alpha", &[][..])], "it has an alpha but no matrices for lora_unet_conv_in"),
+        (vec![("lora_unet_conv_in.alpha", &[][..])], "it has a factor but no matrices for lora_unet_conv_in"),
         (
             vec![(DOWN, &[1, 8][..]), (UP, &[5, 1])],
             "its tensor lora_unet_mid_attn2_to_k.lora_up.weight has the shape [5, 1]; this model's \
@@ -205,6 +205,95 @@ fn modules_that_the_model_lacks_are_skipped_if_it_has_others() {
     let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.5; 32])].into());
     lora.merge(ModelPart::UNet, 0.5, &mut weights).unwrap();
     assert_eq!(weights.0["mid.attn2.to_k.weight"], [1.5; 32]);
+}
+
+#[test]
+fn the_names_of_every_trainer_merge_the_same() {
+    for (q_proj, to_k) in [
+        ("lora_te_text_model_q_proj", "lora_unet_mid_attn2_to_k"),
+        ("lora_te1_text_model_q_proj", "lora_unet_mid_attn2_to_k"),
+        ("text_encoder.text_model.q_proj", "unet.mid.attn2.to_k"),
+        ("text_encoders.clip_l.transformer.text_model.q_proj", "diffusion_model.mid.attn2.to_k"),
+    ] {
+        for [down, up] in [["lora_down", "lora_up"], ["lora_A", "lora_B"]] {
+            let [a, b, c, d] = [(q_proj, down), (q_proj, up), (to_k, down), (to_k, up)]
+                .map(|(module, matrix)| format!("{module}.{matrix}.weight"));
+            let alpha = format!("{to_k}.alpha");
+            let shapes: [(&str, &[usize]); 5] =
+                [(&a, &[2, 8]), (&b, &[8, 2]), (&c, &[2, 8]), (&d, &[4, 2]), (&alpha, &[])];
+            let file = file_of(&shapes, &Value::Null);
+            let lora = LoraFile::open("fox", file.path(), &small()).unwrap();
+            let mut weights = Weights(
+                [("text_model.q_proj.weight", 64), ("mid.attn2.to_k.weight", 32)]
+                    .map(|(name, count)| (name.to_owned(), vec![0.0; count]))
+                    .into(),
+            );
+            lora.merge(ModelPart::TextEncoder, 1.0, &mut weights).unwrap();
+            lora.merge(ModelPart::UNet, 1.0, &mut weights).unwrap();
+            assert_eq!(weights.0["text_model.q_proj.weight"], [2.0; 64], "{a}");
+            assert_eq!(weights.0["mid.attn2.to_k.weight"], [1.0; 32], "{c}");
+        }
+    }
+}
+
+#[test]
+fn the_first_text_encoder_of_xl_is_told_by_the_unet_and_by_the_second() {
+    let [down, up] = ["down", "up"].map(|role| format!("lora_te1_text_model_q_proj.lora_{role}.weight"));
+    for (tensors, family) in [
+        (vec![("lora_unet_mid_attn2_to_k.lora_down.weight", &[1, 2048][..])], "Stable Diffusion XL"),
+        (vec![("lora_te2_text_model_q_proj.lora_down.weight", &[1, 1280][..])], "Stable Diffusion XL"),
+        (vec![("lora_unet_mid_attn2_to_k.lora_down.weight", &[1, 1024][..])], "Stable Diffusion 2"),
+    ] {
+        let te1: [(&str, &[usize]); 2] = [(&down, &[1, 8]), (&up, &[8, 1])];
+        let sentence = refusal(&[&te1[..], &tensors].concat());
+        assert!(sentence.starts_with(&format!("it is for {family}")), "{sentence}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_the_configuration_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors: [(&str, &[usize]); 2] =
+        [("unet.mid.attn2.to_k.lora_A.weight", &[2, 8]), ("unet.mid.attn2.to_k.lora_B.weight", &[4, 2])];
+    let path = folder.path().join("adapter_model.safetensors");
+    fs::copy(file_of(&tensors, &Value::Null).path(), &path).unwrap();
+    fs::write(folder.path().join("adapter_config.json"), "\u{feff}{\"lora_alpha\": 6}").unwrap();
+    let lora = LoraFile::open("fox", &path, &small()).unwrap();
+    let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.0; 32])].into());
+    lora.merge(ModelPart::UNet, 1.0, &mut weights).unwrap();
+    assert_eq!(weights.0["mid.attn2.to_k.weight"], [6.0; 32]);
+}
+
+#[test]
+fn factors_of_a_module_multiply_its_product() {
+    const MODULE: &str = "lora_unet_mid_attn2_to_k";
+    let merged = |factors: &[(&str, f32)]| {
+        let names: Vec<_> = factors.iter().map(|(name, _)| format!("{MODULE}.{name}")).collect();
+        let [down, up] = ["down", "up"].map(|role| format!("{MODULE}.lora_{role}.weight"));
+        let mut tensors: Vec<(&str, &[usize])> = vec![(&down, &[2, 8]), (&up, &[4, 2])];
+        tensors.extend(names.iter().map(|name| (name.as_str(), &[][..])));
+        let file = file_of(&tensors, &Value::Null);
+        let mut bytes = fs::read(file.path()).unwrap();
+        let start = bytes.len() - 4 * factors.len();
+        bytes.truncate(start);
+        bytes.extend(factors.iter().flat_map(|(_, value)| value.to_le_bytes()));
+        fs::write(file.path(), bytes).unwrap();
+        let lora = LoraFile::open("fox", file.path(), &small()).unwrap();
+        let mut weights = Weights([("mid.attn2.to_k.weight".to_owned(), vec![0.0; 32])].into());
+        lora.merge(ModelPart::UNet, 1.0, &mut weights).unwrap();
+        weights.0["mid.attn2.to_k.weight"][0]
+    };
+    for (factors, value) in [
+        (&[][..], 2.0),
+        (&[("alpha", 1.0)], 1.0),
+        (&[("scale", 3.0)], 6.0),
+        (&[("alpha", 1.0), ("scale", 3.0)], 6.0),
+        (&[("scalar", 0.5)], 1.0),
+        (&[("alpha", 1.0), ("scalar", 0.5)], 0.5),
+    ] {
+        let found = merged(factors);
+        assert!((found - value).abs() < 1e-6, "{factors:?}: {found}");
+    }
 }
 
 /// Any JSON that may stand for a tensor.
