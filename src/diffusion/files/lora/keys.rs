@@ -93,8 +93,6 @@ fn foreign(name: &str) -> Option<&'static str> {
         "IA3"
     } else if [".diff", ".diff_b", ".w_norm", ".b_norm"].iter().any(|end| name.ends_with(end)) {
         "whole weights' differences (LyCORIS' full or norm)"
-    } else if name.starts_with("bundle_emb.") {
-        "a LoRA with textual inversions inside"
     } else if has(&[".lora_embedding_"]) {
         "a LoRA of an embedding table"
     } else if name.strip_suffix(".bias").is_some()
@@ -147,7 +145,6 @@ mod tests {
             ("lora_unet_x.a1.weight", "GLoRA"),
             ("lora_unet_x.on_input", "IA3"),
             ("unet.x.lora_B.bias", "a LoRA with biases"),
-            ("bundle_emb.fox.string_to_param.*", "a LoRA with textual inversions inside"),
         ] {
             assert_eq!(Key::read(name), Key::Foreign(kind));
         }
