@@ -11,7 +11,7 @@ use super::signals::termination;
 use crate::app::{App, Endpoint, PipelineModel};
 use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::domain::Clock;
-use crate::runtime::{RuntimesDir, use_installed};
+use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;
@@ -20,6 +20,12 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     use_installed(RuntimesDir::in_data_dir(&config.data_dir), devices);
     let endpoints =
         config.endpoints.iter().map(|one| endpoint(&config, one)).collect::<Result<Vec<_>, _>>()?;
+    if let [only] = &config.endpoints[..]
+        && matches!(only.device, DeviceChoice::Cuda(_))
+    {
+        // A card that cannot be used is no start: say so before anything is made or shown.
+        Runtime::load(only.device)?;
+    }
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
     actix_web::rt::System::new()
@@ -68,9 +74,10 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
 /// and to a person at a terminal; never to a log that collects stdout start after start.
 fn welcome<M>(app: &App<M>, config: &Config) -> String {
     let url = app.local_url();
-    let mut text =
-        format!("stablehand listens on {url} and keeps its data in {}\n", config.data_dir.display());
     let own_key = app.own_api_key();
+    let place = own_key.map_or("", |_| " (its API key in the file api-key there)");
+    let mut text =
+        format!("stablehand listens on {url} and keeps its data in {}{place}\n", config.data_dir.display());
     if !own_key.is_some_and(|key| key.is_new) && !io::stdout().is_terminal() {
         return text;
     }

@@ -128,9 +128,9 @@ pub(super) fn settle(
     };
     match try_cuda(index, loaded) {
         Ok(()) => Ok((Device::Cuda { index, memory_gib: memory_gib(index) }, None)),
-        Err(reason) if asked => {
-            Err(RuntimeError::Device(format!("CUDA device {index} cannot be used: {reason}")))
-        }
+        Err(reason) if asked => Err(RuntimeError::Device(format!(
+            "CUDA device {index} cannot be used: {reason}; or use --device cpu"
+        ))),
         Err(reason) => {
             let is_expected = loaded.unused_card.is_some() || has_card_node();
             let note =

@@ -46,10 +46,11 @@ fn data_folder(path: &Path) -> Check {
     };
     let finding = format!("{place}: {state}{room}");
     if is_in_use(path) {
-        return Check::fail(
+        return Check::note(
             NAME,
-            format!("{finding}; a stablehand that runs now uses it"),
-            "stop it before you start another, or give the other its own --data-dir",
+            format!(
+                "{finding}; a stablehand that runs now uses it, and a second one needs another --data-dir"
+            ),
         );
     }
     match free {
@@ -99,7 +100,16 @@ fn port(config: &Config) -> Check {
         Ok(_) if address.port() == 0 => Check::ok(NAME, format!("{address}: any free port")),
         Ok(_) => Check::ok(NAME, format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let by = match listener_on(address.port()) {
+            let process = listener_on(address.port());
+            if let Some(process) = process.as_ref().filter(|process| process.name == "stablehand") {
+                let id = process.id;
+                let finding = format!(
+                    "{address} is taken by the stablehand that runs now (process {id}), and a second one needs another \
+                     --listen"
+                );
+                return Check::note(NAME, finding);
+            }
+            let by = match process {
                 Some(process) => format!(" by {} (process {})", process.name, process.id),
                 None => " by another program".to_owned(),
             };
