@@ -144,7 +144,7 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         (
             "karras",
             or_null(
-                flag("Sigmas spaced as Karras et al. did, for schedulers that support it")
+                flag("Use Karras sigmas, with schedulers that support them")
                     .default(Some(json!(rules.karras))),
             ),
         ),

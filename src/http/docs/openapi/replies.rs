@@ -54,7 +54,7 @@ fn job() -> Object {
     object("A job as it is now")
         .property("id", text(ID))
         .property("status", reference("JobStatus"))
-        .property("input", object("The input as the client sent it; lists leave out inputs above 16 KiB"))
+        .property("input", object("The input as the client sent it. In a list, a job whose input is larger than 16 KiB has none"))
         .property("delayTime", integer("Milliseconds in the queue; so far, while the job waits").minimum(Some(0)))
         .property("executionTime", integer("Milliseconds of work, when the job has ended").minimum(Some(0)))
         .property("gpu", text("The memory of the device that draws the job, in GiB, or `cpu`"))

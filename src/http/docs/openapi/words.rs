@@ -20,7 +20,7 @@ pub(super) fn words(operation: Operation) -> Words {
         ),
         Operation::RunSync => (
             "Submit a job and wait for it",
-            "Queues a job and answers when it has ended. After `wait`, answers the job as it is.".to_owned(),
+            "Queues a job and answers when it has ended. When `wait` is over, answers the job as it is then.".to_owned(),
             ("Job", "The job"),
         ),
         Operation::Status => (
@@ -30,7 +30,7 @@ pub(super) fn words(operation: Operation) -> Words {
         ),
         Operation::StatusSync => (
             "Wait for a job",
-            "Answers when the job has ended. After `wait`, answers the job as it is.".to_owned(),
+            "Answers when the job has ended. When `wait` is over, answers the job as it is then.".to_owned(),
             ("Job", "The job"),
         ),
         Operation::Cancel => (
@@ -40,7 +40,7 @@ pub(super) fn words(operation: Operation) -> Words {
         ),
         Operation::Retry => (
             "Retry a job",
-            "Queues a job again that is FAILED or TIMED_OUT. Its old output is removed.".to_owned(),
+            "Puts a FAILED or TIMED_OUT job back into the queue. Its old output is removed.".to_owned(),
             ("Submitted", "The job, queued again"),
         ),
         Operation::PurgeQueue => (
