@@ -115,13 +115,18 @@ impl Installation<'_> {
         if let Some(runtime) = installed().filter(|_| !staging.exists()) {
             return Ok(Installed::Before(runtime));
         }
+        let pip = find_pip();
+        if pip.is_none() && installed().is_none() {
+            // Before the lock, which writes a file.
+            return Err(InstallError::NoPip);
+        }
         let _lock = self.runtimes.lock()?;
         // Another process may have completed the installation meanwhile, or stopped before it had tidied up.
         if let Some(runtime) = installed() {
             remove_if_there(&staging)?;
             return Ok(Installed::Before(runtime));
         }
-        let pip = find_pip().ok_or(InstallError::NoPip)?;
+        let pip = pip.ok_or(InstallError::NoPip)?;
         private_dir::create(&staging).map_err(|error| disk(&staging, error))?;
         remove_if_there(&staging.join(REPLACED))?;
         self.check_room(&staging)?;
