@@ -31,7 +31,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub fn below(subject: &Subject) -> Self {
+    pub fn for_subject(subject: &Subject) -> Self {
         let runtime = &subject.runtime;
         let version = runtime.library().version().unwrap_or_else(|| "of an unknown version".to_owned());
         let from = match runtime.library().origin {

@@ -97,7 +97,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     rows.extend(speed::memory(&subject));
     drop(progress);
 
-    let report = Report { machine: Machine::below(&subject), rows };
+    let report = Report { machine: Machine::for_subject(&subject), rows };
     match args.json {
         true => {
             let text = serde_json::to_string_pretty(&report)
