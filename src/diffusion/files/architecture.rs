@@ -1,6 +1,6 @@
 //! Recognises a checkpoint in one file by its tensors. A file that cannot be used is refused by what it is.
 
-use super::SafetensorsFile;
+use super::TensorFile;
 use super::original_names::Depth;
 use crate::domain::ModelFamily;
 
@@ -28,7 +28,7 @@ const FOREIGN: [(&str, &str); 7] = [
 
 impl Architecture {
     /// The architecture of a checkpoint in one file, or what the file is instead: the end of "it is …".
-    pub fn recognise(file: &SafetensorsFile) -> Result<Self, String> {
+    pub fn recognise(file: &TensorFile) -> Result<Self, String> {
         let names = file.tensor_names();
         let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
         if let Some(family) = names.iter().find_map(|name| ModelFamily::from_checkpoint_tensor(name)) {

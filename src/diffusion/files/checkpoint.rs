@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::original_names::{self, Depth};
-use super::{Architecture, FileError, SafetensorsFile, WeightWriter, WeightlessGraph, Weights};
+use super::{Architecture, FileError, TensorFile, WeightWriter, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
 /// More threads would only wait for memory.
@@ -14,7 +14,7 @@ const MOST_THREADS: usize = 8;
 
 /// Files that hold weights together.
 pub struct Checkpoint {
-    files: Vec<Arc<SafetensorsFile>>,
+    files: Vec<Arc<TensorFile>>,
     /// The file that has a tensor, and the tensor's number in it.
     places: HashMap<String, (usize, usize)>,
     depth: Depth,
@@ -22,7 +22,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Where two files have a tensor of the same name, the first file wins.
-    pub fn new(files: Vec<Arc<SafetensorsFile>>, architecture: Architecture) -> Self {
+    pub fn new(files: Vec<Arc<TensorFile>>, architecture: Architecture) -> Self {
         let mut places = HashMap::new();
         for (number, file) in files.iter().enumerate() {
             for (order, name) in file.tensor_names().into_iter().enumerate() {
@@ -32,7 +32,7 @@ impl Checkpoint {
         Self { files, places, depth: architecture.depth() }
     }
 
-    pub fn files(&self) -> impl Iterator<Item = &SafetensorsFile> {
+    pub fn files(&self) -> impl Iterator<Item = &TensorFile> {
         self.files.iter().map(Arc::as_ref)
     }
 
@@ -69,7 +69,7 @@ impl Checkpoint {
             wanted.into_iter().filter_map(|(name, found)| Some((found, writers.remove(name)?))).collect();
         tasks.sort_by_key(|(found, _)| (found.file, found.order));
         self.read_all(tasks)?;
-        self.files().try_for_each(SafetensorsFile::check_unchanged)?;
+        self.files().try_for_each(TensorFile::check_unchanged)?;
         Ok(weights)
     }
 
@@ -109,7 +109,7 @@ impl Checkpoint {
         let originals = || original_names::names(part, name, self.depth).into_iter();
         let is_original = self.places.keys().any(|name| name.starts_with("model.diffusion_model."));
         let tensor = originals().next().filter(|_| is_original).unwrap_or_else(|| name.to_owned());
-        let names: Vec<&str> = self.files().map(SafetensorsFile::name).collect();
+        let names: Vec<&str> = self.files().map(TensorFile::name).collect();
         FileError::Missing { tensor, file: names.join(", ") }
     }
 }

@@ -18,7 +18,7 @@ pub use self::modules::{ModuleNames, Target};
 use self::peft_config::PeftConfig;
 use self::product::{Fit, Misfit, Shapes};
 use super::textual_inversion::short_hash;
-use super::{AddTo, SafetensorsFile};
+use super::{AddTo, TensorFile};
 use crate::domain::{ModelFamily, ModelPart};
 
 /// Why a LoRA cannot be used. Names the LoRA and, where one tensor is the reason, that tensor.
@@ -33,7 +33,7 @@ pub struct LoraError {
 pub struct LoraFile {
     name: String,
     path: PathBuf,
-    file: SafetensorsFile,
+    file: TensorFile,
     peft: PeftConfig,
     modules: Vec<Module>,
 }
@@ -60,7 +60,7 @@ impl LoraFile {
     /// the model lacks, with a warning, as long as it has at least one.
     pub fn open(name: &str, path: &Path, names: &ModuleNames) -> Result<Self, LoraError> {
         let refuse = |reason: String| LoraError { name: name.to_owned(), reason };
-        let file = SafetensorsFile::open(path).map_err(|error| refuse(error.to_string()))?;
+        let file = TensorFile::open(path).map_err(|error| refuse(error.to_string()))?;
         let peft = PeftConfig::read(path, file.note(PeftConfig::metadata_key())).map_err(refuse)?;
         let found = sort(&file).map_err(refuse)?;
         if let Some(reason) = found.text_width(&file).and_then(|width| other_width(width, names)) {
@@ -183,7 +183,7 @@ impl Tensors {
     }
 
     /// Checks that none is missing and that the shapes fit.
-    fn fit(&self, module: &str, target: &Target, file: &SafetensorsFile) -> Result<Fit, String> {
+    fn fit(&self, module: &str, target: &Target, file: &TensorFile) -> Result<Fit, String> {
         let (down, up) = match (&self.down, &self.up) {
             (Some(down), Some(up)) => (down, up),
             (Some(one), None) => return Err(format!("it has {one} without the matching up matrix")),
@@ -214,7 +214,7 @@ struct Sorted {
 
 impl Sorted {
     /// The width of the text embeddings that the LoRA's model reads, if it changes how they are read.
-    fn text_width(&self, file: &SafetensorsFile) -> Option<usize> {
+    fn text_width(&self, file: &TensorFile) -> Option<usize> {
         let reads_text =
             |module: &str| module.contains("attn2") && (module.ends_with("to_k") || module.ends_with("to_v"));
         let mut readers = self.modules.iter().filter(|(module, _)| reads_text(module));
@@ -223,7 +223,7 @@ impl Sorted {
     }
 }
 
-fn sort(file: &SafetensorsFile) -> Result<Sorted, String> {
+fn sort(file: &TensorFile) -> Result<Sorted, String> {
     let (mut modules, mut unknown) = (BTreeMap::<String, Tensors>::new(), Vec::new());
     for name in file.tensor_names() {
         if let Some(family) = ModelFamily::from_lora_tensor(&name) {

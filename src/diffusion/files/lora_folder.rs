@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::SafetensorsFile;
+use super::TensorFile;
 use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound, composed};
 use crate::domain::LoraShelf;
 
@@ -81,7 +81,7 @@ impl LoraFolder {
         let mut names = BTreeMap::<String, Vec<String>>::new();
         for file in listing.values().filter(|file| !file.is_pickle).take(MOST_OPENED) {
             // A request for a broken file reports it.
-            let Ok(opened) = SafetensorsFile::open(&file.path) else { continue };
+            let Ok(opened) = TensorFile::open(&file.path) else { continue };
             if let Some(name) = opened.note(SECOND_NAME) {
                 names.entry(composed(name).into_owned()).or_default().push(file.name.clone());
             }

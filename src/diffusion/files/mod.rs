@@ -20,8 +20,8 @@ mod part_files;
 #[cfg(test)]
 pub(in crate::diffusion) mod reads;
 mod refusal;
-mod safetensors_file;
 mod shards;
+mod tensor_file;
 mod textual_inversion;
 mod textual_inversion_folder;
 mod weightless_graph;
@@ -43,7 +43,7 @@ pub use model_files::ModelFiles;
 use model_place::ModelPlace;
 pub use onnx_file::{OnnxFile, StoredTensor};
 pub use part_files::{PartFiles, PartGraph};
-use safetensors_file::SafetensorsFile;
+use tensor_file::TensorFile;
 pub use textual_inversion_folder::TextualInversionFolder;
 pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
 pub use weights::Weights;

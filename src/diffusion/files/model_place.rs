@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
-use super::{Architecture, FileError, SafetensorsFile, refusal};
+use super::{Architecture, FileError, TensorFile, refusal};
 
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
@@ -22,7 +22,7 @@ pub enum ModelPlace {
     /// A folder of diffusers' or of ONNX exports.
     Folder(PathBuf),
     /// A checkpoint in one file. The files that it lacks are inside the binary.
-    Checkpoint { path: PathBuf, file: Arc<SafetensorsFile>, architecture: Architecture },
+    Checkpoint { path: PathBuf, file: Arc<TensorFile>, architecture: Architecture },
 }
 
 impl ModelPlace {
@@ -39,7 +39,7 @@ impl ModelPlace {
         if !has_extension(&path.to_string_lossy().to_lowercase(), "safetensors") {
             return refuse(refusal::reason_for_file(path));
         }
-        let file = SafetensorsFile::open(path)?;
+        let file = TensorFile::open(path)?;
         match Architecture::recognise(&file) {
             Ok(architecture) => {
                 Ok(Self::Checkpoint { path: path.to_owned(), file: Arc::new(file), architecture })

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::model_place::has_extension;
 use super::shards::{check_shards, weight_files};
 use super::{
-    Architecture, Checkpoint, FileError, GraphBuild, GraphLibrary, ModelPlace, SafetensorsFile, Target,
+    Architecture, Checkpoint, FileError, GraphBuild, GraphLibrary, ModelPlace, Target, TensorFile,
     WeightlessGraph, Weights,
 };
 use crate::domain::ModelPart;
@@ -168,7 +168,7 @@ fn embedded_parts(
         let checkpoint = LazyCheckpoint::new(move || {
             let files = place.embedded().into_iter().flat_map(|files| files.in_folder(folder));
             let weights = files.filter(|(name, _)| has_extension(name, "safetensors"));
-            let opened = weights.map(|(name, bytes)| Ok(Arc::new(SafetensorsFile::embedded(name, bytes)?)));
+            let opened = weights.map(|(name, bytes)| Ok(Arc::new(TensorFile::embedded(name, bytes)?)));
             Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::TinySd))
         });
         checkpoint.get()?;
@@ -192,7 +192,7 @@ fn parts_in_folder(
         let checkpoint = LazyCheckpoint::new(move || {
             let paths = weight_files(&folder);
             check_shards(&paths).map_err(|reason| place.not_a_model(reason))?;
-            let opened = paths.iter().map(|path| Ok(Arc::new(SafetensorsFile::open(path)?)));
+            let opened = paths.iter().map(|path| Ok(Arc::new(TensorFile::open(path)?)));
             Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::StableDiffusionV1))
         });
         let opened = checkpoint.get().map(drop);
@@ -214,7 +214,7 @@ fn parts_in_folder(
 
 fn parts_of_checkpoint(
     path: &Path,
-    file: &Arc<SafetensorsFile>,
+    file: &Arc<TensorFile>,
     architecture: Architecture,
     graphs: &Arc<GraphLibrary>,
 ) -> BTreeMap<ModelPart, PartFiles> {
@@ -225,7 +225,7 @@ fn parts_of_checkpoint(
         true => {
             let main = Arc::clone(file);
             LazyCheckpoint::new(move || {
-                let files = vec![Arc::new(SafetensorsFile::open(&beside)?), Arc::clone(&main)];
+                let files = vec![Arc::new(TensorFile::open(&beside)?), Arc::clone(&main)];
                 Ok(Checkpoint::new(files, architecture))
             })
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ndarray::Array2;
 use sha2::{Digest as _, Sha256};
 
-use super::SafetensorsFile;
+use super::TensorFile;
 use crate::domain::ModelFamily;
 
 /// The vectors, and the word if the file names one.
@@ -27,7 +27,7 @@ impl TextualInversion {
     /// Reads the file at `path` for a model whose vectors are `width` wide and whose prompts take up to `room` of them. The
     /// error says what is wrong with the file.
     pub fn read(path: &Path, width: usize, room: usize) -> Result<Self, String> {
-        let file = SafetensorsFile::open(path).map_err(|error| error.to_string())?;
+        let file = TensorFile::open(path).map_err(|error| error.to_string())?;
         let names = file.tensor_names();
         if names.iter().any(|name| name == CLIP_G) {
             return Err("it is for Stable Diffusion XL, judging by its tensor clip_g".to_owned());

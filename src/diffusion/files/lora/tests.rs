@@ -24,12 +24,12 @@ impl AddTo for Weights {
     }
 }
 
-fn tiny_sd(part: ModelPart) -> SafetensorsFile {
+fn tiny_sd(part: ModelPart) -> TensorFile {
     let file = match part {
         ModelPart::UNet => "unet/diffusion_pytorch_model.fp16.safetensors",
         _ => "text_encoder/model.fp16.safetensors",
     };
-    SafetensorsFile::open(Path::new(&format!("{ROOT}/models/tiny-sd/{file}"))).unwrap()
+    TensorFile::open(Path::new(&format!("{ROOT}/models/tiny-sd/{file}"))).unwrap()
 }
 
 fn names() -> ModuleNames {
@@ -56,7 +56,7 @@ fn merged_weights_equal_those_of_peft() {
         [("kohya", 0.8), ("original_half", 1.0), ("cp", 1.0), ("peft", 1.0), ("old_diffusers", 1.0)]
     {
         let lora = LoraFile::open(name, &golden(name), &names).unwrap();
-        let expected = SafetensorsFile::open(&golden(&format!("{name}.merged"))).unwrap();
+        let expected = TensorFile::open(&golden(&format!("{name}.merged"))).unwrap();
         let mut compared = 0;
         for part in [ModelPart::UNet, ModelPart::TextEncoder] {
             let base = tiny_sd(part);

@@ -1,0 +1,187 @@
+//! One file of tensors: what it holds in memory, its values read from the file a piece at a time.
+//!
+//! Each format is a way to make the [`TensorTable`]; everything else is the same for all. After reading, callers check
+//! that the file has not changed ([`TensorFile::check_unchanged`]).
+
+mod element_type;
+mod file_bytes;
+mod safetensors_header;
+mod tensor_table;
+
+use std::path::Path;
+
+use self::element_type::ElementType;
+use self::file_bytes::FileBytes;
+use self::tensor_table::{TensorPlace, TensorTable};
+use super::FileError;
+
+/// Bytes of a tensor that are converted at a time.
+const PIECE: usize = 1 << 20;
+/// What quantised files call the number that a module's weights in eight bits are multiplied by.
+const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
+/// What `ComfyUI` lays beside weights that are quantised.
+const QUANTISED: &str = "comfy_quant";
+
+pub struct TensorFile {
+    /// The file's name in messages.
+    name: String,
+    bytes: FileBytes,
+    table: TensorTable,
+}
+
+impl TensorFile {
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let mut name = path
+            .file_name()
+            .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        // diffusers calls every component's file the same.
+        if let Some(folder) = path.parent().and_then(Path::file_name).filter(|_| name.contains("model")) {
+            name = format!("{}/{name}", folder.to_string_lossy());
+        }
+        match FileBytes::open(path) {
+            Ok(bytes) => Self::read(name, bytes),
+            Err(error) => Err(FileError::Unreadable { file: name, reason: error.to_string() }),
+        }
+    }
+
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self, FileError> {
+        Self::read(name.to_owned(), FileBytes::Embedded(bytes))
+    }
+
+    fn read(name: String, bytes: FileBytes) -> Result<Self, FileError> {
+        #[cfg(test)]
+        super::reads::note(&format!("{name}, {} bytes", bytes.length()));
+        match safetensors_header::table(&bytes) {
+            Ok(table) => Ok(Self { name, bytes, table }),
+            Err(reason) => Err(FileError::Unreadable {
+                file: name,
+                reason: format!("{reason}; it is not a safetensors file, or was cut short: fetch it again"),
+            }),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The size of the file in bytes.
+    pub fn length(&self) -> u64 {
+        self.bytes.length()
+    }
+
+    /// The offset of the first byte after the header.
+    pub fn data_start(&self) -> u64 {
+        self.table.data_start
+    }
+
+    /// The names of its tensors, in the order of the file.
+    pub fn tensor_names(&self) -> Vec<String> {
+        self.table.iter().map(|tensor| tensor.name.clone()).collect()
+    }
+
+    pub fn shape(&self, tensor: &str) -> Option<&[usize]> {
+        self.table.get(tensor).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// A value of the file's metadata.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.table.notes.get(key).map(String::as_str)
+    }
+
+    /// Calls `take` with the values of a tensor as f32, piece by piece and in order.
+    pub fn each_piece(&self, tensor: &str, mut take: impl FnMut(&[f32])) -> Result<(), FileError> {
+        let place = self.place(tensor)?;
+        // Single numbers come in any type (`num_batches_tracked`, alphas); weights of whole numbers are quantised.
+        if !place.element.is_float() && (place.element.width().is_none() || place.count() > 1) {
+            return Err(self.broken_tensor(
+                tensor,
+                &format!(
+                    "its type is {}; weights in F64, F32, F16, BF16, F8_E4M3 and F8_E5M2 are supported",
+                    place.element
+                ),
+            ));
+        }
+        let scale = self.scale(place)?;
+        let mut values = Vec::new();
+        self.each_raw_piece(place, |element, bytes| {
+            values.resize(bytes.len() / element.width().unwrap_or(1), 0.0);
+            element.read(bytes, &mut values);
+            if let Some(scale) = scale {
+                for value in &mut values {
+                    *value *= scale;
+                }
+            }
+            take(&values);
+        })
+    }
+
+    /// All values of a tensor, as f32.
+    pub fn values(&self, tensor: &str) -> Result<Vec<f32>, FileError> {
+        let mut values = Vec::with_capacity(self.place(tensor)?.count());
+        self.each_piece(tensor, |piece| values.extend_from_slice(piece))?;
+        Ok(values)
+    }
+
+    /// Fails if the file was written to since it was opened.
+    pub fn check_unchanged(&self) -> Result<(), FileError> {
+        match self.bytes.has_changed() {
+            true => Err(FileError::Changed(self.name.clone())),
+            false => Ok(()),
+        }
+    }
+
+    /// Calls `take` with a tensor's bytes, whole values at a time and in the order of its shape.
+    fn each_raw_piece(
+        &self,
+        place: &TensorPlace,
+        mut take: impl FnMut(&ElementType, &[u8]),
+    ) -> Result<(), FileError> {
+        let (mut at, end) = (place.at, place.at + place.length);
+        let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(PIECE).min(PIECE)];
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(PIECE);
+            let piece = &mut bytes[..left.min(PIECE)];
+            self.bytes
+                .read_at(at, piece)
+                .map_err(|error| self.broken_tensor(&place.name, &error.to_string()))?;
+            take(&place.element, piece);
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The number that weights in eight bits are multiplied by, if the file has one for them.
+    fn scale(&self, place: &TensorPlace) -> Result<Option<f32>, FileError> {
+        let Some(module) = place.name.strip_suffix("weight").filter(|_| place.element.is_float8()) else {
+            return Ok(None);
+        };
+        let beside = |name: &str| self.table.get(&format!("{module}{name}"));
+        match SCALES.into_iter().find_map(beside) {
+            Some(scale) => match self.values(&scale.name)?[..] {
+                [scale] => Ok(Some(scale)),
+                _ => Err(self.broken_tensor(
+                    &place.name,
+                    &format!(
+                        "it is quantised in blocks, by {}; one scale for a whole weight is supported",
+                        scale.name
+                    ),
+                )),
+            },
+            None if beside(QUANTISED).is_some() => {
+                Err(self.broken_tensor(&place.name, "it is quantised, but its scale is missing"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn place(&self, tensor: &str) -> Result<&TensorPlace, FileError> {
+        self.table.get(tensor).ok_or_else(|| self.broken_tensor(tensor, "it is not there"))
+    }
+
+    fn broken_tensor(&self, tensor: &str, reason: &str) -> FileError {
+        FileError::Tensor { tensor: tensor.to_owned(), file: self.name.clone(), reason: reason.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
