@@ -170,6 +170,11 @@ impl InstalledRuntime {
         Some(self.path.join(&file.path))
     }
 
+    /// The paths of all its files.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.files().map(|file| self.path.join(&file.path))
+    }
+
     pub fn bytes(&self) -> u64 {
         self.files().map(|file| file.bytes).sum()
     }

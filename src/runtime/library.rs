@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::driver::{Driver, has_card_node};
-use super::installed::RuntimesDir;
+use super::installed::{InstalledRuntime, RuntimesDir};
 use super::packages::{CUDA_MINIMUM, DRIVER_MINIMUM, serves};
-use super::{DeviceChoice, RuntimeError};
+use super::{DeviceChoice, RuntimeError, trust};
 
 /// The library of an ONNX Runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,10 +95,17 @@ fn candidate(runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Candidate {
     if choices.iter().all(|choice| *choice == DeviceChoice::Cpu) {
         return Candidate::No(None);
     }
-    let found = runtimes.cuda().and_then(|runtime| runtime.library());
+    let runtime = runtimes.cuda();
+    let found = runtime.as_ref().and_then(InstalledRuntime::library);
     let usable = usable(Driver::get(), has_card_node());
     match (found, usable) {
         (Some(path), Usable::Yes) => {
+            let mut files = runtime.iter().flat_map(InstalledRuntime::paths);
+            if let Some(why) = files.find_map(|file| trust::who_else_under(runtimes.path(), &file)) {
+                return Candidate::No(Some(format!(
+                    "the installed CUDA runtime is not loaded, because {why}; make the folder private or install it again"
+                )));
+            }
             // ONNX Runtime looks for its providers beside this path.
             let path = path.canonicalize().unwrap_or(path);
             Candidate::Use(Library { path, origin: Origin::Installed })

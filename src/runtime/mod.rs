@@ -17,8 +17,10 @@ mod message;
 mod packages;
 mod pip;
 mod telemetry;
+mod trust;
 
 use std::env;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -33,7 +35,7 @@ pub use cuda_libraries::{CudaLibrary, LibraryPlace, cuda_libraries};
 pub use device::{CardSettings, Device, DeviceChoice, OnCard};
 pub use driver::{Card, Driver, has_card_node};
 #[cfg(feature = "embed-onnxruntime")]
-pub use embedded::{notices, unpacked};
+pub use embedded::notices;
 pub use install::{InstallError, InstallProgress, Installed, download_bytes, install_cuda, installed_bytes};
 pub use installed::{InstalledRuntime, RuntimesDir, RuntimesDirError};
 pub use library::{Library, Origin, Planned, use_installed, why_no_card};
@@ -51,6 +53,11 @@ pub enum RuntimeError {
     Cache { path: PathBuf, reason: String },
     #[error("cannot load ONNX Runtime from {path}: {reason}; STABLEHAND_ORT_DYLIB names the library to use")]
     Library { path: PathBuf, reason: String },
+    #[error(
+        "cannot load ONNX Runtime from {path}: {reason}; name another folder with STABLEHAND_CACHE_DIR, on a file system \
+         that lets programs run"
+    )]
+    Unloadable { path: PathBuf, reason: String },
     #[error(
         "this stablehand was built without ONNX Runtime; set STABLEHAND_ORT_DYLIB to its shared library (such as libonnxruntime.so)"
     )]
@@ -228,23 +235,44 @@ fn load_first() -> Result<Loaded, RuntimeError> {
             Err(error) => Some(format!("the installed CUDA runtime does not load: {error}")),
         },
     };
-    load_library(embedded_library()?, unused_card)
+    load_embedded(unused_card)
 }
 
 fn load_library(library: Library, unused_card: Option<String>) -> Result<Loaded, RuntimeError> {
-    let environment = ort::init_from(&library.path)
-        .map_err(|error| error.to_string())
-        .and_then(|builder| {
-            let builder = builder.with_name("stablehand").with_telemetry(false).with_logger(Arc::new(log));
-            builder.build().map_err(|error| error.to_string())
-        })
-        .map_err(|message| RuntimeError::Library {
-            path: library.path.clone(),
-            reason: message::plain(&message),
-        })?;
-    cuda_libraries::preload(&library.path);
+    load_from(&library.path.clone(), library, unused_card)
+}
+
+/// Loads `library`. `path` is where the loader finds it.
+fn load_from(path: &Path, library: Library, unused_card: Option<String>) -> Result<Loaded, RuntimeError> {
+    let failed = |message: &str| {
+        // The loader's own words name the path that it was given.
+        let reason =
+            message::plain(&message.replace(&*path.to_string_lossy(), &library.path.to_string_lossy()));
+        let path = library.path.clone();
+        match library.origin {
+            Origin::Embedded => RuntimeError::Unloadable { path, reason },
+            Origin::Named | Origin::Installed => RuntimeError::Library { path, reason },
+        }
+    };
+    let builder = ort::init_from(path).map_err(|error| failed(&loader_reason(&error)))?;
+    let builder = builder.with_name("stablehand").with_telemetry(false).with_logger(Arc::new(log));
+    let environment = builder.build().map_err(|error| failed(&error.to_string()))?;
+    if library.origin != Origin::Embedded {
+        cuda_libraries::preload(&library.path);
+    }
     environment.set_log_level(LogLevel::Error);
     Ok(Loaded { environment, library: Arc::new(library), unused_card })
+}
+
+/// Why the system's loader refuses a library, in its own words.
+fn loader_reason(error: &ort::LoadDynamicError) -> String {
+    let ort::LoadDynamicError::Dlopen { error, .. } = error else { return error.to_string() };
+    let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    // What glibc says of a file system that is mounted `noexec`.
+    match reason.contains("failed to map segment") {
+        true => format!("{reason} (the file system may be mounted noexec)"),
+        false => reason,
+    }
 }
 
 /// What ONNX Runtime logs goes into our log. Its errors also come back from the call that failed, and whoever made
@@ -258,25 +286,46 @@ fn log(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &s
     }
 }
 
-/// The library inside this binary, unpacked.
-fn embedded_library() -> Result<Library, RuntimeError> {
+/// Unpacks the library inside this binary and loads it.
+fn load_embedded(unused_card: Option<String>) -> Result<Loaded, RuntimeError> {
     #[cfg(feature = "embed-onnxruntime")]
-    return Ok(Library { path: embedded::unpack(&cache_dir())?, origin: Origin::Embedded });
+    {
+        let unpacked = embedded::unpack(&cache_dir())?;
+        let library = Library { path: unpacked.path.clone(), origin: Origin::Embedded };
+        load_from(&unpacked.loader_path(), library, unused_card)
+    }
     #[cfg(not(feature = "embed-onnxruntime"))]
-    Err(RuntimeError::NoLibrary)
+    {
+        let _ = unused_card;
+        Err(RuntimeError::NoLibrary)
+    }
 }
 
-/// The embedded library where an earlier start unpacked it.
-#[cfg(not(feature = "embed-onnxruntime"))]
-pub fn unpacked(_: &Path) -> Option<PathBuf> {
-    None
+/// The embedded library where an earlier start unpacked it, if it may be loaded from there.
+pub fn unpacked(cache: &Path) -> Option<PathBuf> {
+    #[cfg(feature = "embed-onnxruntime")]
+    return embedded::unpacked(cache).map(|unpacked| unpacked.path);
+    #[cfg(not(feature = "embed-onnxruntime"))]
+    {
+        let _ = cache;
+        None
+    }
 }
 
-/// Where unpacked files live: `STABLEHAND_CACHE_DIR`, else the user's cache folder.
+/// Where unpacked files live: `STABLEHAND_CACHE_DIR`, else the user's cache folder. A user without a home gets a folder
+/// among the temporary files.
 pub fn cache_dir() -> PathBuf {
     if let Some(path) = env::var_os("STABLEHAND_CACHE_DIR").filter(|path| !path.is_empty()) {
         return PathBuf::from(path);
     }
     directories::ProjectDirs::from("", "", "stablehand")
-        .map_or_else(|| env::temp_dir().join("stablehand"), |dirs| dirs.cache_dir().to_owned())
+        .map_or_else(|| env::temp_dir().join(temporary_name()), |dirs| dirs.cache_dir().to_owned())
+}
+
+/// The name of the cache among the temporary files, which all users share.
+fn temporary_name() -> String {
+    #[cfg(unix)]
+    return format!("stablehand-{}", trust::user());
+    #[cfg(not(unix))]
+    "stablehand".to_owned()
 }

@@ -13,3 +13,5 @@ mod kills;
 mod pictures;
 mod restart;
 mod runtime;
+#[cfg(target_os = "linux")]
+mod shared_cache;
