@@ -3,9 +3,11 @@
 //! Unpacked packages are kept when a later one fails, and the next run does not download them again. It does download an
 //! incomplete wheel from its beginning, as pip always does.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -28,6 +30,10 @@ pub trait InstallProgress {
     fn position(&self, bytes: u64);
     /// Called when a package is unpacked. `is_new` is false if an earlier run unpacked it.
     fn package(&self, package: &Package, is_new: bool);
+    /// Whether the user wants the installation to stop.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// The runtime after a successful installation.
@@ -61,6 +67,10 @@ pub enum InstallError {
          which index pip is set to (`pip config list`)"
     )]
     OtherBytes { package: &'static str, version: &'static str },
+    #[error(
+        "stopped: complete packages are kept; run the command again to go on, or `stablehand runtime rm cuda` to remove them"
+    )]
+    Stopped,
     #[error("the wheel of {package} {version} cannot be unpacked: {reason}")]
     Wheel { package: &'static str, version: &'static str, reason: String },
     #[error(
@@ -134,6 +144,9 @@ impl Installation<'_> {
         let mut packages = Vec::with_capacity(self.packages.len());
         let mut done = 0;
         for package in self.packages {
+            if self.progress.is_stopped() {
+                return Err(InstallError::Stopped);
+            }
             let (unpacked, is_new) = match unpacked(&staging, package) {
                 Some(unpacked) => (unpacked, false),
                 None => (self.fetch(&pip, package, &staging, done)?, true),
@@ -184,8 +197,18 @@ impl Installation<'_> {
         done: u64,
     ) -> Result<PathBuf, InstallError> {
         let (name, version) = (package.name, package.version);
-        let watch = |bytes: u64| self.progress.position(done + bytes.min(package.wheel_bytes));
+        // pip copies the wheel and then deletes its temporary file, but the bar does not go back.
+        let highest = Cell::new(0);
+        let watch = |bytes: u64| {
+            highest.set(highest.get().max(bytes.min(package.wheel_bytes)));
+            self.progress.position(done + highest.get());
+            match self.progress.is_stopped() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
         let wheel = pip.download(package, staging, &watch).map_err(|error| match error {
+            PipError::Stopped => InstallError::Stopped,
             PipError::OtherBytes => InstallError::OtherBytes { package: name, version },
             PipError::Refused(reason) => InstallError::Download { package: name, version, reason },
             PipError::Io(error) => disk(staging, error),

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -28,6 +29,8 @@ pub(super) enum PipError {
     OtherBytes,
     /// Another reason, in pip's words.
     Refused(String),
+    /// The user stopped it.
+    Stopped,
     Io(io::Error),
 }
 
@@ -64,12 +67,13 @@ impl Pip {
         command
     }
 
-    /// Downloads the package's wheel into the folder `wheels` of `staging`, and calls `watch` with the bytes so far.
+    /// Downloads the package's wheel into the folder `wheels` of `staging`, and calls `watch` with the bytes so far. It says
+    /// whether to go on.
     pub(super) fn download(
         &self,
         package: &Package,
         staging: &Path,
-        watch: &dyn Fn(u64),
+        watch: &dyn Fn(u64) -> ControlFlow<()>,
     ) -> Result<PathBuf, PipError> {
         let (wheels, temporary) = (staging.join("wheels"), staging.join("tmp"));
         // pip cannot use the incomplete wheel of an earlier run.
@@ -97,6 +101,10 @@ impl Pip {
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let status = watched(&mut command, || watch(bytes_under(&temporary)))?;
+        let Some(status) = status else {
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(PipError::Stopped);
+        };
         let said = fs::read(&log).unwrap_or_default();
         let _ = fs::remove_dir_all(&temporary);
         match wheel_in(&wheels, package).filter(|_| status.success()) {
@@ -116,14 +124,23 @@ pub(super) fn wheel_in(wheels: &Path, package: &Package) -> Option<PathBuf> {
     })
 }
 
-/// Runs a command to its end, and calls `look` again and again meanwhile.
-fn watched(command: &mut Command, look: impl Fn()) -> io::Result<ExitStatus> {
+/// Runs a command to its end, and calls `look` again and again meanwhile. Ends the command when `look` says so, and returns
+/// no status then.
+fn watched(command: &mut Command, look: impl Fn() -> ControlFlow<()>) -> io::Result<Option<ExitStatus>> {
     let mut child = command.spawn()?;
     loop {
-        if let Some(status) = child.try_wait()? {
+        let status = child.try_wait()?;
+        // A terminal sends Ctrl-C to pip as well, so pip may have ended because of it.
+        if look().is_break() {
+            if status.is_none() {
+                child.kill()?;
+                child.wait()?;
+            }
+            return Ok(None);
+        }
+        if status.is_some() {
             return Ok(status);
         }
-        look();
         thread::sleep(BETWEEN_LOOKS);
     }
 }

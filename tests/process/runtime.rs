@@ -54,12 +54,25 @@ fn nothing_is_installed_at_first() {
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod install {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Stdio;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::helpers::PATIENCE;
 
     /// Installs with a script in pip's place, which answers `--version` and does `body` otherwise. The machine's own
     /// Python and pip are hidden behind programs that fail.
     fn install(data: &Path, body: &str) -> Output {
+        let programs = programs(body);
+        with_path(data, &search_path(&programs))
+    }
+
+    fn search_path(programs: &TempDir) -> String {
+        format!("{}:/usr/bin:/bin", programs.path().display())
+    }
+
+    fn programs(body: &str) -> TempDir {
         let programs = TempDir::new().unwrap();
         let program = |name: &str, script: &str| {
             let path = programs.path().join(name);
@@ -70,13 +83,17 @@ mod install {
             program(hidden, "exit 1");
         }
         program("pip", &format!("[ \"$1\" = --version ] && exit 0\n{body}"));
-        with_path(data, &format!("{}:/usr/bin:/bin", programs.path().display()))
+        programs
     }
 
     fn with_path(data: &Path, path: &str) -> Output {
+        output(installing(data, path))
+    }
+
+    fn installing(data: &Path, path: &str) -> Command {
         let mut command: Command = stablehand(&["runtime", "install", "cuda", "--data-dir"]);
         command.arg(data).env("PATH", path);
-        output(command)
+        command
     }
 
     /// The last line on standard error, which says why.
@@ -104,6 +121,39 @@ mod install {
             "{reason}"
         );
         assert!(text(&run(data.path(), &["runtime", "list"])).contains("No runtime is installed"));
+    }
+
+    #[test]
+    fn ctrl_c_says_what_is_kept_and_stops_pip() {
+        let data = data_dir();
+        let programs = programs("echo $$ >\"$PIP_PROCESS\"\nexec sleep 100");
+        let pip_process = data.path().join("pip-process");
+        let mut command = installing(data.path(), &search_path(&programs));
+        command.env("PIP_PROCESS", &pip_process).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let pip = loop {
+            if let Some(id) = fs::read_to_string(&pip_process).ok().filter(|id| id.ends_with('\n')) {
+                break id.trim().to_owned();
+            }
+            assert!(Instant::now() < deadline, "pip starts");
+            thread::sleep(Duration::from_millis(10));
+        };
+        let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(interrupted.success());
+        let stopped = child.wait_with_output().unwrap();
+        let reason = reason(&stopped);
+        assert!(reason.contains("stopped: complete packages are kept; run the command again"), "{reason}");
+        assert!(!Path::new("/proc").join(pip).exists(), "pip is gone");
+    }
+
+    #[test]
+    fn without_a_card_the_announcement_says_so_first() {
+        let data = data_dir();
+        let failed = install(data.path(), "exit 1");
+        let stderr = String::from_utf8_lossy(&failed.stderr);
+        let has_card = Path::new("/dev/nvidia0").exists();
+        assert!(has_card || stderr.starts_with("Nothing here can use this runtime yet: "), "{stderr}");
     }
 
     #[test]

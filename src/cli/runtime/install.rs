@@ -4,11 +4,15 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use super::{Failure, RuntimeKind, print};
+use crate::cli::paragraph::wrap;
+use crate::cli::signals::stop_flag;
 use crate::config::DataDirArgs;
 use crate::runtime::{
     CUDA_PACKAGES, CUDA_VERSION, InstallProgress, Installed, InstalledRuntime, Licence, Package, RuntimesDir,
@@ -32,7 +36,7 @@ pub(super) struct InstallArgs {
 pub(super) fn install(args: &InstallArgs) -> Result<(), Failure> {
     let RuntimeKind::Cuda = args.runtime;
     let runtimes = RuntimesDir::in_data_dir(&args.folder.data_dir()?);
-    let progress = Progress::new(runtimes.path());
+    let progress = Progress::new(runtimes.path(), stop_flag());
     let installed = install_cuda(&runtimes, &progress);
     drop(progress);
     match installed.map_err(|error| Failure::Other(error.to_string()))? {
@@ -56,6 +60,7 @@ fn next(runtime: &InstalledRuntime, verb: &str) -> String {
 /// otherwise lines.
 struct Progress<'a> {
     folder: &'a Path,
+    stop: Arc<AtomicBool>,
     bar: Cell<Option<ProgressBar>>,
     has_begun: Cell<bool>,
 }
@@ -63,15 +68,15 @@ struct Progress<'a> {
 const BAR: &str = "{bar:30} {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 
 impl<'a> Progress<'a> {
-    fn new(folder: &'a Path) -> Self {
-        Self { folder, bar: Cell::new(None), has_begun: Cell::new(false) }
+    fn new(folder: &'a Path, stop: Arc<AtomicBool>) -> Self {
+        Self { folder, stop, bar: Cell::new(None), has_begun: Cell::new(false) }
     }
 
     fn begin(&self) {
         if self.has_begun.replace(true) {
             return;
         }
-        eprint!("{}", announcement(self.folder));
+        eprint!("{}", announcement(self.folder, why_no_card().as_deref()));
         if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(download_bytes()).with_style(style);
@@ -87,6 +92,10 @@ impl<'a> Progress<'a> {
 }
 
 impl InstallProgress for Progress<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
     fn begin(&self) {
         Progress::begin(self);
     }
@@ -100,6 +109,10 @@ impl InstallProgress for Progress<'_> {
     }
 
     fn package(&self, package: &Package, is_new: bool) {
+        if !is_new {
+            // The bar has leapt over its bytes, which says nothing about the network.
+            self.with_bar(|bar| bar.into_iter().for_each(ProgressBar::reset_eta));
+        }
         let state = if is_new { "unpacked" } else { "kept from the last run" };
         let line = format!("  {:<20} {:<9}  {state}", package.name, package.version);
         self.with_bar(|bar| match bar {
@@ -109,9 +122,16 @@ impl InstallProgress for Progress<'_> {
     }
 }
 
-/// The packages to download with their sizes and licences.
-fn announcement(folder: &Path) -> String {
-    let mut text = format!(
+/// The packages to download with their sizes and licences. `no_card` is the reason why no card can use them.
+fn announcement(folder: &Path, no_card: Option<&str>) -> String {
+    let mut text = String::new();
+    if let Some(reason) = no_card {
+        let first = "Nothing here can use this runtime yet:";
+        wrap(&mut text, &format!("{first} {reason}. Ctrl-C stops the installation."), 0);
+        text.push('\n');
+    }
+    let _ = write!(
+        text,
         "pip downloads the CUDA runtime {CUDA_VERSION}: {} packages, {}.\n{} stay on the disk, in {}.\n\n",
         CUDA_PACKAGES.len(),
         size_text(download_bytes()),
@@ -144,7 +164,14 @@ mod tests {
 
     #[test]
     fn the_announcement_fits_a_terminal_and_names_the_terms() {
-        let text = announcement(Path::new("/home/somebody/.local/share/stablehand/runtimes"));
+        let folder = Path::new("/home/somebody/.local/share/stablehand/runtimes");
+        let text =
+            announcement(folder, Some("the NVIDIA driver's library libcuda.so.1 is missing; install it"));
+        assert!(
+            text.starts_with("Nothing here can use this runtime yet: the NVIDIA driver's library"),
+            "{text}"
+        );
+        assert!(!announcement(folder, None).contains("yet"));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("1.3 GB") && text.contains("2.1 GB stay on the disk"), "{text}");
         assert_eq!(text.matches("NVIDIA's licence").count(), 5, "{text}");

@@ -31,6 +31,7 @@ done
 name=$(sed 's/==.*//' "$requirement" | tr - _)
 echo "$name" >>"$index/asked"
 if [ -e "$index/$name.error" ]; then cat "$index/$name.error" >&2; exit 1; fi
+if [ -e "$index/slow" ]; then echo 1234567 >"$TMPDIR/part"; sleep 0.3; rm "$TMPDIR/part"; sleep 0.3; fi
 cp "$index/$name"-*.whl "$dest"
 "#;
 
@@ -64,6 +65,11 @@ impl Fixture {
         if outcome.is_ok() && !progress.0.borrow().is_empty() {
             let all: u64 = self.packages.iter().map(|package| package.wheel_bytes).sum();
             assert_eq!(progress.0.borrow().last(), Some(&all), "the bar ends full");
+            assert!(progress.0.borrow().is_sorted(), "the bar does not go back: {:?}", progress.0.borrow());
+            if self.index.path().join("slow").exists() {
+                // The looks after the temporary file was gone count as well.
+                assert!(progress.0.borrow().iter().filter(|position| **position == 8).count() > 3);
+            }
         }
         outcome
     }
@@ -138,6 +144,47 @@ fn a_runtime_is_whole_or_not_there() {
 
     assert!(matches!(fixture.install(), Ok(Installed::Before(_))));
     assert_eq!(fixture.asked().len(), 2, "nothing is downloaded twice");
+}
+
+#[test]
+fn the_bar_does_not_go_back_while_pip_moves_a_wheel() {
+    let fixture = Fixture::new();
+    fs::write(fixture.index.path().join("slow"), "").unwrap();
+    assert!(matches!(fixture.install(), Ok(Installed::New(_))));
+}
+
+#[test]
+fn a_stopped_installation_keeps_what_is_complete() {
+    let fixture = Fixture::new();
+    let (runtimes, stopped) = (fixture.runtimes(), StoppedAfterOne::default());
+    let installation = Installation {
+        runtimes: &runtimes,
+        version: "1.0.0",
+        packages: &fixture.packages,
+        progress: &stopped,
+    };
+    let error = installation.run(|| Some(Pip::at(&fixture.index.path().join("pip")))).unwrap_err();
+    assert!(matches!(error, InstallError::Stopped), "{error}");
+    assert!(matches!(fixture.install(), Ok(Installed::New(_))));
+    assert_eq!(fixture.asked(), ["nvidia_small", "onnxruntime_gpu"]);
+}
+
+/// Stops when the first package is unpacked.
+#[derive(Default)]
+struct StoppedAfterOne(Cell<bool>);
+
+impl InstallProgress for StoppedAfterOne {
+    fn begin(&self) {}
+
+    fn position(&self, _: u64) {}
+
+    fn package(&self, _: &Package, _: bool) {
+        self.0.set(true);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.get()
+    }
 }
 
 #[test]
