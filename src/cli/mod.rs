@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
@@ -193,12 +193,20 @@ fn with_default_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
     args
 }
 
-/// The sentence of a usage error, without the usage text after it.
+/// The sentence of a usage error, without the usage text after it. It ends with what was meant, if clap knows.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<&str> = first.trim_start_matches("error:").split_whitespace().collect();
-    words.join(" ")
+    let sentence = words.join(" ");
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let meant = kinds.into_iter().filter_map(|kind| error.get(kind)).find_map(|meant| match meant {
+        ContextValue::String(meant) => Some(meant.as_str()),
+        // The most similar comes last.
+        ContextValue::Strings(meant) => meant.last().map(String::as_str),
+        _ => None,
+    });
+    meant.map_or_else(|| sentence.clone(), |meant| format!("{sentence}: did you mean '{meant}'?"))
 }
 
 #[cfg(test)]
@@ -219,6 +227,21 @@ mod tests {
         assert_eq!(args("stablehand serve --auth off"), ["stablehand", "serve", "--auth", "off"]);
         for asked in ["stablehand --help", "stablehand -V", "stablehand generate"] {
             assert_eq!(args(asked).len(), 2, "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_word_gets_the_right_one() {
+        for (line, meant) in [
+            ("stablehand genrate", "generate"),
+            ("stablehand models chek", "check"),
+            ("stablehand runtime instal", "install"),
+            ("stablehand --retension 1m", "--retention"),
+            ("stablehand --log-format jsn", "json"),
+        ] {
+            let error = Cli::try_parse_from(args(line)).err().unwrap();
+            let sentence = one_line(&error);
+            assert!(sentence.ends_with(&format!(": did you mean '{meant}'?")), "{sentence}");
         }
     }
 
