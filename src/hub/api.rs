@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::header;
 
-use super::client::Answer;
+use super::client::{Access, Answer};
 use super::retry::with_retries;
 use super::{Checksum, Hub, HubError, RepoPath, Repository};
 use crate::domain::WebUrl;
@@ -121,7 +121,7 @@ impl Hub {
     ) -> Result<(T, Option<WebUrl>), HubError> {
         let what = what(repository, file);
         with_retries(|| {
-            let answer = self.client.get(url, None)?;
+            let answer = self.client.get(url, None, Access::Hub)?;
             if answer.status != 200 {
                 return Err(self.refusal(&answer, repository, file));
             }
@@ -158,7 +158,7 @@ impl Hub {
             }
             (404, _) if file.is_some() => HubError::Missing { host, what: what(repository, file) },
             // The hub gives the same answer for a private repository and for one that does not exist.
-            (401 | 404, _) => HubError::Hidden { host, name, page, has_token: self.client.has_token() },
+            (401 | 404, _) => HubError::Hidden { host, name, page, has_token: self.client.has_hub_token() },
             _ => answer.refusal(what(repository, file)),
         }
     }

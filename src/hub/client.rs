@@ -1,8 +1,10 @@
 //! GET requests to hubs and to the servers that they redirect to.
 //!
 //! `fetch` calls URLs from strangers. This client calls URLs from the operator, so every address is allowed, and the
-//! proxy from the environment is used. The token is sent only to the origin of the hub.
+//! proxy from the environment is used. Tokens are secret: the hub's is sent only to the origin of the hub, and the one
+//! for downloads only to the origin of the URL that the operator gave.
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use ureq::{Agent, Body};
 
 use super::HubError;
 use crate::domain::WebUrl;
-use crate::redirects;
+use crate::redirects::{self, RedirectError};
 
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// The longest time without a byte.
@@ -24,13 +26,31 @@ const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub struct Client {
     agent: Agent,
-    token: Option<Token>,
+    hub: url::Origin,
+    hub_token: Option<HeaderValue>,
+    download_token: Option<HeaderValue>,
 }
 
-#[derive(Debug)]
-struct Token {
-    origin: url::Origin,
-    bearer: HeaderValue,
+/// Whose URL is called, and so which token may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A URL that the hub's API names.
+    Hub,
+    /// A URL that the operator gave.
+    Given,
+}
+
+/// Why a call brought no answer.
+pub enum Stopped<T> {
+    Failed(HubError),
+    /// The caller stopped before a redirect.
+    At(T),
+}
+
+impl<T> From<RedirectError> for Stopped<T> {
+    fn from(error: RedirectError) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// A range of bytes. With a validator (an `ETag` or a date), the server sends the range only if the file has not
@@ -50,13 +70,22 @@ pub struct Answer {
     pub status: u16,
     /// The SHA-256 that the hub announced when it redirected to another server.
     pub linked_sha256: Option<String>,
+    /// The last `Content-Disposition` on the way.
+    pub disposition: Option<HeaderValue>,
     body: Body,
 }
 
 impl Client {
-    /// `token` belongs to the hub at `base`.
-    pub fn new(roots: RootCerts, base: &WebUrl, token: Option<&str>) -> Result<Self, HubError> {
-        let token = token.map(|token| Token::new(token, base)).transpose()?;
+    /// `hub_token` belongs to the hub at `base`, `download_token` to the site of the URL that will be given.
+    pub fn new(
+        roots: RootCerts,
+        base: &WebUrl,
+        hub_token: Option<&str>,
+        download_token: Option<&str>,
+    ) -> Result<Self, HubError> {
+        let bearer = |name, token: Option<&str>| token.map(|token| bearer(name, token)).transpose();
+        let hub_token = bearer("HF_TOKEN", hub_token)?;
+        let download_token = bearer("STABLEHAND_DOWNLOAD_TOKEN", download_token)?;
         let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
@@ -69,30 +98,68 @@ impl Client {
             .timeout_per_read(Some(SILENCE))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), token })
+        let (agent, hub) = (Agent::new_with_config(config), base.as_url().origin());
+        Ok(Self { agent, hub, hub_token, download_token })
     }
 
-    pub fn has_token(&self) -> bool {
-        self.token.is_some()
+    pub fn has_hub_token(&self) -> bool {
+        self.hub_token.is_some()
+    }
+
+    pub fn has_download_token(&self) -> bool {
+        self.download_token.is_some()
     }
 
     /// Requests `url` and follows redirects. Returns the final response with any status.
-    pub fn get(&self, url: &WebUrl, range: Option<Range<'_>>) -> Result<Answer, HubError> {
-        let mut linked_sha256 = None;
+    pub fn get(&self, url: &WebUrl, range: Option<Range<'_>>, access: Access) -> Result<Answer, HubError> {
+        self.get_until(url, range, access, |_| None::<Infallible>).map_err(|stopped| match stopped {
+            Stopped::Failed(error) => error,
+            Stopped::At(never) => match never {},
+        })
+    }
+
+    /// The same, but stops before it calls a URL for which `stop` returns something.
+    pub fn get_until<T>(
+        &self,
+        url: &WebUrl,
+        range: Option<Range<'_>>,
+        access: Access,
+        stop: impl Fn(&WebUrl) -> Option<T>,
+    ) -> Result<Answer, Stopped<T>> {
+        let (mut linked_sha256, mut disposition) = (None, None);
+        let given = url.as_url().origin();
         let (url, response) = redirects::follow(url, MAX_REDIRECTS, |url| {
-            let response = self.call(url, range)?;
+            if let Some(found) = stop(url) {
+                return Err(Stopped::At(found));
+            }
+            let token = self.token(&url.as_url().origin(), &given, access);
+            let response = self.call(url, range, token).map_err(Stopped::Failed)?;
             linked_sha256 = linked_sha256.take().or_else(|| linked_sha256_in(response.headers()));
-            Ok::<_, HubError>(response)
+            disposition = response.headers().get(header::CONTENT_DISPOSITION).cloned().or(disposition.take());
+            Ok(response)
         })?;
         let (parts, body) = response.into_parts();
         let (status, headers) = (parts.status.as_u16(), parts.headers);
-        Ok(Answer { url, headers, status, linked_sha256, body })
+        Ok(Answer { url, headers, status, linked_sha256, disposition, body })
     }
 
-    fn call(&self, url: &WebUrl, range: Option<Range<'_>>) -> Result<Response<Body>, HubError> {
+    /// The token to send to `origin`, where the first URL was at `given`.
+    fn token(&self, origin: &url::Origin, given: &url::Origin, access: Access) -> Option<&HeaderValue> {
+        if *origin == self.hub {
+            return self.hub_token.as_ref();
+        }
+        self.download_token.as_ref().filter(|_| access == Access::Given && origin == given)
+    }
+
+    fn call(
+        &self,
+        url: &WebUrl,
+        range: Option<Range<'_>>,
+        token: Option<&HeaderValue>,
+    ) -> Result<Response<Body>, HubError> {
         let mut request = Request::get(url.as_str());
-        if let Some(token) = self.token.as_ref().filter(|token| token.origin == url.as_url().origin()) {
-            request = request.header(header::AUTHORIZATION, &token.bearer);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, token);
         }
         if let Some(Range { from, to, unchanged }) = range {
             let to = to.map(|to| to.to_string()).unwrap_or_default();
@@ -106,17 +173,18 @@ impl Client {
     }
 }
 
-impl Token {
-    fn new(token: &str, base: &WebUrl) -> Result<Self, HubError> {
-        let refused =
-            || HubError::Reference("HF_TOKEN should be a token such as hf_…, without spaces".to_owned());
-        if !token.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(refused());
-        }
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| refused())?;
-        bearer.set_sensitive(true);
-        Ok(Self { origin: base.as_url().origin(), bearer })
+/// The header that sends the token. `name` is the variable that it comes from.
+fn bearer(name: &str, token: &str) -> Result<HeaderValue, HubError> {
+    let refused = || {
+        let example = if name == "HF_TOKEN" { " such as hf_…" } else { "" };
+        HubError::Reference(format!("{name} should be a token{example}, without spaces"))
+    };
+    if !token.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(refused());
     }
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| refused())?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 impl Answer {
@@ -208,9 +276,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_never_shown() {
+    fn a_token_is_never_shown_and_goes_only_where_it_belongs() {
         let base = "https://hub.example".parse().unwrap();
-        let client = Client::new(RootCerts::WebPki, &base, Some("hf_secret")).unwrap();
-        assert!(client.has_token() && !format!("{client:?}").contains("secret"));
+        let client = Client::new(RootCerts::WebPki, &base, Some("hf_secret"), Some("site_secret")).unwrap();
+        assert!(client.has_hub_token() && !format!("{client:?}").contains("secret"));
+        let origin = |text: &str| url::Url::parse(text).unwrap().origin();
+        let (hub, site) = (origin("https://hub.example"), origin("https://site.example"));
+        let sent = |to: &url::Origin, given: &url::Origin, access| {
+            let token = client.token(to, given, access)?;
+            Some(token.to_str().unwrap().to_owned())
+        };
+        assert_eq!(sent(&hub, &hub, Access::Hub).as_deref(), Some("Bearer hf_secret"));
+        assert_eq!(sent(&site, &site, Access::Given).as_deref(), Some("Bearer site_secret"));
+        for other in ["https://other.example", "http://site.example", "https://site.example:444"] {
+            assert_eq!(sent(&origin(other), &site, Access::Given), None, "{other}");
+        }
+        // A hub's API may name any host, and the token for downloads is not the hub's to give away.
+        assert_eq!(sent(&site, &site, Access::Hub), None);
+        assert_eq!(sent(&hub, &hub, Access::Given).as_deref(), Some("Bearer hf_secret"));
     }
 }

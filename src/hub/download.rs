@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::client::{Answer, Client, Range, interrupted};
+use super::client::{Access, Answer, Client, Range, interrupted};
 use super::partial_file::{PartialFile, checksum_of};
 use super::retry::Retries;
 use super::{Checksum, HubError};
@@ -14,6 +14,7 @@ use crate::size_text::size_text;
 /// A file to download, with what is known about it.
 pub struct Source {
     pub url: WebUrl,
+    pub access: Access,
     /// Its name in messages.
     pub name: String,
     pub size: Option<u64>,
@@ -51,6 +52,9 @@ const BUFFER: usize = 256 * 1024;
 const WORTHWHILE: u64 = 1 << 20;
 /// The limit that the format sets for the header of a .safetensors file.
 const MAX_HEADER: u64 = 100_000_000;
+/// How the files of `torch.save` begin: as a zip archive, and before PyTorch 1.6 as a pickle.
+const ZIP: &[u8] = b"PK\x03\x04";
+const PICKLE: &[u8] = b"\x80";
 
 /// What the body of a response holds.
 #[derive(PartialEq, Eq)]
@@ -68,10 +72,10 @@ impl Download<'_> {
     pub fn run(mut self) -> Result<Fetched, HubError> {
         let mut partial = self.open()?;
         self.complete(&mut partial)?;
-        if self.has_no_header(&mut partial).map_err(|error| self.disk(error))? {
+        if let Some(form) = self.contradicts_its_name(&mut partial).map_err(|error| self.disk(error))? {
             partial.remove().map_err(|error| self.disk(error))?;
             return Err(HubError::Refused(format!(
-                "{} is not a .safetensors file, despite its name: look in a browser at what {} has there",
+                "{} is not a {form}, despite its name: look in a browser at what {} has there",
                 self.source.name,
                 self.source.url.host()
             )));
@@ -154,7 +158,7 @@ impl Download<'_> {
         }
         let unchanged = validator.as_deref();
         let range = (partial.size() > 0).then_some(Range { from: partial.size(), to: None, unchanged });
-        let answer = self.client.get(&self.source.url, range)?;
+        let answer = self.client.get(&self.source.url, range, self.source.access)?;
         if !matches!(answer.status, 200 | 206 | 416) || range.is_none() && answer.status != 200 {
             return Err((self.refusal)(&answer));
         }
@@ -252,19 +256,23 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// Whether a file named .safetensors does not begin like one: with the length of its header, then a brace. Log-in
-    /// pages and pickles are sometimes served under such names.
-    fn has_no_header(&self, partial: &mut PartialFile) -> io::Result<bool> {
-        if !self.target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors")) {
-            return Ok(false);
-        }
+    /// The form that the file's name promises, if it does not begin so. Log-in pages and pickles are sometimes served under
+    /// other names.
+    fn contradicts_its_name(&self, partial: &mut PartialFile) -> io::Result<Option<&'static str>> {
+        let extension = self.target.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let mut head = [0; 9];
-        if partial.head(&mut head)? < head.len() {
-            return Ok(true);
-        }
-        let [length @ .., brace] = head;
-        let length = u64::from_le_bytes(length);
-        Ok(brace != b'{' || length > MAX_HEADER || length + 8 > partial.size())
+        let read = partial.head(&mut head)?;
+        Ok(match extension.as_str() {
+            "safetensors" => {
+                let is_it = read == head.len() && is_safetensors(head, partial.size());
+                (!is_it).then_some(".safetensors file")
+            }
+            "ckpt" | "pt" | "pth" | "bin" => {
+                let is_it = head.starts_with(ZIP) || head.starts_with(PICKLE);
+                (!is_it).then_some("pickle of torch.save")
+            }
+            _ => None,
+        })
     }
 
     fn mismatch(&self, stated: &Checksum, found: &str) -> HubError {
@@ -280,6 +288,13 @@ impl Download<'_> {
     fn disk(&self, error: io::Error) -> HubError {
         HubError::disk(self.target, error)
     }
+}
+
+/// Whether a file of this size begins like a .safetensors file: with the length of its header, then a brace.
+fn is_safetensors(head: [u8; 9], size: u64) -> bool {
+    let [length @ .., brace] = head;
+    let length = u64::from_le_bytes(length);
+    brace == b'{' && length <= MAX_HEADER && length.saturating_add(8) <= size
 }
 
 /// Whether the file at `path` has this size and checksum.

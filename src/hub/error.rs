@@ -37,8 +37,8 @@ pub enum HubError {
     Gated { name: String, page: String },
     #[error("{host} has no {name}, or it is private: check the name at {page}{}", if *has_token { "; HF_TOKEN is set, but its account may have no access" } else { ", or set HF_TOKEN to a token that can read it" })]
     Hidden { host: String, name: String, page: String, has_token: bool },
-    #[error("{host} refuses access to {what}: if the URL needs a key, such as ?token=…, add it")]
-    Forbidden { host: String, what: String },
+    #[error("{host} refuses access to {what}: {}", if *has_token { "check the token in STABLEHAND_DOWNLOAD_TOKEN, and whether its account may download this" } else { "set STABLEHAND_DOWNLOAD_TOKEN to a token of that site, or add its key to the URL, such as ?token=…" })]
+    Forbidden { host: String, what: String, has_token: bool },
     #[error("{host} has no {what}: check the name")]
     Missing { host: String, what: String },
 
@@ -60,12 +60,27 @@ pub enum HubError {
     #[error("cannot use {path}: {source}")]
     Disk { path: PathBuf, source: io::Error },
 
-    #[error("no model '{name}' has been pulled: `stablehand models list` shows the pulled models")]
-    NotPulled { name: String },
+    #[error("no model '{name}' has been pulled{}: `stablehand models list` shows the pulled models", did_you_mean(similar.as_deref()))]
+    NotPulled { name: String, similar: Option<String> },
+    #[error(
+        "{name} is in the cache of the hub's own programs, at {path}: other programs use it too, so it was not removed; \
+         `hf cache rm` or deleting that folder removes it"
+    )]
+    Cached { name: String, path: PathBuf },
+    #[error(
+        "{name} in the cache of the hub's own programs, at {path}, is not complete ({problem}): let the program that \
+         downloaded it do that again, or use `stablehand models pull {name}`"
+    )]
+    IncompleteCache { name: String, path: PathBuf, problem: String },
     #[error("'{name}' may mean {}: write the full name", candidates.join(" or "))]
     Ambiguous { name: String, candidates: Vec<String> },
     #[error("{path} is not inside the models folder {dir}, so it was not removed")]
     Outside { path: PathBuf, dir: PathBuf },
+}
+
+/// The end of a clause about a name that does not exist.
+fn did_you_mean(similar: Option<&str>) -> String {
+    similar.map(|similar| format!(" (did you mean {similar}?)")).unwrap_or_default()
 }
 
 impl HubError {

@@ -29,6 +29,7 @@ pub struct Manifest {
     pub commit: Option<String>,
     pub kind: ModelKind,
     pub pulled_at_ms: i64,
+    /// If the model is one file, that file comes first, before what lies beside it.
     pub files: Vec<PulledFile>,
 }
 
@@ -62,8 +63,24 @@ impl Manifest {
         File::open(path)?.sync_all()
     }
 
+    /// The form of the model as people call it.
+    pub fn form(&self) -> String {
+        self.kind.form_of(self.files.first().map_or("", |file| &file.path))
+    }
+
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
+    }
+}
+
+impl ModelKind {
+    /// The form of a model as people call it. `path` is the path of its file, if it is one file.
+    pub(super) fn form_of(self, path: &str) -> String {
+        let is_pickle = path.parse().is_ok_and(|path: RepoPath| path.is_pickle());
+        match self {
+            Self::File if is_pickle => "pickle file".to_owned(),
+            kind => kind.to_string(),
+        }
     }
 }
 

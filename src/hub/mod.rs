@@ -1,18 +1,22 @@
 //! Pulls models from a hub such as Hugging Face's, or from any URL, into the models folder.
 //!
-//! Everything that a server sends is checked: file names stay inside the folder, sizes and SHA-256 must match, pickles
-//! and other model families are refused. A model appears in the folder only when it is complete. Interrupted downloads
-//! resume. Of a model's contents, this room reads only the configurations. All calls block.
+//! Everything that a server sends is checked: file names stay inside the folder, sizes and SHA-256 must match, and other
+//! model families are refused. A model appears in the folder only when it is complete. Interrupted downloads resume. Of a
+//! model's contents, this room reads only the configurations. All calls block.
 //!
 //! The `hf-hub` crate is not used: it keeps its own cache of links, does not resume or check downloads, takes no other
 //! URLs, and brings a second HTTP client and TLS library.
 
 mod api;
 mod client;
+mod disposition;
 mod download;
 mod error;
+mod layouts;
+mod listing;
 mod manifest;
 mod models_dir;
+mod page;
 mod partial_file;
 mod path;
 mod plan;
@@ -20,7 +24,9 @@ mod pull;
 mod reference;
 mod retry;
 mod selection;
+mod similar;
 mod staging;
+mod url_plan;
 
 use std::fmt::Write as _;
 
@@ -32,6 +38,7 @@ pub use models_dir::{ModelsDir, PulledModel, Unfinished};
 pub use path::{PathError, RepoPath};
 pub use pull::{PullProgress, Pulled};
 pub use reference::{ModelRef, Repository};
+pub use similar::similar;
 
 use crate::domain::WebUrl;
 use client::Client;
@@ -54,8 +61,14 @@ enum Checksum {
 const DEFAULT_BASE: &str = "https://huggingface.co";
 
 impl Hub {
-    /// `base` is the URL of another hub than Hugging Face's, `token` the token of an account there.
-    pub fn new(base: Option<&str>, token: Option<&str>, roots: RootCerts) -> Result<Self, HubError> {
+    /// `base` is the URL of another hub than Hugging Face's, `token` the token of an account there. `download_token` is for
+    /// the site of a URL that is no page of the hub.
+    pub fn new(
+        base: Option<&str>,
+        token: Option<&str>,
+        download_token: Option<&str>,
+        roots: RootCerts,
+    ) -> Result<Self, HubError> {
         let text = base.unwrap_or(DEFAULT_BASE);
         let base: WebUrl = text
             .parse()
@@ -65,7 +78,7 @@ impl Hub {
                 "HF_ENDPOINT should be a URL without a query: it is '{text}'"
             )));
         }
-        let client = Client::new(roots, &base, token)?;
+        let client = Client::new(roots, &base, token, download_token)?;
         Ok(Self { base, client })
     }
 

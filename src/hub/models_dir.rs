@@ -8,9 +8,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::HubError;
 use super::manifest::{Manifest, ModelKind};
 use super::staging::{NAME_FILE, Place, Staging, bytes_under, remove_if_there};
+use super::{HubError, RepoPath, similar};
 use crate::private_dir;
 
 /// A folder that models are pulled into.
@@ -109,7 +109,7 @@ impl ModelsDir {
         if let Some(unfinished) = self.unfinished()?.into_iter().find(|found| found.name == name) {
             return Ok((unfinished.name, unfinished.folder));
         }
-        let not_pulled = || HubError::NotPulled { name: name.to_owned() };
+        let not_pulled = || self.not_pulled(name);
         let (path, models) = (Path::new(name).canonicalize(), self.path.canonicalize());
         let path = path.map_err(|_| not_pulled())?;
         let is_inside = models.is_ok_and(|models| path.starts_with(&models) && path != models);
@@ -123,6 +123,13 @@ impl ModelsDir {
         };
         let found = self.list()?.into_iter().find(is_it).ok_or_else(not_pulled)?;
         Ok((found.manifest.name, found.folder))
+    }
+
+    /// The error for a name that no model has.
+    fn not_pulled(&self, name: &str) -> HubError {
+        let models = self.list().unwrap_or_default();
+        let names = models.iter().map(|model| model.manifest.name.as_str());
+        HubError::NotPulled { name: name.to_owned(), similar: similar(name, names).map(str::to_owned) }
     }
 
     /// Opens the staging folder of a model and locks it.
@@ -196,7 +203,8 @@ impl PulledModel {
     fn answers_to(&self, name: &str) -> bool {
         let own = self.manifest.name.as_str();
         let last = own.rsplit(['/', ':']).next().unwrap_or(own);
-        last == name || last.strip_suffix(".safetensors") == Some(name)
+        let stem = last.parse::<RepoPath>().ok().filter(RepoPath::is_weights);
+        last == name || stem.is_some_and(|last| last.without_extension() == name)
     }
 }
 

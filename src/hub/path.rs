@@ -1,12 +1,13 @@
 //! The path of a file inside a repository, from a server's list or from the operator. It is relative and plain, so it
 //! stays inside the folder that it is joined to, on every operating system.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Components separated by slashes, none of them empty, `.` or `..`; no backslash, no control character, no
-/// drive letter.
+/// Components separated by slashes, none of them empty, `.` or `..`; no backslash, no control character, none that turns
+/// the direction of text, no drive letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RepoPath(String);
 
@@ -26,9 +27,16 @@ impl RepoPath {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Splits the path after its first folder.
-    pub fn split_folder(&self) -> Option<(&str, &str)> {
-        self.0.split_once('/')
+    /// The folder that it is in, if it is in one.
+    pub fn folder(&self) -> Option<&str> {
+        Some(self.0.rsplit_once('/')?.0)
+    }
+
+    /// The path without the extension of its file.
+    pub fn without_extension(&self) -> &str {
+        let name = self.file_name();
+        let stem = name.rfind('.').filter(|at| *at > 0).unwrap_or(name.len());
+        &self.0[..self.0.len() - name.len() + stem]
     }
 
     /// The path of the file under `folder`.
@@ -41,9 +49,14 @@ impl RepoPath {
         found.is_some_and(|found| found.eq_ignore_ascii_case(extension))
     }
 
-    /// Whether it is a Python pickle, which can run any code when it is read.
+    /// Whether its name is that of a file of `torch.save`, a Python pickle.
     pub fn is_pickle(&self) -> bool {
-        ["ckpt", "bin", "pt", "pth", "pkl"].iter().any(|extension| self.has_extension(extension))
+        ["ckpt", "bin", "pt", "pth"].iter().any(|extension| self.has_extension(extension))
+    }
+
+    /// Whether its name is that of a file of weights.
+    pub fn is_weights(&self) -> bool {
+        self.is_pickle() || self.has_extension("safetensors")
     }
 }
 
@@ -54,13 +67,26 @@ impl FromStr for RepoPath {
         let is_drive = text.as_bytes().get(1) == Some(&b':');
         let is_plain = text.len() <= MAX_LENGTH
             && !is_drive
-            && !text.chars().any(|c| c == '\\' || c.is_control())
+            && !text.chars().any(|c| c == '\\' || c.is_control() || turns_text(c))
             && text.split('/').all(|component| !matches!(component, "" | "." | ".."));
         match is_plain {
             true => Ok(Self(text.to_owned())),
             false => Err(PathError(format!("{:?}", text.chars().take(80).collect::<String>()))),
         }
     }
+}
+
+/// A list of files can be searched by text.
+impl Borrow<str> for RepoPath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether the character makes a terminal show a name in another order, so that `x\u{202e}tpkc.` looks like another
+/// kind of file.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for RepoPath {
@@ -107,9 +133,22 @@ mod tests {
             "\\\\host\\share",
             "x\0.json",
             "x\n.json",
+            "x\u{202e}srosnetefas.ckpt",
             &"x".repeat(513),
         ] {
             assert!(text.parse::<RepoPath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_has_a_folder_a_name_and_an_extension() {
+        for (text, folder, name, stem) in [
+            ("a/b/c.vae.pt", Some("a/b"), "c.vae.pt", "a/b/c.vae"),
+            ("c.d/e", Some("c.d"), "e", "c.d/e"),
+            (".c", None, ".c", ".c"),
+        ] {
+            let path: RepoPath = text.parse().unwrap();
+            assert_eq!((path.folder(), path.file_name(), path.without_extension()), (folder, name, stem));
         }
     }
 

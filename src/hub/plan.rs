@@ -1,16 +1,13 @@
-//! The plan of a pull: which files it will download. It is made before the first byte of weights, from a hub's list or
-//! from the server's answer for a URL.
+//! The plan of a pull: which files it will download. It is made before the first byte of weights, from a hub's list here
+//! and from the server's answer for a URL in `url_plan`.
 
 use std::collections::BTreeMap;
 
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use ureq::http::header;
 
-use super::client::{Answer, Range};
-use super::retry::with_retries;
-use super::selection::{Selection, pickle};
+use super::selection::Selection;
 use super::staging::Place;
+use super::url_plan::Found;
 use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository};
 use crate::domain::{ModelFamily, ModelIndex, UNetConditioning, WebUrl};
 
@@ -23,8 +20,11 @@ pub struct Plan {
     pub repository: Option<Repository>,
     pub commit: Option<String>,
     pub kind: ModelKind,
-    /// The smallest first, so that an error in a configuration shows early.
+    /// The checkpoint first, if the model is one file. Otherwise the smallest first, so that an error in a configuration
+    /// shows early.
     pub files: Vec<PlannedFile>,
+    /// What the operator should know of it, each one sentence.
+    pub notes: Vec<String>,
 }
 
 pub struct PlannedFile {
@@ -45,7 +45,6 @@ struct ShardIndex {
 }
 
 const MAX_FILES: usize = 5000;
-const MAX_NAME: usize = 128;
 
 impl PlannedFile {
     /// The source's identifier of this version of the file.
@@ -65,8 +64,11 @@ impl Hub {
     pub(super) fn plan(&self, reference: &ModelRef, sha256: Option<&str>) -> Result<Plan, HubError> {
         let mut plan = match reference {
             ModelRef::Repository(repository) => self.plan_repository(repository, None)?,
-            ModelRef::File(repository, file) => self.plan_repository(repository, Some(file))?,
-            ModelRef::Url(url) => self.plan_url(url)?,
+            ModelRef::Path(repository, path) => self.plan_repository(repository, Some(path))?,
+            ModelRef::Url(url) => match self.look_at(url)? {
+                Found::File(plan) => *plan,
+                Found::Page(reference) => return self.plan(&reference, sha256),
+            },
         };
         if let Some(sha256) = sha256 {
             plan.demand_sha256(sha256)?;
@@ -74,16 +76,22 @@ impl Hub {
         Ok(plan)
     }
 
-    fn plan_repository(&self, repository: &Repository, file: Option<&RepoPath>) -> Result<Plan, HubError> {
-        if let Some(file) = file.filter(|file| file.is_pickle()) {
-            return Err(pickle(file.file_name()));
-        }
+    fn plan_repository(&self, repository: &Repository, path: Option<&RepoPath>) -> Result<Plan, HubError> {
         let commit = self.commit(repository)?;
         let tree = self.tree(repository, &commit)?;
         let name = repository.to_string();
-        let mut selection = match file {
-            Some(file) => Selection::file(&tree, &name, file)?,
-            None => Selection::from_tree(&tree, &name)?,
+        let selected = match path {
+            Some(path) => Selection::at(&tree, &name, path),
+            None => Selection::from_tree(&tree, &name),
+        };
+        let mut selection = match selected {
+            Ok(selection) => selection,
+            Err(error) => {
+                // A model of another family may have none of the usual files.
+                let configs = Selection::configs(&tree);
+                self.check_family(repository, &commit, &configs)?;
+                return Err(error);
+            }
         };
         if selection.kind != ModelKind::File {
             self.check_family(repository, &commit, &selection)?;
@@ -99,18 +107,16 @@ impl Hub {
             )));
         }
 
-        // If the repository holds one checkpoint, the model is that file.
-        let single = selection.files.first().filter(|_| selection.kind == ModelKind::File).cloned();
-        let (reference, name) = match &single {
-            Some(file) => (ModelRef::File(repository.clone(), file.clone()), format!("{name}:{file}")),
+        // The model is named after its file or its folder, if it is not the whole repository.
+        let (reference, name) = match selection.checkpoint.as_ref().or(selection.folder.as_ref()) {
+            Some(path) => (ModelRef::Path(repository.clone(), path.clone()), format!("{name}:{path}")),
             None => (ModelRef::Repository(repository.clone()), name),
         };
         let planned = selection.files.iter().filter_map(|path| Some((path, tree.get(path)?)));
         let mut files = planned
             .map(|(path, file)| {
-                let local = single.as_ref().map_or(path.as_str(), RepoPath::file_name);
                 Ok(PlannedFile {
-                    path: local.parse().map_err(|error| HubError::Reference(format!("{error}")))?,
+                    path: selection.local(path)?,
                     origin: path.clone(),
                     url: self.file_url(repository, &commit, path)?,
                     size: Some(file.size),
@@ -119,7 +125,7 @@ impl Hub {
                 })
             })
             .collect::<Result<Vec<_>, HubError>>()?;
-        files.sort_by_key(|file| file.size);
+        files.sort_by_key(|file| (selection.checkpoint.as_ref() != Some(&file.origin), file.size));
         Ok(Plan {
             name,
             place: Place::for_model(&reference, &files[0].path),
@@ -128,6 +134,7 @@ impl Hub {
             commit: Some(commit),
             kind: selection.kind,
             files,
+            notes: selection.note_on_pickles().into_iter().collect(),
         })
     }
 
@@ -138,7 +145,10 @@ impl Hub {
         commit: &str,
         selection: &Selection,
     ) -> Result<(), HubError> {
-        let find = |path: &str| selection.files.iter().find(|file| file.as_str() == path);
+        let find = |path: &str| {
+            let is_it = |file: &&RepoPath| selection.local(file).is_ok_and(|local| local.as_str() == path);
+            selection.files.iter().find(is_it)
+        };
         let index = find("model_index.json").map(|path| self.config::<ModelIndex>(repository, commit, path));
         let unet =
             find("unet/config.json").map(|path| self.config::<UNetConditioning>(repository, commit, path));
@@ -150,66 +160,13 @@ impl Hub {
             None => Ok(()),
         }
     }
-
-    fn plan_url(&self, url: &WebUrl) -> Result<Plan, HubError> {
-        let asked = last_segment(url);
-        if let Some(path) = asked.as_ref().filter(|path| path.is_pickle()) {
-            return Err(pickle(path.file_name()));
-        }
-        // Request one byte, to see whether there is a file and what its name is.
-        let first = Range { from: 0, to: Some(0), unchanged: None };
-        let answer = with_retries(|| {
-            let answer = self.client.get(url, Some(first))?;
-            if matches!(answer.status, 200 | 206) { Ok(answer) } else { Err(url_refusal(&answer, url)) }
-        })?;
-        let is_page = answer.header(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"));
-        let path = asked
-            .filter(is_checkpoint)
-            .or_else(|| disposition(&answer))
-            .or_else(|| last_segment(&answer.url).filter(is_checkpoint));
-        let path = match path {
-            Some(path) if path.is_pickle() => return Err(pickle(path.file_name())),
-            Some(path) if is_checkpoint(&path) && !is_page => path,
-            _ => {
-                let what = if is_page { "a web page" } else { "no .safetensors file" };
-                return Err(HubError::Refused(format!(
-                    "{} has {what} at this URL: give the URL of a .safetensors file",
-                    url.host()
-                )));
-            }
-        };
-        let size = match answer.content_range() {
-            Some((_, size)) => size,
-            None => answer.content_length(),
-        };
-        let (host, port) =
-            (url.host(), url.as_url().port().map(|port| format!(":{port}")).unwrap_or_default());
-        let mut source = url.as_url().clone();
-        source.set_query(None);
-        let place = Place::for_model(&ModelRef::Url(url.clone()), &path);
-        Ok(Plan {
-            name: format!("{host}{port}/{path}"),
-            place,
-            source: source.into(),
-            repository: None,
-            commit: None,
-            kind: ModelKind::File,
-            files: vec![PlannedFile {
-                origin: path.clone(),
-                path,
-                url: url.clone(),
-                size,
-                checksum: answer.linked_sha256.clone().map(Checksum::Sha256),
-                validator: answer.validator().map(str::to_owned),
-            }],
-        })
-    }
 }
 
 impl Plan {
-    /// Demands this checksum of the only file.
+    /// Demands this checksum of the model's only file. What lies beside a checkpoint has its own.
     fn demand_sha256(&mut self, sha256: &str) -> Result<(), HubError> {
-        let [file] = &mut self.files[..] else {
+        let is_one = self.kind == ModelKind::File;
+        let Some(file) = self.files.first_mut().filter(|_| is_one) else {
             return Err(HubError::Reference(format!(
                 "--sha256 works for one file, but {} has several",
                 self.name
@@ -226,42 +183,4 @@ impl Plan {
             }
         }
     }
-}
-
-/// The error for a response from a URL outside the hub.
-pub fn url_refusal(answer: &Answer, url: &WebUrl) -> HubError {
-    let what = last_segment(url).map_or_else(|| "this URL".to_owned(), |path| path.to_string());
-    let host = answer.host().to_owned();
-    match answer.status {
-        401 | 403 => HubError::Forbidden { host, what },
-        404 | 410 => HubError::Missing { host, what },
-        _ => answer.refusal(what),
-    }
-}
-
-fn is_checkpoint(path: &RepoPath) -> bool {
-    path.has_extension("safetensors")
-}
-
-/// The file name at the end of a URL.
-fn last_segment(url: &WebUrl) -> Option<RepoPath> {
-    file_name(url.as_url().path_segments()?.next_back()?)
-}
-
-/// The file name in a `Content-Disposition` header.
-fn disposition(answer: &Answer) -> Option<RepoPath> {
-    let text = answer.header(header::CONTENT_DISPOSITION)?;
-    let value = |key: &str| {
-        let part = text.split(';').find_map(|part| part.trim().strip_prefix(key))?;
-        Some(part.trim_matches('"'))
-    };
-    let extended = value("filename*=").and_then(|value| value.rsplit_once('\'')).map(|(_, name)| name);
-    extended.and_then(file_name).or_else(|| value("filename=").and_then(file_name))
-}
-
-/// The text as a file name, if it is a safe one.
-fn file_name(encoded: &str) -> Option<RepoPath> {
-    let name = percent_decode_str(encoded).decode_utf8().ok()?;
-    let is_good = !name.contains(['/', ':']) && !name.starts_with('.') && name.len() <= MAX_NAME;
-    name.parse().ok().filter(|_| is_good)
 }

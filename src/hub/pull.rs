@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use super::client::Answer;
+use super::client::{Access, Answer};
 use super::download::{Download, DownloadProgress, Source, is_whole};
 use super::manifest::{Manifest, PulledFile};
 use super::models_dir::{ModelsDir, PulledModel};
 use super::partial_file::sha256_of;
-use super::plan::{Plan, PlannedFile, url_refusal};
+use super::plan::{Plan, PlannedFile};
 use super::staging::Staging;
 use super::{Checksum, Hub, HubError, ModelRef};
 use crate::size_text::size_text;
@@ -56,6 +56,7 @@ impl Hub {
             }
         }
         progress.begin(&plan.name, plan.files.len(), plan.bytes());
+        plan.notes.iter().for_each(|note| progress.note(note));
         let staging = models.stage(plan.place.clone(), &plan.name)?;
         let files = match self.gather(&plan, before.as_ref(), models, &staging, progress) {
             Ok(files) => files,
@@ -120,10 +121,11 @@ impl Hub {
         }
         let refusal = |answer: &Answer| match &plan.repository {
             Some(repository) => self.refusal(answer, repository, Some(&file.origin)),
-            None => url_refusal(answer, &file.url),
+            None => self.url_refusal(answer, &file.url),
         };
         let source = Source {
             url: file.url.clone(),
+            access: if plan.repository.is_some() { Access::Hub } else { Access::Given },
             name: file.origin.to_string(),
             size: file.size,
             checksum: file.checksum.clone(),

@@ -1,7 +1,9 @@
 //! What `models pull` can pull: a repository of a hub, one file of it, or a URL.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use super::page::model_on_page;
 use super::{HubError, RepoPath};
 use crate::domain::WebUrl;
 
@@ -10,8 +12,8 @@ use crate::domain::WebUrl;
 pub enum ModelRef {
     /// The usable files of a repository: a model folder, or its only checkpoint.
     Repository(Repository),
-    /// One file of a repository.
-    File(Repository, RepoPath),
+    /// One file of a repository, or the model in one of its folders.
+    Path(Repository, RepoPath),
     /// A file at any URL.
     Url(WebUrl),
 }
@@ -24,21 +26,27 @@ pub struct Repository {
     pub revision: Option<String>,
 }
 
-const MAIN: &str = "main";
-const FORM: &str = "write ORG/NAME, ORG/NAME:FILE.safetensors, ORG/NAME@REVISION or https://…";
+pub(super) const MAIN: &str = "main";
+const FORM: &str =
+    "write ORG/NAME, ORG/NAME:FILE.safetensors, ORG/NAME:FOLDER, ORG/NAME@REVISION or https://…";
 
 impl ModelRef {
     /// Reads what the operator wrote. The URL of a page of the hub at `base` stands for the repository or the file that
     /// the page shows.
     pub fn parse(text: &str, base: &WebUrl) -> Result<Self, HubError> {
-        let refuse =
-            |reason: &dyn fmt::Display| HubError::Reference(format!("'{text}' cannot be pulled: {reason}"));
-        if text.contains("://") {
+        if let Some(link) = link(text, base) {
             // The URL may hold a key, so the error does not repeat it.
             let url: WebUrl =
-                text.parse().map_err(|error| HubError::Reference(format!("the URL to pull from {error}")))?;
-            return Ok(Self::from_hub_page(&url, base).unwrap_or(Self::Url(url)));
+                link.parse().map_err(|error| HubError::Reference(format!("the URL to pull from {error}")))?;
+            return model_on_page(&url, base).unwrap_or(Ok(Self::Url(url)));
         }
+        Self::parse_name(text)
+    }
+
+    /// Reads `ORG/NAME`, `ORG/NAME@REVISION` or one of them with `:PATH`.
+    pub(super) fn parse_name(text: &str) -> Result<Self, HubError> {
+        let refuse =
+            |reason: &dyn fmt::Display| HubError::Reference(format!("'{text}' cannot be pulled: {reason}"));
         let (repository, file) = match text.split_once(':') {
             Some((repository, file)) => (repository, Some(file)),
             None => (text, None),
@@ -46,39 +54,38 @@ impl ModelRef {
         let repository = Repository::parse(repository).ok_or_else(|| refuse(&FORM))?;
         match file {
             Some(file) => {
-                let file = file.parse().map_err(|error| refuse(&error))?;
-                Ok(Self::File(repository, file))
+                let file = file.trim_end_matches('/').parse().map_err(|error| refuse(&error))?;
+                Ok(Self::Path(repository, file))
             }
             None => Ok(Self::Repository(repository)),
         }
     }
+}
 
-    /// The model on a page of the hub: `ORG/NAME`, `ORG/NAME/tree/REV`, `ORG/NAME/blob/REV/FILE` or
-    /// `ORG/NAME/resolve/REV/FILE`.
-    fn from_hub_page(url: &WebUrl, base: &WebUrl) -> Option<Self> {
-        let (url, base) = (url.as_url(), base.as_url());
-        if url.origin() != base.origin() || url.path().contains('%') {
-            return None;
-        }
-        let path = url.path().strip_prefix(base.path().trim_end_matches('/'))?.trim_matches('/');
-        let parts: Vec<&str> = path.splitn(5, '/').collect();
-        match parts[..] {
-            [org, name] => Repository::parse(&format!("{org}/{name}")).map(Self::Repository),
-            [org, name, "tree", revision] => {
-                Repository::parse(&format!("{org}/{name}@{revision}")).map(Self::Repository)
-            }
-            [org, name, "blob" | "resolve", revision, file] => {
-                let mut repository = Repository::parse(&format!("{org}/{name}@{revision}"))?;
-                repository.revision = repository.revision.filter(|revision| revision != MAIN);
-                Some(Self::File(repository, file.parse().ok()?))
-            }
-            _ => None,
+/// The text as a URL, if it is one. Some browsers copy the hub's links without `https://`.
+fn link<'a>(text: &'a str, base: &WebUrl) -> Option<Cow<'a, str>> {
+    if text.contains("://") {
+        return Some(Cow::Borrowed(text));
+    }
+    let (host, path) = text.split_once('/')?;
+    let is_hub = host.eq_ignore_ascii_case(base.host()) && host.contains('.') && path.contains('/');
+    is_hub.then(|| Cow::Owned(format!("{}://{text}", base.as_url().scheme())))
+}
+
+/// The form that `models pull` reads. A URL shows only its host, because its path and its query may be secret.
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(repository) => repository.fmt(f),
+            Self::Path(repository, path) => write!(f, "{repository}:{path}"),
+            Self::Url(url) => f.write_str(url.host()),
         }
     }
 }
 
 impl Repository {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads `ORG/NAME` or `ORG/NAME@REVISION`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (id, revision) = match text.split_once('@') {
             Some((id, revision)) => (id, Some(revision)),
             None => (text, None),
@@ -138,9 +145,8 @@ mod tests {
 
     fn shown(text: &str) -> String {
         match parse(text).unwrap() {
-            ModelRef::Repository(repository) => repository.to_string(),
-            ModelRef::File(repository, file) => format!("{repository}:{file}"),
             ModelRef::Url(url) => url.as_str().to_owned(),
+            other => other.to_string(),
         }
     }
 
@@ -152,6 +158,7 @@ mod tests {
             "org/name@refs/pr/1",
             "org/name:v1-5.safetensors",
             "org/name@onnx:a/b.safetensors",
+            "org/name:folder/in folder",
             "https://models.example/dream.safetensors?token=1",
         ] {
             assert_eq!(shown(text), text);
@@ -159,18 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_hub_means_what_it_shows() {
-        for (url, meant) in [
-            ("https://hub.example/org/name", "org/name"),
-            ("https://hub.example/org/name/tree/fp16", "org/name@fp16"),
-            ("https://hub.example/org/name/blob/main/a/b.safetensors", "org/name:a/b.safetensors"),
-            (
-                "https://hub.example/org/name/resolve/v1/b.safetensors?download=true",
-                "org/name@v1:b.safetensors",
-            ),
-            ("https://other.example/org/name", "https://other.example/org/name"),
-        ] {
-            assert_eq!(shown(url), meant);
+    fn a_page_of_the_hub_is_what_it_shows_and_any_other_page_is_a_url() {
+        assert_eq!(
+            shown("https://hub.example/org/name/blob/main/a/b.safetensors"),
+            "org/name:a/b.safetensors"
+        );
+        assert_eq!(shown("hub.example/org/name/tree/fp16"), "org/name@fp16");
+        for url in ["https://other.example/org/name", "https://hub.example/org/name/discussions/1"] {
+            assert_eq!(shown(url), url);
         }
     }
 

@@ -83,7 +83,7 @@ impl Place {
             ModelRef::Repository(repository) => {
                 Self { group: repository.org.clone(), leaf: leaf(repository) }
             }
-            ModelRef::File(repository, file) => Self {
+            ModelRef::Path(repository, file) => Self {
                 group: repository.org.clone(),
                 leaf: format!("{}--{}", leaf(repository), file.as_str().replace('/', "--")),
             },

@@ -19,12 +19,17 @@ fn cache_dir() -> &'static Path {
     CACHE.get_or_init(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"))
 }
 
-/// The binary, with an environment without any of the machine's stablehand settings.
+/// The binary, with an environment without any of the machine's settings for stablehand and for hubs.
 pub fn stablehand(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stablehand"));
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("STABLEHAND_")) {
         command.env_remove(name);
     }
+    for name in ["HF_TOKEN", "HUGGINGFACE_HUB_CACHE", "HF_HOME"] {
+        command.env_remove(name);
+    }
+    // The models of whoever runs the tests are not theirs.
+    command.env("HF_HUB_CACHE", cache_dir().join("no-hub"));
     command.env("STABLEHAND_CACHE_DIR", cache_dir()).args(args).stdin(Stdio::null());
     command
 }

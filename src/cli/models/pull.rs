@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use super::Failure;
 use crate::cli::print::print;
+use crate::cli::signals::exit_on_signal;
 use crate::config::ModelsDirArgs;
 use crate::domain::Clock;
 use crate::fetch::root_certificates;
@@ -18,12 +19,14 @@ use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
 (half precision if there is a choice), or one .safetensors file. Interrupted downloads resume when you run the command \
-again, and checksums are verified. Set HF_ENDPOINT to use another hub than https://huggingface.co, and HF_TOKEN for \
-private and gated models. The token is sent only to the hub.";
+again, and checksums are verified. A link from the browser's address bar means what its page shows. Set HF_ENDPOINT to use \
+another hub than https://huggingface.co, and HF_TOKEN for private and gated models; it is sent only to the hub. For other \
+sites, set STABLEHAND_DOWNLOAD_TOKEN; it is sent only to the host of the URL, as a Bearer token.";
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// ORG/NAME, ORG/NAME@REVISION, ORG/NAME:FILE.safetensors, or the URL of a .safetensors file
+    /// ORG/NAME, ORG/NAME@REVISION, ORG/NAME:FILE.safetensors, ORG/NAME:FOLDER, a link to one of them, or the URL of a
+    /// .safetensors file
     model: String,
     /// Expected SHA-256 of the file, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = sha256)]
@@ -34,10 +37,12 @@ pub(super) struct PullArgs {
 
 pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let (base, token) = (variable("HF_ENDPOINT")?, variable("HF_TOKEN")?);
+    let download_token = variable("STABLEHAND_DOWNLOAD_TOKEN")?;
     let roots = root_certificates().map_err(|error| Failure::Other(error.to_string()))?;
-    let hub = Hub::new(base.as_deref(), token.as_deref(), roots)?;
+    let hub = Hub::new(base.as_deref(), token.as_deref(), download_token.as_deref(), roots)?;
     let reference = ModelRef::parse(&args.model, hub.base())?;
     let models = ModelsDir::new(args.folders.models_dir()?);
+    exit_on_signal("the data received so far is kept; run the command again to resume");
     let now_ms = Clock::system().now().0;
     let progress = Progress::default();
     let pulled = hub.pull(&reference, args.sha256.as_deref(), &models, now_ms, &progress);
@@ -50,8 +55,15 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let size = size_text(manifest.bytes());
     print(&format!(
         "{} {verb} ({}, {size}): use it with --model {}\n",
-        manifest.name, manifest.kind, manifest.name
+        manifest.name,
+        manifest.form(),
+        quoted(&manifest.name)
     ))
+}
+
+/// The name as a shell reads it: in quotation marks if it has a space.
+fn quoted(name: &str) -> String {
+    if name.contains(' ') { format!("'{}'", name.replace('\'', r"'\''")) } else { name.to_owned() }
 }
 
 /// An environment variable, unless it is unset or empty.

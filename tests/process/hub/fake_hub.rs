@@ -24,6 +24,8 @@ pub struct World {
     pub page: usize,
     /// Requests without this token get this status and error code.
     pub token: Option<(String, u16, &'static str)>,
+    /// Requests to the second origin under its own name need this token.
+    pub site_token: Option<&'static str>,
     /// Other files, by path on the second origin.
     pub plain: BTreeMap<String, Plain>,
     /// What happens to the next bodies from the second origin. Later bodies arrive complete.
@@ -288,6 +290,11 @@ fn entry(path: &str, bytes: &[u8]) -> Value {
 }
 
 fn other_answer(world: &World, seen: &Seen) -> (String, Vec<u8>) {
+    let is_named_by_number = seen.headers.get("host").is_some_and(|host| host.starts_with("127."));
+    let sent = seen.headers.get("authorization").and_then(|sent| sent.strip_prefix("Bearer "));
+    if world.site_token.is_some_and(|token| is_named_by_number && sent != Some(token)) {
+        return (reply("401 No", &[], 0), Vec::new());
+    }
     let path = seen.path.split('?').next().unwrap().trim_start_matches('/');
     let large = || world.repositories.values().flat_map(BTreeMap::values).find(|bytes| sha256(bytes) == path);
     let plain = match (world.plain.get(path), large()) {

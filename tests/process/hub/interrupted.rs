@@ -54,6 +54,31 @@ impl Drop for Stalled {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_says_that_the_data_is_kept() {
+    let bytes = safetensors(2_000_000, 1);
+    let (hub, folder) = (hub_with(&bytes), data_dir());
+    hub.world().accidents.push_back(Accident::Stall(1_000_000));
+    let mut command = models(&hub, folder.path(), &["pull", "org/name"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while partial_file(folder.path()).is_none_or(|file| fs::metadata(file).unwrap().len() < 900_000) {
+        assert!(Instant::now() < deadline, "the download reaches this size");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(130));
+    assert!(noted(&stopped).ends_with(
+        "\nstablehand: stopped: the data received so far is kept; run the command again to resume\n"
+    ));
+    said(&pull(&hub, folder.path(), "org/name"));
+    assert!(fs::read(file(folder.path())).unwrap() == bytes);
+    assert!(hub.ranges().last().unwrap().as_ref().is_some_and(|range| range != "bytes=0-"));
+}
+
 #[test]
 fn a_broken_connection_is_resumed() {
     let bytes = safetensors(5_000_000, 1);

@@ -2,9 +2,11 @@
 
 mod fake_hub;
 mod interrupted;
+mod links;
 mod list_and_rm;
 mod pulled;
 mod refused;
+mod sites;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -45,6 +47,11 @@ fn safetensors(size: usize, seed: u64) -> Vec<u8> {
     let mut state = seed + 1;
     bytes.extend(std::iter::repeat_with(|| crate::helpers::next(&mut state).to_le_bytes()[0]).take(size));
     bytes
+}
+
+/// A file that begins like one of `torch.save`.
+fn pickle(size: usize) -> Vec<u8> {
+    [b"PK\x03\x04", &safetensors(size - 20, 3)[..]].concat()
 }
 
 /// A repository in diffusers' layout, with a checkpoint and other files that stablehand does not use.

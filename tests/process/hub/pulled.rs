@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fake_hub::{FakeHub, Files, Plain, sha256};
-use super::{diffusers, models, noted, pull, safetensors, said};
+use super::{diffusers, models, noted, pickle, pull, safetensors, said};
 use crate::helpers::{Server, assert_refused, data_dir, files_under, output, small, stablehand};
 
 fn names(folder: &Path) -> Vec<String> {
@@ -100,6 +100,67 @@ fn a_named_file_is_pulled_alone() {
 }
 
 #[test]
+fn a_vae_and_a_configuration_come_with_their_checkpoint() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
+    let (dream, vae) = (safetensors(9000, 1), safetensors(500, 2));
+    hub.add("org/name", &[("dream.safetensors", dream.clone()), ("README.md", vec![0])]);
+    let hash = sha256(&dream);
+    let first = output(models(&hub, folder.path(), &["pull", "org/name", "--sha256", &hash]));
+    assert!(said(&first).contains("(safetensors file, 9.0 kB)"));
+    // The author adds them later. The checkpoint is not downloaded again.
+    let files = [
+        ("dream.safetensors", dream),
+        ("dream.vae.safetensors", vae),
+        ("dream.vae.pt", pickle(500)),
+        ("dream.yaml", b"model: {}".to_vec()),
+    ];
+    hub.add("org/name", &files);
+    hub.world().seen.clear();
+    let again = output(models(&hub, folder.path(), &["pull", "org/name", "--sha256", &hash]));
+    assert_eq!(
+        said(&again),
+        "org/name:dream.safetensors has been pulled (safetensors file, 9.5 kB): use it with --model \
+         org/name:dream.safetensors\n"
+    );
+    assert_eq!(hub.ranges().len(), 2);
+    let model = folder.path().join("org/name--dream.safetensors");
+    assert_eq!(names(&model), [".pulled.json", "dream.safetensors", "dream.vae.safetensors", "dream.yaml"]);
+    let listed = said(&output(models(&hub, folder.path(), &["list"])));
+    assert!(listed.ends_with("/dream.safetensors\n"), "{listed}");
+    let refused = output(models(&hub, folder.path(), &["pull", "org/name", "--sha256", &sha256(b"x")]));
+    assert!(noted(&refused).contains("nothing was pulled"), "{}", noted(&refused));
+}
+
+#[test]
+fn pickles_are_pulled_where_there_is_nothing_else_and_named() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
+    hub.add("org/old", &[("v1.ckpt", pickle(3000)), ("v1.vae.pt", pickle(200))]);
+    let mut files = diffusers();
+    files.retain(|(path, _)| !path.starts_with("text_encoder/model"));
+    files.iter_mut().find(|(path, _)| path.ends_with("pytorch_model.bin")).unwrap().1 = pickle(700);
+    hub.add("org/mixed", &files);
+    let old = pull(&hub, folder.path(), "org/old");
+    assert!(
+        said(&old).starts_with("org/old:v1.ckpt has been pulled (pickle file, 3.2 kB)"),
+        "{}",
+        said(&old)
+    );
+    assert!(noted(&old).contains(
+        "v1.ckpt, v1.vae.pt are pickles: stablehand reads only tensors from pickles and runs no code\n"
+    ));
+    let mixed = pull(&hub, folder.path(), "org/mixed");
+    assert!(said(&mixed).starts_with("org/mixed has been pulled (diffusers folder"));
+    assert!(
+        noted(&mixed).contains("text_encoder/pytorch_model.bin is a pickle: stablehand reads only tensors")
+    );
+    assert!(folder.path().join("org/mixed/text_encoder/pytorch_model.bin").exists());
+    let all: Vec<_> = diffusers();
+    hub.add("org/both", &all);
+    assert!(!noted(&pull(&hub, folder.path(), "org/both")).contains("pickle"));
+    assert!(!folder.path().join("org/both/text_encoder/pytorch_model.bin").exists());
+}
+
+#[test]
 fn each_revision_is_a_separate_model() {
     let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/name", &[("a.safetensors", safetensors(10, 1))]);
@@ -161,11 +222,9 @@ fn a_file_from_a_url_keeps_its_name() {
         let output = output(models(&hub, folder.path(), &["rm", name]));
         assert!(output.status.success() || noted(&output).contains("has been pulled"));
         let output = pull(&hub, folder.path(), &format!("{}/{path}", hub.other));
-        assert!(
-            said(&output).ends_with(&format!("use it with --model {host}/{name}\n")),
-            "{}",
-            said(&output)
-        );
+        let typed = format!("{host}/{name}");
+        let typed = if typed.contains(' ') { format!("'{typed}'") } else { typed };
+        assert!(said(&output).ends_with(&format!("use it with --model {typed}\n")), "{}", said(&output));
         let file = folder.path().join(&group).join(name).join(name);
         assert_eq!(fs::read(&file).unwrap(), bytes);
         let manifest = fs::read_to_string(file.with_file_name(".pulled.json")).unwrap();

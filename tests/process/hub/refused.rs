@@ -40,9 +40,14 @@ fn names_from_a_shard_list_or_a_header_stay_in_their_folder() {
     hub.add("org/name", &files);
     assert_refused(&pull(&hub, folder.path(), "org/name"), 1, &["names the shard \"../v1-5.safetensors\""]);
 
-    for name in
-        ["../evil.safetensors", "..%2Fevil.safetensors", "a:b.safetensors", ".evil.safetensors", "x.txt"]
-    {
+    for name in [
+        "../evil.safetensors",
+        "..%2Fevil.safetensors",
+        "a:b.safetensors",
+        ".evil.safetensors",
+        "x.txt",
+        "x.pkl",
+    ] {
         let plain = Plain {
             bytes: safetensors(10, 1),
             headers: vec![("Content-Disposition", format!("attachment; filename*=UTF-8''{name}"))],
@@ -51,30 +56,6 @@ fn names_from_a_shard_list_or_a_header_stay_in_their_folder() {
         hub.world().plain.insert("download/7".to_owned(), plain);
         let refused = pull(&hub, folder.path(), &format!("{}/download/7", hub.other));
         assert_refused(&refused, 1, &["give the URL of a .safetensors file"]);
-    }
-    assert!(files_under(folder.path()).is_empty());
-}
-
-#[test]
-fn pickles_are_refused_from_every_source() {
-    let (hub, folder) = (FakeHub::start(), data_dir());
-    hub.add(
-        "org/pickles",
-        &[("v1-5.ckpt", b"pickle".to_vec()), ("unet/diffusion_pytorch_model.bin", vec![0])],
-    );
-    hub.world().plain.insert("a.ckpt".to_owned(), Plain { bytes: vec![0; 10], ..Plain::default() });
-    let named = ("Content-Disposition", "attachment; filename=a.pt".to_owned());
-    hub.world().plain.insert(
-        "download/7".to_owned(),
-        Plain { bytes: vec![0; 10], headers: vec![named], ..Plain::default() },
-    );
-    for (model, part) in [
-        ("org/pickles", "org/pickles has only pickles (.ckpt, .bin), which can run any code"),
-        ("org/pickles:v1-5.ckpt", "v1-5.ckpt is a pickle, which can run any code when it is read"),
-        (&format!("{}/a.ckpt", hub.other), "a.ckpt is a pickle"),
-        (&format!("{}/download/7", hub.other), "a.pt is a pickle"),
-    ] {
-        assert_refused(&pull(&hub, folder.path(), model), 1, &[part, "as .safetensors"]);
     }
     assert!(files_under(folder.path()).is_empty());
 }
@@ -99,6 +80,17 @@ fn other_families_are_refused_before_any_weights_are_downloaded() {
         assert!(hub.ranges().is_empty());
         assert!(files_under(folder.path()).is_empty());
     }
+}
+
+#[test]
+fn another_family_without_a_unet_is_named_too() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
+    let index = br#"{"_class_name": "StableDiffusion3Pipeline"}"#.to_vec();
+    let weights = ("transformer/diffusion_pytorch_model.safetensors", safetensors(1000, 1));
+    hub.add("org/name", &[("model_index.json", index), weights]);
+    let refused = pull(&hub, folder.path(), "org/name");
+    assert_refused(&refused, 1, &["stablehand supports only Stable Diffusion v1 models"]);
+    assert!(hub.ranges().is_empty());
 }
 
 #[test]
@@ -132,23 +124,15 @@ fn a_missing_model_or_file_is_named() {
     for (model, code, part) in [
         ("org/none", 1, "has no org/none, or it is private"),
         ("org/name@none", 1, "has no revision none of org/name: check the name"),
-        (
-            "org/name:none.safetensors",
-            1,
-            "org/name has no file none.safetensors; name one file: org/name:v1-5",
-        ),
+        ("org/name:none.safetensors", 1, "org/name has no file none.safetensors; name one: org/name:v1-5"),
         ("org/name:README.md", 2, "is not a .safetensors file"),
-        (
-            "org/two",
-            2,
-            "org/two has more than one model; name one file: org/two:a.safetensors, org/two:b.saf",
-        ),
+        ("org/two", 2, "org/two has more than one model; name one: org/two:a.safetensors, org/two:b.saf"),
         ("name", 2, "'name' cannot be pulled: write ORG/NAME"),
         (&format!("{}/none.safetensors", hub.other), 1, "has no none.safetensors: check the name"),
         (
             &format!("{}/private.safetensors", hub.other),
             1,
-            "if the URL needs a key, such as ?token=…, add it",
+            "set STABLEHAND_DOWNLOAD_TOKEN to a token of that site, or add its key to the URL, such as ?token=…",
         ),
     ] {
         assert_refused(&pull(&hub, folder.path(), model), code, &[part]);
@@ -177,6 +161,10 @@ fn a_web_page_is_not_a_model() {
     let refused = pull("b.safetensors");
     assert_eq!(refused.status.code(), Some(1));
     assert!(noted(&refused).contains("b.safetensors is not a .safetensors file, despite its name"));
+    hub.world().plain.insert("c.ckpt".to_owned(), page("application/octet-stream"));
+    let refused = pull("c.ckpt");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(noted(&refused).contains("c.ckpt is not a pickle of torch.save, despite its name"));
 }
 
 #[test]
