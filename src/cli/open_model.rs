@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use crate::config::ConfigError;
 use crate::diffusion::{AddOnFolders, Model};
-use crate::hub::ModelsDir;
+use crate::hub::{HubCache, ModelsDir, similar};
 
-/// Opens the model that `--model` means: the file or folder at this path, otherwise the pulled model of this name.
-/// Without `--model` it is the built-in model. `models_dir` is called only for a name.
+/// Opens the model that `--model` means: the file or folder at this path, otherwise the pulled model of this name, otherwise
+/// the model of this name in the cache of the hub's own programs. Without `--model` it is the built-in model. `models_dir` is
+/// called only for a name.
 pub(super) fn open_model(
     model: Option<&Path>,
     add_ons: Option<AddOnFolders>,
@@ -16,18 +17,33 @@ pub(super) fn open_model(
 ) -> Result<Model, Failure> {
     let name = model.filter(|path| !path.exists() && could_be_a_name(path)).and_then(Path::to_str);
     let Some(name) = name else { return Ok(Model::open(model, add_ons)?) };
-    let pulled = ModelsDir::new(models_dir()?).find(name)?.ok_or_else(|| Failure::Other(unknown(name)))?;
-    Ok(Model::open(Some(&pulled.path()), add_ons)?)
+    let (models, cache) = (ModelsDir::new(models_dir()?), HubCache::of_this_user());
+    let path = match (models.find(name)?, &cache) {
+        (Some(pulled), _) => pulled.path(),
+        (None, Some(cache)) => match cache.find(name)? {
+            Some(cached) => cached.path,
+            None => return Err(Failure::Other(unknown(name, &models, Some(cache)))),
+        },
+        (None, None) => return Err(Failure::Other(unknown(name, &models, None))),
+    };
+    Ok(Model::open(Some(&path), add_ons)?)
 }
 
-fn unknown(name: &str) -> String {
+fn unknown(name: &str, models: &ModelsDir, cache: Option<&HubCache>) -> String {
+    let pulled = models.list().unwrap_or_default().into_iter().map(|model| model.manifest.name);
+    let cached = cache.map(HubCache::list).unwrap_or_default().into_iter().map(|model| model.name);
+    let names: Vec<String> = pulled.chain(cached).collect();
+    let meant = match similar(name, names.iter().map(String::as_str)) {
+        Some(similar) => format!(" (did you mean {similar}?)"),
+        None => String::new(),
+    };
     let pull = match name.contains('/') {
         true => format!(", `stablehand models pull {name}` may download it"),
         false => String::new(),
     };
     format!(
-        "there is no model {name}, neither as a file or folder nor as a pulled model: `stablehand models list` shows the \
-         pulled models{pull}"
+        "there is no model {name}, neither as a file or folder nor as a pulled model{meant}: `stablehand models list` shows \
+         the pulled models{pull}"
     )
 }
 

@@ -108,6 +108,11 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// The paths of all models that can be named.
+    pub fn candidate_paths(&self) -> Vec<RepoPath> {
+        self.candidates().iter().map(|candidate| candidate.path().clone()).collect()
+    }
+
     /// The end of an error sentence: the models that can be named.
     pub fn choice(&self) -> String {
         let found = self.candidates();

@@ -4,6 +4,8 @@
 //! model families are refused. A model appears in the folder only when it is complete. Interrupted downloads resume. Of a
 //! model's contents, this room reads only the configurations. All calls block.
 //!
+//! What the hub's own programs have downloaded is found in their cache ([`HubCache`]) and used from there.
+//!
 //! The `hf-hub` crate is not used: it keeps its own cache of links, does not resume or check downloads, takes no other
 //! URLs, and brings a second HTTP client and TLS library.
 
@@ -12,6 +14,7 @@ mod client;
 mod disposition;
 mod download;
 mod error;
+mod hub_cache;
 mod layouts;
 mod listing;
 mod manifest;
@@ -25,6 +28,7 @@ mod reference;
 mod retry;
 mod selection;
 mod similar;
+mod snapshot;
 mod staging;
 mod url_plan;
 
@@ -33,6 +37,7 @@ use std::fmt::Write as _;
 use ureq::tls::RootCerts;
 
 pub use error::HubError;
+pub use hub_cache::{CachedModel, HubCache};
 pub use manifest::{Manifest, ModelKind, PulledFile};
 pub use models_dir::{ModelsDir, PulledModel, Unfinished};
 pub use path::{PathError, RepoPath};

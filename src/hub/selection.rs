@@ -47,6 +47,11 @@ impl Selection {
         }
     }
 
+    /// The paths of all models that can be named, if there are several.
+    pub fn candidates(tree: &Tree, name: &str) -> Vec<RepoPath> {
+        Listing::new(tree, name).candidate_paths()
+    }
+
     /// The configurations of a model folder that has no weights.
     pub fn configs(tree: &Tree) -> Self {
         Listing::new(tree, "").configs_alone()

@@ -1,4 +1,4 @@
-//! `stablehand models list`: lists the pulled models.
+//! `stablehand models list`: lists the pulled models, and those in the cache of the hub's own programs.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use clap::Args;
 use super::Failure;
 use crate::cli::print::print;
 use crate::config::ModelsDirArgs;
-use crate::hub::{ModelsDir, PulledModel};
+use crate::hub::{CachedModel, HubCache, ModelsDir, PulledModel};
 use crate::size_text::size_text;
 
 #[derive(Debug, Args)]
@@ -18,6 +18,8 @@ pub(super) struct ListArgs {
 }
 
 const HEADINGS: [&str; 5] = ["NAME", "KIND", "SIZE", "PULLED", "PATH"];
+const SIZE: usize = 2;
+const CACHED_HEADINGS: [&str; 4] = ["NAME", "KIND", "SIZE", "PATH"];
 
 pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
     let models = ModelsDir::new(args.folders.models_dir()?);
@@ -30,7 +32,7 @@ pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
             models.path().display()
         );
     } else {
-        table(&mut text, &complete);
+        table(&mut text, HEADINGS, complete.iter().map(row));
     }
     for pull in unfinished {
         let _ = writeln!(
@@ -40,20 +42,47 @@ pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
             size_text(pull.bytes)
         );
     }
+    if let Some(cache) = HubCache::of_this_user() {
+        list_cache(&mut text, &cache);
+    }
     print(&text)
 }
 
-fn table(text: &mut String, models: &[PulledModel]) {
-    let rows: Vec<[String; 5]> =
-        std::iter::once(HEADINGS.map(str::to_owned)).chain(models.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    for [name, kind, size, pulled, path] in &rows {
-        let [name_width, kind_width, size_width, pulled_width, _] = widths;
+/// The models that stablehand uses from a cache, and leaves there.
+fn list_cache(text: &mut String, cache: &HubCache) {
+    let (complete, incomplete): (Vec<_>, Vec<_>) =
+        cache.list().into_iter().partition(|model| model.problem.is_none());
+    if !complete.is_empty() {
         let _ = writeln!(
             text,
-            "{name:<name_width$}  {kind:<kind_width$}  {size:>size_width$}  {pulled:<pulled_width$}  {path}"
+            "\nIn the cache of the hub's own programs, {} (used from there; `models rm` does not delete them):",
+            cache.path().display()
         );
+        table(text, CACHED_HEADINGS, complete.iter().map(cached_row));
+    }
+    for model in incomplete {
+        let _ = writeln!(
+            text,
+            "incomplete in {}: {} ({}): `stablehand models pull` downloads it anew",
+            cache.path().display(),
+            model.name,
+            model.problem.unwrap_or_default()
+        );
+    }
+}
+
+/// Writes a table. The third column, the size, is aligned to the right.
+fn table<const N: usize>(text: &mut String, headings: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let rows: Vec<[String; N]> = std::iter::once(headings.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            SIZE => format!("{cell:>width$}"),
+            last if last == N - 1 => cell.clone(),
+            _ => format!("{cell:<width$}"),
+        });
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  "));
     }
 }
 
@@ -63,9 +92,13 @@ fn row(model: &PulledModel) -> [String; 5] {
         .map(|time| time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string());
     [
         manifest.name.clone(),
-        manifest.kind.to_string(),
+        manifest.form(),
         size_text(manifest.bytes()),
         pulled.unwrap_or_default(),
         model.path().display().to_string(),
     ]
+}
+
+fn cached_row(model: &CachedModel) -> [String; 4] {
+    [model.name.clone(), model.form(), size_text(model.bytes), model.path.display().to_string()]
 }

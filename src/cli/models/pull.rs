@@ -14,7 +14,7 @@ use crate::cli::signals::exit_on_signal;
 use crate::config::ModelsDirArgs;
 use crate::domain::Clock;
 use crate::fetch::root_certificates;
-use crate::hub::{self, Hub, ModelRef, ModelsDir, PullProgress, Pulled};
+use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled};
 use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
@@ -42,6 +42,7 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let hub = Hub::new(base.as_deref(), token.as_deref(), download_token.as_deref(), roots)?;
     let reference = ModelRef::parse(&args.model, hub.base())?;
     let models = ModelsDir::new(args.folders.models_dir()?);
+    tell_of_the_cache(&reference);
     exit_on_signal("the data received so far is kept; run the command again to resume");
     let now_ms = Clock::system().now().0;
     let progress = Progress::default();
@@ -59,6 +60,22 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
         manifest.form(),
         quoted(&manifest.name)
     ))
+}
+
+/// Says that the model is on this machine already, if the hub's own programs have downloaded it.
+fn tell_of_the_cache(reference: &ModelRef) {
+    let name = match reference {
+        ModelRef::Url(_) => return,
+        name => name.to_string(),
+    };
+    if let Some(Ok(Some(cached))) = HubCache::of_this_user().map(|cache| cache.find(&name)) {
+        eprintln!(
+            "{} is also in the cache at {}: --model {} uses it from there if it is not pulled",
+            cached.name,
+            cached.path.display(),
+            quoted(&cached.name)
+        );
+    }
 }
 
 /// The name as a shell reads it: in quotation marks if it has a space.

@@ -62,8 +62,9 @@ impl ModelPlace {
             Self::Embedded => "tiny-sd".to_owned(),
             Self::Folder(path) => {
                 let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-                path.file_name()
-                    .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+                let name =
+                    cached_name(&path).or_else(|| Some(path.file_name()?.to_string_lossy().into_owned()));
+                name.unwrap_or_else(|| "model".to_owned())
             }
             Self::Checkpoint { path, .. } => {
                 path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
@@ -121,6 +122,14 @@ impl ModelPlace {
             Self::Folder(_) => None,
         }
     }
+}
+
+/// The name of a model in the cache of the hub's own programs, `models--ORG--NAME/snapshots/COMMIT`. Its folder is called
+/// after a commit.
+fn cached_name(folder: &Path) -> Option<String> {
+    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    Some(repository.rsplit("--").next().unwrap_or(repository).to_owned())
 }
 
 pub(super) fn has_extension(name: &str, extension: &str) -> bool {

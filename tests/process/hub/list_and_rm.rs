@@ -57,6 +57,11 @@ fn rm_removes_only_the_named_model() {
     assert_eq!(list(&hub, folder.path()).len(), 2);
     assert!(!folder.path().join("org/name").exists());
     assert_refused(&rm("name"), 1, &["no model 'name' has been pulled", "stablehand models list"]);
+    assert_refused(
+        &rm("org/othr"),
+        1,
+        &["'org/othr' has been pulled (did you mean org/other:a.safetensors?)"],
+    );
     let file = folder.path().join("org/other--a.safetensors/a.safetensors");
     assert!(said(&rm(file.to_str().unwrap())).starts_with("removed org/other:a.safetensors"));
     assert!(!folder.path().join("org").exists());
@@ -113,6 +118,11 @@ fn an_unknown_model_name_is_refused_with_a_hint() {
     };
     for command in [&["generate", "a dog"][..], &["serve"]] {
         assert_refused(&with(command, "none"), 1, &["there is no model none", "`stablehand models list`"]);
+        assert_refused(
+            &with(command, "a/nam"),
+            1,
+            &["(did you mean a/name:x.safetensors?)", "models pull a/nam`"],
+        );
         let ambiguous = ["'x' may mean a/name:x.safetensors or b/name:x.safetensors"];
         assert_refused(&with(command, "x"), 1, &ambiguous);
         assert_refused(&with(command, "./none"), 1, &["./none is not a Stable Diffusion model"]);

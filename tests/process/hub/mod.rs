@@ -1,5 +1,7 @@
 //! `stablehand models pull`, `list` and `rm` with a fake hub on this machine.
 
+#[cfg(unix)]
+mod cached;
 mod fake_hub;
 mod interrupted;
 mod links;
