@@ -51,7 +51,7 @@ impl ModelRef {
             Some((repository, file)) => (repository, Some(file)),
             None => (text, None),
         };
-        let repository = Repository::parse(repository).ok_or_else(|| refuse(&FORM))?;
+        let repository = Repository::parse(repository.trim_end_matches('/')).ok_or_else(|| refuse(&FORM))?;
         match file {
             Some(file) => {
                 let file = file.trim_end_matches('/').parse().map_err(|error| refuse(&error))?;
@@ -172,6 +172,8 @@ mod tests {
             "org/name:a/b.safetensors"
         );
         assert_eq!(shown("hub.example/org/name/tree/fp16"), "org/name@fp16");
+        assert_eq!(shown("org/name/"), "org/name");
+        assert_eq!(shown("org/name:folder/"), "org/name:folder");
         for url in ["https://other.example/org/name", "https://hub.example/org/name/discussions/1"] {
             assert_eq!(shown(url), url);
         }

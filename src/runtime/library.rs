@@ -103,7 +103,8 @@ fn candidate(runtimes: &RuntimesDir, choices: &[DeviceChoice]) -> Candidate {
             let mut files = runtime.iter().flat_map(InstalledRuntime::paths);
             if let Some(why) = files.find_map(|file| trust::who_else_under(runtimes.path(), &file)) {
                 return Candidate::No(Some(format!(
-                    "the installed CUDA runtime is not loaded, because {why}; make the folder private or install it again"
+                    "the installed CUDA runtime is not loaded, because {why}; `stablehand runtime rm cuda` and `stablehand \
+                     runtime install cuda` install it again for this user"
                 )));
             }
             // ONNX Runtime looks for its providers beside this path.
