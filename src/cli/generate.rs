@@ -58,7 +58,7 @@ pub struct GenerateArgs {
     /// Number of pictures, 1 to 10
     #[arg(long, default_value_t = 1, value_name = "N")]
     num_outputs: u32,
-    /// Picture to start from (PNG, JPEG or WebP)
+    /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
     #[arg(long, value_name = "FILE")]
     init_image: Option<PathBuf>,
     /// Mask for --init-image: white areas are repainted, black areas are kept

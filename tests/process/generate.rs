@@ -75,7 +75,7 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
     assert!(fs::read(folder.path().join("again.png")).unwrap().starts_with(b"\x89PNG"));
 
     fs::write(folder.path().join("no.png"), "no picture").unwrap();
-    assert_refused(&draw(&["--init-image", "no.png"]), 2, &["--init-image", "PNG, JPEG or WebP"]);
+    assert_refused(&draw(&["--init-image", "no.png"]), 2, &["--init-image", "PNG, JPEG, WebP, GIF, BMP or TIFF"]);
     assert_refused(&draw(&["--init-image", "none.png"]), 1, &["cannot read none.png"]);
 }
 

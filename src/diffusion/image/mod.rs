@@ -9,6 +9,7 @@ mod mask;
 mod overlay;
 mod png;
 mod size;
+mod tiff;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -45,8 +46,10 @@ pub enum ImageError {
     Keyword(String),
     #[error("the picture could not be resized: {0}")]
     Resize(String),
-    #[error("the picture to start from could not be read: {0}")]
-    Decode(String),
+    #[error("the picture to start from cannot be used: {0}")]
+    Format(String),
+    #[error("the picture to start from could not be read as {format}: {reason}")]
+    Decode { format: &'static str, reason: String },
     #[error("the picture to start from was not fetched")]
     Unfetched,
     #[error("the PNG could not be written: {0}")]

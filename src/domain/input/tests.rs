@@ -59,8 +59,8 @@ fn every_violation_is_reported() {
             ),
             "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
             "noise does not meet the constraints. It must be one of cpu, cuda.",
-            "init_image does not meet the constraints. It is not a picture in a supported format: send a PNG, JPEG \
-             or WebP.",
+            "init_image does not meet the constraints. It is not a picture in a supported format: send a PNG, JPEG, \
+             WebP, GIF, BMP or TIFF.",
             "mask_invert should be bool type, not int.",
             "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
         ]
