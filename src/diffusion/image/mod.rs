@@ -4,6 +4,7 @@
 
 mod clip;
 mod decode;
+mod file;
 mod infotext;
 mod mask;
 mod overlay;
@@ -18,6 +19,7 @@ use ndarray::{Array4, ArrayView3};
 use crate::domain::ImageSize;
 
 pub use decode::decode_image;
+pub use file::{EncodedPicture, PictureFile, PictureTexts};
 pub use png::encode_png;
 
 pub(super) use clip::clip_input;
@@ -52,6 +54,8 @@ pub enum ImageError {
     Decode { format: &'static str, reason: String },
     #[error("the picture to start from was not fetched")]
     Unfetched,
+    #[error("the picture could not be encoded: {0}")]
+    Encode(String),
     #[error("the PNG could not be written: {0}")]
     Png(#[from] ::png::EncodingError),
 }
