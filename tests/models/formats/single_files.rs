@@ -125,7 +125,7 @@ pub const ROWS: &[Row] = &[
     // Parts that are missing, broken or elsewhere.
     Row { what: "no VAE", becomes: Becomes::Refused(&["it has no VAE", "fox.vae.safetensors"]), made: |bench| bench.edited(|tensors| without(tensors, VAE)) },
     Row { what: "no text encoder", becomes: Becomes::Refused(&["it has no text encoder"]), made: |bench| bench.edited(|tensors| without(tensors, "cond_stage_model.")) },
-    Row { what: "no UNet", becomes: Becomes::Refused(&["no checkpoint"]), made: |bench| bench.edited(|tensors| without(tensors, "model.")) },
+    Row { what: "no UNet", becomes: Becomes::Refused(&["fox.safetensors is not a Stable Diffusion model"]), made: |bench| bench.edited(|tensors| without(tensors, "model.")) },
     Row { what: "no VAE encoder", becomes: Becomes::Drawn, made: |bench| bench.edited(|tensors| without(tensors, "first_stage_model.encoder.")) },
     Row { what: "a VAE beside it, with diffusers' names", becomes: Becomes::Drawn, made: |bench| {
         let path = bench.edited(|tensors| without(tensors, VAE));
