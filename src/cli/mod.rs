@@ -193,12 +193,24 @@ fn with_default_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
     args
 }
 
+/// The standard library's words for numbers that cannot be read, and ours. All whole numbers here are unsigned.
+const NUMBERS: [(&str, &str); 5] = [
+    ("invalid digit found in string", "it must be a whole number, 0 or more"),
+    ("cannot parse integer from empty string", "it must be a whole number, 0 or more"),
+    ("number too large to fit in target type", "it is too large"),
+    ("invalid float literal", "it must be a number"),
+    ("cannot parse float from empty string", "it must be a number"),
+];
+
 /// The sentence of a usage error, without the usage text after it. It ends with what was meant, if clap knows.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<&str> = first.trim_start_matches("error:").split_whitespace().collect();
-    let sentence = words.join(" ");
+    let mut sentence = words.join(" ");
+    for (librarys, ours) in NUMBERS {
+        sentence = sentence.replace(librarys, ours);
+    }
     let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
     let meant = kinds.into_iter().filter_map(|kind| error.get(kind)).find_map(|meant| match meant {
         ContextValue::String(meant) => Some(meant.as_str()),

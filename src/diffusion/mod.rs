@@ -12,7 +12,7 @@ mod pipeline;
 mod schedulers;
 mod text;
 
-pub use image::{RgbImage, decode_image, encode_png};
+pub use image::{EncodedPicture, PictureFile, PictureTexts, RgbImage, decode_image, encode_png};
 pub use nets::{ModelError, Port};
 pub use noise::BatchNoise;
 pub use pipeline::{

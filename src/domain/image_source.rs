@@ -10,9 +10,10 @@ use std::io::Cursor;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use image::{ImageFormat, ImageReader};
+use image::ImageReader;
 
-use super::{WebUrl, WebUrlError};
+use super::picture_end::is_cut_short;
+use super::{PictureFormat, WebUrl, WebUrlError};
 
 /// The largest accepted picture file.
 pub const MAX_IMAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -22,7 +23,7 @@ pub const MAX_IMAGE_PIXELS: u64 = 1 << 25;
 /// Where to get a picture from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ImageSource {
-    /// A PNG, JPEG or WebP file within the limits. Of an animation, the first frame is used.
+    /// A picture file within the limits, in one of the [`PictureFormat`]s. Of an animation, the first frame is used.
     Bytes(Vec<u8>),
     /// A URL, which has not been fetched yet.
     Url(WebUrl),
@@ -57,17 +58,13 @@ impl ImageSource {
     /// Checks the bytes of a picture file. The error is a sentence about the file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
         check_length(bytes.len())?;
-        let Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) =
-            image::guess_format(&bytes)
-        else {
-            return Err("It is not a picture in a supported format: send a PNG, JPEG or WebP.".to_owned());
-        };
+        let format = PictureFormat::of(&bytes)?;
+        let name = format.as_str();
         if is_cut_short(format, &bytes) {
-            return Err("The picture file is cut short: send the whole file.".to_owned());
+            return Err(format!("The {name} file is cut short: send the whole file."));
         }
-        let (width, height) = ImageReader::with_format(Cursor::new(&bytes), format)
-            .into_dimensions()
-            .map_err(|_| "The picture file is damaged: send an intact one.".to_owned())?;
+        let (width, height) = dimensions(format, &bytes)
+            .ok_or_else(|| format!("The {name} file is damaged: send an intact one."))?;
         if width == 0 || height == 0 {
             return Err("The picture has no pixels.".to_owned());
         }
@@ -77,6 +74,15 @@ impl ImageSource {
             ));
         }
         Ok(Self::Bytes(bytes))
+    }
+}
+
+/// Width and height, as the header states them.
+fn dimensions(format: PictureFormat, bytes: &[u8]) -> Option<(u32, u32)> {
+    match format {
+        // `image` would also look at the kind of its samples.
+        PictureFormat::Tiff => tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?.dimensions().ok(),
+        _ => ImageReader::with_format(Cursor::new(bytes), format.codec()).into_dimensions().ok(),
     }
 }
 
@@ -120,25 +126,19 @@ fn check_length(bytes: usize) -> Result<(), String> {
     }
 }
 
-/// Whether the end of the file is missing, as far as this shows without decoding. Decoders accept a JPEG without its end
-/// and paint the rest grey.
-fn is_cut_short(format: ImageFormat, bytes: &[u8]) -> bool {
-    let last = |mark: &[u8]| bytes.windows(mark.len()).rposition(|window| window == mark);
-    match format {
-        ImageFormat::Png => last(b"IEND").is_none(),
-        // The data of a scan can hold no marker except restart markers.
-        ImageFormat::Jpeg => last(b"\xff\xd9") <= last(b"\xff\xda"),
-        _ => {
-            let stated = bytes.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
-            bytes.len() < stated as usize + 8
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{DynamicImage, RgbImage};
+    use image::{DynamicImage, ImageFormat, RgbImage};
+
+    const FORMATS: [ImageFormat; 6] = [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+    ];
 
     fn file(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -173,7 +173,7 @@ mod tests {
         for url in ["http://a/b.png", "HTTPS://a"] {
             assert_eq!(ImageSource::parse(url), Ok(ImageSource::Url(url.parse().unwrap())));
         }
-        for format in [ImageFormat::Jpeg, ImageFormat::WebP] {
+        for format in FORMATS {
             assert!(ImageSource::from_bytes(file(3, 2, format)).is_ok(), "{format:?}");
         }
     }
@@ -184,11 +184,11 @@ mod tests {
             ("", "empty"),
             ("data:image/png;base64,", "empty"),
             ("hello!", "base64 is invalid"),
-            ("aGk=", "PNG, JPEG or WebP"),
-            ("R0lGODlhAQABAAAAACw=", "PNG, JPEG or WebP"),
+            ("aGk=", "PNG, JPEG, WebP, GIF, BMP or TIFF"),
+            ("R0lGODlhAQABAAAAACw=", "The GIF file is cut short"),
             ("data:image/png;base64", "no comma"),
-            ("data:text/html;base64,aGk=", "PNG, JPEG or WebP"),
-            ("data:image/png;base64,R0lGODlhAQABAAAAACw=", "PNG, JPEG or WebP"),
+            ("data:image/png;base64,PGh0bWw+", "It is a web page (HTML)"),
+            ("data:image/png;base64,AAAAGGZ0eXBoZWljAAAAAG1pZjE=", "It is a HEIC picture"),
             ("data:,abc", "not in base64"),
             ("data:image/png,abc", "not in base64"),
             ("data:image/png;base64,a*b", "base64 is invalid"),
@@ -205,21 +205,95 @@ mod tests {
         let too_long = "A".repeat(MAX_IMAGE_BYTES / 3 * 4 + 8);
         assert!(ImageSource::parse(&too_long).unwrap_err().contains("at most 16777216 are allowed"));
 
-        // A decompression bomb is a small file, but its header states the huge size.
-        let mut bomb = file(1, 1, ImageFormat::Png);
-        bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
-        let checksum = {
-            let mut hasher = flate2::Crc::new();
-            hasher.update(&bomb[12..29]);
-            hasher.sum().to_be_bytes()
-        };
-        bomb[29..33].copy_from_slice(&checksum);
-        assert!(ImageSource::from_bytes(bomb).unwrap_err().contains("60000 × 60000"));
+        // A decompression bomb is a small file, but its header states a huge size. Here are the places of that size: its
+        // width and height as they are written there.
+        let [big, little] = [60_000_u32.to_be_bytes(), 60_000_u32.to_le_bytes()];
+        let [big_half, little_half] = [60_000_u16.to_be_bytes(), 60_000_u16.to_le_bytes()];
+        let png = [(16, &big[..]), (20, &big)];
+        let gif = [(6, &little_half[..]), (8, &little_half)];
+        let bmp = [(18, &little[..]), (22, &little)];
+        let jpeg_header = [(2, &[0xff, 0xc0, 0, 17, 8][..]), (7, &big_half), (9, &big_half)];
+        let webp = [(24, &[0x5f, 0xea, 0][..]), (27, &[0x5f, 0xea, 0])];
+        for (mut bomb, places) in [
+            (file(1, 1, ImageFormat::Png), &png[..]),
+            (file(1, 1, ImageFormat::Gif), &gif),
+            (run_length_bmp(), &bmp),
+            (tiff(60_000), &[]),
+            (jpeg(), &jpeg_header),
+            (extended_webp(), &webp),
+        ] {
+            for (place, bytes) in places {
+                bomb[*place..][..bytes.len()].copy_from_slice(bytes);
+            }
+            if bomb.starts_with(b"\x89PNG") {
+                let mut hasher = flate2::Crc::new();
+                hasher.update(&bomb[12..29]);
+                bomb[29..33].copy_from_slice(&hasher.sum().to_be_bytes());
+            }
+            let sentence = ImageSource::from_bytes(bomb.clone()).unwrap_err();
+            assert!(sentence.contains("60000 × 60000"), "{:?}: {sentence}", &bomb[..4]);
+        }
+    }
+
+    /// A JPEG whose frame header is its first segment.
+    fn jpeg() -> Vec<u8> {
+        let whole = file(1, 1, ImageFormat::Jpeg);
+        let at = whole.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+        let length = usize::from(u16::from_be_bytes([whole[at + 2], whole[at + 3]])) + 2;
+        let (before, header, after) = (&whole[2..at], &whole[at..at + length], &whole[at + length..]);
+        [b"\xff\xd8", header, before, after].concat()
+    }
+
+    /// A WebP with an extended header, which states the size of the canvas.
+    fn extended_webp() -> Vec<u8> {
+        let whole = file(1, 1, ImageFormat::WebP);
+        let header = b"VP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let length = u32::try_from(whole.len() - 8 + header.len()).unwrap().to_le_bytes();
+        [b"RIFF", &length[..], b"WEBP", header, &whole[12..]].concat()
+    }
+
+    /// A BMP whose rows are compressed, so that its size says nothing about the length of the file.
+    fn run_length_bmp() -> Vec<u8> {
+        let mut header = Vec::new();
+        for word in [54 + 1024 + 2, 0, 54 + 1024, 40, 1, 1, 1 | 8 << 16, 1, 0, 0, 0, 256, 0_u32] {
+            header.extend(word.to_le_bytes());
+        }
+        [b"BM", header.as_slice(), &[0; 1024], &[0, 1]].concat()
+    }
+
+    /// A TIFF of one byte, with as many pixels to a side as asked.
+    fn tiff(side: u32) -> Vec<u8> {
+        let mut bytes = b"II*\0\x08\0\0\0\x08\0".to_vec();
+        for (tag, value) in
+            [(256, side), (257, side), (258, 8), (259, 1), (262, 1), (273, 8), (278, side), (279, 1)]
+        {
+            bytes.extend(u16::to_le_bytes(tag));
+            bytes.extend([4, 0, 1, 0, 0, 0]);
+            bytes.extend(u32::to_le_bytes(value));
+        }
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_does_not_matter() {
+        // A phone's video, in which the marks of a picture's end and of a scan's start occur by chance.
+        let video = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42 \xff\xd9 \xff\xda\0\x0c IEND \x3b";
+        for format in FORMATS {
+            let longer = [&file(40, 30, format)[..], video].concat();
+            assert_eq!(ImageSource::from_bytes(longer.clone()), Ok(ImageSource::Bytes(longer)), "{format:?}");
+        }
+        // The video has what the picture lacks.
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let whole = file(40, 30, format);
+            let cut = [&whole[..whole.len() / 2], video].concat();
+            assert!(ImageSource::from_bytes(cut).is_err(), "{format:?}");
+        }
     }
 
     #[test]
     fn a_file_without_its_end_is_refused() {
-        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+        for format in FORMATS {
             let whole = file(40, 30, format);
             for end in [whole.len() - 10, whole.len() / 2, 20] {
                 let sentence = ImageSource::from_bytes(whole[..end].to_vec()).unwrap_err();

@@ -44,6 +44,12 @@ pub struct GenerationInput {
     pub num_outputs: u32,
     pub num_inference_steps: u32,
     pub guidance_scale: f32,
+    /// How far a guided prediction is brought back to the deviation of the one for the prompt, 0 to 1 (Lin et al. 2023,
+    /// arXiv 2305.08891, section 3.4).
+    pub guidance_rescale: f64,
+    /// The share of the steps that are guided, 0 to 1 (Kynkäänniemi et al. 2024, arXiv 2404.07724: guidance near the end
+    /// does harm).
+    pub guidance_end: f64,
     pub scheduler: SchedulerKind,
     /// Whether to use Karras sigmas. Only some schedulers have them.
     pub karras: bool,
@@ -82,6 +88,8 @@ impl GenerationInput {
             num_outputs: 1,
             num_inference_steps: 50,
             guidance_scale: 7.5,
+            guidance_rescale: 0.0,
+            guidance_end: 1.0,
             scheduler: SchedulerKind::KLms,
             karras: false,
             seed: None,
@@ -113,13 +121,15 @@ impl GenerationInput {
         let num_inference_steps = reader.integer("num_inference_steps", 1, u64::from(MAX_STEPS));
         let guidance_scale =
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
+        let guidance_rescale = reader.share("guidance_rescale");
+        let guidance_end = reader.share("guidance_end");
         let (scheduler, karras) = scheduler(&mut reader, rules);
-        let seed = reader.integer("seed", 0, u64::MAX);
+        let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
         let (init_image, mask) = pictures(&mut reader, rules, scheduler);
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
-        let prompt_strength = reader.double("prompt_strength", "from 0 to 1", |s| (0.0..=1.0).contains(&s));
+        let prompt_strength = reader.share("prompt_strength");
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
@@ -132,6 +142,8 @@ impl GenerationInput {
             num_outputs: num_outputs.map_or(defaults.num_outputs, small),
             num_inference_steps: num_inference_steps.map_or(defaults.num_inference_steps, small),
             guidance_scale: guidance_scale.unwrap_or(defaults.guidance_scale),
+            guidance_rescale: guidance_rescale.unwrap_or(rules.guidance_rescale),
+            guidance_end: guidance_end.unwrap_or(rules.guidance_end),
             scheduler,
             karras,
             seed,
@@ -160,6 +172,8 @@ impl GenerationInput {
             "num_outputs": 1,
             "num_inference_steps": self.num_inference_steps,
             "guidance_scale": shortest(self.guidance_scale),
+            "guidance_rescale": self.guidance_rescale,
+            "guidance_end": self.guidance_end,
             "scheduler": self.scheduler.as_str(),
             "karras": self.karras,
             "seed": Self::seed_of(seed, index),
@@ -183,7 +197,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 20] = [
+    pub const FIELDS: [&str; 22] = [
         "prompt",
         "negative_prompt",
         "clip_skip",
@@ -192,6 +206,8 @@ impl GenerationInput {
         "num_outputs",
         "num_inference_steps",
         "guidance_scale",
+        "guidance_rescale",
+        "guidance_end",
         "scheduler",
         "karras",
         "seed",
@@ -245,7 +261,7 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
         None => (rules.scheduler, rules.karras),
         Some(name) => SchedulerKind::parse(&name).unwrap_or_else(|| {
             let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
-            reader.unmet("scheduler", &format!("It must be one of {known}."));
+            reader.not_among("scheduler", &name, &known);
             (rules.scheduler, false)
         }),
     };

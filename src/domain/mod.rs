@@ -12,6 +12,8 @@ mod lora;
 mod model_family;
 mod model_part;
 mod noise;
+mod picture_end;
+mod picture_format;
 mod policy;
 mod s3_config;
 mod scheduler;
@@ -33,6 +35,7 @@ pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_l
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;
 pub use noise::NoiseSource;
+pub use picture_format::{PICTURE_FORMATS, PictureFormat};
 pub use policy::Policy;
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;

@@ -54,6 +54,8 @@ impl Default for Limits {
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const MAX_REDIRECTS: usize = 3;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// The formats that are read come first: a server that can choose would otherwise send AVIF.
+const ACCEPT: &str = "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, image/*;q=0.1";
 const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
 
 impl Fetcher {
@@ -82,7 +84,7 @@ impl Fetcher {
     pub fn fetch_image(&self, url: &WebUrl) -> Result<Vec<u8>, FetchError> {
         let deadline = Deadline::after(self.limits.image_time);
         let (url, response) = redirects::follow(url, MAX_REDIRECTS, |url| {
-            let request = Request::get(url.as_str()).header(header::ACCEPT, "image/*");
+            let request = Request::get(url.as_str()).header(header::ACCEPT, ACCEPT);
             self.call(request.body(()), url, deadline)
         })?;
         if response.status() != StatusCode::OK {

@@ -75,7 +75,7 @@ fn a_picture_request_carries_only_the_necessary_headers() {
         lines,
         [
             "accept-encoding: identity",
-            "accept: image/*",
+            "accept: image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, image/*;q=0.1",
             "get /dog.png?size=1 http/1.1",
             &format!("host: good.test:{port}"),
             &format!("user-agent: stablehand/{version}"),

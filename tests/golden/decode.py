@@ -69,4 +69,28 @@ add("WebP, with alpha", save(rgba, "WEBP", lossless=True, exact=True))
 add("WebP, turned", save(rgb, "WEBP", lossless=True, exif=turned(8)))
 add("WebP, animated", save(rgb, "WEBP", lossless=True, save_all=True, append_images=[ImageOps.invert(rgb), grey.convert("RGB")], duration=100))
 add("WebP, with loss", save(rgb.resize((64, 40)), "WEBP", quality=95), 6)
+add("JPEG, a video behind its end", save(rgb, "JPEG", quality=98, subsampling=0) + b"\0\0\0\x18ftypmp42\0\0\0\0isommp42\xff\xda\0\x0c", 3)
+add("PNG, a text behind its end", save(rgb, "PNG") + b"<html>")
+eight, sixteen = rgb.quantize(8), rgb.quantize(16)
+add("GIF, palette", save(sixteen, "GIF"))
+add("GIF, grey", save(grey, "GIF"))
+add("GIF, a transparent colour", save(eight, "GIF", transparency=3))
+add("GIF, interlaced", save(sixteen, "GIF", interlace=True))
+add("GIF, animated", save(sixteen, "GIF", save_all=True, append_images=[eight, grey], duration=100))
+add("GIF, an archive behind its end", save(sixteen, "GIF") + b"PK\x03\x04")
+for name, image in (("grey", grey), ("colour", rgb), ("one bit", grey.convert("1")), ("palette", sixteen)):
+    add("BMP, " + name, save(image, "BMP"))
+# Pillow reads the fourth byte as alpha only where the header says that there is one.
+add("BMP, colour and alpha", save(rgba, "BMP"))
+for name, image in (("grey", grey), ("grey and alpha", grey_alpha), ("colour", rgb), ("colour and alpha", rgba), ("one bit", grey.convert("1"))):
+    add("TIFF, " + name, save(image, "TIFF"))
+for compression in ("packbits", "tiff_lzw", "tiff_adobe_deflate"):
+    add("TIFF, " + compression, save(rgb, "TIFF", compression=compression))
+add("TIFF, CMYK", save(rgb.convert("CMYK"), "TIFF"), 1)
+grey16 = wide[..., 0]
+add("TIFF, 16 bits, grey", save(Image.fromarray(grey16), "TIFF"), pixels=np.repeat((grey16 >> 8).astype(np.uint8)[..., None], 3, -1))
+add("TIFF, palette", save(sixteen, "TIFF"))
+add("TIFF, palette, turned", save(sixteen, "TIFF", exif=turned(8), compression="tiff_lzw"))
+add("TIFF, turned", save(rgb, "TIFF", exif=turned(6)))
+add("TIFF, several pages", save(rgb, "TIFF", save_all=True, append_images=[ImageOps.invert(rgb)]))
 json.dump(cases, open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "decode.json"), "w"), indent=0, ensure_ascii=False)

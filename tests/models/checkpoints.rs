@@ -17,7 +17,7 @@ use crate::check::check;
 use crate::drawing::{by_the_built_in_model, draw};
 
 const NAMES: &str = include_str!("../golden/ldm_names.json");
-const FILES: [(&str, &str); 3] = [
+pub const FILES: [(&str, &str); 3] = [
     ("text_encoder", "model.fp16.safetensors"),
     ("unet", "diffusion_pytorch_model.fp16.safetensors"),
     ("vae", "diffusion_pytorch_model.fp16.safetensors"),
@@ -27,21 +27,21 @@ version that has one";
 const CONV_IN: &str = "model.diffusion_model.input_blocks.0.0.weight";
 
 #[derive(Clone)]
-struct Tensor {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub struct Tensor {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
 }
 
 /// Tensors by their names.
-type Tensors = BTreeMap<String, Tensor>;
+pub type Tensors = BTreeMap<String, Tensor>;
 
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd")
 }
 
 /// tiny-sd's weights of one component, as diffusers names them.
-fn component(part: &str, file: &str) -> Tensors {
+pub fn component(part: &str, file: &str) -> Tensors {
     let bytes = fs::read(model().join(part).join(file)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = file.iter().map(|(name, view)| {
@@ -53,7 +53,7 @@ fn component(part: &str, file: &str) -> Tensors {
 }
 
 /// tiny-sd as an original checkpoint.
-fn original() -> Tensors {
+pub fn original() -> Tensors {
     let names: Value = serde_json::from_str(NAMES).unwrap();
     let parts = FILES.iter().flat_map(|(part, file)| {
         component(part, file).into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
@@ -61,7 +61,7 @@ fn original() -> Tensors {
     parts.map(|(name, tensor)| (names["tiny-sd"][&name].as_str().unwrap().to_owned(), tensor)).collect()
 }
 
-fn write(tensors: &Tensors, path: &Path) {
+pub fn write(tensors: &Tensors, path: &Path) {
     let views = tensors.iter().map(|(name, tensor)| {
         (name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).unwrap())
     });
@@ -69,7 +69,7 @@ fn write(tensors: &Tensors, path: &Path) {
 }
 
 /// Halves as another type.
-fn converted(tensors: &Tensors, dtype: Dtype, convert: impl Fn(f16) -> Vec<u8>) -> Tensors {
+pub fn converted(tensors: &Tensors, dtype: Dtype, convert: impl Fn(f16) -> Vec<u8>) -> Tensors {
     let each = tensors.iter().map(|(name, tensor)| {
         let halves = tensor.bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]));
         let bytes = halves.flat_map(&convert).collect();
@@ -98,7 +98,7 @@ impl Checkpoint {
     }
 }
 
-fn pipeline(path: &Path) -> Result<Pipeline, String> {
+pub fn pipeline(path: &Path) -> Result<Pipeline, String> {
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
     Model::open(Some(path), None).and_then(|model| model.load(&runtime)).map_err(|error| error.to_string())
 }
@@ -117,7 +117,7 @@ fn assert_draws_as_the_built_in(path: &Path) {
 }
 
 /// A copy of the model's own folder.
-fn diffusers_folder() -> TempDir {
+pub fn diffusers_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae", "graphs"] {
         fs::create_dir(folder.path().join(part)).unwrap();

@@ -38,7 +38,7 @@ pub fn by_the_built_in_model(scheduler: SchedulerKind) -> Vec<u8> {
 }
 
 /// The likeness of two pictures in decibels; infinite where they are equal.
-fn psnr(a: &[u8], b: &[u8]) -> f64 {
+pub fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len());
     let error: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
     #[expect(clippy::cast_precision_loss, reason = "pictures are small")]

@@ -7,6 +7,7 @@ mod check;
 mod checkpoints;
 mod drawing;
 mod folders;
+mod formats;
 mod inpainting;
 mod onnx;
 #[path = "../golden/pictures.rs"]

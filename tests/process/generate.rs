@@ -20,6 +20,24 @@ fn a_picture_is_written_to_the_output_file() {
 }
 
 #[test]
+fn the_name_of_the_file_chooses_the_format() {
+    let folder = data_dir();
+    for (name, beginning) in [("fox.jpg", &b"\xff\xd8\xff"[..]), ("fox.webp", b"RIFF"), ("fox", b"\x89PNG")] {
+        let mut command = stablehand(&["generate", "a red fox", "-o", name, "--seed", "-1"]);
+        command.args(QUICK).current_dir(folder.path());
+        let output = output(command);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = fs::read(folder.path().join(name)).unwrap();
+        assert!(file.starts_with(beginning), "{name}");
+        // The parameters, in UTF-16 where the format has EXIF.
+        let steps = "Steps: 2, ";
+        let utf16: Vec<u8> = steps.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let holds = |text: &[u8]| file.windows(text.len()).any(|window| window == text);
+        assert!(holds(&utf16) || holds(steps.as_bytes()), "{name}");
+    }
+}
+
+#[test]
 fn several_pictures_are_numbered() {
     let folder = data_dir();
     let mut command = stablehand(&["generate", "a red fox", "-o", "fox.png", "--num-outputs", "2"]);
@@ -56,7 +74,7 @@ fn a_lora_may_be_a_file_or_a_name() {
     let by_name = draw(&["--lora", "kohya", "--lora-scale", "0.5", "--lora-dir", loras]);
     assert!(by_name.stdout == by_file.stdout && by_name.stdout != draw(&[]).stdout);
     let refused = draw(&["--lora", "nothing", "--lora-dir", loras]);
-    assert_refused(&refused, 2, &["--lora does not meet the constraints. There is no LoRA nothing"]);
+    assert_refused(&refused, 2, &["--lora: There is no LoRA nothing"]);
 }
 
 #[test]
@@ -75,7 +93,11 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
     assert!(fs::read(folder.path().join("again.png")).unwrap().starts_with(b"\x89PNG"));
 
     fs::write(folder.path().join("no.png"), "no picture").unwrap();
-    assert_refused(&draw(&["--init-image", "no.png"]), 2, &["--init-image", "PNG, JPEG or WebP"]);
+    assert_refused(
+        &draw(&["--init-image", "no.png"]),
+        2,
+        &["--init-image", "PNG, JPEG, WebP, GIF, BMP or TIFF"],
+    );
     assert_refused(&draw(&["--init-image", "none.png"]), 1, &["cannot read none.png"]);
 }
 
@@ -83,8 +105,18 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
 fn an_invalid_flag_is_one_line() {
     for (args, code, parts) in [
         (&["--steps", "501"][..], 2, &["--steps", "from 1 to 500"][..]),
-        (&["--width", "100"], 2, &["--width", "a multiple of 8"]),
-        (&["--scheduler", "FASTEST"], 2, &["--scheduler", "K-LMS"]),
+        (&["--width", "65"], 2, &["--width is 65; it must be a multiple of 8."]),
+        (&["--width", "-64"], 2, &["'-64' for '--width <PX>'", "not in 0..="]),
+        (
+            &["--seed", "abc"],
+            2,
+            &["'abc' for '--seed <SEED>'", "18446744073709551615, or -1 for a random one"],
+        ),
+        (&["--seed", "-2"], 2, &["--seed is -2; it must be a whole number from 0", "or -1 for a random one"]),
+        (&["--steps", "many"], 2, &["'many' for '--steps <STEPS>'", "a whole number"]),
+        (&["-o", "fox.gif"], 2, &["'fox.gif' for '--output <FILE>'", ".png, .jpg or .webp"]),
+        (&["--guidance-end", "1.5"], 2, &["--guidance-end is 1.5; it must be from 0 to 1."]),
+        (&["--scheduler", "FASTEST"], 2, &["--scheduler is \"FASTEST\"; it must be one of", "K-LMS"]),
         (&["--scheduler", "Euler a Karras"], 2, &["EULER-A has no Karras sigmas"]),
         (&["--scheduler", "DDIM", "--karras"], 2, &["DDIM has no Karras sigmas"]),
         (&["--noise", "gpu"], 2, &["noise", "cpu, cuda"]),

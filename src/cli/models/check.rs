@@ -130,7 +130,16 @@ impl Report<'_> {
         let karras = if rules.karras { " with Karras sigmas" } else { "" };
         let spacing = scheduler.timestep_spacing.as_deref().unwrap_or("each scheduler's own");
         let number = |value: Option<f64>| value.map_or("the default".to_owned(), |value| value.to_string());
-        [
+        let mut facts = Vec::new();
+        if rules.guidance_end < 1.0 {
+            let steps =
+                format!("for the first {} of the steps, where a request says nothing", rules.guidance_end);
+            facts.push(("guidance", steps));
+        }
+        if rules.guidance_rescale > 0.0 {
+            facts.push(("rescaled by", format!("{}, where a request says nothing", rules.guidance_rescale)));
+        }
+        let usual = [
             (
                 "sides",
                 format!("{} px native, in multiples of {} px{max_side}", description.native_side, rules.grid),
@@ -155,9 +164,8 @@ impl Report<'_> {
                 ),
             ),
             ("scheduler", format!("{}{karras}, where a request names none", rules.scheduler)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        ];
+        usual.into_iter().chain(facts).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// What can be asked of the model, by the parts that it has.

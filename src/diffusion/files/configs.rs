@@ -55,6 +55,9 @@ pub struct StablehandConfig {
     pub max_side: Option<u32>,
     /// The scheduler that suits the model, for requests that name none.
     pub scheduler: Option<String>,
+    /// `guidance_rescale` and `guidance_end` that suit the model, for requests that name none.
+    pub guidance_rescale: Option<f64>,
+    pub guidance_end: Option<f64>,
     /// For previews: red, green and blue for each latent channel. Their sum, plus the bias, is the pixel's colour in
     /// −1…1.
     pub latent_rgb_factors: Option<Vec<[f32; 3]>>,

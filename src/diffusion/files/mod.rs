@@ -34,7 +34,9 @@ use super::text::TokenizerError;
 pub use add_on_folder::AddOnFile;
 use architecture::Architecture;
 use checkpoint::Checkpoint;
-pub use configs::{ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, UNetConfig, VaeConfig, halvings};
+pub use configs::{
+    ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig, UNetConfig, VaeConfig, halvings,
+};
 pub use graph_library::GraphBuild;
 use graph_library::GraphLibrary;
 pub use lora::{LoraError, LoraFile, ModuleNames, Target};

@@ -1,7 +1,7 @@
 //! A graph without weights: which weights it needs, and where in one buffer each goes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use super::weights::{Element, Order, Slot};
@@ -22,7 +22,8 @@ const LARGEST: u64 = 16 << 30;
 pub struct WeightlessGraph {
     onnx: Cow<'static, [u8]>,
     outputs: Vec<String>,
-    slots: HashMap<String, Slot>,
+    /// In the order of their names, so that of two that are missing always the same one is named.
+    slots: BTreeMap<String, Slot>,
     length: usize,
 }
 
@@ -32,7 +33,7 @@ impl WeightlessGraph {
         let broken = |reason: &str| FileError::Graph(reason.to_owned());
         let file =
             OnnxFile::read(&mut Cursor::new(&*onnx), |_| true).map_err(|error| broken(&error.to_string()))?;
-        let mut slots = HashMap::new();
+        let mut slots = BTreeMap::new();
         let mut end = 0;
         // A graph that is not ours may come with a model: it reads no file.
         let elsewhere =

@@ -1,6 +1,6 @@
 //! The weights of one session in memory, and the order in which its graph has them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use half::f16;
@@ -8,7 +8,7 @@ use half::f16;
 /// The weights of one session, in the layout of its graph. ONNX Runtime reads those of nodes on the CPU in place, so
 /// they must live as long as the session unless all of it runs on a card.
 pub struct Weights {
-    slots: HashMap<String, Slot>,
+    slots: BTreeMap<String, Slot>,
     buffer: Arc<[u8]>,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Element {
 impl Weights {
     /// A buffer of `length` bytes, all zero.
     #[expect(unsafe_code, reason = "zeroed memory that is initialised as it is")]
-    pub(super) fn zeroed(slots: HashMap<String, Slot>, length: usize) -> Self {
+    pub(super) fn zeroed(slots: BTreeMap<String, Slot>, length: usize) -> Self {
         // SAFETY: zeros are values of u8. Made so, the pages are the system's own zeros until they are written to.
         let buffer = unsafe { Arc::<[u8]>::new_zeroed_slice(length).assume_init() };
         Self { slots, buffer }

@@ -1,28 +1,36 @@
 //! Pixels from picture files, as Pillow's `exif_transpose` and `convert("RGB")` give them.
 //!
-//! It reads PNG, JPEG and WebP with 8 or 16 bits: grey, palette or colour. Of an animation it reads the first frame. Like
-//! Pillow, it drops alpha without compositing and ignores colour profiles. The file comes from a client and may be
-//! hostile: limits on its size apply before anything is decompressed.
+//! It reads PNG, JPEG, WebP, GIF, BMP and TIFF with up to 16 bits: grey, palette, colour or CMYK. Of an animation it reads
+//! the first frame. Like Pillow, it drops alpha without compositing and ignores colour profiles. The file comes from a
+//! client and may be hostile: limits on its size apply before anything is decompressed.
 
 use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
-use super::{ImageError, RgbImage};
-use crate::domain::MAX_IMAGE_PIXELS;
+use super::{ImageError, RgbImage, tiff};
+use crate::domain::{MAX_IMAGE_PIXELS, PictureFormat};
 
 /// The memory that a decoder may use: the widest pixels (16 bits, alpha), and as much again to work with.
 const MAX_ALLOC: u64 = MAX_IMAGE_PIXELS * 8 * 2;
-/// The longest side that JPEG allows. WebP allows less.
+/// The longest side that JPEG and GIF allow. WebP allows less.
 const MAX_SIDE: u32 = 65_535;
 
 /// The pixels of a picture file, turned upright by its EXIF orientation.
 pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    let refuse = |error: image::ImageError| ImageError::Decode(sentence(&error));
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| refuse(image::ImageError::IoError(error)))?;
+    let format = PictureFormat::of(bytes).map_err(ImageError::Format)?;
+    pixels(bytes, format).map_err(|reason| ImageError::Decode { format: format.as_str(), reason })
+}
+
+fn pixels(bytes: &[u8], format: PictureFormat) -> Result<RgbImage, String> {
+    if format == PictureFormat::Tiff
+        && let Some((image, orientation)) = tiff::unusual(bytes, MAX_IMAGE_PIXELS, MAX_ALLOC)?
+    {
+        return Ok(upright(image, orientation));
+    }
+    let refuse = |error: image::ImageError| sentence(&error);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.codec());
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_ALLOC);
     limits.max_image_width = Some(MAX_SIDE);
@@ -31,16 +39,17 @@ pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let mut decoder = reader.into_decoder().map_err(refuse)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_IMAGE_PIXELS {
-        return Err(ImageError::Decode(format!(
-            "it is {width}×{height}, but at most {MAX_IMAGE_PIXELS} pixels are read"
-        )));
+        return Err(format!("it is {width}×{height}, but at most {MAX_IMAGE_PIXELS} pixels are read"));
     }
     // Invalid metadata does not make the picture unreadable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
+    Ok(upright(DynamicImage::from_decoder(decoder).map_err(refuse)?, orientation))
+}
+
+fn upright(mut image: DynamicImage, orientation: Orientation) -> RgbImage {
     image.apply_orientation(orientation);
     let (width, height) = (image.width(), image.height());
-    Ok(RgbImage { width, height, pixels: rgb(image) })
+    RgbImage { width, height, pixels: rgb(image) }
 }
 
 /// The first line of an error, at most 200 characters: these errors quote the file.
@@ -99,6 +108,25 @@ mod tests {
             let furthest = image.pixels.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max();
             assert!(furthest <= Some(case.tolerance), "{}: {furthest:?}", case.name);
         }
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_changes_nothing() {
+        for case in cases() {
+            let file = STANDARD.decode(&case.file).unwrap();
+            let longer = [&file[..], b"\0\0\0\x18ftypmp42\xff\xda\xff\xd9IEND\x3b"].concat();
+            assert_eq!(decode_image(&longer).unwrap(), decode_image(&file).unwrap(), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_larger_than_its_gif_takes_no_memory() {
+        let gif = [
+            &b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff"[..],
+            b"\x2c\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0\x3b",
+        ];
+        let sentence = decode_image(&gif.concat()).unwrap_err().to_string();
+        assert!(sentence.starts_with("the picture to start from could not be read as GIF: "), "{sentence}");
     }
 
     #[test]

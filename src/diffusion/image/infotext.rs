@@ -18,6 +18,8 @@ pub struct Parameters<'a> {
     pub scheduler: SchedulerKind,
     pub karras: bool,
     pub guidance_scale: f32,
+    pub guidance_rescale: f64,
+    pub guidance_end: f64,
     /// The seed of this one picture.
     pub seed: u64,
     pub noise: NoiseSource,
@@ -52,6 +54,13 @@ impl Parameters<'_> {
         }
         if self.clip_skip > 1 {
             items.push(("Clip skip", self.clip_skip.to_string()));
+        }
+        // A1111 has no words for these two; the first one is that of its extension.
+        if self.guidance_rescale > 0.0 {
+            items.push(("CFG Rescale phi", self.guidance_rescale.to_string()));
+        }
+        if self.guidance_end < 1.0 {
+            items.push(("CFG end", self.guidance_end.to_string()));
         }
         items.push(("RNG", random_numbers(self.noise).to_owned()));
         if let Some(strength) = self.strength {
@@ -114,6 +123,8 @@ mod tests {
             scheduler: SchedulerKind::KLms,
             karras: false,
             guidance_scale: 7.0,
+            guidance_rescale: 0.0,
+            guidance_end: 1.0,
             seed: u64::MAX,
             noise: NoiseSource::Cpu,
             size: LARGE,
@@ -155,13 +166,15 @@ mod tests {
             scheduler: SchedulerKind::DpmM,
             karras: true,
             clip_skip: 2,
+            guidance_rescale: 0.7,
+            guidance_end: 0.8,
             noise: NoiseSource::Cuda,
             ..parameters()
         };
         assert_eq!(
             text.infotext(),
             "a red fox\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, \
-             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Clip skip: 2, RNG: NV, \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Clip skip: 2, CFG Rescale phi: 0.7, CFG end: 0.8, RNG: NV, \
              Version: stablehand 0.1.0"
         );
     }

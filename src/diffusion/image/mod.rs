@@ -4,11 +4,13 @@
 
 mod clip;
 mod decode;
+mod file;
 mod infotext;
 mod mask;
 mod overlay;
 mod png;
 mod size;
+mod tiff;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -17,6 +19,7 @@ use ndarray::{Array4, ArrayView3};
 use crate::domain::ImageSize;
 
 pub use decode::decode_image;
+pub use file::{EncodedPicture, PictureFile, PictureTexts};
 pub use png::encode_png;
 
 pub(super) use clip::clip_input;
@@ -45,10 +48,14 @@ pub enum ImageError {
     Keyword(String),
     #[error("the picture could not be resized: {0}")]
     Resize(String),
-    #[error("the picture to start from could not be read: {0}")]
-    Decode(String),
+    #[error("the picture to start from cannot be used: {0}")]
+    Format(String),
+    #[error("the picture to start from could not be read as {format}: {reason}")]
+    Decode { format: &'static str, reason: String },
     #[error("the picture to start from was not fetched")]
     Unfetched,
+    #[error("the picture could not be encoded: {0}")]
+    Encode(String),
     #[error("the PNG could not be written: {0}")]
     Png(#[from] ::png::EncodingError),
 }

@@ -9,10 +9,8 @@ const LONGEST_KEYWORD: usize = 79;
 /// The picture as a PNG file, with `texts` (keyword and text) before its pixels. Like Pillow, it writes a `tEXt` chunk if
 /// the text fits into Latin-1, otherwise `iTXt`. Line ends become `\n`, other control characters U+FFFD.
 pub fn encode_png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, ImageError> {
+    check_length(image)?;
     let &RgbImage { width, height, ref pixels } = image;
-    if u64::from(width) * u64::from(height) * 3 != pixels.len() as u64 {
-        return Err(ImageError::Length { width, height, bytes: pixels.len() });
-    }
     let mut bytes = Vec::with_capacity(pixels.len() / 2);
     let mut encoder = Encoder::new(&mut bytes, width, height);
     encoder.set_color(ColorType::Rgb);
@@ -35,6 +33,15 @@ pub fn encode_png(image: &RgbImage, texts: &[(&str, &str)]) -> Result<Vec<u8>, I
     writer.write_image_data(pixels)?;
     writer.finish()?;
     Ok(bytes)
+}
+
+/// Fails if there are not three bytes for each pixel. Some encoders would panic then.
+pub(super) fn check_length(image: &RgbImage) -> Result<(), ImageError> {
+    let &RgbImage { width, height, ref pixels } = image;
+    if u64::from(width) * u64::from(height) * 3 != pixels.len() as u64 {
+        return Err(ImageError::Length { width, height, bytes: pixels.len() });
+    }
+    Ok(())
 }
 
 /// PNG's rule (11.3.3.2): 1 to 79 printable Latin-1 characters, single spaces, none at the ends.

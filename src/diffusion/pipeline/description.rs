@@ -2,7 +2,8 @@
 
 use super::preview::LatentRgb;
 use crate::diffusion::files::{
-    FileError, ModelConfigs, ModelFiles, PartFiles, SCHEDULER_FILE, STABLEHAND_FILE, VaeConfig, halvings,
+    FileError, ModelConfigs, ModelFiles, PartFiles, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig,
+    VaeConfig, halvings,
 };
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::domain::{InputRules, ModelPart, SchedulerKind};
@@ -24,6 +25,8 @@ pub struct ModelDescription {
     pub max_side: Option<u32>,
     /// The scheduler for requests that name none, and whether it has Karras sigmas.
     pub default_scheduler: (SchedulerKind, bool),
+    /// The `guidance_rescale` and the `guidance_end` for requests that name none.
+    pub default_guidance: (f64, f64),
     pub scheduler: SchedulerConfig,
     /// What its latents look like, for previews.
     pub latent_rgb: Option<LatentRgb>,
@@ -58,6 +61,7 @@ impl ModelDescription {
                 reason: format!("'{name}' is not a scheduler"),
             })?,
         };
+        let default_guidance = default_guidance(stablehand)?;
         let vae_scale_factor = vae.scale_factor();
         // Our own graphs carry their sizes through; others halve and double them, and must end where they began.
         let levels = unet.as_ref().and_then(|unet| unet.down_block_types.as_ref()).map_or(4, Vec::len);
@@ -83,11 +87,26 @@ impl ModelDescription {
             native_side: native_latents * vae_scale_factor,
             max_side: stablehand.max_side.map(|side| side.max(grid)),
             default_scheduler,
+            default_guidance,
             scheduler,
             latent_rgb,
             assumptions,
         })
     }
+}
+
+/// The guidance that `stablehand.json` states, within the bounds of a request.
+fn default_guidance(stablehand: &StablehandConfig) -> Result<(f64, f64), FileError> {
+    let usual = InputRules::default();
+    let rescale = stablehand.guidance_rescale.unwrap_or(usual.guidance_rescale);
+    let end = stablehand.guidance_end.unwrap_or(usual.guidance_end);
+    for (key, value) in [("guidance_rescale", rescale), ("guidance_end", end)] {
+        if !(0.0..=1.0).contains(&value) {
+            let reason = format!("{key} is {value}; it must be from 0 to 1");
+            return Err(FileError::Config { file: STABLEHAND_FILE.to_owned(), reason });
+        }
+    }
+    Ok((rescale, end))
 }
 
 /// Sets what old files leave out or have wrong, as diffusers' pipelines do when they are built

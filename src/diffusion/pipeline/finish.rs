@@ -4,7 +4,7 @@ use ndarray::{Array4, Axis};
 use serde_json::json;
 
 use super::{DiffusionError, Generation, Picture, Pipeline};
-use crate::diffusion::image::{ImageError, Parameters, RgbImage, encode_png};
+use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::domain::GenerationInput;
 
 impl Pipeline {
@@ -28,8 +28,9 @@ impl Pipeline {
                 overlay.lay_over(&mut image)?;
             }
             let seed = GenerationInput::seed_of(generation.seed, index);
-            let png = self.png(generation, &image, index)?;
-            pictures.push(Picture { seed, image, png, flagged });
+            let texts = self.texts(generation, index);
+            let png = PictureFile::Png.encode(&image, &texts)?.bytes;
+            pictures.push(Picture { seed, image, png, texts, flagged });
         }
         Ok(pictures)
     }
@@ -40,9 +41,9 @@ impl Pipeline {
         Ok(RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?)
     }
 
-    /// The PNG file with its parameters as text: in A1111's format for existing readers, and as the `input` of a request
-    /// that draws the picture again.
-    fn png(&self, generation: &Generation, image: &RgbImage, index: u32) -> Result<Vec<u8>, ImageError> {
+    /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
+    /// picture again.
+    fn texts(&self, generation: &Generation, index: u32) -> PictureTexts {
         let input = &generation.input;
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
@@ -55,6 +56,8 @@ impl Pipeline {
             scheduler: input.scheduler,
             karras: input.karras || (file_karras && input.scheduler.has_karras()),
             guidance_scale: input.guidance_scale,
+            guidance_rescale: input.guidance_rescale,
+            guidance_end: input.guidance_end,
             seed: GenerationInput::seed_of(generation.seed, index),
             noise: input.noise,
             size: input.size,
@@ -75,6 +78,6 @@ impl Pipeline {
             request["mask_invert"] = json!(input.mask_invert);
             request["mask_blur"] = json!(input.mask_blur);
         }
-        encode_png(image, &[("parameters", &infotext.infotext()), ("stablehand", &request.to_string())])
+        PictureTexts { parameters: infotext.infotext(), request: request.to_string() }
     }
 }

@@ -10,7 +10,7 @@ use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
 use super::prompt_encoder::EncodedPrompts;
 use crate::diffusion::image::Overlay;
-use crate::diffusion::nets::UNet;
+use crate::diffusion::nets::{EncodedPrompt, UNet};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
 use crate::domain::{GenerationInput, ImageSize};
@@ -137,6 +137,14 @@ impl Generation {
         let shown = self.model_input.slice(s![0, ..self.latents.dim().1, .., ..]);
         let predicted = self.noise_pred.index_axis(Axis(0), 0);
         Some(Zip::from(&shown).and(&predicted).map_collect(|&x, &m| denoise.x0(x * unscale, m)))
+    }
+
+    /// The embeddings of the negative prompt, if the next call is guided: guidance may end before the steps do.
+    pub(super) fn guided_by(&self) -> Option<&EncodedPrompt> {
+        let calls = self.scheduler.timesteps().len();
+        #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
+        let is_guided = (self.call as f64) < self.input.guidance_end * calls as f64;
+        self.prompts.negative.as_ref().filter(|_| is_guided)
     }
 
     pub(super) fn timestep(&self) -> f32 {

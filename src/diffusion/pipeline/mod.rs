@@ -14,6 +14,7 @@ mod finish;
 mod first_latents;
 mod float32;
 mod generation;
+mod guidance;
 mod loaded;
 mod memory;
 mod model;
@@ -36,7 +37,7 @@ pub use self::model::Model;
 use self::prompt_encoder::PromptEncoder;
 use self::vae::{Decoding, Encoding};
 use super::files::LoraError;
-use super::image::{ImageError, RgbImage, drawing_size};
+use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbImage, drawing_size};
 use super::nets::{ModelError, SafetyChecker, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
@@ -66,8 +67,17 @@ pub struct Picture {
     pub image: RgbImage,
     /// The PNG file, with its parameters as text.
     pub png: Vec<u8>,
+    /// How it was made.
+    pub texts: PictureTexts,
     /// Whether the model's safety checker flagged it and the request wants no such pictures. It must not be shown.
     pub flagged: bool,
+}
+
+impl Picture {
+    /// The picture as a file of another format.
+    pub fn file(&self, format: PictureFile) -> Result<EncodedPicture, DiffusionError> {
+        Ok(format.encode(&self.image, &self.texts)?)
+    }
 }
 
 /// Why a picture could not be drawn.

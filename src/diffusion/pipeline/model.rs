@@ -51,10 +51,13 @@ impl Model {
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
         let textual_inversions = add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.textual_inversions));
         let (scheduler, karras) = description.default_scheduler;
+        let (guidance_rescale, guidance_end) = description.default_guidance;
         let rules = InputRules {
             grid: description.grid,
             scheduler,
             karras,
+            guidance_rescale,
+            guidance_end,
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),

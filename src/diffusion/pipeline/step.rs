@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use ndarray::{Array1, Array4, Axis, s};
 
+use super::guidance::rescale_noise_pred;
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::nets::{ModelError, UNet, UNetRows};
 use crate::domain::ModelPart;
@@ -51,14 +52,14 @@ impl Pipeline {
     /// reference. Writes the guided prediction into each generation's `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
         let guided: Vec<Unit> =
-            call.iter().copied().filter(|unit| batch[unit.generation].prompts.negative.is_some()).collect();
+            call.iter().copied().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
         let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         for (unit, is_negative) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.prompts.negative.as_ref().filter(|_| is_negative);
+            let embedding = generation.guided_by().filter(|_| is_negative);
             sample.push(generation.model_input.index_axis(Axis(0), unit.image));
             embeddings.push(embedding.unwrap_or(&generation.prompts.positive));
             timesteps.push(generation.timestep());
@@ -81,13 +82,15 @@ impl Pipeline {
         let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
         for unit in call {
             let generation = &mut *batch[unit.generation];
-            let guidance_scale = generation.input.guidance_scale;
+            let is_guided = generation.guided_by().is_some();
+            let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
             let conditional = positives.next().expect("a row for each image");
             noise_pred.assign(&conditional);
-            if generation.prompts.negative.is_some() {
+            if is_guided {
                 let unconditional = negatives.next().expect("a row for each guided image");
-                noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + guidance_scale * (*c - u));
+                noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));
+                rescale_noise_pred(noise_pred, conditional, rescale);
             }
         }
         Ok(())

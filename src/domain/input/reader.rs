@@ -6,6 +6,11 @@ use serde_json::{Map, Value};
 use super::super::without_lora_tags;
 use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
 
+/// How much of a value an error sentence shows, in characters.
+const LONGEST_SHOWN: usize = 32;
+/// The seeds, for error sentences.
+const SEEDS: &str = "a whole number from 0 to 18446744073709551615, or -1 for a random one";
+
 /// The fields of a request, and the violations so far.
 pub(super) struct Reader<'a> {
     fields: &'a Map<String, Value>,
@@ -90,6 +95,20 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// A seed. It is None if it is absent or -1, which both mean a random one.
+    pub fn seed(&mut self, name: &str) -> Option<u64> {
+        let value = self.get(name)?;
+        if value.as_i64() == Some(-1) {
+            return None;
+        }
+        if value.is_i64() && !value.is_u64() {
+            let shown = shown(value);
+            self.unmet(name, &format!("It is {shown}; it must be {SEEDS}."));
+            return None;
+        }
+        self.integer(name, 0, u64::MAX)
+    }
+
     pub fn side(&mut self, name: &str, grid: u32) -> Option<u32> {
         let side = small(self.integer(name, u64::from(MIN_SIDE), u64::from(MAX_PIXELS / MIN_SIDE))?);
         if side.is_multiple_of(grid) {
@@ -117,15 +136,26 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// A number from 0 to 1.
+    pub fn share(&mut self, name: &str) -> Option<f64> {
+        self.double(name, "from 0 to 1", |share| (0.0..=1.0).contains(&share))
+    }
+
     /// One of `choices`.
     pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
         let word = self.string(name)?;
         let chosen = choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value);
         if chosen.is_none() {
             let known: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-            self.unmet(name, &format!("It must be one of {}.", known.join(", ")));
+            self.not_among(name, word, &known.join(", "));
         }
         chosen
+    }
+
+    /// A word that is none of those that are known.
+    pub fn not_among(&mut self, name: &str, word: &str, known: &str) {
+        let word: String = word.chars().take(LONGEST_SHOWN).collect();
+        self.unmet(name, &format!("It is {word:?}; it must be one of {known}."));
     }
 
     pub fn is_present(&self, name: &str) -> bool {
@@ -144,7 +174,7 @@ impl<'a> Reader<'a> {
 
 /// The start of a value, for an error sentence.
 fn shown(value: &Value) -> String {
-    value.to_string().chars().take(32).collect()
+    value.to_string().chars().take(LONGEST_SHOWN).collect()
 }
 
 /// Whether it is a whole number too large for a 64-bit integer.

@@ -14,6 +14,10 @@ pub struct InputRules {
     pub scheduler: SchedulerKind,
     /// Whether the default scheduler uses Karras sigmas.
     pub karras: bool,
+    /// The default of `guidance_rescale`.
+    pub guidance_rescale: f64,
+    /// The default of `guidance_end`.
+    pub guidance_end: f64,
     /// The largest `clip_skip`. It is 1 if the text encoder gives only its last layer.
     pub max_clip_skip: u32,
     /// Whether it can start from a picture, which needs the encoder of the VAE.
@@ -37,6 +41,8 @@ impl Default for InputRules {
             grid: 64,
             scheduler: SchedulerKind::KLms,
             karras: false,
+            guidance_rescale: 0.0,
+            guidance_end: 1.0,
             max_clip_skip: 1,
             takes_images: true,
             loras: None,

@@ -42,7 +42,7 @@ fn every_violation_is_reported() {
     assert_eq!(
         violations(&json!({
             "size": 3, "num_outputs": 11, "width": "wide", "height": 500, "guidance_scale": 0,
-            "scheduler": "DDIMM", "seed": -1, "num_inference_steps": 2.5, "init_image": "aGk=",
+            "scheduler": "DDIMM", "seed": -2, "guidance_rescale": -0.1, "guidance_end": 1.1, "num_inference_steps": 2.5, "init_image": "aGk=",
             "noise": "gpu", "mask_invert": 1, "prompt_strength": 1.5,
         })),
         [
@@ -53,14 +53,17 @@ fn every_violation_is_reported() {
             "num_outputs does not meet the constraints. It is 11; it must be a whole number from 1 to 10.",
             "num_inference_steps should be int type, not float.",
             "guidance_scale does not meet the constraints. It is 0; it must be above 0 and at most 20.",
+            "guidance_rescale does not meet the constraints. It is -0.1; it must be from 0 to 1.",
+            "guidance_end does not meet the constraints. It is 1.1; it must be from 0 to 1.",
             &format!(
-                "scheduler does not meet the constraints. It must be one of {}.",
+                "scheduler does not meet the constraints. It is \"DDIMM\"; it must be one of {}.",
                 names(SchedulerKind::ALL)
             ),
-            "seed does not meet the constraints. It is -1; it must be a whole number from 0 to 18446744073709551615.",
-            "noise does not meet the constraints. It must be one of cpu, cuda.",
-            "init_image does not meet the constraints. It is not a picture in a supported format: send a PNG, JPEG \
-             or WebP.",
+            "seed does not meet the constraints. It is -2; it must be a whole number from 0 to 18446744073709551615, \
+             or -1 for a random one.",
+            "noise does not meet the constraints. It is \"gpu\"; it must be one of cpu, cuda.",
+            "init_image does not meet the constraints. It is not a picture in a supported format: send a PNG, JPEG, \
+             WebP, GIF, BMP or TIFF.",
             "mask_invert should be bool type, not int.",
             "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
         ]
@@ -232,6 +235,36 @@ fn a_model_s_default_karras_counts_only_for_its_default_scheduler() {
 }
 
 #[test]
+fn a_seed_of_minus_one_is_a_random_one() {
+    let seed = |input: Value| GenerationInput::parse(&input, &InputRules::default()).unwrap().seed;
+    assert_eq!(seed(json!({"prompt": "", "seed": -1})), None);
+    assert_eq!(seed(json!({"prompt": "", "seed": 0})), Some(0));
+    for (wrong, sentence) in [
+        (
+            json!(-2),
+            "It is -2; it must be a whole number from 0 to 18446744073709551615, or -1 for a random one.",
+        ),
+        (json!(i64::MIN), "It is -9223372036854775808; it must be a whole number"),
+        (json!(-1.0), "seed should be int type, not float."),
+        (json!("-1"), "seed should be int type, not str."),
+    ] {
+        let found = violations(&json!({"prompt": "", "seed": wrong}));
+        assert!(found.len() == 1 && found[0].contains(sentence), "{found:?}");
+    }
+}
+
+#[test]
+fn a_model_may_have_its_own_default_guidance() {
+    let rules = InputRules { guidance_rescale: 0.5, guidance_end: 0.7, ..InputRules::default() };
+    let parsed = |input: Value| {
+        let input = GenerationInput::parse(&input, &rules).unwrap();
+        (input.guidance_rescale, input.guidance_end)
+    };
+    assert_eq!(parsed(json!({"prompt": ""})), (0.5, 0.7));
+    assert_eq!(parsed(json!({"prompt": "", "guidance_rescale": 0, "guidance_end": 1})), (0.0, 1.0));
+}
+
+#[test]
 fn clip_skip_is_limited_by_the_model() {
     let rules = InputRules { max_clip_skip: 12, ..InputRules::default() };
     let input = json!({"prompt": "", "clip_skip": 12});
@@ -252,6 +285,8 @@ fn the_request_for_one_image_reproduces_it() {
         num_outputs: 3,
         num_inference_steps: 7,
         guidance_scale: 7.3,
+        guidance_rescale: 0.7,
+        guidance_end: 0.85,
         scheduler: SchedulerKind::DpmM,
         karras: true,
         seed: None,

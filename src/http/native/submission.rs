@@ -117,6 +117,7 @@ mod tests {
     fn a_random_seed_has_16_bits() {
         for _ in 0..50 {
             assert!(read(r#"{"input": {"prompt": ""}}"#).unwrap().seed < 65_536);
+            assert!(read(r#"{"input": {"prompt": "", "seed": -1}}"#).unwrap().seed < 65_536);
         }
     }
 

@@ -56,7 +56,7 @@ fn a_picture_that_cannot_be_fetched_fails_its_job_and_says_why() {
         ),
         (
             url(&text, "/"),
-            "cannot be used. It is not a picture in a supported format: send a PNG, JPEG or WebP.",
+            "cannot be used. It is not a picture in a supported format: send a PNG, JPEG, WebP, GIF, BMP or TIFF.",
         ),
         (url(&large, "/"), "could not be fetched: it is larger than 16 MiB."),
     ] {

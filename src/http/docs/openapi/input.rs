@@ -110,7 +110,7 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         )
     };
     let pixels = format!("width × height is at most {MAX_PIXELS}");
-    vec![
+    let mut fields = vec![
         (
             "prompt",
             text("What the picture shows; the length counts bytes")
@@ -128,6 +128,16 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
             "num_inference_steps",
             bounded("Denoising steps", 1, MAX_STEPS.into(), &json!(defaults.num_inference_steps)),
         ),
+    ];
+    fields.extend(guidance(rules));
+    fields.extend(drawing(rules));
+    fields
+}
+
+/// The fields that say how closely to follow the prompt.
+fn guidance(rules: &InputRules) -> Vec<(&'static str, Object)> {
+    let defaults = GenerationInput::new("");
+    vec![
         (
             "guidance_scale",
             or_null(
@@ -137,6 +147,27 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
                     .default(Some(json!(defaults.guidance_scale))),
             ),
         ),
+        (
+            "guidance_rescale",
+            fraction(
+                "How far guidance may not change the contrast: 0 leaves it as it is, 1 takes all of it back",
+                &json!(rules.guidance_rescale),
+            ),
+        ),
+        (
+            "guidance_end",
+            fraction(
+                "The share of the steps that are guided; the rest follows the prompt without guidance",
+                &json!(rules.guidance_end),
+            ),
+        ),
+    ]
+}
+
+/// The fields that follow.
+fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
+    let defaults = GenerationInput::new("");
+    vec![
         (
             "scheduler",
             or_null(choice(SCHEDULERS, scheduler_names()).default(Some(json!(rules.scheduler.as_str())))),
@@ -151,8 +182,8 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         (
             "seed",
             or_null(
-                integer("The seed of the first picture; each next picture adds 1. Random if absent")
-                    .minimum(Some(0))
+                integer("The seed of the first picture; each next picture adds 1. Absent or -1 means random; the output says which seed it was")
+                    .minimum(Some(-1))
                     .maximum(usize::try_from(u64::MAX).ok()),
             ),
         ),

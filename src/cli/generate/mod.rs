@@ -1,15 +1,19 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read, Write};
+mod output;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
+use self::output::Output;
 use super::Failure;
 use super::open_model::open_model;
 use super::runtime::use_installed_runtimes;
@@ -22,14 +26,16 @@ use crate::runtime::{DeviceChoice, Runtime};
 pub struct GenerateArgs {
     /// What to draw
     prompt: String,
-    /// PNG file to write; - is standard output. Several pictures are numbered: picture-0.png, picture-1.png, …
-    #[arg(short, long, value_name = "FILE", default_value = "picture.png")]
-    output: PathBuf,
-    /// Seed of the first picture; each further picture adds 1 [default: random]
-    #[arg(long)]
-    seed: Option<u64>,
+    /// File to write: .png, .jpg or .webp (without loss); - is a PNG on standard output. Several pictures are numbered:
+    /// picture-0.png, picture-1.png, …
+    #[arg(short, long, value_name = "FILE", default_value = "picture.png",
+        value_parser = OsStringValueParser::new().try_map(Output::parse))]
+    output: Output,
+    /// Seed of the first picture; each further picture adds 1 [default: -1, a random one]
+    #[arg(long, allow_negative_numbers = true, value_parser = seed)]
+    seed: Option<Number>,
     /// Denoising steps, 1 to 500
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, allow_negative_numbers = true)]
     steps: u32,
     /// Scheduler, such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, or K-LMS]
     #[arg(long, value_name = "NAME")]
@@ -41,40 +47,47 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "SOURCE", default_value = "cpu")]
     noise: String,
     /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     clip_skip: u32,
     /// How closely to follow the prompt, above 0 and up to 20; 1 or less turns guidance off
-    #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite)]
+    #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     guidance_scale: f64,
+    /// How much of the contrast that guidance adds is taken back, 0 to 1 [default: the model's own, or 0]
+    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    guidance_rescale: Option<f64>,
+    /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
+    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    guidance_end: Option<f64>,
     /// What not to draw
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
     /// Width in pixels [default: the model's native size]
-    #[arg(long, value_name = "PX")]
+    #[arg(long, value_name = "PX", allow_negative_numbers = true)]
     width: Option<u32>,
     /// Height in pixels [default: the model's native size]
-    #[arg(long, value_name = "PX")]
+    #[arg(long, value_name = "PX", allow_negative_numbers = true)]
     height: Option<u32>,
     /// Number of pictures, 1 to 10
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     num_outputs: u32,
-    /// Picture to start from (PNG, JPEG or WebP)
+    /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
     #[arg(long, value_name = "FILE")]
     init_image: Option<PathBuf>,
     /// Mask for --init-image: white areas are repainted, black areas are kept
     #[arg(long, value_name = "FILE", requires = "init_image")]
     mask: Option<PathBuf>,
     /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default: off]
-    #[arg(long, value_name = "PX", requires = "mask")]
+    #[arg(long, value_name = "PX", requires = "mask", allow_negative_numbers = true)]
     mask_blur: Option<u32>,
     /// How much of --init-image may change, 0 to 1
-    #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite)]
+    #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     prompt_strength: f64,
     /// LoRA: a .safetensors file, or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
     /// Strength of --lora, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora")]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora",
+        allow_negative_numbers = true)]
     lora_scale: f64,
     /// Folder of LoRAs [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
@@ -97,8 +110,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), Some(args.add_on_folders()), || args.folders.models_dir())?;
     let input = GenerationInput::parse(&args.request(model.description().native_side)?, model.rules())
         .map_err(|violations| Failure::Usage(in_flags(violations)))?;
-    let to_stdout = args.output == Path::new("-");
-    if to_stdout && input.num_outputs > 1 {
+    if args.output == Output::Stdout && input.num_outputs > 1 {
         return Err(Failure::Usage(
             "standard output takes one picture: for more, name a file with -o".to_owned(),
         ));
@@ -125,19 +137,11 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
 
     for (index, picture) in pictures.iter().enumerate() {
-        if to_stdout {
-            io::stdout().write_all(&picture.png).map_err(|error| cannot_write("standard output", &error))?;
-            continue;
+        if let Some(path) = args.output.write(picture, index, pictures.len())? {
+            println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
         }
-        let path = numbered(&args.output, index, pictures.len());
-        fs::write(&path, &picture.png).map_err(|error| cannot_write(&path.display().to_string(), &error))?;
-        println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
     }
     Ok(())
-}
-
-fn cannot_write(place: &str, error: &io::Error) -> Failure {
-    Failure::Other(format!("cannot write {place}: {error}"))
 }
 
 impl GenerateArgs {
@@ -162,6 +166,8 @@ impl GenerateArgs {
         input.insert("num_outputs".into(), json!(self.num_outputs));
         input.insert("num_inference_steps".into(), json!(self.steps));
         input.insert("guidance_scale".into(), json!(self.guidance_scale));
+        input.insert("guidance_rescale".into(), json!(self.guidance_rescale));
+        input.insert("guidance_end".into(), json!(self.guidance_end));
         input.insert("scheduler".into(), json!(self.scheduler));
         // Without the flag it is what the scheduler's name says.
         input.insert("karras".into(), json!(self.karras.then_some(true)));
@@ -204,16 +210,35 @@ fn in_flags(violations: Violations) -> String {
         field => format!("--{}", field.replace('_', "-")),
     };
     let sentence = |text: String| match text.split_once(' ') {
-        Some((field, rest)) => format!("{} {rest}", flag(field)),
+        Some((field, rest)) => format!("{}{}", flag(field), flatly(rest)),
         None => text,
     };
     Violations(violations.0.into_iter().map(sentence).collect()).to_string()
 }
 
+/// What a violation says about its field, without the hosted worker's words: `--width is 65; it must be …`.
+fn flatly(rest: &str) -> String {
+    match rest.strip_prefix("does not meet the constraints. ") {
+        None => format!(" {rest}"),
+        Some(constraint) => match constraint.strip_prefix("It is ") {
+            Some(value) => format!(" is {value}"),
+            None => format!(": {constraint}"),
+        },
+    }
+}
+
+/// A seed as a request has it. Bounds are checked with the request.
+fn seed(text: &str) -> Result<Number, String> {
+    let unsigned = text.parse::<u64>().map(Number::from);
+    unsigned
+        .or_else(|_| text.parse::<i64>().map(Number::from))
+        .map_err(|_| format!("it must be a whole number from 0 to {}, or -1 for a random one", u64::MAX))
+}
+
 /// JSON, in whose form the request is checked, has no word for other numbers.
 fn finite(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-    number.ok_or_else(|| "it should be a number".to_owned())
+    number.ok_or_else(|| "it must be a number".to_owned())
 }
 
 fn progress_bar(steps: u32) -> ProgressBar {
@@ -223,14 +248,4 @@ fn progress_bar(steps: u32) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps  {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(u64::from(steps)).with_style(style)
-}
-
-/// `fox.png` for one picture; `fox-0.png`, `fox-1.png`, … for several.
-fn numbered(path: &Path, index: usize, count: usize) -> PathBuf {
-    if count == 1 {
-        return path.to_owned();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map_or_else(|| "png".into(), |extension| extension.to_string_lossy());
-    path.with_file_name(format!("{stem}-{index}.{extension}"))
 }
