@@ -1,12 +1,13 @@
 //! LoRAs and textual inversions change what the built-in model draws, as much as the request says.
-//! Their files are those of `tests/golden/make_lora.py`.
+//! Their files are those of `tests/golden/make_lora.py` and `make_lora_kinds.py`.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::{Value, json};
 use stablehand::diffusion::{AddOnFolders, Generation, Model, Picture, Pipeline};
 use stablehand::domain::{GenerationInput, InputRules};
@@ -70,9 +71,23 @@ fn furthest(a: &[u8], b: &[u8]) -> u8 {
     a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
 }
 
-fn copy(golden: &str, to: &Path) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
-    fs::copy(root.join(format!("{golden}.safetensors")), to).unwrap();
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/lora/{name}.safetensors"))
+}
+
+fn copy(name: &str, to: &Path) {
+    fs::copy(golden(name), to).unwrap();
+}
+
+/// The text that A1111 reads.
+fn infotext(picture: &Picture) -> String {
+    text(picture, "parameters")
+}
+
+fn text(picture: &Picture, keyword: &str) -> String {
+    let reader = png::Decoder::new(std::io::Cursor::new(&picture.png)).read_info().unwrap();
+    let texts = &reader.info().uncompressed_latin1_text;
+    texts.iter().find(|text| text.keyword == keyword).unwrap().text.clone()
 }
 
 #[test]
@@ -202,18 +217,78 @@ fn a_textual_inversion_that_cannot_be_read_is_refused_when_it_is_used() {
 }
 
 #[test]
+fn a_prompt_with_a_lora_knows_the_words_that_the_lora_brings_along() {
+    let mut studio = Studio::new(1 << 30);
+    let word = studio.draw(&json!({"prompt": "a zorblax"}));
+    let embedding = fs::read(golden("word.embedding")).unwrap();
+    let embedding = SafeTensors::deserialize(&embedding).unwrap();
+    let vectors = embedding.tensor("emb_params").unwrap();
+    let lora = studio.dir.path().join("loras/words.safetensors");
+    for name in ["bundle_emb.flurb.string_to_param.*", "bundle_emb.flurb.clip_l"] {
+        serialize_to_file([(name, &vectors)], None, &lora).unwrap();
+        assert_eq!(studio.draw(&json!({"prompt": "a flurb<lora:words>"})), word, "{name}");
+    }
+    assert_eq!(studio.draw(&json!({"prompt": "a (Flurb)", "lora": "words"})), {
+        studio.draw(&json!({"prompt": "a (zorblax)"}))
+    });
+    assert_ne!(studio.draw(&json!({"prompt": "a flurb"})), word, "without the LoRA");
+    let infotext = infotext(&studio.picture(&json!({"prompt": "a flurb<lora:words>"})));
+    assert!(infotext.contains("TI hashes: \"flurb: "), "{infotext}");
+}
+
+#[test]
+fn block_weights_change_what_is_drawn() {
+    let mut studio = Studio::new(1 << 30);
+    let mut draw = |tag: &str| studio.draw(&json!({"prompt": format!("a red heart{tag}")}));
+    let ones = ["1"; 26].join(",");
+    let (plain, whole) = (draw(""), draw("<lora:kohya:0.8>"));
+    assert_eq!(draw("<lora:kohya:0.8:lbw=NONE>"), plain);
+    assert_eq!(draw(&format!("<lora:kohya:0.8:0.8:{ones}>")), whole);
+    let some = draw("<lora:kohya:0.8:lbw=IN02>");
+    assert!(some != plain && some != whole);
+    let both = draw(
+        "<lora:kohya:0.8:lbw=IN02><lora:kohya:0.8:lbw=0,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1,-1>",
+    );
+    assert_ne!(both, some, "two tags of one LoRA add up");
+}
+
+#[test]
+fn a_picture_says_what_of_a_lora_was_left_out() {
+    let mut studio = Studio::new(1 << 30);
+    let kohya = fs::read(golden("kohya")).unwrap();
+    let kohya = SafeTensors::deserialize(&kohya).unwrap();
+    let renamed =
+        kohya.tensors().into_iter().map(|(name, tensor)| (name.replace("_mid_block_", "_nowhere_"), tensor));
+    serialize_to_file(renamed, None, &studio.dir.path().join("loras/partial.safetensors")).unwrap();
+    let partial = infotext(&studio.picture(&json!({"lora": "partial"})));
+    let expected = "Lora skipped: \"partial: 1 of 8 modules \
+                    (lora_unet_nowhere_attentions_0_transformer_blocks_0_attn2_to_k)\"";
+    assert!(partial.contains(expected), "{partial}");
+    let whole = infotext(&studio.picture(&json!({"lora": "kohya"})));
+    assert!(!whole.contains("Lora skipped"), "{whole}");
+}
+
+#[test]
+fn every_kind_of_lora_changes_the_picture() {
+    let mut studio = Studio::new(1 << 30);
+    let plain = studio.draw(&json!({}));
+    for kind in ["loha", "lokr", "glora", "ia3", "dora", "full", "oft", "boft", "mixed", "numbered"] {
+        copy(kind, &studio.dir.path().join(format!("loras/{kind}.safetensors")));
+        let drawn = studio.draw(&json!({"prompt": format!("a red heart<lora:{kind}:0.5>")}));
+        assert!(furthest(&drawn, &plain) > 2, "{kind}");
+    }
+}
+
+#[test]
 fn a_picture_names_its_add_ons_and_can_be_drawn_again() {
     let mut studio = Studio::new(1 << 30);
     let picture = studio
         .picture(&json!({"prompt": "a zorblax<lora:unet only:0.5>", "lora": "kohya", "lora_scale": 0.7}));
-    let reader = png::Decoder::new(std::io::Cursor::new(&picture.png)).read_info().unwrap();
-    let texts = &reader.info().uncompressed_latin1_text;
-    let text = |keyword: &str| &texts.iter().find(|text| text.keyword == keyword).unwrap().text;
-    let infotext = text("parameters");
+    let infotext = infotext(&picture);
     assert!(infotext.starts_with("a zorblax<lora:unet only:0.5> <lora:kohya:0.7>\n"), "{infotext}");
     assert!(infotext.contains("Lora hashes: \"kohya: ") && infotext.contains(", unet only: "), "{infotext}");
     assert!(infotext.contains("TI hashes: \"zorblax: "), "{infotext}");
-    let again: Value = serde_json::from_str(text("stablehand")).unwrap();
+    let again: Value = serde_json::from_str(&text(&picture, "stablehand")).unwrap();
     let input = GenerationInput::parse(&again, &studio.rules).unwrap();
     let again = studio.pipeline.draw(&input, input.seed.unwrap()).unwrap();
     assert_eq!(again[0].png, picture.png);

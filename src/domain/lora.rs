@@ -2,11 +2,13 @@
 //!
 //! A tag is `<lora:name>`, `<lora:name:scale>` or `<lora:name:text encoder's scale:UNet's scale>`, as A1111 reads them
 //! (`modules/extra_networks.py`, `extensions-builtin/Lora/extra_networks_lora.py`), the scales also as `te=` and `unet=`.
-//! A [`LoraShelf`] knows which LoRAs exist.
+//! Behind them may be block weights ([`BlockWeights`]), also as `lbw=`. A [`LoraShelf`] knows which LoRAs exist.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::Range;
+
+use super::lora_blocks::BlockWeights;
 
 /// The most LoRAs in one request. Each one is a file to read.
 pub const MAX_LORAS: usize = 8;
@@ -24,6 +26,8 @@ pub struct Lora {
     pub name: String,
     pub unet: f32,
     pub text_encoder: f32,
+    /// Factors of the scales for each block.
+    pub blocks: Option<BlockWeights>,
     pub origin: LoraOrigin,
 }
 
@@ -93,18 +97,33 @@ fn read(tag: &str, shelf: &dyn LoraShelf) -> Result<Lora, String> {
     let inside = tag[OPENINGS[0].len()..].trim_end_matches('>');
     let mut items = inside.split(':');
     let name = find(items.next().unwrap_or_default(), shelf)?;
-    let (mut positional, mut text_encoder, mut unet) = (0, None, None);
+    let (mut positional, mut text_encoder, mut unet, mut blocks) = (0, None, None, None);
+    let scale = |text: &str| {
+        scale(text).ok_or_else(|| {
+            format!("A scale in {shown} is not a number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}.")
+        })
+    };
+    let block_weights = |text: &str| BlockWeights::parse(text).map_err(|reason| format!("{shown} {reason}"));
     for item in items {
-        let scale = |text: &str| {
-            scale(text).ok_or_else(|| {
-                format!("A scale in {shown} is not a number from -{MAX_LORA_SCALE} to {MAX_LORA_SCALE}.")
-            })
-        };
         match item.split_once('=').map(|(key, value)| (key.trim(), value)) {
             Some(("te", value)) => text_encoder = Some(scale(value)?),
             Some(("unet", value)) => unet = Some(scale(value)?),
+            Some(("lbw" | "w", value)) => blocks = Some(block_weights(value)?),
+            Some((key @ ("start" | "stop" | "step"), _)) => {
+                return Err(format!(
+                    "{shown} has {key}=, which would change the LoRA's scale between steps; stablehand merges it once, so \
+                     leave {key}= out."
+                ));
+            }
+            Some((key @ ("lbwe" | "x"), _)) => {
+                return Err(format!("{shown} has {key}=, which is not supported; use lbw= with numbers."));
+            }
             Some(_) => {
-                return Err(format!("{shown} has an unknown argument; use te= or unet=."));
+                return Err(format!("{shown} has an unknown argument; use te=, unet= or lbw=."));
+            }
+            // As the extension's users write it: behind the scale.
+            None if positional > 0 && is_blocks(item) && blocks.is_none() => {
+                blocks = Some(block_weights(item)?);
             }
             None => {
                 let place = [&mut text_encoder, &mut unet].into_iter().nth(positional);
@@ -117,7 +136,13 @@ fn read(tag: &str, shelf: &dyn LoraShelf) -> Result<Lora, String> {
         }
     }
     let text_encoder = text_encoder.unwrap_or(1.0);
-    Ok(Lora { name, unet: unet.unwrap_or(text_encoder), text_encoder, origin: LoraOrigin::Prompt })
+    let unet = unet.unwrap_or(text_encoder);
+    Ok(Lora { name, unet, text_encoder, blocks, origin: LoraOrigin::Prompt })
+}
+
+/// Whether an argument without a name is a list of block weights or a preset, and not a scale.
+fn is_blocks(item: &str) -> bool {
+    item.contains(',') || BlockWeights::parse(item).is_ok()
 }
 
 /// The name of the LoRA on the shelf.
@@ -187,6 +212,23 @@ mod tests {
     }
 
     #[test]
+    fn block_weights_follow_the_scales_by_name_or_by_position() {
+        let none = "0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0";
+        for (tag, blocks) in [
+            ("<lora:fox:0.5:lbw=INS>".to_owned(), Some("INS")),
+            ("<lora:fox:0.5:0.5:lbw=IN02>".to_owned(), Some("IN02")),
+            ("<lora:fox:0.5:OUTALL>".to_owned(), Some("OUTALL")),
+            (format!("<lora:fox:0.5:{none}>"), Some("NONE")),
+            (format!("<lora:fox:te=0.5:0.5:0.5:w={none}>"), Some("NONE")),
+            ("<lora:fox:0.5>".to_owned(), None),
+        ] {
+            let lora = loras_in(&tag, &All).unwrap().remove(0);
+            let blocks = blocks.map(|blocks| BlockWeights::parse(blocks).unwrap());
+            assert_eq!((lora.text_encoder, lora.unet, lora.blocks), (0.5, 0.5, blocks), "{tag}");
+        }
+    }
+
+    #[test]
     fn tags_are_removed_from_the_prompt_and_keep_their_order() {
         let prompt = "<lora:a:0.5>a fox, <lora:my b.2>in (snow<lora:c>:1.2)";
         assert_eq!(without_lora_tags(prompt), "a fox, in (snow:1.2)");
@@ -206,7 +248,20 @@ mod tests {
             ("<lora:a:nan>", "A scale in <lora:a:nan> is not a number from -10 to 10."),
             ("<lora:a:11>", "A scale in <lora:a:11> is not a number from -10 to 10."),
             ("<lora:a:1:1:8>", "<lora:a:1:1:8> has more arguments than a name and two scales."),
-            ("<lora:a:dyn=8>", "<lora:a:dyn=8> has an unknown argument; use te= or unet=."),
+            ("<lora:a:dyn=8>", "<lora:a:dyn=8> has an unknown argument; use te=, unet= or lbw=."),
+            (
+                "<lora:a:1:stop=8>",
+                "<lora:a:1:stop=8> has stop=, which would change the LoRA's scale between steps; stablehand merges it \
+                 once, so leave stop= out.",
+            ),
+            (
+                "<lora:a:1:lbw=1,2>",
+                "<lora:a:1:lbw=1,2> has 2 block weights; Stable Diffusion v1 takes 17 or 26 of them.",
+            ),
+            (
+                "<lora:a:1:lbwe=X>",
+                "<lora:a:1:lbwe=X> has lbwe=, which is not supported; use lbw= with numbers.",
+            ),
         ] {
             assert_eq!(scales(tag).unwrap_err(), sentence);
         }

@@ -9,6 +9,7 @@ mod image_source;
 mod input;
 mod job;
 mod lora;
+mod lora_blocks;
 mod model_family;
 mod model_part;
 mod noise;
@@ -32,6 +33,7 @@ pub use job::{
     NewJob, Progress, StoredImage,
 };
 pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_lora_tags};
+pub use lora_blocks::{BlockWeights, LoraBlock, LoraScales};
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;
 pub use noise::NoiseSource;

@@ -1,7 +1,7 @@
 //! Recognises a checkpoint in one file by its tensors. A file that cannot be used is refused by what it is.
 
-use super::TensorFile;
 use super::original_names::Depth;
+use super::{TensorFile, lora_kind};
 use crate::domain::ModelFamily;
 
 /// The architectures that there are graphs for.
@@ -16,13 +16,9 @@ const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 
 /// Other things that people have in `.safetensors` files, by a mark at the beginning of a tensor's name or of a module in it.
-const FOREIGN: [(&str, &str); 7] = [
+const FOREIGN: [(&str, &str); 3] = [
     ("control_model.", "a ControlNet"),
     ("input_hint_block.", "a ControlNet"),
-    ("lora_", "a LoRA: put it into --lora-dir and name it in the request's lora"),
-    (".lora.", "a LoRA: put it into --lora-dir and name it in the request's lora"),
-    ("hada_w1", "a LyCORIS network"),
-    ("lokr_w1", "a LyCORIS network"),
     ("emb_params", "a textual inversion: put it into --embeddings-dir and write its name in the prompt"),
 ];
 
@@ -40,6 +36,9 @@ impl Architecture {
             }) {
                 return Err((*what).to_owned());
             }
+        }
+        if let Some(kind) = lora_kind(&names) {
+            return Err(kind);
         }
         let shape_of = |name: &str| {
             let ema = format!("{UNET_EMA}{}", name.replace('.', ""));

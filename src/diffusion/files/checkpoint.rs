@@ -47,6 +47,12 @@ impl Checkpoint {
         self.files[found.file].shape(&found.tensor)
     }
 
+    /// All values of the tensor that diffusers calls `name`, as f32.
+    pub fn values(&self, part: ModelPart, name: &str) -> Result<Vec<f32>, FileError> {
+        let found = self.find(part, name).ok_or_else(|| self.missing(part, name))?;
+        self.files[found.file].values(&found.tensor)
+    }
+
     /// Reads what `graph` wants, tensor by tensor, in the order of the files.
     pub fn fill(&self, part: ModelPart, graph: &WeightlessGraph) -> Result<Weights, FileError> {
         let mut wanted = Vec::new();

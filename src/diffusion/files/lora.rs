@@ -1,25 +1,46 @@
-//! LoRAs: small files that change a model's weights by products of two thin matrices.
+//! LoRAs and their kin: small files that change a model's weights.
 //!
 //! The whole file is checked before anything changes: whether it is a LoRA for this model at all ([`ModelFamily`]), which
-//! weights it changes ([`modules`]), and whether its matrices fit them ([`product`]). Merging then reads one module at a
-//! time. This module does not know what holds the weights, only that it can add to them ([`AddTo`]).
+//! modules it changes and how ([`contents`]), and whether its tensors fit them ([`module`], with a file for each kind).
+//! [`merge_loras`] then changes one parameter at a time: every LoRA computes its change from the model's own values, the
+//! changes are added up in single precision, and the sum is written once. So the order of LoRAs does not matter, for kinds
+//! that multiply a weight either. This module does not know what holds the weights, only that it can read and replace them
+//! ([`Parameters`]).
 
+mod channels;
+mod contents;
+mod dora;
+mod foreign;
+mod glora;
+mod hadamard;
 mod keys;
+mod kronecker;
+mod low_rank;
+mod module;
 mod modules;
+mod numbered;
+mod oft;
 mod peft_config;
-mod product;
+mod peft_oft;
+mod role;
+mod rotation;
+mod skipped;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use self::contents::Contents;
 use self::keys::Key;
-pub use self::keys::Role;
+use self::module::Module;
 pub use self::modules::{ModuleNames, Target};
 use self::peft_config::PeftConfig;
-use self::product::{Fit, Misfit, Shapes};
+use self::role::Role;
+use self::skipped::{Skipped, first_few};
 use super::textual_inversion::short_hash;
-use super::{AddTo, TensorFile};
-use crate::domain::{ModelFamily, ModelPart};
+use super::{Parameters, TensorFile};
+use crate::diffusion::text::Learned;
+use crate::domain::{LoraScales, ModelFamily, ModelPart};
 
 /// Why a LoRA cannot be used. Names the LoRA and, where one tensor is the reason, that tensor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,25 +55,9 @@ pub struct LoraFile {
     name: String,
     path: PathBuf,
     file: TensorFile,
-    peft: PeftConfig,
     modules: Vec<Module>,
-}
-
-struct Module {
-    target: Target,
-    fit: Fit,
-    tensors: Tensors,
-}
-
-/// The names of a module's tensors.
-#[derive(Debug, Default)]
-struct Tensors {
-    down: Option<String>,
-    up: Option<String>,
-    mid: Option<String>,
-    alpha: Option<String>,
-    scale: Option<String>,
-    scalar: Option<String>,
+    words: Vec<Learned>,
+    skipped: Skipped,
 }
 
 impl LoraFile {
@@ -62,44 +67,66 @@ impl LoraFile {
         let refuse = |reason: String| LoraError { name: name.to_owned(), reason };
         let file = TensorFile::open(path).map_err(|error| refuse(error.to_string()))?;
         let peft = PeftConfig::read(path, file.note(PeftConfig::metadata_key())).map_err(refuse)?;
-        let found = sort(&file).map_err(refuse)?;
-        if let Some(reason) = found.text_width(&file).and_then(|width| other_width(width, names)) {
+        let mut contents = Contents::read(&file, names).map_err(refuse)?;
+        if let Some(reason) = contents.text_width(&file).and_then(|width| other_width(width, names)) {
             return Err(refuse(reason));
         }
-        let (mut modules, mut unknown) = (Vec::new(), found.unknown);
-        let count = found.modules.len();
-        for (module, tensors) in found.modules {
+        let found = std::mem::take(&mut contents.modules);
+        let (mut modules, count) = (Vec::new(), found.len());
+        let mut skipped = Skipped { of: count, tensors: contents.unknown.clone(), ..Skipped::default() };
+        for (module, tensors) in found {
             match names.find(&module) {
-                Some(target) => {
-                    let fit = tensors.fit(&module, target, &file).map_err(refuse)?;
-                    modules.push(Module { target: target.clone(), fit, tensors });
+                Some(place) => {
+                    let fitted = Module::fit(&module, tensors, place, &file, &peft).map_err(refuse)?;
+                    skipped.tensors.extend(fitted.skipped().map(str::to_owned));
+                    modules.push(fitted);
                 }
-                None => unknown.push(module),
+                None => skipped.modules.push(module),
             }
         }
-        if modules.is_empty() {
-            return Err(refuse(match (count, first_few(&unknown)) {
+        let changes_nothing =
+            modules.iter().all(|module: &Module| !module.changes_weight() && !module.changes_bias());
+        if changes_nothing && (count > 0 || contents.words.is_empty()) {
+            return Err(refuse(match (count, first_few(&skipped.tensors)) {
                 (0, few) if few.is_empty() => "it is empty".to_owned(),
                 (0, few) => format!("it does not contain a LoRA but tensors such as {few}"),
-                (count, few) => {
-                    format!("this model has none of the {count} modules that it changes, such as {few}")
+                (count, _) => {
+                    let few = [skipped.modules, skipped.tensors].concat();
+                    format!(
+                        "this model has none of the {count} modules that it changes, such as {}",
+                        first_few(&few)
+                    )
                 }
             }));
         }
-        if !unknown.is_empty() {
+        if let Some(text) = skipped.text() {
             tracing::warn!(
                 lora = name,
-                "this model lacks {} of the modules that the LoRA changes; they are skipped: {}",
-                unknown.len(),
-                first_few(&unknown)
+                "a part of the LoRA has no place in this model and is skipped: {text}"
             );
         }
-        Ok(Self { name: name.to_owned(), path: path.to_owned(), file, peft, modules })
+        let mut lora =
+            Self { name: name.to_owned(), path: path.to_owned(), file, modules, words: Vec::new(), skipped };
+        if !contents.words.is_empty() {
+            let hash = lora.short_hash();
+            lora.words = contents.learned(name, &hash, &lora.file, names.embedding_width());
+        }
+        Ok(lora)
     }
 
-    /// Whether it changes any weight of `part`.
-    pub fn touches(&self, part: ModelPart) -> bool {
-        self.modules.iter().any(|module| module.target.part == part)
+    /// Whether it changes any parameter of `part` at these scales.
+    pub fn touches(&self, part: ModelPart, scales: &LoraScales) -> bool {
+        self.modules_of(part).any(|module| scales.of(module.place.block, part) != 0.0)
+    }
+
+    /// The words for prompts that it brings along.
+    pub fn words(&self) -> &[Learned] {
+        &self.words
+    }
+
+    /// What of it has no place in the model, in a few words. None where all of it has.
+    pub fn skipped(&self) -> Option<String> {
+        self.skipped.text()
     }
 
     /// The first digits of the file's hash: the hash that its trainer noted (`sshs_model_hash`), else that of everything
@@ -111,142 +138,84 @@ impl LoraFile {
         noted.map_or_else(|| short_hash(&self.path, self.file.data_start()), |hash| hash[..12].to_owned())
     }
 
-    /// Adds `scale` times this LoRA to the weights of `part`.
-    pub fn merge(&self, part: ModelPart, scale: f32, weights: &mut dyn AddTo) -> Result<(), LoraError> {
-        let modules = self.modules.iter().filter(|module| module.target.part == part);
-        for Module { target, fit, tensors } in modules {
-            self.product(target, *fit, tensors, scale)
-                .and_then(|delta| weights.add(&target.weight, &delta))
-                .map_err(|reason| self.refuse(reason))?;
-        }
-        self.file.check_unchanged().map_err(|error| self.refuse(error.to_string()))
+    fn modules_of(&self, part: ModelPart) -> impl Iterator<Item = &Module> {
+        self.modules.iter().filter(move |module| module.place.part == part)
     }
 
     fn refuse(&self, reason: String) -> LoraError {
         LoraError { name: self.name.clone(), reason }
     }
-
-    fn product(&self, target: &Target, fit: Fit, tensors: &Tensors, scale: f32) -> Result<Vec<f32>, String> {
-        let read = |name: &Option<String>| name.as_deref().map(|name| self.read(name)).transpose();
-        let (down, up, mid) = (read(&tensors.down)?, read(&tensors.up)?, read(&tensors.mid)?);
-        #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
-        let scaling = if let Some(name) = &tensors.scale {
-            self.number(name)?
-        } else if let Some(name) = &tensors.alpha {
-            self.number(name)? / fit.rank() as f32
-        } else {
-            let module = target.weight.trim_end_matches(".weight");
-            self.peft.scaling(target.part, module, fit.rank())
-        };
-        let (down, up) = (down.unwrap_or_default(), up.unwrap_or_default());
-        let product = fit.product(&down, &up, mid.as_deref());
-        let mut product = product.ok_or_else(|| format!("its tensors for {} are cut off", target.weight))?;
-        let scalar = tensors.scalar.as_deref().map_or(Ok(1.0), |name| self.number(name))?;
-        let scale = scale * scaling * scalar;
-        let mut is_finite = true;
-        for value in &mut product {
-            *value *= scale;
-            is_finite &= value.is_finite();
-        }
-        if !is_finite {
-            return Err(format!("the values that it adds to {} are not finite", target.weight));
-        }
-        Ok(product)
-    }
-
-    fn number(&self, tensor: &str) -> Result<f32, String> {
-        match self.read(tensor)?[..] {
-            [number] => Ok(number),
-            _ => Err(format!("its {tensor} is not a single number")),
-        }
-    }
-
-    fn read(&self, tensor: &str) -> Result<Vec<f32>, String> {
-        let values = self.file.values(tensor).map_err(|error| error.to_string())?;
-        if values.iter().all(|value| value.is_finite()) {
-            return Ok(values);
-        }
-        Err(format!("its tensor {tensor} has values that are NaN or infinite"))
-    }
 }
 
-impl Tensors {
-    fn place(&mut self, role: Role) -> &mut Option<String> {
-        match role {
-            Role::Down => &mut self.down,
-            Role::Up => &mut self.up,
-            Role::Mid => &mut self.mid,
-            Role::Alpha => &mut self.alpha,
-            Role::Scale => &mut self.scale,
-            Role::Scalar => &mut self.scalar,
+/// A parameter's part of a module.
+#[derive(Clone, Copy)]
+enum Side {
+    Weight,
+    Bias,
+}
+
+/// Adds LoRAs, each with its scales, to the weights and biases of `part`. Every change is computed from the part's own
+/// values.
+pub fn merge_loras(
+    loras: &[(&LoraFile, &LoraScales)],
+    part: ModelPart,
+    parameters: &mut dyn Parameters,
+) -> Result<(), LoraError> {
+    let mut changes: BTreeMap<String, Vec<(&LoraFile, &Module, Side, f32)>> = BTreeMap::new();
+    for (lora, scales) in loras {
+        for module in lora.modules_of(part) {
+            let scale = scales.of(module.place.block, part);
+            if scale == 0.0 {
+                continue;
+            }
+            if module.changes_weight() {
+                let changes = changes.entry(module.place.weight_name()).or_default();
+                changes.push((lora, module, Side::Weight, scale));
+            }
+            if module.changes_bias() {
+                changes.entry(module.place.bias_name()).or_default().push((lora, module, Side::Bias, scale));
+            }
         }
     }
-
-    /// Checks that none is missing and that the shapes fit.
-    fn fit(&self, module: &str, target: &Target, file: &TensorFile) -> Result<Fit, String> {
-        let (down, up) = match (&self.down, &self.up) {
-            (Some(down), Some(up)) => (down, up),
-            (Some(one), None) => return Err(format!("it has {one} without the matching up matrix")),
-            (None, Some(one)) => return Err(format!("it has {one} without the matching down matrix")),
-            (None, None) => return Err(format!("it has a factor but no matrices for {module}")),
-        };
-        let shape = |name: &str| file.shape(name).unwrap_or_default().to_vec();
-        let shapes = Shapes { down: shape(down), up: shape(up), mid: self.mid.as_deref().map(shape) };
-        Fit::new(&target.shape, &shapes).map_err(|Misfit { role, found, wanted }| {
-            let tensor = match role {
-                Role::Down => down,
-                Role::Up => up,
-                Role::Mid | Role::Alpha | Role::Scale | Role::Scalar => self.mid.as_ref().unwrap_or(down),
+    for (parameter, changes) in changes {
+        let Some((first, ..)) = changes.first() else { continue };
+        let refuse = |reason: String| first.refuse(reason);
+        let original = parameters.values(&parameter).map_err(refuse)?;
+        let mut sum = original.clone();
+        for (lora, module, side, scale) in &changes {
+            let delta = match side {
+                Side::Weight => module.delta(&lora.file, &original, *scale),
+                Side::Bias => module.delta_of_bias(&lora.file, &original, *scale),
             };
-            format!(
-                "its tensor {tensor} has the shape {found:?}; this model's {} needs {wanted:?}",
-                target.weight
-            )
-        })
-    }
-}
-
-/// The tensors of a file by the modules that they change.
-struct Sorted {
-    modules: BTreeMap<String, Tensors>,
-    unknown: Vec<String>,
-}
-
-impl Sorted {
-    /// The width of the text embeddings that the LoRA's model reads, if it changes how they are read.
-    fn text_width(&self, file: &TensorFile) -> Option<usize> {
-        let reads_text =
-            |module: &str| module.contains("attn2") && (module.ends_with("to_k") || module.ends_with("to_v"));
-        let mut readers = self.modules.iter().filter(|(module, _)| reads_text(module));
-        let shape = readers.find_map(|(_, tensors)| file.shape(tensors.down.as_deref()?))?;
-        shape.get(1).copied()
-    }
-}
-
-fn sort(file: &TensorFile) -> Result<Sorted, String> {
-    let (mut modules, mut unknown) = (BTreeMap::<String, Tensors>::new(), Vec::new());
-    for name in file.tensor_names() {
-        if let Some(family) = ModelFamily::from_lora_tensor(&name) {
-            return Err(format!(
-                "it is for {family}, judging by its tensor {name}; this is a Stable Diffusion v1 model"
-            ));
+            let delta = delta.map_err(|reason| lora.refuse(reason))?;
+            if !delta.iter().all(|value| value.is_finite()) {
+                return Err(lora.refuse(format!("the values that it adds to {parameter} are not finite")));
+            }
+            sum.iter_mut().zip(delta).for_each(|(sum, delta)| *sum += delta);
         }
-        match Key::read(&name) {
+        parameters.replace(&parameter, &sum).map_err(refuse)?;
+    }
+    for (lora, _) in loras {
+        lora.file.check_unchanged().map_err(|error| lora.refuse(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// What a file with tensors of these names is, as the end of "it is …", if it is a LoRA or of a kind like it.
+pub fn lora_kind(names: &[String]) -> Option<String> {
+    names.iter().find_map(|name| {
+        let role = match Key::read(name) {
             Key::Foreign(kind) => {
-                return Err(format!(
-                    "it is {kind}, judging by its tensor {name}; only LoRA and LoCon are supported"
-                ));
+                return Some(format!("{kind}, which stablehand does not merge into a model"));
             }
-            Key::Unknown => unknown.push(name),
-            Key::Lora { module, role } => {
-                let tensors = modules.entry(module).or_default();
-                if let Some(other) = tensors.place(role).replace(name.clone()) {
-                    return Err(format!("its tensors {other} and {name} are two of the same"));
-                }
-            }
-        }
-    }
-    Ok(Sorted { modules, unknown })
+            // Checkpoints have tensors with such ends as well.
+            Key::Module { role: Role::Channels | Role::Alpha | Role::Scale | Role::Scalar, .. }
+            | Key::Word(_)
+            | Key::Unknown => return None,
+            Key::Module { role, .. } | Key::Numbered { role, .. } => role,
+        };
+        Some(format!("{}: put it into --lora-dir and name it in the request's lora", role.owner()))
+    })
 }
 
 /// Why a LoRA that reads text embeddings of this width is not for the model. None where the widths are equal.
@@ -254,13 +223,6 @@ fn other_width(width: usize, names: &ModuleNames) -> Option<String> {
     let own = names.embedding_width().filter(|own| *own != width)?;
     let family = ModelFamily::from_embedding_width(width).map_or("another model", ModelFamily::name);
     Some(format!("it is for {family}, whose text embeddings are {width} wide; this model's are {own}"))
-}
-
-/// A few of many names, shortened, for a sentence.
-fn first_few(names: &[String]) -> String {
-    let few: Vec<String> = names.iter().take(3).map(|name| name.chars().take(100).collect()).collect();
-    let more = if names.len() > few.len() { ", …" } else { "" };
-    format!("{}{more}", few.join(", "))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub use configs::{
 };
 pub use graph_library::GraphBuild;
 use graph_library::GraphLibrary;
-pub use lora::{LoraError, LoraFile, ModuleNames, Target};
+pub use lora::{LoraError, LoraFile, ModuleNames, Target, lora_kind, merge_loras};
 pub use lora_folder::LoraFolder;
 pub use model_files::ModelFiles;
 use model_place::ModelPlace;
@@ -48,8 +48,8 @@ pub use part_files::{PartFiles, PartGraph};
 use tensor_file::TensorFile;
 pub use textual_inversion_folder::TextualInversionFolder;
 pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
-pub use weights::Weights;
-use weights::{AddTo, WeightWriter};
+use weights::WeightWriter;
+pub use weights::{Originals, Parameters, Weights};
 
 /// Why files cannot be used. Each names the file and, where one tensor is the reason, that tensor.
 #[derive(Debug, thiserror::Error)]

@@ -145,13 +145,21 @@ impl PartFiles {
         }
     }
 
+    /// All values of one weight, as precise as the files have them. `None` if the part's own graph contains them.
+    pub fn values(&self, name: &str) -> Result<Option<Vec<f32>>, FileError> {
+        match &self.source {
+            Source::Onnx { .. } => Ok(None),
+            Source::Weights { checkpoint, .. } => Ok(Some(checkpoint.get()?.values(self.part, name)?)),
+        }
+    }
+
     /// The weights that LoRAs may change, by name and shape. `None` if the part's own graph contains the weights.
     pub fn lora_targets(&self) -> Result<Option<Vec<Target>>, FileError> {
         // They are the same in every build.
         let PartGraph::Weightless(graph) = self.graph(GraphBuild::Cpu)? else { return Ok(None) };
         let target = |(name, shape): (&str, &[usize])| Target {
             part: self.part,
-            weight: name.to_owned(),
+            parameter: name.to_owned(),
             shape: shape.to_vec(),
         };
         Ok(Some(graph.wanted().map(target).collect()))
@@ -315,7 +323,7 @@ fn is_configuration(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::files::AddTo as _;
+    use crate::diffusion::files::{Originals, Parameters as _};
 
     #[test]
     fn weights_are_changed_in_the_graph_s_own_order_and_precision() {
@@ -330,21 +338,26 @@ mod tests {
                 "down_blocks.0.resnets.0.conv1.weight",
                 "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
             ] {
-                let before = weights.values(name).unwrap();
+                let mut originals = Originals { weights: &mut weights, files: unet };
+                let before = originals.values(name).unwrap();
                 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-                let delta: Vec<f32> = (0..before.len()).map(|i| i as f32 * 1e-4).collect();
-                weights.add(name, &delta).unwrap();
-                let sums = before.iter().zip(&delta).map(|(before, delta)| before + delta);
-                let kept = |sum: f32| match build {
-                    GraphBuild::Cuda => half::f16::from_f32(sum).to_f32(),
-                    _ => sum,
+                let after: Vec<f32> =
+                    before.iter().enumerate().map(|(i, before)| before + i as f32 * 1e-4).collect();
+                originals.replace(name, &after).unwrap();
+                let kept = |value: f32| match build {
+                    GraphBuild::Cuda => half::f16::from_f32(value).to_f32(),
+                    _ => value,
                 };
-                assert_eq!(weights.values(name).unwrap(), sums.map(kept).collect::<Vec<_>>(), "{name}");
+                assert_eq!(
+                    weights.values(name).unwrap(),
+                    after.into_iter().map(kept).collect::<Vec<_>>(),
+                    "{name}"
+                );
             }
-            assert!(weights.add("conv_in.weight", &[0.0]).unwrap_err().contains("1728 values, not 1"));
-            assert!(weights.add("nothing", &[]).unwrap_err().contains("no weight nothing"));
+            assert!(weights.replace("conv_in.weight", &[0.0]).unwrap_err().contains("1728 values, not 1"));
+            assert!(weights.replace("nothing", &[]).unwrap_err().contains("no weight nothing"));
             let _reader = std::sync::Arc::clone(weights.buffer());
-            assert!(weights.add("conv_in.weight", &[0.0; 1728]).unwrap_err().contains("in use"));
+            assert!(weights.replace("conv_in.weight", &[0.0; 1728]).unwrap_err().contains("in use"));
         }
     }
 

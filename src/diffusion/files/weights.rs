@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use half::f16;
 
+use super::PartFiles;
+
 /// The weights of one session, in the layout of its graph. ONNX Runtime reads those of nodes on the CPU in place, so
 /// they must live as long as the session unless all of it runs on a card.
 pub struct Weights {
@@ -89,33 +91,50 @@ impl Weights {
     }
 }
 
-/// Weights that a LoRA can be added to.
-pub trait AddTo {
-    /// Adds `delta`, in the order of the checkpoint's own shape, to the parameter of this name.
-    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String>;
+/// Parameters that a LoRA can change.
+pub trait Parameters {
+    /// The values of the parameter of this name, in the order of the checkpoint's own shape.
+    fn values(&self, parameter: &str) -> Result<Vec<f32>, String>;
+
+    /// Replaces all of them.
+    fn replace(&mut self, parameter: &str, values: &[f32]) -> Result<(), String>;
 }
 
-impl AddTo for Weights {
-    /// Adds in single precision, whatever type the graph has its weights in.
-    fn add(&mut self, parameter: &str, delta: &[f32]) -> Result<(), String> {
+/// A part's weights with the files that they come from. Where the graph's type is smaller than the files', values are read
+/// from the files once more, so that a change is rounded once.
+pub struct Originals<'a> {
+    pub weights: &'a mut Weights,
+    pub files: &'a PartFiles,
+}
+
+impl Parameters for Originals<'_> {
+    fn values(&self, parameter: &str) -> Result<Vec<f32>, String> {
+        let slot = self.weights.slots.get(parameter);
+        let slot = slot.ok_or_else(|| format!("there is no weight {parameter}"))?;
+        let values = match slot.element {
+            Element::F32 => self.weights.values(parameter),
+            Element::F16 => self.files.values(parameter).map_err(|error| error.to_string())?,
+        };
+        values.ok_or_else(|| format!("{parameter} cannot be read"))
+    }
+
+    fn replace(&mut self, parameter: &str, values: &[f32]) -> Result<(), String> {
+        self.weights.replace(parameter, values)
+    }
+}
+
+impl Weights {
+    /// Writes all values of a weight anew, in whatever type and order the graph has them.
+    pub fn replace(&mut self, parameter: &str, values: &[f32]) -> Result<(), String> {
         let slot = self.slots.get(parameter).ok_or_else(|| format!("there is no weight {parameter}"))?;
-        let (element, width) = (slot.element, slot.element.width());
-        let count = slot.length / width;
-        if count != delta.len() {
-            return Err(format!("{parameter} has {count} values, not {}", delta.len()));
+        let count = slot.length / slot.element.width();
+        if count != values.len() {
+            return Err(format!("{parameter} has {count} values, not {}", values.len()));
         }
         let buffer = Arc::get_mut(&mut self.buffer);
         let bytes = buffer.and_then(|buffer| buffer.get_mut(slot.at..slot.at + slot.length));
         let bytes = bytes.ok_or_else(|| format!("{parameter} is in use"))?;
-        let add = |bytes: &mut [u8], delta: &f32| element.write(bytes, element.read(bytes, 0) + delta);
-        if slot.order == Order::Plain {
-            bytes.chunks_exact_mut(width).zip(delta).for_each(|(bytes, delta)| add(bytes, delta));
-        } else {
-            for (index, delta) in delta.iter().enumerate() {
-                let at = slot.position(index) * width;
-                add(&mut bytes[at..at + width], delta);
-            }
-        }
+        WeightWriter { slot, bytes, next: 0 }.write(values);
         Ok(())
     }
 }

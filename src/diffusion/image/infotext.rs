@@ -35,6 +35,8 @@ pub struct Parameters<'a> {
     /// `(name, hash)` of each LoRA, and of each textual inversion, that was used.
     pub lora_hashes: &'a [(String, String)],
     pub ti_hashes: &'a [(String, String)],
+    /// `(name, what)` of each LoRA of which the model lacks something.
+    pub lora_skipped: &'a [(String, String)],
 }
 
 impl Parameters<'_> {
@@ -72,7 +74,11 @@ impl Parameters<'_> {
         if let Some((read, of)) = self.prompt_cut {
             items.push(("Prompt cut", format!("{read} of {of} chunks read")));
         }
-        for (item, hashes) in [("Lora hashes", self.lora_hashes), ("TI hashes", self.ti_hashes)] {
+        for (item, hashes) in [
+            ("Lora hashes", self.lora_hashes),
+            ("TI hashes", self.ti_hashes),
+            ("Lora skipped", self.lora_skipped),
+        ] {
             let hashes: Vec<_> = hashes.iter().map(|(name, hash)| format!("{name}: {hash}")).collect();
             if !hashes.is_empty() {
                 items.push((item, hashes.join(", ")));
@@ -135,6 +141,7 @@ mod tests {
             loras: &[],
             lora_hashes: &[],
             ti_hashes: &[],
+            lora_skipped: &[],
         }
     }
 
@@ -181,13 +188,20 @@ mod tests {
 
     #[test]
     fn add_ons_have_the_names_of_a1111() {
-        let lora = |name: &str, origin| Lora { name: name.to_owned(), unet: 0.5, text_encoder: 0.5, origin };
+        let lora = |name: &str, origin| Lora {
+            name: name.to_owned(),
+            unet: 0.5,
+            text_encoder: 0.5,
+            blocks: None,
+            origin,
+        };
         let hashes = |name: &str| vec![(name.to_owned(), "0123456789ab".to_owned())];
         let text = Parameters {
             prompt: "a fox <lora:ink:0.5>",
             loras: &[lora("fur", LoraOrigin::Field), lora("ink", LoraOrigin::Prompt)],
             lora_hashes: &[hashes("fur"), hashes("ink")].concat(),
             ti_hashes: &hashes("bad"),
+            lora_skipped: &[("ink".to_owned(), "3 of 264 modules (a, b, c)".to_owned())],
             ..parameters()
         };
         assert_eq!(
@@ -195,6 +209,7 @@ mod tests {
             "a fox <lora:ink:0.5> <lora:fur:0.5>\nSteps: 20, Sampler: LMS, CFG scale: 7, \
              Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, RNG: CPU, \
              Lora hashes: \"fur: 0123456789ab, ink: 0123456789ab\", TI hashes: \"bad: 0123456789ab\", \
+             Lora skipped: \"ink: 3 of 264 modules (a, b, c)\", \
              Version: stablehand 0.1.0"
         );
     }

@@ -13,9 +13,12 @@ use super::DiffusionError;
 use super::add_ons::AddOns;
 use super::memory::weight_bytes;
 use super::model::Model;
-use crate::diffusion::files::{AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, PartFiles, Weights};
+use crate::diffusion::files::{
+    AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, Originals, PartFiles, merge_loras,
+};
 use crate::diffusion::nets::{ModelError, PartSession, TextEncoder, UNet};
-use crate::domain::{Lora, ModelPart};
+use crate::diffusion::text::Learned;
+use crate::domain::{Lora, LoraScales, ModelPart};
 use crate::runtime::Runtime;
 
 /// The parts of a model that a combination of LoRAs changes.
@@ -23,6 +26,8 @@ pub struct Adapted {
     pub text_encoder: Option<RefCell<TextEncoder>>,
     pub unet: Option<RefCell<UNet>>,
     hashes: Vec<(String, String)>,
+    skipped: Vec<(String, String)>,
+    words: Vec<Learned>,
     /// The size of its parts.
     bytes: u64,
 }
@@ -32,10 +37,20 @@ impl Adapted {
     pub fn hashes(&self) -> &[(String, String)] {
         &self.hashes
     }
+
+    /// The LoRAs of which the model lacks something, with what that is.
+    pub fn skipped(&self) -> &[(String, String)] {
+        &self.skipped
+    }
+
+    /// The words for prompts that the LoRAs bring along.
+    pub fn words(&self) -> &[Learned] {
+        &self.words
+    }
 }
 
 /// The files as they were, and the scales of each.
-type Combination = Vec<(String, Option<SystemTime>, u64, [u32; 2])>;
+type Combination = Vec<(String, Option<SystemTime>, u64, Vec<u32>)>;
 
 /// Makes and keeps adapted parts, for one model on one device.
 pub struct AdaptedModels {
@@ -53,18 +68,7 @@ pub struct AdaptedModels {
 /// A LoRA, its file and its scales.
 struct Wanted {
     file: AddOnFile,
-    text_encoder: f32,
-    unet: f32,
-}
-
-impl Wanted {
-    fn scale(&self, part: ModelPart) -> f32 {
-        match part {
-            ModelPart::TextEncoder => self.text_encoder,
-            ModelPart::UNet => self.unet,
-            _ => 0.0,
-        }
-    }
+    scales: LoraScales,
 }
 
 impl AdaptedModels {
@@ -81,9 +85,7 @@ impl AdaptedModels {
         }
         let combination: Combination = wanted
             .iter()
-            .map(|Wanted { file, text_encoder, unet }| {
-                (file.name.clone(), file.modified, file.bytes, [text_encoder.to_bits(), unet.to_bits()])
-            })
+            .map(|Wanted { file, scales }| (file.name.clone(), file.modified, file.bytes, scales.key()))
             .collect();
         if let Some(place) = self.recent.iter().position(|(kept, _)| *kept == combination) {
             let kept = self.recent.remove(place);
@@ -118,11 +120,9 @@ impl AdaptedModels {
             let file = self.loras.file(&lora.name);
             let file = file.map_err(|reason| LoraError { name: lora.name.clone(), reason })?;
             let entry = wanted.entry(file.name.clone());
-            let sum = entry.or_insert(Wanted { file, text_encoder: 0.0, unet: 0.0 });
-            sum.text_encoder += lora.text_encoder;
-            sum.unet += lora.unet;
+            entry.or_insert(Wanted { file, scales: LoraScales::default() }).scales.add(lora);
         }
-        Ok(wanted.into_values().filter(|wanted| wanted.text_encoder != 0.0 || wanted.unet != 0.0).collect())
+        Ok(wanted.into_values().filter(|wanted| !wanted.scales.is_zero()).collect())
     }
 
     fn make(&mut self, wanted: &[Wanted]) -> Result<Adapted, DiffusionError> {
@@ -138,9 +138,12 @@ impl AdaptedModels {
         let opened = opened.collect::<Result<Vec<_>, LoraError>>()?;
         let hashes = opened.iter().map(|(file, wanted)| (wanted.file.stem().to_owned(), file.short_hash()));
         let hashes = hashes.collect();
-        let changed = |part: ModelPart| {
-            opened.iter().any(|(file, wanted)| wanted.scale(part) != 0.0 && file.touches(part))
-        };
+        let skipped =
+            opened.iter().filter_map(|(file, wanted)| Some((wanted.file.stem().to_owned(), file.skipped()?)));
+        let skipped = skipped.collect();
+        let words = opened.iter().flat_map(|(file, _)| file.words().iter().cloned()).collect();
+        let changed =
+            |part: ModelPart| opened.iter().any(|(file, wanted)| file.touches(part, &wanted.scales));
         let (text_encoder, unet) = (changed(ModelPart::TextEncoder), changed(ModelPart::UNet));
         let files = |part: ModelPart, is_changed: bool| self.model.files.part(part).filter(|_| is_changed);
         let (text_encoder, unet) =
@@ -150,14 +153,11 @@ impl AdaptedModels {
             bytes += weight_bytes(part, self.runtime.device()).map_err(ModelError::from)?.unwrap_or(0);
         }
         make_room(&mut self.recent, self.budget.saturating_sub(bytes));
-        let merge = |part: ModelPart, weights: &mut Weights| -> Result<(), ModelError> {
-            for (file, wanted) in opened.iter().filter(|(_, wanted)| wanted.scale(part) != 0.0) {
-                file.merge(part, wanted.scale(part), weights)?;
-            }
-            Ok(())
-        };
+        let scaled: Vec<_> = opened.iter().map(|(file, wanted)| (file, &wanted.scales)).collect();
         let load = |files: &PartFiles| {
-            PartSession::load_adjusted(files, &self.runtime, &|weights| merge(files.part(), weights))
+            PartSession::load_adjusted(files, &self.runtime, &|weights| {
+                Ok(merge_loras(&scaled, files.part(), &mut Originals { weights, files })?)
+            })
         };
         let text_encoder = match text_encoder {
             Some(files) => {
@@ -174,6 +174,8 @@ impl AdaptedModels {
             text_encoder: text_encoder.map(RefCell::new),
             unet: unet.map(RefCell::new),
             hashes,
+            skipped,
+            words,
             bytes,
         })
     }

@@ -25,7 +25,8 @@ impl Pipeline {
         };
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
         let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());
-        let prompts = self.prompts.encode(input, text_encoder.as_deref_mut())?;
+        let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
+        let prompts = self.prompts.encode(input, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
         let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
         let (given, overlay) = self.read(input, drawn_at)?;

@@ -68,6 +68,7 @@ impl Pipeline {
             loras: &input.loras,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,
+            lora_skipped: generation.adapted.as_ref().map_or(&[], |adapted| adapted.skipped()),
         };
         let mut request = input.request_for(generation.seed, index);
         if let Some(strength) = generation.strength {

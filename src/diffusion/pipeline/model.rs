@@ -174,7 +174,13 @@ mod tests {
     }
 
     fn draw_with_a_lora(pipeline: &mut Pipeline) {
-        let lora = Lora { name: "kohya".to_owned(), unet: 1.0, text_encoder: 1.0, origin: LoraOrigin::Field };
+        let lora = Lora {
+            name: "kohya".to_owned(),
+            unet: 1.0,
+            text_encoder: 1.0,
+            blocks: None,
+            origin: LoraOrigin::Field,
+        };
         let input = GenerationInput {
             size: ImageSize { width: 64, height: 64 },
             num_inference_steps: 1,

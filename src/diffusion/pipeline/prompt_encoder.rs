@@ -9,7 +9,7 @@ use ndarray::{Array1, Array3, Axis, concatenate};
 use super::DiffusionError;
 use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
-use crate::diffusion::text::{Chunk, LearnedWord, LearnedWords, Tokenizer, chunks};
+use crate::diffusion::text::{Chunk, Learned, LearnedWord, LearnedWords, PromptError, Tokenizer, chunks};
 use crate::domain::{GenerationInput, ModelPart, without_lora_tags};
 
 /// A request's prompts, encoded.
@@ -47,14 +47,18 @@ impl PromptEncoder {
     }
 
     /// Both prompts, the shorter one padded with empty prompts. `other` replaces the text encoder where a LoRA has changed
-    /// it.
+    /// it. `bundled` are words that LoRAs bring along.
     pub fn encode(
         &mut self,
         input: &GenerationInput,
         other: Option<&mut TextEncoder>,
+        bundled: &[Learned],
     ) -> Result<EncodedPrompts, DiffusionError> {
         let words = self.textual_inversions.as_ref().map(|folder| folder.words());
-        let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
+        let mut words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
+        if !bundled.is_empty() {
+            words = Arc::new(words.with(bundled, &self.tokenizer).map_err(PromptError::from)?);
+        }
         let split = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
         let mut positive = split(&input.prompt)?;
         let mut negative = match input.guidance_scale > 1.0 {
@@ -193,7 +197,7 @@ mod tests {
             let ids: Vec<Vec<u32>> = serde_json::from_value(case["ids"].clone()).unwrap();
             let found = chunks(&encoder.tokenizer, &LearnedWords::none(), prompt).unwrap();
             assert_eq!(found.into_iter().map(|chunk| chunk.ids).collect::<Vec<_>>(), ids, "{prompt}");
-            let embedding = encoder.encode(&input(prompt, ""), None).unwrap().positive.values().clone();
+            let embedding = encoder.encode(&input(prompt, ""), None, &[]).unwrap().positive.values().clone();
             assert_eq!(embedding.dim(), (1, 77 * ids.len(), 160), "{prompt}");
             for (chunk, expected) in
                 embedding.axis_chunks_iter(Axis(1), 77).zip(case["values"].as_array().unwrap())
@@ -215,7 +219,7 @@ mod tests {
             assert_eq!(tokens.cut, 0);
             let plain = encoder.text_encoder.encode(&tokens, 1, None).unwrap();
             assert_eq!(
-                encoder.encode(&input(prompt, ""), None).unwrap().positive.values().clone(),
+                encoder.encode(&input(prompt, ""), None, &[]).unwrap().positive.values().clone(),
                 plain,
                 "{prompt}"
             );
@@ -225,15 +229,15 @@ mod tests {
     #[test]
     fn the_shorter_prompt_is_padded_with_empty_ones() {
         let mut encoder = encoder(None);
-        let one = encoder.encode(&input("a fox", ""), None).unwrap();
-        let both = encoder.encode(&input("a fox", "rain BREAK snow BREAK fog"), None).unwrap();
+        let one = encoder.encode(&input("a fox", ""), None, &[]).unwrap();
+        let both = encoder.encode(&input("a fox", "rain BREAK snow BREAK fog"), None, &[]).unwrap();
         let negative = both.negative.unwrap();
         assert_eq!((both.positive.values().dim().1, negative.values().dim().1), (3 * 77, 3 * 77));
         let parts: Vec<_> = both.positive.values().axis_chunks_iter(Axis(1), 77).collect();
         let empty = one.negative.unwrap();
         assert_eq!(parts, [one.positive.values().view(), empty.values().view(), empty.values().view()]);
         let unguided = GenerationInput { guidance_scale: 1.0, ..input("a fox", "rain BREAK snow") };
-        let unguided = encoder.encode(&unguided, None).unwrap();
+        let unguided = encoder.encode(&unguided, None, &[]).unwrap();
         assert!(unguided.negative.is_none() && unguided.positive.values().dim().1 == 77);
     }
 
@@ -241,13 +245,13 @@ mod tests {
     fn a_unet_of_fixed_length_reads_the_first_chunks_and_the_cut_is_reported() {
         let long = input("a fox BREAK a cat", "");
         let mut fixed = encoder(Some(77));
-        let cut = fixed.encode(&long, None).unwrap();
+        let cut = fixed.encode(&long, None, &[]).unwrap();
         assert_eq!((cut.cut, cut.positive.values().dim().1), (Some((1, 2)), 77));
         assert_eq!(
             cut.positive.values().clone(),
-            fixed.encode(&input("a fox", ""), None).unwrap().positive.values().clone()
+            fixed.encode(&input("a fox", ""), None, &[]).unwrap().positive.values().clone()
         );
-        let padded = encoder(Some(154)).encode(&input("a fox", ""), None).unwrap();
+        let padded = encoder(Some(154)).encode(&input("a fox", ""), None, &[]).unwrap();
         assert_eq!((padded.cut, padded.positive.values().dim().1), (None, 154));
     }
 
@@ -289,14 +293,14 @@ mod tests {
             let refused = crate::domain::PromptCheck::check(&check, &prompt).err();
             if fits {
                 assert_eq!(refused, None, "{prompt:.20}");
-                encoder.encode(&input(&prompt, ""), None).unwrap();
+                encoder.encode(&input(&prompt, ""), None, &[]).unwrap();
             } else {
                 let sentence = refused.unwrap();
                 assert_eq!(
                     sentence, "It fills more than 32 chunks of 75 tokens; shorten it.",
                     "{prompt:.20}"
                 );
-                assert!(encoder.encode(&input(&prompt, ""), None).is_err());
+                assert!(encoder.encode(&input(&prompt, ""), None, &[]).is_err());
             }
             // Well under a second even unoptimised; what is not linear takes minutes.
             assert!(started.elapsed().as_secs() < 10, "{prompt:.20} took {:?}", started.elapsed());

@@ -24,6 +24,7 @@ pub struct LearnedWord {
 }
 
 /// A word as it is read from a file.
+#[derive(Debug, Clone)]
 pub struct Learned {
     /// Its names in prompts.
     pub names: Vec<String>,
@@ -33,7 +34,7 @@ pub struct Learned {
 }
 
 /// All words at one moment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LearnedWords {
     words: Vec<LearnedWord>,
     /// By first token: the tokens that spell a word, the longest first.
@@ -49,30 +50,61 @@ impl LearnedWords {
     /// `width` is that of the model's own vectors. Words of another width cannot be used.
     pub fn new(learned: Vec<Learned>, width: usize, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
         let mut all = Self { vectors: Array2::zeros((0, width)), ..Self::none() };
-        for Learned { names, hash, vectors } in learned {
-            let start = all.vectors.nrows();
-            let rows = match vectors {
-                Err(sentence) => Err(sentence),
-                Ok(vectors) => match all.vectors.append(Axis(0), vectors.view()) {
-                    Ok(()) => Ok(start..all.vectors.nrows()),
-                    Err(_) => Err(format!("its vectors are {} wide, this model's {width}", vectors.ncols())),
-                },
-            };
-            let mut has_spelling = false;
-            for name in &names {
-                let ids = tokenizer.text_ids(name)?;
-                let Some(first) = ids.first() else { continue };
-                all.spellings.entry(*first).or_default().push((ids, all.words.len()));
-                has_spelling = true;
-            }
-            if has_spelling && let Some(name) = names.into_iter().next() {
-                all.words.push(LearnedWord { name, hash, rows });
-            }
+        for learned in learned {
+            all.add(learned, tokenizer)?;
         }
-        for spellings in all.spellings.values_mut() {
+        all.sort();
+        Ok(all)
+    }
+
+    /// These words and others, which win where both have the same spelling.
+    pub fn with(&self, others: &[Learned], tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
+        let mut all = self.clone();
+        if all.vectors.is_empty() {
+            let width = others.iter().find_map(|learned| Some(learned.vectors.as_ref().ok()?.ncols()));
+            all.vectors = Array2::zeros((0, width.unwrap_or(0)));
+        }
+        for learned in others {
+            for name in &learned.names {
+                let ids = tokenizer.text_ids(name)?;
+                if let Some(spellings) = ids.first().and_then(|first| all.spellings.get_mut(first)) {
+                    spellings.retain(|(spelling, _)| *spelling != ids);
+                }
+            }
+            all.add(learned.clone(), tokenizer)?;
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    fn add(&mut self, learned: Learned, tokenizer: &Tokenizer) -> Result<(), TokenizerError> {
+        let Learned { names, hash, vectors } = learned;
+        let (start, width) = (self.vectors.nrows(), self.vectors.ncols());
+        let rows = match vectors {
+            Err(sentence) => Err(sentence),
+            Ok(vectors) => match self.vectors.append(Axis(0), vectors.view()) {
+                Ok(()) => Ok(start..self.vectors.nrows()),
+                Err(_) => Err(format!("its vectors are {} wide, this model's {width}", vectors.ncols())),
+            },
+        };
+        let mut has_spelling = false;
+        for name in &names {
+            let ids = tokenizer.text_ids(name)?;
+            let Some(first) = ids.first() else { continue };
+            self.spellings.entry(*first).or_default().push((ids, self.words.len()));
+            has_spelling = true;
+        }
+        if has_spelling && let Some(name) = names.into_iter().next() {
+            self.words.push(LearnedWord { name, hash, rows });
+        }
+        Ok(())
+    }
+
+    /// The longest spellings first.
+    fn sort(&mut self) {
+        for spellings in self.spellings.values_mut() {
             spellings.sort_by_key(|(ids, _)| std::cmp::Reverse(ids.len()));
         }
-        Ok(all)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -168,5 +200,22 @@ mod tests {
         let words = LearnedWords::new(vec![broken, learned("wide", 2)], 4, &tiny_sd_tokenizer()).unwrap();
         let refusals: Vec<_> = words.words.iter().map(|word| word.ids().err().unwrap_or_default()).collect();
         assert_eq!(refusals, ["it is broken", "its vectors are 3 wide, this model's 4"]);
+    }
+
+    #[test]
+    fn the_words_of_a_lora_join_those_of_the_folder_and_win_over_them() {
+        let tokenizer = tiny_sd_tokenizer();
+        let folder =
+            LearnedWords::new(vec![learned("fox", 1), learned("red cat", 2)], 3, &tokenizer).unwrap();
+        let more = [learned("fox", 3), learned("owl", 2)];
+        let vectors = |words: &LearnedWords, text: &str| {
+            let ids = tokenizer.text_ids(text).unwrap();
+            words.at(&ids).map(|(word, _)| word.ids().unwrap().count())
+        };
+        let both = folder.with(&more, &tokenizer).unwrap();
+        assert_eq!(["fox", "red cat", "owl"].map(|word| vectors(&both, word)), [Some(3), Some(2), Some(2)]);
+        assert_eq!(vectors(&folder, "fox"), Some(1), "the folder's own are as they were");
+        let alone = LearnedWords::none().with(&more, &tokenizer).unwrap();
+        assert_eq!(vectors(&alone, "owl"), Some(2));
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn read(reader: &mut Reader, rules: &InputRules, prompt: &str) -> Vec
     if let Some(name) = name {
         match lora::find(name, shelf) {
             Ok(name) => {
-                loras.push(Lora { name, unet: scale, text_encoder: scale, origin: LoraOrigin::Field });
+                let origin = LoraOrigin::Field;
+                loras.push(Lora { name, unet: scale, text_encoder: scale, blocks: None, origin });
             }
             Err(sentence) => reader.unmet("lora", &sentence),
         }

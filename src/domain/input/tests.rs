@@ -92,8 +92,13 @@ fn the_field_and_the_prompt_name_loras() {
     let prompt = "a fox <lora:ink:0.5:2>";
     let request = json!({"prompt": prompt, "lora": "fur.safetensors", "lora_scale": 0.3, "negative_prompt": "<lora:none>"});
     let input = GenerationInput::parse(&request, &with_loras()).unwrap();
-    let lora =
-        |name: &str, unet, text_encoder, origin| Lora { name: name.to_owned(), unet, text_encoder, origin };
+    let lora = |name: &str, unet, text_encoder, origin| Lora {
+        name: name.to_owned(),
+        unet,
+        text_encoder,
+        blocks: None,
+        origin,
+    };
     let expected = [lora("fur", 0.3, 0.3, LoraOrigin::Field), lora("ink", 2.0, 0.5, LoraOrigin::Prompt)];
     assert_eq!((input.loras.as_slice(), input.prompt.as_str()), (&expected[..], prompt));
     let again = input.request_for(7, 0);
