@@ -83,7 +83,8 @@ pub(super) fn input(rules: &InputRules) -> Object {
 }
 
 const LORA: &str = "A LoRA on the server, by name or file name. A prompt can name LoRAs too, and several: \
-`<lora:name:0.8>`, or `<lora:name:0.5:1>` with one scale for the text encoder and one for the UNet.";
+`<lora:name:0.8>`, or `<lora:name:0.5:1>` with one scale for the text encoder and one for the UNet. `:lbw=OUTD` behind the \
+scale weighs the blocks of the model.";
 const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111 use work as \
 well.";
 
