@@ -50,7 +50,8 @@ impl Pipeline {
         let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
         let infotext = Parameters {
             prompt: &input.prompt,
-            negative_prompt: &input.negative_prompt,
+            // It has no effect on a UNet that embeds guidance.
+            negative_prompt: if self.model.description.embeds_guidance { "" } else { &input.negative_prompt },
             clip_skip: input.clip_skip,
             steps: input.num_inference_steps,
             scheduler: input.scheduler,
@@ -65,6 +66,7 @@ impl Pipeline {
             strength: generation.strength,
             prompt_cut: generation.prompts.cut,
             model: &self.model.description.name,
+            not_read: &self.model.description.not_read,
             loras: &input.loras,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,
