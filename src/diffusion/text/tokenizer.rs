@@ -47,10 +47,10 @@ pub enum TokenizerError {
     BadMerge { line: String },
     #[error("the tokenizer's merges use '{part}', which its vocabulary lacks")]
     ForeignMerge { part: String },
-    #[error(
-        "the tokenizer's {role} token '{token}' is not in its vocabulary, or the text encoder has no embedding for it"
-    )]
+    #[error("the tokenizer's {role} token '{token}' is not in its vocabulary")]
     ForeignToken { role: &'static str, token: String },
+    #[error("the text encoder has no embedding for the tokenizer's {role} token '{token}'")]
+    NoEmbedding { role: &'static str, token: String },
     #[error(
         "the tokenizer has {tokens} tokens, but the text encoder has embeddings for {embeddings}: they belong to different models"
     )]

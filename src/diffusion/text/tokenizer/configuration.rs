@@ -161,7 +161,12 @@ impl TokenizerFiles<'_> {
             known.extend(listed.into_iter().map(|token| token.token(false)));
             known
         };
-        let others = map.others().into_iter().chain(config.named.others()).collect::<Vec<_>>();
+        let others: Vec<AddedToken> = map
+            .others()
+            .into_iter()
+            .chain(config.named.others())
+            .filter(|other| !known.iter().any(|known| known.content == other.content))
+            .collect();
         let choose = |mapped: Option<Written>, configured: Option<Written>, default: &str| {
             let token = match (mapped, configured) {
                 (Some(mapped), _) => mapped.token(true),
@@ -195,7 +200,7 @@ impl TokenizerFiles<'_> {
             .into_iter()
             .find(|(_, token)| left_out.contains(*token))
         {
-            return Err(TokenizerError::ForeignToken { role, token: token.clone() });
+            return Err(TokenizerError::NoEmbedding { role, token: token.clone() });
         }
         added.retain(|token| !left_out.contains(&token.content));
         Ok(Contents {
@@ -218,13 +223,7 @@ impl TokenizerFiles<'_> {
             listed.into_iter().filter_map(|(content, id)| Some((id?, content))).collect();
         listed.sort_by(|a, b| a.0.total_cmp(&b.0));
         let roles = named.iter().flat_map(|named| [&named.bos, &named.eos, &named.unk, &named.pad]);
-        let special: Vec<String> = roles
-            .flatten()
-            .cloned()
-            .map(|token| token.token(true))
-            .chain(named.iter().flat_map(|named| named.others()))
-            .map(|token| token.content)
-            .collect();
+        let special: Vec<String> = roles.flatten().cloned().map(|token| token.token(true).content).collect();
         let token = |content: String| {
             let special = special.contains(&content);
             AddedToken { content, special, normalized: !special, ..AddedToken::default() }
