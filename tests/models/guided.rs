@@ -14,6 +14,9 @@ use crate::check::{check, one_line};
 use crate::checkpoints::{
     Checkpoint, FILES, Tensor, Tensors, component, diffusers_folder, original, pipeline, refusal, write,
 };
+use crate::drawing::load;
+use crate::folders::{Folder, SAMPLE};
+use crate::onnx::{FLOAT, int, int64s, ints, node, port};
 use crate::pictures::{distance, start_picture};
 
 const COND_PROJ: &str = "time_embedding.cond_proj.weight";
@@ -134,6 +137,43 @@ fn a_guided_checkpoint_in_one_file_draws_as_its_folder() {
     let checkpoint = Checkpoint::of(&tensors);
     let drawn = |path| latents(&mut pipeline(path).unwrap(), &input(), 5);
     assert_eq!(drawn(&checkpoint.path()), drawn(folder().path()));
+}
+
+#[test]
+fn an_export_with_a_guidance_embedding_takes_it() {
+    let folder = Folder::tiny_sd();
+    // What it does with it is the export's own: here it moves the picture by the embedding's mean.
+    folder.edit("unet", |model| {
+        let graph = model.graph();
+        graph.inputs.push(port("timestep_cond", FLOAT, &["batch", "256"]));
+        graph.initializers.push(int64s("as_image", &[-1, 1, 1, 1]));
+        let moved = port("out_sample", FLOAT, &SAMPLE);
+        graph.replace_output("out_sample", moved, |inside, given| {
+            vec![
+                node(
+                    "ReduceMean",
+                    &["timestep_cond"],
+                    &["guidance_mean"],
+                    &[ints("axes", &[1]), int("keepdims", 1)],
+                ),
+                node("Reshape", &["guidance_mean", "as_image"], &["guidance_image"], &[]),
+                node("Add", &[inside, "guidance_image"], &[given], &[]),
+            ]
+        });
+    });
+    folder.edit_json("unet/config.json", |unet| {
+        unet.insert("time_cond_proj_dim".into(), 256.into());
+    });
+    let mut pipeline = load(&folder).unwrap();
+    assert!(pipeline.warnings().iter().any(|warning| warning.contains("negative prompts have no effect")));
+    let with =
+        |guidance_scale| GenerationInput { guidance_scale, negative_prompt: "a tree".to_owned(), ..input() };
+    let drawn = latents(&mut pipeline, &with(8.0), 1);
+    assert_ne!(drawn, latents(&mut pipeline, &with(2.0), 1));
+    assert_eq!(
+        drawn,
+        latents(&mut pipeline, &GenerationInput { negative_prompt: String::new(), ..with(8.0) }, 1)
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::check::{check, one_line};
 use crate::checkpoints::{
     Checkpoint, Tensor, Tensors, assert_draws_as_the_built_in, diffusers_folder, original, pipeline, refusal,
 };
-use crate::drawing::{by_the_built_in_model, draw};
+use crate::drawing::{by_the_built_in_model, draw, heart};
 
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
@@ -94,6 +94,14 @@ fn zero_terminal_snr_draws_as_a_folder_that_says_so() {
     for scheduler in [SchedulerKind::EulerD, SchedulerKind::Ddim, SchedulerKind::UniPc] {
         assert!(drawn(&marked.path(), scheduler) == by_a_folder(&file, scheduler), "{scheduler}");
     }
+    for (scheduler, is_said) in [(SchedulerKind::KLms, true), (SchedulerKind::Ddim, false)] {
+        let drawn = pipeline(&marked.path()).unwrap().draw(&heart(scheduler), 7).unwrap().remove(0);
+        assert_eq!(
+            String::from_utf8_lossy(&drawn.png).contains("Not read: zero terminal SNR"),
+            is_said,
+            "{scheduler}"
+        );
+    }
     let (code, stdout, _) = check(&marked.path());
     let said = one_line(&stdout);
     assert_eq!(code, Some(0), "{stdout}");
@@ -136,7 +144,7 @@ fn a_checkpoint_s_broken_weights_are_named() {
     let (code, stdout, _) = check(&checkpoint.path());
     let said = one_line(&stdout);
     assert_eq!(code, Some(1), "{stdout}");
-    assert!(said.starts_with("fox does not draw: the latents became infinite or not a number"), "{stdout}");
+    assert!(said.starts_with("fox does not draw: 1 of its tensors hold values that are infinite or not a number: use another copy"), "{stdout}");
     assert!(said.contains(&format!("Not finite {name}: 4 values are infinite or not a number")), "{stdout}");
 
     // Nothing asks for this token.

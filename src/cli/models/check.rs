@@ -36,6 +36,7 @@ pub(super) struct CheckArgs {
 
 /// How many weights that are not finite are listed.
 const MOST_BROKEN: usize = 10;
+const NOT_FINITE: &str = "infinite or not a number";
 
 /// Prints what was found. Whether the model draws.
 pub(super) fn check(args: &CheckArgs) -> Result<bool, Failure> {
@@ -52,14 +53,15 @@ pub(super) fn check(args: &CheckArgs) -> Result<bool, Failure> {
     let mut findings = String::new();
     let drawn = draw(&model, args.device, &mut findings).map_err(|failure| failure.to_string());
     let drawn = match (drawn, &broken) {
-        (Err(reason), Ok(broken)) if !broken.is_empty() => {
-            Err(format!("{reason} (weights of it are not finite: see below)"))
-        }
+        (Err(reason), Ok(broken)) if !broken.is_empty() && reason.contains(NOT_FINITE) => Err(format!(
+            "{} of its tensors hold values that are {NOT_FINITE}: use another copy of the model",
+            broken.len()
+        )),
         (drawn, _) => drawn,
     };
     let unread = &model.unread().not_needed;
     list(&mut findings, "Not needed", unread.iter().map(|sentence| (String::new(), sentence.clone())));
-    // What cannot be read is the verdict already.
+    // Weights that cannot be read are the verdict already.
     list(&mut findings, "Not finite", lines_about_broken(&broken.unwrap_or_default()));
     print(&(verdict(model.name(), &drawn) + &findings))?;
     Ok(drawn.is_ok())
@@ -80,15 +82,10 @@ fn lines_about_broken(broken: &[(String, usize)]) -> Vec<(String, String)> {
     let mut lines: Vec<_> = broken
         .iter()
         .take(MOST_BROKEN)
-        .map(|(tensor, count)| {
-            (String::new(), format!("{tensor}: {count} values are infinite or not a number"))
-        })
+        .map(|(tensor, count)| (String::new(), format!("{tensor}: {count} values are {NOT_FINITE}")))
         .collect();
     if let Some(others) = broken.len().checked_sub(MOST_BROKEN).filter(|others| *others > 0) {
         lines.push((String::new(), format!("and {others} other tensors")));
-    }
-    if !broken.is_empty() {
-        lines.push((String::new(), "Use another copy of the model.".to_owned()));
     }
     lines
 }

@@ -1,6 +1,6 @@
 //! What a checkpoint in one file says about itself: that it predicts v, and that its noise ends without any signal.
 //!
-//! The words are those that A1111, Forge and ComfyUI look for: `NAME.yaml` beside `NAME.safetensors` (the original code's
+//! The words are those that other programs (A1111, Forge, `ComfyUI`) look for: `NAME.yaml` beside `NAME.safetensors` (the original code's
 //! configuration), the empty tensors `v_pred` and `ztsnr`, and `modelspec.prediction_type` in the file's metadata. Folders
 //! say it in `scheduler_config.json`.
 
@@ -14,7 +14,7 @@ use crate::diffusion::schedulers::SchedulerConfig;
 /// Empty tensors that mark a checkpoint.
 pub(super) const V_PREDICTION: &str = "v_pred";
 pub(super) const ZERO_SNR: &str = "ztsnr";
-/// Keys of the metadata, by Stability's specification and as ComfyUI writes it.
+/// Keys of the metadata, by Stability's specification and as `ComfyUI` writes it.
 const METADATA: [&str; 2] = ["modelspec.prediction_type", "modelspec.predict_key"];
 /// Bytes of the largest yaml. The original code's has two thousand.
 const LARGEST_YAML: u64 = 256 << 10;

@@ -39,6 +39,8 @@ pub struct ModelDescription {
     pub assumptions: Vec<String>,
     /// What is not read, in a few words each, for the text of pictures.
     pub not_read: Vec<String>,
+    /// The schedulers that draw as if the last timestep had a signal, for a model that was trained without it.
+    pub deaf_to_zero_snr: Vec<SchedulerKind>,
 }
 
 impl ModelDescription {
@@ -65,9 +67,11 @@ impl ModelDescription {
                 tokenizer.left_out().join(", ")
             ));
         }
+        let mut deaf_to_zero_snr = Vec::new();
         let is_zero_snr = scheduler.rescale_betas_zero_snr == Some(true);
         if is_zero_snr {
             let (knows, ignores) = by_zero_snr();
+            deaf_to_zero_snr.clone_from(&ignores);
             let names = |kinds: Vec<SchedulerKind>| {
                 kinds.into_iter().map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ")
             };
@@ -136,6 +140,7 @@ impl ModelDescription {
             embeds_guidance,
             assumptions,
             not_read: files.unread.in_short.clone(),
+            deaf_to_zero_snr,
         })
     }
 }

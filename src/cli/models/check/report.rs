@@ -96,7 +96,7 @@ impl Report<'_> {
                 "text encoder",
                 match rules.max_clip_skip {
                     1 => "its last layer alone".to_owned(),
-                    layers => format!("{layers} layers for clip_skip"),
+                    layers => format!("{layers} layers, so that clip_skip is {layers} at most"),
                 },
             ),
             ("guidance", guidance.to_owned()),
@@ -161,15 +161,12 @@ pub(super) fn list(text: &mut String, heading: &str, lines: impl IntoIterator<It
         let _ = writeln!(text, "\n{heading}");
     }
     for (name, value) in lines {
-        match name.is_empty() {
-            true => {
-                text.push_str("  ");
-                wrap_within(text, &value, 2, WIDTH);
-            }
-            false => {
-                let _ = write!(text, "  {name:<14}  ");
-                wrap_within(text, &value, COLUMN, WIDTH);
-            }
+        if name.is_empty() {
+            text.push_str("  ");
+            wrap_within(text, &value, 2, WIDTH);
+        } else {
+            let _ = write!(text, "  {name:<14}  ");
+            wrap_within(text, &value, COLUMN, WIDTH);
         }
     }
 }
