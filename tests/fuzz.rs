@@ -233,6 +233,41 @@ fn policies() {
     });
 }
 
+/// Each file in turn holds what is not what it was.
+#[test]
+#[ignore = "runs for seconds; .ci/run gives it a minute"]
+fn model_configs() {
+    const FILES: [&str; 7] = [
+        "model_index.json",
+        "unet/config.json",
+        "vae/config.json",
+        "text_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/special_tokens_map.json",
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
+    for part in ["scheduler", "tokenizer", "text_encoder", "unet", "vae", "graphs"] {
+        fs::create_dir(folder.path().join(part)).unwrap();
+        for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), folder.path().join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    let texts: Vec<Vec<u8>> = FILES.iter().map(|file| fs::read(from.join(file)).unwrap()).collect();
+    let corpus: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    let turn = std::cell::Cell::new(0);
+    fuzz("model_configs", &corpus, |input| {
+        let number = turn.replace((turn.get() + 1) % FILES.len());
+        let file = folder.path().join(FILES[number]);
+        fs::write(&file, input).unwrap();
+        if let Err(error) = Model::open(Some(folder.path()), None) {
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+        fs::write(&file, &texts[number]).unwrap();
+    });
+}
+
 #[test]
 #[ignore = "runs for seconds; .ci/run gives it a minute"]
 fn scheduler_configs() {

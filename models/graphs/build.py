@@ -29,6 +29,11 @@ def unet_inpainting_config(folder):
     return {**config.unet(folder), "in_channels": 9}
 
 
+def unet_guided_config(folder):
+    """Latent consistency models take the guidance scale as an embedding of 256 values."""
+    return {**config.unet(folder), "time_cond_proj_dim": 256}
+
+
 # name: (config, builder of the graph, torch module, the outputs that the graph computes, test cases)
 PARTS = {
     "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
@@ -37,6 +42,8 @@ PARTS = {
              lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
     "unet_inpainting": (unet_inpainting_config, unet.build, torch_models.unet,
                         lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+    "unet_guided": (unet_guided_config, unet.build, torch_models.unet,
+                    lambda m, _: lambda *a: [m(*a[:3], timestep_cond=a[3]).sample], check.guided_unet_cases),
     "vae_decoder": (config.vae, vae.build_decoder, torch_models.vae,
                     lambda m, _: lambda x: [m.decode(x).sample], check.decoder_cases),
     "vae_encoder": (config.vae, vae.build_encoder, torch_models.vae,

@@ -26,6 +26,11 @@ def unet_cases(config):
         yield torch.randn(batch, c, h, w), torch.tensor([999.0, 20.42])[:batch], torch.randn(batch, tokens, dim)
 
 
+def guided_unet_cases(config):
+    for sample, timestep, context in unet_cases(config):
+        yield sample, timestep, context, torch.randn(len(sample), config["time_cond_proj_dim"])
+
+
 def decoder_cases(config):
     for batch, h, w in ((1, 8, 8), (2, 9, 13)):
         yield (torch.randn(batch, config["latent_channels"], h, w),)

@@ -7,7 +7,10 @@ NORM_EPSILON_OF_TRANSFORMERS = 1e-6
 
 
 def build(net, config):
-    """sample [b, c, h, w], timestep [b], encoder_hidden_states [b, tokens, dim] -> out_sample [b, 4, h, w]."""
+    """sample [b, c, h, w], timestep [b], encoder_hidden_states [b, tokens, dim] -> out_sample [b, 4, h, w].
+
+    With `time_cond_proj_dim`, also timestep_cond [b, time_cond_proj_dim]: the embedding of the guidance scale.
+    """
     channels = config["block_out_channels"]
     sample = net.input("sample", ["batch", config["in_channels"], "height", "width"])
     timestep = net.input("timestep", ["batch"])
@@ -15,7 +18,9 @@ def build(net, config):
     unet = UNet(net, config, net.from_float(context))
 
     x = net.conv(net.image_in(sample), "conv_in", config["in_channels"], channels[0])
-    unet.time = time_embedding(net, timestep, config)
+    guidance_dim = config.get("time_cond_proj_dim")
+    guidance = net.input("timestep_cond", ["batch", guidance_dim]) if guidance_dim else None
+    unet.time = time_embedding(net, timestep, guidance, config)
     x = unet.mid_block(unet.down_blocks(x), channels[-1])
     x = unet.up_blocks(x)
     x = net.group_norm(x, "conv_norm_out", channels[0], unet.groups, unet.epsilon, silu=True)
@@ -23,8 +28,8 @@ def build(net, config):
     net.output(net.image_out(x), "out_sample", ["batch", config["out_channels"], "height", "width"])
 
 
-def time_embedding(net, timestep, config):
-    """timestep [b] -> SiLU of the embedding [b, 4 × c₀]. All its users need it after SiLU."""
+def time_embedding(net, timestep, guidance, config):
+    """timestep [b] (and guidance [b, dim]) -> SiLU of the embedding [b, 4 × c₀]. All its users need it after SiLU."""
     width = config["block_out_channels"][0]
     half = width // 2
     exponents = -math.log(10000) * np.arange(half, dtype=np.float32) / np.float32(half - config.get("freq_shift", 0))
@@ -33,6 +38,9 @@ def time_embedding(net, timestep, config):
     if config.get("flip_sin_to_cos", True):
         halves.reverse()
     x = net.from_float(net.op("Concat", *halves, axis=-1))
+    if guidance:
+        guidance_dim = config["time_cond_proj_dim"]
+        x = net.op("Add", x, net.linear(net.from_float(guidance), "time_embedding.cond_proj", guidance_dim, width, bias=False))
     x = net.silu(net.linear(x, "time_embedding.linear_1", width, 4 * width))
     return net.silu(net.linear(x, "time_embedding.linear_2", 4 * width, 4 * width))
 

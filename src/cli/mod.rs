@@ -108,7 +108,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::try_parse_from(&args) {
         Ok(Cli { command: Command::Serve(parsed) }) => with_file(*parsed, &args).and_then(serve::serve),
         Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
-        Ok(Cli { command: Command::Models(args) }) => models::models(&args),
+        Ok(Cli { command: Command::Models(args) }) => match models::models(&args) {
+            Ok(true) => Ok(()),
+            // The report has said why.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(failure) => Err(failure),
+        },
         Ok(Cli { command: Command::Runtime(args) }) => runtime::runtime(&args),
         Ok(Cli { command: Command::Doctor(parsed) }) => {
             let json = parsed.json();

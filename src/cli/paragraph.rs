@@ -6,11 +6,16 @@ pub(super) const WIDTH: usize = 80;
 
 /// Writes a sentence from the column `indent` on, where the text must stand already, and goes on below that column.
 pub(super) fn wrap(text: &mut String, sentence: &str, indent: usize) {
+    wrap_within(text, sentence, indent, WIDTH);
+}
+
+/// The same in columns of `width` characters.
+pub(super) fn wrap_within(text: &mut String, sentence: &str, indent: usize, width: usize) {
     let mut column = indent;
     for (index, word) in sentence.split_whitespace().enumerate() {
         let length = word.chars().count();
         if index > 0 {
-            if column + 1 + length > WIDTH {
+            if column + 1 + length > width {
                 let _ = write!(text, "\n{:indent$}", "");
                 column = indent;
             } else {

@@ -131,7 +131,9 @@ impl ModelFamily {
         if has_second_text_encoder || indexed || embeds_time {
             return Some(format!("{xl} (it has two text encoders)"));
         }
-        let width = unet.cross_attention_dim.as_ref().and_then(Value::as_u64);
+        // One number, or one for each level.
+        let width = unet.cross_attention_dim.as_ref();
+        let width = width.map(|width| width.get(0).unwrap_or(width)).and_then(Value::as_u64);
         let family = Self::from_embedding_width(usize::try_from(width?).ok()?);
         let other = family.filter(|family| *family != Self::StableDiffusion1)?;
         Some(format!("{other} (its cross_attention_dim is {})", width.unwrap_or_default()))

@@ -85,7 +85,7 @@ impl Graph {
     /// Shapes of inputs that go together: rows, latents' height and width, tokens.
     fn shapes(&self) -> Vec<[usize; 4]> {
         let (rows, tokens): (&[usize], &[usize]) = match self.part() {
-            "unet" | "unet_inpainting" => (&ROWS, &TOKENS),
+            "unet" | "unet_inpainting" | "unet_guided" => (&ROWS, &TOKENS),
             _ => (&ROWS[..2], &TOKENS[..1]),
         };
         let sizes: &[(usize, usize)] = if self.part() == "text_encoder" { &SIZES[..1] } else { &SIZES };
@@ -114,6 +114,7 @@ impl Graph {
                     ("extra_embeddings", 2) => vec![rows, fixed(1)],
                     ("encoder_hidden_states", 3) => vec![rows, tokens, fixed(2)],
                     ("timestep", 1) => vec![rows],
+                    ("timestep_cond", 2) => vec![rows, fixed(1)],
                     (_, 4) => vec![rows, fixed(1), side * height, side * width],
                     (name, _) => panic!("{what}: {name}"),
                 };

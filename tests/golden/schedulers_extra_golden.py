@@ -24,6 +24,8 @@ def case(kind, note, **kw):
 
 for kind in CLASSES:
     case(kind, "v", prediction_type="v_prediction")
+    # As a checkpoint with the marks v_pred and ztsnr is drawn. Some classes do not know the key.
+    case(kind, "zero-snr", rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing")
     CASES.append((kind, "defaults", {"skip_prk_steps": True}))
 for kind in ("DDIM", "DDPM", "K-LMS", "EULER-D", "HEUN", "DPM-M", "DPM-S", "UNIPC", "LCM"):
     case(kind, "sample", prediction_type="sample")
@@ -38,8 +40,13 @@ case("PNDM", "prk", skip_prk_steps=False, steps_offset=0)
 case("PNDM", "one", set_alpha_to_one=True)
 case("DDIM", "clip", clip_sample=True, set_alpha_to_one=True, steps_offset=0)
 case("DDPM", "large", variance_type="fixed_large")
-for kind in ("DDIM", "DDPM", "EULER-D", "EULER-A", "DPM-M"):
-    case(kind, "zero-snr", rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing")
+for kind in ("DDIM", "DDPM", "EULER-D", "EULER-A", "DPM-M", "UNIPC", "LCM"):
+    for spacing in ("leading", "linspace"):
+        case(kind, f"zero-snr-{spacing}", rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing=spacing)
+for kind in ("EULER-D", "EULER-A", "DPM-M", "UNIPC"):
+    case(kind, "zero-snr-epsilon", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+# The others find one timestep twice there, and fail.
+case("EULER-D", "zero-snr-karras", rescale_betas_zero_snr=True, prediction_type="v_prediction", use_karras_sigmas=True)
 case("EULER-D", "cosine", beta_schedule="squaredcos_cap_v2")
 case("DPM-M", "cosine", beta_schedule="squaredcos_cap_v2", lambda_min_clipped=-5.1)
 for order in (1, 2, 3):

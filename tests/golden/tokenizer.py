@@ -117,19 +117,23 @@ CONFIGS = {
     "a token with greedy sides": (sd1 | {"pad_token": added("!", lstrip=True, rstrip=True, normalized=False)}, None),
     "a longer window": (sd1 | {"model_max_length": 100}, None),
     "only the map": (None, sd1_map),
+    "tokens added by an older program": (sd1, sd1_map, {"<a-new-token>": 1808, "<another>": 1807}),
+    "tokens that belong to no role": (sd1, sd1_map | {"additional_special_tokens": ["<a-new-token>", "<another>"]}),
+    "both": (sd1, sd1_map | {"additional_special_tokens": ["<another>"]}, {"<a-new-token>": 1807, "<another>": 1808}),
 }
-SOME = ["", "a red heart", "red!", "red ! heart!!", "a <|endoftext|> b", "a <|ENDOFTEXT|> b<|StartOfText|>", "<a-new-token> a<A-NEW-TOKEN>b",
+SOME = ["", "a red heart", "red!", "red ! heart!!", "a <|endoftext|> b", "a <|ENDOFTEXT|> b<|StartOfText|>", "<a-new-token> a<A-NEW-TOKEN>b", "a <another>fox <ANOTHER>",
         "a   <|endoftext|>   b", "😀 !", "straße ß", "red " * 74, "red " * 75, "red " * 98, "red " * 99]
 out = []
-for name, (config, special) in CONFIGS.items():
+for name, (config, special, *others) in CONFIGS.items():
+    older = others[0] if others else None
     with tempfile.TemporaryDirectory() as folder:
         for f in ("vocab.json", "merges.txt"):
             shutil.copy(os.path.join(FOLDER, f), folder)
-        for f, value in (("tokenizer_config.json", config), ("special_tokens_map.json", special)):
+        for f, value in (("tokenizer_config.json", config), ("special_tokens_map.json", special), ("added_tokens.json", older)):
             if value is not None:
                 json.dump(value, open(os.path.join(folder, f), "w"))
         extra = {} if config else {"model_max_length": 77}
         tokenizer = CLIPTokenizer.from_pretrained(folder, **extra)
-        out.append({"name": name, "config": config, "special_tokens_map": special} | about(tokenizer) | {"cases": [case(tokenizer, t, 1) for t in SOME]})
+        out.append({"name": name, "config": config, "special_tokens_map": special, "added_tokens": older} | about(tokenizer) | {"cases": [case(tokenizer, t, 1) for t in SOME]})
 write("tokenizer_configs.json", out)
 print(len(TEXTS), "strings;", {o["name"]: [o["bos"], o["eos"], o["pad"], o["max_length"]] for o in out})

@@ -13,6 +13,11 @@ pub fn check(path: &Path) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
+/// A text without its line breaks.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// A line's words, however they are aligned.
 fn lines(text: &str) -> Vec<String> {
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
@@ -43,7 +48,8 @@ fn a_folder_is_described_part_by_part() {
     for warning in ["whole timesteps", "its own random numbers"] {
         assert!(found.iter().any(|line| line.contains(warning)), "{stdout}");
     }
-    assert!(found.last().unwrap().contains("draws: a step at 64×64 px took"), "{stdout}");
+    assert!(found[0].contains("draws: a step at 64×64 px took"), "{stdout}");
+    assert!(stdout.lines().all(|line| line.chars().count() <= 100 || !line.trim().contains(' ')), "{stdout}");
 }
 
 #[test]
@@ -58,13 +64,16 @@ fn optional_parts_that_are_missing_are_named() {
 }
 
 #[test]
-fn a_model_that_cannot_draw_ends_with_one_sentence_and_code_1() {
+fn a_model_that_cannot_draw_is_one_sentence_and_code_1() {
     let broken = Folder::tiny_sd();
     broken.remove(&["unet/model.onnx"]);
     for path in [broken.path(), Path::new("/no/such/folder")] {
-        let (code, _, stderr) = check(path);
-        assert_eq!(code, Some(1));
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.starts_with("stablehand: ") && stderr.contains("not a Stable Diffusion model"));
+        let (code, stdout, stderr) = check(path);
+        assert_eq!((code, stderr.as_str()), (Some(1), ""));
+        let sentence = one_line(&stdout);
+        assert!(
+            sentence.contains(" does not draw: ") && sentence.contains("not a Stable Diffusion model"),
+            "{sentence}"
+        );
     }
 }

@@ -13,7 +13,7 @@ pub fn load(folder: &Folder) -> Result<Pipeline, ModelError> {
     Model::open(Some(folder.path()), None)?.load(&Runtime::load(DeviceChoice::Cpu)?)
 }
 
-fn heart(scheduler: SchedulerKind) -> GenerationInput {
+pub fn heart(scheduler: SchedulerKind) -> GenerationInput {
     GenerationInput {
         size: ImageSize { width: 128, height: 128 },
         num_inference_steps: 6,

@@ -8,8 +8,12 @@ mod checkpoints;
 mod drawing;
 mod folders;
 mod formats;
+mod guided;
 mod inpainting;
 mod onnx;
 #[path = "../golden/pictures.rs"]
 mod pictures;
 mod refused;
+mod said;
+mod strays;
+mod text_encoders;

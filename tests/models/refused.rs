@@ -104,9 +104,9 @@ fn a_unet_of_another_family_is_recognised_by_its_graph() {
     let pass = |given: &str, inside: &str| vec![cast(given, inside, FLOAT)];
     let folder = Folder::tiny_sd();
     folder.edit("unet", |model| {
-        model.graph().inputs.push(port("timestep_cond", FLOAT, &["batch", "256"]));
+        model.graph().inputs.push(port("text_embeds", FLOAT, &["batch", "1280"]));
     });
-    assert_refused(&folder, &["timestep_cond"]);
+    assert_refused(&folder, &["text_embeds"]);
 
     let folder = Folder::tiny_sd();
     folder.edit("unet", |model| {

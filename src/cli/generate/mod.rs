@@ -127,6 +127,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
         eprintln!("stablehand: {note}");
     }
     let mut pipeline = model.load(&runtime)?;
+    for warning in pipeline.warnings() {
+        eprintln!("stablehand: {}: {warning}", model.name());
+    }
     let mut generation = pipeline.begin(&input, seed)?;
     let bar = progress_bar(generation.progress().1);
     while !generation.is_done() {

@@ -29,11 +29,12 @@ enum ModelsCommand {
     Check(check::CheckArgs),
 }
 
-pub(super) fn models(args: &ModelsArgs) -> Result<(), Failure> {
+/// Whether it went well. Where it did not and there is no failure, the command itself has said why.
+pub(super) fn models(args: &ModelsArgs) -> Result<bool, Failure> {
     match &args.command {
-        ModelsCommand::Pull(args) => pull::pull(args),
-        ModelsCommand::List(args) => list::list(args),
-        ModelsCommand::Rm(args) => rm::rm(args),
+        ModelsCommand::Pull(args) => pull::pull(args).map(|()| true),
+        ModelsCommand::List(args) => list::list(args).map(|()| true),
+        ModelsCommand::Rm(args) => rm::rm(args).map(|()| true),
         ModelsCommand::Check(args) => check::check(args),
     }
 }

@@ -1,8 +1,10 @@
 //! Recognises a checkpoint in one file by its tensors. A file that cannot be used is refused by what it is.
 
-use super::original_names::Depth;
-use super::{TensorFile, lora_kind};
-use crate::domain::ModelFamily;
+use std::sync::Arc;
+
+use super::original_names::{Depth, unwrapped};
+use super::{Checkpoint, TensorFile, lora_kind};
+use crate::domain::{ModelFamily, ModelPart};
 
 /// The architectures that there are graphs for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,16 +18,39 @@ const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 
 /// Other things that people have in `.safetensors` files, by a mark at the beginning of a tensor's name or of a module in it.
-const FOREIGN: [(&str, &str); 3] = [
+pub(super) const FOREIGN: [(&str, &str); 3] = [
     ("control_model.", "a ControlNet"),
     ("input_hint_block.", "a ControlNet"),
     ("emb_params", "a textual inversion: put it into --embeddings-dir and write its name in the prompt"),
 ];
 
 impl Architecture {
-    /// The architecture of a checkpoint in one file, or what the file is instead: the end of "it is …".
-    pub fn recognise(file: &TensorFile) -> Result<Self, String> {
-        let names = file.tensor_names();
+    /// The architecture of a checkpoint in one file, or what the file is instead: the end of "it is …". A checkpoint with
+    /// tensors of something else beside its own is a checkpoint.
+    pub fn recognise(file: &Arc<TensorFile>) -> Result<Self, String> {
+        let checkpoint = Checkpoint::new(vec![Arc::clone(file)], Self::StableDiffusionV1);
+        // The names of these do not depend on the depth.
+        let shape_of = |name: &str| checkpoint.shape(ModelPart::UNet, name);
+        let first = shape_of("conv_in.weight");
+        let width = match shape_of("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight") {
+            Some([_, width]) => Some(*width),
+            _ => None,
+        };
+        let architecture = match (first, width) {
+            (Some([320, 4 | 9, 3, 3]), Some(768)) => Some(Self::StableDiffusionV1),
+            (Some([48, 4, 3, 3]), Some(160)) => Some(Self::TinySd),
+            _ => None,
+        };
+        // A ControlNet has the first half of a UNet. A UNet alone is a part of a folder.
+        let has_vae = checkpoint.has(ModelPart::VaeDecoder, "decoder.conv_in.weight");
+        let has_text = checkpoint.has(ModelPart::TextEncoder, "text_model.final_layer_norm.weight");
+        if let Some(architecture) =
+            architecture.filter(|_| shape_of("conv_out.weight").is_some() && (has_vae || has_text))
+        {
+            return Ok(architecture);
+        }
+        let names: Vec<String> =
+            file.tensor_names().iter().map(|name| unwrapped(name).into_owned()).collect();
         let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
         if let Some(family) = names.iter().find_map(|name| ModelFamily::from_checkpoint_tensor(name)) {
             return Err(format!("a {family} checkpoint"));
@@ -40,10 +65,6 @@ impl Architecture {
         if let Some(kind) = lora_kind(&names) {
             return Err(kind);
         }
-        let shape_of = |name: &str| {
-            let ema = format!("{UNET_EMA}{}", name.replace('.', ""));
-            file.shape(&format!("{UNET}{name}")).or_else(|| file.shape(&ema))
-        };
         if !has(UNET) && !has(UNET_EMA) {
             return Err(if has("first_stage_model.") || has("decoder.conv_in.") {
                 "a VAE alone: put it beside a checkpoint NAME.safetensors as NAME.vae.safetensors".to_owned()
@@ -53,17 +74,14 @@ impl Architecture {
                 "no checkpoint that stablehand knows: it has no tensor model.diffusion_model.…".to_owned()
             });
         }
-        let width = match shape_of("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight") {
-            Some([_, width]) => Some(*width),
-            _ => None,
-        };
         let family = width.and_then(ModelFamily::from_embedding_width);
         if let Some(other) = family.filter(|family| *family != ModelFamily::StableDiffusion1) {
             return Err(format!("a {other} checkpoint"));
         }
-        match (shape_of("input_blocks.0.0.weight"), width) {
-            (Some([320, 4 | 9, 3, 3]), Some(768)) => Ok(Self::StableDiffusionV1),
-            (Some([48, 4, 3, 3]), Some(160)) => Ok(Self::TinySd),
+        if let Some(architecture) = architecture {
+            return Ok(architecture);
+        }
+        match (first, width) {
             (Some([320, 8, 3, 3]), _) => {
                 Err("an InstructPix2Pix checkpoint, whose UNet takes 8 channels".to_owned())
             }

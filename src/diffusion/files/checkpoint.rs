@@ -5,8 +5,10 @@ use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use ndarray::Array2;
+
 use super::original_names::{self, Depth};
-use super::{Architecture, FileError, TensorFile, WeightWriter, WeightlessGraph, Weights};
+use super::{Architecture, FileError, TOKEN_EMBEDDING, TensorFile, WeightWriter, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
 /// More threads would only wait for memory.
@@ -15,8 +17,8 @@ const MOST_THREADS: usize = 8;
 /// Files that hold weights together.
 pub struct Checkpoint {
     files: Vec<Arc<TensorFile>>,
-    /// The file that has a tensor, and the tensor's number in it.
-    places: HashMap<String, (usize, usize)>,
+    /// The file that has a tensor, and the tensor's number and name in it, by the name without torch's wrappers.
+    places: HashMap<String, Found>,
     depth: Depth,
 }
 
@@ -25,8 +27,9 @@ impl Checkpoint {
     pub fn new(files: Vec<Arc<TensorFile>>, architecture: Architecture) -> Self {
         let mut places = HashMap::new();
         for (number, file) in files.iter().enumerate() {
-            for (order, name) in file.tensor_names().into_iter().enumerate() {
-                places.entry(name).or_insert((number, order));
+            for (order, tensor) in file.tensor_names().into_iter().enumerate() {
+                let name = original_names::unwrapped(&tensor).into_owned();
+                places.entry(name).or_insert(Found { file: number, order, tensor });
             }
         }
         Self { files, places, depth: architecture.depth() }
@@ -34,6 +37,10 @@ impl Checkpoint {
 
     pub fn files(&self) -> impl Iterator<Item = &TensorFile> {
         self.files.iter().map(Arc::as_ref)
+    }
+
+    pub fn shared_files(&self) -> &[Arc<TensorFile>] {
+        &self.files
     }
 
     /// Whether it has the tensor that diffusers calls `name`.
@@ -53,14 +60,22 @@ impl Checkpoint {
         self.files[found.file].values(&found.tensor)
     }
 
-    /// Reads what `graph` wants, tensor by tensor, in the order of the files.
-    pub fn fill(&self, part: ModelPart, graph: &WeightlessGraph) -> Result<Weights, FileError> {
+    /// Reads what `graph` wants, tensor by tensor, in the order of the files. Weights that are not `needed` stay zero.
+    pub fn fill(
+        &self,
+        part: ModelPart,
+        graph: &WeightlessGraph,
+        needed: impl Fn(&str) -> bool,
+    ) -> Result<Weights, FileError> {
         let mut wanted = Vec::new();
-        for (name, shape) in graph.wanted() {
+        for (name, shape) in graph.wanted().filter(|(name, _)| needed(name)) {
             let found = self.find(part, name).ok_or_else(|| self.missing(part, name))?;
             let file = &self.files[found.file];
             let given = file.shape(&found.tensor).unwrap_or_default();
-            if !same_matrix(given, shape) {
+            // Rows of added tokens lie behind those of the vocabulary, and are used apart from them.
+            let has_added_rows = name == TOKEN_EMBEDDING
+                && matches!((given, shape), ([rows, width], [least, same]) if rows > least && width == same);
+            if !same_matrix(given, shape) && !has_added_rows {
                 return Err(FileError::Tensor {
                     tensor: found.tensor,
                     file: file.name().to_owned(),
@@ -102,51 +117,60 @@ impl Checkpoint {
     }
 
     fn find(&self, part: ModelPart, name: &str) -> Option<Found> {
-        let found = candidates(part, name, self.depth).filter_map(|tensor| {
-            let &(file, order) = self.places.get(&tensor)?;
-            Some(Found { file, order, tensor })
-        });
+        let names = original_names::names(part, name, self.depth);
         // The first file's, under whichever name; there, the likeliest.
-        found.min_by_key(|found| found.file)
+        names.iter().filter_map(|name| self.places.get(name)).min_by_key(|found| found.file).cloned()
+    }
+
+    /// Where the tensor that diffusers calls `name` is: its file, and its number in it.
+    pub fn place(&self, part: ModelPart, name: &str) -> Option<(&Arc<TensorFile>, usize)> {
+        let found = self.find(part, name)?;
+        Some((&self.files[found.file], found.order))
+    }
+
+    /// The rows of a matrix from number `first` on.
+    pub fn rows_from(&self, part: ModelPart, name: &str, first: usize) -> Result<Array2<f32>, FileError> {
+        let found = self.find(part, name).ok_or_else(|| self.missing(part, name))?;
+        let file = &self.files[found.file];
+        let &[rows, width] = file.shape(&found.tensor).unwrap_or_default() else {
+            return Err(self.missing(part, name));
+        };
+        let (mut passed, mut values) = (0, Vec::new());
+        file.each_piece(&found.tensor, |piece| {
+            let start = (first * width).saturating_sub(passed).min(piece.len());
+            values.extend_from_slice(&piece[start..]);
+            passed += piece.len();
+        })?;
+        file.check_unchanged()?;
+        Array2::from_shape_vec((rows.saturating_sub(first), width), values)
+            .map_err(|_| FileError::Changed(file.name().to_owned()))
+    }
+
+    /// How many values of the tensor that diffusers calls `name` are infinite or no numbers, with its name in the file.
+    pub fn count_broken(&self, part: ModelPart, name: &str) -> Result<Option<(String, usize)>, FileError> {
+        let Some(found) = self.find(part, name) else { return Ok(None) };
+        let mut count = 0;
+        self.files[found.file].each_piece(&found.tensor, |piece| {
+            count += piece.iter().filter(|value| !value.is_finite()).count();
+        })?;
+        Ok((count > 0).then_some((found.tensor, count)))
     }
 
     fn missing(&self, part: ModelPart, name: &str) -> FileError {
         // By the name that this file would use.
-        let originals = || original_names::names(part, name, self.depth).into_iter();
-        let is_original = self.places.keys().any(|name| name.starts_with("model.diffusion_model."));
-        let tensor = originals().next().filter(|_| is_original).unwrap_or_else(|| name.to_owned());
+        let is_original = self.places.keys().any(|name| name.starts_with(original_names::UNET));
+        let originals = || original_names::names(part, name, self.depth).into_iter().next();
+        let tensor = is_original.then(originals).flatten().unwrap_or_else(|| name.to_owned());
         let names: Vec<&str> = self.files().map(TensorFile::name).collect();
         FileError::Missing { tensor, file: names.join(", ") }
     }
 }
 
+#[derive(Clone)]
 struct Found {
     file: usize,
     order: usize,
     tensor: String,
-}
-
-/// The names that a tensor may have, the likeliest first.
-fn candidates(part: ModelPart, name: &str, depth: Depth) -> impl Iterator<Item = String> {
-    let mut names = vec![name.to_owned()];
-    match part {
-        // Newer transformers write the text model alone.
-        ModelPart::TextEncoder => names.extend(name.strip_prefix("text_model.").map(str::to_owned)),
-        // Before 0.18, diffusers named the VAE's attention in its own way.
-        ModelPart::VaeDecoder | ModelPart::VaeEncoder => {
-            let old = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
-            names.extend(
-                old.iter()
-                    .filter(|(new, _)| name.contains(&format!("attentions.0.{new}.")))
-                    .map(|(new, old)| name.replace(new, old)),
-            );
-        }
-        ModelPart::UNet | ModelPart::SafetyChecker => {}
-    }
-    let originals = original_names::names(part, name, depth);
-    names
-        .into_iter()
-        .chain(originals.into_iter().flat_map(|name| original_names::places(&name).collect::<Vec<_>>()))
 }
 
 /// Whether two shapes are the same but for ones at the end: a 1×1 convolution is a linear map.

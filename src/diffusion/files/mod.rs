@@ -7,15 +7,21 @@
 mod add_on_folder;
 mod architecture;
 mod checkpoint;
+mod config_expectations;
+mod config_file;
 mod configs;
 mod embedded;
 mod graph_library;
+mod lazy_checkpoint;
 mod lora;
 mod lora_folder;
 mod model_files;
 mod model_place;
 mod onnx_file;
+mod onnx_folder;
 mod original_names;
+mod original_yaml;
+mod own_words;
 mod part_files;
 #[cfg(test)]
 pub(in crate::diffusion) mod reads;
@@ -24,6 +30,7 @@ mod shards;
 mod tensor_file;
 mod textual_inversion;
 mod textual_inversion_folder;
+mod unread;
 mod weightless_graph;
 mod weights;
 
@@ -34,6 +41,7 @@ use super::text::TokenizerError;
 pub use add_on_folder::AddOnFile;
 use architecture::Architecture;
 use checkpoint::Checkpoint;
+use config_file::ConfigFile;
 pub use configs::{
     ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig, UNetConfig, VaeConfig, halvings,
 };
@@ -47,6 +55,7 @@ pub use onnx_file::{OnnxFile, StoredTensor};
 pub use part_files::{PartFiles, PartGraph};
 use tensor_file::TensorFile;
 pub use textual_inversion_folder::TextualInversionFolder;
+pub use unread::Unread;
 pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
 use weights::WeightWriter;
 pub use weights::{Originals, Parameters, Weights};

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{FileError, ModelConfigs, ModelPlace, PartFiles, Target, refusal};
+use super::config_expectations::{self, GraphOf};
+use super::{FileError, ModelConfigs, ModelPlace, PartFiles, Target, Unread, refusal};
 use crate::diffusion::text::{Tokenizer, TokenizerFiles};
 use crate::domain::ModelPart;
 
 pub struct ModelFiles {
     pub place: ModelPlace,
     pub configs: ModelConfigs,
+    /// What the files hold and nothing here reads.
+    pub unread: Unread,
     parts: BTreeMap<ModelPart, PartFiles>,
 }
 
@@ -22,9 +25,19 @@ impl ModelFiles {
         if let Some(reason) = refusal::reason_for_folder(&place, &configs) {
             return Err(place.not_a_model(reason));
         }
-        let parts = PartFiles::find_all(&place)?;
-        let tokenizer = tokenizer(&place)?;
-        Ok((Self { place, configs, parts }, tokenizer))
+        let mut parts = PartFiles::find_all(&place)?;
+        if let Some(files) = parts.get_mut(&ModelPart::TextEncoder)
+            && let Some(layers) = configs.text_encoder.hidden_layers
+        {
+            files.use_hidden_layers(layers);
+        }
+        if let Some(reason) = unusable(&place, &configs, &parts) {
+            return Err(place.not_a_model(reason));
+        }
+        let rows = parts.get(&ModelPart::TextEncoder).and_then(PartFiles::embedding_rows);
+        let tokenizer = tokenizer(&place, rows)?;
+        let unread = Unread::find(&place, &parts);
+        Ok((Self { place, configs, unread, parts }, tokenizer))
     }
 
     /// The files of `part`, where the model has it.
@@ -50,16 +63,43 @@ impl ModelFiles {
     }
 }
 
-fn tokenizer(place: &ModelPlace) -> Result<Tokenizer, FileError> {
+/// Why the parts do not draw what the configurations say, if they do not.
+fn unusable(
+    place: &ModelPlace,
+    configs: &ModelConfigs,
+    parts: &BTreeMap<ModelPart, PartFiles>,
+) -> Option<String> {
+    // The others' configurations are inside the binary.
+    let ModelPlace::Folder(_) = place else { return None };
+    let graph = |part| parts.get(&part).and_then(PartFiles::graph_of).unwrap_or(GraphOf::Export);
+    let (unet, vae, text_encoder) =
+        (graph(ModelPart::UNet), graph(ModelPart::VaeDecoder), graph(ModelPart::TextEncoder));
+    if let Err(reason) = config_expectations::check(configs, unet, vae, text_encoder) {
+        return Some(reason);
+    }
+    let guidance = configs.unet.as_ref().and_then(|unet| unet.guidance_width)?;
+    let embeds = parts.get(&ModelPart::UNet).is_some_and(PartFiles::embeds_guidance);
+    (unet != GraphOf::Export && !embeds).then(|| {
+        format!(
+            "its unet/config.json says that time_cond_proj_dim is {guidance}, but its weights have no \
+             time_embedding.cond_proj.weight"
+        )
+    })
+}
+
+/// `rows` is how many tokens the text encoder has embeddings for, if that is known.
+fn tokenizer(place: &ModelPlace, rows: Option<usize>) -> Result<Tokenizer, FileError> {
     let read = |file: &str| place.read(&format!("tokenizer/{file}"));
     let (vocab, merges) = (read("vocab.json")?, read("merges.txt")?);
     let (config, special_tokens_map) = (read("tokenizer_config.json")?, read("special_tokens_map.json")?);
-    let tokenizer_json = read("tokenizer.json")?;
+    let (tokenizer_json, added_tokens) = (read("tokenizer.json")?, read("added_tokens.json")?);
     Ok(Tokenizer::new(TokenizerFiles {
         vocab: vocab.as_deref(),
         merges: merges.as_deref(),
         config: config.as_deref(),
         special_tokens_map: special_tokens_map.as_deref(),
         tokenizer_json: tokenizer_json.as_deref(),
+        added_tokens: added_tokens.as_deref(),
+        embeddings: rows,
     })?)
 }

@@ -3,16 +3,16 @@
 //! What the files say is for `configs` and the tokenizer; where the weights are, for `part_files`.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
-use super::{Architecture, FileError, TensorFile, refusal};
+use super::{Architecture, ConfigFile, FileError, TensorFile, refusal};
 
+/// The largest configuration or vocabulary, in bytes. A `tokenizer.json` has a few million.
+const LARGEST_TEXT: u64 = 64 << 20;
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 #[derive(Clone)]
@@ -34,16 +34,17 @@ impl ModelPlace {
             return refuse(error.to_string());
         }
         if !path.is_file() {
-            return Ok(Self::Folder(path.to_owned()));
+            return match only_checkpoint(path) {
+                Some(checkpoint) => Self::find(Some(&checkpoint)),
+                None => Ok(Self::Folder(path.to_owned())),
+            };
         }
         if !has_extension(&path.to_string_lossy().to_lowercase(), "safetensors") {
             return refuse(refusal::reason_for_file(path));
         }
-        let file = TensorFile::open(path)?;
+        let file = Arc::new(TensorFile::open(path)?);
         match Architecture::recognise(&file) {
-            Ok(architecture) => {
-                Ok(Self::Checkpoint { path: path.to_owned(), file: Arc::new(file), architecture })
-            }
+            Ok(architecture) => Ok(Self::Checkpoint { path: path.to_owned(), file, architecture }),
             Err(what) => refuse(format!("it is {what}")),
         }
     }
@@ -77,13 +78,9 @@ impl ModelPlace {
         FileError::NotAModel { path, reason: reason.into() }
     }
 
-    /// A configuration file's fields, if there is such a file.
-    pub fn config<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, FileError> {
-        let parse = |text: String| {
-            serde_json::from_str(&text)
-                .map_err(|error| FileError::Config { file: file.to_owned(), reason: error.to_string() })
-        };
-        self.text(file)?.map(parse).transpose()
+    /// A configuration file, if there is such a file.
+    pub fn config(&self, file: &str) -> Result<Option<ConfigFile>, FileError> {
+        self.text(file)?.map(|text| ConfigFile::parse(file, &text)).transpose()
     }
 
     pub fn text(&self, file: &str) -> Result<Option<String>, FileError> {
@@ -102,13 +99,8 @@ impl ModelPlace {
         let Self::Folder(path) = self else {
             return Ok(self.embedded().and_then(|files| files.get(file)).map(Cow::Borrowed));
         };
-        match fs::read(path.join(file)) {
-            Ok(mut bytes) => {
-                if bytes.starts_with(BOM) {
-                    bytes.drain(..BOM.len());
-                }
-                Ok(Some(Cow::Owned(bytes)))
-            }
+        match read_text(&path.join(file), LARGEST_TEXT) {
+            Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(FileError::Config { file: file.to_owned(), reason: error.to_string() }),
         }
@@ -130,6 +122,51 @@ fn cached_name(folder: &Path) -> Option<String> {
     let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
     let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
     Some(repository.rsplit("--").next().unwrap_or(repository).to_owned())
+}
+
+/// The checkpoint in a folder that holds no parts of a model and only this one file of weights (and perhaps a VAE for it).
+fn only_checkpoint(folder: &Path) -> Option<PathBuf> {
+    if folder.join("model_index.json").exists() || folder.join("unet").exists() {
+        return None;
+    }
+    match checkpoints_in(folder).as_slice() {
+        [only] => Some(folder.join(only)),
+        _ => None,
+    }
+}
+
+/// The names of the weights that lie in a folder itself, but for VAEs that belong to one of them.
+pub(super) fn checkpoints_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names
+        .filter(|name| {
+            let small = name.to_lowercase();
+            has_extension(&small, "safetensors")
+                && !small.starts_with('.')
+                && !small.ends_with(".vae.safetensors")
+                && folder.join(name).is_file()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// The bytes of a text of at most `largest` bytes, without the mark in front of it.
+pub(super) fn read_text(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(largest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > largest {
+        return Err(io::Error::other(format!("it has more than {largest} bytes")));
+    }
+    if bytes.starts_with(BOM) {
+        bytes.drain(..BOM.len());
+    }
+    Ok(bytes)
 }
 
 pub(super) fn has_extension(name: &str, extension: &str) -> bool {

@@ -3,6 +3,8 @@
 //! The original code numbers a UNet's blocks in one sequence, and diffusers nests them. The mapping is that of
 //! diffusers' `scripts/convert_original_stable_diffusion_to_diffusers.py`.
 
+use std::borrow::Cow;
+
 use crate::domain::ModelPart;
 
 /// The numbers of blocks in a model. The original numbering depends on them.
@@ -16,30 +18,62 @@ impl Depth {
     pub const STABLE_DIFFUSION_V1: Self = Self { unet_layers_per_block: 2, vae_levels: 4 };
 }
 
-const TEXT_ENCODER: &str = "cond_stage_model.transformer.";
+/// How checkpoints and dumps of trainers call the parts, the likeliest first. Files of one part alone have no prefix.
+const TEXT_ENCODERS: [&str; 8] = [
+    "cond_stage_model.transformer.",
+    "",
+    "text_encoder.",
+    "te.",
+    "conditioner.embedders.0.transformer.",
+    "text_encoders.clip_l.transformer.",
+    "clip_l.transformer.",
+    "cond_stage_model.",
+];
 pub const UNET: &str = "model.diffusion_model.";
+const UNETS: [&str; 4] = [UNET, "", "diffusion_model.", "unet."];
 const UNET_EMA: &str = "model_ema.diffusion_model";
-const VAE: &str = "first_stage_model.";
+const VAES: [&str; 3] = ["first_stage_model.", "", "vae."];
 
-/// The names under which an original checkpoint may have a weight, the likeliest first.
+/// The names that a weight may have, the likeliest first. `diffusers` is its name there.
 pub fn names(part: ModelPart, diffusers: &str, depth: Depth) -> Vec<String> {
+    let both = |prefixes: &[&str], names: &[String]| -> Vec<String> {
+        prefixes.iter().flat_map(|prefix| names.iter().map(move |name| format!("{prefix}{name}"))).collect()
+    };
+    let own = diffusers.to_owned();
     match part {
-        // Files without the middle part come from trainers that merged newer transformers.
+        // Files without the middle part come from newer transformers.
         ModelPart::TextEncoder => {
-            let bare = diffusers.strip_prefix("text_model.").unwrap_or(diffusers);
-            vec![format!("{TEXT_ENCODER}{diffusers}"), format!("{TEXT_ENCODER}{bare}")]
+            let bare = diffusers.strip_prefix("text_model.").map(str::to_owned);
+            both(&TEXT_ENCODERS, &[Some(own), bare].into_iter().flatten().collect::<Vec<_>>())
         }
         ModelPart::UNet => {
-            let Some(name) = unet(diffusers, depth) else { return Vec::new() };
+            let Some(name) = unet(diffusers, depth) else { return both(&UNETS, &[own]) };
             // Its averaged twin, for files that have only that: with its dots taken out.
-            let ema = format!("{UNET_EMA}{}", name.replace('.', ""));
-            vec![format!("{UNET}{name}"), ema]
+            let averaged = format!("{UNET_EMA}{}", name.replace('.', ""));
+            let mut names = both(&UNETS, &[name, own]);
+            names.push(averaged);
+            names.iter().flat_map(|name| places(name)).collect()
         }
-        // A VAE's own file has no prefix.
         ModelPart::VaeDecoder | ModelPart::VaeEncoder => {
-            vae(diffusers, depth).map(|name| vec![format!("{VAE}{name}"), name]).unwrap_or_default()
+            // Before 0.18, diffusers named the VAE's attention in its own way.
+            let old = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
+            let old = old.into_iter().find(|(new, _)| diffusers.contains(&format!("attentions.0.{new}.")));
+            let old = old.map(|(new, old)| diffusers.replace(new, old));
+            both(&VAES, &[vae(diffusers, depth), Some(own), old].into_iter().flatten().collect::<Vec<_>>())
         }
-        ModelPart::SafetyChecker => Vec::new(),
+        ModelPart::SafetyChecker => vec![own],
+    }
+}
+
+/// A name without what torch's wrappers write into it: compiled, parallel and adapted modules.
+pub fn unwrapped(name: &str) -> Cow<'_, str> {
+    const WRAPPERS: [&str; 5] =
+        ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer"];
+    let is_wrapper = |part: &&str| WRAPPERS.contains(part);
+    let name = name.strip_prefix("state_dict.").unwrap_or(name);
+    match name.split('.').any(|part| is_wrapper(&part)) {
+        true => Cow::Owned(name.split('.').filter(|part| !is_wrapper(part)).collect::<Vec<_>>().join(".")),
+        false => Cow::Borrowed(name),
     }
 }
 
@@ -47,6 +81,8 @@ fn unet(name: &str, depth: Depth) -> Option<String> {
     let layers = depth.unet_layers_per_block;
     let (block, rest) = name.split_once('.')?;
     Some(match block {
+        // Of the guidance.
+        "time_embedding" if rest.starts_with("cond_proj.") => format!("time_embed.{rest}"),
         "time_embedding" => {
             let rest = rest.strip_prefix("linear_")?;
             let (number, rest) = rest.split_once('.')?;
@@ -197,7 +233,6 @@ mod tests {
                     _ => ModelPart::TextEncoder,
                 };
                 let found = names(part, name, architecture.depth());
-                let found: Vec<_> = found.iter().flat_map(|name| places(name)).collect();
                 assert!(found.iter().any(|name| name == original), "{name}: {original} is not in {found:?}");
             }
         }
@@ -205,16 +240,32 @@ mod tests {
 
     #[test]
     fn names_of_averaged_weights_have_no_dots() {
+        let names = names(ModelPart::UNet, "conv_out.bias", Depth::STABLE_DIFFUSION_V1);
         assert_eq!(
-            names(ModelPart::UNet, "conv_out.bias", Depth::STABLE_DIFFUSION_V1)[1],
-            "model_ema.diffusion_modelout2bias"
+            (names[0].as_str(), names.last().unwrap().as_str()),
+            ("model.diffusion_model.out.2.bias", "model_ema.diffusion_modelout2bias")
         );
     }
 
     #[test]
     fn an_unknown_tensor_has_no_original_name() {
         for name in ["", "x", "down_blocks.x.resnets.0.conv1.weight", "unknown.weight", "up_blocks.0"] {
-            assert!(names(ModelPart::UNet, name, Depth::STABLE_DIFFUSION_V1).is_empty(), "{name}");
+            let names = names(ModelPart::UNet, name, Depth::STABLE_DIFFUSION_V1);
+            assert!(names.iter().all(|found| found.ends_with(name)), "{name}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn wrappers_are_no_part_of_a_name() {
+        for (name, bare) in [
+            ("module.unet.conv_in.weight", "unet.conv_in.weight"),
+            ("_orig_mod.model.diffusion_model.out.2.bias", "model.diffusion_model.out.2.bias"),
+            ("model.diffusion_model._orig_mod.out.2.bias", "model.diffusion_model.out.2.bias"),
+            ("attn1.to_q.base_layer.weight", "attn1.to_q.weight"),
+            ("model.modules.x", "model.modules.x"),
+            ("", ""),
+        ] {
+            assert_eq!(unwrapped(name), bare);
         }
     }
 }

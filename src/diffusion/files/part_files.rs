@@ -1,11 +1,14 @@
 //! Where one part's graph and weights are: an ONNX file that has both, or weights for a graph of ours.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+mod facts;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::lazy_checkpoint::LazyCheckpoint;
 use super::model_place::has_extension;
+use super::onnx_folder::{GRAPH_NAMES, files_with_weights, onnx_graph};
 use super::shards::{check_shards, weight_files};
 use super::{
     Architecture, Checkpoint, FileError, GraphBuild, GraphLibrary, ModelPlace, Target, TensorFile,
@@ -18,6 +21,8 @@ use crate::domain::ModelPart;
 pub struct PartFiles {
     part: ModelPart,
     source: Source,
+    /// How many of the text encoder's layers are used, where its configuration says so.
+    hidden_layers: Option<u32>,
 }
 
 #[derive(Clone)]
@@ -28,37 +33,17 @@ enum Source {
     Weights { checkpoint: Arc<LazyCheckpoint>, graphs: Arc<GraphLibrary> },
 }
 
-/// Weights that are opened with the model. A VAE that cannot be read fails when it is used, and is tried again then: the
-/// other endpoints of a server do not depend on it.
-struct LazyCheckpoint {
-    opened: OnceLock<Checkpoint>,
-    open: Box<dyn Fn() -> Result<Checkpoint, FileError> + Send + Sync>,
-}
-
-impl LazyCheckpoint {
-    fn new(open: impl Fn() -> Result<Checkpoint, FileError> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { opened: OnceLock::new(), open: Box::new(open) })
-    }
-
-    fn get(&self) -> Result<&Checkpoint, FileError> {
-        if let Some(checkpoint) = self.opened.get() {
-            return Ok(checkpoint);
-        }
-        let checkpoint = (self.open)()?;
-        Ok(self.opened.get_or_init(|| checkpoint))
-    }
-}
-
 /// What a session is made from.
 pub enum PartGraph<'a> {
     Onnx(&'a Path),
     Weightless(Arc<WeightlessGraph>),
 }
 
-/// What exporters call a part's graph, the usual name first.
-const GRAPH_NAMES: [&str; 3] = ["model.onnx", "model_fp16.onnx", "model.fp16.onnx"];
-
 const CONV_IN: &str = "conv_in.weight";
+/// A UNet that was distilled with an embedding of the guidance scale has this weight.
+const GUIDANCE: &str = "time_embedding.cond_proj.weight";
+const NO_GUIDED_INPAINTING: &str =
+    "stablehand has none for inpainting with a guidance embedding (time_embedding.cond_proj)";
 
 /// Where diffusers keeps the weights of the parts. The VAE's halves share theirs.
 const WEIGHT_FOLDERS: [(&str, &[ModelPart]); 3] = [
@@ -87,7 +72,8 @@ impl PartFiles {
     /// The part whose ONNX graph lies in `folder`, if one does.
     pub fn from_onnx(part: ModelPart, folder: &Path) -> Option<Self> {
         let path = folder.join(onnx_graph(folder)?);
-        Some(Self { part, source: Source::Onnx { path, files: files_with_weights(folder) } })
+        let source = Source::Onnx { path, files: files_with_weights(folder) };
+        Some(Self { part, source, hidden_layers: None })
     }
 
     pub fn part(&self) -> ModelPart {
@@ -131,6 +117,10 @@ impl PartFiles {
             shape.is_some_and(|shape| shape.get(1) == Some(&9))
         };
         let name = match self.part {
+            ModelPart::UNet if checkpoint.has(ModelPart::UNet, GUIDANCE) => match takes_mask() {
+                true => return Err(FileError::Graph(NO_GUIDED_INPAINTING.to_owned())),
+                false => "unet_guided",
+            },
             ModelPart::UNet if takes_mask() => "unet_inpainting",
             part => part.name(),
         };
@@ -141,7 +131,9 @@ impl PartFiles {
     pub fn weights(&self, graph: &WeightlessGraph) -> Result<Option<Weights>, FileError> {
         match &self.source {
             Source::Onnx { .. } => Ok(None),
-            Source::Weights { checkpoint, .. } => Ok(Some(checkpoint.get()?.fill(self.part, graph)?)),
+            Source::Weights { checkpoint, .. } => {
+                Ok(Some(checkpoint.get()?.fill(self.part, graph, |name| self.needs(name))?))
+            }
         }
     }
 
@@ -275,53 +267,13 @@ fn missing_parts(path: &Path, parts: &BTreeMap<ModelPart, PartFiles>) -> Option<
 
 fn from_weights(part: ModelPart, checkpoint: &Arc<LazyCheckpoint>, graphs: &Arc<GraphLibrary>) -> PartFiles {
     let source = Source::Weights { checkpoint: Arc::clone(checkpoint), graphs: Arc::clone(graphs) };
-    PartFiles { part, source }
-}
-
-/// The ONNX graph in a part's folder: by one of its usual names, else the only `.onnx` there.
-pub(super) fn onnx_graph(folder: &Path) -> Option<String> {
-    let names = onnx_files(folder);
-    let usual = GRAPH_NAMES.iter().find(|usual| names.iter().any(|name| name == *usual));
-    match (usual, names.as_slice()) {
-        (Some(usual), _) => Some((*usual).to_owned()),
-        (None, [only]) => Some(only.clone()),
-        (None, _) => None,
-    }
-}
-
-/// The names of the ONNX files in a folder. Empty if it cannot be read.
-pub(super) fn onnx_files(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    // macOS leaves `._model.onnx` beside the file on foreign disks.
-    let mut names: Vec<_> =
-        names.filter(|name| has_extension(name, "onnx") && !name.starts_with('.')).collect();
-    names.sort();
-    names
-}
-
-/// A folder's files apart from configurations, each with its size in bytes.
-fn files_with_weights(folder: &Path) -> Vec<(String, u64)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // By path: the folders of a download cache are made of links.
-            let metadata = fs::metadata(entry.path()).ok()?;
-            (metadata.is_file() && !is_configuration(&name)).then_some((name, metadata.len()))
-        })
-        .collect();
-    files.sort();
-    files
-}
-
-/// Whether a file is a configuration, by its name.
-fn is_configuration(name: &str) -> bool {
-    ["json", "txt", "md"].iter().any(|extension| has_extension(name, extension)) || name.starts_with('.')
+    PartFiles { part, source, hidden_layers: None }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::diffusion::files::{Originals, Parameters as _};
 

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::model_place::has_extension;
-use super::part_files::{onnx_files, onnx_graph};
+use super::model_place::{checkpoints_in, has_extension};
+use super::onnx_folder::{onnx_files, onnx_graph};
 use super::shards::weight_files;
 use super::{ModelConfigs, ModelPlace};
 
@@ -14,12 +14,20 @@ const PICKLE: &str = "loading a pickle runs whatever code its maker put into it,
 const EXPORT: &str =
     "`optimum-cli export onnx --model FOLDER OUT` (from the Python package optimum-onnx) makes one";
 
+/// How many files a sentence names.
+const MOST_NAMES: usize = 5;
+
 /// Why the model cannot be used, if it is a kind that is known not to work.
 pub(super) fn reason_for_folder(place: &ModelPlace, configs: &ModelConfigs) -> Option<String> {
     if let Some(family) = &configs.other_family {
         return Some(format!("it is {family}, and stablehand draws with Stable Diffusion v1 models"));
     }
     let ModelPlace::Folder(path) = place else { return None };
+    let checkpoints = checkpoints_in(path);
+    if let ([_, _, ..], false) = (checkpoints.as_slice(), path.join("unet").exists()) {
+        let (some, all) = (&checkpoints[..checkpoints.len().min(MOST_NAMES)], checkpoints.len());
+        return Some(format!("it holds {all} checkpoints ({}): name one of them", some.join(", ")));
+    }
     let unet = path.join("unet");
     if weight_files(&unet).is_empty() && onnx_graph(&unet).is_none() {
         if has_pickles(&unet) {

@@ -23,6 +23,22 @@ pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The weights in a part's folder that are neither those of [`weight_files`] nor the same in another precision: those whose
+/// names begin differently.
+pub fn other_weights(folder: &Path) -> Vec<String> {
+    let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let begins = |name: &str| sharded(name).0.split('.').next().unwrap_or_default().to_owned();
+    let Some(chosen) = weight_files(folder).first().map(|path| begins(&name_of(path))) else {
+        return Vec::new();
+    };
+    let names = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_weights = |name: &String| has_extension(name, "safetensors") && !name.starts_with('.');
+    let mut others: Vec<_> = names.filter(|name| is_weights(name) && begins(name) != chosen).collect();
+    others.sort();
+    others
+}
+
 /// A file's name without extension and number, and the count of its shards: `model-00001-of-00002.fp16.safetensors`
 /// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
 fn sharded(name: &str) -> (String, Option<usize>) {
@@ -84,6 +100,16 @@ mod tests {
             assert_eq!(chosen(&shards), shards);
         }
         assert!(chosen(&["model.onnx"]).is_empty());
+    }
+
+    #[test]
+    fn weights_of_another_name_are_told_from_those_of_another_precision() {
+        let whole = "diffusion_pytorch_model.safetensors";
+        let folder =
+            folder_with(&[whole, "diffusion_pytorch_model.fp16.safetensors", "sd-vae-ft-mse.safetensors"]);
+        assert_eq!(chosen(&[whole, "sd-vae-ft-mse.safetensors"]), [whole]);
+        assert_eq!(other_weights(&folder.path().join("unet")), ["sd-vae-ft-mse.safetensors"]);
+        assert!(other_weights(folder.path()).is_empty());
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Parameters<'a> {
     /// `(read, all)` chunks of the prompts, if not all were read.
     pub prompt_cut: Option<(usize, usize)>,
     pub model: &'a str,
+    /// What the model's files hold and nothing read.
+    pub not_read: &'a [String],
     pub loras: &'a [Lora],
     /// `(name, hash)` of each LoRA, and of each textual inversion, that was used.
     pub lora_hashes: &'a [(String, String)],
@@ -73,6 +75,9 @@ impl Parameters<'_> {
         }
         if let Some((read, of)) = self.prompt_cut {
             items.push(("Prompt cut", format!("{read} of {of} chunks read")));
+        }
+        if !self.not_read.is_empty() {
+            items.push(("Not read", self.not_read.join("; ")));
         }
         for (item, hashes) in [
             ("Lora hashes", self.lora_hashes),
@@ -138,6 +143,7 @@ mod tests {
             strength: None,
             prompt_cut: None,
             model: "tiny-sd",
+            not_read: &[],
             loras: &[],
             lora_hashes: &[],
             ti_hashes: &[],

@@ -3,7 +3,8 @@
 //!
 //! Exports with these layers (optimum's `hidden_states.N`, where 0 is the embeddings) give them raw. The reference applies
 //! the model's final layer norm to each (A1111's `encode_with_transformers`, diffusers' `encode_prompt`). Its weights are
-//! in the graph's file under their trained name. Our own graphs norm the layers themselves, in outputs `clip_skip.N`.
+//! in the graph's file under their trained name. Our own graphs norm the layers themselves, in outputs `clip_skip.N`. A model
+//! that uses fewer layers than our graph has ends at such an output.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek};
@@ -20,6 +21,8 @@ use crate::domain::ModelPart;
 pub struct HiddenLayers {
     /// The number of layers without the embeddings.
     count: u32,
+    /// How many layers our graph has behind the last that is used.
+    unused: u32,
     /// The norm that remains to be applied.
     norm: Option<FinalNorm>,
 }
@@ -46,7 +49,8 @@ impl HiddenLayers {
             PartGraph::Weightless(graph) => {
                 let has = |clip_skip: &u32| graph.outputs().contains(&normed_output_name(*clip_skip));
                 let others = (2..=MOST_LAYERS).take_while(has).count();
-                return Ok(Some(Self { count: 1 + u32::try_from(others).unwrap_or(0), norm: None }));
+                let (all, unused) = (1 + u32::try_from(others).unwrap_or(0), text_encoder.unused_layers()?);
+                return Ok(Some(Self { count: all.saturating_sub(unused), unused, norm: None }));
             }
             PartGraph::Onnx(path) => path,
         };
@@ -77,7 +81,7 @@ impl HiddenLayers {
         };
         let (weight, bias) = (values(weight)?, values(bias)?);
         let fits = weight.len() == bias.len();
-        Ok(fits.then_some(Self { count, norm: Some(FinalNorm { weight, bias }) }))
+        Ok(fits.then_some(Self { count, unused: 0, norm: Some(FinalNorm { weight, bias }) }))
     }
 
     /// The largest `clip_skip`: the first layer's.
@@ -85,11 +89,13 @@ impl HiddenLayers {
         self.count
     }
 
-    /// The output with the layer that `clip_skip` means; 1 is the last.
-    pub fn output_for(&self, clip_skip: u32) -> String {
+    /// The output with the layer that `clip_skip` means; 1 is the last. `None` if that is the graph's own last.
+    pub fn output_for(&self, clip_skip: u32) -> Option<String> {
+        let skipped = clip_skip.max(1) + self.unused;
         match self.norm {
-            Some(_) => output_name((self.count + 1).saturating_sub(clip_skip)),
-            None => normed_output_name(clip_skip),
+            _ if skipped == 1 => None,
+            Some(_) => Some(output_name((self.count + 1).saturating_sub(skipped))),
+            None => Some(normed_output_name(skipped)),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod card;
 mod graph_build;
+mod guidance;
 mod hidden_layers;
 mod replay;
 mod safety_checker;
@@ -22,7 +23,7 @@ pub use graph_build::plain_build;
 pub use hidden_layers::HiddenLayers;
 pub use safety_checker::SafetyChecker;
 pub use session::{PartSession, Port};
-pub use text_encoder::TextEncoder;
+pub use text_encoder::{TextEncoder, Vocabulary};
 pub use unet::{EncodedPrompt, UNet, UNetRows};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};
 

@@ -3,7 +3,7 @@
 //! A call copies what has changed to the card, starts the graph and copies the prediction back. Rows are padded to a
 //! few sizes, so that few graphs serve all batches. This module knows the UNet's tensors but no generations.
 
-use ndarray::{Array4, s};
+use ndarray::{Array2, Array4, s};
 use ort::memory::Allocator;
 use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::Tensor;
@@ -24,6 +24,8 @@ pub(super) struct Names<'a> {
     pub sample: &'a str,
     pub timestep: &'a str,
     pub encoder_hidden_states: &'a str,
+    /// For a UNet that embeds the guidance scale.
+    pub timestep_cond: Option<&'a str>,
     pub out_sample: &'a str,
 }
 
@@ -50,11 +52,12 @@ impl Replays {
         session: &mut Session,
         names: &Names<'_>,
         rows: &UNetRows<'_>,
+        guidance: Option<&Array2<f32>>,
     ) -> ort::Result<Option<Array4<f32>>> {
-        let Some(shape) = CallShape::padded(rows) else { return Ok(None) };
+        let Some(shape) = CallShape::padded(rows, guidance) else { return Ok(None) };
         if let Some(place) = self.captured.iter().position(|captured| captured.shape == shape) {
             let mut captured = self.captured.remove(place);
-            let predicted = captured.run(session, rows);
+            let predicted = captured.run(session, rows, guidance);
             self.captured.push(captured);
             return predicted.map(Some);
         }
@@ -64,7 +67,7 @@ impl Replays {
         self.make_room(shape.bytes());
         self.last_number += 1;
         let mut captured = Captured::new(shape, self.last_number, &self.memory, session, names)?;
-        match captured.run(session, rows) {
+        match captured.run(session, rows, guidance) {
             Ok(predicted) => {
                 self.graphs += 1;
                 if self.graphs == MOST_GRAPHS {
@@ -105,6 +108,8 @@ struct CallShape {
     width: usize,
     tokens: usize,
     dim: usize,
+    /// Of the guidance embedding; 0 without one.
+    guidance: usize,
 }
 
 /// The channels that a UNet predicts. Some UNets read more.
@@ -112,17 +117,19 @@ const PREDICTED: usize = 4;
 
 impl CallShape {
     /// The smallest shape that has room for these rows. `None` if there are too many rows.
-    fn padded(rows: &UNetRows<'_>) -> Option<Self> {
+    fn padded(rows: &UNetRows<'_>, guidance: Option<&Array2<f32>>) -> Option<Self> {
         let (count, channels, height, width) = rows.sample.dim();
         let (_, tokens, dim) = rows.embeddings.first()?.values().dim();
         let rows = SIZES.into_iter().find(|size| *size >= count)?;
-        Some(Self { rows, channels, height, width, tokens, dim })
+        Some(Self { rows, channels, height, width, tokens, dim, guidance: guidance.map_or(0, Array2::ncols) })
     }
 
     /// The size of its tensors on the card.
     fn bytes(&self) -> usize {
         let map = self.height * self.width;
-        self.rows * (map * (self.channels + PREDICTED) + self.tokens * self.dim + 1) * size_of::<f32>()
+        self.rows
+            * (map * (self.channels + PREDICTED) + self.tokens * self.dim + self.guidance + 1)
+            * size_of::<f32>()
     }
 }
 
@@ -134,6 +141,7 @@ struct Captured {
     sample: Mirrored,
     timestep: Mirrored,
     encoder_hidden_states: Mirrored,
+    timestep_cond: Option<Mirrored>,
     out_sample: Mirrored,
     /// The numbers of the encoded prompts that are on the card, for each row.
     prompts: Vec<u64>,
@@ -147,7 +155,7 @@ impl Captured {
         session: &Session,
         names: &Names<'_>,
     ) -> ort::Result<Self> {
-        let CallShape { rows, channels, height, width, tokens, dim } = shape;
+        let CallShape { rows, channels, height, width, tokens, dim, guidance } = shape;
         let sample = Mirrored::new(memory, &[rows, channels, height, width])?;
         let timestep = Mirrored::new(memory, &[rows])?;
         let encoder_hidden_states = Mirrored::new(memory, &[rows, tokens, dim])?;
@@ -156,21 +164,47 @@ impl Captured {
         binding.bind_input(names.sample, &sample.card)?;
         binding.bind_input(names.timestep, &timestep.card)?;
         binding.bind_input(names.encoder_hidden_states, &encoder_hidden_states.card)?;
+        let timestep_cond = match names.timestep_cond {
+            Some(name) => {
+                let tensor = Mirrored::new(memory, &[rows, guidance])?;
+                binding.bind_input(name, &tensor.card)?;
+                Some(tensor)
+            }
+            None => None,
+        };
         binding.bind_output(names.out_sample, &mut out_sample.card)?;
         let mut options = RunOptions::new()?;
         options.set("gpu_graph_id", graph.to_string())?;
         let prompts = Vec::new();
-        Ok(Self { shape, options, binding, sample, timestep, encoder_hidden_states, out_sample, prompts })
+        Ok(Self {
+            shape,
+            options,
+            binding,
+            sample,
+            timestep,
+            encoder_hidden_states,
+            timestep_cond,
+            out_sample,
+            prompts,
+        })
     }
 
     /// Runs the graph; its first run captures it.
-    fn run(&mut self, session: &mut Session, rows: &UNetRows<'_>) -> ort::Result<Array4<f32>> {
+    fn run(
+        &mut self,
+        session: &mut Session,
+        rows: &UNetRows<'_>,
+        guidance: Option<&Array2<f32>>,
+    ) -> ort::Result<Array4<f32>> {
         let count = rows.sample.dim().0;
         // Padding rows repeat the first row. Their predictions are not read.
         let padded = |row: usize| if row < count { row } else { 0 };
         let all = 0..self.shape.rows;
         self.sample.write(all.clone().map(|row| rows.sample.slice(s![padded(row), .., .., ..])))?;
         self.timestep.write(all.clone().map(|row| rows.timesteps.slice(s![padded(row)..=padded(row)])))?;
+        if let (Some(tensor), Some(guidance)) = (&mut self.timestep_cond, guidance) {
+            tensor.write(all.clone().map(|row| guidance.row(padded(row))))?;
+        }
         let prompts: Vec<u64> = all.clone().map(|row| rows.embeddings[padded(row)].number()).collect();
         if prompts != self.prompts {
             self.prompts.clear();
@@ -242,8 +276,9 @@ mod tests {
                 sample: Array4::zeros((count, 4, 8, 8)),
                 timesteps: Array1::zeros(count),
                 embeddings: vec![&prompt; count],
+                guidance_scales: Vec::new(),
             };
-            CallShape::padded(&rows).map(|shape| shape.rows)
+            CallShape::padded(&rows, None).map(|shape| shape.rows)
         };
         let sizes = [1, 2, 3, 4, 5, 8, 9, 16, 17].map(padded);
         assert_eq!(sizes, [Some(1), Some(2), Some(4), Some(4), Some(8), Some(8), Some(16), Some(16), None]);
@@ -263,7 +298,8 @@ mod tests {
 
     #[test]
     fn the_largest_batch_of_the_usual_size_fits_its_bound_many_times() {
-        let usual = CallShape { rows: 16, channels: 4, height: 64, width: 64, tokens: 77, dim: 768 };
+        let usual =
+            CallShape { rows: 16, channels: 4, height: 64, width: 64, tokens: 77, dim: 768, guidance: 256 };
         assert!(usual.bytes() * 10 < MOST_BYTES, "{}", usual.bytes());
     }
 }

@@ -1,14 +1,17 @@
 //! CLIP's text encoder: from token ids to an embedding for each token.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, Axis, concatenate};
 
 use super::ModelError;
 use super::hidden_layers::HiddenLayers;
 use super::session::{PartSession, Port, ids, ranked, tensor};
 use crate::diffusion::text::Tokens;
 use crate::domain::ModelPart;
+
 pub struct TextEncoder {
     session: PartSession,
     input_ids: Port,
@@ -18,15 +21,50 @@ pub struct TextEncoder {
     last_hidden_state: Port,
     /// The layers before the last, if the graph outputs them.
     hidden_layers: Option<HiddenLayers>,
-    vocabulary: u32,
+    vocabulary: Vocabulary,
+}
+
+/// The tokens that a text encoder has embeddings for.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    /// How many its graph has; 0 where that is not known.
+    pub known: u32,
+    /// The embeddings of tokens that were added behind these, `[rows, dim]`.
+    pub added: Option<Arc<Array2<f32>>>,
+}
+
+impl Vocabulary {
+    /// The number of tokens; 0 where that is not known.
+    fn len(&self) -> u32 {
+        let added = self.added.as_ref().map_or(0, |rows| rows.nrows());
+        self.known.saturating_add(u32::try_from(added).unwrap_or(u32::MAX))
+    }
+
+    /// The model's own rows, and behind them those that were learned: what ids from `known` on mean.
+    fn extra_rows<'a>(
+        &self,
+        learned: Option<&'a Array2<f32>>,
+    ) -> Result<Option<Cow<'a, Array2<f32>>>, ModelError> {
+        Ok(match (&self.added, learned) {
+            (None, learned) => learned.map(Cow::Borrowed),
+            (Some(added), None) => Some(Cow::Owned((**added).clone())),
+            (Some(added), Some(learned)) => {
+                let both = concatenate(Axis(0), &[added.view(), learned.view()]);
+                let failed = |error: ndarray::ShapeError| ModelError::Run {
+                    part: ModelPart::TextEncoder,
+                    reason: error.to_string(),
+                };
+                Some(Cow::Owned(both.map_err(failed)?))
+            }
+        })
+    }
 }
 
 impl TextEncoder {
-    /// `vocabulary` is the number of tokens for which the model has embeddings. 0 means unknown.
     pub fn new(
         session: PartSession,
         hidden_layers: Option<HiddenLayers>,
-        vocabulary: u32,
+        vocabulary: Vocabulary,
     ) -> Result<Self, ModelError> {
         let input_ids = session.input("token ids", |port| port.is_integer() && port.rank() == 2)?;
         let extra_embeddings = session.input("extra embeddings", |port| port.name == "extra_embeddings").ok();
@@ -50,21 +88,24 @@ impl TextEncoder {
         if let Some(port) = &self.extra_embeddings {
             let width = usize::try_from(port.fixed(1).unwrap_or(1)).unwrap_or(1);
             let none = Array2::zeros((1, width));
-            inputs.push((port.name.as_str(), tensor(port, learned.unwrap_or(&none))?));
+            let rows = self.vocabulary.extra_rows(learned)?;
+            inputs.push((port.name.as_str(), tensor(port, rows.as_deref().unwrap_or(&none))?));
         }
-        if clip_skip <= 1 {
+        let layers = self.hidden_layers.as_ref();
+        if clip_skip > layers.map_or(1, HiddenLayers::max_clip_skip) {
+            return Err(self.session.refuse(format!("it has no layer for clip_skip {clip_skip}")));
+        }
+        let inner = layers.and_then(|layers| Some((layers, layers.output_for(clip_skip)?)));
+        let Some((layers, output)) = inner else {
             return ranked(ModelPart::TextEncoder, self.session.run(inputs, &self.last_hidden_state)?);
-        }
-        let layers = self.hidden_layers.as_ref().filter(|layers| clip_skip <= layers.max_clip_skip());
-        let layers = layers
-            .ok_or_else(|| self.session.refuse(format!("it has no layer for clip_skip {clip_skip}")))?;
-        let output = self.session.output_named(&layers.output_for(clip_skip))?;
+        };
+        let output = self.session.output_named(&output)?;
         layers.finish(ranked(ModelPart::TextEncoder, self.session.run(inputs, &output)?)?)
     }
 
     /// The number of tokens for which the model has embeddings. 0 means unknown.
     pub fn vocabulary(&self) -> u32 {
-        self.vocabulary
+        self.vocabulary.len()
     }
 
     /// The width of its embeddings, if the graph states it.
@@ -143,7 +184,7 @@ mod tests {
 
     fn load(files: &PartFiles) -> TextEncoder {
         let session = PartSession::load(files, &Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
-        TextEncoder::new(session, HiddenLayers::find(files).unwrap(), 0).unwrap()
+        TextEncoder::new(session, HiddenLayers::find(files).unwrap(), Vocabulary::default()).unwrap()
     }
 
     fn encodes_as_the_golden(files: &PartFiles) {
@@ -169,11 +210,11 @@ mod tests {
         with_hidden_states(folder.path());
         let files = exported(folder.path());
         let layers = HiddenLayers::find(&files).unwrap().unwrap();
-        assert_eq!((layers.max_clip_skip(), layers.output_for(2).as_str()), (3, "hidden_states.2"));
+        assert_eq!((layers.max_clip_skip(), layers.output_for(2).as_deref()), (3, Some("hidden_states.2")));
         let mut encoder = load(&files);
         let tokens = tiny_sd_tokenizer().encode("a red fox").unwrap();
         let last = encoder.encode(&tokens, 1, None).unwrap();
-        let raw = encoder.session.output_named(&layers.output_for(1)).unwrap();
+        let raw = encoder.session.output_named("hidden_states.3").unwrap();
         let value = ids(&encoder.input_ids, &[1, 77], tokens.ids.iter().copied()).unwrap();
         let raw = encoder.session.run(vec![(encoder.input_ids.name.as_str(), value)], &raw).unwrap();
         let normed = layers.finish(ranked(ModelPart::TextEncoder, raw).unwrap()).unwrap();

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use ndarray::{Array1, Array3, Array4, ArrayD, Axis, IxDyn};
 
+use ort::session::Session;
+
 use super::card::CardMemory;
+use super::guidance::guidance_embedding;
 use super::replay::{Names, Replays};
 use super::session::{PartSession, Port, ranked, tensor};
 use super::{ModelError, TextEncoder};
@@ -14,12 +17,17 @@ use crate::runtime::Runtime;
 
 /// Latents, mask and masked image's latents.
 const INPAINTING_CHANNELS: i64 = 9;
+/// What diffusers and its exporters call the embedding of the guidance scale, and its usual width.
+const GUIDANCE_INPUT: &str = "timestep_cond";
+const USUAL_WIDTH: usize = 256;
 
 pub struct UNet {
     session: PartSession,
     sample: Port,
     timestep: Port,
     encoder_hidden_states: Port,
+    /// The embedding of the guidance scale, for a UNet that was distilled with guidance.
+    timestep_cond: Option<Port>,
     out_sample: Port,
     /// Captured graphs of its calls, on a card.
     replays: Option<Replays>,
@@ -32,6 +40,8 @@ pub struct UNetRows<'a> {
     pub timesteps: Array1<f32>,
     /// All have the same number of tokens.
     pub embeddings: Vec<&'a EncodedPrompt>,
+    /// For a UNet that embeds them.
+    pub guidance_scales: Vec<f32>,
 }
 
 /// The text encoder's output for a prompt. Its unique number shows whether a card has it already.
@@ -62,7 +72,11 @@ impl UNet {
         let timestep = session.input("timestep", |port| port.rank() <= 1)?;
         let encoder_hidden_states = session.input("text embedding", |port| port.rank() == 3)?;
         let out_sample = session.output("noise prediction", 4)?;
-        session.only(&[&sample, &timestep, &encoder_hidden_states])?;
+        let timestep_cond =
+            session.input("guidance embedding", |port| port.name == GUIDANCE_INPUT && port.rank() == 2).ok();
+        let mut known = vec![&sample, &timestep, &encoder_hidden_states];
+        known.extend(&timestep_cond);
+        session.only(&known)?;
         if let Some(channels) =
             sample.fixed(1).filter(|channels| ![4, INPAINTING_CHANNELS].contains(channels))
         {
@@ -86,7 +100,7 @@ impl UNet {
         }
         let memory = if session.captures() { CardMemory::open(runtime)? } else { None };
         let replays = memory.map(Replays::new);
-        Ok(Self { session, sample, timestep, encoder_hidden_states, out_sample, replays })
+        Ok(Self { session, sample, timestep, encoder_hidden_states, timestep_cond, out_sample, replays })
     }
 
     /// The channels of its input: 4, or 9 for inpainting.
@@ -107,6 +121,11 @@ impl UNet {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it takes the guidance scale as an embedding. Then no second row is drawn to be guided away from.
+    pub fn embeds_guidance(&self) -> bool {
+        self.timestep_cond.is_some()
     }
 
     /// Whether rows at different timesteps can share a call.
@@ -131,14 +150,20 @@ impl UNet {
 
     /// The noise prediction `[rows, channels, height, width]`.
     pub fn predict(&mut self, rows: &UNetRows<'_>) -> Result<Array4<f32>, ModelError> {
+        let guidance = self.timestep_cond.as_ref().map(|port| {
+            let width = port.fixed(1).and_then(|width| usize::try_from(width).ok()).unwrap_or(USUAL_WIDTH);
+            guidance_embedding(&rows.guidance_scales, width)
+        });
         if let Some(replays) = &mut self.replays {
             let names = Names {
                 sample: &self.sample.name,
                 timestep: &self.timestep.name,
                 encoder_hidden_states: &self.encoder_hidden_states.name,
+                timestep_cond: self.timestep_cond.as_ref().map(|port| port.name.as_str()),
                 out_sample: &self.out_sample.name,
             };
-            if let Some(predicted) = self.session.run_by(|session| replays.predict(session, &names, rows))? {
+            let call = |session: &mut Session| replays.predict(session, &names, rows, guidance.as_ref());
+            if let Some(predicted) = self.session.run_by(call)? {
                 return Ok(predicted);
             }
         }
@@ -150,11 +175,14 @@ impl UNet {
             (_, true) => rows.timesteps.clone().into_dyn(),
             (rank, false) => ArrayD::from_elem(IxDyn(&[1][..rank]), rows.timesteps[0]),
         };
-        let inputs = vec![
+        let mut inputs = vec![
             (self.sample.name.as_str(), tensor(&self.sample, &rows.sample)?),
             (self.timestep.name.as_str(), tensor(&self.timestep, &timesteps)?),
             (self.encoder_hidden_states.name.as_str(), tensor(&self.encoder_hidden_states, &embeddings)?),
         ];
+        if let (Some(port), Some(guidance)) = (&self.timestep_cond, &guidance) {
+            inputs.push((port.name.as_str(), tensor(port, guidance)?));
+        }
         ranked(ModelPart::UNet, self.session.run(inputs, &self.out_sample)?)
     }
 

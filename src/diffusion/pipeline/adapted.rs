@@ -162,7 +162,7 @@ impl AdaptedModels {
         let text_encoder = match text_encoder {
             Some(files) => {
                 let hidden_layers = self.model.hidden_layers.clone();
-                Some(TextEncoder::new(load(files)?, hidden_layers, self.model.vocabulary)?)
+                Some(TextEncoder::new(load(files)?, hidden_layers, self.model.vocabulary.clone())?)
             }
             None => None,
         };

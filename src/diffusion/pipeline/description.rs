@@ -5,7 +5,8 @@ use crate::diffusion::files::{
     FileError, ModelConfigs, ModelFiles, PartFiles, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig,
     VaeConfig, halvings,
 };
-use crate::diffusion::schedulers::SchedulerConfig;
+use crate::diffusion::schedulers::{SchedulerConfig, by_zero_snr};
+use crate::diffusion::text::Tokenizer;
 use crate::domain::{InputRules, ModelPart, SchedulerKind};
 
 /// What a model's graphs do not tell.
@@ -30,14 +31,22 @@ pub struct ModelDescription {
     pub scheduler: SchedulerConfig,
     /// What its latents look like, for previews.
     pub latent_rgb: Option<LatentRgb>,
-    /// What was assumed for want of a file, a sentence each.
+    /// What says how the UNet's answers are to be read, where that is not a scheduler's file.
+    pub prediction_source: Option<String>,
+    /// Whether the UNet takes the guidance scale as an embedding, so that negative prompts have no effect.
+    pub embeds_guidance: bool,
+    /// What was assumed for want of a file, and what is not read, a sentence each.
     pub assumptions: Vec<String>,
+    /// What is not read, in a few words each, for the text of pictures.
+    pub not_read: Vec<String>,
+    /// The schedulers that draw as if the last timestep had a signal, for a model that was trained without it.
+    pub deaf_to_zero_snr: Vec<SchedulerKind>,
 }
 
 impl ModelDescription {
     /// From configuration files, any of which may be missing.
-    pub fn new(files: &ModelFiles) -> Result<Self, FileError> {
-        let ModelConfigs { unet, vae, scheduler, stablehand, .. } = &files.configs;
+    pub fn new(files: &ModelFiles, tokenizer: &Tokenizer) -> Result<Self, FileError> {
+        let ModelConfigs { unet, vae, scheduler, stablehand, own_words, .. } = &files.configs;
         let mut assumptions = Vec::new();
         if unet.is_none() {
             assumptions.push("it has no unet/config.json: Stable Diffusion v1's sizes are used".to_owned());
@@ -51,7 +60,44 @@ impl ModelDescription {
         }
         let mut scheduler = scheduler.clone().unwrap_or_default();
         assumptions.extend(correct(&mut scheduler));
+        assumptions.extend(own_words.notes.iter().cloned());
+        if !tokenizer.left_out().is_empty() {
+            assumptions.push(format!(
+                "its text encoder has no embeddings for the tokenizer's added tokens {}: they are read as any text is",
+                tokenizer.left_out().join(", ")
+            ));
+        }
+        let mut deaf_to_zero_snr = Vec::new();
+        let is_zero_snr = scheduler.rescale_betas_zero_snr == Some(true);
+        if is_zero_snr {
+            let (knows, ignores) = by_zero_snr();
+            deaf_to_zero_snr.clone_from(&ignores);
+            let names = |kinds: Vec<SchedulerKind>| {
+                kinds.into_iter().map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ")
+            };
+            assumptions.push(format!(
+                "it was trained with a last timestep of zero signal: {} draw with it as it was trained, and {} do not, as in diffusers",
+                names(knows),
+                names(ignores)
+            ));
+        }
+        let states_guidance = unet.as_ref().is_some_and(|unet| unet.guidance_width.is_some());
+        let embeds_guidance =
+            files.part(ModelPart::UNet).is_some_and(|files| match files.takes_our_graph() {
+                true => files.embeds_guidance(),
+                false => states_guidance,
+            });
+        if embeds_guidance {
+            assumptions.push(
+                "its UNet takes guidance_scale as an embedding, so that negative prompts have no effect"
+                    .to_owned(),
+            );
+        }
+        assumptions.extend(files.unread.not_read.iter().cloned());
         let default_scheduler = match &stablehand.scheduler {
+            // Nothing else draws with these as they were trained.
+            None if embeds_guidance => (SchedulerKind::Lcm, false),
+            None if is_zero_snr => (SchedulerKind::EulerD, false),
             None => {
                 let usual = InputRules::default();
                 (usual.scheduler, usual.karras)
@@ -64,7 +110,7 @@ impl ModelDescription {
         let default_guidance = default_guidance(stablehand)?;
         let vae_scale_factor = vae.scale_factor();
         // Our own graphs carry their sizes through; others halve and double them, and must end where they began.
-        let levels = unet.as_ref().and_then(|unet| unet.down_block_types.as_ref()).map_or(4, Vec::len);
+        let levels = unet.as_ref().and_then(|unet| unet.levels).unwrap_or(4);
         let grid = match files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph) {
             true => vae_scale_factor,
             false => vae_scale_factor * halvings(levels),
@@ -90,7 +136,11 @@ impl ModelDescription {
             default_guidance,
             scheduler,
             latent_rgb,
+            prediction_source: own_words.source().map(str::to_owned),
+            embeds_guidance,
             assumptions,
+            not_read: files.unread.in_short.clone(),
+            deaf_to_zero_snr,
         })
     }
 }

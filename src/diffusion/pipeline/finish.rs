@@ -48,9 +48,14 @@ impl Pipeline {
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
         let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
+        let mut not_read = self.model.description.not_read.clone();
+        if self.model.description.deaf_to_zero_snr.contains(&input.scheduler) {
+            not_read.push("zero terminal SNR".to_owned());
+        }
         let infotext = Parameters {
             prompt: &input.prompt,
-            negative_prompt: &input.negative_prompt,
+            // It has no effect on a UNet that embeds guidance.
+            negative_prompt: if self.model.description.embeds_guidance { "" } else { &input.negative_prompt },
             clip_skip: input.clip_skip,
             steps: input.num_inference_steps,
             scheduler: input.scheduler,
@@ -65,6 +70,7 @@ impl Pipeline {
             strength: generation.strength,
             prompt_cut: generation.prompts.cut,
             model: &self.model.description.name,
+            not_read: &not_read,
             loras: &input.loras,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,

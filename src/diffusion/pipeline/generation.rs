@@ -131,6 +131,10 @@ impl Generation {
     pub(super) fn predicted_original(&self, prediction: PredictionType) -> Option<Array3<f32>> {
         let call = self.call.checked_sub(1).filter(|&call| call >= self.begin)?;
         let (signal, share) = self.scheduler.noising(call).ok()?;
+        // Without any signal, only the next prediction tells.
+        if signal <= 0.0 {
+            return None;
+        }
         // The sample at that call in k-diffusion's scale, from the UNet's input.
         let unscale = self.scheduler.input_divisor(call).unwrap_or(1.0) / signal;
         let denoise = Denoise::at(prediction, share / signal);

@@ -61,8 +61,8 @@ impl LoadedModel {
                 .remove(&part)
                 .ok_or_else(|| ModelError::Graph { part, reason: "it is missing".to_owned() })
         };
-        let text_encoder =
-            TextEncoder::new(take(ModelPart::TextEncoder)?, model.hidden_layers.clone(), model.vocabulary)?;
+        let (hidden_layers, vocabulary) = (model.hidden_layers.clone(), model.vocabulary.clone());
+        let text_encoder = TextEncoder::new(take(ModelPart::TextEncoder)?, hidden_layers, vocabulary)?;
         let unet = UNet::new(take(ModelPart::UNet)?, &runtime)?;
         let has_encoder = model.files.part(ModelPart::VaeEncoder).is_some();
         if unet.is_inpainting() && !has_encoder {
@@ -78,6 +78,9 @@ impl LoadedModel {
             take(ModelPart::VaeEncoder).ok().map(|session| VaeEncoder::new(session, vae)).transpose()?;
         let safety_checker = take(ModelPart::SafetyChecker).ok().map(SafetyChecker::new);
         let mut prompts = PromptEncoder::new(Arc::clone(&model.tokenizer), text_encoder, unet.tokens_read());
+        if unet.embeds_guidance() {
+            prompts.without_negatives();
+        }
         let adapted = model.add_ons.as_ref().map(|add_ons| {
             prompts.learn_from(Arc::clone(&add_ons.textual_inversions));
             AdaptedModels::new(model.clone(), runtime.clone(), add_ons)

@@ -144,7 +144,8 @@ impl Pipeline {
     /// The most bytes that it would hold for this request. An estimate.
     pub fn memory_for(&self, input: &GenerationInput) -> u64 {
         let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
-        let rows_each = if input.guidance_scale > 1.0 { 2 } else { 1 };
+        let is_guided_by_rows = input.guidance_scale > 1.0 && !self.unet.embeds_guidance();
+        let rows_each = if is_guided_by_rows { 2 } else { 1 };
         let at_once = (input.num_outputs as usize).min(self.batching.images) as u64;
         let mut rows = at_once * rows_each;
         if !self.device.is_cpu() {

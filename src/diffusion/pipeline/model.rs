@@ -13,8 +13,10 @@ use super::description::ModelDescription;
 use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
-use crate::diffusion::files::{GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target};
-use crate::diffusion::nets::{HiddenLayers, ModelError};
+use crate::diffusion::files::{
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, Unread,
+};
+use crate::diffusion::nets::{HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
 use crate::domain::{InputRules, ModelPart};
 use crate::runtime::{Device, Runtime};
@@ -27,8 +29,7 @@ pub struct Model {
     pub(super) tokenizer: Arc<Tokenizer>,
     /// The text encoder's layers before its last, where its graph gives them.
     pub(super) hidden_layers: Option<HiddenLayers>,
-    /// The tokens with embeddings of the model's own; 0 where that is not known.
-    pub(super) vocabulary: u32,
+    pub(super) vocabulary: Vocabulary,
     rules: InputRules,
     takes_add_ons: bool,
     pub(super) add_ons: Option<AddOns>,
@@ -38,14 +39,19 @@ impl Model {
     /// Opens the model at `path`, or the built-in one. `add_ons` is left aside where the model takes none.
     pub fn open(path: Option<&Path>, add_ons: Option<AddOnFolders>) -> Result<Self, ModelError> {
         let (files, tokenizer) = ModelFiles::open(path)?;
-        let description = ModelDescription::new(&files)?;
+        let description = ModelDescription::new(&files, &tokenizer)?;
         let tokenizer = Arc::new(tokenizer);
         let text_encoder = files.part(ModelPart::TextEncoder);
         let hidden_layers = text_encoder.map(HiddenLayers::find).transpose()?.flatten();
         let table = text_encoder.map(embedding_table).transpose()?.flatten();
         let takes_add_ons =
             files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph) && table.is_some();
-        let (vocabulary, width) = table.unwrap_or_default();
+        let (known, width) = table.unwrap_or_default();
+        let added = text_encoder.filter(|_| table.is_some()).map(|files| files.added_rows(known));
+        let vocabulary = Vocabulary {
+            known: u32::try_from(known).unwrap_or(0),
+            added: added.transpose()?.flatten().map(Arc::new),
+        };
         let add_ons = add_ons
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
@@ -68,7 +74,7 @@ impl Model {
             description: Arc::new(description),
             tokenizer,
             hidden_layers,
-            vocabulary: u32::try_from(vocabulary).unwrap_or(0),
+            vocabulary,
             rules,
             takes_add_ons,
             add_ons,
@@ -90,6 +96,21 @@ impl Model {
 
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// What its files hold and nothing reads.
+    pub fn unread(&self) -> &Unread {
+        &self.files.unread
+    }
+
+    /// The weights that are infinite or no numbers: their names in their file, and how many of their values are not. Reads
+    /// all weights.
+    pub fn broken_weights(&self) -> Result<Vec<(String, usize)>, ModelError> {
+        let mut broken = Vec::new();
+        for files in self.files.parts() {
+            broken.extend(files.broken_weights()?);
+        }
+        Ok(broken)
     }
 
     /// What requests may ask of it.

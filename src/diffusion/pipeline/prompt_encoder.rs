@@ -30,6 +30,8 @@ pub struct PromptEncoder {
     /// The exact number of chunks that the UNet reads. `None` if it reads any number.
     chunks_read: Option<usize>,
     warned: bool,
+    /// Whether guidance goes away from a negative prompt, as it does unless the UNet embeds it.
+    guides_by_negative: bool,
     /// The source of learned words, if the text encoder takes any.
     textual_inversions: Option<Arc<TextualInversionFolder>>,
 }
@@ -38,7 +40,19 @@ impl PromptEncoder {
     /// `tokens_read` is the length of the UNet's token axis, if that is fixed.
     pub fn new(tokenizer: Arc<Tokenizer>, text_encoder: TextEncoder, tokens_read: Option<usize>) -> Self {
         let chunks_read = tokens_read.map(|tokens| (tokens / tokenizer.window()).max(1));
-        Self { tokenizer, text_encoder, chunks_read, warned: false, textual_inversions: None }
+        Self {
+            tokenizer,
+            text_encoder,
+            chunks_read,
+            warned: false,
+            guides_by_negative: true,
+            textual_inversions: None,
+        }
+    }
+
+    /// Encodes no negative prompts, for a UNet that embeds guidance.
+    pub fn without_negatives(&mut self) {
+        self.guides_by_negative = false;
     }
 
     /// Adds words from this folder.
@@ -61,7 +75,7 @@ impl PromptEncoder {
         }
         let split = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
         let mut positive = split(&input.prompt)?;
-        let mut negative = match input.guidance_scale > 1.0 {
+        let mut negative = match self.guides_by_negative && input.guidance_scale > 1.0 {
             true => Some(split(&input.negative_prompt)?),
             false => None,
         };
@@ -171,7 +185,7 @@ mod tests {
 
     use super::*;
     use crate::diffusion::files::ModelFiles;
-    use crate::diffusion::nets::PartSession;
+    use crate::diffusion::nets::{PartSession, Vocabulary};
     use crate::runtime::{DeviceChoice, Runtime};
 
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
@@ -180,7 +194,7 @@ mod tests {
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
         let (files, tokenizer) = ModelFiles::open(None).unwrap();
         let graph = PartSession::load(files.part(ModelPart::TextEncoder).unwrap(), &runtime).unwrap();
-        let text_encoder = TextEncoder::new(graph, None, 0).unwrap();
+        let text_encoder = TextEncoder::new(graph, None, Vocabulary::default()).unwrap();
         PromptEncoder::new(Arc::new(tokenizer), text_encoder, tokens_read)
     }
 

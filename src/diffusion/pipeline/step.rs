@@ -57,12 +57,14 @@ impl Pipeline {
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
+        let mut guidance_scales = Vec::new();
         for (unit, is_negative) in rows {
             let generation = &batch[unit.generation];
             let embedding = generation.guided_by().filter(|_| is_negative);
             sample.push(generation.model_input.index_axis(Axis(0), unit.image));
             embeddings.push(embedding.unwrap_or(&generation.prompts.positive));
             timesteps.push(generation.timestep());
+            guidance_scales.push(generation.input.guidance_scale);
         }
         let mismatch =
             |error: ndarray::ShapeError| ModelError::Run { part: ModelPart::UNet, reason: error.to_string() };
@@ -70,6 +72,7 @@ impl Pipeline {
             sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
             embeddings,
             timesteps: Array1::from(timesteps),
+            guidance_scales,
         };
         // All generations of a call have the same UNet.
         let adapted = call.first().and_then(|unit| batch[unit.generation].adapted_unet());

@@ -98,9 +98,14 @@ impl SchedulerConfig {
         let text = text.replace(": -Infinity", ": null").replace(":-Infinity", ":null");
         let json: Value =
             serde_json::from_str(&text).map_err(|error| SchedulerError::Json(error.to_string()))?;
-        if !json.is_object() {
-            return Err(SchedulerError::Json(shorten(&json)));
+        Self::from_value(&json)
+    }
+
+    /// Reads a parsed file.
+    pub fn from_value(json: &Value) -> Result<Self, SchedulerError> {
+        match json.is_object() {
+            true => Self::from_object(json),
+            false => Err(SchedulerError::Json(shorten(json))),
         }
-        Self::from_object(&json)
     }
 }

@@ -118,6 +118,16 @@ pub fn build(
     Ok(Scheduler::new(kind, parts?))
 }
 
+/// The schedulers that draw with zero terminal SNR as the model was trained with it, and those that ignore it, as
+/// diffusers' do.
+pub fn by_zero_snr() -> (Vec<SchedulerKind>, Vec<SchedulerKind>) {
+    let file = |zero| SchedulerConfig { rescale_betas_zero_snr: Some(zero), ..SchedulerConfig::default() };
+    let schedule = |kind: SchedulerKind, zero| {
+        build(kind, &file(zero), 10, SchedulerOptions::default()).map(|scheduler| scheduler.schedule)
+    };
+    SchedulerKind::ALL.into_iter().partition(|kind| schedule(*kind, true) != schedule(*kind, false))
+}
+
 /// The schedulers that call this model at whole timesteps only, and those that also call it between two of them.
 pub fn by_whole_timesteps(config: &SchedulerConfig) -> (Vec<SchedulerKind>, Vec<SchedulerKind>) {
     // Few steps may hit whole timesteps by chance.

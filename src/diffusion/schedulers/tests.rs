@@ -189,6 +189,14 @@ fn calls_and_shapes_outside_the_schedule_are_refused() {
     );
 }
 
+#[test]
+fn zero_terminal_snr_is_known_to_the_schedulers_whose_reference_knows_it() {
+    use SchedulerKind as K;
+    let (knows, ignores) = by_zero_snr();
+    assert_eq!(knows, [K::Ddim, K::Ddpm, K::DpmM, K::EulerA, K::EulerD, K::Lcm, K::UniPc]);
+    assert_eq!(knows.len() + ignores.len(), K::ALL.len());
+}
+
 /// A page of the guide as one line, whatever way its lines are broken.
 fn one_line(page: &str) -> String {
     page.split_whitespace().collect::<Vec<_>>().join(" ")

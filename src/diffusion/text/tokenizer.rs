@@ -25,6 +25,7 @@ pub struct Tokenizer {
     eos_id: u32,
     pad_id: u32,
     window: usize,
+    left_out: Vec<String>,
 }
 
 /// One window of the text encoder.
@@ -48,6 +49,12 @@ pub enum TokenizerError {
     ForeignMerge { part: String },
     #[error("the tokenizer's {role} token '{token}' is not in its vocabulary")]
     ForeignToken { role: &'static str, token: String },
+    #[error("the text encoder has no embedding for the tokenizer's {role} token '{token}'")]
+    NoEmbedding { role: &'static str, token: String },
+    #[error(
+        "the tokenizer has {tokens} tokens, but the text encoder has embeddings for {embeddings}: they belong to different models"
+    )]
+    TooManyTokens { tokens: usize, embeddings: usize },
     #[error("the tokenizer failed: {0}")]
     Library(#[from] tokenizers::Error),
 }
@@ -85,6 +92,7 @@ impl Tokenizer {
             eos_id: id("eos", contents.eos)?,
             pad_id: id("pad", contents.pad)?,
             window: contents.window,
+            left_out: contents.left_out,
             library,
         })
     }
@@ -104,6 +112,11 @@ impl Tokenizer {
     /// The number of tokens in one window, with bos and eos: the model's `model_max_length`.
     pub fn window(&self) -> usize {
         self.window
+    }
+
+    /// Added tokens of the files that the text encoder has no embeddings for: they are read as any text is.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// The number of a text's own tokens that fit into one window.

@@ -16,7 +16,14 @@ impl FromJson for usize {
     const EXPECTED: &'static str = "a whole number";
 
     fn from_json(value: &Value) -> Option<Self> {
-        value.as_u64().and_then(|n| usize::try_from(n).ok())
+        // Some programs write 1000.0.
+        let written = || value.as_f64().filter(|n| (0.0..1e9).contains(n) && n.fract() == 0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be whole and small"
+        )]
+        value.as_u64().and_then(|n| usize::try_from(n).ok()).or_else(|| written().map(|n| n as usize))
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{Merges, Vocab};
 
@@ -31,6 +32,10 @@ pub struct TokenizerFiles<'a> {
     pub special_tokens_map: Option<&'a [u8]>,
     /// `tokenizer.json`
     pub tokenizer_json: Option<&'a [u8]>,
+    /// `added_tokens.json`, which older programs wrote
+    pub added_tokens: Option<&'a [u8]>,
+    /// How many tokens the text encoder has embeddings for, if that is known.
+    pub embeddings: Option<usize>,
 }
 
 /// The merged contents of the files.
@@ -44,6 +49,8 @@ pub(super) struct Contents {
     pub unk: String,
     pub pad: String,
     pub window: usize,
+    /// Added tokens that the text encoder has no embeddings for. They are left out.
+    pub left_out: Vec<String>,
 }
 
 /// A special token in JSON: its content alone, or with flags.
@@ -54,19 +61,15 @@ enum Written {
     Flagged(Flagged),
 }
 
+/// A flag that is missing or null is false, but for `normalized`.
 #[derive(Deserialize, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "as the files have them")]
 struct Flagged {
     content: String,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default)]
-    single_word: bool,
+    lstrip: Option<bool>,
+    rstrip: Option<bool>,
+    single_word: Option<bool>,
     normalized: Option<bool>,
-    #[serde(default)]
-    special: bool,
+    special: Option<bool>,
 }
 
 /// `special_tokens_map.json`; `tokenizer_config.json` has these fields too.
@@ -80,21 +83,30 @@ struct Named {
     unk: Option<Written>,
     #[serde(rename = "pad_token")]
     pad: Option<Written>,
+    /// Newer files say `extra_special_tokens`. Some have no list there, which means nothing to CLIP.
+    #[serde(rename = "additional_special_tokens", alias = "extra_special_tokens")]
+    others: Option<Value>,
+}
+
+impl Named {
+    fn others(&self) -> Vec<AddedToken> {
+        let listed = self.others.as_ref().and_then(Value::as_array).into_iter().flatten();
+        listed.filter_map(|token| Some(Written::deserialize(token).ok()?.token(true))).collect()
+    }
 }
 
 #[derive(Deserialize, Default)]
 struct Config {
     #[serde(flatten)]
     named: Named,
-    model_max_length: Option<f64>,
+    model_max_length: Option<Value>,
     added_tokens_decoder: Option<BTreeMap<u32, Flagged>>,
 }
 
 #[derive(Deserialize)]
 struct TokenizerJson {
     model: ModelJson,
-    #[serde(default)]
-    added_tokens: Vec<Flagged>,
+    added_tokens: Option<Vec<Flagged>>,
 }
 
 #[derive(Deserialize)]
@@ -113,12 +125,12 @@ enum MergeJson {
 
 impl Flagged {
     fn token(self, special: bool) -> AddedToken {
-        let special = special || self.special;
+        let special = special || self.special == Some(true);
         AddedToken {
             content: self.content,
-            single_word: self.single_word,
-            lstrip: self.lstrip,
-            rstrip: self.rstrip,
+            single_word: self.single_word == Some(true),
+            lstrip: self.lstrip == Some(true),
+            rstrip: self.rstrip == Some(true),
             normalized: self.normalized.unwrap_or(!special),
             special,
         }
@@ -145,8 +157,16 @@ impl TokenizerFiles<'_> {
             decoder.into_values().map(|token| token.token(false)).collect()
         } else {
             map = optional("special_tokens_map.json", self.special_tokens_map)?;
-            listed.into_iter().map(|token| token.token(false)).collect()
+            let mut known = self.added_by_older_programs(&[&map, &config.named])?;
+            known.extend(listed.into_iter().map(|token| token.token(false)));
+            known
         };
+        let others: Vec<AddedToken> = map
+            .others()
+            .into_iter()
+            .chain(config.named.others())
+            .filter(|other| !known.iter().any(|known| known.content == other.content))
+            .collect();
         let choose = |mapped: Option<Written>, configured: Option<Written>, default: &str| {
             let token = match (mapped, configured) {
                 (Some(mapped), _) => mapped.token(true),
@@ -160,7 +180,8 @@ impl TokenizerFiles<'_> {
         let unk = choose(map.unk, config.named.unk, EOS);
         let pad = choose(map.pad, config.named.pad, EOS);
 
-        let window = config.model_max_length.map_or(CLIP_WINDOW, |length| {
+        let length = config.model_max_length.as_ref().and_then(Value::as_f64);
+        let window = length.map_or(CLIP_WINDOW, |length| {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -173,7 +194,15 @@ impl TokenizerFiles<'_> {
         let [bos_content, eos_content, unk_content, pad_content] =
             [&bos, &eos, &unk, &pad].map(|token| token.content.clone());
         // Where a token occurs twice with different flags, the later one wins, so the order matters.
-        let added = known.into_iter().chain([bos, eos, unk, pad]).collect();
+        let mut added: Vec<_> = known.into_iter().chain([bos, eos, unk, pad]).chain(others).collect();
+        let left_out = self.without_embeddings(&vocab, &added)?;
+        if let Some((role, token)) = [("bos", &bos_content), ("eos", &eos_content), ("pad", &pad_content)]
+            .into_iter()
+            .find(|(_, token)| left_out.contains(*token))
+        {
+            return Err(TokenizerError::NoEmbedding { role, token: token.clone() });
+        }
+        added.retain(|token| !left_out.contains(&token.content));
         Ok(Contents {
             vocab,
             merges,
@@ -183,14 +212,47 @@ impl TokenizerFiles<'_> {
             unk: unk_content,
             pad: pad_content,
             window,
+            left_out,
         })
+    }
+
+    /// The tokens of `added_tokens.json`, in the order of their ids. Those that a role names are special.
+    fn added_by_older_programs(&self, named: &[&Named]) -> Result<Vec<AddedToken>, TokenizerError> {
+        let listed: BTreeMap<String, Option<f64>> = optional("added_tokens.json", self.added_tokens)?;
+        let mut listed: Vec<_> =
+            listed.into_iter().filter_map(|(content, id)| Some((id?, content))).collect();
+        listed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let roles = named.iter().flat_map(|named| [&named.bos, &named.eos, &named.unk, &named.pad]);
+        let special: Vec<String> = roles.flatten().cloned().map(|token| token.token(true).content).collect();
+        let token = |content: String| {
+            let special = special.contains(&content);
+            AddedToken { content, special, normalized: !special, ..AddedToken::default() }
+        };
+        Ok(listed.into_iter().map(|(_, content)| token(content)).collect())
+    }
+
+    /// The added tokens whose ids are beyond the text encoder's embeddings. The library numbers those that are not in the
+    /// vocabulary one after the other, behind it.
+    fn without_embeddings(&self, vocab: &Vocab, added: &[AddedToken]) -> Result<Vec<String>, TokenizerError> {
+        let Some(embeddings) = self.embeddings else { return Ok(Vec::new()) };
+        if vocab.values().any(|id| *id as usize >= embeddings) {
+            return Err(TokenizerError::TooManyTokens { tokens: vocab.len(), embeddings });
+        }
+        let mut new: Vec<&str> = Vec::new();
+        for token in added {
+            if !vocab.contains_key(&token.content) && !new.contains(&token.content.as_str()) {
+                new.push(&token.content);
+            }
+        }
+        let room = embeddings.saturating_sub(vocab.len()).min(new.len());
+        Ok(new.split_off(room).into_iter().map(str::to_owned).collect())
     }
 
     fn vocabulary(&self) -> Result<(Vocab, Merges, Vec<Flagged>), TokenizerError> {
         let (vocab, merges, added) = if let Some(bytes) = self.tokenizer_json {
             let file: TokenizerJson = json("tokenizer.json", bytes)?;
             let merges = file.model.merges.into_iter().map(MergeJson::pair).collect::<Result<_, _>>()?;
-            (file.model.vocab, merges, file.added_tokens)
+            (file.model.vocab, merges, file.added_tokens.unwrap_or_default())
         } else {
             let (Some(vocab), Some(merges)) = (self.vocab, self.merges) else {
                 return Err(TokenizerError::Missing);

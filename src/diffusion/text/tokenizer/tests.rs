@@ -20,6 +20,7 @@ struct Golden {
     name: String,
     config: Option<Value>,
     special_tokens_map: Option<Value>,
+    added_tokens: Option<Value>,
     bos: u32,
     eos: u32,
     pad: u32,
@@ -81,11 +82,12 @@ fn awkward_strings_have_the_tokens_of_the_reference() {
 fn published_configurations_are_read_as_in_the_reference() {
     let goldens: Vec<Golden> = serde_json::from_str(CONFIGS).unwrap();
     for golden in &goldens {
-        let [config, map] =
-            [&golden.config, &golden.special_tokens_map].map(|value| value.as_ref().map(Value::to_string));
+        let [config, map, added] = [&golden.config, &golden.special_tokens_map, &golden.added_tokens]
+            .map(|value| value.as_ref().map(Value::to_string));
         let tokenizer = Tokenizer::new(TokenizerFiles {
             config: config.as_ref().map(String::as_bytes),
             special_tokens_map: map.as_ref().map(String::as_bytes),
+            added_tokens: added.as_ref().map(String::as_bytes),
             ..files()
         });
         check(&tokenizer.unwrap(), golden);

@@ -1,0 +1,264 @@
+//! What a model's files hold and nothing here reads. It is said by name, so that nobody wonders why a picture lacks it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::architecture::FOREIGN;
+use super::original_names::unwrapped;
+use super::own_words::{V_PREDICTION, ZERO_SNR};
+use super::shards::other_weights;
+use super::{GraphBuild, ModelPlace, PartFiles, PartGraph, TensorFile, lora_kind};
+use crate::domain::ModelPart;
+
+/// How many names a sentence gives, and how many sentences there are for one file.
+const NAMES: usize = 3;
+const GROUPS: usize = 8;
+/// Characters of a name that is quoted.
+const LONGEST_NAME: usize = 70;
+
+/// Tensors that checkpoints carry and drawing does not need, by what their names begin with or contain.
+const NOT_NEEDED: [(&str, &str); 20] = [
+    ("model_ema.", "running averages of the UNet"),
+    ("position_ids", "counted anyway"),
+    ("alphas_cumprod", TRAINING),
+    ("betas", TRAINING),
+    ("sqrt_", TRAINING),
+    ("log_one_minus_alphas_cumprod", TRAINING),
+    ("posterior_", TRAINING),
+    ("lvlb_weights", TRAINING),
+    ("logvar", TRAINING),
+    ("loss.", TRAINING),
+    ("discriminator.", TRAINING),
+    ("global_step", TRAINING),
+    ("num_updates", TRAINING),
+    ("text_projection", "CLIP's comparison with pictures"),
+    ("logit_scale", "CLIP's comparison with pictures"),
+    ("scaled_fp8", "marks the format"),
+    ("scale_input", "of use to cards that multiply in eight bits"),
+    ("input_scale", "of use to cards that multiply in eight bits"),
+    ("vision_model.", "CLIP's comparison with pictures"),
+    ("visual_projection", "CLIP's comparison with pictures"),
+];
+const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
+const TRAINING: &str = "of use in training alone";
+
+/// Sentences about what is not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// What may change pictures.
+    pub not_read: Vec<String>,
+    /// What does not.
+    pub not_needed: Vec<String>,
+    /// `not_read` in a few words, for a picture's text.
+    pub in_short: Vec<String>,
+}
+
+impl Unread {
+    pub(super) fn find(place: &ModelPlace, parts: &BTreeMap<ModelPart, PartFiles>) -> Self {
+        let mut unread = Self::default();
+        match place {
+            ModelPlace::Embedded => return unread,
+            ModelPlace::Checkpoint { path, .. } => unread.add_files_beside(path),
+            ModelPlace::Folder(path) => unread.add_files_in(path),
+        }
+        for (file, wants) in wants_by_file(parts) {
+            unread.add_tensors(&file, &wants);
+        }
+        unread
+    }
+
+    /// VAEs in files that are not opened.
+    fn add_files_beside(&mut self, checkpoint: &Path) {
+        for extension in ["vae.pt", "vae.ckpt", "vae.bin"] {
+            let beside = checkpoint.with_extension(extension);
+            if beside.is_file() {
+                let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let (name, wanted) = (name(&beside), name(&checkpoint.with_extension("vae.safetensors")));
+                self.not_read.push(format!(
+                    "{name} beside it is not read, because it is a pickle: save that VAE as {wanted}"
+                ));
+                self.in_short.push(name);
+            }
+        }
+    }
+
+    fn add_files_in(&mut self, folder: &Path) {
+        for part in ["text_encoder", "unet", "vae"] {
+            for name in other_weights(&folder.join(part)) {
+                self.not_read.push(format!("{part}/{name} is not read: other weights of that folder are"));
+                self.in_short.push(format!("{part}/{name}"));
+            }
+        }
+    }
+
+    fn add_tensors(&mut self, file: &TensorFile, wants: &Wants) {
+        let mut groups: BTreeMap<Group, Vec<String>> = BTreeMap::new();
+        let names = file.tensor_names();
+        // The scales of weights in eight bits are read with these.
+        let modules: HashSet<&str> =
+            wants.read.iter().filter_map(|order| names.get(*order)?.strip_suffix("weight")).collect();
+        let is_scale = |tensor: &str| {
+            SCALES
+                .iter()
+                .any(|scale| tensor.strip_suffix(scale).is_some_and(|module| modules.contains(module)))
+        };
+        for (order, tensor) in names.iter().enumerate() {
+            let name = unwrapped(tensor);
+            let is_word = [V_PREDICTION, ZERO_SNR].contains(&&*name);
+            if !wants.read.contains(&order) && !is_word && !is_scale(tensor) {
+                let group = match wants.unused.contains(&order) {
+                    true => Group::NotNeeded("layers beyond num_hidden_layers".to_owned()),
+                    false => Group::of(&name, wants.has_other_vae),
+                };
+                groups.entry(group).or_default().push(tensor.clone());
+            }
+        }
+        let others = groups.len().saturating_sub(GROUPS);
+        for (group, names) in groups.into_iter().take(GROUPS) {
+            let sentence = format!("{} of {}: {}", count(names.len()), file.name(), listed(&names));
+            match group {
+                Group::NotNeeded(why) => self.not_needed.push(format!("{sentence} ({why})")),
+                Group::Foreign(what) => {
+                    self.in_short.push(format!("{} of {}", count(names.len()), shortened(&names[0])));
+                    self.not_read.push(format!("not read are {sentence} ({what})"));
+                }
+                Group::Other(start) => {
+                    self.in_short.push(format!("{} {start}…", count(names.len())));
+                    self.not_read.push(format!("not read are {sentence}"));
+                }
+            }
+        }
+        if others > 0 {
+            self.not_read.push(format!("not read are tensors of {others} other kinds in {}", file.name()));
+        }
+    }
+}
+
+/// Which tensors of a file are read, by their numbers.
+#[derive(Default)]
+struct Wants {
+    read: HashSet<usize>,
+    /// Those that our graph has a place for but nothing is made of.
+    unused: HashSet<usize>,
+    /// Whether the VAE comes from another file.
+    has_other_vae: bool,
+}
+
+/// The files of the weights, each once, with what is read of it.
+fn wants_by_file(parts: &BTreeMap<ModelPart, PartFiles>) -> Vec<(Arc<TensorFile>, Wants)> {
+    let mut files: Vec<Arc<TensorFile>> = Vec::new();
+    let mut wants: HashMap<usize, Wants> = HashMap::new();
+    for files_of_part in parts.values() {
+        // Weights that cannot be read are an error where they are used.
+        let Some(Ok(checkpoint)) = files_of_part.checkpoint() else { continue };
+        let Ok(PartGraph::Weightless(graph)) = files_of_part.graph(GraphBuild::Cpu) else { continue };
+        for file in checkpoint.shared_files() {
+            if !files.iter().any(|known| Arc::ptr_eq(known, file)) {
+                files.push(Arc::clone(file));
+            }
+        }
+        for (name, _) in graph.wanted() {
+            let Some((file, order)) = checkpoint.place(files_of_part.part(), name) else { continue };
+            let Some(number) = files.iter().position(|known| Arc::ptr_eq(known, file)) else { continue };
+            let wants = wants.entry(number).or_default();
+            match files_of_part.needs(name) {
+                true => wants.read.insert(order),
+                false => wants.unused.insert(order),
+            };
+        }
+    }
+    let vae = parts.get(&ModelPart::VaeDecoder).and_then(|files| files.checkpoint()?.ok());
+    let vae = vae.and_then(|vae| vae.place(ModelPart::VaeDecoder, "decoder.conv_in.weight"));
+    let with_wants = files.into_iter().enumerate().map(|(number, file)| {
+        let mut wants = wants.remove(&number).unwrap_or_default();
+        wants.has_other_vae = vae.is_some_and(|(other, _)| !Arc::ptr_eq(other, &file));
+        (file, wants)
+    });
+    with_wants.collect()
+}
+
+/// Tensors that one sentence tells of. Those that may change pictures come first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    /// By what they belong to.
+    Foreign(String),
+    /// By what their names begin with.
+    Other(String),
+    NotNeeded(String),
+}
+
+impl Group {
+    fn of(name: &str, has_other_vae: bool) -> Self {
+        let starts = |mark: &str| {
+            name.starts_with(mark) || name.contains(&format!(".{}", mark.trim_start_matches('.')))
+        };
+        if let Some((_, why)) = NOT_NEEDED.iter().find(|(mark, _)| starts(mark)) {
+            return Self::NotNeeded((*why).to_owned());
+        }
+        if has_other_vae && ["first_stage_model.", "vae."].iter().any(|start| name.starts_with(start)) {
+            return Self::NotNeeded("another VAE is used".to_owned());
+        }
+        let foreign = FOREIGN.iter().find(|(mark, _)| starts(mark)).map(|(_, what)| (*what).to_owned());
+        // The numbers of a LoRA have the names of its modules.
+        let of_lora = || lora_kind(&[name.trim_end_matches("alpha").to_owned() + "lora_up.weight"]);
+        let foreign = foreign.or_else(|| lora_kind(&[name.to_owned()]));
+        match foreign.or_else(|| name.ends_with(".alpha").then(of_lora).flatten()) {
+            Some(what) => Self::Foreign(what),
+            None => Self::Other(shortened(name.split('.').next().unwrap_or(name))),
+        }
+    }
+}
+
+fn count(tensors: usize) -> String {
+    if tensors == 1 { "1 tensor".to_owned() } else { format!("{tensors} tensors") }
+}
+
+/// Some of the names, and how many others there are.
+fn listed(names: &[String]) -> String {
+    let some: Vec<_> = names.iter().take(NAMES).map(|name| shortened(name)).collect();
+    match names.len().checked_sub(NAMES).filter(|others| *others > 0) {
+        Some(others) => format!("{} and {others} more", some.join(", ")),
+        None => some.join(", "),
+    }
+}
+
+/// A name that a stranger wrote, fit for a sentence.
+fn shortened(name: &str) -> String {
+    let start: String = name.chars().take(LONGEST_NAME).collect();
+    let more = if start.len() < name.len() { "…" } else { "" };
+    format!("{}{more}", start.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_are_told_apart_by_their_names() {
+        for (name, group) in [
+            ("model_ema.decay", "no"),
+            ("cond_stage_model.transformer.text_model.embeddings.position_ids", "no"),
+            ("first_stage_model.loss.discriminator.main.0.weight", "no"),
+            ("first_stage_model.encoder.conv_in.weight", "no"),
+            ("lora_unet_mid_block.alpha", "a LoRA: put"),
+            ("control_model.zero_convs.0.0.bias", "a ControlNet"),
+            ("model.diffusion_model.label_emb.0.0.weight", "model"),
+        ] {
+            let found = match Group::of(name, true) {
+                Group::NotNeeded(_) => "no".to_owned(),
+                Group::Foreign(what) => what,
+                Group::Other(start) => start,
+            };
+            assert!(found.starts_with(group), "{name}: {found}");
+        }
+        assert!(matches!(Group::of("first_stage_model.encoder.conv_in.weight", false), Group::Other(_)));
+    }
+
+    #[test]
+    fn names_are_quoted_shortly() {
+        let names: Vec<_> = (0..5).map(|number| format!("x{number}\n")).collect();
+        assert_eq!(listed(&names), "x0\\n, x1\\n, x2\\n and 2 more");
+        assert_eq!(shortened(&"é".repeat(100)).chars().count(), LONGEST_NAME + 1);
+    }
+}
