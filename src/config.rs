@@ -26,7 +26,8 @@ pub use values::size;
 
 /// The most workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
-/// Enough for two sets of merged LoRAs of Stable Diffusion v1 in single precision, or four in half precision.
+/// Enough for two sets of merged LoRAs of Stable Diffusion v1 in single precision, or four in half precision. The memory
+/// budget may allow fewer.
 const DEFAULT_LORA_MEMORY: u64 = 8 << 30;
 
 /// Who may use the server.

@@ -95,6 +95,35 @@ fn every_form_draws_the_latents_of_diffusers() {
     every_form_draws_the_latents(DeviceChoice::Cpu, TOLERANCE);
 }
 
+/// A line of this process's status, in bytes.
+fn process_memory(field: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+#[ignore = "needs the model that tests/golden/make_sd15.py makes, and a process of its own"]
+fn a_picture_takes_the_memory_that_is_planned_and_gives_it_back() {
+    let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+    let model = Model::open(Some(&folder().join("ldm.safetensors")), None).unwrap();
+    let mut pipeline = model.load(&runtime).unwrap();
+    let loaded = process_memory("VmRSS:");
+    let input = GenerationInput {
+        size: ImageSize { width: 512, height: 512 },
+        num_inference_steps: 1,
+        ..GenerationInput::new("a fox")
+    };
+    for _ in 0..2 {
+        pipeline.draw(&input, 1).unwrap();
+        let (resident, planned) = (process_memory("VmRSS:"), pipeline.memory());
+        let most = process_memory("VmHWM:");
+        println!("loaded {loaded}, then {resident}, at most {most}, planned {planned}");
+        assert!(most.abs_diff(planned) * 10 <= planned, "{most} at most, {planned} planned");
+        assert!(resident < loaded + loaded / 50, "{loaded} before, {resident} afterwards");
+    }
+}
+
 #[test]
 #[ignore = "needs CUDA"]
 fn every_form_draws_the_latents_of_diffusers_on_cuda() {

@@ -1,11 +1,12 @@
 //! The real engine: the diffusion pipeline as the worker drives it.
 
+use std::rc::Rc;
 use std::time::Instant;
 
-use crate::diffusion::{self, DiffusionError, Generation, Pipeline};
+use crate::diffusion::{self, Adaptation, Adapted, DiffusionError, Generation, Merged, Pipeline, batch_rows};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
-use crate::engine::{Engine, EngineError, Model, Placement};
-use crate::runtime::{DeviceChoice, Runtime, is_out_of_memory};
+use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
+use crate::runtime::{Device, DeviceChoice, Runtime, is_out_of_memory};
 
 /// An opened model, and the device that it is loaded on.
 #[derive(Debug, Clone)]
@@ -17,25 +18,30 @@ pub struct PipelineModel {
     pub memory_budget: Option<u64>,
 }
 
-/// Rows of a UNet call for one guided picture.
-const GUIDED: u64 = 2;
+impl PipelineModel {
+    /// The placement on `device`, and the rows of the largest UNet call that it has room for.
+    fn plan(&self, device: &Device) -> Result<(Placement, u64), EngineError> {
+        let needs = self.model.memory_needs(device).map_err(EngineError::from_reason)?;
+        let budget = device.budget(self.memory_budget);
+        let rows = batch_rows(device, budget, |rows| needs.usual(rows));
+        Ok((Placement { device: device.clone(), needs: needs.usual(rows), budget }, rows))
+    }
+}
 
 impl Model for PipelineModel {
     type Engine = Pipeline;
 
     fn placement(&self) -> Result<Placement, EngineError> {
         let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
-        let device = runtime.device().clone();
-        let needs = self.model.memory_needs(&device).map_err(EngineError::from_reason)?.usual(GUIDED);
-        let budget = self.memory_budget.or_else(|| device.usual_budget());
-        Ok(Placement { device, needs, budget })
+        Ok(self.plan(runtime.device())?.0)
     }
 
     fn load(&self) -> Result<Pipeline, EngineError> {
         let started = Instant::now();
         let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
         let mut pipeline = self.model.load(&runtime).map_err(EngineError::from_reason)?;
-        pipeline.measure_batching().map_err(EngineError::from_reason)?;
+        let (_, most_rows) = self.plan(runtime.device())?;
+        pipeline.measure_batching(most_rows).map_err(EngineError::from_reason)?;
         let model = self.model.name();
         for warning in pipeline.warnings() {
             tracing::warn!(model, "{warning}");
@@ -48,9 +54,35 @@ impl Model for PipelineModel {
 
 impl Engine for Pipeline {
     type Generation = Generation;
+    /// The model's parts with the job's LoRAs, if it has any.
+    type Prepared = Option<Rc<Adapted>>;
+    type Made = Merged;
 
-    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
-        Ok(Pipeline::begin(self, input, seed)?)
+    fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
+        Ok(match self.adapt(input)? {
+            Adaptation::Ready(adapted) => {
+                let bytes = adapted.as_ref().map_or(0, |adapted| adapted.bytes());
+                Preparation::ready(adapted, bytes)
+            }
+            Adaptation::Merge(merge) => {
+                let bytes = merge.bytes();
+                let make: Make<Merged> = Box::new(move |given_up| Ok(merge.run(given_up)?));
+                Preparation::to_make(bytes, make)
+            }
+        })
+    }
+
+    fn keep(&mut self, made: Merged) -> Option<Rc<Adapted>> {
+        Pipeline::keep(self, made)
+    }
+
+    fn begin(
+        &mut self,
+        adapted: Option<Rc<Adapted>>,
+        input: &GenerationInput,
+        seed: u64,
+    ) -> Result<Generation, EngineError> {
+        Ok(self.begin_with(adapted, input, seed)?)
     }
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
@@ -80,12 +112,20 @@ impl Engine for Pipeline {
         self.batching().images
     }
 
-    fn memory(&self) -> u64 {
-        Pipeline::memory(self)
+    fn memory_for(&self, jobs: &[&GenerationInput]) -> u64 {
+        Pipeline::memory_for(self, jobs)
     }
 
-    fn memory_for(&self, input: &GenerationInput) -> u64 {
-        Pipeline::memory_for(self, input)
+    fn prepared_memory(&self) -> u64 {
+        self.adapted_memory()
+    }
+
+    fn spares(&self) -> Vec<Spare> {
+        self.unused_copies().into_iter().map(|(bytes, used_at)| Spare { bytes, used_at }).collect()
+    }
+
+    fn drop_spares(&mut self, bytes: u64) {
+        self.drop_copies(bytes);
     }
 }
 
@@ -102,3 +142,6 @@ impl From<DiffusionError> for EngineError {
         Self::from_reason(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,8 +103,8 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_PRELOAD", value_name = "true|false", default_value_t = true,
         action = ArgAction::Set, hide_possible_values = true, help_heading = "Model")]
     pub preload: bool,
-    /// Memory that models may use on each device, such as 12GiB; beyond it, the model that was unused for longest is
-    /// unloaded [default: 90 % of a card's memory, 80 % of the machine's]
+    /// Memory that models, their LoRAs and their jobs may use on each device, such as 12GiB; beyond it, unused merged
+    /// LoRAs leave first, and then the model that was unused for longest [default: 90 % of a card's memory, 80 % of the machine's]
     #[arg(long, env = "STABLEHAND_MEMORY_BUDGET", value_name = "SIZE", value_parser = budget,
         help_heading = "Model")]
     pub memory_budget: Option<u64>,
@@ -118,7 +118,7 @@ pub struct ServeArgs {
     /// Folder of textual inversions (.safetensors); prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
     pub embeddings_dir: Option<PathBuf>,
-    /// Memory that each worker may use for models with merged LoRAs, besides the model itself [default: 8GiB]
+    /// The most memory that each worker keeps for merged LoRAs, within --memory-budget [default: 8GiB]
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
         default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
     pub lora_memory: u64,

@@ -16,8 +16,8 @@ pub use image::{EncodedPicture, PictureFile, PictureTexts, RgbImage, decode_imag
 pub use nets::{ModelError, Port};
 pub use noise::BatchNoise;
 pub use pipeline::{
-    AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Model, ModelDescription, PartReport,
-    Picture, Pipeline,
+    Adaptation, Adapted, AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Merge, Merged,
+    Model, ModelDescription, PartReport, Picture, Pipeline, batch_rows,
 };
 pub use schedulers::{SchedulerConfig, SchedulerOptions, build as build_scheduler};
 pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

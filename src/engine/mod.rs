@@ -1,17 +1,20 @@
 //! The seam between the workers and whatever draws the pictures.
 //!
 //! A [`Model`] says where it will run and loads an [`Engine`] there; an engine draws in three calls: begin, step,
-//! finish. [`Residency`] decides which engines may be in a device's memory. The worker calls these traits and
-//! `app::diffusion_engine` implements them; tests implement them with a script. This room knows devices and
-//! sizes. It does not know what a model consists of, and nothing of diffusion, the queue or HTTP.
+//! finish. What takes long before a job can begin is a [`Preparation`], which the worker has made beside its other jobs.
+//! [`Residency`] decides which engines may be in a device's memory, and reserves what their jobs need. The worker calls
+//! these traits and `app::diffusion_engine` implements them; tests implement them with a script. This room knows devices
+//! and sizes. It does not know what a model consists of, and nothing of diffusion, the queue or HTTP.
 
 mod placement;
+mod preparation;
 mod residency;
 
 use crate::domain::{GenerationInput, NewImage};
 
 pub use placement::Placement;
-pub use residency::{BUSY_STAY, Grant, MemorySlot, Residency};
+pub use preparation::{Make, Preparation, Stage};
+pub use residency::{BUSY_STAY, Grant, MemorySlot, Residency, Spare};
 
 /// A model that can be loaded onto a device.
 pub trait Model {
@@ -24,12 +27,28 @@ pub trait Model {
 }
 
 /// Draws pictures, one denoising step at a time.
+///
+/// Its memory is an account of three sums, all of them estimates: [`Self::memory_for`] the jobs that it draws, what is
+/// [prepared](Self::prepared_memory) for jobs, and what is being made for the next.
 pub trait Engine {
     /// One job's pictures in progress.
     type Generation;
+    /// What a job was prepared with. It is not given back as long as somebody has it.
+    type Prepared;
+    /// The same as it comes from another thread.
+    type Made: Send + 'static;
 
-    /// Prepares a job: encodes its prompt and draws its noise from `seed`.
-    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Self::Generation, EngineError>;
+    /// Says what must be made before `input` can begin. Checks what can be checked quickly.
+    fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError>;
+    /// Takes what another thread has made.
+    fn keep(&mut self, made: Self::Made) -> Self::Prepared;
+    /// Begins a job: encodes its prompt and draws its noise from `seed`.
+    fn begin(
+        &mut self,
+        prepared: Self::Prepared,
+        input: &GenerationInput,
+        seed: u64,
+    ) -> Result<Self::Generation, EngineError>;
     /// One denoising step of every generation in `batch`. [`EngineError::OutOfMemory`] leaves all of them
     /// unchanged, so that the caller may try again with fewer.
     fn step(&mut self, batch: &mut [&mut Self::Generation]) -> Result<(), EngineError>;
@@ -39,13 +58,22 @@ pub trait Engine {
     fn preview(&mut self, generation: &Self::Generation) -> Option<Vec<u8>>;
     /// Decodes the finished pictures.
     fn finish(&mut self, generation: Self::Generation) -> Result<Vec<NewImage>, EngineError>;
-    /// How many jobs it steps together: 1 on a CPU. Jobs that were waiting for an input picture come on top.
+    /// How many jobs it steps together: 1 on a CPU. Jobs that were waiting for an input picture or a preparation come on
+    /// top.
     fn capacity(&self) -> usize;
-    /// Bytes of device memory that it holds: its weights, and what an ordinary job needs.
-    fn memory(&self) -> u64;
-    /// Bytes of device memory that it would hold at most while it draws `input`.
-    fn memory_for(&self, input: &GenerationInput) -> u64;
+    /// Bytes of device memory that it holds at most while it draws these jobs together, and with an ordinary job at
+    /// least. What is prepared comes on top.
+    fn memory_for(&self, jobs: &[&GenerationInput]) -> u64;
+    /// Bytes of all that is prepared, used or not.
+    fn prepared_memory(&self) -> u64;
+    /// What is prepared and not used at the moment.
+    fn spares(&self) -> Vec<Spare>;
+    /// Drops spares, the least recently used first, until that many bytes are free.
+    fn drop_spares(&mut self, bytes: u64);
 }
+
+/// What an engine says that a job needs.
+pub type PreparationOf<E> = Preparation<<E as Engine>::Prepared, <E as Engine>::Made>;
 
 /// Why an engine could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

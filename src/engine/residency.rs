@@ -1,16 +1,17 @@
 //! Which engines are in a device's memory, and which one unloads when another needs the memory.
 //!
-//! All workers share one [`Residency`]. An engine lives on its worker's thread, so nobody can take it away: the
-//! worker is asked to unload it, and does so between two jobs. Idle engines are asked first, the one unused for
-//! longest before the others. An engine that always has jobs is asked once another engine has waited for
-//! [`BUSY_STAY`]. Only sizes and times are known here.
+//! All workers share one [`Residency`]. Whatever a worker is about to take, an engine or what a job needs beyond it, it
+//! reserves first, so two workers never plan the same bytes. An engine lives on its worker's thread, so nobody can take
+//! it away: the worker is asked to unload it, and does so between two jobs. Engines have [`Spare`]s, which leave first.
+//! Then idle engines are asked, the one unused for longest before the others. An engine that always has jobs is asked
+//! once another worker has waited for [`BUSY_STAY`]. Only sizes and times are known here.
 
 mod slots;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Placement;
 use crate::domain::{EndpointId, Timestamp};
@@ -38,12 +39,19 @@ pub struct MemorySlot {
     id: u64,
 }
 
+/// What an engine keeps for later jobs and can do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spare {
+    pub bytes: u64,
+    pub used_at: Instant,
+}
+
 /// The answer to a request for memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
-    /// The memory is reserved: load the engine now.
+    /// The memory is reserved.
     Now,
-    /// Not yet: ask again. If it helps, other engines have been asked to unload.
+    /// Not yet: ask again. If it helps, engines have been asked to drop spares or to unload.
     Later,
     /// The engine is larger than all the memory that engines may use.
     Never { needs: u64, budget: u64 },
@@ -67,6 +75,12 @@ impl Residency {
         self.slots().devices()
     }
 
+    /// The bytes that are held or reserved on a device.
+    #[cfg(test)]
+    pub(crate) fn held(&self, device: &Device) -> u64 {
+        self.slots().held_on(device)
+    }
+
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +101,12 @@ impl MemorySlot {
         })
     }
 
+    /// Asks for memory beyond what the slot holds, so that it holds `total` bytes, as [`Self::request`] does for an
+    /// engine.
+    pub fn grow(&self, total: u64, now: Timestamp) -> Grant {
+        self.change(|slots, id| slots.grow(id, total, now))
+    }
+
     /// Stops waiting for memory.
     pub fn withdraw(&self) {
         if self.residency.slots().waits(self.id) {
@@ -99,9 +119,19 @@ impl MemorySlot {
         self.change(|slots, id| slots.loaded(id, bytes, now));
     }
 
-    /// Says whether the engine has jobs at the moment, and how many bytes it holds by now.
-    pub fn set_busy(&self, is_busy: bool, bytes: u64, now: Timestamp) {
-        self.residency.slots().set_busy(self.id, is_busy, bytes, now);
+    /// Says whether the engine has jobs at the moment.
+    pub fn set_busy(&self, is_busy: bool, now: Timestamp) {
+        self.residency.slots().set_busy(self.id, is_busy, now);
+    }
+
+    /// Says how many bytes the engine holds by now, with its spares, and which these are.
+    pub fn hold(&self, bytes: u64, spares: Vec<Spare>) {
+        self.change(|slots, id| slots.hold(id, bytes, spares));
+    }
+
+    /// The bytes of spares that the engine has been asked to drop.
+    pub fn must_drop(&self) -> u64 {
+        self.residency.slots().must_drop(self.id)
     }
 
     /// Whether the engine has been asked to unload once its jobs are done.
@@ -109,9 +139,9 @@ impl MemorySlot {
         self.residency.slots().must_unload(self.id)
     }
 
-    /// The engine is unloaded, or could not be loaded.
-    pub fn unloaded(&self) {
-        self.change(Slots::unloaded);
+    /// The engine is unloaded, or could not be loaded. So many bytes are still in use.
+    pub fn unloaded(&self, still_held: u64) {
+        self.change(|slots, id| slots.unloaded(id, still_held));
     }
 
     /// Whether another worker of the same endpoint has an engine, on any device.

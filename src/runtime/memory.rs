@@ -10,6 +10,9 @@ use nvml_wrapper::Nvml;
 
 use super::Device;
 
+/// What CUDA, cuDNN and cuBLAS take of a card. An H100 held about so much more than its models (`docs/gpu.md`).
+const CUDA_MEMORY: u64 = 1_000_000_000;
+
 /// In bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -26,12 +29,22 @@ impl Device {
         }
     }
 
-    /// The bytes that models may use without a `--memory-budget`. The rest is for the system, and for what the estimates
-    /// leave out.
-    pub fn usual_budget(&self) -> Option<u64> {
-        match self {
+    /// The bytes that models may use: `limit`, or without one a share of the device's memory, in both cases without what
+    /// the device's libraries take. The rest is for the system. `None` where nothing is known.
+    pub fn budget(&self, limit: Option<u64>) -> Option<u64> {
+        let usual = || match self {
             Self::Cpu => machine_memory().map(|total| total / 10 * 8),
             Self::Cuda { index, .. } => card_memory(*index).map(|memory| memory.total / 10 * 9),
+        };
+        Some(limit.or_else(usual)?.saturating_sub(self.own_memory()))
+    }
+
+    /// The bytes of the device's memory that its libraries take, however many models there are. A CPU's are part of the
+    /// process.
+    pub fn own_memory(&self) -> u64 {
+        match self {
+            Self::Cpu => 0,
+            Self::Cuda { .. } => CUDA_MEMORY,
         }
     }
 }
@@ -116,6 +129,13 @@ mod tests {
     }
 
     #[test]
+    fn cudas_own_memory_is_not_for_models() {
+        let card = Device::Cuda { index: 0, memory_gib: None };
+        assert_eq!(card.budget(Some(8_000_000_000)), Some(7_000_000_000));
+        assert_eq!(card.budget(Some(1)), Some(0));
+    }
+
+    #[test]
     fn the_machines_memory_is_read_as_linux_writes_it() {
         assert_eq!(mem_total("MemTotal:       24584560 kB\nMemFree: 1 kB\n"), Some(24_584_560 * 1024));
         assert_eq!(mem_total("MemFree: 1 kB\n"), None);
@@ -124,7 +144,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_cpu_has_a_budget() {
-        assert!(Device::Cpu.usual_budget().is_some_and(|bytes| bytes > 64 << 20));
+        assert!(Device::Cpu.budget(None).is_some_and(|bytes| bytes > 64 << 20));
+        assert_eq!(Device::Cpu.budget(Some(5 << 30)), Some(5 << 30));
         assert_eq!(Device::Cpu.memory_use(), None);
     }
 }

@@ -177,7 +177,9 @@ impl Runtime {
             .with_memory_pattern(false)?;
         let builder = match self.device.execution_provider(on_card, self.on_card.fuse_conv_bias) {
             Some(provider) => builder.with_execution_providers([provider])?,
-            None => builder,
+            // Weights of a graph's own, among the results of a run, would keep the memory of that run from being given
+            // back.
+            None => builder.with_config_entry("session.use_device_allocator_for_initializers", "1")?,
         };
         Ok(match &self.profiles {
             Some(folder) => {

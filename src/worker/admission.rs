@@ -1,9 +1,8 @@
 //! Takes jobs from the queue, reads what they ask for, and begins them in the engine.
 
-use bytesize::ByteSize;
 use serde_json::Value;
 
-use super::{ActiveJob, LONGEST_PAUSE, Worker};
+use super::{ActiveJob, Generation, LONGEST_PAUSE, Worker};
 use crate::domain::{GenerationInput, ImageSource, InputRules, Progress};
 use crate::engine::{Engine, Model};
 use crate::queue::{ClaimedJob, WorkerState};
@@ -34,64 +33,43 @@ impl<M: Model> Worker<M> {
         }
     }
 
-    /// Whether it may take another job. A job that waits for its input pictures takes no place in the engine, so that
-    /// the next job need not wait for a slow host. It begins when they come, beside the jobs that run.
+    /// Whether it may take another job. A job that waits for its input pictures or for its LoRAs takes no place in the
+    /// engine, so that the next job need not wait for a slow host or a merge. It begins when it can, beside the jobs
+    /// that run.
     pub(super) fn has_place(&self) -> bool {
         let has_place = |engine: &M::Engine| self.jobs.active.len() < engine.capacity();
-        !self.stop.is_stopping() && self.errands.has_place() && self.engine.engine().is_some_and(has_place)
+        !self.stop.is_stopping()
+            && self.errands.has_place()
+            && self.waiting.has_place()
+            && self.engine.engine().is_some_and(has_place)
     }
 
-    /// Reads a job's input and begins it, or first sends for the pictures that it names by URL.
+    /// Reads a job's input and begins it if it can. First sends for the pictures that it names by URL.
     fn take_up(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
         let input = match parse(job.input(), &self.rules) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
-        if let Err(error) = self.check_memory(&input) {
-            return self.write(job.fail(error));
-        }
         let is_elsewhere = |picture: &Option<ImageSource>| matches!(picture, Some(ImageSource::Url(_)));
         if is_elsewhere(&input.init_image) || is_elsewhere(&input.mask) {
             self.errands.fetch(job, input);
         } else {
-            self.begin(job, &input);
+            self.waiting.push(job, input);
+            self.begin_waiting();
         }
     }
 
-    pub(super) fn begin(&mut self, job: ClaimedJob, input: &GenerationInput) {
-        if !self.engine.is_loaded() {
-            // It panicked over another job while this one's pictures were fetched.
-            return self.write(job.release());
+    /// Notes that a job has begun.
+    pub(super) fn take_in(&mut self, job: ClaimedJob, input: GenerationInput, generation: Generation<M>) {
+        self.entry.set(WorkerState::Running);
+        let stepping_since = self.queue.now();
+        if let Some((step, steps)) = self.engine.engine().map(|engine| engine.progress(&generation)) {
+            job.publish(Progress { step, steps, eta: None }, None);
         }
-        match self.engine.call(|engine| engine.begin(input, job.seed())) {
-            Ok(generation) => {
-                let stepping_since = self.queue.now();
-                if let Some((step, steps)) = self.engine.engine().map(|engine| engine.progress(&generation)) {
-                    job.publish(Progress { step, steps, eta: None }, None);
-                }
-                self.jobs.active.push(ActiveJob { job, generation, stepping_since });
-            }
-            Err(error) => self.write(job.fail(error.to_string())),
-        }
-    }
-
-    /// Refuses a job that does not fit into the memory that models may use. Without this check, the system might kill
-    /// the process over it.
-    fn check_memory(&self, input: &GenerationInput) -> Result<(), String> {
-        let (Some(engine), Some(budget)) = (self.engine.engine(), self.engine.budget()) else {
-            return Ok(());
-        };
-        let needs = engine.memory_for(input);
-        if needs <= budget {
-            return Ok(());
-        }
-        Err(format!(
-            "This needs about {} of memory, and models may use {}: ask for a smaller picture or fewer outputs, or let \
-             the server draw with a larger --memory-budget or on another --device.",
-            ByteSize(needs),
-            ByteSize(budget)
-        ))
+        // Its pictures have been read.
+        let input = GenerationInput { init_image: None, mask: None, ..input };
+        self.jobs.active.push(ActiveJob { job, input, generation, stepping_since });
     }
 }
 

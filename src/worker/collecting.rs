@@ -1,7 +1,7 @@
 //! Goes on with the jobs whose errands are over.
 
 use super::Worker;
-use super::errands::Errand;
+use super::errands::{Errand, INTERRUPTED};
 use crate::engine::Model;
 use crate::queue::ClaimedJob;
 
@@ -15,12 +15,12 @@ enum Collected<T> {
 }
 
 impl<M: Model> Worker<M> {
-    /// Begins the jobs whose input pictures have come, completes those whose pictures are uploaded, and ends those
+    /// Lines up the jobs whose input pictures have come, completes those whose pictures are uploaded, and ends those
     /// that may not go on.
     pub(super) fn collect_errands(&mut self) {
         for errand in std::mem::take(&mut self.errands.fetching) {
             match self.collect(errand) {
-                Collected::Done(job, input) => self.begin(job, &input),
+                Collected::Done(job, input) => self.waiting.push(job, input),
                 Collected::StillAway(errand) => self.errands.fetching.push(errand),
                 Collected::Ended => {}
             }
@@ -41,7 +41,8 @@ impl<M: Model> Worker<M> {
             errand.job.abandon();
             return Collected::Ended;
         }
-        match errand.outcome() {
+        let outcome = errand.call.outcome();
+        match outcome.map(|outcome| outcome.unwrap_or_else(|_| Err(INTERRUPTED.to_owned()))) {
             Some(Ok(done)) => return Collected::Done(errand.job, done),
             Some(Err(error)) => self.write(errand.job.fail(error)),
             None if job.is_overdue() => self.write(errand.job.time_out()),

@@ -8,14 +8,18 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::domain::{Clock, Timestamp};
-use crate::engine::{Engine, EngineError, Grant, MemorySlot, Model, Placement};
+use crate::engine::{EngineError, Grant, MemorySlot, Model, Placement, Spare};
 
 pub(super) struct EngineSlot<M: Model> {
     model: M,
-    memory: MemorySlot,
+    pub(super) memory: MemorySlot,
+    /// What the memory slot was last told: the bytes held, and the spares among them.
+    pub(super) account: (u64, Vec<Spare>),
+    /// Bytes that are being made on another thread. They count, whatever becomes of the engine.
+    pub(super) making: u64,
     /// How long the engine stays without a job; none: until another engine needs its memory.
     unload_after: Option<Duration>,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// None until a job needs it, and after a panic.
     engine: Option<M::Engine>,
     /// None until it is first asked for.
@@ -43,6 +47,8 @@ impl<M: Model> EngineSlot<M> {
         Self {
             model,
             memory,
+            account: (0, Vec::new()),
+            making: 0,
             unload_after,
             idle_since: clock.now(),
             clock,
@@ -80,13 +86,13 @@ impl<M: Model> EngineSlot<M> {
 
     /// Reserves memory for the engine, and has others unload if need be. False: there is none yet.
     pub fn reserve(&mut self) -> Result<bool, String> {
-        let placement = self.place()?;
+        let placement = self.place_with_making()?;
         granted(self.memory.request(&placement, self.clock.now()))
     }
 
     /// Reserves memory only if it is free. None: it is not free. False: engines that were first are still to ask.
     pub fn reserve_free(&mut self) -> Result<Option<bool>, String> {
-        let placement = self.place()?;
+        let placement = self.place_with_making()?;
         self.memory.request_free(&placement, self.clock.now()).map(granted).transpose()
     }
 
@@ -95,14 +101,15 @@ impl<M: Model> EngineSlot<M> {
         match unwinding(|| self.model.load()) {
             Ok(engine) => {
                 let now = self.clock.now();
-                self.memory.loaded(engine.memory(), now);
                 (self.is_busy, self.idle_since) = (true, now);
                 self.engine = Some(engine);
                 self.failure = None;
+                self.account = (self.held_with(&[]), Vec::new());
+                self.memory.loaded(self.account.0, now);
                 Ok(())
             }
             Err(error) => {
-                self.memory.unloaded();
+                self.memory.unloaded(self.making);
                 Err(match error {
                     EngineError::OutOfMemory(reason) => {
                         let device = self.device_name();
@@ -121,7 +128,8 @@ impl<M: Model> EngineSlot<M> {
     pub fn unload(&mut self) {
         self.engine = None;
         self.is_busy = false;
-        self.memory.unloaded();
+        self.account = (0, Vec::new());
+        self.memory.unloaded(self.making);
     }
 
     /// Whether another engine waits for this one's memory.
@@ -152,10 +160,10 @@ impl<M: Model> EngineSlot<M> {
 
     /// Notes whether the engine has jobs, for those who might need its memory.
     pub fn set_busy(&mut self, is_busy: bool) {
-        if let Some(engine) = self.engine.as_ref().filter(|_| is_busy != self.is_busy) {
+        if self.is_loaded() && is_busy != self.is_busy {
             self.is_busy = is_busy;
             self.idle_since = self.clock.now();
-            self.memory.set_busy(is_busy, engine.memory(), self.idle_since);
+            self.memory.set_busy(is_busy, self.idle_since);
         }
     }
 
@@ -173,6 +181,12 @@ impl<M: Model> EngineSlot<M> {
     /// Bytes that engines may use on this device, if that is limited.
     pub fn budget(&self) -> Option<u64> {
         self.placement.as_ref().and_then(|placement| placement.budget)
+    }
+
+    /// The placement, with what is still being made for an engine that is gone.
+    fn place_with_making(&mut self) -> Result<Placement, String> {
+        let placement = self.place()?;
+        Ok(Placement { needs: placement.needs + self.making, ..placement })
     }
 
     fn place(&mut self) -> Result<Placement, String> {

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use crate::domain::{GenerationInput, ImageSource, NewImage, S3Config, StoredImage};
+use crate::domain::{GenerationInput, ImageSource, JobId, NewImage, S3Config, StoredImage};
 use crate::fetch::{FetchError, Fetcher};
 use crate::queue::{ClaimedJob, JobQueue};
 
@@ -30,9 +30,17 @@ pub(super) struct Errands {
 /// A job on its errand.
 pub(super) struct Errand<T> {
     pub job: ClaimedJob,
-    outcome: Receiver<Outcome<T>>,
-    _given_up: GivenUp,
+    pub call: Call<Outcome<T>>,
 }
+
+/// A call under way on a thread of its own.
+pub(super) struct Call<T> {
+    outcome: Receiver<T>,
+    given_up: GivenUp,
+}
+
+/// The thread of a call panicked, or could not be started.
+pub(super) struct Lost;
 
 /// What the errand brought, or a sentence for the client.
 type Outcome<T> = Result<T, String>;
@@ -40,7 +48,7 @@ type Outcome<T> = Result<T, String>;
 /// Errands of each kind at once. They hold pictures in memory.
 const MAX_ERRANDS: usize = 4;
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-const INTERRUPTED: &str = "The server stopped unexpectedly while it fetched or stored pictures.";
+pub(super) const INTERRUPTED: &str = "The server stopped unexpectedly while it fetched or stored pictures.";
 
 impl Errands {
     pub fn new(fetcher: Fetcher, queue: JobQueue) -> Self {
@@ -116,6 +124,16 @@ impl Errands {
         job: ClaimedJob,
         work: impl FnOnce(&AtomicBool) -> Outcome<T> + Send + 'static,
     ) -> Errand<T> {
+        let call = self.call(job.id(), work);
+        Errand { job, call }
+    }
+
+    /// Does some work for a job on a thread of its own, which wakes the worker at its end.
+    pub fn call<T: Send + 'static>(
+        &self,
+        job: &JobId,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> Call<T> {
         let given_up = GivenUp::default();
         let (sender, outcome) = mpsc::sync_channel(1);
         let (flag, queue, worker) = (Arc::clone(&given_up.0), self.queue.clone(), thread::current());
@@ -126,20 +144,25 @@ impl Errands {
         };
         if let Err(error) = Builder::new().name("errand".to_owned()).spawn(errand) {
             // This drops the sender, and so fails the job.
-            tracing::error!(job = %job.id(), %error, "no thread could be started");
+            tracing::error!(%job, %error, "no thread could be started");
         }
-        Errand { job, outcome, _given_up: given_up }
+        Call { outcome, given_up }
     }
 }
 
-impl<T> Errand<T> {
-    /// The outcome, if the errand is over.
-    pub fn outcome(&self) -> Option<Outcome<T>> {
+impl<T> Call<T> {
+    /// The outcome, if the call is over.
+    pub fn outcome(&self) -> Option<Result<T, Lost>> {
         match self.outcome.try_recv() {
-            Ok(outcome) => Some(outcome),
+            Ok(outcome) => Some(Ok(outcome)),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(INTERRUPTED.to_owned())),
+            Err(TryRecvError::Disconnected) => Some(Err(Lost)),
         }
+    }
+
+    /// The outcome is not wanted any more.
+    pub fn give_up(&self) {
+        self.given_up.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -19,7 +19,7 @@ impl<M: Model> Worker<M> {
             }
             self.remember_failure(sentence);
         }
-        self.engine.set_busy(self.has_jobs_for_engine());
+        self.note_use();
         Ok(())
     }
 
@@ -132,9 +132,12 @@ impl<M: Model> Worker<M> {
         if self.has_jobs_for_engine() {
             return !is_wanted;
         }
-        let is_unused = self.engine.idle_time_left() == Some(Duration::ZERO) && !self.has_work_now();
+        let is_unused = self.engine.idle_time_left() == Some(Duration::ZERO)
+            && self.waiting.is_empty()
+            && !self.has_work_now();
         if is_wanted || is_unused {
             tracing::info!(endpoint = %self.endpoint, is_wanted, "the engine is unloaded");
+            self.release_waiting();
             self.engine.unload();
         }
         true

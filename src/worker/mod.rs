@@ -1,8 +1,8 @@
 //! Claim → begin → step… → finish → complete, for a batch of jobs at a time.
 //!
 //! A worker takes one endpoint's jobs from the queue and draws them with an [`Engine`]. It knows nothing of models or
-//! HTTP. Between two steps it looks at cancel, timeout, expiry and shutdown. Input pictures and uploads are
-//! [`errands`] on threads of their own. The engine is loaded when there is work ([`loading`]) and unloaded when
+//! HTTP. Between two steps it looks at cancel, timeout, expiry and shutdown. Input pictures, uploads and merged LoRAs are
+//! [`errands`] on threads of their own. A job begins when its memory is reserved ([`waiting`]). The engine is loaded when there is work ([`loading`]) and unloaded when
 //! another needs its memory ([`crate::engine`]). Whatever the engine does, even panic, ends one job, and the worker
 //! goes on.
 
@@ -11,21 +11,24 @@ mod collecting;
 mod engine_slot;
 mod errands;
 mod loading;
+mod memory;
 mod stepping;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use crate::domain::{EndpointId, InputRules, Timestamp};
+use crate::domain::{EndpointId, GenerationInput, InputRules, Timestamp};
 use crate::engine::{Engine, MemorySlot, Model};
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 use engine_slot::EngineSlot;
 use errands::Errands;
+use waiting::{Waiting, reserved_for};
 
 /// What a worker is to do, and how it keeps its engine.
 pub struct Assignment {
@@ -59,7 +62,7 @@ pub enum FirstLoad {
 pub enum TickOutcome {
     /// It stepped its jobs.
     Worked,
-    /// It can only wait: for errands, or for memory for its engine.
+    /// It can only wait: for errands, or for memory for its engine or its jobs.
     Waiting,
     /// It has nothing to do.
     Idle,
@@ -77,11 +80,14 @@ pub struct Worker<M: Model> {
     entry: WorkerEntry,
     engine: EngineSlot<M>,
     jobs: JobsInHand<Generation<M>>,
+    waiting: Waiting<M>,
     errands: Errands,
     pause: Box<dyn FnMut(Duration)>,
 }
 
 type Generation<M> = <<M as Model>::Engine as Engine>::Generation;
+type PreparedBy<M> = <<M as Model>::Engine as Engine>::Prepared;
+type MadeBy<M> = <<M as Model>::Engine as Engine>::Made;
 
 /// The jobs that the engine is drawing.
 struct JobsInHand<G> {
@@ -92,6 +98,8 @@ struct JobsInHand<G> {
 
 struct ActiveJob<G> {
     job: ClaimedJob,
+    /// Without its pictures.
+    input: GenerationInput,
     generation: G,
     stepping_since: Timestamp,
 }
@@ -133,6 +141,7 @@ impl<M: Model> Worker<M> {
             entry: queue.enter_worker(&endpoint),
             engine: EngineSlot::new(model, memory, unload_after, queue.clock().clone()),
             jobs: JobsInHand { active: Vec::new(), one_by_one: false },
+            waiting: Waiting::default(),
             errands: Errands::new(fetcher, queue.clone()),
             pause: Box::new(move |duration| patience.pause(duration)),
             queue,
@@ -163,55 +172,77 @@ impl<M: Model> Worker<M> {
     /// One turn of the worker:
     ///
     /// 1. If it is to stop, give back what need not be waited for; after the grace, everything.
-    /// 2. Collect the errands that are over: begin jobs whose input pictures came, complete those that are uploaded.
-    /// 3. Take jobs up to the engine's capacity, unless it is to stop. Loads or unloads the engine first if need be.
-    /// 4. If the engine has panicked over one job, give back the others.
-    /// 5. Step every job once.
-    /// 6. Publish how far each job is, and end those that are done, cancelled, expired or overdue.
+    /// 2. Collect the errands that are over: line up jobs whose input pictures or merged LoRAs came, complete those that
+    ///    are uploaded.
+    /// 3. Give back memory that is free or that others need. Begin the jobs that wait, as far as memory allows.
+    /// 4. Take jobs up to the engine's capacity, unless it is to stop. Loads or unloads the engine first if need be.
+    /// 5. If the engine has panicked over one job, give back the others.
+    /// 6. Step every job once.
+    /// 7. Publish how far each job is, and end those that are done, cancelled, expired or overdue.
     pub fn tick(&mut self) -> TickOutcome {
         if self.stop.grace_is_over() {
             self.release_all();
         }
         if self.stop.is_stopping() {
-            self.release_fetching();
+            self.release_unbegun();
         }
         self.collect_errands();
+        self.collect_made();
+        self.note_use();
+        self.begin_waiting();
         if !self.stop.is_stopping() {
             self.admit();
-        } else if self.jobs.active.is_empty() && !self.errands.is_storing() {
+        } else if self.jobs.active.is_empty() && !self.errands.is_storing() && !self.waiting.is_making() {
             return TickOutcome::Stopped;
         }
         if !self.engine.is_loaded() {
             self.release_active();
         }
-        self.engine.set_busy(self.has_jobs_for_engine());
+        self.note_use();
         if self.jobs.active.is_empty() {
             return self.rest();
         }
         self.step();
         self.settle();
-        self.engine.set_busy(self.has_jobs_for_engine());
+        self.note_use();
         TickOutcome::Worked
+    }
+
+    /// The steps done, and all steps, of a job that the engine draws.
+    #[cfg(test)]
+    pub(crate) fn progress_of(&self, id: &crate::domain::JobId) -> Option<(u32, u32)> {
+        let active = self.jobs.active.iter().find(|active| active.job.id() == id)?;
+        self.engine.engine().map(|engine| engine.progress(&active.generation))
     }
 
     /// The outcome of a tick without jobs to step.
     fn rest(&mut self) -> TickOutcome {
         self.jobs.one_by_one = false;
-        if !self.errands.is_empty() || self.engine.waits_for_memory {
+        if !self.errands.is_empty() || !self.waiting.is_empty() || self.engine.waits_for_memory {
+            if self.waiting.is_short() {
+                self.entry.set(WorkerState::Throttled);
+            }
             return TickOutcome::Waiting;
         }
         self.entry.set(WorkerState::Idle);
         TickOutcome::Idle
     }
 
-    /// Whether it has jobs that need the engine, now or once their input pictures are here.
+    /// Whether it has jobs that need the engine, now or once their input pictures or LoRAs are here. Jobs that wait for
+    /// memory do not count: if others need this engine's memory first, they are put back into the queue.
     fn has_jobs_for_engine(&self) -> bool {
-        !self.jobs.active.is_empty() || self.errands.is_fetching()
+        !self.jobs.active.is_empty() || self.errands.is_fetching() || self.waiting.is_making()
+    }
+
+    /// Notes whether the engine is used, and how much memory it holds.
+    fn note_use(&mut self) {
+        self.engine.set_busy(self.has_jobs_for_engine());
+        self.engine.settle(&reserved_for(&self.jobs, &self.waiting));
     }
 
     fn release_all(&mut self) {
         self.release_active();
-        self.release_fetching();
+        self.release_unbegun();
         for job in self.errands.give_up_storing() {
             self.write(job.release());
         }
@@ -224,8 +255,15 @@ impl<M: Model> Worker<M> {
         }
     }
 
-    fn release_fetching(&mut self) {
+    fn release_unbegun(&mut self) {
         for job in self.errands.give_up_fetching() {
+            self.write(job.release());
+        }
+        self.release_waiting();
+    }
+
+    fn release_waiting(&mut self) {
+        for job in self.waiting.give_up() {
             self.write(job.release());
         }
     }

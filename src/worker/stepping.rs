@@ -52,7 +52,7 @@ impl<M: Model> Worker<M> {
                 self.write(active.job.release());
                 continue;
             };
-            let ActiveJob { job, generation, stepping_since } = active;
+            let ActiveJob { job, input, generation, stepping_since } = active;
             let (step, steps) = engine.progress(&generation);
             match job.stop_requested() {
                 Some(StopReason::Cancelled) => {
@@ -79,7 +79,7 @@ impl<M: Model> Worker<M> {
                     match preview {
                         Ok(preview) => {
                             job.publish(Progress { step, steps, eta }, preview);
-                            self.jobs.active.push(ActiveJob { job, generation, stepping_since });
+                            self.jobs.active.push(ActiveJob { job, input, generation, stepping_since });
                         }
                         Err(error) => self.write(job.fail(error.to_string())),
                     }

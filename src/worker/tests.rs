@@ -6,14 +6,18 @@ mod jobs;
 mod loading;
 mod memory;
 mod pictures;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::engine_slot::PANICKED;
 use super::*;
 use crate::domain::{GenerationInput, ImageSource, JobId, JobStatus, NewImage, NewJob, Policy, Progress};
-use crate::engine::{EngineError, Placement, Residency};
+use crate::engine::{EngineError, Placement, Preparation, PreparationOf, Residency, Spare};
 use crate::fetch::tests::Server;
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
@@ -33,13 +37,51 @@ struct Log {
     refusal: RefCell<Option<EngineError>>,
     /// The number of jobs at which stepping them together runs out of memory.
     too_many: Cell<Option<usize>>,
+    /// Whether what is being made stays unfinished.
+    is_making_slow: Arc<AtomicBool>,
+    made: Cell<u32>,
+    memory: Arc<Ledger>,
 }
 
-/// Does what the prompt says, such as "panic in step", "error in begin" or "memory in finish". Draws anything else.
+/// The memory that scripted engines really hold.
+#[derive(Default)]
+struct Ledger {
+    held: AtomicU64,
+    peak: AtomicU64,
+}
+
+/// Some of it, until it is dropped.
+struct Bytes(Arc<Ledger>, u64);
+
+impl Bytes {
+    fn new(ledger: &Arc<Ledger>, bytes: u64) -> Self {
+        let held = ledger.held.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        ledger.peak.fetch_max(held, Ordering::SeqCst);
+        Self(Arc::clone(ledger), bytes)
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(self.1, Ordering::SeqCst);
+    }
+}
+
+/// What is made for prompts that begin with "make".
+struct Made {
+    prompt: String,
+    used_at: Instant,
+    bytes: Bytes,
+}
+
+/// Does what the prompt says, such as "panic in step", "error in begin" or "memory in finish". For "make a fox" it first
+/// makes something, once, that it keeps. Draws anything else.
 struct Scripted {
     log: Rc<Log>,
     capacity: usize,
     size: u64,
+    made: Vec<Rc<Made>>,
+    _bytes: Bytes,
 }
 
 struct ScriptedModel {
@@ -53,9 +95,16 @@ struct Drawing {
     seed: u64,
     done: u32,
     steps: u32,
+    _made: Option<Rc<Made>>,
+    _bytes: Bytes,
 }
 
 impl Scripted {
+    fn new(log: Rc<Log>, capacity: usize, size: u64) -> Self {
+        let bytes = Bytes::new(&log.memory, size);
+        Self { log, capacity, size, made: Vec::new(), _bytes: bytes }
+    }
+
     fn act(prompt: &str, stage: &str) -> Result<(), EngineError> {
         if prompt == format!("panic in {stage}") {
             std::panic::resume_unwind(Box::new("as the script says"));
@@ -70,11 +119,48 @@ impl Scripted {
 
 impl Engine for Scripted {
     type Generation = Drawing;
+    type Prepared = Option<Rc<Made>>;
+    type Made = Made;
 
-    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Drawing, EngineError> {
+    fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
+        Self::act(&input.prompt, "prepare")?;
+        let prompt = input.prompt.clone();
+        if !prompt.contains("make") {
+            return Ok(Preparation::ready(None, 0));
+        }
+        if let Some(made) = self.made.iter().find(|made| made.prompt == prompt) {
+            return Ok(Preparation::ready(Some(Rc::clone(made)), self.size));
+        }
+        let (ledger, size) = (Arc::clone(&self.log.memory), self.size);
+        let is_slow = Arc::clone(&self.log.is_making_slow);
+        let make = move |given_up: &AtomicBool| {
+            let bytes = Bytes::new(&ledger, size);
+            Self::act(&prompt, "make")?;
+            while is_slow.load(Ordering::SeqCst) && !given_up.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(Made { prompt, used_at: Instant::now(), bytes })
+        };
+        Ok(Preparation::to_make(size, Box::new(make)))
+    }
+
+    fn keep(&mut self, made: Made) -> Option<Rc<Made>> {
+        self.log.made.set(self.log.made.get() + 1);
+        self.made.push(Rc::new(made));
+        self.made.last().cloned()
+    }
+
+    fn begin(
+        &mut self,
+        made: Option<Rc<Made>>,
+        input: &GenerationInput,
+        seed: u64,
+    ) -> Result<Drawing, EngineError> {
         Self::act(&input.prompt, "begin")?;
         *self.log.pictures.borrow_mut() = [input.init_image.clone(), input.mask.clone()];
-        Ok(Drawing { prompt: input.prompt.clone(), seed, done: 0, steps: input.num_inference_steps })
+        let bytes = Bytes::new(&self.log.memory, self.size * (u64::from(input.num_outputs) - 1));
+        let (prompt, steps) = (input.prompt.clone(), input.num_inference_steps);
+        Ok(Drawing { prompt, seed, done: 0, steps, _made: made, _bytes: bytes })
     }
 
     fn step(&mut self, batch: &mut [&mut Drawing]) -> Result<(), EngineError> {
@@ -107,13 +193,28 @@ impl Engine for Scripted {
         self.capacity
     }
 
-    fn memory(&self) -> u64 {
-        self.size
+    /// As if each job's further pictures took as much again.
+    fn memory_for(&self, jobs: &[&GenerationInput]) -> u64 {
+        let further: u64 = jobs.iter().map(|job| u64::from(job.num_outputs) - 1).sum();
+        self.size * (1 + further)
     }
 
-    /// As if each further picture took as much again.
-    fn memory_for(&self, input: &GenerationInput) -> u64 {
-        self.size * u64::from(input.num_outputs)
+    fn prepared_memory(&self) -> u64 {
+        self.made.iter().map(|made| made.bytes.1).sum()
+    }
+
+    fn spares(&self) -> Vec<Spare> {
+        let spares = self.made.iter().filter(|made| Rc::strong_count(made) == 1);
+        spares.map(|made| Spare { bytes: made.bytes.1, used_at: made.used_at }).collect()
+    }
+
+    fn drop_spares(&mut self, bytes: u64) {
+        let mut freed = 0;
+        self.made.retain(|made| {
+            let leaves = freed < bytes && Rc::strong_count(made) == 1;
+            freed += if leaves { made.bytes.1 } else { 0 };
+            !leaves
+        });
     }
 }
 
@@ -127,8 +228,7 @@ impl Model for ScriptedModel {
     fn load(&self) -> Result<Scripted, EngineError> {
         self.log.loaded.set(self.log.loaded.get() + 1);
         let refusal = self.log.refusal.borrow().clone();
-        let engine =
-            || Scripted { log: Rc::clone(&self.log), capacity: self.capacity, size: self.placement.needs };
+        let engine = || Scripted::new(Rc::clone(&self.log), self.capacity, self.placement.needs);
         refusal.map_or_else(|| Ok(engine()), Err)
     }
 }
@@ -144,7 +244,7 @@ impl Model for ElsewhereModel {
     }
 
     fn load(&self) -> Result<Scripted, EngineError> {
-        let engine = || Scripted { log: Rc::default(), capacity: 1, size: 10 };
+        let engine = || Scripted::new(Rc::default(), 1, 10);
         self.0.map(|()| engine()).map_err(|reason| EngineError::Other(reason.to_owned()))
     }
 }

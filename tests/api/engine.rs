@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use stablehand::domain::{GenerationInput, NewImage};
-use stablehand::engine::{Engine, EngineError, Model, Placement};
+use stablehand::engine::{Engine, EngineError, Model, Placement, Preparation, PreparationOf, Spare};
 use stablehand::runtime::Device;
 
 /// What the engine may do, and how far it is. The test shares it with the engine.
@@ -123,9 +123,17 @@ impl Model for ScriptedModel {
 
 impl Engine for ScriptedEngine {
     type Generation = Generation;
+    type Prepared = ();
+    type Made = ();
+
+    fn prepare(&mut self, _: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
+        Ok(Preparation::ready((), 0))
+    }
+
+    fn keep(&mut self, (): ()) {}
 
     /// Fails for the prompt `fail`.
-    fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
+    fn begin(&mut self, (): (), input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
         if input.prompt == "fail" {
             return Err(EngineError::Other("The script says no.".to_owned()));
         }
@@ -162,11 +170,17 @@ impl Engine for ScriptedEngine {
         1
     }
 
-    fn memory(&self) -> u64 {
+    fn memory_for(&self, _: &[&GenerationInput]) -> u64 {
         1
     }
 
-    fn memory_for(&self, _: &GenerationInput) -> u64 {
-        1
+    fn prepared_memory(&self) -> u64 {
+        0
     }
+
+    fn spares(&self) -> Vec<Spare> {
+        Vec::new()
+    }
+
+    fn drop_spares(&mut self, _: u64) {}
 }

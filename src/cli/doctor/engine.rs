@@ -222,7 +222,7 @@ fn model(config: &Config, endpoint: &EndpointConfig, device: Option<&Device>) ->
         }
     };
     let finding = format!("{name} opens and needs about {} on {}", size_text(needs), device.name());
-    let budget = config.memory_budget.or_else(|| device.usual_budget());
+    let budget = device.budget(config.memory_budget);
     if let Some(budget) = budget.filter(|budget| *budget < needs) {
         return Check::fail(
             "model",

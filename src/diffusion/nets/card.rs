@@ -9,7 +9,7 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::Session;
 use ort::value::Tensor;
 
-use super::ModelError;
+use super::{ModelError, card_turn};
 use crate::runtime::{Attention, Device, GraphSource, OnCard, Runtime, RuntimeError, is_out_of_memory};
 
 /// Attention of eight heads of any width: `query`, `key` and `value` to `attended`, `[batch, tokens, width]`.
@@ -37,6 +37,7 @@ impl CardMemory {
     /// None on a CPU.
     pub fn open(runtime: &Runtime) -> Result<Option<Self>, ModelError> {
         let Device::Cuda { index, .. } = runtime.device() else { return Ok(None) };
+        let _turn = card_turn::shared();
         let on_card = OnCard { attention: Some(attention(runtime)), captures: false };
         let session = runtime.session_on_card(GraphSource::Memory(PROBE), on_card)?;
         let place = MemoryInfo::new(

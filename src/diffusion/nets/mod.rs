@@ -5,9 +5,11 @@
 //! and knows no requests or generations.
 
 mod card;
+mod card_turn;
 mod graph_build;
 mod guidance;
 mod hidden_layers;
+mod port;
 mod replay;
 mod safety_checker;
 mod session;
@@ -21,8 +23,9 @@ use crate::runtime::RuntimeError;
 
 pub use graph_build::plain_build;
 pub use hidden_layers::HiddenLayers;
+pub use port::Port;
 pub use safety_checker::SafetyChecker;
-pub use session::{PartSession, Port};
+pub use session::{PartSession, WorkingMemory};
 pub use text_encoder::{TextEncoder, Vocabulary};
 pub use unet::{EncodedPrompt, UNet, UNetRows};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};

@@ -9,6 +9,7 @@ use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::Tensor;
 
 use super::card::CardMemory;
+use super::card_turn;
 use super::unet::UNetRows;
 
 /// The numbers of rows that captured graphs have. A call with more rows is not captured.
@@ -56,6 +57,7 @@ impl Replays {
     ) -> ort::Result<Option<Array4<f32>>> {
         let Some(shape) = CallShape::padded(rows, guidance) else { return Ok(None) };
         if let Some(place) = self.captured.iter().position(|captured| captured.shape == shape) {
+            let _turn = card_turn::shared();
             let mut captured = self.captured.remove(place);
             let predicted = captured.run(session, rows, guidance);
             self.captured.push(captured);
@@ -64,6 +66,7 @@ impl Replays {
         if self.failed || self.graphs >= MOST_GRAPHS {
             return Ok(None);
         }
+        let _turn = card_turn::alone();
         self.make_room(shape.bytes());
         self.last_number += 1;
         let mut captured = Captured::new(shape, self.last_number, &self.memory, session, names)?;

@@ -6,7 +6,8 @@ use ndarray::Array4;
 use ort::value::TensorElementType;
 
 use super::ModelError;
-use super::session::{PartSession, Port, tensor};
+use super::port::Port;
+use super::session::{PartSession, tensor};
 use crate::diffusion::image::{RgbImage, clip_input};
 use crate::domain::ModelPart;
 

@@ -3,73 +3,28 @@
 //! Only this module knows the element types of a graph. Callers use f32 (and token ids), and values are converted here,
 //! so that half-precision and integer graphs need no other code.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use half::f16;
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{RunOptions, Session, SessionInputValue};
-use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
+use ort::value::{DynValue, Tensor, TensorElementType};
 
 use super::graph_build::best_build;
-use super::{ModelError, card};
+use super::port::{Port, element_name};
+use super::{ModelError, card, card_turn};
 use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
 use crate::domain::ModelPart;
 use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
 
-/// A named input or output with its declared type.
-#[derive(Debug, Clone)]
-pub struct Port {
-    pub name: String,
-    pub element: TensorElementType,
-    /// The declared sizes. -1 means any size.
-    pub shape: Vec<i64>,
-    /// The names that the exporter gave to sizes. A size without a name has an empty one.
-    symbols: Vec<String>,
-}
-
-impl Port {
-    fn read(name: &str, value: &ValueType) -> Option<Self> {
-        let ValueType::Tensor { ty, shape, dimension_symbols } = value else { return None };
-        let symbols = dimension_symbols.iter().cloned().collect();
-        Some(Self { name: name.to_owned(), element: *ty, shape: shape.to_vec(), symbols })
-    }
-
-    pub fn rank(&self) -> usize {
-        self.shape.len()
-    }
-
-    /// The declared size along `axis`, if the graph fixes one.
-    pub fn fixed(&self, axis: usize) -> Option<i64> {
-        self.shape.get(axis).copied().filter(|size| *size > 0)
-    }
-
-    pub fn is_integer(&self) -> bool {
-        matches!(self.element, TensorElementType::Int32 | TensorElementType::Int64)
-    }
-}
-
-impl fmt::Display for Port {
-    /// The type and the sizes, such as `float32 [batch, 4, height, width]`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = self.shape.iter().enumerate().map(|(axis, size)| match self.symbols.get(axis) {
-            Some(symbol) if *size < 0 && !symbol.is_empty() => symbol.clone(),
-            _ if *size < 0 => "any".to_owned(),
-            _ => size.to_string(),
-        });
-        write!(f, "{} [{}]", element_name(self.element), sizes.collect::<Vec<_>>().join(", "))
-    }
-}
-
-/// The usual names of ONNX Runtime's types.
-fn element_name(element: TensorElementType) -> String {
-    match element {
-        TensorElementType::Float16 => "float16".to_owned(),
-        TensorElementType::Float32 => "float32".to_owned(),
-        TensorElementType::Float64 => "float64".to_owned(),
-        TensorElementType::Bfloat16 => "bfloat16".to_owned(),
-        other => format!("{other:?}").to_ascii_lowercase(),
-    }
+/// What becomes of the memory that a run took, after the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkingMemory {
+    /// The session keeps it, because it runs again soon.
+    Keep,
+    /// The system gets it back. On a card it is kept: a captured graph still writes there, and every other allocation
+    /// would wait for the card.
+    GiveBack,
 }
 
 /// Changes a part's weights before a session reads them.
@@ -84,6 +39,9 @@ pub struct PartSession {
     _weights: Option<Weights>,
     /// Options for a run without capture. `None` if the session captures no runs.
     uncaptured: Option<RunOptions>,
+    /// Options for a run after which the session gives its memory back. `None` on a card.
+    giving_back: Option<RunOptions>,
+    is_on_card: bool,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     in_run: Duration,
@@ -120,8 +78,11 @@ impl PartSession {
     ) -> Result<Self, ModelError> {
         let part = files.part();
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
+        let is_on_card = !runtime.device().is_cpu();
+        let turn = || is_on_card.then(card_turn::shared);
         let (session, weights, captures) = match files.graph(build)? {
             PartGraph::Onnx(path) => {
+                let _turn = turn();
                 (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, false)
             }
             PartGraph::Weightless(graph) => {
@@ -134,10 +95,10 @@ impl PartSession {
                 };
                 // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
                 // place, and a graph with such nodes cannot be captured.
-                let is_wholly_on_card =
-                    !runtime.device().is_cpu() && build == GraphBuild::Cuda && graph.is_built_in();
+                let is_wholly_on_card = is_on_card && build == GraphBuild::Cuda && graph.is_built_in();
                 let captures =
                     is_wholly_on_card && part == ModelPart::UNet && !runtime.card_settings().no_captures;
+                let _turn = turn();
                 let on_card = match runtime.device().is_cpu() {
                     true => OnCard::default(),
                     false => OnCard { attention: Some(card::attention(runtime)), captures },
@@ -146,17 +107,31 @@ impl PartSession {
                 (session, (!is_wholly_on_card).then_some(weights), captures)
             }
         };
-        let uncaptured = match captures {
-            true => {
-                Some(uncaptured().map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))?)
-            }
+        let options = |key, value| {
+            let options = options(key, value);
+            options.map(Some).map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))
+        };
+        let uncaptured = if captures { options("gpu_graph_id", "-1")? } else { None };
+        let giving_back = match runtime.device().is_cpu() {
+            true => options("memory.enable_memory_arena_shrinkage", "cpu:0")?,
             false => None,
         };
         let inputs =
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self { part, session, _weights: weights, uncaptured, inputs, outputs, in_run: Duration::ZERO })
+        let in_run = Duration::ZERO;
+        Ok(Self {
+            part,
+            session,
+            _weights: weights,
+            uncaptured,
+            giving_back,
+            is_on_card,
+            inputs,
+            outputs,
+            in_run,
+        })
     }
 
     /// The first input for which `is` holds. `what` describes it in the error.
@@ -232,14 +207,26 @@ impl PartSession {
         self.refuse(format!("its {} is {element}; only float32 and float16 are supported", port.name))
     }
 
-    /// Runs the graph on `inputs` and returns `output` as f32.
+    /// Runs the graph on `inputs` and returns `output` as f32. Gives back the memory that the run took.
     pub fn run(&mut self, inputs: Vec<(&str, DynValue)>, output: &Port) -> Result<ArrayD<f32>, ModelError> {
+        self.run_and(WorkingMemory::GiveBack, inputs, output)
+    }
+
+    /// The same, and `memory` says what becomes of the memory.
+    pub fn run_and(
+        &mut self,
+        memory: WorkingMemory,
+        inputs: Vec<(&str, DynValue)>,
+        output: &Port,
+    ) -> Result<ArrayD<f32>, ModelError> {
         let part = self.part;
         let failed = |error: ort::Error| ModelError::Run { part, reason: runtime::reason(&error) };
         let inputs: Vec<(&str, SessionInputValue)> =
             inputs.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let _turn = self.is_on_card.then(card_turn::shared);
         let started = Instant::now();
-        let outputs = match &self.uncaptured {
+        let giving_back = self.giving_back.as_ref().filter(|_| memory == WorkingMemory::GiveBack);
+        let outputs = match self.uncaptured.as_ref().or(giving_back) {
             Some(options) => self.session.run_with_options(inputs, options),
             None => self.session.run(inputs),
         };
@@ -264,7 +251,7 @@ impl PartSession {
         self.uncaptured.is_some()
     }
 
-    /// Runs it by `run`, which may bind tensors.
+    /// Runs it by `run`, which may bind tensors. Takes no turn on the card: `run` knows whether it captures.
     pub fn run_by<T>(&mut self, run: impl FnOnce(&mut Session) -> ort::Result<T>) -> Result<T, ModelError> {
         let started = Instant::now();
         let outcome = run(&mut self.session);
@@ -278,10 +265,10 @@ impl PartSession {
     }
 }
 
-/// Options for a run without capture, in a session that captures runs.
-fn uncaptured() -> ort::Result<RunOptions> {
+/// Options for a run, with one entry.
+fn options(key: &str, value: &str) -> ort::Result<RunOptions> {
     let mut options = RunOptions::new()?;
-    options.set("gpu_graph_id", "-1")?;
+    options.set(key, value)?;
     Ok(options)
 }
 

@@ -8,7 +8,8 @@ use ndarray::{Array2, Array3, Axis, concatenate};
 
 use super::ModelError;
 use super::hidden_layers::HiddenLayers;
-use super::session::{PartSession, Port, ids, ranked, tensor};
+use super::port::Port;
+use super::session::{PartSession, ids, ranked, tensor};
 use crate::diffusion::text::Tokens;
 use crate::domain::ModelPart;
 

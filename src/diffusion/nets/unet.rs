@@ -9,8 +9,9 @@ use ort::session::Session;
 
 use super::card::CardMemory;
 use super::guidance::guidance_embedding;
+use super::port::Port;
 use super::replay::{Names, Replays};
-use super::session::{PartSession, Port, ranked, tensor};
+use super::session::{PartSession, WorkingMemory, ranked, tensor};
 use super::{ModelError, TextEncoder};
 use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
@@ -148,8 +149,8 @@ impl UNet {
         usize::try_from(self.encoder_hidden_states.shape[1]).ok().filter(|&tokens| tokens > 0)
     }
 
-    /// The noise prediction `[rows, channels, height, width]`.
-    pub fn predict(&mut self, rows: &UNetRows<'_>) -> Result<Array4<f32>, ModelError> {
+    /// The noise prediction `[rows, channels, height, width]`. `memory` says what becomes of the memory that it took.
+    pub fn predict(&mut self, rows: &UNetRows<'_>, memory: WorkingMemory) -> Result<Array4<f32>, ModelError> {
         let guidance = self.timestep_cond.as_ref().map(|port| {
             let width = port.fixed(1).and_then(|width| usize::try_from(width).ok()).unwrap_or(USUAL_WIDTH);
             guidance_embedding(&rows.guidance_scales, width)
@@ -183,7 +184,7 @@ impl UNet {
         if let (Some(port), Some(guidance)) = (&self.timestep_cond, &guidance) {
             inputs.push((port.name.as_str(), tensor(port, guidance)?));
         }
-        ranked(ModelPart::UNet, self.session.run(inputs, &self.out_sample)?)
+        ranked(ModelPart::UNet, self.session.run_and(memory, inputs, &self.out_sample)?)
     }
 
     pub fn time_in_run(&self) -> Duration {

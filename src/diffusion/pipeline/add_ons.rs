@@ -14,7 +14,7 @@ use crate::diffusion::text::Tokenizer;
 pub struct AddOnFolders {
     pub loras: PathBuf,
     pub embeddings: PathBuf,
-    /// What one pipeline keeps in parts of the model with LoRAs merged in, in bytes.
+    /// The most bytes that one pipeline keeps in parts of the model with LoRAs merged in.
     pub lora_memory: u64,
     /// How old the knowledge of what lies in the folders may be.
     pub look_every: Duration,

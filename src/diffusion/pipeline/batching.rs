@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ndarray::{Array1, Array3, Array4};
 
 use super::Model;
-use crate::diffusion::nets::{EncodedPrompt, ModelError, UNet, UNetRows};
+use crate::diffusion::nets::{EncodedPrompt, ModelError, UNet, UNetRows, WorkingMemory};
 use crate::runtime::{Device, is_out_of_memory};
 
 /// Rows of the calls that are timed: one, two and four guided images, of two rows each. Twice as many gained an H100
@@ -30,6 +30,15 @@ pub struct Batching {
     pub timed: Vec<(usize, Duration)>,
 }
 
+/// The rows of the largest call that a server should plan for on `device`, where a model takes `usual(rows)` bytes of
+/// memory with such calls: as many as fit into `budget`, and those of one guided image at least.
+pub fn batch_rows(device: &Device, budget: Option<u64>, usual: impl Fn(u64) -> u64) -> u64 {
+    let [one_image, ..] = ROWS.map(|rows| rows as u64);
+    let fits = |rows: &u64| budget.is_none_or(|budget| usual(*rows) <= budget);
+    let larger = ROWS.iter().rev().map(|rows| *rows as u64).find(fits);
+    larger.filter(|_| !device.is_cpu()).unwrap_or(one_image)
+}
+
 /// Images in one call on a card whose times are not known.
 const USUAL_ON_A_CARD: usize = 4;
 
@@ -44,10 +53,10 @@ impl Batching {
         self.timed.iter().map(|(rows, _)| *rows as u64).max().unwrap_or(2)
     }
 
-    /// Times calls of the model's own size on a card.
-    pub(super) fn measure(unet: &mut UNet, model: &Model) -> Result<Self, ModelError> {
+    /// Times calls of the model's own size on a card, of so many rows at most.
+    pub(super) fn measure(unet: &mut UNet, model: &Model, most_rows: u64) -> Result<Self, ModelError> {
         let mut timed: Vec<(usize, Duration)> = Vec::new();
-        for rows in ROWS {
+        for rows in ROWS.into_iter().filter(|rows| *rows <= 2 || *rows as u64 <= most_rows) {
             let duration = match time(unet, model, rows) {
                 Ok(duration) => duration,
                 Err(error) if !timed.is_empty() && is_out_of_memory(&error.to_string()) => break,
@@ -95,11 +104,11 @@ fn time(unet: &mut UNet, model: &Model, rows: usize) -> Result<Duration, ModelEr
         embeddings: vec![&prompt; rows],
         guidance_scales: vec![USUAL_GUIDANCE; rows],
     };
-    unet.predict(&call)?;
+    unet.predict(&call, WorkingMemory::Keep)?;
     let mut shortest = Duration::MAX;
     for _ in 0..CALLS {
         let started = Instant::now();
-        unet.predict(&call)?;
+        unet.predict(&call, WorkingMemory::Keep)?;
         shortest = shortest.min(started.elapsed());
     }
     Ok(shortest)
@@ -111,6 +120,14 @@ mod tests {
 
     fn timed(milliseconds: &[f64]) -> Vec<(usize, Duration)> {
         ROWS.into_iter().zip(milliseconds.iter().map(|ms| Duration::from_secs_f64(ms / 1e3))).collect()
+    }
+
+    #[test]
+    fn calls_are_as_large_as_the_memory_allows() {
+        let card = Device::Cuda { index: 0, memory_gib: None };
+        let rows = |device, budget| batch_rows(device, budget, |rows| 100 + rows);
+        assert_eq!([None, Some(108), Some(107), Some(104), Some(0)].map(|b| rows(&card, b)), [8, 8, 4, 4, 2]);
+        assert_eq!(rows(&Device::Cpu, None), 2);
     }
 
     #[test]

@@ -1,34 +1,79 @@
 //! The beginning of a generation: encodes the prompts, reads the pictures, draws the noise.
 
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
 use ndarray::Array4;
 
+use super::adapted::{Adaptation, Adapted, AdaptedModels};
 use super::first_latents::{FirstLatents, Given};
+use super::merge::Merged;
 use super::{DiffusionError, Generation, Pipeline};
-use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image, drawing_size};
+use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image};
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{self, SchedulerOptions};
 use crate::domain::{GenerationInput, ImageSize, ImageSource, ModelPart};
 
 impl Pipeline {
-    /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`.
+    /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`. LoRAs are merged first, here and now.
     pub fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, DiffusionError> {
+        let adapted = match self.adapt(input)? {
+            Adaptation::Ready(adapted) => adapted,
+            Adaptation::Merge(merge) => {
+                let merged = merge.run(&AtomicBool::new(false))?;
+                self.keep(merged)
+            }
+        };
+        self.begin_with(adapted, input, seed)
+    }
+
+    /// What the request's LoRAs need before [`Self::begin_with`].
+    pub fn adapt(&mut self, input: &GenerationInput) -> Result<Adaptation, DiffusionError> {
+        let usual_unet_call = self.usual_unet_call();
+        match &mut self.adapted {
+            Some(adapted) => adapted.get(&input.loras, usual_unet_call),
+            None => Ok(Adaptation::Ready(None)),
+        }
+    }
+
+    /// Keeps what another thread has merged.
+    pub fn keep(&mut self, merged: Merged) -> Option<Rc<Adapted>> {
+        self.adapted.as_mut().map(|adapted| adapted.keep(merged))
+    }
+
+    /// The bytes of each copy with LoRAs that nobody uses at the moment, and when it was last used.
+    pub fn unused_copies(&self) -> Vec<(u64, Instant)> {
+        self.adapted.as_ref().map_or_else(Vec::new, AdaptedModels::unused)
+    }
+
+    /// Drops unused copies with LoRAs, the least recently used first, until that many bytes are free.
+    pub fn drop_copies(&mut self, bytes: u64) {
+        if let Some(adapted) = &mut self.adapted {
+            adapted.drop_unused(bytes);
+        }
+    }
+
+    /// The same as [`Self::begin`] with what [`Self::adapt`] says that the request needs.
+    pub fn begin_with(
+        &mut self,
+        adapted: Option<Rc<Adapted>>,
+        input: &GenerationInput,
+        seed: u64,
+    ) -> Result<Generation, DiffusionError> {
         let scheduler = schedulers::build(
             input.scheduler,
             &self.model.description.scheduler,
             input.num_inference_steps as usize,
             SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
         )?;
-        let adapted = match &mut self.adapted {
-            Some(adapted) => adapted.get(&input.loras)?,
-            None => None,
-        };
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
         let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());
         let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
         let prompts = self.prompts.encode(input, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
-        let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
+        let drawn_at = self.drawing_size(input);
         let (given, overlay) = self.read(input, drawn_at)?;
         let latent_side = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
         let shape = (
@@ -94,6 +139,12 @@ impl Pipeline {
             part: ModelPart::VaeEncoder,
             reason: "it is missing, so the model cannot start from a picture".to_owned(),
         })?;
+        if !self.device.is_cpu() {
+            let (_, _, height, width) = pixels.dim();
+            let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+            let taken = self.memory_needs.vae(ImageSize { width: side(width), height: side(height) });
+            self.kept.encoder = self.kept.encoder.max(taken);
+        }
         encoding.encode(pixels)
     }
 }

@@ -13,6 +13,9 @@ impl Pipeline {
         if let Some(step) = generation.broken_at {
             return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
         }
+        if !self.device.is_cpu() {
+            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(generation.drawn_at));
+        }
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let mut image = self.decode(&latents.to_owned())?;

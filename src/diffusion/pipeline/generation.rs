@@ -113,6 +113,11 @@ impl Generation {
         self.call == self.scheduler.timesteps().len() || self.broken_at.is_some()
     }
 
+    /// Whether no UNet call follows the next one.
+    pub(super) fn is_at_last_call(&self) -> bool {
+        self.call + 1 >= self.scheduler.timesteps().len() || self.is_done()
+    }
+
     /// The steps done and all steps: those requested, without those that a start from a picture skips. Schedulers that
     /// call the UNet more than once per step count their calls in proportion.
     pub fn progress(&self) -> (u32, u32) {

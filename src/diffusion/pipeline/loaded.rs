@@ -9,6 +9,7 @@ use super::batching::Batching;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
 use super::vae::{Decoding, Encoding};
+use super::working::Kept;
 use crate::diffusion::files::PartFiles;
 use crate::diffusion::nets::{
     ModelError, PartSession, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
@@ -92,6 +93,7 @@ impl LoadedModel {
             encoding: vae_encoder.map(|encoder| Encoding::new(encoder, &model, &runtime)),
             safety_checker: safety_checker.transpose()?,
             memory_needs: model.memory_needs(runtime.device())?,
+            kept: Kept::default(),
             adapted,
             batching: Batching::usual(runtime.device()),
             device: runtime.device().clone(),

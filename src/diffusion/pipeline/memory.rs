@@ -1,6 +1,7 @@
 //! Estimates a model's memory: the weights from its files, the rest from what its layers hold at once.
 //!
-//! The estimate decides which models fit beside each other, and refuses jobs that can never fit. Nothing is loaded for it.
+//! The estimates are the account that decides which models fit beside each other, which jobs wait, and which can never
+//! run. Nothing is loaded for them. `working.rs` adds them up for the jobs of a batch.
 
 use crate::diffusion::files::{FileError, ModelFiles, PartFiles, PartGraph, UNetConfig};
 use crate::diffusion::nets::{pixels_per_call, plain_build};
@@ -12,10 +13,14 @@ use crate::runtime::Device;
 pub struct MemoryNeeds {
     /// Bytes.
     weights: u64,
-    /// Those of them that LoRAs change: a second copy of them is held with LoRAs.
-    adaptable: u64,
+    /// The weights of the VAE once more in float32, on a card. They are loaded for the first picture that overflows in
+    /// half precision, when it is too late to ask for memory.
+    float32_vae: u64,
+    is_on_cpu: bool,
     /// Whether all attention scores are held at once, as in exported graphs. Ours do not.
     holds_scores: bool,
+    /// Bytes of a value between two layers.
+    value: u64,
     /// Features and attention heads of the UNet's first level, where the maps are largest.
     unet_channels: u64,
     heads: u64,
@@ -27,6 +32,7 @@ pub struct MemoryNeeds {
 }
 
 const F32: u64 = 4;
+const F16: u64 = 2;
 /// Values that the UNet holds at once for each latent pixel and feature of its first level: the skip connections, and a
 /// feed-forward's gates (eight times as wide, twice).
 const UNET_MAPS: u64 = 32;
@@ -34,23 +40,28 @@ const UNET_MAPS: u64 = 32;
 const VAE_MAPS: u64 = 8;
 /// The scores of attention, and their softmax.
 const ATTENTION_MAPS: u64 = 2;
+/// The finished pictures, for each of their pixels: a few copies of three values.
+const PICTURE_VALUES: u64 = 12;
 
 impl MemoryNeeds {
     /// For the model with these files on `device`.
     pub(super) fn from_files(files: &ModelFiles, device: &Device) -> Result<Self, FileError> {
         let (unet, vae) = (files.configs.unet.as_ref(), &files.configs.vae);
-        let (mut weights, mut adaptable) = (0, 0);
+        let (mut weights, mut float32_vae) = (0, 0);
         for part in files.parts() {
             let ours = weight_bytes(part, device)?;
             weights += ours.unwrap_or_else(|| exported_bytes(part, device));
-            if ModelPart::ADAPTABLE.contains(&part.part()) {
-                adaptable += ours.unwrap_or(0);
+            if !device.is_cpu() && [ModelPart::VaeDecoder, ModelPart::VaeEncoder].contains(&part.part()) {
+                float32_vae += weight_bytes(part, &Device::Cpu)?.unwrap_or(0);
             }
         }
+        let is_ours = files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph);
         Ok(Self {
             weights,
-            adaptable,
-            holds_scores: !files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph),
+            float32_vae,
+            is_on_cpu: device.is_cpu(),
+            holds_scores: !is_ours,
+            value: if is_ours && !device.is_cpu() { F16 } else { F32 },
             unet_channels: unet.and_then(UNetConfig::first_channels).unwrap_or(320),
             heads: unet.and_then(UNetConfig::first_heads).unwrap_or(8),
             vae_channels: vae.first_channels().unwrap_or(128),
@@ -61,28 +72,52 @@ impl MemoryNeeds {
 
     /// In bytes, for a picture of the model's own size with `rows` rows in a UNet call.
     pub fn usual(&self, rows: u64) -> u64 {
-        let side = self.native_side;
-        self.bytes_for(ImageSize { width: side, height: side }, 1, rows)
+        let size = self.usual_size();
+        self.weights() + self.unet(size, rows) + self.vae(size) + self.pictures(size, 1)
     }
 
-    /// The additional bytes for a merged copy of the parts that LoRAs change.
-    pub fn merged_copy(&self) -> u64 {
-        self.adaptable
+    /// The bytes of all weights, also of those that are not loaded yet.
+    pub(super) fn weights(&self) -> u64 {
+        self.weights + self.float32_vae
     }
 
-    /// In bytes, for `outputs` pictures of that size with `rows` rows in one UNet call.
-    pub fn bytes_for(&self, size: ImageSize, outputs: u64, rows: u64) -> u64 {
-        let pixels = u64::from(size.width) * u64::from(size.height);
-        let latents = pixels / (self.scale * self.scale).max(1);
+    /// The model's own size.
+    pub(super) fn usual_size(&self) -> ImageSize {
+        ImageSize { width: self.native_side, height: self.native_side }
+    }
+
+    /// The bytes that a UNet call of `rows` rows takes besides the weights.
+    pub(super) fn unet(&self, size: ImageSize, rows: u64) -> u64 {
+        let latents = self.latents(pixels(size));
         let maps = latents * self.unet_channels * UNET_MAPS;
-        let scores = |latents: u64| if self.holds_scores { latents * latents * ATTENTION_MAPS } else { 0 };
-        let attention = self.heads * scores(latents);
-        let in_vae = pixels_per_call(pixels);
-        let latents_in_vae = in_vae / (self.scale * self.scale).max(1);
-        let vae = in_vae * self.vae_channels * VAE_MAPS + scores(latents_in_vae);
-        // Sessions keep the memory that they once had. The pictures themselves: a few copies of three values.
-        self.weights + (rows * (maps + attention) + vae + outputs * pixels * 12) * F32
+        rows * (maps + self.heads * self.scores(latents)) * self.value
     }
+
+    /// The bytes that a call of one half of the VAE takes besides the weights, in both precisions where it may go
+    /// through both.
+    pub(super) fn vae(&self, size: ImageSize) -> u64 {
+        let in_call = pixels_per_call(pixels(size));
+        let values = in_call * self.vae_channels * VAE_MAPS + self.scores(self.latents(in_call));
+        let in_float32 = if self.float32_vae > 0 { F32 } else { 0 };
+        values * (self.value + in_float32)
+    }
+
+    /// The bytes of finished pictures. They are never on a card.
+    pub(super) fn pictures(&self, size: ImageSize, outputs: u64) -> u64 {
+        if self.is_on_cpu { outputs * pixels(size) * PICTURE_VALUES * F32 } else { 0 }
+    }
+
+    fn latents(&self, pixels: u64) -> u64 {
+        pixels / (self.scale * self.scale).max(1)
+    }
+
+    fn scores(&self, latents: u64) -> u64 {
+        if self.holds_scores { latents * latents * ATTENTION_MAPS } else { 0 }
+    }
+}
+
+fn pixels(size: ImageSize) -> u64 {
+    u64::from(size.width) * u64::from(size.height)
 }
 
 /// The bytes of a part's weights in one of our graphs. `None` if the part has its own graph.
@@ -101,32 +136,58 @@ fn exported_bytes(part: &PartFiles, device: &Device) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const SD1: MemoryNeeds = MemoryNeeds {
-        weights: 4_300_000_000,
-        adaptable: 3_900_000_000,
-        holds_scores: true,
+    /// Stable Diffusion v1.5 from a checkpoint, on a CPU.
+    pub const SD1: MemoryNeeds = MemoryNeeds {
+        weights: 4_270_000_000,
+        float32_vae: 0,
+        is_on_cpu: true,
+        holds_scores: false,
+        value: F32,
         unet_channels: 320,
         heads: 8,
         vae_channels: 128,
         scale: 8,
         native_side: 512,
     };
+    /// The same on a card.
+    const ON_A_CARD: MemoryNeeds =
+        MemoryNeeds { weights: 2_133_000_000, float32_vae: 334_000_000, is_on_cpu: false, value: F16, ..SD1 };
 
-    fn at(side: u32, rows: u64) -> u64 {
-        SD1.bytes_for(ImageSize { width: side, height: side }, 1, rows) - SD1.weights
+    fn is_within_a_tenth(estimate: u64, measured: u64) {
+        assert!(estimate.abs_diff(measured) * 10 <= measured, "{estimate} is not about {measured}");
     }
 
     #[test]
-    fn stable_diffusion_takes_a_few_gigabytes_and_more_for_larger_pictures() {
-        // Attention alone: two rows of eight heads of 4096 × 4096 values, twice.
-        assert!((2 << 30..5 << 30).contains(&at(512, 2)), "{}", at(512, 2));
-        assert!(at(512, 1) < at(512, 2) && at(512, 2) < at(768, 2));
-        assert_eq!(SD1.usual(2), SD1.weights + at(512, 2));
-        let ours = MemoryNeeds { holds_scores: false, ..SD1 };
-        assert!(ours.usual(2) < SD1.usual(2) - (2 << 30));
+    fn a_picture_takes_what_was_measured() {
+        // Resident memory at most while it draws 512 × 512 (`docs/measured.md`).
+        let at = |width| {
+            let size = ImageSize { width, height: 512 };
+            SD1.weights() + SD1.unet(size, 2) + SD1.vae(size) + SD1.pictures(size, 1)
+        };
+        is_within_a_tenth(SD1.usual(2), 5_490_000_000);
+        assert_eq!(at(512), SD1.usual(2));
+        assert!(at(768) > at(512) + 500_000_000);
+    }
+
+    #[test]
+    fn a_card_takes_what_was_measured() {
+        // An H100 after calls of 16 rows (`docs/gpu.md`), with CUDA's own memory. It had loaded no VAE in float32.
+        let without = MemoryNeeds { float32_vae: 0, ..ON_A_CARD };
+        let own = Device::Cuda { index: 0, memory_gib: None }.own_memory();
+        is_within_a_tenth(without.usual(16) + own, 5_300_000_000);
+        // Which is planned for: its weights, and its maps of four bytes a value.
+        assert_eq!(ON_A_CARD.usual(16) - without.usual(16), 334_000_000 + 2 * without.vae(SD1.usual_size()));
+    }
+
+    #[test]
+    fn exported_graphs_hold_all_scores_of_attention() {
+        let exported = MemoryNeeds { holds_scores: true, ..SD1 };
+        // Two rows of eight heads of 4096 × 4096 values, twice.
+        assert!(exported.usual(2) > SD1.usual(2) + (2 << 30));
+        assert!(exported.usual(2) < SD1.usual(2) + (5 << 30));
     }
 
     #[test]

@@ -17,27 +17,32 @@ mod generation;
 mod guidance;
 mod loaded;
 mod memory;
+mod merge;
 mod model;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
 mod step;
 mod vae;
+mod working;
 
 use std::time::Duration;
 
 use self::adapted::AdaptedModels;
+pub use self::adapted::{Adaptation, Adapted};
 pub use self::add_ons::AddOnFolders;
-pub use self::batching::Batching;
+pub use self::batching::{Batching, batch_rows};
 pub use self::description::ModelDescription;
 pub use self::generation::Generation;
 pub use self::loaded::{LoadedModel, PartReport};
 pub use self::memory::MemoryNeeds;
+pub use self::merge::{Merge, Merged};
 pub use self::model::Model;
 use self::prompt_encoder::PromptEncoder;
 use self::vae::{Decoding, Encoding};
+use self::working::Kept;
 use super::files::LoraError;
-use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbImage, drawing_size};
+use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbImage};
 use super::nets::{ModelError, SafetyChecker, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
@@ -55,6 +60,8 @@ pub struct Pipeline {
     encoding: Option<Encoding>,
     safety_checker: Option<SafetyChecker>,
     memory_needs: MemoryNeeds,
+    /// What its sessions keep between their runs.
+    kept: Kept,
     /// Copies of the model's parts with LoRAs, where it can take them.
     adapted: Option<AdaptedModels>,
     batching: Batching,
@@ -100,6 +107,8 @@ pub enum DiffusionError {
     Vae,
     #[error("the prompt cannot be encoded: {0}")]
     Prompt(#[from] PromptError),
+    #[error("it was given up")]
+    GivenUp,
 }
 
 impl Pipeline {
@@ -135,32 +144,11 @@ impl Pipeline {
         &self.device
     }
 
-    /// The bytes of the device's memory that it holds, with those of an ordinary job. An estimate.
-    pub fn memory(&self) -> u64 {
-        self.memory_needs.usual(self.batching.largest_call())
-            + self.adapted.as_ref().map_or(0, AdaptedModels::held)
-    }
-
-    /// The most bytes that it would hold for this request. An estimate.
-    pub fn memory_for(&self, input: &GenerationInput) -> u64 {
-        let drawn_at = drawing_size(input.size, self.model.description.max_side, self.model.description.grid);
-        let is_guided_by_rows = input.guidance_scale > 1.0 && !self.unet.embeds_guidance();
-        let rows_each = if is_guided_by_rows { 2 } else { 1 };
-        let at_once = (input.num_outputs as usize).min(self.batching.images) as u64;
-        let mut rows = at_once * rows_each;
+    /// Finds out how many images should share a UNet call, where that is the device's to say. It takes some calls, of
+    /// `most_rows` rows at most.
+    pub fn measure_batching(&mut self, most_rows: u64) -> Result<(), ModelError> {
         if !self.device.is_cpu() {
-            // Calls on a card are padded.
-            rows = rows.next_power_of_two();
-        }
-        let needs = self.memory_needs.bytes_for(drawn_at, u64::from(input.num_outputs), rows);
-        // The copies for other LoRAs make room for this one.
-        needs + if input.loras.is_empty() { 0 } else { self.memory_needs.merged_copy() }
-    }
-
-    /// Finds out how many images should share a UNet call, where that is the device's to say. It takes some calls.
-    pub fn measure_batching(&mut self) -> Result<(), ModelError> {
-        if !self.device.is_cpu() {
-            self.batching = Batching::measure(&mut self.unet, &self.model)?;
+            self.batching = Batching::measure(&mut self.unet, &self.model, most_rows)?;
         }
         Ok(())
     }

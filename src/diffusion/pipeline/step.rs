@@ -6,7 +6,7 @@ use ndarray::{Array1, Array4, Axis, s};
 
 use super::guidance::rescale_noise_pred;
 use super::{DiffusionError, Generation, Pipeline};
-use crate::diffusion::nets::{ModelError, UNet, UNetRows};
+use crate::diffusion::nets::{ModelError, UNet, UNetRows, WorkingMemory};
 use crate::domain::ModelPart;
 
 impl Pipeline {
@@ -74,12 +74,25 @@ impl Pipeline {
             timesteps: Array1::from(timesteps),
             guidance_scales,
         };
-        // All generations of a call have the same UNet.
-        let adapted = call.first().and_then(|unit| batch[unit.generation].adapted_unet());
-        let predicted: Array4<f32> = match adapted {
-            Some(unet) => unet.borrow_mut().predict(&rows)?,
-            None => self.unet.predict(&rows)?,
+        // All generations of a call have the same UNet and the same size.
+        let Some(first) = call.first().map(|unit| &batch[unit.generation]) else { return Ok(()) };
+        let adapted = first.adapted.as_ref().filter(|adapted| adapted.unet.is_some());
+        let mut with_this_unet = batch.iter().filter(|g| is_one(g.adapted_unet(), first.adapted_unet()));
+        let memory = match with_this_unet.all(|generation| generation.is_at_last_call()) {
+            true => WorkingMemory::GiveBack,
+            false => WorkingMemory::Keep,
         };
+        let taken = self.memory_needs.unet(first.drawn_at, rows.embeddings.len() as u64);
+        let predicted: Array4<f32> = match first.adapted_unet() {
+            Some(unet) => unet.borrow_mut().predict(&rows, memory)?,
+            None => self.unet.predict(&rows, memory)?,
+        };
+        let gives_back = self.device.is_cpu() && memory == WorkingMemory::GiveBack;
+        let kept = |before: u64| if gives_back { 0 } else { before.max(taken) };
+        match adapted {
+            Some(adapted) => adapted.unet_keeps.set(kept(adapted.unet_keeps.get())),
+            None => self.kept.unet = kept(self.kept.unet),
+        }
 
         let mut negatives = predicted.outer_iter();
         let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{BUSY_STAY, Grant};
+use super::{BUSY_STAY, Grant, Spare};
 use crate::domain::{EndpointId, Timestamp};
 use crate::engine::Placement;
 use crate::runtime::Device;
@@ -22,6 +22,10 @@ struct Slot {
     placement: Option<Placement>,
     /// Bytes in use or reserved.
     held: u64,
+    /// What it could do without. Part of `held`.
+    spares: Vec<Spare>,
+    /// Bytes of spares that the worker has been asked to drop.
+    must_drop: u64,
     loaded_at: Timestamp,
     used_at: Timestamp,
     is_busy: bool,
@@ -63,6 +67,8 @@ impl Slots {
             endpoint: endpoint.clone(),
             placement: None,
             held: 0,
+            spares: Vec::new(),
+            must_drop: 0,
             loaded_at: never,
             used_at: never,
             is_busy: false,
@@ -95,8 +101,7 @@ impl Slots {
         if !self.is_first_in_line(id, &device) {
             return Grant::Later;
         }
-        let held: u64 = self.others_on(&device, id).map(|other| other.held).sum();
-        let shortage = held.saturating_add(needs).saturating_sub(budget);
+        let shortage = self.shortage(id, &device, needs, budget);
         if shortage == 0 {
             self.reserve(id, needs, now);
             return Grant::Now;
@@ -108,6 +113,29 @@ impl Slots {
             self.ask_others(&device, id, shortage, now);
         }
         Grant::Later
+    }
+
+    /// Lets the slot hold `total` bytes if that much is free. If not, it waits in line, and when it is first there,
+    /// spares are asked for, its own as well, and other engines are asked to unload.
+    pub fn grow(&mut self, id: u64, total: u64, now: Timestamp) -> Grant {
+        let slot = self.slot(id);
+        let Some(Placement { device, budget, .. }) = slot.placement.clone() else { return Grant::Later };
+        let budget = budget.unwrap_or(u64::MAX);
+        if total > slot.held {
+            self.join_line(id, now);
+            if !self.is_first_in_line(id, &device) {
+                return Grant::Later;
+            }
+            let shortage = self.shortage(id, &device, total, budget);
+            self.withdraw_requests(id);
+            if shortage > 0 {
+                self.ask_others(&device, id, shortage, now);
+                return Grant::Later;
+            }
+            self.slot(id).held = total;
+        }
+        self.slot(id).ticket = None;
+        Grant::Now
     }
 
     pub fn withdraw(&mut self, id: u64) {
@@ -122,14 +150,24 @@ impl Slots {
         slot.must_unload = false;
     }
 
-    pub fn unloaded(&mut self, id: u64) {
+    pub fn unloaded(&mut self, id: u64, still_held: u64) {
+        self.hold(id, still_held, Vec::new());
         let slot = self.slot(id);
-        (slot.held, slot.is_busy, slot.must_unload) = (0, false, false);
+        (slot.is_busy, slot.must_unload) = (false, false);
     }
 
-    pub fn set_busy(&mut self, id: u64, is_busy: bool, bytes: u64, now: Timestamp) {
+    pub fn set_busy(&mut self, id: u64, is_busy: bool, now: Timestamp) {
         let slot = self.slot(id);
-        (slot.is_busy, slot.held, slot.used_at) = (is_busy, bytes, now);
+        (slot.is_busy, slot.used_at) = (is_busy, now);
+    }
+
+    pub fn hold(&mut self, id: u64, bytes: u64, spares: Vec<Spare>) {
+        let slot = self.slot(id);
+        (slot.held, slot.spares, slot.must_drop) = (bytes, spares, 0);
+    }
+
+    pub fn must_drop(&mut self, id: u64) -> u64 {
+        self.slot(id).must_drop
     }
 
     pub fn must_unload(&mut self, id: u64) -> bool {
@@ -156,9 +194,15 @@ impl Slots {
         devices
     }
 
+    #[cfg(test)]
+    pub fn held_on(&self, device: &Device) -> u64 {
+        self.all.iter().filter(|slot| slot.device() == Some(device)).map(|slot| slot.held).sum()
+    }
+
     /// All that workers act on: who holds how much, who is asked to unload, and who waits.
-    pub fn summary(&self) -> Vec<(u64, u64, bool, bool)> {
-        let summary = |slot: &Slot| (slot.id, slot.held, slot.must_unload, slot.ticket.is_some());
+    pub fn summary(&self) -> Vec<(u64, u64, u64, bool, bool)> {
+        let summary =
+            |slot: &Slot| (slot.id, slot.held, slot.must_drop, slot.must_unload, slot.ticket.is_some());
         self.all.iter().map(summary).collect()
     }
 
@@ -204,21 +248,53 @@ impl Slots {
         self.withdraw_requests(id);
     }
 
-    /// Asks engines that hold `shortage` bytes together to unload, idle ones first; none if that is not enough.
+    /// The bytes that are missing for the slot to hold `total`.
+    fn shortage(&self, id: u64, device: &Device, total: u64, budget: u64) -> u64 {
+        let held: u64 = self.others_on(device, id).map(|other| other.held).sum();
+        held.saturating_add(total).saturating_sub(budget)
+    }
+
+    /// Asks for spares of `shortage` bytes, the least recently used first. If there are not as many, it also asks other
+    /// engines to unload, idle ones first. Asks for nothing if all that is not enough.
     fn ask_others(&mut self, device: &Device, id: u64, shortage: u64, now: Timestamp) {
         let waiting_since = self.slot(id).ticket.and_then(|ticket| ticket.since).unwrap_or(now);
         let may_be_asked = |other: &&mut Slot| {
             other.id != id && other.device() == Some(device) && other.may_be_asked(waiting_since, now)
         };
+        let spare = |slot: &Slot| slot.spares.iter().map(|spare| spare.bytes).sum::<u64>();
+        let here = self.all.iter().filter(|slot| slot.device() == Some(device));
+        let mut freed: u64 = here.map(spare).sum();
         let mut leaving: Vec<_> = self.all.iter_mut().filter(may_be_asked).collect();
         leaving.sort_by_key(|other| (other.is_busy, other.used_at, Reverse(other.held)));
-        let mut freed = 0;
-        let enough = leaving.iter().position(|other| {
-            freed += other.held;
-            freed >= shortage
-        });
-        if let Some(last) = enough {
-            leaving[..=last].iter_mut().for_each(|other| other.must_unload = true);
+        let (mut count, mut left) = (0, 0);
+        while freed < shortage {
+            let Some(next) = leaving.get(count) else { return };
+            // Its spares are counted already.
+            freed += next.held.saturating_sub(spare(next));
+            left += next.held;
+            count += 1;
+        }
+        leaving[..count].iter_mut().for_each(|other| other.must_unload = true);
+        self.ask_for_spares(device, shortage.saturating_sub(left));
+    }
+
+    /// Asks the engines that stay for spares of so many bytes together.
+    fn ask_for_spares(&mut self, device: &Device, bytes: u64) {
+        let stays = |slot: &&mut Slot| slot.device() == Some(device) && !slot.must_unload;
+        let mut staying: Vec<_> = self.all.iter_mut().filter(stays).collect();
+        let spares = staying.iter().enumerate();
+        let of_slot = |(place, slot): (usize, &&mut Slot)| {
+            slot.spares.iter().map(|spare| (spare.used_at, place, spare.bytes)).collect::<Vec<_>>()
+        };
+        let mut spares: Vec<_> = spares.flat_map(of_slot).collect();
+        spares.sort_unstable();
+        let mut asked = 0;
+        for (_, place, bytes_of_spare) in spares {
+            if asked >= bytes {
+                return;
+            }
+            staying[place].must_drop += bytes_of_spare;
+            asked += bytes_of_spare;
         }
     }
 
@@ -226,7 +302,7 @@ impl Slots {
     fn withdraw_requests(&mut self, id: u64) {
         let device = self.slot(id).device().cloned();
         for other in self.all.iter_mut().filter(|other| other.device() == device.as_ref()) {
-            other.must_unload = false;
+            (other.must_unload, other.must_drop) = (false, 0);
         }
     }
 }

@@ -34,10 +34,10 @@ fn no_engine_is_asked_to_unload_if_that_would_not_free_enough() {
     for slot in [&idle, &busy] {
         assert_eq!(slot.request(&placement(50), NOW), Grant::Now);
     }
-    idle.set_busy(false, 50, NOW);
+    idle.set_busy(false, NOW);
     assert_eq!(large.request(&placement(80), NOW), Grant::Later);
     assert!(!idle.must_unload() && !busy.must_unload());
-    busy.set_busy(false, 50, NOW);
+    busy.set_busy(false, NOW);
     assert_eq!(large.request(&placement(80), NOW), Grant::Later);
     assert!(idle.must_unload() && busy.must_unload());
     assert_eq!(large.request(&placement(101), NOW), Grant::Never { needs: 101, budget: 100 });
@@ -67,7 +67,7 @@ fn a_busy_engine_stays_for_its_time_after_it_was_loaded_however_long_another_has
     for slot in [&second, &third] {
         assert_eq!(slot.request(&placement(100), NOW), Grant::Later);
     }
-    first.unloaded();
+    first.unloaded(0);
     let loaded_at = NOW + 2 * BUSY_STAY;
     assert_eq!(second.request(&placement(100), loaded_at), Grant::Now);
     assert_eq!(third.request(&placement(100), loaded_at), Grant::Later);
@@ -94,7 +94,7 @@ fn the_slot_that_asked_first_is_served_first() {
     assert_eq!(holder.request(&placement(60), NOW), Grant::Now);
     assert_eq!(large.request(&placement(60), NOW), Grant::Later);
     assert_eq!(small.request(&placement(10), NOW), Grant::Later, "or small ones would keep it out for ever");
-    holder.unloaded();
+    holder.unloaded(0);
     assert_eq!(small.request(&placement(10), NOW), Grant::Later);
     assert_eq!(large.request(&placement(60), NOW), Grant::Now);
     assert_eq!(small.request(&placement(10), NOW), Grant::Now);
@@ -111,6 +111,53 @@ fn at_the_start_slots_are_served_in_the_order_in_which_they_were_made() {
 }
 
 #[test]
+fn spares_leave_before_engines_and_the_least_recently_used_before_others() {
+    let residency = without_workers();
+    let [one, two, new] = slots(&residency);
+    for slot in [&one, &two] {
+        assert_eq!(slot.request(&placement(30), NOW), Grant::Now);
+        slot.set_busy(false, NOW);
+    }
+    let start = Instant::now();
+    let spare = |seconds| Spare { bytes: 10, used_at: start + Duration::from_secs(seconds) };
+    assert_eq!((one.grow(50, NOW), two.grow(40, NOW)), (Grant::Now, Grant::Now));
+    one.hold(50, vec![spare(1), spare(3)]);
+    two.hold(40, vec![spare(2)]);
+    assert_eq!(new.request(&placement(25), NOW), Grant::Later);
+    assert_eq!((one.must_drop(), two.must_drop()), (10, 10), "15 are missing");
+    assert!(!one.must_unload() && !two.must_unload());
+    assert_eq!(new.request(&placement(50), NOW), Grant::Later);
+    assert!(one.must_unload() && !two.must_unload(), "all spares are too few");
+    assert_eq!(two.must_drop(), 0, "the engine is enough");
+    new.withdraw();
+    assert!(!one.must_unload());
+}
+
+#[test]
+fn an_engine_grows_within_the_budget_and_gives_up_its_own_spares_for_it() {
+    let residency = without_workers();
+    let [holder, growing] = slots(&residency);
+    for slot in [&holder, &growing] {
+        assert_eq!(slot.request(&placement(40), NOW), Grant::Now);
+    }
+    assert_eq!(growing.grow(60, NOW), Grant::Now);
+    assert_eq!(growing.grow(50, NOW), Grant::Now, "it holds more already");
+    growing.hold(60, vec![Spare { bytes: 20, used_at: Instant::now() }]);
+    assert_eq!(growing.grow(70, NOW), Grant::Later);
+    assert_eq!((growing.must_drop(), holder.must_unload()), (20, false));
+    growing.hold(40, Vec::new());
+    assert_eq!(growing.grow(50, NOW), Grant::Now);
+    assert_eq!(growing.grow(80, NOW), Grant::Later);
+    assert!(!holder.must_unload(), "it has jobs");
+    assert_eq!(growing.grow(80, NOW + BUSY_STAY), Grant::Later);
+    assert!(holder.must_unload());
+    holder.unloaded(30);
+    assert_eq!(growing.grow(80, NOW + BUSY_STAY), Grant::Later, "some of it is still in use");
+    holder.unloaded(0);
+    assert_eq!(growing.grow(80, NOW + BUSY_STAY), Grant::Now);
+}
+
+#[test]
 fn workers_are_woken_when_something_changed_and_only_then() {
     use std::sync::atomic::{AtomicU32, Ordering};
     let woken = Arc::new(AtomicU32::new(0));
@@ -120,12 +167,12 @@ fn workers_are_woken_when_something_changed_and_only_then() {
     });
     let [holder, waiter] = slots(&residency);
     holder.request(&placement(100), NOW);
-    holder.set_busy(false, 100, NOW);
+    holder.set_busy(false, NOW);
     let before = woken.load(Ordering::SeqCst);
     waiter.request(&placement(100), NOW);
     assert_eq!(woken.load(Ordering::SeqCst), before + 1, "the holder is to unload");
     waiter.request(&placement(100), NOW);
     assert_eq!(woken.load(Ordering::SeqCst), before + 1);
-    holder.unloaded();
+    holder.unloaded(0);
     assert_eq!(woken.load(Ordering::SeqCst), before + 2, "there is room");
 }

@@ -53,8 +53,8 @@ fn a_job_beyond_the_budget_is_not_begun() {
     assert!(bench.completed(&fits));
     assert_eq!(
         bench.error(&does_not),
-        "This needs about 50 B of memory, and models may use 40 B: ask for a smaller picture or fewer outputs, or \
-         let the server draw with a larger --memory-budget or on another --device."
+        "This needs about 50 B of memory, and models may use 40 B: ask for fewer outputs, or let the server draw with \
+         a larger --memory-budget or on another --device."
     );
 }
 

@@ -97,6 +97,7 @@ fn a_job_whose_picture_has_come_begins_beside_the_running_job() {
     go.send(()).unwrap();
     while worker.jobs.active.len() < 2 {
         worker.collect_errands();
+        worker.begin_waiting();
         thread::park_timeout(LOOK);
     }
     worker.tick();

@@ -1,0 +1,185 @@
+//! A worker with the real pipeline and the built-in model: its memory, and LoRAs that are merged beside its jobs.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::diffusion::AddOnFolders;
+use crate::domain::{JobId, JobStatus};
+use crate::engine::Residency;
+use crate::fetch::Fetcher;
+use crate::metrics::Metrics;
+use crate::queue::Stop;
+use crate::queue::tests::{TestQueue, endpoint};
+use crate::worker::{Assignment, FirstLoad, TickOutcome, Worker};
+
+/// A UNet's LoRA, and one for the text encoder too.
+const LORAS: [(&str, &str); 2] = [("unet", "original_half"), ("both", "kohya")];
+
+struct Studio {
+    test: TestQueue,
+    residency: Residency,
+    model: PipelineModel,
+    loras: TempDir,
+}
+
+impl Studio {
+    fn new() -> Self {
+        let loras = tempfile::tempdir().unwrap();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
+        for (name, file) in LORAS {
+            let to = loras.path().join(format!("{name}.safetensors"));
+            fs::copy(golden.join(format!("{file}.safetensors")), to).unwrap();
+        }
+        let add_ons = AddOnFolders {
+            loras: loras.path().to_owned(),
+            embeddings: loras.path().join("none"),
+            lora_memory: u64::MAX,
+            look_every: Duration::from_mins(1),
+        };
+        let model = PipelineModel {
+            endpoint: endpoint(),
+            model: diffusion::Model::open(None, Some(add_ons)).unwrap(),
+            device: DeviceChoice::Cpu,
+            memory_budget: None,
+        };
+        Self { test: TestQueue::new(), residency: Residency::new(|| {}), model, loras }
+    }
+
+    fn with_budget(mut self, budget: u64) -> Self {
+        self.model.memory_budget = Some(budget);
+        self
+    }
+
+    fn worker(&self) -> Worker<PipelineModel> {
+        let assignment = Assignment {
+            endpoint: endpoint(),
+            rules: self.model.model.rules().clone(),
+            fetcher: Fetcher::new("127.0.0.0/8".parse().unwrap()).unwrap(),
+            metrics: Metrics::default(),
+            first_load: FirstLoad::Required,
+            memory: self.residency.slot(&endpoint(), true),
+            unload_after: None,
+        };
+        Worker::new(self.test.queue.clone(), assignment, self.model.clone(), Stop::default()).unwrap()
+    }
+
+    fn submit(&self, prompt: &str, steps: u32) -> JobId {
+        let input = serde_json::json!({
+            "prompt": prompt, "num_inference_steps": steps, "width": 64, "height": 64
+        });
+        self.test.submit(&input.to_string())
+    }
+
+    fn held(&self) -> u64 {
+        self.residency.held(&Device::Cpu)
+    }
+
+    fn completed(&self, id: &JobId) -> bool {
+        self.test.status(id) == Some(JobStatus::Completed)
+    }
+
+    /// The bytes of an engine, and of a copy with the LoRA of this name.
+    fn sizes(&self, lora: &str) -> (u64, u64) {
+        let mut pipeline = self.model.load().unwrap();
+        let prompt = serde_json::json!({"prompt": format!("a fox<lora:{lora}>")});
+        let input = GenerationInput::parse(&prompt, self.model.model.rules()).unwrap();
+        (Engine::memory_for(&pipeline, &[]), Engine::prepare(&mut pipeline, &input).unwrap().bytes)
+    }
+}
+
+/// Until nothing is left to do. The largest number of bytes that were held.
+fn work_off(studio: &Studio, worker: &mut Worker<PipelineModel>) -> u64 {
+    let mut most = 0;
+    loop {
+        let outcome = worker.tick();
+        most = most.max(studio.held());
+        match outcome {
+            TickOutcome::Worked => {}
+            TickOutcome::Waiting => thread::park_timeout(Duration::from_millis(20)),
+            TickOutcome::Idle | TickOutcome::Stopped => return most,
+        }
+    }
+}
+
+#[test]
+fn a_lora_at_two_scales_stays_within_the_budget() {
+    let studio = Studio::new();
+    let (engine, copy) = studio.sizes("unet");
+    // Room for one copy and a half beside the model.
+    let budget = engine + copy + copy / 2;
+    let studio = studio.with_budget(budget);
+    let mut worker = studio.worker();
+    assert_eq!(studio.held(), engine);
+    for prompt in ["a fox<lora:unet:1>", "a fox<lora:unet:0.5>", "a fox<lora:unet:1>", "a fox"] {
+        let id = studio.submit(prompt, 1);
+        let most = work_off(&studio, &mut worker);
+        assert!(studio.completed(&id), "{prompt}: {:?}", studio.test.find(&id));
+        assert!(most <= budget, "{prompt}: {most} of {budget}");
+        assert_eq!(studio.held(), engine + copy, "{prompt}: one copy is kept");
+    }
+}
+
+#[test]
+fn a_lora_beyond_the_budget_is_refused_and_the_sentence_says_what_to_change() {
+    let studio = Studio::new();
+    let (engine, copy) = studio.sizes("both");
+    let budget = engine + copy / 2;
+    let studio = studio.with_budget(budget);
+    let mut worker = studio.worker();
+    let refused = studio.submit("a fox<lora:both>", 1);
+    work_off(&studio, &mut worker);
+    let size = bytesize::ByteSize;
+    assert_eq!(
+        studio.test.find(&refused).unwrap().error.unwrap(),
+        format!(
+            "This needs about {} of memory ({} of it for its LoRAs), and models may use {}: ask for a picture without \
+             LoRAs, or let the server draw with a larger --memory-budget or on another --device.",
+            size(engine + copy),
+            size(copy),
+            size(budget)
+        )
+    );
+    let without = studio.submit("a fox", 1);
+    work_off(&studio, &mut worker);
+    assert!(studio.completed(&without));
+}
+
+#[test]
+fn a_job_is_stepped_while_a_lora_is_merged_for_another() {
+    let studio = Studio::new();
+    let (engine, copy) = studio.sizes("both");
+    let mut worker = studio.worker();
+    let (with_lora, plain) = (studio.submit("a fox<lora:both>", 3), studio.submit("a fox", 3));
+    assert_eq!(worker.tick(), TickOutcome::Worked);
+    // The first job was taken first. Whatever the thread that merges has done, nobody has looked yet.
+    assert_eq!(worker.progress_of(&plain), Some((1, 3)));
+    assert_eq!(worker.progress_of(&with_lora), None);
+    assert_eq!(studio.held(), engine + copy, "reserved before it is merged");
+    work_off(&studio, &mut worker);
+    assert!(studio.completed(&plain) && studio.completed(&with_lora));
+
+    let mut pipeline = studio.model.load().unwrap();
+    let job = studio.test.find(&with_lora).unwrap();
+    let value = serde_json::from_str(&job.input).unwrap();
+    let input = GenerationInput::parse(&value, studio.model.model.rules()).unwrap();
+    let drawn = pipeline.draw(&input, job.seed).unwrap().remove(0);
+    let stored = studio.test.run(studio.test.queue.image(&endpoint(), &with_lora, 0)).unwrap().unwrap();
+    assert!(stored == drawn.png, "the same picture as without a worker");
+}
+
+#[test]
+fn a_broken_lora_fails_its_job_with_its_name() {
+    let studio = Studio::new();
+    fs::write(studio.loras.path().join("broken.safetensors"), b"nothing").unwrap();
+    let mut worker = studio.worker();
+    let (broken, next) = (studio.submit("a fox<lora:broken>", 1), studio.submit("a fox", 1));
+    work_off(&studio, &mut worker);
+    let error = studio.test.find(&broken).unwrap().error.unwrap();
+    assert!(error.starts_with("The model failed: the LoRA broken cannot be used: "), "{error}");
+    assert!(studio.completed(&next));
+}

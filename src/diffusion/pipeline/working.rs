@@ -1,0 +1,162 @@
+//! The memory of a pipeline's jobs: what its sessions take while they draw, and what they keep afterwards.
+//!
+//! On a CPU a session gives its memory back when it has drawn; on a card it keeps what its largest call took. The
+//! figures are the estimates of `memory.rs`.
+
+use super::Pipeline;
+use super::adapted::AdaptedModels;
+use crate::diffusion::image::drawing_size;
+use crate::domain::{GenerationInput, ImageSize, Lora};
+
+/// Bytes that sessions keep between their runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kept {
+    pub unet: u64,
+    pub decoder: u64,
+    pub encoder: u64,
+}
+
+/// The images of a batch that may share UNet calls.
+struct Calls<'a> {
+    size: ImageSize,
+    loras: &'a [Lora],
+    images: usize,
+    is_guided: bool,
+}
+
+impl Pipeline {
+    /// The bytes of the device's memory that it holds between two jobs, with those of an ordinary job. An estimate.
+    pub fn memory(&self) -> u64 {
+        self.memory_for(&[]) + self.adapted_memory()
+    }
+
+    /// The most bytes that it holds while it draws these jobs together, and what an ordinary job needs at least.
+    /// [`Self::adapted_memory`] comes on top. An estimate.
+    pub fn memory_for(&self, jobs: &[&GenerationInput]) -> u64 {
+        let needs = &self.memory_needs;
+        let usual = needs.usual_size();
+        let (mut unet, mut adapted) = (self.kept.unet.max(self.usual_unet_call()), Vec::new());
+        for calls in self.calls_of(jobs) {
+            let bytes = needs.unet(calls.size, self.rows(&calls));
+            if calls.loras.is_empty() {
+                unet = unet.max(bytes);
+            } else {
+                // Copies with LoRAs have room for the usual call.
+                adapted.push((calls.loras, bytes.saturating_sub(self.usual_unet_call())));
+            }
+        }
+        let sizes = || jobs.iter().map(|job| self.drawing_size(job));
+        let decoder = sizes().map(|size| needs.vae(size)).chain([needs.vae(usual), self.kept.decoder]).max();
+        // On a CPU the two halves of the VAE take turns.
+        let reads = |job: &&&GenerationInput| {
+            !self.device.is_cpu() && (job.init_image.is_some() || self.unet.is_inpainting())
+        };
+        let encoder = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
+        let encoder = encoder.chain([self.kept.encoder]).max();
+        let pictures =
+            jobs.iter().map(|job| needs.pictures(job.size, u64::from(job.num_outputs))).sum::<u64>();
+        needs.weights()
+            + unet
+            + largest_by_loras(adapted)
+            + decoder.unwrap_or(0)
+            + encoder.unwrap_or(0)
+            + pictures.max(needs.pictures(usual, 1))
+    }
+
+    /// The bytes of all copies with LoRAs that are kept or in use.
+    pub fn adapted_memory(&self) -> u64 {
+        self.adapted.as_ref().map_or(0, AdaptedModels::held)
+    }
+
+    /// The bytes of a UNet call of the model's own size, as large as a server's calls are.
+    pub(super) fn usual_unet_call(&self) -> u64 {
+        self.memory_needs.unet(self.memory_needs.usual_size(), self.batching.largest_call())
+    }
+
+    pub(super) fn drawing_size(&self, input: &GenerationInput) -> ImageSize {
+        drawing_size(input.size, self.model.description.max_side, self.model.description.grid)
+    }
+
+    fn calls_of<'a>(&self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {
+        let mut all: Vec<Calls<'a>> = Vec::new();
+        for job in jobs {
+            let size = self.drawing_size(job);
+            let (images, is_guided) =
+                (job.num_outputs as usize, job.guidance_scale > 1.0 && !self.unet.embeds_guidance());
+            match all.iter_mut().find(|calls| calls.size == size && calls.loras == job.loras) {
+                Some(calls) => {
+                    calls.images += images;
+                    calls.is_guided |= is_guided;
+                }
+                None => all.push(Calls { size, loras: &job.loras, images, is_guided }),
+            }
+        }
+        all
+    }
+
+    /// The rows of the largest call.
+    fn rows(&self, calls: &Calls<'_>) -> u64 {
+        let images = calls.images.min(self.batching.images) as u64;
+        let rows = if calls.is_guided { 2 * images } else { images };
+        // Calls on a card are padded.
+        if self.device.is_cpu() { rows } else { rows.next_power_of_two() }
+    }
+}
+
+/// The largest for each set of LoRAs, added up: each has a session of its own.
+fn largest_by_loras(mut bytes: Vec<(&[Lora], u64)>) -> u64 {
+    let mut sum = 0;
+    while let Some((loras, first)) = bytes.pop() {
+        let same = bytes.extract_if(.., |(other, _)| *other == loras).map(|(_, bytes)| bytes);
+        sum += same.fold(first, u64::max);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Model;
+    use super::*;
+    use crate::domain::LoraOrigin;
+    use crate::runtime::{DeviceChoice, Runtime};
+
+    fn input(side: u32, num_outputs: u32, loras: &[&str]) -> GenerationInput {
+        let lora = |name: &&str| Lora {
+            name: (*name).to_owned(),
+            unet: 1.0,
+            text_encoder: 1.0,
+            blocks: None,
+            origin: LoraOrigin::Field,
+        };
+        GenerationInput {
+            size: ImageSize { width: side, height: side },
+            num_outputs,
+            loras: loras.iter().map(lora).collect(),
+            ..GenerationInput::new("a fox")
+        }
+    }
+
+    #[test]
+    fn jobs_take_what_their_largest_call_takes_and_each_set_of_loras_its_own() {
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        let pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap().with_images_per_call(4);
+        let needs = pipeline.memory_needs;
+        let idle = pipeline.memory_for(&[]);
+        assert_eq!(idle, needs.usual(2));
+        let side = needs.usual_size().width;
+        let (small, large) = (input(side / 2, 1, &[]), input(side, 1, &[]));
+        let unet = |rows: u64| needs.unet(needs.usual_size(), rows);
+        let beside = |jobs: &[&GenerationInput]| {
+            let pictures: u64 = jobs.iter().map(|job| needs.pictures(job.size, job.num_outputs.into())).sum();
+            pipeline.memory_for(jobs) - needs.weights() - pictures - needs.vae(needs.usual_size())
+        };
+        assert_eq!(beside(&[&large]), unet(2));
+        assert_eq!(beside(&[&large, &small]), unet(2), "one after the other");
+        assert_eq!(beside(&[&large, &large]), unet(4), "in one call");
+        assert_eq!(beside(&[&input(side, 9, &[])]), unet(8), "as many as a call takes");
+        let (fox, ink) = (input(side, 2, &["fox"]), input(side, 2, &["ink"]));
+        let further = unet(4) - unet(2);
+        assert_eq!(beside(&[&fox, &ink]), unet(2) + 2 * further);
+        assert_eq!(beside(&[&fox, &input(side / 2, 1, &["fox"])]), unet(2) + further);
+    }
+}

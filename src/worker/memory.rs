@@ -1,0 +1,114 @@
+//! The memory of a worker's engine and its jobs: reserved before it is used, and given back when it is free.
+
+use bytesize::ByteSize;
+
+use super::engine_slot::EngineSlot;
+use crate::domain::{GenerationInput, ImageSize};
+use crate::engine::{Engine, Grant, Model};
+
+/// A picture that takes next to nothing.
+const SMALLEST: ImageSize = ImageSize { width: 64, height: 64 };
+
+impl<M: Model> EngineSlot<M> {
+    /// The bytes that the engine holds with these jobs, and with what is being made.
+    pub(super) fn held_with(&self, jobs: &[&GenerationInput]) -> u64 {
+        let held = |engine: &M::Engine| engine.memory_for(jobs) + engine.prepared_memory();
+        self.engine().map_or(0, held) + self.making
+    }
+
+    /// So many bytes are being made beside the jobs.
+    pub fn set_making(&mut self, bytes: u64) {
+        self.making = bytes;
+        if !self.is_loaded() {
+            self.memory.unloaded(bytes);
+        }
+    }
+
+    /// Drops the spares that others need, and notes what is held with these jobs. That gives back what jobs have
+    /// reserved that have ended.
+    pub fn settle(&mut self, jobs: &[&GenerationInput]) {
+        self.drop_asked();
+        if let Some(engine) = self.engine() {
+            let account = (self.held_with(jobs), engine.spares());
+            if account != self.account {
+                self.memory.hold(account.0, account.1.clone());
+                self.account = account;
+            }
+        }
+    }
+
+    /// Reserves what one more job takes beside `others`, and `to_make` bytes for what is made for it. False: others have
+    /// been asked for it.
+    pub fn reserve_for(&mut self, others: &[&GenerationInput], job: &GenerationInput, to_make: u64) -> bool {
+        let with_it: Vec<_> = others.iter().copied().chain([job]).collect();
+        loop {
+            let total = self.held_with(&with_it) + to_make;
+            if self.memory.grow(total, self.clock.now()) == Grant::Now {
+                // Nothing was reserved if it holds more already.
+                self.account.0 = self.account.0.max(total);
+                return true;
+            }
+            let before = self.account.0;
+            self.settle(others);
+            if self.account.0 >= before {
+                return false;
+            }
+        }
+    }
+
+    /// Whether a job that is alone needs more than there is, with what the engine holds by now.
+    pub fn is_over_budget(&self, job: &GenerationInput, to_make: u64) -> bool {
+        self.budget().is_some_and(|budget| self.held_with(&[job]) + to_make > budget)
+    }
+
+    pub fn has_nothing_to_drop(&self) -> bool {
+        self.engine().is_none_or(|engine| engine.spares().is_empty())
+    }
+
+    /// Why a job can never begin that takes `prepared` bytes besides its drawing. None if it can.
+    pub fn refusal(&self, job: &GenerationInput, prepared: u64) -> Option<String> {
+        let (engine, budget) = (self.engine()?, self.budget()?);
+        (engine.memory_for(&[job]) + prepared > budget).then(|| self.too_large(job, prepared))
+    }
+
+    /// The sentence that a job is too large, with the changes that would help.
+    pub fn too_large(&self, job: &GenerationInput, prepared: u64) -> String {
+        let budget = self.budget().unwrap_or(u64::MAX);
+        let needs = |job: &GenerationInput, prepared: u64| {
+            self.engine().map_or(0, |engine| engine.memory_for(&[job])) + prepared
+        };
+        let now = needs(job, prepared);
+        let changes = [
+            ("a smaller picture", needs(&GenerationInput { size: SMALLEST, ..job.clone() }, prepared)),
+            ("fewer outputs", needs(&GenerationInput { num_outputs: 1, ..job.clone() }, prepared)),
+            ("a picture without LoRAs", needs(&GenerationInput { loras: Vec::new(), ..job.clone() }, 0)),
+        ];
+        // One of those that are enough, or all that help together.
+        let enough: Vec<_> =
+            changes.iter().filter(|(_, needs)| *needs <= budget).map(|(way, _)| *way).collect();
+        let helpful: Vec<_> = changes.iter().filter(|(_, needs)| *needs < now).map(|(way, _)| *way).collect();
+        let ways = if enough.is_empty() { helpful.join(" and ") } else { enough.join(" or ") };
+        let for_loras = match prepared {
+            0 => String::new(),
+            _ => format!(" ({} of it for its LoRAs)", ByteSize(prepared)),
+        };
+        format!(
+            "This needs about {} of memory{for_loras}, and models may use {}: ask for {ways}, or let the server draw \
+             with a larger --memory-budget or on another --device.",
+            ByteSize(now),
+            ByteSize(budget)
+        )
+    }
+
+    fn drop_asked(&mut self) {
+        let bytes = self.memory.must_drop();
+        if bytes > 0 && self.is_loaded() {
+            tracing::info!(bytes, "unused copies with LoRAs are dropped, because their memory is needed");
+            // A panic has unloaded the engine.
+            let _ = self.call(|engine| {
+                engine.drop_spares(bytes);
+                Ok(())
+            });
+        }
+    }
+}
