@@ -105,8 +105,7 @@ fn zero_terminal_snr_draws_as_a_folder_that_says_so() {
     let (code, stdout, _) = check(&marked.path());
     let said = one_line(&stdout);
     assert_eq!(code, Some(0), "{stdout}");
-    for part in ["without any signal at the end", "spacing: trailing", "EULER-D, where a request names none"]
-    {
+    for part in ["with zero terminal SNR", "spacing: trailing", "EULER-D, where a request names none"] {
         // The built-in model's own file names a scheduler, too.
         assert!(said.contains(part), "no '{part}' in: {stdout}");
     }

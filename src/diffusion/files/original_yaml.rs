@@ -19,6 +19,8 @@ pub struct OriginalYaml {
     pub scale_factor: Option<f32>,
 }
 
+/// Characters of a value that a sentence quotes.
+const LONGEST_VALUE: usize = 60;
 const PLACE: [&str; 2] = ["model", "params"];
 
 /// A mapping or a list that is open at the moment.
@@ -85,7 +87,12 @@ impl OriginalYaml {
         }
         let number = || {
             let parsed = value.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
-            parsed.ok_or_else(|| format!("model.params.{key} is {value:.60?}, but must be a positive number"))
+            parsed.ok_or_else(|| {
+                format!(
+                    "model.params.{key} is {:?}, but must be a positive number",
+                    value.chars().take(LONGEST_VALUE).collect::<String>()
+                )
+            })
         };
         match key {
             "parameterization" => self.parameterization = Some(value.to_owned()),

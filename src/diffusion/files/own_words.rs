@@ -16,6 +16,8 @@ pub(super) const V_PREDICTION: &str = "v_pred";
 pub(super) const ZERO_SNR: &str = "ztsnr";
 /// Keys of the metadata, by Stability's specification and as `ComfyUI` writes it.
 const METADATA: [&str; 2] = ["modelspec.prediction_type", "modelspec.predict_key"];
+/// Characters of a word that a sentence quotes.
+const LONGEST_WORD: usize = 40;
 /// Bytes of the largest yaml. The original code's has two thousand.
 const LARGEST_YAML: u64 = 256 << 10;
 
@@ -49,7 +51,8 @@ impl OwnWords {
             Some((value, source)) => match prediction(&value) {
                 Some(prediction) => words.prediction = Some((prediction, source)),
                 None => words.notes.push(format!(
-                    "{source} says that it predicts {value:.40?}, which stablehand does not know: epsilon is used"
+                    "{source} says that it predicts {:?}, which stablehand does not know: epsilon is used",
+                    value.chars().take(LONGEST_WORD).collect::<String>()
                 )),
             },
         }

@@ -9,6 +9,9 @@ use crate::diffusion::schedulers::{SchedulerConfig, by_zero_snr};
 use crate::diffusion::text::Tokenizer;
 use crate::domain::{InputRules, ModelPart, SchedulerKind};
 
+/// How many added tokens a sentence names.
+const MOST_TOKENS: usize = 5;
+
 /// What a model's graphs do not tell.
 #[derive(Clone)]
 pub struct ModelDescription {
@@ -60,40 +63,10 @@ impl ModelDescription {
         }
         let mut scheduler = scheduler.clone().unwrap_or_default();
         assumptions.extend(correct(&mut scheduler));
-        assumptions.extend(own_words.notes.iter().cloned());
-        if !tokenizer.left_out().is_empty() {
-            assumptions.push(format!(
-                "its text encoder has no embeddings for the tokenizer's added tokens {}: they are read as any text is",
-                tokenizer.left_out().join(", ")
-            ));
-        }
-        let mut deaf_to_zero_snr = Vec::new();
         let is_zero_snr = scheduler.rescale_betas_zero_snr == Some(true);
-        if is_zero_snr {
-            let (knows, ignores) = by_zero_snr();
-            deaf_to_zero_snr.clone_from(&ignores);
-            let names = |kinds: Vec<SchedulerKind>| {
-                kinds.into_iter().map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ")
-            };
-            assumptions.push(format!(
-                "it was trained with a last timestep of zero signal: {} draw with it as it was trained, and {} do not, as in diffusers",
-                names(knows),
-                names(ignores)
-            ));
-        }
-        let states_guidance = unet.as_ref().is_some_and(|unet| unet.guidance_width.is_some());
-        let embeds_guidance =
-            files.part(ModelPart::UNet).is_some_and(|files| match files.takes_our_graph() {
-                true => files.embeds_guidance(),
-                false => states_guidance,
-            });
-        if embeds_guidance {
-            assumptions.push(
-                "its UNet takes guidance_scale as an embedding, so that negative prompts have no effect"
-                    .to_owned(),
-            );
-        }
-        assumptions.extend(files.unread.not_read.iter().cloned());
+        let deaf_to_zero_snr = if is_zero_snr { by_zero_snr().1 } else { Vec::new() };
+        let embeds_guidance = embeds_guidance(files);
+        assumptions.extend(peculiarities(files, tokenizer, is_zero_snr, embeds_guidance));
         let default_scheduler = match &stablehand.scheduler {
             // Nothing else draws with these as they were trained.
             None if embeds_guidance => (SchedulerKind::Lcm, false),
@@ -157,6 +130,59 @@ fn default_guidance(stablehand: &StablehandConfig) -> Result<(f64, f64), FileErr
         }
     }
     Ok((rescale, end))
+}
+
+/// Whether the UNet takes the guidance scale as an embedding.
+fn embeds_guidance(files: &ModelFiles) -> bool {
+    let unet = files.configs.unet.as_ref();
+    let says_so = unet.is_some_and(|unet| unet.guidance_width.is_some());
+    files.part(ModelPart::UNet).is_some_and(|files| match files.takes_our_graph() {
+        true => files.embeds_guidance(),
+        false => says_so,
+    })
+}
+
+/// What is unusual about a model and what of it is not read, a sentence each.
+fn peculiarities(
+    files: &ModelFiles,
+    tokenizer: &Tokenizer,
+    is_zero_snr: bool,
+    embeds_guidance: bool,
+) -> Vec<String> {
+    let mut sentences = files.configs.own_words.notes.clone();
+    let left_out = tokenizer.left_out();
+    if !left_out.is_empty() {
+        let some: Vec<_> = left_out.iter().take(MOST_TOKENS).map(|token| shown(token)).collect();
+        let others = if some.len() < left_out.len() { " and others" } else { "" };
+        sentences.push(format!(
+            "its text encoder has no embeddings for the tokenizer's added tokens {}{others}: they are read as any text is",
+            some.join(", ")
+        ));
+    }
+    if is_zero_snr {
+        let (knows, ignores) = by_zero_snr();
+        let names = |kinds: Vec<SchedulerKind>| {
+            kinds.into_iter().map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ")
+        };
+        sentences.push(format!(
+            "it was trained with zero terminal SNR: {} draw with it as it was trained, and {} do not, as in diffusers",
+            names(knows),
+            names(ignores)
+        ));
+    }
+    if embeds_guidance {
+        sentences.push(
+            "its UNet takes guidance_scale as an embedding, so that negative prompts have no effect"
+                .to_owned(),
+        );
+    }
+    sentences.extend(files.unread.not_read.iter().cloned());
+    sentences
+}
+
+/// A token that a stranger wrote, fit for a sentence.
+fn shown(token: &str) -> String {
+    token.chars().take(40).collect::<String>().escape_debug().to_string()
 }
 
 /// Sets what old files leave out or have wrong, as diffusers' pipelines do when they are built

@@ -63,7 +63,7 @@ impl Report<'_> {
         let source = description.prediction_source.as_ref();
         let source = source.map(|source| format!(" ({source} says so)")).unwrap_or_default();
         let zero_snr = match scheduler.rescale_betas_zero_snr {
-            Some(true) => ", without any signal at the end",
+            Some(true) => " with zero terminal SNR",
             _ => "",
         };
         let guidance = match description.embeds_guidance {
