@@ -74,10 +74,11 @@ impl ModuleNames {
             }
             let originals = original_names::names(ModelPart::UNet, &format!("{}.", module.path), depth);
             for original in originals.iter().filter_map(|name| name.strip_prefix(original_names::UNET)) {
-                module.block = block(original);
-                for name in original_names::places(original) {
-                    by_path.insert((ModelPart::UNet, flat(name.trim_end_matches('.'))), index);
+                // Only the original code's name says which block it is.
+                if module.block == LoraBlock::Other {
+                    module.block = block(original);
                 }
+                by_path.insert((ModelPart::UNet, flat(original.trim_end_matches('.'))), index);
             }
         }
         Self { modules, by_path }
