@@ -127,7 +127,7 @@ fn unet(name: &str, depth: Depth) -> Option<String> {
 const UPSAMPLER: &str = "*";
 
 /// A name with the places tried where an upsampler may be: behind a resnet, or behind an attention.
-pub fn places(name: &str) -> impl Iterator<Item = String> {
+fn places(name: &str) -> impl Iterator<Item = String> {
     let many = name.contains(UPSAMPLER);
     ["1", "2"].into_iter().take(if many { 2 } else { 1 }).map(move |place| name.replace(UPSAMPLER, place))
 }
