@@ -33,10 +33,6 @@ pub(super) fn reason_for_folder(place: &ModelPlace, configs: &ModelConfigs) -> O
         if has_pickles(&unet) {
             return Some(format!("its weights are pickles: {PICKLE}"));
         }
-        if let Some(file) = weight_files(path).first().and_then(|file| file.file_name()) {
-            let file = file.to_string_lossy();
-            return Some(format!("it is a folder with the checkpoint {file}: name that file"));
-        }
         if !onnx_files(path).is_empty() {
             return Some(format!(
                 "its ONNX files lie flat in one folder, as in builds for browsers and phones, which mostly have one \

@@ -34,7 +34,7 @@ enum Kind {
     TextualInversion,
 }
 
-enum Becomes {
+pub enum Becomes {
     /// It draws what the plain file draws, which changes the picture.
     Drawn,
     /// It draws what this plain file draws.
@@ -184,82 +184,73 @@ macro_rules! module {
     };
 }
 
-macro_rules! lora {
-    ($what:literal, $becomes:expr, $made:expr) => {
-        Row { what: $what, kind: Kind::Lora, file: "fur.safetensors", becomes: $becomes, made: $made }
-    };
-}
+impl Row {
+    pub const fn lora(what: &'static str, becomes: Becomes, made: fn() -> Tensors) -> Self {
+        Self { what, kind: Kind::Lora, file: "fur.safetensors", becomes, made }
+    }
 
-macro_rules! inversion {
-    ($what:literal, $becomes:expr, $made:expr) => {
-        Row {
-            what: $what,
-            kind: Kind::TextualInversion,
-            file: "zorblax.safetensors",
-            becomes: $becomes,
-            made: $made,
-        }
-    };
+    const fn inversion(what: &'static str, becomes: Becomes, made: fn() -> Tensors) -> Self {
+        Self { what, kind: Kind::TextualInversion, file: "zorblax.safetensors", becomes, made }
+    }
 }
 
 #[rustfmt::skip] // a row is a line
 pub const ROWS: &[Row] = &[
     // The names of trainers.
-    lora!("kohya's names", Becomes::Drawn, kohya),
-    lora!("kohya's names with the original code's", Becomes::Drawn, || called(|(kohya, _, original)| match kohya.starts_with("lora_unet_") {
+    Row::lora("kohya's names", Becomes::Drawn, kohya),
+    Row::lora("kohya's names with the original code's", Becomes::Drawn, || called(|(kohya, _, original)| match kohya.starts_with("lora_unet_") {
         true => format!("lora_unet_{}", original.replace('.', "_")),
         false => kohya.to_owned(),
     }, "lora_down.weight", "lora_up.weight")),
-    lora!("lora_te1_ for the text encoder", Becomes::Drawn, || called(|(kohya, ..)| kohya.replace("lora_te_", "lora_te1_"), "lora_down.weight", "lora_up.weight")),
-    lora!("ComfyUI's names", Becomes::Drawn, || called(|(kohya, _, original)| match kohya.starts_with("lora_unet_") {
+    Row::lora("lora_te1_ for the text encoder", Becomes::Drawn, || called(|(kohya, ..)| kohya.replace("lora_te_", "lora_te1_"), "lora_down.weight", "lora_up.weight")),
+    Row::lora("ComfyUI's names", Becomes::Drawn, || called(|(kohya, _, original)| match kohya.starts_with("lora_unet_") {
         true => format!("diffusion_model.{original}"),
         false => format!("text_encoders.clip_l.transformer.{original}"),
     }, "lora_down.weight", "lora_up.weight")),
-    lora!("PEFT's names", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora_A.weight", "lora_B.weight"), "lora_B.weight")),
-    lora!("PEFT's names with an adapter", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora_A.default.weight", "lora_B.default.weight"), "lora_B.default.weight")),
-    lora!("diffusers' names", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora.down.weight", "lora.up.weight"), "lora.up.weight")),
-    lora!("diffusers' names of linear layers", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora_linear_layer.down.weight", "lora_linear_layer.up.weight"), "lora_linear_layer.up.weight")),
+    Row::lora("PEFT's names", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora_A.weight", "lora_B.weight"), "lora_B.weight")),
+    Row::lora("PEFT's names with an adapter", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora_A.default.weight", "lora_B.default.weight"), "lora_B.default.weight")),
+    Row::lora("diffusers' names", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora.down.weight", "lora.up.weight"), "lora.up.weight")),
+    Row::lora("diffusers' names of linear layers", Becomes::Drawn, || without_alphas(called(|(_, dotted, _)| dotted.to_owned(), "lora_linear_layer.down.weight", "lora_linear_layer.up.weight"), "lora_linear_layer.up.weight")),
     // Numbers.
-    lora!("half precision", Becomes::DrawnAs(|| from_half(&kohya())), || half(&kohya())),
-    lora!("bfloat16", Becomes::DrawnAs(|| from_brain(&kohya())), || brain(&kohya())),
-    lora!("no alphas", Becomes::Drawn, || without_alphas(kohya(), "lora_up.weight")),
-    lora!("a weight that is no number", Becomes::Refused(&["fur"]), || {
+    Row::lora("half precision", Becomes::DrawnAs(|| from_half(&kohya())), || half(&kohya())),
+    Row::lora("bfloat16", Becomes::DrawnAs(|| from_brain(&kohya())), || brain(&kohya())),
+    Row::lora("no alphas", Becomes::Drawn, || without_alphas(kohya(), "lora_up.weight")),
+    Row::lora("a weight that is no number", Becomes::Refused(&["fur"]), || {
         let mut tensors = kohya();
         tensors.get_mut(&format!("{Q}.lora_up.weight")).unwrap().bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         tensors
     }),
     // What lies beside it.
-    lora!("a module that the model lacks", Becomes::Drawn, || {
+    Row::lora("a module that the model lacks", Becomes::Drawn, || {
         let mut tensors = with("lora_unet_up_blocks_9_resnets_0_conv1.lora_down.weight", &[1, 48, 3, 3]);
         tensors.insert("lora_unet_up_blocks_9_resnets_0_conv1.lora_up.weight".to_owned(), zeros(Dtype::F32, &[48, 1, 1, 1]));
         tensors
     }),
     // Files that are something else.
-    lora!("another width", Becomes::Refused(&["fur", "attn1_to_q"]), module!("lora_down.weight" [4, 320], "lora_up.weight" [320, 4])),
-    lora!("half of a module", Becomes::Refused(&["fur", "attn1_to_q"]), module!("lora_down.weight" [4, 48])),
-    lora!("no tensors", Becomes::Refused(&["fur", "it is empty"]), Tensors::new),
-    lora!("Stable Diffusion XL's", Becomes::Refused(&["Stable Diffusion XL"]), || with("lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", &[4, 160])),
-    lora!("FLUX's", Becomes::Refused(&["FLUX"]), || only(&[("lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", &[4, 48])])),
-    lora!("a textual inversion", Becomes::Refused(&["fur"]), word),
-    Row { what: "a broken file", kind: Kind::Lora, file: "fur.safetensors", becomes: Becomes::Refused(&["fur"]), made: || only(&[]) },
+    Row::lora("another width", Becomes::Refused(&["fur", "attn1_to_q"]), module!("lora_down.weight" [4, 320], "lora_up.weight" [320, 4])),
+    Row::lora("half of a module", Becomes::Refused(&["fur", "attn1_to_q"]), module!("lora_down.weight" [4, 48])),
+    Row::lora("no tensors", Becomes::Refused(&["fur", "it is empty"]), Tensors::new),
+    Row::lora("Stable Diffusion XL's", Becomes::Refused(&["Stable Diffusion XL"]), || with("lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", &[4, 160])),
+    Row::lora("FLUX's", Becomes::Refused(&["FLUX"]), || only(&[("lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", &[4, 48])])),
+    Row::lora("a textual inversion", Becomes::Refused(&["fur"]), word),
     // Textual inversions.
-    inversion!("A1111's tensor", Becomes::Drawn, word),
-    inversion!("a tensor with the word's name", Becomes::Drawn, || renamed(&word(), |_| "zorblax".to_owned())),
-    inversion!("a tensor with another word's name", Becomes::Drawn, || renamed(&word(), |_| "<other>".to_owned())),
-    inversion!("clip_l", Becomes::Drawn, || renamed(&word(), |_| "clip_l".to_owned())),
-    inversion!("half precision", Becomes::DrawnAs(|| from_half(&word())), || half(&word())),
-    inversion!("bfloat16", Becomes::DrawnAs(|| from_brain(&word())), || brain(&word())),
-    inversion!("one vector without an axis", Becomes::DrawnAs(|| {
+    Row::inversion("A1111's tensor", Becomes::Drawn, word),
+    Row::inversion("a tensor with the word's name", Becomes::Drawn, || renamed(&word(), |_| "zorblax".to_owned())),
+    Row::inversion("a tensor with another word's name", Becomes::Drawn, || renamed(&word(), |_| "<other>".to_owned())),
+    Row::inversion("clip_l", Becomes::Drawn, || renamed(&word(), |_| "clip_l".to_owned())),
+    Row::inversion("half precision", Becomes::DrawnAs(|| from_half(&word())), || half(&word())),
+    Row::inversion("bfloat16", Becomes::DrawnAs(|| from_brain(&word())), || brain(&word())),
+    Row::inversion("one vector without an axis", Becomes::DrawnAs(|| {
         let tensor = &word()["emb_params"];
         [("emb_params".to_owned(), Tensor { shape: vec![1, 160], bytes: tensor.bytes[..640].to_vec(), dtype: Dtype::F32 })].into()
     }), || {
         let tensor = &word()["emb_params"];
         [("emb_params".to_owned(), Tensor { shape: vec![160], bytes: tensor.bytes[..640].to_vec(), dtype: Dtype::F32 })].into()
     }),
-    inversion!("Stable Diffusion XL's", Becomes::Refused(&["zorblax", "Stable Diffusion XL"]), || only(&[("clip_l", &[2, 160]), ("clip_g", &[2, 1280])])),
-    inversion!("Stable Diffusion 2's width", Becomes::Refused(&["zorblax", "1024 wide, as Stable Diffusion 2's are"]), || only(&[("emb_params", &[2, 1024])])),
-    inversion!("too many vectors", Becomes::Refused(&["zorblax", "vectors"]), || only(&[("emb_params", &[80, 160])])),
-    inversion!("two tensors", Becomes::Refused(&["zorblax", "2 tensors"]), || only(&[("a", &[1, 160]), ("b", &[1, 160])])),
+    Row::inversion("Stable Diffusion XL's", Becomes::Refused(&["zorblax", "Stable Diffusion XL"]), || only(&[("clip_l", &[2, 160]), ("clip_g", &[2, 1280])])),
+    Row::inversion("Stable Diffusion 2's width", Becomes::Refused(&["zorblax", "1024 wide, as Stable Diffusion 2's are"]), || only(&[("emb_params", &[2, 1024])])),
+    Row::inversion("too many vectors", Becomes::Refused(&["zorblax", "vectors"]), || only(&[("emb_params", &[80, 160])])),
+    Row::inversion("two tensors", Becomes::Refused(&["zorblax", "2 tensors"]), || only(&[("a", &[1, 160]), ("b", &[1, 160])])),
 ];
 
 /// The built-in model with the add-ons of a folder.
@@ -334,8 +325,9 @@ fn wrong_with(row: &Row, studio: &mut Studio, folder: &Path, plain: &[u8]) -> Re
     }
 }
 
-#[test]
-fn loras_and_textual_inversions() {
+/// Runs these rows, and reports all that are wrong at once.
+#[track_caller]
+pub fn hold(rows: &[Row]) {
     let folder = tempfile::tempdir().unwrap();
     for kind in ["loras", "embeddings"] {
         fs::create_dir(folder.path().join(kind)).unwrap();
@@ -343,6 +335,11 @@ fn loras_and_textual_inversions() {
     let mut studio = Studio::new(folder.path());
     let plain = studio.draw(None).unwrap();
     let wrong: Vec<String> =
-        ROWS.iter().filter_map(|row| wrong_with(row, &mut studio, folder.path(), &plain).err()).collect();
-    assert!(wrong.is_empty(), "{} of {} rows are wrong:\n{}", wrong.len(), ROWS.len(), wrong.join("\n"));
+        rows.iter().filter_map(|row| wrong_with(row, &mut studio, folder.path(), &plain).err()).collect();
+    assert!(wrong.is_empty(), "{} of {} rows are wrong:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
+}
+
+#[test]
+fn loras_and_textual_inversions() {
+    hold(ROWS);
 }

@@ -163,7 +163,16 @@ pub const ROWS: &[Row] = &[
     Row { what: "no VAE", becomes: Becomes::Refused(&["vae_decoder"]), made: |bench| bench.folder(|path| fs::remove_dir_all(path.join("vae")).unwrap()) },
     Row { what: "no tokenizer", becomes: Becomes::Refused(&["tokenizer"]), made: |bench| bench.folder(|path| fs::remove_dir_all(path.join("tokenizer")).unwrap()) },
     Row { what: "an empty folder", becomes: Becomes::Refused(&["fox"]), made: |bench| { let path = bench.place().join("fox"); fs::create_dir(&path).unwrap(); path } },
-    Row { what: "a checkpoint alone in a folder", becomes: Becomes::Refused(&["fox.safetensors: name that file"]), made: |bench| bench.edited(|_| {}).parent().unwrap().to_owned() },
+    Row { what: "a checkpoint alone in a folder", becomes: Becomes::Drawn, made: |bench| bench.edited(|_| {}).parent().unwrap().to_owned() },
+    Row { what: "two checkpoints in a folder", becomes: Becomes::Refused(&["2 checkpoints", "fox.safetensors", "wolf.safetensors", "name one of them"]), made: |bench| {
+        let path = bench.edited(|_| {});
+        fs::copy(&path, path.with_file_name("wolf.safetensors")).unwrap();
+        path.parent().unwrap().to_owned()
+    } },
+    Row { what: "a text encoder of fewer layers", becomes: Becomes::DrawnDifferently, made: |bench| bench.configured("text_encoder/config.json", |config| {
+        config.insert("num_hidden_layers".into(), 2.into());
+    }) },
+    Row { what: "weights under a name of their own", becomes: Becomes::Drawn, made: |bench| bench.part("vae", "sd-vae-ft-mse-840000-ema-pruned.safetensors", |_| {}) },
     Row { what: "weights cut short", becomes: Becomes::Refused(&["unet/diffusion_pytorch_model.fp16.safetensors"]), made: |bench| bench.folder(|path| {
         let bytes = bytes_of("unet");
         fs::write(path.join("unet").join(file_of("unet")), &bytes[..bytes.len() / 2]).unwrap();

@@ -7,6 +7,7 @@
 mod add_ons;
 mod folders;
 mod input_pictures;
+mod lora_kinds;
 mod other_families;
 mod single_files;
 mod weights;
@@ -129,6 +130,6 @@ fn wrong_with(row: &Row, bench: &Workbench, built_in: &[u8]) -> Result<(), Strin
 #[test]
 fn the_table_has_at_least_sixty_rows() {
     let models = [single_files::ROWS.len(), folders::ROWS.len(), other_families::ROWS.len()];
-    let others = [add_ons::ROWS.len(), input_pictures::ROWS.len()];
+    let others = [add_ons::ROWS.len(), lora_kinds::ROWS.len(), input_pictures::ROWS.len()];
     assert!(models.iter().chain(&others).sum::<usize>() >= 60, "{models:?} {others:?}");
 }

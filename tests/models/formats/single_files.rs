@@ -5,10 +5,12 @@ use std::fs;
 use half::f16;
 use safetensors::tensor::Dtype;
 
-use super::weights::{below, brain, from_brain, full, renamed, reshape, zeros};
+use super::weights::{
+    below, brain, double, e4m3, e5m2, from_brain, from_e4m3, from_e5m2, full, renamed, reshape, zeros,
+};
 use super::workbench::bytes_of;
 use super::{Becomes, Row, hold};
-use crate::checkpoints::{Tensors, original, write};
+use crate::checkpoints::{FILES, Tensors, component, original, write};
 
 const TEXT: &str = "cond_stage_model.transformer.";
 const TEXT_MODEL: &str = "cond_stage_model.transformer.text_model.";
@@ -34,6 +36,9 @@ pub const ROWS: &[Row] = &[
     Row { what: "half precision", becomes: Becomes::Drawn, made: |bench| bench.edited(|_| {}) },
     Row { what: "single precision", becomes: Becomes::Drawn, made: |bench| bench.checkpoint("fox", &full_original()) },
     Row { what: "bfloat16", becomes: Becomes::DrawnAs(|| from_brain(&original())), made: |bench| bench.checkpoint("fox", &brain(&original())) },
+    Row { what: "double precision", becomes: Becomes::Drawn, made: |bench| bench.checkpoint("fox", &double(&original())) },
+    Row { what: "eight bits, E4M3", becomes: Becomes::DrawnAs(|| from_e4m3(&original())), made: |bench| bench.checkpoint("fox", &e4m3(&original())) },
+    Row { what: "eight bits, E5M2", becomes: Becomes::DrawnAs(|| from_e5m2(&original())), made: |bench| bench.checkpoint("fox", &e5m2(&original())) },
     Row { what: "a half UNet with a single VAE", becomes: Becomes::Drawn, made: |bench| bench.edited(|tensors| {
         let vae: Tensors = tensors.iter().filter(|(name, _)| name.starts_with(VAE)).map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         tensors.extend(full(&vae));
@@ -64,7 +69,36 @@ pub const ROWS: &[Row] = &[
         reshape(tensors, attention, false);
         reshape(tensors, attention, true);
     }) },
+    Row { what: "diffusers' names behind the names of the parts", becomes: Becomes::Drawn, made: |bench| {
+        let parts = FILES.iter().flat_map(|(part, file)| renamed(&component(part, file), |name| format!("{part}.{name}")));
+        bench.checkpoint("fox", &parts.collect())
+    } },
+    Row { what: "the prefix of a torch module", becomes: Becomes::Drawn, made: |bench| bench.checkpoint("fox", &renamed(&original(), |name| format!("module.{name}"))) },
+    Row { what: "the prefix of a compiled torch module", becomes: Becomes::Drawn, made: |bench| bench.checkpoint("fox", &renamed(&original(), |name| format!("_orig_mod.{name}"))) },
+    Row { what: "a text encoder with ComfyUI's name", becomes: Becomes::Drawn, made: |bench| bench.checkpoint("fox", &renamed(&original(), |name| {
+        name.replace(TEXT, "text_encoders.clip_l.transformer.")
+    })) },
+    // What it says about itself.
+    Row { what: "a tensor v_pred", becomes: Becomes::DrawnDifferently, made: |bench| bench.edited(|tensors| {
+        tensors.insert("v_pred".to_owned(), zeros(Dtype::F32, &[0]));
+    }) },
+    Row { what: "a yaml beside it that says v", becomes: Becomes::DrawnDifferently, made: |bench| {
+        let path = bench.edited(|_| {});
+        fs::write(path.with_extension("yaml"), "model:\n  params:\n    parameterization: \"v\"\n").unwrap();
+        path
+    } },
+    Row { what: "a yaml beside it that makes no sense", becomes: Becomes::Refused(&["fox.yaml"]), made: |bench| {
+        let path = bench.edited(|_| {});
+        fs::write(path.with_extension("yaml"), "model: {").unwrap();
+        path
+    } },
     // What lies beside the weights in the same file.
+    Row { what: "a LoRA's tensor", becomes: Becomes::DrawnWithWarning(&["not read are 1 tensor of fox.safetensors: lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"]), made: |bench| bench.edited(|tensors| {
+        tensors.insert("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight".to_owned(), zeros(Dtype::F16, &[2, 2]));
+    }) },
+    Row { what: "a tensor that nobody knows", becomes: Becomes::DrawnWithWarning(&["not read are 1 tensor of fox.safetensors: unknown.weight"]), made: |bench| bench.edited(|tensors| {
+        tensors.insert("unknown.weight".to_owned(), zeros(Dtype::F16, &[2, 2]));
+    }) },
     Row { what: "position ids of whole numbers", becomes: Becomes::Drawn, made: |bench| bench.edited(|tensors| {
         tensors.insert(format!("{TEXT_MODEL}embeddings.position_ids"), zeros(Dtype::I64, &[1, 77]));
     }) },
