@@ -5,8 +5,16 @@
 
 mod element_type;
 mod file_bytes;
+mod pickle;
+mod pickle_global;
+mod pickle_reader;
 mod safetensors_header;
+mod state_dict;
+mod strided;
 mod tensor_table;
+mod torch_file;
+mod torch_value;
+mod zip_directory;
 
 use std::path::Path;
 
@@ -51,13 +59,22 @@ impl TensorFile {
     fn read(name: String, bytes: FileBytes) -> Result<Self, FileError> {
         #[cfg(test)]
         super::reads::note(&format!("{name}, {} bytes", bytes.length()));
-        match safetensors_header::table(&bytes) {
-            Ok(table) => Ok(Self { name, bytes, table }),
-            Err(reason) => Err(FileError::Unreadable {
-                file: name,
-                reason: format!("{reason}; it is not a safetensors file, or was cut short: fetch it again"),
+        // By the bytes, whatever the file is called: people rename both forms.
+        let table = match torch_file::is_torch(&bytes) {
+            true => torch_file::table(&bytes, &name),
+            false => safetensors_header::table(&bytes).map_err(|reason| {
+                format!("{reason}; it is neither a safetensors file nor one of torch, or was cut short: fetch it again")
             }),
+        };
+        let table = table.map_err(|reason| FileError::Unreadable { file: name.clone(), reason })?;
+        if !table.not_read.is_empty() {
+            tracing::info!(
+                file = name,
+                "beside its weights, this file holds what is not read: {}",
+                table.not_read.join(", ")
+            );
         }
+        Ok(Self { name, bytes, table })
     }
 
     pub fn name(&self) -> &str {
@@ -136,14 +153,20 @@ impl TensorFile {
         place: &TensorPlace,
         mut take: impl FnMut(&ElementType, &[u8]),
     ) -> Result<(), FileError> {
+        let unreadable = |error: std::io::Error| self.broken_tensor(&place.name, &error.to_string());
+        if let (Some(strides), Some(width)) = (&place.strides, place.element.width()) {
+            let bytes = self.bytes.read_range(place.at, place.length).map_err(unreadable)?;
+            strided::each_piece(&bytes, &place.shape, strides, width, PIECE, |piece| {
+                take(&place.element, piece);
+            });
+            return Ok(());
+        }
         let (mut at, end) = (place.at, place.at + place.length);
         let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(PIECE).min(PIECE)];
         while at < end {
             let left = usize::try_from(end - at).unwrap_or(PIECE);
             let piece = &mut bytes[..left.min(PIECE)];
-            self.bytes
-                .read_at(at, piece)
-                .map_err(|error| self.broken_tensor(&place.name, &error.to_string()))?;
+            self.bytes.read_at(at, piece).map_err(unreadable)?;
             take(&place.element, piece);
             at += piece.len() as u64;
         }
@@ -185,3 +208,5 @@ impl TensorFile {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torch_tests;

@@ -17,6 +17,8 @@ pub(super) struct TensorTable {
     by_name: HashMap<String, usize>,
     /// The file's metadata.
     pub notes: HashMap<String, String>,
+    /// What lies in the file and is not read, a few words each.
+    pub not_read: Vec<String>,
     /// The offset of the first byte after the header, where the format has one.
     pub data_start: u64,
     file_length: u64,
@@ -41,6 +43,7 @@ impl TensorTable {
             tensors: Vec::new(),
             by_name: HashMap::new(),
             notes: HashMap::new(),
+            not_read: Vec::new(),
             data_start: 0,
             file_length,
         }
