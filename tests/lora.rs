@@ -210,8 +210,9 @@ fn a_textual_inversion_that_cannot_be_read_is_refused_when_it_is_used() {
         GenerationInput::parse(&request("easynegative, rain"), &studio.rules).unwrap_err().to_string();
     assert_eq!(
         error,
-        "negative_prompt does not meet the constraints. The textual inversion easynegative.pt cannot be used: it is a \
-         pickle; reading one can run code, so only .safetensors files are supported."
+        "negative_prompt does not meet the constraints. The textual inversion easynegative.pt cannot be used: cannot read \
+         easynegative.pt: it has no header; it is neither a safetensors file nor one of torch, or was cut short: fetch it \
+         again."
     );
     assert!(GenerationInput::parse(&request("rain"), &studio.rules).is_ok());
 }

@@ -42,7 +42,7 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
-    /// Download, list, check and remove models
+    /// Download, list, check, convert and remove models
     Models(models::ModelsArgs),
     /// Install what draws on NVIDIA cards, list and remove it
     Runtime(runtime::RuntimeArgs),

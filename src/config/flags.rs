@@ -89,7 +89,7 @@ pub struct ServeArgs {
     )]
     pub metrics: MetricsAccess,
 
-    /// Model: a .safetensors checkpoint, a folder (diffusers or ONNX), or the name of a pulled model
+    /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL", help_heading = "Model")]
     pub model: Option<PathBuf>,
@@ -112,10 +112,10 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_UNLOAD_AFTER", value_name = "TIME", value_parser = unload_after,
         help_heading = "Model")]
     pub unload_after: Option<Duration>,
-    /// Folder of LoRAs (.safetensors); requests use them by name [default: loras in the data folder]
+    /// Folder of LoRAs (.safetensors, .pt, .bin); requests use them by name [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
     pub lora_dir: Option<PathBuf>,
-    /// Folder of textual inversions (.safetensors); prompts use them by name [default: embeddings in the data folder]
+    /// Folder of textual inversions (.safetensors, .pt, .bin); prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
     pub embeddings_dir: Option<PathBuf>,
     /// The most memory that each worker keeps for merged LoRAs, within --memory-budget [default: 8GiB]

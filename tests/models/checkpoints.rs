@@ -42,7 +42,12 @@ pub fn model() -> PathBuf {
 
 /// tiny-sd's weights of one component, as diffusers names them.
 pub fn component(part: &str, file: &str) -> Tensors {
-    let bytes = fs::read(model().join(part).join(file)).unwrap();
+    tensors_of(&model().join(part).join(file))
+}
+
+/// The tensors of a safetensors file.
+pub fn tensors_of(path: &Path) -> Tensors {
+    let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensors = file.iter().map(|(name, view)| {
         let tensor =

@@ -17,3 +17,6 @@ mod refused;
 mod said;
 mod strays;
 mod text_encoders;
+mod torch;
+#[path = "../golden/torch_writer.rs"]
+mod torch_writer;

@@ -156,11 +156,11 @@ fn a_folder_with_one_checkpoint_in_it_is_that_checkpoint() {
 #[test]
 fn a_vae_beside_it_that_is_not_read_is_said() {
     let checkpoint = Checkpoint::of(&original());
-    fs::write(checkpoint.path().with_extension("vae.pt"), b"a pickle").unwrap();
+    write(&component("vae", FILES[2].1), &checkpoint.path().with_extension("vae.safetensors"));
+    fs::write(checkpoint.path().with_extension("vae.pt"), b"another").unwrap();
     let (code, stdout, _) = check(&checkpoint.path());
     assert_eq!(code, Some(0), "{stdout}");
-    let sentence =
-        "fox.vae.pt beside it is not read, because it is a pickle: save that VAE as fox.vae.safetensors";
+    let sentence = "fox.vae.pt beside it is not read: fox.vae.safetensors is";
     assert!(one_line(&stdout).contains(sentence), "{stdout}");
     let drawn =
         pipeline(&checkpoint.path()).unwrap().draw(&heart(SchedulerKind::EulerD), 7).unwrap().remove(0);

@@ -4,6 +4,7 @@
 
 mod bad_disk;
 mod bad_start;
+mod convert;
 mod endpoints;
 mod files;
 mod generate;

@@ -37,7 +37,7 @@ pub struct BenchArgs {
     /// auto, cpu or cuda[:N]
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t, hide_env_values = true)]
     device: DeviceChoice,
-    /// A Stable Diffusion v1 model: a .safetensors checkpoint, a folder of diffusers' or ONNX files, or the
+    /// A Stable Diffusion v1 model: a checkpoint (.safetensors, .ckpt), a folder of diffusers' or ONNX files, or the
     /// name of a pulled model [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL", hide_env_values = true)]
     model: Option<PathBuf>,

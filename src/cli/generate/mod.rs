@@ -82,7 +82,7 @@ pub struct GenerateArgs {
     /// How much of --init-image may change, 0 to 1
     #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     prompt_strength: f64,
-    /// LoRA: a .safetensors file, or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
+    /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
     /// Strength of --lora, 0 to 1
@@ -95,7 +95,7 @@ pub struct GenerateArgs {
     /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
-    /// Model: a .safetensors checkpoint, a folder (diffusers or ONNX), or the name of a pulled model
+    /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
     model: Option<PathBuf>,

@@ -23,7 +23,7 @@ contains and what works with it. The first line is the verdict. The exit code is
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// A .safetensors checkpoint, a folder (diffusers or ONNX), or the name of a pulled model
+    /// A checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(value_name = "MODEL", env = "STABLEHAND_MODEL", hide_env_values = true)]
     model: Option<PathBuf>,

@@ -1,6 +1,7 @@
-//! `stablehand models`: pulls, lists, checks and removes models.
+//! `stablehand models`: pulls, lists, checks, converts and removes models.
 
 mod check;
+mod convert;
 mod list;
 mod pull;
 mod rm;
@@ -27,6 +28,9 @@ enum ModelsCommand {
     /// Show what a model contains and test whether it can draw
     #[command(long_about = check::ABOUT)]
     Check(check::CheckArgs),
+    /// Write weights in one file as .safetensors
+    #[command(long_about = convert::ABOUT)]
+    Convert(convert::ConvertArgs),
 }
 
 /// Whether it went well. Where it did not and there is no failure, the command itself has said why.
@@ -36,5 +40,6 @@ pub(super) fn models(args: &ModelsArgs) -> Result<bool, Failure> {
         ModelsCommand::List(args) => list::list(args).map(|()| true),
         ModelsCommand::Rm(args) => rm::rm(args).map(|()| true),
         ModelsCommand::Check(args) => check::check(args),
+        ModelsCommand::Convert(args) => convert::convert(args).map(|()| true),
     }
 }

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
+use super::extension_rank;
+
 /// The deepest level of folders and the most files that are listed: more than people have, and a limit where a link
 /// leads back.
 const DEEPEST: usize = 4;
 const MOST_FILES: usize = 20_000;
-/// The format that is read, and formats that are listed but refused, because reading them can run code.
-const READ: &str = "safetensors";
-const PICKLES: [&str; 4] = ["pt", "ckpt", "bin", "pth"];
 
 /// A file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +27,6 @@ pub struct AddOnFile {
     pub path: PathBuf,
     pub modified: Option<SystemTime>,
     pub bytes: u64,
-    /// Whether it is in PyTorch's old format, which is refused.
-    pub is_pickle: bool,
 }
 
 /// The files in a folder at one moment, by name.
@@ -50,7 +47,6 @@ pub enum NotFound {
     /// With the known names, sorted.
     Unknown(Vec<String>),
     Ambiguous(Vec<String>),
-    Pickle(String),
 }
 
 impl AddOnFile {
@@ -86,13 +82,16 @@ impl AddOnFolder {
         listing
     }
 
-    /// The file that `name` means: its name in the folder, with or without `.safetensors`, or the last segment of that
+    /// The file that `name` means: its name in the folder, with or without its extension, or the last segment of that
     /// name where only one file has it. Names are the same if they look the same: `é` may be one character or two.
     pub fn find(&self, name: &str) -> Result<AddOnFile, NotFound> {
         let listing = self.list();
-        let bare = name.strip_suffix(".safetensors").unwrap_or(name);
+        let bare = match extension_rank(name).and_then(|_| name.rsplit_once('.')) {
+            Some((bare, _)) => bare,
+            None => name,
+        };
         if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
-            return found.readable();
+            return Ok(found.clone());
         }
         let bare = composed(bare);
         let whole: Vec<&AddOnFile> = listing.values().filter(|file| composed(&file.name) == bare).collect();
@@ -101,18 +100,10 @@ impl AddOnFolder {
             false => whole,
         };
         match alike.as_slice() {
-            [] => Err(NotFound::Unknown(
-                listing.values().filter(|file| !file.is_pickle).map(|file| file.name.clone()).collect(),
-            )),
-            [only] => only.readable(),
+            [] => Err(NotFound::Unknown(listing.keys().cloned().collect())),
+            [only] => Ok((*only).clone()),
             many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
         }
-    }
-}
-
-impl AddOnFile {
-    fn readable(&self) -> Result<Self, NotFound> {
-        if self.is_pickle { Err(NotFound::Pickle(self.file_name())) } else { Ok(self.clone()) }
     }
 }
 
@@ -145,18 +136,19 @@ fn visible_name(path: &Path) -> Option<&str> {
 
 /// Adds a file if its name is that of an add-on.
 fn add(found: &mut BTreeMap<String, AddOnFile>, path: PathBuf, prefix: &str) {
-    let Some((stem, extension)) = visible_name(&path).and_then(|name| name.rsplit_once('.')) else { return };
-    let extension = extension.to_ascii_lowercase();
-    let is_pickle = PICKLES.contains(&extension.as_str());
+    let Some(file_name) = visible_name(&path) else { return };
+    let (Some(rank), Some((stem, _))) = (extension_rank(file_name), file_name.rsplit_once('.')) else {
+        return;
+    };
     let name = format!("{prefix}{stem}");
-    // Of two formats with the same name, the one that is read wins.
-    let is_second = is_pickle && found.contains_key(&name);
-    if found.len() >= MOST_FILES || is_second || !(is_pickle || extension == READ) {
+    // Of two forms with the same name, the preferred one wins.
+    let is_second = found.get(&name).is_some_and(|other| extension_rank(&other.file_name()) < Some(rank));
+    if found.len() >= MOST_FILES || is_second {
         return;
     }
     let Ok(metadata) = fs::metadata(&path) else { return };
     let (modified, bytes) = (metadata.modified().ok(), metadata.len());
-    found.insert(name.clone(), AddOnFile { name, path, modified, bytes, is_pickle });
+    found.insert(name.clone(), AddOnFile { name, path, modified, bytes });
 }
 
 #[cfg(test)]
@@ -241,8 +233,10 @@ mod tests {
             Err(NotFound::Ambiguous(vec!["a/fox".to_owned(), "b/fox".to_owned()]))
         );
         assert_eq!(folder.find("a/fox").unwrap().name, "a/fox");
-        assert_eq!(folder.find("old"), Err(NotFound::Pickle("old.pt".to_owned())));
-        assert!(folder.find("both").is_ok());
+        for name in ["old", "b/old", "old.pt", "b/old.pt"] {
+            assert_eq!(folder.find(name).unwrap().file_name(), "old.pt");
+        }
+        assert_eq!(folder.find("both").unwrap().file_name(), "both.safetensors", "the preferred form");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::TensorFile;
 use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound, composed};
+use super::{TensorFile, extension_rank};
 use crate::domain::LoraShelf;
 
 /// The most names in one sentence.
@@ -57,9 +57,6 @@ impl LoraFolder {
                 let few: Vec<_> = files.iter().take(FEW).map(String::as_str).collect();
                 format!("More than one LoRA is called {name}: ask for one of {}.", few.join(", "))
             }
-            NotFound::Pickle(file) => format!(
-                "{file} is a pickle. Reading one can run code, so only .safetensors files are supported."
-            ),
         })
     }
 
@@ -79,7 +76,9 @@ impl LoraFolder {
             return Arc::clone(names);
         }
         let mut names = BTreeMap::<String, Vec<String>>::new();
-        for file in listing.values().filter(|file| !file.is_pickle).take(MOST_OPENED) {
+        // Files of torch have no notes.
+        let may_have_notes = |file: &&AddOnFile| extension_rank(&file.file_name()) == Some(0);
+        for file in listing.values().filter(may_have_notes).take(MOST_OPENED) {
             // A request for a broken file reports it.
             let Ok(opened) = TensorFile::open(&file.path) else { continue };
             if let Some(name) = opened.note(SECOND_NAME) {
@@ -111,9 +110,12 @@ mod tests {
             std::fs::create_dir_all(dir.path().join("a")).unwrap();
             std::fs::write(dir.path().join(file), "").unwrap();
         }
-        assert_eq!(folder().find("fox").unwrap_err(), "There is no LoRA fox. This server has: a/fur, ink.");
+        assert_eq!(
+            folder().find("fox").unwrap_err(),
+            "There is no LoRA fox. This server has: a/fur, ink, old."
+        );
         assert_eq!(folder().find("fur").unwrap(), "a/fur");
-        assert!(folder().find("old").unwrap_err().starts_with("old.pt is a pickle"));
+        assert_eq!(folder().find("old.pt").unwrap(), "old");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod checkpoint;
 mod config_expectations;
 mod config_file;
 mod configs;
+mod conversion;
 mod embedded;
 mod graph_library;
 mod lazy_checkpoint;
@@ -31,6 +32,7 @@ mod tensor_file;
 mod textual_inversion;
 mod textual_inversion_folder;
 mod unread;
+mod vae_beside;
 mod weightless_graph;
 mod weights;
 
@@ -45,6 +47,7 @@ use config_file::ConfigFile;
 pub use configs::{
     ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig, UNetConfig, VaeConfig, halvings,
 };
+pub use conversion::Conversion;
 pub use graph_library::GraphBuild;
 use graph_library::GraphLibrary;
 pub use lora::{LoraError, LoraFile, ModuleNames, Target, lora_kind, merge_loras};
@@ -53,7 +56,7 @@ pub use model_files::ModelFiles;
 use model_place::ModelPlace;
 pub use onnx_file::{OnnxFile, StoredTensor};
 pub use part_files::{PartFiles, PartGraph};
-use tensor_file::TensorFile;
+use tensor_file::{EXTENSIONS, TensorFile, extension_rank};
 pub use textual_inversion_folder::TextualInversionFolder;
 pub use unread::Unread;
 pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
@@ -78,6 +81,8 @@ pub enum FileError {
          model's"
     )]
     Changed(String),
+    #[error("{0}")]
+    Unwritable(String),
     #[error("the graph cannot take weights: {0}")]
     Graph(String),
     #[error(transparent)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::embedded::{EmbeddedFiles, SD_V1, TINY_SD};
-use super::{Architecture, ConfigFile, FileError, TensorFile, refusal};
+use super::{Architecture, ConfigFile, FileError, TensorFile, extension_rank, refusal};
 
 /// The largest configuration or vocabulary, in bytes. A `tokenizer.json` has a few million.
 const LARGEST_TEXT: u64 = 64 << 20;
@@ -39,7 +39,7 @@ impl ModelPlace {
                 None => Ok(Self::Folder(path.to_owned())),
             };
         }
-        if !has_extension(&path.to_string_lossy().to_lowercase(), "safetensors") {
+        if extension_rank(&path.to_string_lossy()).is_none() {
             return refuse(refusal::reason_for_file(path));
         }
         let file = Arc::new(TensorFile::open(path)?);
@@ -141,10 +141,11 @@ pub(super) fn checkpoints_in(folder: &Path) -> Vec<String> {
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names
         .filter(|name| {
-            let small = name.to_lowercase();
-            has_extension(&small, "safetensors")
-                && !small.starts_with('.')
-                && !small.ends_with(".vae.safetensors")
+            let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem).to_lowercase();
+            // Files with torch's other endings are often something else.
+            extension_rank(name).is_some_and(|rank| rank < 2)
+                && !name.starts_with('.')
+                && !has_extension(&stem, "vae")
                 && folder.join(name).is_file()
         })
         .collect();

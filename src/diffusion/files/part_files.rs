@@ -10,6 +10,7 @@ use super::lazy_checkpoint::LazyCheckpoint;
 use super::model_place::has_extension;
 use super::onnx_folder::{GRAPH_NAMES, files_with_weights, onnx_graph};
 use super::shards::{check_shards, weight_files};
+use super::vae_beside::vaes_beside;
 use super::{
     Architecture, Checkpoint, FileError, GraphBuild, GraphLibrary, ModelPlace, Target, TensorFile,
     WeightlessGraph, Weights,
@@ -220,16 +221,15 @@ fn parts_of_checkpoint(
 ) -> BTreeMap<ModelPart, PartFiles> {
     let main = Arc::clone(file);
     let all = LazyCheckpoint::new(move || Ok(Checkpoint::new(vec![Arc::clone(&main)], architecture)));
-    let beside = path.with_extension("vae.safetensors");
-    let vae = match beside.is_file() {
-        true => {
+    let vae = match vaes_beside(path).into_iter().next() {
+        Some(beside) => {
             let main = Arc::clone(file);
             LazyCheckpoint::new(move || {
                 let files = vec![Arc::new(TensorFile::open(&beside)?), Arc::clone(&main)];
                 Ok(Checkpoint::new(files, architecture))
             })
         }
-        false => Arc::clone(&all),
+        None => Arc::clone(&all),
     };
     // `missing_parts` names parts that are missing. Single tensors that are missing are named when they are loaded.
     let mut parts: BTreeMap<_, _> =

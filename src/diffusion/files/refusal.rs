@@ -2,15 +2,13 @@
 //!
 //! Looks at file names and configurations alone, so that a refusal comes before gigabytes are read.
 
-use std::fs;
 use std::path::Path;
 
-use super::model_place::{checkpoints_in, has_extension};
+use super::model_place::checkpoints_in;
 use super::onnx_folder::{onnx_files, onnx_graph};
 use super::shards::weight_files;
 use super::{ModelConfigs, ModelPlace};
 
-const PICKLE: &str = "loading a pickle runs whatever code its maker put into it, so stablehand never does; use the same model as .safetensors";
 const EXPORT: &str =
     "`optimum-cli export onnx --model FOLDER OUT` (from the Python package optimum-onnx) makes one";
 
@@ -29,16 +27,12 @@ pub(super) fn reason_for_folder(place: &ModelPlace, configs: &ModelConfigs) -> O
         return Some(format!("it holds {all} checkpoints ({}): name one of them", some.join(", ")));
     }
     let unet = path.join("unet");
-    if weight_files(&unet).is_empty() && onnx_graph(&unet).is_none() {
-        if has_pickles(&unet) {
-            return Some(format!("its weights are pickles: {PICKLE}"));
-        }
-        if !onnx_files(path).is_empty() {
-            return Some(format!(
-                "its ONNX files lie flat in one folder, as in builds for browsers and phones, which mostly have one \
-                 fixed size; stablehand needs the subfolders text_encoder, unet and vae_decoder: {EXPORT}"
-            ));
-        }
+    let has_unet = !weight_files(&unet).is_empty() || onnx_graph(&unet).is_some();
+    if !has_unet && !onnx_files(path).is_empty() {
+        return Some(format!(
+            "its ONNX files lie flat in one folder, as in builds for browsers and phones, which mostly have one \
+             fixed size; stablehand needs the subfolders text_encoder, unet and vae_decoder: {EXPORT}"
+        ));
     }
     if !path.join("tokenizer").is_dir() {
         return Some("it has no folder tokenizer".to_owned());
@@ -46,18 +40,12 @@ pub(super) fn reason_for_folder(place: &ModelPlace, configs: &ModelConfigs) -> O
     None
 }
 
-/// Why a file that is not a `.safetensors` file cannot be used.
+/// Why a file that has not the name of a file of weights cannot be used.
 pub(super) fn reason_for_file(path: &Path) -> String {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     match extension.as_deref() {
-        Some("ckpt" | "pt" | "pth" | "bin") => format!("it is a pickle: {PICKLE}"),
         Some("gguf") => "it is a GGUF file; use the checkpoint as .safetensors".to_owned(),
         Some("onnx") => "it is one graph of a model; name the folder that holds unet/model.onnx".to_owned(),
-        _ => "it is a file, but not a .safetensors file".to_owned(),
+        _ => "it is a file, but not one of weights (.safetensors, .ckpt, .pt, .bin or .pth)".to_owned(),
     }
-}
-
-fn has_pickles(folder: &Path) -> bool {
-    let mut entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.any(|entry| has_extension(&entry.file_name().to_string_lossy(), "bin"))
 }

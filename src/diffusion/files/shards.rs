@@ -6,19 +6,29 @@ use std::path::{Path, PathBuf};
 
 use super::model_place::has_extension;
 
+/// The form that is preferred, and torch's. Of torch's, diffusers' own names count: trainers and other exporters lay their
+/// `.bin` files beside them.
+const FORMS: [(&str, &[&str]); 2] =
+    [(".safetensors", &[""]), (".bin", &["diffusion_pytorch_model", "pytorch_model"])];
+
 /// The weights in a part's folder: one file, or all shards. Of several variants, the one without a name (full precision)
 /// is chosen, else the first.
 pub fn weight_files(folder: &Path) -> Vec<PathBuf> {
-    let mut variants: BTreeMap<(bool, String), Vec<PathBuf>> = BTreeMap::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if has_extension(&name, "safetensors") && !name.starts_with('.') {
-            let (stem, _) = sharded(&name);
+    let mut variants: BTreeMap<(usize, bool, String), Vec<PathBuf>> = BTreeMap::new();
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    for name in &names {
+        let is_of = |(extension, starts): &(&str, &[&str])| {
+            name.ends_with(extension) && starts.iter().any(|start| name.starts_with(start))
+        };
+        if let Some(form) = FORMS.iter().position(is_of) {
+            let (stem, _) = sharded(name);
             let is_variant = stem.contains('.');
-            variants.entry((is_variant, stem)).or_default().push(folder.join(name));
+            variants.entry((form, is_variant, stem)).or_default().push(folder.join(name));
         }
     }
-    let mut files = variants.into_values().next().unwrap_or_default();
+    let mut files = variants.into_values().next().unwrap_or_else(|| only_file_of_torch(folder, &names));
     files.sort();
     files
 }
@@ -39,10 +49,19 @@ pub fn other_weights(folder: &Path) -> Vec<String> {
     others
 }
 
+/// The file of torch in a folder that has one, whatever its name. Beside a graph it would be the graph's.
+fn only_file_of_torch(folder: &Path, names: &[String]) -> Vec<PathBuf> {
+    let mut found = names.iter().filter(|name| has_extension(name, "bin") || has_extension(name, "onnx"));
+    match (found.next(), found.next()) {
+        (Some(only), None) if has_extension(only, "bin") => vec![folder.join(only)],
+        _ => Vec::new(),
+    }
+}
+
 /// A file's name without extension and number, and the count of its shards: `model-00001-of-00002.fp16.safetensors`
 /// is one of two of `model.fp16`, as `model.fp16-00001-of-00002.safetensors` is.
 fn sharded(name: &str) -> (String, Option<usize>) {
-    let stem = name.trim_end_matches(".safetensors");
+    let stem = FORMS.iter().find_map(|(extension, _)| name.strip_suffix(extension)).unwrap_or(name);
     let whole = || (stem.to_owned(), None);
     let Some((left, right)) = stem.split_once("-of-") else { return whole() };
     let Some((left, number)) = left.rsplit_once('-') else { return whole() };
@@ -110,6 +129,19 @@ mod tests {
         assert_eq!(chosen(&[whole, "sd-vae-ft-mse.safetensors"]), [whole]);
         assert_eq!(other_weights(&folder.path().join("unet")), ["sd-vae-ft-mse.safetensors"]);
         assert!(other_weights(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn files_of_torch_are_chosen_where_there_are_no_others() {
+        let (safe, torch) = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin");
+        assert_eq!(chosen(&[torch, safe]), [safe]);
+        assert_eq!(chosen(&[torch, "optimizer.bin", "openvino_model.bin"]), [torch]);
+        let shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+        assert_eq!(chosen(&[shards[1], shards[0], "pytorch_model.bin.index.json"]), shards);
+        assert_eq!(chosen(&["only.bin", "config.json"]), ["only.bin"]);
+        assert!(
+            chosen(&["one.bin", "other.bin"]).is_empty() && chosen(&["model.onnx", "weights.bin"]).is_empty()
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod element_type;
 mod file_bytes;
 mod pickle;
 mod pickle_global;
+mod pickle_machine;
 mod pickle_reader;
 mod safetensors_header;
 mod state_dict;
@@ -18,10 +19,14 @@ mod zip_directory;
 
 use std::path::Path;
 
-use self::element_type::ElementType;
+pub(super) use self::element_type::ElementType;
 use self::file_bytes::FileBytes;
-use self::tensor_table::{TensorPlace, TensorTable};
+pub(super) use self::tensor_table::TensorPlace;
+use self::tensor_table::TensorTable;
 use super::FileError;
+
+/// What people call files of tensors, the preferred form first. The others are torch's, whichever form it has.
+pub const EXTENSIONS: [&str; 5] = ["safetensors", "ckpt", "pt", "bin", "pth"];
 
 /// Bytes of a tensor that are converted at a time.
 const PIECE: usize = 1 << 20;
@@ -29,6 +34,12 @@ const PIECE: usize = 1 << 20;
 const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
 /// What `ComfyUI` lays beside weights that are quantised.
 const QUANTISED: &str = "comfy_quant";
+
+/// The place in [`EXTENSIONS`] of a file's extension, or none where it is another one.
+pub fn extension_rank(name: &str) -> Option<usize> {
+    let (_, found) = name.rsplit_once('.')?;
+    EXTENSIONS.iter().position(|extension| found.eq_ignore_ascii_case(extension))
+}
 
 pub struct TensorFile {
     /// The file's name in messages.
@@ -105,6 +116,21 @@ impl TensorFile {
         self.table.notes.get(key).map(String::as_str)
     }
 
+    /// All of the file's metadata.
+    pub fn notes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.table.notes.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// What lies in the file beside its tensors, a few words each.
+    pub fn not_read(&self) -> &[String] {
+        &self.table.not_read
+    }
+
+    /// Its tensors, in the order of the file.
+    pub(super) fn places(&self) -> impl Iterator<Item = &TensorPlace> {
+        self.table.iter()
+    }
+
     /// Calls `take` with the values of a tensor as f32, piece by piece and in order.
     pub fn each_piece(&self, tensor: &str, mut take: impl FnMut(&[f32])) -> Result<(), FileError> {
         let place = self.place(tensor)?;
@@ -148,7 +174,7 @@ impl TensorFile {
     }
 
     /// Calls `take` with a tensor's bytes, whole values at a time and in the order of its shape.
-    fn each_raw_piece(
+    pub(super) fn each_raw_piece(
         &self,
         place: &TensorPlace,
         mut take: impl FnMut(&ElementType, &[u8]),
@@ -197,15 +223,17 @@ impl TensorFile {
         }
     }
 
-    fn place(&self, tensor: &str) -> Result<&TensorPlace, FileError> {
+    pub(super) fn place(&self, tensor: &str) -> Result<&TensorPlace, FileError> {
         self.table.get(tensor).ok_or_else(|| self.broken_tensor(tensor, "it is not there"))
     }
 
-    fn broken_tensor(&self, tensor: &str, reason: &str) -> FileError {
+    pub(super) fn broken_tensor(&self, tensor: &str, reason: &str) -> FileError {
         FileError::Tensor { tensor: tensor.to_owned(), file: self.name.clone(), reason: reason.to_owned() }
     }
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

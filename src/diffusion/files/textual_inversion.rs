@@ -1,4 +1,4 @@
-//! A textual inversion: a `.safetensors` file of A1111 or diffusers with the vectors of one word.
+//! A textual inversion: a file of A1111 or diffusers with the vectors of one word.
 
 use std::io::Read as _;
 use std::path::Path;

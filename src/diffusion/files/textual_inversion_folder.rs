@@ -63,12 +63,6 @@ impl TextualInversionFolder {
 
     fn learned(&self, file: &AddOnFile) -> Learned {
         let read = || {
-            if file.is_pickle {
-                return Err(
-                    "it is a pickle; reading one can run code, so only .safetensors files are supported"
-                        .to_owned(),
-                );
-            }
             if file.bytes > LARGEST {
                 return Err(format!(
                     "its size is {} MB, too large for a textual inversion",

@@ -8,6 +8,7 @@ use super::architecture::FOREIGN;
 use super::original_names::unwrapped;
 use super::own_words::{V_PREDICTION, ZERO_SNR};
 use super::shards::other_weights;
+use super::vae_beside::vaes_beside;
 use super::{GraphBuild, ModelPlace, PartFiles, PartGraph, TensorFile, lora_kind};
 use crate::domain::ModelPart;
 
@@ -68,18 +69,13 @@ impl Unread {
         unread
     }
 
-    /// VAEs in files that are not opened.
+    /// VAEs that another one replaces.
     fn add_files_beside(&mut self, checkpoint: &Path) {
-        for extension in ["vae.pt", "vae.ckpt", "vae.bin"] {
-            let beside = checkpoint.with_extension(extension);
-            if beside.is_file() {
-                let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let (name, wanted) = (name(&beside), name(&checkpoint.with_extension("vae.safetensors")));
-                self.not_read.push(format!(
-                    "{name} beside it is not read, because it is a pickle: save that VAE as {wanted}"
-                ));
-                self.in_short.push(name);
-            }
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let names: Vec<String> = vaes_beside(checkpoint).iter().map(|path| name(path)).collect();
+        for other in names.iter().skip(1) {
+            self.not_read.push(format!("{other} beside it is not read: {} is", names[0]));
+            self.in_short.push(other.clone());
         }
     }
 
@@ -93,6 +89,10 @@ impl Unread {
     }
 
     fn add_tensors(&mut self, file: &TensorFile, wants: &Wants) {
+        if !file.not_read().is_empty() {
+            let beside = file.not_read().join(", ");
+            self.not_needed.push(format!("{beside} of {} (beside the weights)", file.name()));
+        }
         let mut groups: BTreeMap<Group, Vec<String>> = BTreeMap::new();
         let names = file.tensor_names();
         // The scales of weights in eight bits are read with these.
@@ -203,7 +203,9 @@ impl Group {
         // The numbers of a LoRA have the names of its modules.
         let of_lora = || lora_kind(&[name.trim_end_matches("alpha").to_owned() + "lora_up.weight"]);
         let foreign = foreign.or_else(|| lora_kind(&[name.to_owned()]));
-        match foreign.or_else(|| name.ends_with(".alpha").then(of_lora).flatten()) {
+        match foreign
+            .or_else(|| name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha").then(of_lora).flatten())
+        {
             Some(what) => Self::Foreign(what),
             None => Self::Other(shortened(name.split('.').next().unwrap_or(name))),
         }

@@ -10,6 +10,7 @@ mod input_pictures;
 mod lora_kinds;
 mod other_families;
 mod single_files;
+mod torch_files;
 mod weights;
 mod workbench;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use stablehand::diffusion::Pipeline;
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 
+pub use self::torch_files::{Save, bytes};
 use self::workbench::Workbench;
 use crate::check::check;
 use crate::checkpoints::{Tensors, pipeline};
@@ -129,7 +131,8 @@ fn wrong_with(row: &Row, bench: &Workbench, built_in: &[u8]) -> Result<(), Strin
 
 #[test]
 fn the_table_has_at_least_sixty_rows() {
-    let models = [single_files::ROWS.len(), folders::ROWS.len(), other_families::ROWS.len()];
+    let models =
+        [single_files::ROWS.len(), folders::ROWS.len(), other_families::ROWS.len(), torch_files::ROWS.len()];
     let others = [add_ons::ROWS.len(), lora_kinds::ROWS.len(), input_pictures::ROWS.len()];
     assert!(models.iter().chain(&others).sum::<usize>() >= 60, "{models:?} {others:?}");
 }

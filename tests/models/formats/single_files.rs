@@ -154,7 +154,7 @@ pub const ROWS: &[Row] = &[
     Row { what: "a web page", becomes: Becomes::Refused(&["fox.safetensors"]), made: |bench| bench.file("fox.safetensors", b"<!DOCTYPE html><html><body>Log in</body></html>") },
     Row { what: "GGUF", becomes: Becomes::Refused(&["GGUF"]), made: |bench| bench.file("fox.gguf", b"GGUF\x03\0\0\0") },
     Row { what: "one ONNX graph", becomes: Becomes::Refused(&["name the folder"]), made: |bench| bench.file("fox.onnx", b"") },
-    Row { what: "a text", becomes: Becomes::Refused(&["not a .safetensors file"]), made: |bench| bench.file("fox.txt", b"a red fox") },
+    Row { what: "a text", becomes: Becomes::Refused(&["not one of weights"]), made: |bench| bench.file("fox.txt", b"a red fox") },
     Row { what: "no file at all", becomes: Becomes::Refused(&["No such file"]), made: |bench| bench.place().join("fox.safetensors") },
     // Parts that are missing, broken or elsewhere.
     Row { what: "no VAE", becomes: Becomes::Refused(&["it has no VAE", "fox.vae.safetensors"]), made: |bench| bench.edited(|tensors| without(tensors, VAE)) },

@@ -12,7 +12,7 @@ use crate::domain::ModelPart;
 
 const METADATA_KEY: &str = "lora_adapter_metadata";
 /// PEFT's own names of the two files.
-const WEIGHTS: &str = "adapter_model.safetensors";
+const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 const CONFIG: &str = "adapter_config.json";
 const LARGEST_CONFIG: u64 = 1 << 20;
 /// More terms of a series change nothing that a weight could hold.
@@ -35,7 +35,7 @@ impl PeftConfig {
     pub fn read(path: &Path, metadata: Option<&str>) -> Result<Self, String> {
         let (place, text) = if let Some(text) = metadata {
             (METADATA_KEY, text.to_owned())
-        } else if path.file_name().is_some_and(|name| name == WEIGHTS) {
+        } else if path.file_name().is_some_and(|name| WEIGHTS.iter().any(|usual| name == *usual)) {
             let mut text = String::new();
             match File::open(path.with_file_name(CONFIG)) {
                 Ok(file) => file.take(LARGEST_CONFIG).read_to_string(&mut text),

@@ -4,7 +4,9 @@
 //! that nothing looks into; and all others, which are refused before anything is made of them.
 
 use super::element_type::ElementType;
-use super::pickle::{Machine, Made, Node, Span, Value};
+use super::pickle::{Node, Value};
+use super::pickle_machine::Machine;
+use super::pickle_reader::Span;
 use super::torch_value::{StorageType, TensorValue};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,12 @@ pub(super) enum Global {
     Element(ElementType),
     /// Left alone. The places of its module and name.
     Inert(Span, Span),
+}
+
+/// The result of a call.
+pub(super) enum Made {
+    Node(Node),
+    Value(Value),
 }
 
 /// The versions of torch's function that makes a tensor.
@@ -49,10 +57,13 @@ const TYPES: [(&str, &str, &str); 15] = [
     ("Bool", "bool", "BOOL"),
 ];
 
-/// Types that are known but not read.
-const OTHER_TYPES: [(&str, &str); 7] = [
+/// Types that are known but not read, and named as torch names their storages.
+const OTHER_TYPES: [(&str, &str); 10] = [
     ("ComplexDouble", "complex128"),
     ("ComplexFloat", "complex64"),
+    ("Float8_e4m3fnuz", "float8_e4m3fnuz"),
+    ("Float8_e5m2fnuz", "float8_e5m2fnuz"),
+    ("Float8_e8m0fnu", "float8_e8m0fnu"),
     ("QUInt8", "quint8"),
     ("QInt8", "qint8"),
     ("QInt32", "qint32"),
@@ -265,7 +276,7 @@ fn storage_element(kind: &str) -> Option<ElementType> {
     if let Some((_, _, element)) = TYPES.iter().find(|(storage, ..)| *storage == kind) {
         return Some(ElementType::from_name(element));
     }
-    let (_, other) = OTHER_TYPES.iter().find(|(storage, _)| *storage == kind)?;
+    let (other, _) = OTHER_TYPES.iter().find(|(storage, _)| *storage == kind)?;
     Some(ElementType::from_name(other))
 }
 
@@ -273,7 +284,7 @@ fn element(name: &str) -> Option<ElementType> {
     if let Some((.., element)) = TYPES.iter().find(|(_, torch, _)| *torch == name) {
         return Some(ElementType::from_name(element));
     }
-    let (_, other) = OTHER_TYPES.iter().find(|(_, torch)| *torch == name)?;
+    let (other, _) = OTHER_TYPES.iter().find(|(_, torch)| *torch == name)?;
     Some(ElementType::from_name(other))
 }
 

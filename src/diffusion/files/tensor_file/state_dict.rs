@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 
-use super::pickle::{Node, Span, Unpickled, Value};
+use super::pickle::{Node, Unpickled, Value};
 use super::pickle_global::{Global, shown};
+use super::pickle_reader::Span;
 use super::torch_value::TensorValue;
 
 /// The deepest dicts that are looked into.
 const DEEPEST: usize = 8;
 /// The most values that are looked at: circular values would never end.
-const MOST_VISITS: usize = 2_000_000;
+const MOST_VISITS: usize = 400_000;
 /// How many kinds of other things are named.
 const MOST_NAMED: usize = 20;
 /// A textual inversion: its tensors by the word that they stand for, which is always `*`, and its name.
@@ -60,10 +61,10 @@ pub(super) fn find<'a>(pickle: &'a Unpickled<'a>, file: &str) -> Result<Found<'a
     let StateDict { mut tensors, not_read, .. } = state;
     if tensors.is_empty() {
         let what = match pickle.node(root) {
-            Some(Node::Object(class, _)) => format!("a {} of Python", class_name(pickle, class)),
+            Some(Node::Object(class, _)) => format!("an object of {}", class_name(pickle, class)),
             _ => "no tensors".to_owned(),
         };
-        return Err(format!("it holds {what}; only files with a state dict of torch are read"));
+        return Err(format!("it holds {what}, and only state dicts of torch are read"));
     }
     if tensors.iter().all(|(name, _)| name.starts_with(WRAPPED)) {
         for (name, _) in &mut tensors {
@@ -133,7 +134,7 @@ impl<'a> StateDict<'a> {
     fn collect(&mut self, name: &str, value: Value, depth: usize) -> Result<(), String> {
         self.visits += 1;
         if self.visits > MOST_VISITS {
-            return Err("it has dicts that hold themselves".to_owned());
+            return Err("it has values in values without end".to_owned());
         }
         if let Some(tensor) = self.tensor(value) {
             let name = if name.is_empty() { UNNAMED_INVERSION } else { name };

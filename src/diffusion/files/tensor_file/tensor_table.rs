@@ -11,7 +11,7 @@ pub(super) const MOST_TENSORS: usize = 200_000;
 /// More sizes than torch allows.
 pub(super) const LARGEST_RANK: usize = 32;
 
-pub(super) struct TensorTable {
+pub struct TensorTable {
     /// In the order of the file.
     tensors: Vec<TensorPlace>,
     by_name: HashMap<String, usize>,
@@ -24,7 +24,7 @@ pub(super) struct TensorTable {
     file_length: u64,
 }
 
-pub(super) struct TensorPlace {
+pub struct TensorPlace {
     pub name: String,
     pub element: ElementType,
     pub shape: Vec<usize>,

@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 
 use super::file_bytes::FileBytes;
-use super::pickle::{HIGHEST_PROTOCOL, Trouble, Unpickled, Value};
+use super::pickle::{Unpickled, Value};
 use super::pickle_global::shown;
+use super::pickle_machine::HIGHEST_PROTOCOL;
+use super::pickle_reader::Trouble;
 use super::state_dict;
 use super::tensor_table::{TensorPlace, TensorTable, count, span};
 use super::torch_value::{StorageValue, TensorValue};
@@ -25,24 +27,29 @@ const CUT: &str = "it was cut short; fetch it again";
 /// Whether the file begins as one of torch does. A safetensors file may begin with the same bytes by chance, but goes on
 /// as only such a file does.
 pub(super) fn is_torch(bytes: &FileBytes) -> bool {
-    let mut start = [0; 9];
-    let length = usize::try_from(bytes.length()).unwrap_or(usize::MAX).min(start.len());
-    if bytes.read_at(0, &mut start[..length]).is_err() || start[4..] == *b"\0\0\0\0{" {
-        return false;
-    }
-    start.starts_with(b"PK") || start[0] == 0x80 && start[1] <= HIGHEST_PROTOCOL || is_tar(bytes)
+    let start = start(bytes);
+    let is_pickle = start[0] == 0x80 && start[1] <= HIGHEST_PROTOCOL;
+    start[4..] != *b"\0\0\0\0{" && (start.starts_with(b"PK") || is_pickle || is_tar(bytes))
 }
 
 /// The table of a file of that name. The error says what is wrong with it.
 pub(super) fn table(bytes: &FileBytes, name: &str) -> Result<TensorTable, String> {
-    let mut start = [0; 2];
-    bytes.read_at(0, &mut start).map_err(|error| error.to_string())?;
-    match &start {
-        b"PK" => zipped(bytes, name),
-        _ if is_tar(bytes) => {
-            Err("torch 0.1 wrote it, as a tar archive; load and save it with a newer torch".to_owned())
-        }
-        _ => older(bytes, name),
+    if start(bytes).starts_with(b"PK") {
+        zipped(bytes, name)
+    } else if is_tar(bytes) {
+        Err("torch 0.1 wrote it, as a tar archive; load and save it with a newer torch".to_owned())
+    } else {
+        older(bytes, name)
+    }
+}
+
+/// The first bytes, with zeros behind the end of the file.
+fn start(bytes: &FileBytes) -> [u8; 9] {
+    let mut start = [0; 9];
+    let length = usize::try_from(bytes.length()).unwrap_or(usize::MAX).min(start.len());
+    match bytes.read_at(0, &mut start[..length]) {
+        Ok(()) => start,
+        Err(_) => [0; 9],
     }
 }
 
@@ -88,7 +95,7 @@ fn zipped(bytes: &FileBytes, name: &str) -> Result<TensorTable, String> {
         let (at, length) = directory
             .place(bytes, &entry)?
             .ok_or_else(|| format!("it has no storage {}: {CUT}", shown(key)))?;
-        match storage.length() {
+        match storage.length()? {
             Some(needed) if needed > length => {
                 Err(format!("its storage {} has {length} bytes, not {needed}: {CUT}", shown(key)))
             }
@@ -177,7 +184,7 @@ fn storages(
             return Err(format!("its storage {} has another length than its pickle says", shown(key)));
         }
         let length =
-            storage.length().ok_or_else(|| format!("its storage {} is of an unknown type", shown(key)))?;
+            storage.length()?.ok_or_else(|| format!("its storage {} is of an unknown type", shown(key)))?;
         let end = (at + 8).checked_add(length).filter(|end| *end <= bytes.length()).ok_or_else(cut)?;
         places.insert(key.to_owned(), at + 8);
         at = end;

@@ -2,8 +2,10 @@
 //! view into one. Where a storage's bytes lie is for the form of the file to say.
 
 use super::element_type::ElementType;
-use super::pickle::{Machine, Node, NodeId, Span, Value};
+use super::pickle::{Node, NodeId, Value};
 use super::pickle_global::{Global, Rebuild};
+use super::pickle_machine::Machine;
+use super::pickle_reader::Span;
 use super::tensor_table::{LARGEST_RANK, span};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,12 +54,15 @@ impl StorageValue {
         Ok(Self { kind: kind.clone(), key, count })
     }
 
-    /// The number of its bytes. `None` if its type is not read, or the number is too large.
-    pub fn length(&self) -> Option<u64> {
-        match &self.kind {
-            StorageType::Untyped => Some(self.count),
-            StorageType::Of(element) => self.count.checked_mul(element.width()? as u64),
-        }
+    /// The number of its bytes. `None` if its type is not read.
+    pub fn length(&self) -> Result<Option<u64>, String> {
+        let width = match &self.kind {
+            StorageType::Untyped => Some(1),
+            StorageType::Of(element) => element.width(),
+        };
+        let Some(width) = width else { return Ok(None) };
+        let too_large = || "it has a storage that has more bytes than a file can have".to_owned();
+        self.count.checked_mul(width as u64).map(Some).ok_or_else(too_large)
     }
 }
 
