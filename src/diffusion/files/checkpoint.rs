@@ -17,8 +17,8 @@ const MOST_THREADS: usize = 8;
 /// Files that hold weights together.
 pub struct Checkpoint {
     files: Vec<Arc<TensorFile>>,
-    /// The file that has a tensor, and the tensor's number and name in it, by the name without torch's wrappers.
-    places: HashMap<String, Found>,
+    /// Tensors by their names without torch's wrappers.
+    places: HashMap<String, Place>,
     depth: Depth,
 }
 
@@ -29,7 +29,8 @@ impl Checkpoint {
         for (number, file) in files.iter().enumerate() {
             for (order, tensor) in file.tensor_names().into_iter().enumerate() {
                 let name = original_names::unwrapped(&tensor).into_owned();
-                places.entry(name).or_insert(Found { file: number, order, tensor });
+                let wrapped = (name != tensor).then_some(tensor);
+                places.entry(name).or_insert(Place { file: number, order, wrapped });
             }
         }
         Self { files, places, depth: architecture.depth() }
@@ -118,8 +119,12 @@ impl Checkpoint {
 
     fn find(&self, part: ModelPart, name: &str) -> Option<Found> {
         let names = original_names::names(part, name, self.depth);
+        let found = names.into_iter().filter_map(|name| {
+            let Place { file, order, wrapped } = self.places.get(&name)?;
+            Some(Found { file: *file, order: *order, tensor: wrapped.clone().unwrap_or(name) })
+        });
         // The first file's, under whichever name; there, the likeliest.
-        names.iter().filter_map(|name| self.places.get(name)).min_by_key(|found| found.file).cloned()
+        found.min_by_key(|found| found.file)
     }
 
     /// Where the tensor that diffusers calls `name` is: its file, and its number in it.
@@ -166,7 +171,14 @@ impl Checkpoint {
     }
 }
 
-#[derive(Clone)]
+/// The file that has a tensor, and the tensor's number in it.
+struct Place {
+    file: usize,
+    order: usize,
+    /// Its name in the file, where that has wrappers.
+    wrapped: Option<String>,
+}
+
 struct Found {
     file: usize,
     order: usize,
