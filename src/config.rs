@@ -104,6 +104,11 @@ impl ServeArgs {
                 self.listen
             )));
         }
+        if let Some(off) = self.open_surfaces.iter().find(|open| !self.surfaces.contains(*open)) {
+            return Err(ConfigError(format!(
+                "--open-surfaces names {off}, which is not served: add it to --surfaces"
+            )));
+        }
         let defaults = QueueSettings::default();
         let queue = QueueSettings {
             retention: self.retention,
@@ -138,6 +143,8 @@ impl ServeArgs {
                 rate_limits: self.rate_limits,
                 metrics: self.metrics,
                 cors_origins: self.cors_origins,
+                surfaces: self.surfaces,
+                open_surfaces: self.open_surfaces,
             },
             models_dir: self.models_dir.unwrap_or_else(|| models_dir_in(&data_dir)),
             data_dir,

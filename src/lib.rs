@@ -7,6 +7,7 @@
 //! 2. The body's `input` is parsed to check it: a [`domain::GenerationInput`], or an error that names every violation.
 //!    The row stores the JSON as it was sent, and the seed, which is drawn if there is none. The worker parses the JSON
 //!    again: only the row survives a restart, and the endpoint may have another model by then.
+//!    (Requests to another program's API, a surface, are translated into such an input first: `http::surface`.)
 //! 3. [`queue::JobQueue::submit`] commits the row, wakes the endpoint's idle workers and returns the id. `runsync` then
 //!    waits in [`queue::JobQueue::wait`].
 //! 4. [`worker::Worker::tick`] loads its engine if need be, from a model that [`diffusion::Model::open`] read when the
@@ -55,7 +56,12 @@
 //! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
 //! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
 //! | `sweeper` | `queue` | when expired jobs are deleted |
-//! | `http` | `domain` `metrics` `queue` `wire` | the API |
+//! | `http` | `domain` `metrics` `queue` `wire` | the server and its route table |
+//! | `http::request` | `domain` `metrics` `queue` `wire` | what every request goes through |
+//! | `http::native` | `domain` `queue` `wire` `http::request` | the hosted service's API |
+//! | `http::surface` | `domain` `diffusion::image` `queue` `wire` `http::request` | what the other APIs have in common |
+//! | `http::openai` | `diffusion::image` `domain` `wire` `http::request` `http::surface` | OpenAI's Images API |
+//! | `http::docs` | `domain` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
 //! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |

@@ -10,7 +10,6 @@ mod error;
 mod port;
 mod threads;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -29,7 +28,7 @@ use crate::config::Config;
 use crate::domain::{Clock, EndpointId, InputRules};
 use crate::engine::{Model, Residency};
 use crate::fetch::Fetcher;
-use crate::http::{self, Api, Limiter, ServerLimits};
+use crate::http::{self, Api, Endpoints, Limiter, ServedEndpoint, ServerLimits};
 use crate::metrics::Metrics;
 use crate::queue::JobQueue;
 use crate::secrets::{self, OwnApiKey};
@@ -44,6 +43,8 @@ pub struct Endpoint<M> {
     pub workers: u32,
     /// What its model can be asked for. Known without loading the model.
     pub rules: InputRules,
+    /// The name of its model.
+    pub model_name: String,
     /// Whether its model is loaded at the start, if there is enough memory.
     pub preload: bool,
     /// The model. Each worker loads an engine of its own from it.
@@ -91,14 +92,19 @@ impl<M: Model + Clone + Send + 'static> App<M> {
         let at_once = config.webhooks_at_once as usize;
         let webhooks = Webhooks::new(queue.clone(), secret, post, at_once, metrics.clone());
         let (stopping, stop_seen) = watch::channel(false);
-        let rules = |endpoint: &Endpoint<M>| (endpoint.id.clone(), endpoint.rules.clone());
+        let served = |endpoint: &Endpoint<M>| ServedEndpoint {
+            id: endpoint.id.clone(),
+            rules: endpoint.rules.clone(),
+            model: endpoint.model_name.clone(),
+        };
         let api = web::Data::new(Api {
             queue: queue.clone(),
-            endpoints: endpoints.iter().map(rules).collect::<HashMap<_, _>>(),
+            endpoints: Endpoints::new(endpoints.iter().map(served).collect()),
             keys,
             limiter: Limiter::new(&config.http.rate_limits),
             metrics: metrics.clone(),
-            metrics_access: config.http.metrics,
+            settings: config.http.clone(),
+            started_at: queue.now(),
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),

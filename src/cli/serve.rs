@@ -9,7 +9,7 @@ use super::Failure;
 use super::open_model::open_model;
 use super::signals::termination;
 use crate::app::{App, Endpoint, PipelineModel};
-use crate::config::{Config, EndpointConfig, LogFormat, ServeArgs};
+use crate::config::{Access, Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::domain::Clock;
 use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
 
@@ -43,11 +43,11 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
 fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
     let models_dir = || Ok(config.models_dir.clone());
     let model = open_model(endpoint.model.as_deref(), Some(config.add_ons.clone()), models_dir)?;
-    let rules = model.rules().clone();
+    let (rules, model_name) = (model.rules().clone(), model.name().to_owned());
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
     let memory_budget = config.memory_budget;
     let model = PipelineModel { endpoint: id.clone(), model, device, memory_budget };
-    Ok(Endpoint { id, workers, rules, preload, model })
+    Ok(Endpoint { id, workers, rules, model_name, preload, model })
 }
 
 /// Calls it an error when a client speaks no HTTP; any stranger could fill the log so.
@@ -78,6 +78,14 @@ fn welcome<M>(app: &App<M>, config: &Config) -> String {
     let place = own_key.map_or("", |_| " (its API key in the file api-key there)");
     let mut text =
         format!("stablehand listens on {url} and keeps its data in {}{place}\n", config.data_dir.display());
+    for surface in config.http.surfaces.iter() {
+        let key = match (&config.access, config.http.open_surfaces.contains(surface)) {
+            (Access::Everybody, _) => "without a key",
+            (_, true) => "with an API key, or without from open addresses",
+            (_, false) => "with an API key",
+        };
+        let _ = writeln!(text, "{}, {key}: {url}{}", surface.title(), surface.path());
+    }
     if !own_key.is_some_and(|key| key.is_new) && !io::stdout().is_terminal() {
         return text;
     }

@@ -41,6 +41,8 @@ pub struct EndpointTable {
 }
 
 const ENDPOINTS: &str = "endpoints";
+/// What comes after `/v1` in the routes of surfaces.
+const RESERVED: [&str; 3] = ["images", "models", "predictions"];
 /// Flags that make no sense in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 
@@ -144,6 +146,12 @@ impl Reader<'_> {
                     format!(
                         "'{name}' is not a valid endpoint name: use up to 64 letters, digits, -, _ and ."
                     ),
+                ));
+            }
+            if RESERVED.contains(&name.as_str()) {
+                return Err(self.error(
+                    line,
+                    format!("'{name}' cannot name an endpoint, because /v1/{name} is another route: choose another name"),
                 ));
             }
             endpoints.push((line, self.endpoint(EndpointId::new(name), table)?));

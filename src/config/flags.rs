@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::values::{address, budget, grace, interval, origin, public_url, retention, size, unload_after};
 use super::{ConfigError, DEFAULT_LORA_MEMORY, EndpointTable, MAX_WORKERS, default_data_dir, models_dir_in};
 use crate::fetch::AllowedAddresses;
-use crate::http::{MetricsAccess, RateLimits};
+use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces};
 use crate::runtime::DeviceChoice;
 
 /// The flags of `stablehand serve`.
@@ -88,6 +88,27 @@ pub struct ServeArgs {
         help_heading = "Access"
     )]
     pub metrics: MetricsAccess,
+
+    /// Other programs' APIs to serve, separated by commas: openai; or all, or none
+    #[arg(
+        long,
+        env = "STABLEHAND_SURFACES",
+        value_name = "SURFACES",
+        default_value = "all",
+        help_heading = "Access"
+    )]
+    pub surfaces: Surfaces,
+    /// Surfaces that need no API key, for clients that cannot send one: from this machine only, or from a network too, as
+    /// SURFACE@NETWORK, such as openai@192.168.1.0/24
+    #[arg(
+        long,
+        env = "STABLEHAND_OPEN_SURFACES",
+        value_name = "SURFACES",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Access"
+    )]
+    pub open_surfaces: OpenSurfaces,
 
     /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]

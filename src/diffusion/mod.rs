@@ -5,7 +5,7 @@
 //! stand beside them and know none of them. Nothing imports back.
 
 mod files;
-mod image;
+pub mod image;
 mod nets;
 mod noise;
 mod pipeline;

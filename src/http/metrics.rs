@@ -2,11 +2,10 @@
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 
-use super::MetricsAccess;
-use super::request::{Api, ApiError, ApiKey};
+use super::request::{Api, ApiError, ApiKey, MetricsAccess};
 
 pub async fn metrics(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    if api.metrics_access == MetricsAccess::Key {
+    if api.settings.metrics == MetricsAccess::Key {
         ApiKey::extract(&request).await?;
     }
     let (load, workers) = api.queue.load().await?;

@@ -10,7 +10,7 @@ use actix_web::middleware::{Condition, NormalizePath, TrailingSlash, from_fn};
 use actix_web::{App, HttpServer, web};
 
 use super::request::{Api, observe};
-use super::routes;
+use super::routes::routes;
 
 /// How much of the machine the server uses.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,7 @@ pub fn serve(
     limits: ServerLimits,
 ) -> io::Result<Server> {
     let cors_origins = cors_origins.to_vec();
+    let surfaces = api.settings.surfaces.clone();
     let threads = limits.threads.max(1);
     let server = HttpServer::new(move || {
         App::new()
@@ -39,7 +40,7 @@ pub fn serve(
             .wrap(NormalizePath::new(TrailingSlash::Trim))
             .wrap(Condition::new(!cors_origins.is_empty(), cors(&cors_origins)))
             .wrap(from_fn(observe))
-            .configure(routes)
+            .configure(|config| routes(config, &surfaces))
     })
     .workers(threads)
     .max_connections(limits.connections.div_ceil(threads))
@@ -47,6 +48,8 @@ pub fn serve(
     .client_request_timeout(Duration::from_secs(10))
     // How long a connection stays open for a client that was answered before it had sent everything.
     .client_disconnect_timeout(Duration::from_secs(2))
+    // A client that closes its connection drops its request: pictures that nobody waits for are not drawn.
+    .h1_allow_half_closed(false)
     .keep_alive(Duration::from_secs(75))
     .shutdown_timeout(limits.shutdown_timeout.as_secs().max(1))
     .disable_signals()

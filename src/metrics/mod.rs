@@ -29,6 +29,7 @@ pub struct Metrics {
     step_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     image_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     jobs_at_once: Family<EndpointLabels, Gauge>,
+    jobs_submitted: Family<SubmitLabels, Counter>,
     jobs_ended: Family<EndLabels, Counter>,
     webhooks: Family<OutcomeLabels, Counter>,
     device_used: Family<DeviceLabels, Gauge>,
@@ -51,6 +52,12 @@ struct RouteLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndpointLabels {
+    endpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SubmitLabels {
+    surface: &'static str,
     endpoint: String,
 }
 
@@ -88,6 +95,7 @@ impl Default for Metrics {
             step_seconds: Family::new_with_constructor(|| Histogram::new(STEP_SECONDS)),
             image_seconds: Family::new_with_constructor(per_job),
             jobs_at_once: Family::default(),
+            jobs_submitted: Family::default(),
             jobs_ended: Family::default(),
             webhooks: Family::default(),
             device_used: Family::default(),
@@ -125,6 +133,12 @@ impl Metrics {
     /// One picture. The pictures of one job share its time equally.
     pub fn image(&self, endpoint: &EndpointId, elapsed: Duration) {
         self.image_seconds.get_or_create(&labels(endpoint)).observe(elapsed.as_secs_f64());
+    }
+
+    /// A client's request to draw was accepted. `surface` says which API it came through.
+    pub fn job_submitted(&self, surface: &'static str, endpoint: &EndpointId) {
+        let labels = SubmitLabels { surface, endpoint: endpoint.as_str().to_owned() };
+        self.jobs_submitted.get_or_create(&labels).inc();
     }
 
     pub fn job_ended(&self, endpoint: &EndpointId, status: JobStatus) {
@@ -186,6 +200,11 @@ impl Metrics {
             self.jobs_at_once.clone(),
         );
         registry.register("image_seconds", "Work on a job, by picture", self.image_seconds.clone());
+        registry.register(
+            "jobs_submitted",
+            "Jobs that clients submitted since the start, by the API that they used",
+            self.jobs_submitted.clone(),
+        );
         registry.register("jobs_ended", "Jobs that a worker ended since the start", self.jobs_ended.clone());
         registry.register("webhooks", "Tries to deliver a webhook", self.webhooks.clone());
         registry.register(
@@ -218,6 +237,7 @@ mod tests {
         metrics.request("/v2/{endpoint}/run", "POST", 200, Duration::from_millis(2));
         metrics.step(&endpoint, Duration::from_millis(20));
         metrics.jobs_at_once(&endpoint, 4);
+        metrics.job_submitted("native", &endpoint);
         metrics.job_ended(&endpoint, JobStatus::Completed);
         metrics.sweep(3);
         metrics.webhook("arrived");
@@ -238,6 +258,7 @@ mod tests {
             r#"stablehand_request_seconds_bucket{route="/v2/{endpoint}/run",le="0.0025"} 1"#,
             r#"stablehand_step_seconds_count{endpoint="stable-diffusion-v1"} 1"#,
             r#"stablehand_jobs_at_once{endpoint="stable-diffusion-v1"} 4"#,
+            r#"stablehand_jobs_submitted_total{surface="native",endpoint="stable-diffusion-v1"} 1"#,
             r#"stablehand_jobs_ended_total{endpoint="stable-diffusion-v1",status="COMPLETED"} 1"#,
             r#"stablehand_jobs{endpoint="stable-diffusion-v1",status="IN_QUEUE"} 7"#,
             r#"stablehand_job_retries_total{endpoint="stable-diffusion-v1"} 2"#,

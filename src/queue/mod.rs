@@ -33,7 +33,9 @@ pub use stream::{Drained, Follower, News};
 pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
-use crate::domain::{Clock, EndpointId, Job, JobCounts, JobId, JobStatus, NewJob, Progress, Timestamp};
+use crate::domain::{
+    Clock, EndpointId, Job, JobCounts, JobId, JobOutline, JobStatus, NewJob, Progress, Timestamp,
+};
 use crate::metrics::{Load, Metrics, WorkerLoad};
 pub use crate::store::{Describe, JobFilter, JobPage, NoRetry};
 use crate::store::{Inserted, NewRow, Store, StoreError};
@@ -126,17 +128,40 @@ impl JobQueue {
         id: &JobId,
         timeout: Duration,
     ) -> Result<Option<Job>, QueueError> {
+        let status = |job: &Job| job.status;
+        self.wait_for_end(id, timeout, || self.find(endpoint, id), status).await
+    }
+
+    /// The same without the job's input, which may be large.
+    pub async fn wait_for_outline(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        timeout: Duration,
+    ) -> Result<Option<JobOutline>, QueueError> {
+        let status = |job: &JobOutline| job.status;
+        self.wait_for_end(id, timeout, || self.outline(endpoint, id), status).await
+    }
+
+    /// What `look` finds once the job has ended, or after `timeout` or at a shutdown.
+    async fn wait_for_end<T, F: Future<Output = Result<Option<T>, QueueError>>>(
+        &self,
+        id: &JobId,
+        timeout: Duration,
+        look: impl Fn() -> F,
+        status: impl Fn(&T) -> JobStatus,
+    ) -> Result<Option<T>, QueueError> {
         let deadline = tokio::time::Instant::now() + timeout;
         // Before the query, or an end between the two would be missed.
         let mut listener = self.inner.board.listen(id);
         loop {
-            let job = self.find(endpoint, id).await?;
-            let over = job.as_ref().is_none_or(|job| job.status.is_final());
+            let job = look().await?;
+            let over = job.as_ref().is_none_or(|job| status(job).is_final());
             if over || self.inner.board.is_closed() {
                 return Ok(job);
             }
             if tokio::time::timeout_at(deadline, listener.next_event()).await.is_err() {
-                return self.find(endpoint, id).await;
+                return look().await;
             }
         }
     }
@@ -153,6 +178,16 @@ impl JobQueue {
             }
         });
         Ok(cancel.await?)
+    }
+
+    /// Deletes a job that has ended before its time is over. The bytes that it leaves in the log go with the next sweep.
+    pub async fn forget(&self, endpoint: &EndpointId, id: &JobId) -> Result<(), QueueError> {
+        let store = &self.inner.store;
+        if store.expire(endpoint, id, self.now()).await? {
+            self.inner.board.notify(id);
+            while store.forget(id, self.now()).await?.more {}
+        }
+        Ok(())
     }
 
     /// Puts a job that failed or timed out back into the queue, without its output, or says why not.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::open::PATIENCE;
 use super::{Store, StoreError, Write};
-use crate::domain::{EndpointId, Timestamp};
+use crate::domain::{EndpointId, JobId, Timestamp};
 
 /// How long one step may occupy the writer.
 const STEP: Duration = Duration::from_millis(4);
@@ -37,6 +37,20 @@ pub struct Forgotten {
 }
 
 impl Store {
+    /// Lets a job that has ended expire now. False: it has not ended, or is gone already.
+    pub fn expire(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, bool> {
+        let (endpoint, id) = (endpoint.clone(), id.clone());
+        self.writer.grouped(move |db| {
+            let expired = db
+                .prepare_cached(
+                    "update jobs set retention_ms = 0
+                     where id = :id and endpoint = :endpoint and finished_at <= :now",
+                )?
+                .execute(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0})?;
+            Ok(expired > 0)
+        })
+    }
+
     /// Deletes jobs that have expired, as many as fit a step.
     pub fn forget_expired(&self, now: Timestamp) -> Write<'_, Forgotten> {
         let traces = Arc::clone(&self.traces);
@@ -48,19 +62,23 @@ impl Store {
                     .optional()?;
                 let Some(seq) = expired else { return Ok((0, true)) };
                 traces.store(true, Ordering::SeqCst);
-                // The pictures first, one by one: each may be megabytes, and the clock is checked between them.
-                let pictures = db
-                    .prepare_cached(
-                        "delete from images where job = :job and idx = (select max(idx) from images where job = :job)",
-                    )?
-                    .execute(named_params! {":job": seq})?;
-                if pictures > 0 {
-                    return Ok((0, false));
-                }
-                let deleted = db
-                    .prepare_cached("delete from jobs where seq = :job")?
-                    .execute(named_params! {":job": seq})?;
-                Ok((deleted as u64, false))
+                Ok((delete_part(db, seq)?, false))
+            })
+        })
+    }
+
+    /// Deletes this job if it has expired, as much of it as fits a step.
+    pub fn forget(&self, id: &JobId, now: Timestamp) -> Write<'_, Forgotten> {
+        let (id, traces) = (id.clone(), Arc::clone(&self.traces));
+        self.writer.grouped(move |db| {
+            in_step(|| {
+                let expired: Option<i64> = db
+                    .prepare_cached("select seq from jobs where id = :id and expires_at <= :now")?
+                    .query_row(named_params! {":id": id.as_str(), ":now": now.0}, |row| row.get(0))
+                    .optional()?;
+                let Some(seq) = expired else { return Ok((0, true)) };
+                traces.store(true, Ordering::SeqCst);
+                Ok((delete_part(db, seq)?, false))
             })
         })
     }
@@ -121,6 +139,22 @@ impl Store {
         }
         cleared
     }
+}
+
+/// Deletes a job's last picture or, once it has none, the job. Returns how many jobs are gone. Each picture may be
+/// megabytes, and the clock is checked between them.
+fn delete_part(db: &Connection, seq: i64) -> Result<u64, StoreError> {
+    let pictures = db
+        .prepare_cached(
+            "delete from images where job = :job and idx = (select max(idx) from images where job = :job)",
+        )?
+        .execute(named_params! {":job": seq})?;
+    if pictures > 0 {
+        return Ok(0);
+    }
+    let jobs =
+        db.prepare_cached("delete from jobs where seq = :job")?.execute(named_params! {":job": seq})?;
+    Ok(jobs as u64)
 }
 
 pub(super) fn checkpoint(db: &Connection) -> Result<bool, StoreError> {

@@ -9,9 +9,11 @@ use crate::domain::{EndpointId, ImagePlace, ImageRef, Job, JobId, JobOutline, Ti
 
 /// What a signed URL gives access to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignedResource {
+pub enum SignedResource<'a> {
     /// The job's picture with this index.
     Image(u32),
+    /// The same picture, enlarged or encoded as this name says.
+    FinishedImage(u32, &'a str),
     /// The job's events.
     Events,
 }
@@ -30,14 +32,14 @@ impl UrlSigner {
         Self(block)
     }
 
-    fn sign(&self, resource: SignedResource, endpoint: &EndpointId, id: &JobId, expires: i64) -> String {
+    fn sign(&self, resource: SignedResource<'_>, endpoint: &EndpointId, id: &JobId, expires: i64) -> String {
         URL_SAFE_NO_PAD.encode(self.mac(resource, endpoint, id, expires).finalize().into_bytes())
     }
 
     /// Whether we made `signature` for exactly these values. Compares in constant time.
     pub fn verifies(
         &self,
-        resource: SignedResource,
+        resource: SignedResource<'_>,
         endpoint: &EndpointId,
         id: &JobId,
         expires: i64,
@@ -49,11 +51,20 @@ impl UrlSigner {
     }
 
     /// Each value is preceded by its length, so that no two lists of values sign the same bytes.
-    fn mac(&self, resource: SignedResource, endpoint: &EndpointId, id: &JobId, expires: i64) -> Hmac<Sha256> {
+    fn mac(
+        &self,
+        resource: SignedResource<'_>,
+        endpoint: &EndpointId,
+        id: &JobId,
+        expires: i64,
+    ) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as KeyInit>::new(&self.0.into());
-        let (kind, index): (&[u8], u32) = match resource {
-            SignedResource::Image(index) => (b"stablehand image v1", index),
-            SignedResource::Events => (b"stablehand events v1", 0),
+        let (kind, index, finish): (&[u8], u32, Option<&str>) = match resource {
+            SignedResource::Image(index) => (b"stablehand image v1", index, None),
+            SignedResource::FinishedImage(index, finish) => {
+                (b"stablehand finished image v1", index, Some(finish))
+            }
+            SignedResource::Events => (b"stablehand events v1", 0, None),
         };
         let values: [&[u8]; 5] = [
             kind,
@@ -62,7 +73,7 @@ impl UrlSigner {
             &index.to_be_bytes(),
             &expires.to_be_bytes(),
         ];
-        for value in values {
+        for value in values.into_iter().chain(finish.map(str::as_bytes)) {
             mac.update(&(value.len() as u64).to_be_bytes());
             mac.update(value);
         }
@@ -94,6 +105,19 @@ impl JobUrls<'_> {
         let signature = self.signer.sign(SignedResource::Events, endpoint, id, expires);
         let base = self.base;
         format!("{base}/v2/{endpoint}/events/{id}?expires={expires}&signature={signature}")
+    }
+
+    /// The URL of a picture on this server that is enlarged or encoded as `finish` says.
+    pub fn finished_image(&self, job: &JobOutline, image: &ImageRef, finish: &str) -> Option<String> {
+        if image.place != ImagePlace::Here {
+            return None;
+        }
+        let JobOutline { endpoint, id, .. } = job;
+        let (base, index, expires) = (self.base, image.index, last_second(job.expires_at));
+        let signature = self.signer.sign(SignedResource::FinishedImage(index, finish), endpoint, id, expires);
+        Some(format!(
+            "{base}/v2/{endpoint}/images/{id}/{index}/{finish}?expires={expires}&signature={signature}"
+        ))
     }
 
     fn url(
@@ -135,6 +159,14 @@ mod tests {
         assert!(signer.verifies(first, &endpoint, &id, 100, &signature));
         assert!(!signer.verifies(SignedResource::Image(1), &endpoint, &id, 100, &signature));
         assert!(!signer.verifies(SignedResource::Events, &endpoint, &id, 100, &signature));
+        for finish in ["", "drawn-q90.jpeg"] {
+            let finished = SignedResource::FinishedImage(0, finish);
+            assert!(!signer.verifies(finished, &endpoint, &id, 100, &signature));
+            let signature = signer.sign(finished, &endpoint, &id, 100);
+            assert!(signer.verifies(finished, &endpoint, &id, 100, &signature));
+            let larger = SignedResource::FinishedImage(0, "4096x4096-q90.jpeg");
+            assert!(!signer.verifies(larger, &endpoint, &id, 100, &signature));
+        }
         assert!(!signer.verifies(first, &endpoint, &id, 101, &signature));
         assert!(!signer.verifies(first, &EndpointId::new("other"), &id, 100, &signature));
         assert!(!UrlSigner::new([2; 32]).verifies(first, &endpoint, &id, 100, &signature));

@@ -36,6 +36,12 @@ impl Request {
         self
     }
 
+    /// Keeps only the beginning of the body.
+    pub fn cut(mut self, at: proptest::sample::Index) -> Self {
+        self.body.truncate(at.index(self.body.len().max(1)));
+        self
+    }
+
     /// Sends the body in chunks, without a Content-Length.
     pub fn chunked(mut self) -> Self {
         self.chunked = true;
@@ -152,11 +158,6 @@ impl Response {
     /// The id of the job in the body.
     pub fn id(&self) -> String {
         self.json()["id"].as_str().unwrap_or_else(|| panic!("{}", self.text())).to_owned()
-    }
-
-    /// The sentence of an error, if the status is an error.
-    pub fn error_or_ok(&self) -> Option<String> {
-        (self.status >= 400).then(|| self.error())
     }
 
     /// The sentence of an error body. The body must have no other field.

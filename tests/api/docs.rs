@@ -30,7 +30,7 @@ fn the_document_describes_exactly_the_routes_of_the_server() {
             assert_eq!(response.status == 405, name.is_none(), "{method} {path}");
             if let Some(name) = name {
                 assert!(names.insert(name.to_owned()), "{name} is there twice");
-                assert!(response.error_or_ok().is_none_or(|error| error != "No such route."), "{path}");
+                assert!(!response.text().contains("No such route."), "{path}");
             }
         }
     }

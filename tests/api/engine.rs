@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use stablehand::domain::{GenerationInput, NewImage};
+use stablehand::diffusion::{RgbImage, encode_png};
+use stablehand::domain::{GenerationInput, ImageSize, NewImage};
 use stablehand::engine::{Engine, EngineError, Model, Placement, Preparation, PreparationOf, Spare};
 use stablehand::runtime::Device;
 
@@ -17,6 +18,8 @@ pub struct Script {
     broken: Option<String>,
     /// The memory for all engines. Each engine needs 1.
     budget: Option<u64>,
+    /// Whether its pictures are real PNG files of the size that was asked.
+    draws: bool,
 }
 
 #[derive(Default)]
@@ -40,6 +43,11 @@ impl Script {
     /// Memory for this many engines.
     pub fn with_room_for(engines: u64) -> Self {
         Self { budget: Some(engines), ..Self::default() }
+    }
+
+    /// Its pictures are real PNG files, with a text as A1111 writes it.
+    pub fn drawing() -> Self {
+        Self { draws: true, ..Self::default() }
     }
 
     /// The engine cannot be built.
@@ -93,6 +101,7 @@ pub struct Generation {
     steps: u32,
     seeds: Vec<u64>,
     nsfw: bool,
+    size: ImageSize,
 }
 
 /// A model whose engines all follow one script.
@@ -138,7 +147,8 @@ impl Engine for ScriptedEngine {
             return Err(EngineError::Other("The script says no.".to_owned()));
         }
         let seeds = (0..input.num_outputs).map(|index| GenerationInput::seed_of(seed, index)).collect();
-        Ok(Generation { step: 0, steps: input.num_inference_steps, seeds, nsfw: input.nsfw })
+        let GenerationInput { num_inference_steps: steps, nsfw, size, .. } = *input;
+        Ok(Generation { step: 0, steps, seeds, nsfw, size })
     }
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
@@ -155,12 +165,15 @@ impl Engine for ScriptedEngine {
 
     fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
         self.0.state.lock().unwrap().previews += 1;
+        if self.0.draws {
+            return Some(picture(ImageSize { width: 16, height: 8 }));
+        }
         Some(format!("\u{89}PNG {}", generation.step).into_bytes())
     }
 
     /// The safety checker flags even seeds.
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
-        let png = b"\x89PNG scripted".to_vec();
+        let png = if self.0.draws { picture(generation.size) } else { b"\x89PNG scripted".to_vec() };
         let kept = |seed: u64| generation.nsfw || !seed.is_multiple_of(2);
         let image = |&seed: &u64| NewImage { seed, png: kept(seed).then(|| png.clone()) };
         Ok(generation.seeds.iter().map(image).collect())
@@ -183,4 +196,11 @@ impl Engine for ScriptedEngine {
     }
 
     fn drop_spares(&mut self, _: u64) {}
+}
+
+/// A grey PNG file.
+pub fn picture(ImageSize { width, height }: ImageSize) -> Vec<u8> {
+    let pixels = vec![128; width as usize * height as usize * 3];
+    let text = format!("a dog\nSteps: 2, Size: {width}x{height}, Model: scripted, Version: stablehand");
+    encode_png(&RgbImage { width, height, pixels }, &[("parameters", &text)]).unwrap()
 }

@@ -99,6 +99,7 @@ impl TestApp {
                 id: endpoint.id.clone(),
                 workers: endpoint.workers,
                 rules: InputRules::default(),
+                model_name: "scripted".to_owned(),
                 preload: endpoint.preload,
                 model: ScriptedModel(Arc::clone(&script)),
             }

@@ -155,6 +155,31 @@ fn limits_and_origins_are_read_and_checked() {
 }
 
 #[test]
+fn surfaces_are_all_on_and_closed_unless_they_are_named() {
+    use stablehand::http::Surface;
+    let http = |flags: &[&str]| config(flags).map(|config| config.http);
+    let usual = http(&[]).unwrap();
+    assert!(Surface::ALL.iter().all(|surface| usual.surfaces.contains(*surface)));
+    assert!(!Surface::ALL.iter().any(|surface| usual.open_surfaces.contains(*surface)));
+    assert!(!http(&["--surfaces", "none"]).unwrap().surfaces.contains(Surface::OpenAi));
+    let open = http(&["--open-surfaces", "openai@192.168.0.0/16"]).unwrap().open_surfaces;
+    assert!(open.admit(Surface::OpenAi, "192.168.3.4".parse().unwrap()));
+    let file = config_with("open-surfaces = 'openai'\nsurfaces = 'openai'\n", &[]).unwrap().http;
+    assert!(file.open_surfaces.contains(Surface::OpenAi));
+    assert_eq!(
+        http(&["--surfaces", "none", "--open-surfaces", "openai"]).unwrap_err(),
+        "--open-surfaces names openai, which is not served: add it to --surfaces"
+    );
+    for (flag, value, reason) in [
+        ("--surfaces", "comfy", "unknown surface comfy; choose from openai"),
+        ("--open-surfaces", "openai@home", "home is not a network such as 192.168.1.0/24"),
+    ] {
+        let error = http(&[flag, value]).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
 fn allowed_addresses_are_read_from_one_list() {
     let allowed = config(&["--allow-addresses", "127.0.0.0/8, minio.internal"]).unwrap().allow_addresses;
     assert_eq!(allowed.to_string(), "127.0.0.0/8,minio.internal");
@@ -209,6 +234,10 @@ fn an_error_in_a_file_names_its_line() {
         (
             "[endpoints.'a/b']",
             "FILE, line 1: 'a/b' is not a valid endpoint name: use up to 64 letters, digits, -, _ and .",
+        ),
+        (
+            "[endpoints.models]",
+            "FILE, line 1: 'models' cannot name an endpoint, because /v1/models is another route: choose another name",
         ),
         (
             "[endpoints.a]\n\nspeed = 1",

@@ -19,6 +19,7 @@ use std::{env, fs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use stablehand::diffusion::image::{transparent_mask, upright_size};
 use stablehand::diffusion::{
     MAX_WEIGHT, Model, Piece, RgbImage, SchedulerConfig, decode_image, encode_png, parse_prompt,
 };
@@ -237,6 +238,7 @@ fn png_texts() {
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, image.pixels);
+        let _ = stablehand::diffusion::image::png_texts(input);
     });
 }
 
@@ -251,6 +253,11 @@ fn pictures() {
         let _ = ImageSource::parse(&String::from_utf8_lossy(input));
         // Both checks, because `from_bytes` refuses some inputs early.
         let _ = ImageSource::from_bytes(input.to_vec());
+        // The header's size is the decoded one, and transparency has a pixel for each of the picture's.
+        let size = upright_size(input);
+        if let Ok(Some(mask)) = transparent_mask(input) {
+            assert_eq!(mask.size(), size.unwrap());
+        }
         if let Ok(image) = decode_image(input) {
             assert_eq!(image.pixels.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
         }

@@ -91,6 +91,15 @@ impl Server {
         Self { child, base: base.trim_end_matches('/').to_owned() }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     pub fn url(&self, path: &str) -> String {
         self.url_at("stable-diffusion-v1", path)
     }

@@ -16,3 +16,4 @@ mod restart;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod shared_cache;
+mod surfaces;

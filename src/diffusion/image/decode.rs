@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use super::{ImageError, RgbImage, tiff};
-use crate::domain::{MAX_IMAGE_PIXELS, PictureFormat};
+use crate::domain::{ImageSize, MAX_IMAGE_PIXELS, PictureFormat};
 
 /// The memory that a decoder may use: the widest pixels (16 bits, alpha), and as much again to work with.
 const MAX_ALLOC: u64 = MAX_IMAGE_PIXELS * 8 * 2;
@@ -19,37 +19,87 @@ const MAX_SIDE: u32 = 65_535;
 
 /// The pixels of a picture file, turned upright by its EXIF orientation.
 pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    let format = PictureFormat::of(bytes).map_err(ImageError::Format)?;
-    pixels(bytes, format).map_err(|reason| ImageError::Decode { format: format.as_str(), reason })
+    let image = reading(bytes, upright)?;
+    let (width, height) = (image.width(), image.height());
+    Ok(RgbImage { width, height, pixels: rgb(image) })
 }
 
-fn pixels(bytes: &[u8], format: PictureFormat) -> Result<RgbImage, String> {
-    if format == PictureFormat::Tiff
-        && let Some((image, orientation)) = tiff::unusual(bytes, MAX_IMAGE_PIXELS, MAX_ALLOC)?
-    {
-        return Ok(upright(image, orientation));
+/// The same with its alpha; none if its pixels have none. A picture without alpha is not decoded.
+pub(super) fn decode_with_alpha(bytes: &[u8]) -> Result<Option<DynamicImage>, ImageError> {
+    let has_alpha = |bytes: &[u8], format| {
+        Ok(unusual(bytes, format)?.is_none() && decoder(bytes, format)?.color_type().has_alpha())
+    };
+    if reading(bytes, has_alpha)? { reading(bytes, upright).map(Some) } else { Ok(None) }
+}
+
+/// The size of a picture file, turned upright. Of most formats it reads the header alone.
+pub fn upright_size(bytes: &[u8]) -> Result<ImageSize, ImageError> {
+    reading(bytes, |bytes, format| {
+        let ((width, height), orientation) = if let Some((image, orientation)) = unusual(bytes, format)? {
+            ((image.width(), image.height()), orientation)
+        } else {
+            let mut decoder = decoder(bytes, format)?;
+            (decoder.dimensions(), orientation(&mut decoder))
+        };
+        let is_turned = matches!(
+            orientation,
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
+        );
+        Ok(if is_turned { ImageSize { width: height, height: width } } else { ImageSize { width, height } })
+    })
+}
+
+/// Finds a file's format, and names it if `read` fails.
+fn reading<T>(
+    bytes: &[u8],
+    read: impl FnOnce(&[u8], PictureFormat) -> Result<T, String>,
+) -> Result<T, ImageError> {
+    let format = PictureFormat::of(bytes).map_err(ImageError::Format)?;
+    read(bytes, format).map_err(|reason| ImageError::Decode { format: format.as_str(), reason })
+}
+
+fn upright(bytes: &[u8], format: PictureFormat) -> Result<DynamicImage, String> {
+    let (mut image, orientation) = if let Some(unusual) = unusual(bytes, format)? {
+        unusual
+    } else {
+        let mut decoder = decoder(bytes, format)?;
+        let orientation = orientation(&mut decoder);
+        (DynamicImage::from_decoder(decoder).map_err(|error| sentence(&error))?, orientation)
+    };
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// The picture, if it is of a kind that `image` does not read.
+fn unusual(bytes: &[u8], format: PictureFormat) -> Result<Option<(DynamicImage, Orientation)>, String> {
+    match format {
+        PictureFormat::Tiff => tiff::unusual(bytes, MAX_IMAGE_PIXELS, MAX_ALLOC),
+        _ => Ok(None),
     }
-    let refuse = |error: image::ImageError| sentence(&error);
+}
+
+/// The decoder of a file that is within the limits.
+fn decoder(bytes: &[u8], format: PictureFormat) -> Result<impl ImageDecoder + '_, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.codec());
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_ALLOC);
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(refuse)?;
+    let decoder = reader.into_decoder().map_err(|error| sentence(&error))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_IMAGE_PIXELS {
         return Err(format!("it is {width}×{height}, but at most {MAX_IMAGE_PIXELS} pixels are read"));
     }
-    // Invalid metadata does not make the picture unreadable.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok(upright(DynamicImage::from_decoder(decoder).map_err(refuse)?, orientation))
+    Ok(decoder)
 }
 
-fn upright(mut image: DynamicImage, orientation: Orientation) -> RgbImage {
-    image.apply_orientation(orientation);
-    let (width, height) = (image.width(), image.height());
-    RgbImage { width, height, pixels: rgb(image) }
+/// Invalid metadata does not make the picture unreadable.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
 /// The first line of an error, at most 200 characters: these errors quote the file.
@@ -100,7 +150,9 @@ mod tests {
     #[test]
     fn every_kind_of_file_gives_the_pixels_of_pillow() {
         for case in cases() {
-            let image = decode_image(&STANDARD.decode(&case.file).unwrap()).unwrap();
+            let file = STANDARD.decode(&case.file).unwrap();
+            let image = decode_image(&file).unwrap();
+            assert_eq!(upright_size(&file).unwrap(), image.size(), "{}", case.name);
             assert_eq!((image.width, image.height), (case.width, case.height), "{}", case.name);
             assert_eq!(image.pixels.len() * 2, case.pixels.len(), "{}", case.name);
             let expected = (0..image.pixels.len())

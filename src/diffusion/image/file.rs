@@ -13,8 +13,9 @@ use super::png::check_length;
 use super::{ImageError, RgbImage, encode_png};
 
 /// A format that a picture can be written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PictureFile {
+    #[default]
     Png,
     Jpeg,
     /// Without loss.
@@ -42,8 +43,42 @@ const JPEG_ROOM: usize = 65_527;
 const JPEG_QUALITY: u8 = 95;
 
 impl PictureFile {
+    pub const ALL: [Self; 3] = [Self::Png, Self::Jpeg, Self::WebP];
+
+    /// The name that clients use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpeg",
+            Self::WebP => "webp",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = if name == "jpg" { "jpeg" } else { name };
+        Self::ALL.into_iter().find(|file| file.as_str() == name)
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+            Self::WebP => "image/webp",
+        }
+    }
+
     /// The picture as a file.
     pub fn encode(self, image: &RgbImage, texts: &PictureTexts) -> Result<EncodedPicture, ImageError> {
+        self.encode_at(JPEG_QUALITY, image, texts)
+    }
+
+    /// The same with this quality, from 1 to 100. It is JPEG's alone.
+    pub fn encode_at(
+        self,
+        quality: u8,
+        image: &RgbImage,
+        texts: &PictureTexts,
+    ) -> Result<EncodedPicture, ImageError> {
         if self == Self::Png {
             let texts = [("parameters", texts.parameters.as_str()), ("stablehand", &texts.request)];
             return Ok(EncodedPicture { bytes: encode_png(image, &texts)?, has_texts: true });
@@ -54,7 +89,9 @@ impl PictureFile {
         let exif = if has_texts { exif } else { Vec::new() };
         let mut bytes = Vec::new();
         match self {
-            Self::Jpeg => write(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY), image, exif),
+            Self::Jpeg => {
+                write(JpegEncoder::new_with_quality(&mut bytes, quality.clamp(1, 100)), image, exif)
+            }
             _ => write(WebPEncoder::new_lossless(&mut bytes), image, exif),
         }
         .map_err(|error| ImageError::Encode(error.to_string()))?;
@@ -167,6 +204,13 @@ mod tests {
             let found = decoded.pixels.iter().zip(&picture().pixels).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(found <= Some(furthest), "{file:?}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_jpeg_of_lower_quality_is_smaller() {
+        let size = |quality| PictureFile::Jpeg.encode_at(quality, &picture(), &texts()).unwrap().bytes.len();
+        assert!(size(0) < size(50) && size(50) < size(95) && size(95) < size(100));
+        assert_eq!(size(95), PictureFile::Jpeg.encode(&picture(), &texts()).unwrap().bytes.len());
     }
 
     #[test]

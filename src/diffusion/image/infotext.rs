@@ -106,6 +106,27 @@ impl Parameters<'_> {
     }
 }
 
+/// The text of a picture that was drawn at `drawn` and then enlarged to `size`. A text that says another size stays as it
+/// is.
+pub fn enlarged_infotext(text: &str, drawn: ImageSize, size: ImageSize) -> String {
+    let shown = |size: ImageSize| format!("{}x{}", size.width, size.height);
+    // The prompt may say anything; the items are in the last line.
+    let (prompt, items) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
+    let was = format!("Size: {},", shown(drawn));
+    let (Some(at), Some(version)) = (items.find(&was), items.rfind("Version: ")) else {
+        return text.to_owned();
+    };
+    let Some(after) = items.get(at + was.len()..version) else { return text.to_owned() };
+    let before = &items[..at];
+    // The model may have drawn smaller still.
+    let drawn_at = if after.contains(" Drawn at: \"") {
+        String::new()
+    } else {
+        format!("Drawn at: {}, ", quoted(format!("{}, enlarged", shown(drawn))))
+    };
+    format!("{prompt}{before}Size: {},{after}{drawn_at}{}", shown(size), &items[version..])
+}
+
 /// A value with characters that separate items is written as a JSON string.
 fn quoted(value: String) -> String {
     if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value }
@@ -170,6 +191,30 @@ mod tests {
             "a red fox\nNegative prompt: blurry,\nbad\nSteps: 20, Sampler: LMS, CFG scale: 7.5, \
              Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, RNG: CPU, Denoising strength: 0.8, Drawn at: \"128x128, enlarged\", \
              Version: stablehand 0.1.0"
+        );
+    }
+
+    #[test]
+    fn a_picture_that_is_enlarged_later_says_the_same() {
+        let drawn = |size, drawn_at| Parameters {
+            prompt: "Size: 512x512,\nVersion: x",
+            size,
+            drawn_at,
+            ..parameters()
+        };
+        let (small, larger) = (ImageSize { width: 128, height: 128 }, ImageSize { width: 1328, height: 800 });
+        let expected = drawn(larger, LARGE).infotext();
+        assert_eq!(enlarged_infotext(&drawn(LARGE, LARGE).infotext(), LARGE, larger), expected);
+        // What the model drew at is kept.
+        let expected = drawn(larger, small).infotext();
+        assert_eq!(enlarged_infotext(&drawn(LARGE, small).infotext(), LARGE, larger), expected);
+        for text in ["", "a fox", "a fox\nSteps: 1, Size: 512x512", "\nVersion: 1, Size: 512x512, a"] {
+            let enlarged = enlarged_infotext(text, LARGE, larger);
+            assert!(enlarged == text || enlarged.contains("1328x800"), "{text}: {enlarged}");
+        }
+        assert_eq!(
+            enlarged_infotext(&drawn(small, small).infotext(), LARGE, larger),
+            drawn(small, small).infotext()
         );
     }
 

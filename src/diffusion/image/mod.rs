@@ -10,7 +10,9 @@ mod mask;
 mod overlay;
 mod png;
 mod size;
+mod texts;
 mod tiff;
+mod transparency;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -18,9 +20,12 @@ use ndarray::{Array4, ArrayView3};
 
 use crate::domain::ImageSize;
 
-pub use decode::decode_image;
+pub use decode::{decode_image, upright_size};
 pub use file::{EncodedPicture, PictureFile, PictureTexts};
+pub use infotext::enlarged_infotext;
 pub use png::encode_png;
+pub use texts::png_texts;
+pub use transparency::transparent_mask;
 
 pub(super) use clip::clip_input;
 pub(super) use infotext::Parameters;

@@ -5,7 +5,7 @@ use maud::html;
 
 use super::layout::{self, Place};
 use super::markdown;
-use crate::http::ApiError;
+use crate::http::request::ApiError;
 
 /// A page of the guide: `docs/{name}.md`.
 pub(super) struct Page {
@@ -20,9 +20,10 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 11] = pages![
+pub(super) const PAGES: [Page; 12] = pages![
     "api",
     "input",
+    "clients",
     "loras",
     "events",
     "webhooks",

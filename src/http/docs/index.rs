@@ -4,19 +4,17 @@ use actix_web::http::header::{self, Accept, Header as _};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 
-use crate::http::Api;
+use crate::http::request::Api;
 
 pub async fn index(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     if wants_html(&request) {
         // Relative, so that it works behind a path prefix.
         return HttpResponse::SeeOther().insert_header((header::LOCATION, "docs")).finish();
     }
-    let mut endpoints: Vec<&str> = api.endpoints.keys().map(crate::domain::EndpointId::as_str).collect();
-    endpoints.sort_unstable();
     HttpResponse::Ok().json(json!({
         "name": "stablehand",
         "version": env!("CARGO_PKG_VERSION"),
-        "endpoints": endpoints,
+        "endpoints": api.endpoints.names(),
         "docs": "/docs",
         "openapi": "/openapi.json",
     }))

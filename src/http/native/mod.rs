@@ -27,6 +27,9 @@ pub(super) use wait::{DEFAULT_MS, MAX_MS, MIN_MS};
 
 use super::request::{Methods, Operation, no_route, route};
 
+/// What metrics call this API.
+const NAME: &str = "native";
+
 /// The routes of one endpoint.
 pub(super) fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
     web::scope(prefix)

@@ -16,6 +16,6 @@ pub async fn run(
     let body = body::read(&request, payload, body::RUN_LIMIT).await?;
     let once = idempotency::from_request(&request, &endpoint, &body)?;
     let job = submission::read(body, endpoint.id, endpoint.rules, JobKind::Run).await?;
-    let submitted = api.queue.submit(NewJob { once, ..job }).await?;
+    let submitted = api.submit(NewJob { once, ..job }, super::NAME).await?;
     Ok(HttpResponse::Ok().json(json!({ "id": submitted.id, "status": submitted.status })))
 }

@@ -18,7 +18,7 @@ pub async fn runsync(
     let once = idempotency::from_request(&request, &endpoint, &body)?;
     let kind = JobKind::RunSync { waited: wait.asked };
     let job = submission::read(body, endpoint.id.clone(), endpoint.rules, kind).await?;
-    let submitted = api.queue.submit(NewJob { once, ..job }).await?;
+    let submitted = api.submit(NewJob { once, ..job }, super::NAME).await?;
     let job = api.wait(&endpoint.id, &submitted.id, wait.limit).await?;
     Ok(json_text(api.status_body(&request, &job)))
 }

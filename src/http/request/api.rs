@@ -1,6 +1,5 @@
 //! The state that every handler uses: built once, shared by all server threads.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,23 +9,22 @@ use actix_web::http::uri::Authority;
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
-use super::{ApiError, ApiKeys, Limiter};
-use crate::domain::{EndpointId, InputRules, Job, JobId};
-use crate::http::MetricsAccess;
+use super::{ApiError, ApiKeys, Endpoints, HttpSettings, Limiter};
+use crate::domain::{EndpointId, Job, JobId, NewJob, Timestamp};
 use crate::metrics::Metrics;
-use crate::queue::{Drained, JobQueue};
+use crate::queue::{Drained, JobQueue, Submitted};
 use crate::wire::UrlSigner;
 
 /// What handlers need of the server.
 pub struct Api {
     pub queue: JobQueue,
-    /// The endpoints served here, each with the input that its model accepts.
-    pub endpoints: HashMap<EndpointId, InputRules>,
+    pub endpoints: Endpoints,
     pub keys: ApiKeys,
     pub limiter: Limiter,
     pub metrics: Metrics,
-    /// Who may read `/metrics`.
-    pub metrics_access: MetricsAccess,
+    pub settings: HttpSettings,
+    /// When this server started.
+    pub started_at: Timestamp,
     pub signer: UrlSigner,
     /// The configured base of image URLs, without a trailing slash.
     pub public_url: Option<String>,
@@ -37,6 +35,14 @@ pub struct Api {
 }
 
 impl Api {
+    /// Queues a job. `surface` says which API it came through.
+    pub async fn submit(&self, job: NewJob, surface: &'static str) -> Result<Submitted, ApiError> {
+        let endpoint = job.endpoint.clone();
+        let submitted = self.queue.submit(job).await?;
+        self.metrics.job_submitted(surface, &endpoint);
+        Ok(submitted)
+    }
+
     /// A job, or 404.
     pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Job, ApiError> {
         self.queue.find(endpoint, id).await?.ok_or(ApiError::NO_JOB)

@@ -1,15 +1,17 @@
-//! API keys, and the extractor that requires one.
+//! API keys, and the extractor that requires one. Clients of other APIs send their keys in more forms, and may need none.
 
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue, ORIGIN};
 use actix_web::{FromRequest, HttpRequest, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::limits::{self, Caller};
-use super::{Api, ApiError};
+use super::{Api, ApiError, HttpSettings, Surface};
 
 type KeyHash = [u8; 32];
 
@@ -27,14 +29,20 @@ impl ApiKeys {
         Self(None)
     }
 
-    /// Compares with every key even after a match, so that the time taken reveals nothing.
     fn admit(&self, authorization: Option<&str>) -> Option<ApiKey> {
+        self.admit_one_of(authorization.and_then(presented_key))
+    }
+
+    /// The proof of the first of these texts that is a key. Compares with every key even after a match, so that the time
+    /// taken reveals nothing.
+    fn admit_one_of<'a>(&self, presented: impl IntoIterator<Item = &'a str>) -> Option<ApiKey> {
         let Some(known) = &self.0 else {
             return Some(ApiKey(None));
         };
-        let presented = hash(presented_key(authorization?)?);
-        let matched = known.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&presented));
-        bool::from(matched).then_some(ApiKey(Some(presented)))
+        presented.into_iter().map(hash).find_map(|presented| {
+            let matched = known.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&presented));
+            bool::from(matched).then_some(ApiKey(Some(presented)))
+        })
     }
 }
 
@@ -51,6 +59,31 @@ fn presented_key(header: &str) -> Option<&str> {
         None => header,
     };
     (!key.is_empty()).then_some(key)
+}
+
+/// Every text of a request to a surface that may be its key. OpenAI's clients send `Bearer`, Azure's `api-key`. A1111's
+/// send `Basic` with the key as password, as user name or as both.
+fn presented_to_surface(request: &HttpRequest) -> Vec<String> {
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let mut presented = Vec::new();
+    if let Some(authorization) = header(AUTHORIZATION.as_str()) {
+        match authorization.trim().split_once(char::is_whitespace) {
+            Some((scheme, encoded)) if scheme.eq_ignore_ascii_case("basic") => {
+                presented.extend(basic(encoded.trim()));
+            }
+            _ => presented.extend(presented_key(authorization).map(str::to_owned)),
+        }
+    }
+    presented.extend(header("api-key").map(|key| key.trim().to_owned()));
+    presented
+}
+
+/// The password, the user name and the whole of `user:password`, as far as they say anything.
+fn basic(encoded: &str) -> Vec<String> {
+    let decoded = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded));
+    let Some(text) = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return Vec::new() };
+    let parts = text.split_once(':').map_or(vec![], |(user, password)| vec![password, user]);
+    parts.into_iter().chain([text.as_str()]).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// Proof that a request came with a valid key. A handler that takes one refuses all other requests.
@@ -73,10 +106,39 @@ impl ApiKey {
         Err(ApiError::Unauthorized)
     }
 
+    /// The same for a request to a surface. Where that is open, a request without a valid key is let in too.
+    pub fn for_surface(request: &HttpRequest, surface: Surface) -> Result<Self, ApiError> {
+        let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
+        let presented = presented_to_surface(request);
+        let admitted = || api.keys.admit_one_of(presented.iter().map(String::as_str));
+        if is_open(&api.settings, request, surface) {
+            // Many clients cannot leave the key out and send any text: a wrong one is no guess here.
+            return Ok(admitted().unwrap_or(Self(None)));
+        }
+        let address = limits::address(request);
+        api.limiter.lockout.check(address)?;
+        if let Some(key) = admitted() {
+            return Ok(key);
+        }
+        api.limiter.lockout.record_failure(address)?;
+        Err(ApiError::Unauthorized)
+    }
+
     /// The caller for whom the limits count this request.
     pub fn caller(&self, request: &HttpRequest) -> Caller {
         self.0.map_or_else(|| Caller::Address(limits::address(request)), Caller::Key)
     }
+}
+
+/// Whether the surface needs no key from this client. A page in a browser on an open address is a stranger all the same,
+/// unless its origin is one of those that the operator allows.
+fn is_open(settings: &HttpSettings, request: &HttpRequest, surface: Surface) -> bool {
+    let origin = request.headers().get(ORIGIN);
+    let allowed = |origin: &HeaderValue| {
+        let allowed = &settings.cors_origins;
+        allowed.iter().any(|known| known == "*" || known.as_bytes() == origin.as_bytes())
+    };
+    settings.open_surfaces.admit(surface, limits::exact_address(request)) && origin.is_none_or(allowed)
 }
 
 impl FromRequest for ApiKey {
@@ -90,6 +152,8 @@ impl FromRequest for ApiKey {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     #[test]
@@ -104,5 +168,34 @@ mod tests {
         assert!(keys.admit(None).is_none());
         assert!(ApiKeys::off().admit(None).is_some());
         assert!(ApiKeys::new([]).admit(Some("sesame")).is_none());
+    }
+
+    fn admits_to_surface(name: &str, value: &str) -> bool {
+        let request = TestRequest::default().insert_header((name, value)).to_http_request();
+        let presented = presented_to_surface(&request);
+        ApiKeys::new(["other", "sesame"]).admit_one_of(presented.iter().map(String::as_str)).is_some()
+    }
+
+    #[test]
+    fn a_surface_accepts_the_forms_of_its_clients_too() {
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        for value in [
+            "Bearer sesame",
+            "sesame",
+            &basic("me:sesame"),
+            &basic("sesame:"),
+            &basic("sesame:wrong"),
+            &basic("sesame"),
+            &basic(":sesame").replace("Basic", "basic"),
+        ] {
+            assert!(admits_to_surface("Authorization", value), "{value}");
+        }
+        assert!(admits_to_surface("api-key", "sesame"));
+        for value in
+            ["", "Basic", "Basic ", "Basic !", "Basic sesame", &basic("a:b"), &basic(""), &basic(":")]
+        {
+            assert!(!admits_to_surface("Authorization", value), "{value}");
+        }
+        assert!(!admits_to_surface("api-key", "") && !admits_to_surface("api-key", "sesam"));
     }
 }

@@ -59,7 +59,7 @@ impl ApiError {
 
 impl ApiError {
     /// After how many seconds a retry may succeed.
-    fn retry_after_s(&self) -> Option<u64> {
+    pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::RateLimited { retry_after_s, .. } | Self::LockedOut { retry_after_s } => {
                 Some(*retry_after_s)

@@ -6,6 +6,7 @@
 mod api;
 mod auth;
 pub(super) mod body;
+mod endpoints;
 mod error;
 pub(super) mod idempotency;
 mod limits;
@@ -14,15 +15,21 @@ mod operation;
 mod path;
 mod request_id;
 mod route;
+mod settings;
 mod signed_query;
+mod surfaces;
 
 pub use api::Api;
 pub use auth::{ApiKey, ApiKeys};
+pub use endpoints::{Endpoints, ServedEndpoint};
 pub use error::ApiError;
 pub use limits::{InFlight, Limit, Limiter, RateLimits};
 pub use operation::Operation;
 pub use path::{Endpoint, JobPath};
+pub use settings::{HttpSettings, MetricsAccess};
+pub use surfaces::{OpenSurfaces, Surface, Surfaces};
 
 pub(super) use observe::observe;
+pub(super) use path::enter;
 pub(super) use route::{Methods, no_route, route};
 pub(super) use signed_query::{SignedQuery, canonical};

@@ -23,7 +23,7 @@ impl Endpoint {
     pub fn from_path(request: &HttpRequest) -> Result<Self, ApiError> {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let id = EndpointId::new(request.match_info().get("endpoint").unwrap_or_default());
-        let rules = api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?.clone();
+        let rules = api.endpoints.get(&id).ok_or(ApiError::NO_ENDPOINT)?.rules.clone();
         Ok(Self { id, rules, key: ApiKey(None), in_flight: InFlight::default() })
     }
 }
@@ -43,7 +43,7 @@ impl FromRequest for Endpoint {
 }
 
 /// Counts the request against the caller's limit for this route's operation.
-fn enter(key: &ApiKey, request: &HttpRequest) -> Result<InFlight, ApiError> {
+pub(in crate::http) fn enter(key: &ApiKey, request: &HttpRequest) -> Result<InFlight, ApiError> {
     let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
     match request.app_data::<Operation>() {
         Some(operation) => Ok(api.limiter.enter(key.caller(request), *operation)?),

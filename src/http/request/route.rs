@@ -14,6 +14,11 @@ pub enum Methods {
 }
 
 impl Methods {
+    /// The refusal of every other method.
+    pub fn refusal(self) -> ApiError {
+        ApiError::MethodNotAllowed { allowed: self.names() }
+    }
+
     fn names(self) -> &'static str {
         match self {
             Self::Get => "GET, HEAD",
@@ -22,7 +27,7 @@ impl Methods {
         }
     }
 
-    fn guard(self) -> impl guard::Guard {
+    pub fn guard(self) -> impl guard::Guard {
         let accepts_get = self.accepts_get();
         let accepts_post = self.accepts_post();
         guard::fn_guard(move |context| match context.head().method.as_str() {
@@ -48,9 +53,9 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    web::resource(path).route(web::route().guard(methods.guard()).to(handler)).default_service(web::to(
-        move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allowed: methods.names() }) },
-    ))
+    web::resource(path)
+        .route(web::route().guard(methods.guard()).to(handler))
+        .default_service(web::to(move || async move { Err::<&str, _>(methods.refusal()) }))
 }
 
 /// The answer on a path that no route has.

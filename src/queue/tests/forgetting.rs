@@ -27,6 +27,24 @@ fn each_kind_of_job_is_kept_for_its_own_time() {
 }
 
 #[test]
+fn a_job_that_has_ended_can_be_forgotten_at_once() {
+    let test = TestQueue::new();
+    let (other, id) = (test.submit("{}"), test.submit("{}"));
+    assert!(ended(test.claim().complete(vec![image("png"), image("png")])));
+    test.run(test.queue.forget(&endpoint(), &id)).unwrap();
+    assert!(test.find(&id).is_some(), "it has not ended");
+    assert!(ended(test.claim().complete(vec![image("png"), image("png")])));
+    test.run(test.queue.forget(&EndpointId::new("other"), &id)).unwrap();
+    assert!(test.find(&id).is_some(), "it belongs to another endpoint");
+    test.run(test.queue.forget(&endpoint(), &id)).unwrap();
+    assert!(test.find(&id).is_none() && test.find(&other).is_some());
+    assert_eq!(test.run(test.queue.image(&endpoint(), &id, 1)).unwrap(), None);
+    assert_eq!(test.counts().completed, 1);
+    test.run(test.queue.forget(&endpoint(), &id)).unwrap();
+    assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: 0, clean: true }, "nothing is left to delete");
+}
+
+#[test]
 fn a_job_expires_at_its_ttl_in_any_state() {
     let test = TestQueue::new();
     let policy = Policy { ttl: Duration::from_secs(10), ..Policy::default() };

@@ -3,6 +3,7 @@
 //! The document is made from what the server itself uses: the list of operations, the rules of the models, the limits
 //! of the input, the rate limits in force and the names of events. Descriptions add the rest.
 
+mod images;
 mod input;
 mod operations;
 mod parameters;
@@ -16,7 +17,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, ServerBuilder};
 
 use crate::domain::InputRules;
-use crate::http::{Api, ApiError};
+use crate::http::request::{Api, ApiError};
 
 pub async fn openapi(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let text = document(&api, &request).to_json().map_err(|error| {
@@ -55,12 +56,14 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .servers(Some([server("v2", "This version"), server("v1", "The same under its older name")]))
         .paths(operations::paths(api))
         .components(Some(
-            replies::add(ComponentsBuilder::new())
+            images::add_schemas(replies::add(ComponentsBuilder::new()), api)
                 .schema("Request", input::request())
                 .schema("Input", input::input(&rules))
                 .schema("Policy", input::policy())
                 .security_scheme(operations::BEARER, bearer())
                 .security_scheme(operations::PLAIN, plain())
+                .security_scheme(operations::AZURE, azure())
+                .security_scheme(operations::BASIC, basic())
                 .build(),
         ))
         .build();
@@ -70,7 +73,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
 
 /// The rules of all models served. Where they differ, the most permissive one of each.
 fn rules(api: &Api) -> InputRules {
-    let all = || api.endpoints.values();
+    let all = || api.endpoints.iter().map(|endpoint| &endpoint.rules);
     let first = all().next().cloned().unwrap_or_default();
     InputRules {
         grid: all().map(|rules| rules.grid).min().unwrap_or(first.grid),
@@ -82,6 +85,16 @@ fn rules(api: &Api) -> InputRules {
 fn bearer() -> SecurityScheme {
     let about = "`Authorization: Bearer KEY`; `bearer` works as well.";
     SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build())
+}
+
+fn azure() -> SecurityScheme {
+    let about = "`api-key: KEY`, as Azure's clients send it; for other APIs only.";
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description("api-key", about)))
+}
+
+fn basic() -> SecurityScheme {
+    let about = "The key as password or as user name; for other APIs only.";
+    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).description(Some(about)).build())
 }
 
 fn plain() -> SecurityScheme {

@@ -6,18 +6,19 @@ use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{
-    Content, HttpMethod, ObjectBuilder, Paths, Required, Response, ResponseBuilder, ResponsesBuilder,
-};
+use utoipa::openapi::{Content, HttpMethod, Paths, Required, Response, ResponseBuilder, ResponsesBuilder};
 
+use super::images;
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
 use super::words::{Words, words};
-use crate::http::{Api, Limit, Operation};
+use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
 pub(super) const BEARER: &str = "bearer";
 pub(super) const PLAIN: &str = "key";
+pub(super) const AZURE: &str = "api-key";
+pub(super) const BASIC: &str = "basic";
 
 pub(super) fn paths(api: &Api) -> Paths {
     let mut paths = PathsBuilder::new();
@@ -34,7 +35,10 @@ pub(super) fn paths(api: &Api) -> Paths {
         }
         paths = paths.path(format!("/{{endpoint}}{}", operation.path()), item);
     }
-    paths.path("/{endpoint}/images/{id}/{index}.png", image(api)).build()
+    let paths = paths
+        .path("/{endpoint}/images/{id}/{index}.png", image(api))
+        .path("/{endpoint}/images/{id}/{index}/{finish}", finished_image(api));
+    images::add_paths(paths, api).build()
 }
 
 fn describe(api: &Api, operation: Operation, words: &Words, method: &HttpMethod) -> OperationBuilder {
@@ -117,16 +121,33 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
 }
 
 fn image(api: &Api) -> PathItem {
-    let png = ResponseBuilder::new()
-        .description("The picture")
-        .content("image/png", Content::new(Some(text("A PNG file").content_media_type("image/png").build())))
+    let about = "The URL is in the job's output. It is signed, needs no key, and expires with the job.";
+    let operation = signed_image(api, "image", "Download a picture", about, &["image/png"])
+        .response("304", Response::new("The client already has this picture (`If-None-Match`)"));
+    PathItem::new(HttpMethod::Get, operation.build())
+}
+
+fn finished_image(api: &Api) -> PathItem {
+    let about =
+        "The same for a picture that is enlarged or in another format. Answers of other APIs name such URLs.";
+    let types = ["image/png", "image/jpeg", "image/webp"];
+    let finish = path("finish", text("Its size, quality and format, such as `1024x1024-q90.jpeg`"));
+    let operation = signed_image(api, "finished-image", "Download a finished picture", about, &types);
+    PathItem::new(HttpMethod::Get, operation.parameter(finish).build())
+}
+
+fn signed_image(api: &Api, id: &str, summary: &str, about: &str, types: &[&str]) -> OperationBuilder {
+    let file = |kind: &&str| Content::new(Some(text("The file").content_media_type(*kind).build()));
+    let picture = types
+        .iter()
+        .fold(ResponseBuilder::new().description("The picture"), |picture, kind| {
+            picture.content(*kind, file(kind))
+        })
         .build();
-    let operation = OperationBuilder::new()
-        .operation_id(Some("image"))
-        .summary(Some("Download a picture"))
-        .description(Some(
-            "The URL is in the job's output. It is signed, needs no key, and expires with the job.",
-        ))
+    OperationBuilder::new()
+        .operation_id(Some(id))
+        .summary(Some(summary))
+        .description(Some(about))
         .tag("Follow")
         .parameter(endpoint(api))
         .parameter(path("id", text("The job's id")))
@@ -136,14 +157,12 @@ fn image(api: &Api) -> PathItem {
         )
         .parameter(query("signature", text("The signature of all values before it")).required(Required::True))
         .security(SecurityRequirement::default())
-        .response("200", png)
-        .response("304", Response::new("The client already has this picture (`If-None-Match`)"))
+        .response("200", picture)
         .response("403", refusal("403", "The signature is not valid"))
         .response("404", refusal("404", "No such endpoint, or the picture has been deleted"))
         .response("405", refusal("405", "Wrong method: `Allow` lists the right ones"))
         .response("500", refusal("500", "Internal server error"))
-        .response("503", refusal("503", "The server is stopping"));
-    PathItem::new(HttpMethod::Get, operation.build())
+        .response("503", refusal("503", "The server is stopping"))
 }
 
 fn submits(operation: Operation) -> bool {
@@ -177,16 +196,19 @@ fn json(about: &str, schema: &str) -> Response {
 
 fn refusal(code: &str, why: &str) -> Response {
     let mut response = json(why, "Error");
-    let mut header = |name: &str, schema: ObjectBuilder| {
-        response.headers.insert(name.to_owned(), Header::new(schema.build()));
-    };
-    match code {
-        "401" => header("WWW-Authenticate", choice("How to authenticate", ["Bearer"])),
-        "405" => header("Allow", text("The methods that the route accepts")),
-        "429" | "503" => header("Retry-After", integer("Seconds to wait").minimum(Some(1))),
-        _ => {}
-    }
+    response.headers.extend(header_for(code));
     response
+}
+
+/// The header that comes with a refusal.
+pub(super) fn header_for(code: &str) -> Option<(String, Header)> {
+    let (name, schema) = match code {
+        "401" => ("WWW-Authenticate", choice("How to authenticate", ["Bearer"])),
+        "405" => ("Allow", text("The methods that the route accepts")),
+        "429" | "503" => ("Retry-After", integer("Seconds to wait").minimum(Some(1))),
+        _ => return None,
+    };
+    Some((name.to_owned(), Header::new(schema.build())))
 }
 
 /// OpenAPI 3.1 cannot describe a stream of events, so this describes one event.

@@ -5,13 +5,11 @@ use utoipa::openapi::{ObjectBuilder, Required};
 
 use super::schema::{choice, integer, number, text};
 use crate::domain::{Idempotency, JobStatus};
-use crate::http::Api;
 use crate::http::native::{DEFAULT_LIMIT, DEFAULT_MS, MAX_LIMIT, MAX_MS, MIN_MS};
+use crate::http::request::Api;
 
 pub(super) fn endpoint(api: &Api) -> ParameterBuilder {
-    let mut names: Vec<&str> = api.endpoints.keys().map(crate::domain::EndpointId::as_str).collect();
-    names.sort_unstable();
-    path("endpoint", choice("The endpoints of this server", names))
+    path("endpoint", choice("The endpoints of this server", api.endpoints.names()))
 }
 
 pub(super) fn path(name: &str, schema: ObjectBuilder) -> ParameterBuilder {

@@ -1,6 +1,6 @@
 //! What the document says about each operation.
 
-use crate::http::Operation;
+use crate::http::request::Operation;
 use crate::wire::JobEvent;
 
 /// The texts of one operation.

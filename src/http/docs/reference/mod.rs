@@ -9,17 +9,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, PathItem};
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::{Components, OpenApi, RefOr, Response, Schema};
 
 use self::fields::{kind, schema};
 use super::layout::{self, Place, snippet};
 use super::openapi;
-use crate::http::Api;
+use crate::http::request::Api;
 
 pub async fn reference(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     let base = api.base_url(&request);
-    let endpoint = api.endpoints.keys().map(ToString::to_string).min().unwrap_or_default();
-    super::html(page(&openapi::document(&api, &request), &base, &endpoint))
+    let endpoint = api.endpoints.names().first().copied().unwrap_or_default();
+    super::html(page(&openapi::document(&api, &request), &base, endpoint))
 }
 
 /// `base`: the address at which this reader reached the server; `endpoint`: the one that examples name.
@@ -43,6 +44,7 @@ fn page(openapi: &OpenApi, base: &str, endpoint: &str) -> Markup {
         (schema("input", "The input", "Input", &components))
         (schema("policy", "The policy", "Policy", &components))
         (schema("job", "The job", "Job", &components))
+        (schema("image-request", "A request of OpenAI's API", "ImageRequest", &components))
         footer {
             p { "For programs, the same is at " a href="openapi.json" { "/openapi.json" } " in OpenAPI 3.1." }
         }
@@ -150,7 +152,7 @@ fn answer_row(code: &str, response: &RefOr<Response>) -> Markup {
 
 /// A command for the shell. The reader fills in the job's id.
 fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> String {
-    if path.id == "image" {
+    if path.id == "image" || path.id == "finished-image" {
         return "curl -o picture.png \"$IMAGE_URL\"".to_owned();
     }
     let target = path.full.replace("{endpoint}", endpoint).replace("{id}", "$JOB");
@@ -163,13 +165,21 @@ fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> Str
     };
     let mut line =
         format!("curl {method}\"{base}/v2{target}\" \\\n  -H \"Authorization: Bearer $STABLEHAND_API_KEY\"");
-    if path.operation.request_body.is_some()
-        && let Some(RefOr::T(Schema::Object(request))) = components.schemas.get("Request")
-        && let Some(example) = request.examples.first()
-    {
+    let body = path.operation.request_body.as_ref();
+    if body.is_some_and(|body| body.content.contains_key("multipart/form-data")) {
+        line.push_str(" \\\n  -F image=@picture.png \\\n  -F mask=@mask.png \\\n  -F prompt='a red fox'");
+    } else if let Some(example) = body.and_then(|body| example(body, components)) {
         let _ = write!(line, " \\\n  -H 'Content-Type: application/json' \\\n  -d '{example}'");
     }
     line
+}
+
+/// The first example of a body's schema.
+fn example<'a>(body: &RequestBody, components: &'a Components) -> Option<&'a Value> {
+    let RefOr::Ref(reference) = body.content.get("application/json")?.schema.as_ref()? else { return None };
+    let name = reference.ref_location.rsplit('/').next()?;
+    let Some(RefOr::T(Schema::Object(request))) = components.schemas.get(name) else { return None };
+    request.examples.first()
 }
 
 fn pretty(value: &Value) -> String {

@@ -12,15 +12,20 @@ pub enum Caller {
     Address(IpAddr),
 }
 
+/// The network that a request comes from, which for IPv4 is one address.
+pub(in super::super) fn address(request: &HttpRequest) -> IpAddr {
+    network(exact_address(request))
+}
+
 /// The address that a request comes from. A connection from this machine may be a reverse proxy's, which writes its
 /// client's address last into `X-Forwarded-For`. From another machine that header proves nothing.
-pub(in super::super) fn address(request: &HttpRequest) -> IpAddr {
+pub(in super::super) fn exact_address(request: &HttpRequest) -> IpAddr {
     let peer = request.peer_addr().map_or(Ipv6Addr::UNSPECIFIED.into(), |peer| peer.ip().to_canonical());
     let forwarded = || {
         let header = request.headers().get_all("x-forwarded-for").last()?.to_str().ok()?;
         header.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
     };
-    network(if peer.is_loopback() { forwarded().unwrap_or(peer) } else { peer })
+    if peer.is_loopback() { forwarded().unwrap_or(peer) } else { peer }
 }
 
 /// One subscriber has a whole /64 of IPv6 addresses, so they count as one.

@@ -13,7 +13,7 @@ use governor::state::keyed::DashMapStateStore;
 
 use super::lockout::Lockout;
 use super::{Caller, Limit, RateLimits, quota, whole_seconds};
-use crate::http::Operation;
+use crate::http::request::Operation;
 
 /// The counters of all callers. A caller's counters are dropped after a window without requests.
 pub struct Limiter<C: Clock = DefaultClock> {

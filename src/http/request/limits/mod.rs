@@ -11,7 +11,7 @@ mod lockout;
 mod settings;
 
 pub use caller::Caller;
-pub(super) use caller::address;
+pub(super) use caller::{address, exact_address};
 pub use limiter::{InFlight, Limiter, Refusal};
 pub use settings::{Limit, RateLimits};
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use crate::http::Operation;
+use crate::http::request::Operation;
 
 /// How often one caller may ask for one operation; `None` is unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

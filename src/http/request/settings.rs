@@ -1,6 +1,6 @@
 //! The operator's settings for HTTP.
 
-use super::RateLimits;
+use super::{OpenSurfaces, RateLimits, Surfaces};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpSettings {
@@ -8,6 +8,10 @@ pub struct HttpSettings {
     pub metrics: MetricsAccess,
     /// Origins whose pages may read answers in a browser, such as `https://pictures.example`; `*` is every origin.
     pub cors_origins: Vec<String>,
+    /// The surfaces that are served.
+    pub surfaces: Surfaces,
+    /// The surfaces that need no key.
+    pub open_surfaces: OpenSurfaces,
 }
 
 /// Who may read `/metrics`.

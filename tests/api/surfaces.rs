@@ -1,0 +1,144 @@
+//! What all surfaces share: which are on, which need no key, and that no route forgets to ask for one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stablehand::config::Access;
+use stablehand::http::RateLimits;
+
+use crate::client::Request;
+use crate::helpers::{TestApp, keyed, prompt};
+
+#[test]
+fn a_surface_that_is_off_has_no_routes() {
+    let app = TestApp::with(|config| config.http.surfaces = "none".parse().unwrap());
+    for (method, target) in [("GET", "/v1/models"), ("POST", "/v1/images/generations"), ("GET", "/models")] {
+        let response = keyed(method, target).send(app.port);
+        assert_eq!((response.status, response.error().as_str()), (404, "No such route."), "{target}");
+    }
+    assert_eq!(app.post("/v1/stable-diffusion-v1/runsync", prompt("a dog")).status, 200);
+}
+
+#[test]
+fn an_open_surface_needs_no_key_from_this_machine() {
+    let app = TestApp::with(|config| config.http.open_surfaces = "openai".parse().unwrap());
+    let models = |headers: &[(&str, &str)]| {
+        let request = Request::new("GET", "/v1/models");
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(name, value))
+            .send(app.port)
+            .status
+    };
+    assert_eq!(models(&[]), 200);
+    // Clients that must have a key send any text.
+    assert_eq!(models(&[("Authorization", "Bearer sk-none")]), 200);
+    // Through a proxy from elsewhere, and from a page of another site in a browser here.
+    assert_eq!(models(&[("X-Forwarded-For", "203.0.113.7")]), 401);
+    assert_eq!(models(&[("Origin", "https://evil.example")]), 401);
+    assert_eq!(models(&[("Origin", "https://evil.example"), ("Authorization", "Bearer first-key")]), 200);
+    // Everything else still needs one.
+    assert_eq!(Request::new("GET", "/v2/stable-diffusion-v1/health").send(app.port).status, 401);
+    assert_eq!(Request::new("GET", "/metrics").send(app.port).status, 401);
+}
+
+#[test]
+fn an_open_surface_can_name_a_network_and_pages() {
+    let app = TestApp::with(|config| {
+        config.http.open_surfaces = "openai@203.0.113.0/24".parse().unwrap();
+        config.http.cors_origins = vec!["https://gallery.example".to_owned()];
+    });
+    let models =
+        |name: &str, value: &str| Request::new("GET", "/v1/models").header(name, value).send(app.port).status;
+    assert_eq!(models("X-Forwarded-For", "203.0.113.7"), 200);
+    assert_eq!(models("X-Forwarded-For", "203.0.114.7"), 401);
+    assert_eq!(models("Origin", "https://gallery.example"), 200);
+}
+
+#[test]
+fn guessing_keys_at_a_surface_is_slow_too() {
+    let app = TestApp::with(|config| config.http.rate_limits = "unauthorized=2".parse().unwrap());
+    let guess =
+        |target: &str| Request::new("GET", target).header("Authorization", "Bearer no").send(app.port);
+    assert_eq!((guess("/v1/models").status, guess("/v1/models").status), (401, 401));
+    let locked = guess("/v1/models");
+    assert_eq!((locked.status, locked.header("retry-after")), (429, Some("10")));
+    assert_eq!(guess("/v2/stable-diffusion-v1/health").status, 429);
+}
+
+#[test]
+fn without_a_key_nothing_answers_but_pings_and_pages() {
+    let app = TestApp::with(|config| config.http.rate_limits = RateLimits::OFF);
+    let document = Request::new("GET", "/openapi.json").send(app.port).json();
+    let mut refused = 0;
+    for path in document["paths"].as_object().unwrap().keys() {
+        let target = path.replace("{endpoint}", "stable-diffusion-v1");
+        for prefix in ["/v1", "/v2", ""] {
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"] {
+                let response = Request::new(method, &format!("{prefix}{target}")).send(app.port);
+                assert!((400..500).contains(&response.status), "{method} {prefix}{target}: {response:?}");
+                refused += u32::from(matches!(response.status, 401 | 403));
+            }
+        }
+    }
+    assert!(refused > 40, "{refused}");
+    // Routes that no document describes.
+    assert_eq!(Request::new("GET", "/metrics").send(app.port).status, 401);
+    for page in ["/", "/docs", "/openapi.json", "/docs/page.css", "/docs/api"] {
+        assert_eq!(Request::new("GET", page).send(app.port).status, 200, "{page}");
+    }
+}
+
+#[test]
+fn with_authentication_off_surfaces_need_no_key_either() {
+    let app = TestApp::with(|config| config.access = Access::Everybody);
+    for authorization in ["", "Basic", "Bearer whatever"] {
+        let request = Request::new("GET", "/v1/models").header("Authorization", authorization);
+        assert_eq!(request.send(app.port).status, 200);
+    }
+}
+
+/// Prints what a picture costs through each API, without the drawing. Run it with `--ignored --nocapture`.
+#[test]
+#[ignore = "prints times"]
+fn times() {
+    const ROUNDS: u32 = 500;
+    let app =
+        TestApp::launch(|config| config.http.rate_limits = RateLimits::OFF, crate::engine::Script::drawing());
+    let native = || {
+        let input = json!({"input": {"prompt": "a dog", "num_inference_steps": 1}});
+        let body = app.post("/v2/stable-diffusion-v1/runsync", input).json();
+        let url = body["output"][0]["image"].as_str().unwrap().to_owned();
+        let target = url.split_once("/v2/").unwrap().1;
+        assert_eq!(Request::new("GET", &format!("/v2/{target}")).send(app.port).status, 200);
+    };
+    let submitted = || {
+        let input = json!({"input": {"prompt": "a dog", "num_inference_steps": 1}});
+        assert_eq!(app.post("/v2/stable-diffusion-v1/runsync", input).status, 200);
+    };
+    let openai = |fields: Value| {
+        let mut body = json!({"prompt": "a dog", "steps": 1});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        assert_eq!(app.post("/v1/images/generations", body).status, 200);
+    };
+    let ways: [(&str, &dyn Fn()); 4] = [
+        ("native: runsync", &submitted),
+        ("native: runsync, then the picture", &native),
+        ("openai: b64_json", &|| openai(json!({"response_format": "b64_json"}))),
+        ("openai: url", &|| openai(json!({"response_format": "url"}))),
+    ];
+    // In turns, so that what else the machine does meets all of them alike.
+    let mut times = [const { Vec::<Duration>::new() }; 4];
+    for _ in 0..ROUNDS {
+        for ((_, draw), times) in ways.iter().zip(&mut times) {
+            let start = Instant::now();
+            draw();
+            times.push(start.elapsed());
+        }
+    }
+    for ((name, _), mut times) in ways.into_iter().zip(times) {
+        times.sort();
+        let share = |percent: usize| times[times.len() * percent / 100];
+        println!("{name}: 10 % {:.2?}, 25 % {:.2?}, median {:.2?}", share(10), share(25), share(50));
+    }
+}
