@@ -13,7 +13,7 @@
 //! 4. [`worker::Worker::tick`] loads its engine if need be, from a model that [`diffusion::Model::open`] read when the
 //!    server started ([`engine::Residency`] decides who may use the device's memory). It claims the job: one committed
 //!    `update … returning`. No transaction stays open while it works. Input pictures that are URLs are fetched by
-//!    [`fetch`] beside the jobs that run.
+//!    [`fetch`], and LoRAs are merged, beside the jobs that run.
 //! 5. [`diffusion::Pipeline::begin`], called through [`engine::Engine`], encodes the prompt and draws the noise: a
 //!    [`diffusion::Generation`].
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for all jobs in the batch, and then each job's own scheduler. Between
