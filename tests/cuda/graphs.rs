@@ -111,10 +111,9 @@ impl Graph {
                 let sizes = match (port.name(), shape.len()) {
                     ("input_ids", 2) => vec![rows, tokens],
                     // Words beside the vocabulary: as many as are learned.
-                    ("extra_embeddings", 2) => vec![rows, fixed(1)],
+                    ("extra_embeddings" | "timestep_cond", 2) => vec![rows, fixed(1)],
                     ("encoder_hidden_states", 3) => vec![rows, tokens, fixed(2)],
                     ("timestep", 1) => vec![rows],
-                    ("timestep_cond", 2) => vec![rows, fixed(1)],
                     (_, 4) => vec![rows, fixed(1), side * height, side * width],
                     (name, _) => panic!("{what}: {name}"),
                 };

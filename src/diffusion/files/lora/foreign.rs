@@ -5,7 +5,7 @@ const MARKS: [(&str, &str); 26] = [
     (".lora_A.bias", "a LoRA with a bias in its down matrix"),
     (".lora_down.bias", "a LoRA with a bias in its down matrix"),
     (".lora_E", "AdaLoRA"),
-    (".oft_r", "OFT of PEFT before 0.16, which newer versions of PEFT do not read either"),
+    (".oft_r", "OFT as early versions of PEFT wrote it"),
     (".q_layer.", "T-LoRA"),
     (".p_layer.", "T-LoRA"),
     (".lambda_layer", "T-LoRA"),

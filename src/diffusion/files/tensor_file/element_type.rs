@@ -210,11 +210,11 @@ mod tests {
             assert_eq!(element.name(), name);
             let mut value = [0.0];
             element.read(&bytes[..element.width().unwrap()], &mut value);
-            assert_eq!(value, [expected], "{name}");
+            assert_eq!(value.map(f32::to_bits), [f32::to_bits(expected)], "{name}");
         }
         let mut value = [0.0];
         ElementType::F64.read(&0.1_f64.to_le_bytes(), &mut value);
-        assert_eq!(value, [0.1]);
+        assert_eq!(value.map(f32::to_bits), [0.1_f32.to_bits()]);
         let unknown = ElementType::from_name("F6_E2M3");
         assert!(unknown.width().is_none() && unknown.to_string() == "F6_E2M3");
     }

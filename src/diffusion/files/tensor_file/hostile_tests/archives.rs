@@ -100,7 +100,7 @@ fn an_archive_with_numbers_of_64_bits_is_read() {
         file.extend(b"PK\x06\x06");
         file.extend(44_u64.to_le_bytes());
         file.extend([0; 12]);
-        [count, count, size, start].iter().for_each(|number| file.extend(number.to_le_bytes()));
+        file.extend([count, count, size, start].map(u64::to_le_bytes).as_flattened());
         file.extend(b"PK\x06\x07\0\0\0\0");
         file.extend(at.to_le_bytes());
         file.extend(b"\x01\0\0\0PK\x05\x06\0\0\0\0");
