@@ -93,6 +93,7 @@ pub struct Generation {
     steps: u32,
     seeds: Vec<u64>,
     nsfw: bool,
+    warnings: Vec<String>,
 }
 
 /// A model whose engines all follow one script.
@@ -132,13 +133,15 @@ impl Engine for ScriptedEngine {
 
     fn keep(&mut self, (): ()) {}
 
-    /// Fails for the prompt `fail`.
+    /// Fails for the prompt `fail`, and warns for the prompt `warn`.
     fn begin(&mut self, (): (), input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
         if input.prompt == "fail" {
             return Err(EngineError::Other("The script says no.".to_owned()));
         }
         let seeds = (0..input.num_outputs).map(|index| GenerationInput::seed_of(seed, index)).collect();
-        Ok(Generation { step: 0, steps: input.num_inference_steps, seeds, nsfw: input.nsfw })
+        let warns = input.prompt == "warn";
+        let warnings = warns.then(|| "The script has no \"ink\".".to_owned()).into_iter().collect();
+        Ok(Generation { step: 0, steps: input.num_inference_steps, seeds, nsfw: input.nsfw, warnings })
     }
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
@@ -156,6 +159,10 @@ impl Engine for ScriptedEngine {
     fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
         self.0.state.lock().unwrap().previews += 1;
         Some(format!("\u{89}PNG {}", generation.step).into_bytes())
+    }
+
+    fn warnings(&self, generation: &Generation) -> Vec<String> {
+        generation.warnings.clone()
     }
 
     /// The safety checker flags even seeds.

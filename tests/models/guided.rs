@@ -106,7 +106,7 @@ fn guidance_goes_into_the_unet_and_negative_prompts_have_no_effect() {
     let plain = latents(&mut pipeline, &with("", 8.0), 1);
     assert_eq!(plain, latents(&mut pipeline, &with("a green tree", 8.0), 1));
     assert_ne!(plain, latents(&mut pipeline, &with("", 2.0), 1));
-    assert_eq!(pipeline.memory_for(&with("", 8.0)), pipeline.memory_for(&with("", 1.0)));
+    assert_eq!(pipeline.memory_for(&[&with("", 8.0)]), pipeline.memory_for(&[&with("", 1.0)]));
     // Different scales share a call.
     let (mut a, mut b) =
         (pipeline.begin(&with("", 8.0), 1).unwrap(), pipeline.begin(&with("", 2.0), 1).unwrap());
