@@ -1,6 +1,6 @@
 """Writes the weightless graphs of a Stable Diffusion v1 model. Each one is compared with torch first.
 
-    python build.py                     # sd-v1/: Stable Diffusion v1, with 4 and 9 input channels
+    python build.py                     # sd-v1/: Stable Diffusion v1, with 4, 8 and 9 input channels
     python build.py ../tiny-sd          # ../tiny-sd/graphs/: the model with the config.json files of that folder
     python build.py --only unet --only vae_decoder …
 """
@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 import check
 import config
+import safety_checker
 import text_encoder
 import torch_models
 import unet
@@ -34,6 +35,11 @@ def unet_guided_config(folder):
     return {**config.unet(folder), "time_cond_proj_dim": 256}
 
 
+def unet_pix2pix_config(folder):
+    """InstructPix2Pix has 8 input channels: latents, and those of the picture to change."""
+    return {**config.unet(folder), "in_channels": 8}
+
+
 # name: (config, builder of the graph, torch module, the outputs that the graph computes, test cases)
 PARTS = {
     "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
@@ -44,11 +50,19 @@ PARTS = {
                         lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
     "unet_guided": (unet_guided_config, unet.build, torch_models.unet,
                     lambda m, _: lambda *a: [m(*a[:3], timestep_cond=a[3]).sample], check.guided_unet_cases),
+    "unet_pix2pix": (unet_pix2pix_config, unet.build, torch_models.unet,
+                     lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
     "vae_decoder": (config.vae, vae.build_decoder, torch_models.vae,
                     lambda m, _: lambda x: [m.decode(x).sample], check.decoder_cases),
     "vae_encoder": (config.vae, vae.build_encoder, torch_models.vae,
                     lambda m, _: lambda x: [m.quant_conv(m.encoder(x))], check.encoder_cases),
+    "safety_checker": (config.safety_checker, safety_checker.build, torch_models.safety_checker,
+                       lambda m, _: torch_models.safety_scores(m), check.checker_cases),
 }
+# CLIP's networks have no convolutions that a processor would do in blocks.
+WITHOUT_CONVOLUTIONS = ("text_encoder", "safety_checker")
+# Of a folder, these are written only where --only names them: few models have them.
+ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "safety_checker")
 
 
 def graph(net, build, settings):
@@ -64,9 +78,8 @@ def write(folder, out, name, builds):
     module = module_of(settings)
     reference = reference_of(module, settings)
 
-    # A text encoder has no convolutions.
     for kind, layers in (("cpu", CpuGraph), ("nchwc", NchwcGraph)):
-        if kind in builds and (kind, name) != ("nchwc", "text_encoder"):
+        if kind in builds and not (kind == "nchwc" and name in WITHOUT_CONVOLUTIONS):
             net = graph(layers(name), build, settings)
             error = check.on_cpu(net, module, reference, cases(settings))
             save(out / f"{name}.{kind}.onnx", net, (error, check.TOLERANCE))
@@ -119,7 +132,7 @@ def main():
     folder = given.folder or config.SD_V1
     out = folder / "graphs" if given.folder else folder
     out.mkdir(parents=True, exist_ok=True)
-    parts = given.only or [p for p in PARTS if p != "unet_inpainting" or not given.folder]
+    parts = given.only or [p for p in PARTS if p not in ONLY_BY_NAME or not given.folder]
     if not given.folder:
         (out.parent / "probe.nchwc.onnx").write_bytes(convolution_probe().SerializeToString())
         (out.parent / "probe.attention.onnx").write_bytes(attention_probe().SerializeToString())

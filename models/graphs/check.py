@@ -20,6 +20,12 @@ def text_encoder_cases(config):
         yield torch.randint(0, vocabulary + extra, (batch, tokens)), torch.randn(extra, dim) * 0.02
 
 
+def checker_cases(config):
+    side = config["vision_config"]["image_size"]
+    for batch in (1, 2):
+        yield (torch.randn(batch, 3, side, side),)
+
+
 def unet_cases(config):
     c, dim = config["in_channels"], config["cross_attention_dim"]
     for batch, h, w, tokens in ((1, 16, 16, 77), (2, 9, 13, 154), (1, 8, 24, 77)):

@@ -18,6 +18,7 @@ UNET_ASSUMES = {
 }
 VAE_ASSUMES = {"act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True}
 TEXT_ASSUMES = {"hidden_act": "quick_gelu"}
+VISION_ASSUMES = {"hidden_act": "quick_gelu", "num_channels": 3}
 FALSY = (None, False)
 
 
@@ -48,3 +49,12 @@ def unet(folder):
 def vae(folder):
     """AutoencoderKL's config."""
     return read(folder, "vae", VAE_ASSUMES)
+
+
+def safety_checker(folder):
+    """CLIPConfig's, with the sizes of the vision model."""
+    config = read(folder, "safety_checker", {})
+    for key, value in VISION_ASSUMES.items():
+        if config["vision_config"].get(key, value) != value:
+            raise SystemExit(f"{folder}: the safety checker's {key} is {config['vision_config'][key]!r}; this graph is for {value!r}")
+    return config

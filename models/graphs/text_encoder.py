@@ -2,6 +2,8 @@
 import numpy as np
 from onnx import TensorProto
 
+import clip
+
 
 def build(net, config):
     """input_ids [batch, tokens] int64, extra_embeddings [n, dim] -> last_hidden_state and clip_skip.k [batch, tokens, dim].
@@ -16,18 +18,9 @@ def build(net, config):
     extra = net.input("extra_embeddings", ["extra", dim])
 
     x = embeddings(net, ids, extra, vocabulary, tokens, dim)
-    layer_outputs = []
-    normed = net.layer_norm(x, "text_model.encoder.layers.0.layer_norm1", dim, epsilon)
-    for i in range(layers):
-        layer = f"text_model.encoder.layers.{i}"
-        attended = self_attention(net, normed, f"{layer}.self_attn", dim, config["num_attention_heads"])
-        x, normed = net.add_and_norm(attended, x, f"{layer}.self_attn.out_proj.bias", f"{layer}.layer_norm2", dim, epsilon)
-        h = net.linear(normed, f"{layer}.mlp.fc1", dim, config["intermediate_size"])
-        h = net.linear(net.quick_gelu(h), f"{layer}.mlp.fc2", config["intermediate_size"], dim, bias=False)
-        # One operator does the last addition of this layer and the norm after it (the next layer's first, or the final one).
-        following = f"text_model.encoder.layers.{i + 1}.layer_norm1" if i + 1 < layers else "text_model.final_layer_norm"
-        x, normed = net.add_and_norm(h, x, f"{layer}.mlp.fc2.bias", following, dim, epsilon)
-        layer_outputs.append(x)
+    prefix = "text_model.encoder.layers"
+    normed = net.layer_norm(x, f"{prefix}.0.layer_norm1", dim, epsilon)
+    layer_outputs, normed = clip.encoder_layers(net, normed, x, config, prefix, "text_model.final_layer_norm", causal=True)
 
     shape = ["batch", tokens, dim]
     net.output(net.to_float(normed), "last_hidden_state", shape)
@@ -48,8 +41,3 @@ def embeddings(net, ids, extra, vocabulary, tokens, dim):
     token = net.op("Where", is_extra, of_extra, of_vocabulary)
     return net.op("Add", token, net.parameter("text_model.embeddings.position_embedding.weight", [tokens, dim]))
 
-
-def self_attention(net, x, name, dim, heads):
-    """[batch, tokens, dim] -> the same shape. Each token sees only earlier tokens. The caller adds the bias of the output projection."""
-    q, k, v = (net.linear(x, f"{name}.{p}_proj", dim, dim) for p in "qkv")
-    return net.linear(net.attention(q, k, v, heads, dim, causal=True), f"{name}.out_proj", dim, dim, bias=False)

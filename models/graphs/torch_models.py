@@ -2,7 +2,8 @@
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
+from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel
 
 torch.manual_seed(0)
 
@@ -20,8 +21,11 @@ def randomised(module):
 
 def state(module):
     """Checkpoint name -> array."""
-    prefix = "text_model." if isinstance(module, CLIPTextModel) else ""
-    return {prefix + name: p.numpy() for name, p in module.state_dict().items()}
+    # Newer releases of transformers leave out a level of names that most checkpoints have.
+    level = {CLIPTextModel: ("", "text_model."), StableDiffusionSafetyChecker: ("vision_model.", "vision_model.")}
+    before, added = level.get(type(module), ("-", ""))
+    names = {name: added + name if name.startswith(before) else name for name in module.state_dict()}
+    return {names[name]: p.numpy() for name, p in module.state_dict().items()}
 
 
 def text_encoder(config):
@@ -29,6 +33,11 @@ def text_encoder(config):
             "hidden_act", "layer_norm_eps")
     settings = {key: config[key] for key in keys if key in config}
     return randomised(CLIPTextModel(CLIPTextConfig(**settings, bos_token_id=0, eos_token_id=1, pad_token_id=1)))
+
+
+def safety_checker(config):
+    vision = {key: value for key, value in config["vision_config"].items() if key != "model_type"}
+    return randomised(StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=config["projection_dim"])))
 
 
 def unet(config):
@@ -51,3 +60,12 @@ class TextEncoder:
         self.module.embeddings.token_embedding.weight.data = self.table
         hidden, norm = out.hidden_states, self.module.final_layer_norm
         return [out.last_hidden_state] + [norm(hidden[-skip]) for skip in range(2, self.config["num_hidden_layers"] + 1)]
+
+
+def safety_scores(module):
+    """The outputs of the safety checker's graph: the lines of its forward() before the rounding."""
+    def scores(clip_input):
+        embedding = module.visual_projection(module.vision_model(clip_input)[1])
+        parts = [(module.special_care_embeds, module.special_care_embeds_weights), (module.concept_embeds, module.concept_embeds_weights)]
+        return [torch.cat([cosine_distance(embedding, embeds) - thresholds for embeds, thresholds in parts], 1)]
+    return scores

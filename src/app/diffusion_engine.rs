@@ -97,6 +97,10 @@ impl Engine for Pipeline {
         Pipeline::preview(self, generation)
     }
 
+    fn warnings(&self, generation: &Generation) -> Vec<String> {
+        generation.warnings().to_vec()
+    }
+
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
         let pictures = Pipeline::finish(self, &generation)?;
         let images = pictures.into_iter().map(|picture| NewImage {

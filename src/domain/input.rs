@@ -1,11 +1,14 @@
 //! The `input` of a request: parsed and checked once.
 
 mod loras;
+mod pictures;
 mod reader;
 mod rules;
 
 use serde_json::{Value, json};
 
+pub use self::pictures::IMAGE_GUIDANCE_SCALE;
+use self::pictures::Pictures;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
 use super::lora::{Lora, LoraOrigin};
@@ -67,8 +70,12 @@ pub struct GenerationInput {
     pub mask_blur: Option<u32>,
     /// How much of `init_image` may change, 0 to 1.
     pub prompt_strength: f64,
+    /// How closely to follow `init_image`, for models that change a picture as the prompt says. None for other models.
+    pub image_guidance_scale: Option<f32>,
     /// Whether to return pictures that the model's safety checker flags.
     pub nsfw: bool,
+    /// What of the request has no effect, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// All errors in a request, in the hosted worker's words.
@@ -99,7 +106,9 @@ impl GenerationInput {
             mask_invert: false,
             mask_blur: None,
             prompt_strength: 0.8,
+            image_guidance_scale: None,
             nsfw: true,
+            warnings: Vec::new(),
         }
     }
 
@@ -126,10 +135,11 @@ impl GenerationInput {
         let (scheduler, karras) = scheduler(&mut reader, rules);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
-        let (init_image, mask) = pictures(&mut reader, rules, scheduler);
+        let mut warnings = Vec::new();
+        let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
+        let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
-        let prompt_strength = reader.share("prompt_strength");
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
@@ -153,15 +163,31 @@ impl GenerationInput {
             mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
             mask_blur: mask_blur.map(small),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
+            image_guidance_scale,
             nsfw: nsfw.unwrap_or(defaults.nsfw),
+            warnings,
         })
+    }
+
+    /// Whether the UNet is also asked without the prompt. (diffusers' `do_classifier_free_guidance`.)
+    pub fn is_guided(&self) -> bool {
+        self.guidance_scale > 1.0 && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
+    }
+
+    /// The rows of a UNet call that one picture takes: with the prompt, without it, and without the picture to change.
+    pub fn rows_per_image(&self) -> u32 {
+        match (self.is_guided(), self.image_guidance_scale) {
+            (false, _) => 1,
+            (true, None) => 2,
+            (true, Some(_)) => 3,
+        }
     }
 
     /// The `input` that draws only image `index` again. It names every field, so that no default, not even one of the
     /// model's, can change the picture.
     pub fn request_for(&self, seed: u64, index: u32) -> Value {
         let lora = self.loras.iter().find(|lora| lora.origin == LoraOrigin::Field);
-        json!({
+        let mut request = json!({
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
             "lora": lora.map(|lora| &lora.name),
@@ -178,7 +204,11 @@ impl GenerationInput {
             "karras": self.karras,
             "seed": Self::seed_of(seed, index),
             "noise": self.noise.as_str(),
-        })
+        });
+        if let Some(scale) = self.image_guidance_scale {
+            request["image_guidance_scale"] = json!(shortest(scale));
+        }
+        request
     }
 
     /// A random seed of 16 bits, as the hosted worker drew it
@@ -197,7 +227,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 22] = [
+    pub const FIELDS: [&str; 23] = [
         "prompt",
         "negative_prompt",
         "clip_skip",
@@ -217,6 +247,7 @@ impl GenerationInput {
         "mask_invert",
         "mask_blur",
         "prompt_strength",
+        "image_guidance_scale",
         "nsfw",
         "lora",
         "lora_scale",
@@ -273,33 +304,6 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
         reader.unmet(field, &format!("{scheduler} has no Karras sigmas; choose one of {known}."));
     }
     (scheduler, karras)
-}
-
-/// The picture to start from, and its mask.
-fn pictures(
-    reader: &mut Reader,
-    rules: &InputRules,
-    scheduler: SchedulerKind,
-) -> (Option<ImageSource>, Option<ImageSource>) {
-    let mut picture = |name: &str| {
-        let text = reader.string(name)?;
-        if rules.takes_images {
-            return ImageSource::parse(text).map_err(|reason| reader.unmet(name, &reason)).ok();
-        }
-        reader.violation(format!("{name} is not supported by this model, because it has no VAE encoder."));
-        None
-    };
-    let (init_image, mask) = (picture("init_image"), picture("mask"));
-    if mask.is_some() && !reader.is_present("init_image") {
-        reader.unmet("mask", "It needs an init_image.");
-    }
-    if init_image.is_some() && !scheduler.starts_from_image() {
-        reader.unmet(
-            "scheduler",
-            &format!("{scheduler} cannot start from an init_image; choose another scheduler."),
-        );
-    }
-    (init_image, mask)
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

@@ -185,6 +185,8 @@ pub struct Job {
     pub gpu: Option<String>,
     /// Its pictures, in order; empty unless completed.
     pub images: Vec<ImageRef>,
+    /// What its client should know about how it was drawn, a sentence each; empty unless completed.
+    pub warnings: Vec<String>,
 }
 
 /// A job without its input, for clients that only watch it.

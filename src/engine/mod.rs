@@ -56,6 +56,8 @@ pub trait Engine {
     fn progress(&self, generation: &Self::Generation) -> (u32, u32);
     /// A small PNG file of what the first picture looks like so far; none if the model has no quick way to draw it.
     fn preview(&mut self, generation: &Self::Generation) -> Option<Vec<u8>>;
+    /// What the job's client should know about how it was drawn, one sentence each.
+    fn warnings(&self, generation: &Self::Generation) -> Vec<String>;
     /// Decodes the finished pictures.
     fn finish(&mut self, generation: Self::Generation) -> Result<Vec<NewImage>, EngineError>;
     /// How many jobs it steps together: 1 on a CPU. Jobs that were waiting for an input picture or a preparation come on

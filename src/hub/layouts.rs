@@ -12,6 +12,8 @@ const COMPONENTS: [(&str, &str, &str); 3] = [
     ("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model", "diffusion_pytorch_model"),
 ];
+/// The same of a part that a folder may lack.
+const OPTIONAL_COMPONENT: (&str, &str, &str) = ("safety_checker", "model", "pytorch_model");
 /// The parts of a folder of ONNX graphs. The first three are required.
 const ONNX_PARTS: [&str; 5] = ["text_encoder", "unet", "vae_decoder", "vae_encoder", "safety_checker"];
 /// Other folders of a model folder that hold weights.
@@ -60,8 +62,12 @@ impl<'a> Listing<'a> {
     /// A folder in diffusers' layout.
     pub fn diffusers(&self) -> Result<Selection, HubError> {
         let (mut files, mut indexes) = (self.configs(), Vec::new());
-        for (component, base, pickle_base) in COMPONENTS {
+        for part in COMPONENTS.into_iter().chain([OPTIONAL_COMPONENT]) {
+            let (component, base, pickle_base) = part;
             let weights = self.weights(component, base, pickle_base);
+            if weights.is_none() && part == OPTIONAL_COMPONENT {
+                continue;
+            }
             let weights = weights.ok_or_else(|| {
                 HubError::Refused(format!(
                     "{} has no weights with a usual name for its {component}{}",

@@ -19,6 +19,8 @@ pub struct ClaimedJob {
     queue: JobQueue,
     claim: Claim,
     running: Arc<Running>,
+    /// What its client should know about how it was drawn.
+    warnings: Vec<String>,
     /// When the last message about progress was written for its webhook.
     announced_at: Cell<Option<Timestamp>>,
     ended: bool,
@@ -44,16 +46,23 @@ pub type Ended = Result<bool, Box<Unwritten>>;
 
 impl ClaimedJob {
     pub(super) fn new(queue: JobQueue, claim: Claim, running: Arc<Running>) -> Self {
-        Self { queue, claim, running, announced_at: Cell::new(None), ended: false }
+        Self { queue, claim, running, warnings: Vec::new(), announced_at: Cell::new(None), ended: false }
+    }
+
+    /// Notes what its client should know about how it was drawn, for when it completes: one sentence each.
+    pub fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        self.warnings.extend(warnings);
     }
 
     pub fn complete(self, images: Vec<NewImage>) -> Ended {
-        self.end(End::Completed { images: images.into() })
+        let warnings = self.warnings.as_slice().into();
+        self.end(End::Completed { images: images.into(), warnings })
     }
 
     /// Completes the job with its pictures in the client's bucket.
     pub fn complete_stored(self, images: Vec<StoredImage>) -> Ended {
-        self.end(End::Stored { images: images.into() })
+        let warnings = self.warnings.as_slice().into();
+        self.end(End::Stored { images: images.into(), warnings })
     }
 
     /// `error`: one sentence for the client.

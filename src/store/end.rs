@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, bucket_keys, images, rows};
+use super::{Store, StoreError, Write, bucket_keys, images, rows, warnings};
 use crate::domain::{EndpointId, JobId, JobStatus, NewImage, StoredImage, Timestamp};
 
 /// How a worker ends its claim.
@@ -15,10 +15,13 @@ use crate::domain::{EndpointId, JobId, JobStatus, NewImage, StoredImage, Timesta
 pub enum End {
     Completed {
         images: Arc<[NewImage]>,
+        /// What the client should know about how they were drawn.
+        warnings: Arc<[String]>,
     },
     /// Completed, with its pictures in the client's bucket.
     Stored {
         images: Arc<[StoredImage]>,
+        warnings: Arc<[String]>,
     },
     Failed {
         error: String,
@@ -102,8 +105,14 @@ fn end(
         .optional()?;
     let Some(seq) = seq else { return Ok(None) };
     match end {
-        End::Completed { images } => images::insert(db, seq, images)?,
-        End::Stored { images } => images::insert_stored(db, seq, images)?,
+        End::Completed { images, warnings } => {
+            images::insert(db, seq, images)?;
+            warnings::insert(db, seq, warnings)?;
+        }
+        End::Stored { images, warnings } => {
+            images::insert_stored(db, seq, images)?;
+            warnings::insert(db, seq, warnings)?;
+        }
         _ => {}
     }
     if status.is_final() {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, named_params};
 
-use super::{Store, StoreError, content, images, rows};
+use super::{Store, StoreError, content, rows};
 use crate::domain::{EndpointId, Job, JobStatus, Timestamp};
 
 /// A longer input is left out of a list: a page of such inputs could be a gigabyte.
@@ -79,10 +79,9 @@ fn newest(
 }
 
 fn whole(db: &Connection, seq: i64, input: i64, job: Job) -> Result<Job, StoreError> {
-    let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
     let input = match content::size(db, input)? {
         Some(size) if size > MAX_INPUT_BYTES => String::new(),
         _ => content::text(db, input)?,
     };
-    Ok(Job { input, images, ..job })
+    rows::with_results(db, seq, Job { input, ..job })
 }

@@ -40,6 +40,7 @@ mod submit;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod writer;
 
 use std::fs::File;

@@ -24,6 +24,7 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/05-clock.sql")),
     M::up(include_str!("../../migrations/06-withheld.sql")),
     M::up(include_str!("../../migrations/07-buckets.sql")),
+    M::up(include_str!("../../migrations/08-warnings.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, so that `file` and this program recognise it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{Store, StoreError, content, images};
+use super::{Store, StoreError, content, images, warnings};
 use crate::domain::{EndpointId, Job, JobId, JobOutline, JobStatus, Policy, Timestamp};
 
 const COLUMNS: &str = "seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority,
@@ -75,8 +75,15 @@ fn job_row(row: &Row) -> rusqlite::Result<JobRow> {
 }
 
 fn whole(db: &Connection, (seq, content, job): JobRow) -> Result<Job, StoreError> {
-    let images = if job.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
-    Ok(Job { input: content::text(db, content)?, images, ..job })
+    with_results(db, seq, Job { input: content::text(db, content)?, ..job })
+}
+
+/// The job with its pictures and warnings, if it is completed.
+pub(super) fn with_results(db: &Connection, seq: i64, job: Job) -> Result<Job, StoreError> {
+    if job.status != JobStatus::Completed {
+        return Ok(job);
+    }
+    Ok(Job { images: images::list(db, seq)?, warnings: warnings::list(db, seq)?, ..job })
 }
 
 pub(super) fn outline(
@@ -125,6 +132,7 @@ pub(super) fn job(row: &Row) -> rusqlite::Result<Job> {
         error: row.get("error")?,
         gpu: row.get("gpu")?,
         images: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -43,7 +43,11 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
             &ProgressBody { step: progress.step, steps: progress.steps, eta: progress.eta.map(ms) },
         );
     }
-    body.field("status", &job.status).finish()
+    body.field("status", &job.status);
+    if !job.warnings.is_empty() {
+        body.field("warnings", &job.warnings);
+    }
+    body.finish()
 }
 
 /// A finished picture in `output`. A picture that the safety checker flagged has no image and says why.
@@ -109,6 +113,7 @@ mod tests {
             error: None,
             gpu: Some("24".to_owned()),
             images: vec![ImageRef { index: 0, seed: 1, place: ImagePlace::Here }],
+            warnings: Vec::new(),
         }
     }
 
@@ -134,6 +139,16 @@ mod tests {
         job.images[0].place = ImagePlace::Withheld;
         let text = body(&job, None);
         assert!(text.contains(r#""output":[{"image":null,"nsfw":true,"seed":1}]"#), "{text}");
+    }
+
+    #[test]
+    fn warnings_come_last_and_only_if_there_are_any() {
+        let mut job = job(JobStatus::Completed);
+        assert!(!body(&job, None).contains("warnings"));
+        job.warnings = vec!["Nothing was checked.".to_owned(), "\"x\" has no effect.".to_owned()];
+        let text = body(&job, None);
+        let end = r#""status":"COMPLETED","warnings":["Nothing was checked.","\"x\" has no effect."]}"#;
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

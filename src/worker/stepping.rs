@@ -88,9 +88,10 @@ impl<M: Model> Worker<M> {
         }
     }
 
-    fn finish(&mut self, job: ClaimedJob, generation: Generation<M>, steps: u32) {
-        match self.engine.call(|engine| engine.finish(generation)) {
-            Ok(images) => {
+    fn finish(&mut self, mut job: ClaimedJob, generation: Generation<M>, steps: u32) {
+        match self.engine.call(|engine| Ok((engine.warnings(&generation), engine.finish(generation)?))) {
+            Ok((warnings, images)) => {
+                job.warn(warnings);
                 let duration = self.queue.now().since(job.started_at());
                 let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
                 let count = u32::try_from(images.len()).unwrap_or(u32::MAX);

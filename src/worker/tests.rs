@@ -184,6 +184,13 @@ impl Engine for Scripted {
         Some(format!("{} of {}", drawing.done, drawing.steps).into_bytes())
     }
 
+    fn warnings(&self, drawing: &Drawing) -> Vec<String> {
+        match drawing.prompt.as_str() {
+            "warn" => vec!["it is a script".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
     fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, EngineError> {
         Self::act(&drawing.prompt, "finish")?;
         Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()) }])

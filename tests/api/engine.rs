@@ -102,6 +102,7 @@ pub struct Generation {
     seeds: Vec<u64>,
     nsfw: bool,
     size: ImageSize,
+    warnings: Vec<String>,
 }
 
 /// A model whose engines all follow one script.
@@ -141,14 +142,16 @@ impl Engine for ScriptedEngine {
 
     fn keep(&mut self, (): ()) {}
 
-    /// Fails for the prompt `fail`.
+    /// Fails for the prompt `fail`, and warns for the prompt `warn`.
     fn begin(&mut self, (): (), input: &GenerationInput, seed: u64) -> Result<Generation, EngineError> {
         if input.prompt == "fail" {
             return Err(EngineError::Other("The script says no.".to_owned()));
         }
         let seeds = (0..input.num_outputs).map(|index| GenerationInput::seed_of(seed, index)).collect();
         let GenerationInput { num_inference_steps: steps, nsfw, size, .. } = *input;
-        Ok(Generation { step: 0, steps, seeds, nsfw, size })
+        let warns = input.prompt == "warn";
+        let warnings = warns.then(|| "The script has no \"ink\".".to_owned()).into_iter().collect();
+        Ok(Generation { step: 0, steps, seeds, nsfw, size, warnings })
     }
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
@@ -169,6 +172,10 @@ impl Engine for ScriptedEngine {
             return Some(picture(ImageSize { width: 16, height: 8 }));
         }
         Some(format!("\u{89}PNG {}", generation.step).into_bytes())
+    }
+
+    fn warnings(&self, generation: &Generation) -> Vec<String> {
+        generation.warnings.clone()
     }
 
     /// The safety checker flags even seeds.

@@ -1,4 +1,4 @@
-//! Pictures that the safety checker flags.
+//! Pictures that the safety checker flags, and what a client should know of its pictures.
 
 use serde_json::{Value, json};
 
@@ -33,4 +33,23 @@ fn flagged_pictures_are_shown_unless_nsfw_is_false() {
             assert!(picture["image"].is_string() && picture.get("nsfw").is_none(), "{picture}");
         }
     }
+}
+
+#[test]
+fn warnings_stand_beside_the_output_wherever_a_job_is_shown() {
+    let app = TestApp::start();
+    let run = |prompt: &str| {
+        let body =
+            app.post("/v2/stable-diffusion-v1/runsync?wait=90000", json!({"input": {"prompt": prompt}}));
+        body.json()
+    };
+    assert!(run("a dog").get("warnings").is_none());
+    let body = run("warn");
+    let warnings = json!(["The script has no \"ink\"."]);
+    assert_eq!((&body["status"], &body["warnings"]), (&json!("COMPLETED"), &warnings), "{body}");
+    let id = body["id"].as_str().unwrap();
+    assert_eq!(app.get(&format!("/v2/stable-diffusion-v1/status/{id}")).json()["warnings"], warnings);
+    let listed = app.get("/v2/stable-diffusion-v1/requests").json()["requests"].clone();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.iter().filter(|job| job["warnings"] == warnings).count(), 1, "{listed:?}");
 }

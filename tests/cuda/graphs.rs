@@ -44,7 +44,7 @@ impl Graphs {
         let paths = entries.map(|entry| entry.unwrap().path());
         let paths = paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx"));
         let graphs: Vec<_> = paths.map(Graph::read).collect();
-        assert_eq!(graphs.len(), 9, "five of Stable Diffusion v1 and four of tiny-sd");
+        assert_eq!(graphs.len(), 11, "seven of Stable Diffusion v1 and four of tiny-sd");
         let length = graphs.iter().map(|graph| graph.weight_bytes).max().unwrap();
         Self { graphs, weights: vec![0; length].into() }
     }
@@ -85,10 +85,13 @@ impl Graph {
     /// Shapes of inputs that go together: rows, latents' height and width, tokens.
     fn shapes(&self) -> Vec<[usize; 4]> {
         let (rows, tokens): (&[usize], &[usize]) = match self.part() {
-            "unet" | "unet_inpainting" | "unet_guided" => (&ROWS, &TOKENS),
+            "unet" | "unet_inpainting" | "unet_guided" | "unet_pix2pix" => (&ROWS, &TOKENS),
             _ => (&ROWS[..2], &TOKENS[..1]),
         };
-        let sizes: &[(usize, usize)] = if self.part() == "text_encoder" { &SIZES[..1] } else { &SIZES };
+        let sizes: &[(usize, usize)] = match self.part() {
+            "text_encoder" | "safety_checker" => &SIZES[..1],
+            _ => &SIZES,
+        };
         let shapes = rows.iter().flat_map(|&rows| {
             sizes.iter().flat_map(move |&(height, width)| {
                 tokens.iter().map(move |&tokens| [rows, height, width, tokens])
@@ -114,6 +117,8 @@ impl Graph {
                     ("extra_embeddings" | "timestep_cond", 2) => vec![rows, fixed(1)],
                     ("encoder_hidden_states", 3) => vec![rows, tokens, fixed(2)],
                     ("timestep", 1) => vec![rows],
+                    // Always the same size.
+                    ("clip_input", 4) => vec![rows, fixed(1), fixed(2), fixed(3)],
                     (_, 4) => vec![rows, fixed(1), side * height, side * width],
                     (name, _) => panic!("{what}: {name}"),
                 };
@@ -127,6 +132,7 @@ impl Graph {
             "text_encoder" => vec![rows, tokens, shape[2]],
             "vae_decoder" => vec![rows, 3, 8 * height, 8 * width],
             "vae_encoder" => vec![rows, 8, height, width],
+            "safety_checker" => vec![rows, 20],
             _ => vec![rows, 4, height, width],
         };
         assert_eq!(shape, expected, "{what}");

@@ -328,7 +328,7 @@ fn other_kinds_of_files_are_refused_by_their_kind() {
         (of(&[("unet.mid_block.attentions.0.proj_in.lora_A.weight", &[4, 4])]), "--lora-dir"),
         (of(&[("emb_params", &[1, 768])]), "textual inversion"),
         (of(&[("first_stage_model.decoder.conv_in.weight", &[4])]), "a VAE alone"),
-        (of(&[(CONV_IN, &[320, 8, 3, 3]), (cross, &[4, 768])]), "InstructPix2Pix"),
+        (of(&[("concept_embeds", &[17, 768])]), "a safety checker alone"),
         (of(&[(CONV_IN, &[64, 4, 3, 3]), (cross, &[4, 768])]), "[64, 4, 3, 3]"),
         (of(&[("weight", &[4])]), "no checkpoint"),
         (of(&[(CONV_IN, &[]), (cross, &[])]), "no graph for"),

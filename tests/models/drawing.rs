@@ -6,6 +6,7 @@ use stablehand::diffusion::{Model, ModelError, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
+use crate::check::check;
 use crate::folders::Folder;
 use crate::onnx::{FLOAT, FLOAT16, INT32, INT64};
 
@@ -171,6 +172,13 @@ fn a_safety_checker_without_a_verdict_is_refused() {
     folder.edit("safety_checker", |model| {
         model.graph().outputs.pop();
     });
-    let sentence = load(&folder).err().unwrap().to_string();
+    // Whoever wants no verdict draws as ever; who wants one is not served unchecked pictures.
+    let mut pipeline = load(&folder).unwrap();
+    pipeline.draw(&heart(SchedulerKind::EulerD), 7).unwrap();
+    let checked = GenerationInput { nsfw: false, ..heart(SchedulerKind::EulerD) };
+    let sentence = pipeline.draw(&checked, 7).err().unwrap().to_string();
     assert!(sentence.contains("safety_checker") && sentence.contains("has_nsfw_concepts"), "{sentence}");
+    let (code, stdout, _) = check(folder.path());
+    assert_eq!(code, Some(1), "{stdout}");
+    assert!(stdout.contains("has_nsfw_concepts"), "{stdout}");
 }

@@ -13,7 +13,9 @@ mod inpainting;
 mod onnx;
 #[path = "../golden/pictures.rs"]
 mod pictures;
+mod pix2pix;
 mod refused;
+mod safety;
 mod said;
 mod strays;
 mod text_encoders;

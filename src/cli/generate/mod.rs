@@ -79,9 +79,12 @@ pub struct GenerateArgs {
     /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default: off]
     #[arg(long, value_name = "PX", requires = "mask", allow_negative_numbers = true)]
     mask_blur: Option<u32>,
-    /// How much of --init-image may change, 0 to 1
-    #[arg(long, default_value_t = 0.8, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
-    prompt_strength: f64,
+    /// How much of --init-image may change, 0 to 1 [default: 0.8]
+    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    prompt_strength: Option<f64>,
+    /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
+    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true, requires = "init_image")]
+    image_guidance: Option<f64>,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
@@ -138,6 +141,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     }
     let pictures = pipeline.finish(&generation)?;
     bar.finish_and_clear();
+    for warning in generation.warnings() {
+        eprintln!("stablehand: {warning}");
+    }
 
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
@@ -181,6 +187,7 @@ impl GenerateArgs {
         input.insert("mask".into(), json!(self.mask.as_deref().map(base64_of).transpose()?));
         input.insert("mask_blur".into(), json!(self.mask_blur));
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
+        input.insert("image_guidance_scale".into(), json!(self.image_guidance));
         input.insert(
             "lora".into(),
             json!(self.lora.as_deref().map(|lora| name_of_file(lora).unwrap_or(lora))),
@@ -210,6 +217,7 @@ fn base64_of(path: &Path) -> Result<String, Failure> {
 fn in_flags(violations: Violations) -> String {
     let flag = |field: &str| match field {
         "num_inference_steps" => "--steps".to_owned(),
+        "image_guidance_scale" => "--image-guidance".to_owned(),
         field => format!("--{}", field.replace('_', "-")),
     };
     let sentence = |text: String| match text.split_once(' ') {

@@ -105,7 +105,8 @@ fn draw(model: &Model, device: DeviceChoice, findings: &mut String) -> Result<St
             return Err(error.into());
         }
     };
-    *findings = format!("\n{}", Report { model, parts: &loaded.parts() });
+    let checker_bytes = model.memory_needs(runtime.device())?.checker();
+    *findings = format!("\n{}", Report { model, parts: &loaded.parts(), checker_bytes });
     let mut pipeline = match loaded.into_pipeline() {
         Ok(pipeline) => pipeline,
         Err(error) => {
@@ -134,6 +135,8 @@ fn time_of_a_step(pipeline: &mut Pipeline, side: u32) -> Result<Duration, Failur
         num_inference_steps: 2,
         scheduler: rules.scheduler,
         karras: rules.karras,
+        // The safety checker runs as well, if there is one.
+        nsfw: false,
         ..GenerationInput::new("a picture")
     };
     let mut generation = pipeline.begin(&input, 0)?;

@@ -37,7 +37,7 @@ impl Architecture {
             _ => None,
         };
         let architecture = match (first, width) {
-            (Some([320, 4 | 9, 3, 3]), Some(768)) => Some(Self::StableDiffusionV1),
+            (Some([320, 4 | 8 | 9, 3, 3]), Some(768)) => Some(Self::StableDiffusionV1),
             (Some([48, 4, 3, 3]), Some(160)) => Some(Self::TinySd),
             _ => None,
         };
@@ -68,6 +68,9 @@ impl Architecture {
         if !has(UNET) && !has(UNET_EMA) {
             return Err(if has("first_stage_model.") || has("decoder.conv_in.") {
                 "a VAE alone: put it beside a checkpoint NAME.safetensors as NAME.vae.safetensors".to_owned()
+            } else if has("concept_embeds") {
+                "a safety checker alone: put it beside a checkpoint NAME.safetensors as NAME.safety_checker.safetensors"
+                    .to_owned()
             } else if has("down_blocks.") || has("text_model.") {
                 "one part of a diffusers folder: name the folder that has model_index.json".to_owned()
             } else {
@@ -82,9 +85,6 @@ impl Architecture {
             return Ok(architecture);
         }
         match (first, width) {
-            (Some([320, 8, 3, 3]), _) => {
-                Err("an InstructPix2Pix checkpoint, whose UNet takes 8 channels".to_owned())
-            }
             (Some(shape), _) => Err(format!(
                 "of an architecture that stablehand has no graph for (its UNet's first convolution is {shape:?})"
             )),

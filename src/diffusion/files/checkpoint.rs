@@ -61,15 +61,23 @@ impl Checkpoint {
         self.files[found.file].values(&found.tensor)
     }
 
-    /// Reads what `graph` wants, tensor by tensor, in the order of the files. Weights that are not `needed` stay zero.
-    pub fn fill(
+    /// Fails if a tensor that `graph` wants is missing or has another shape.
+    pub fn check(&self, part: ModelPart, graph: &WeightlessGraph) -> Result<(), FileError> {
+        self.locate(part, graph, |_| true).map(drop)
+    }
+
+    /// What `graph` wants, and where it is.
+    fn locate<'a>(
         &self,
         part: ModelPart,
-        graph: &WeightlessGraph,
+        graph: &'a WeightlessGraph,
         needed: impl Fn(&str) -> bool,
-    ) -> Result<Weights, FileError> {
-        let mut wanted = Vec::new();
-        for (name, shape) in graph.wanted().filter(|(name, _)| needed(name)) {
+    ) -> Result<Vec<(&'a str, Found)>, FileError> {
+        let mut all: Vec<_> = graph.wanted().filter(|(name, _)| needed(name)).collect();
+        // So that the same file always gives the same error.
+        all.sort_unstable();
+        let mut wanted = Vec::with_capacity(all.len());
+        for (name, shape) in all {
             let found = self.find(part, name).ok_or_else(|| self.missing(part, name))?;
             let file = &self.files[found.file];
             let given = file.shape(&found.tensor).unwrap_or_default();
@@ -85,6 +93,17 @@ impl Checkpoint {
             }
             wanted.push((name, found));
         }
+        Ok(wanted)
+    }
+
+    /// Reads what `graph` wants, tensor by tensor, in the order of the files. Weights that are not `needed` stay zero.
+    pub fn fill(
+        &self,
+        part: ModelPart,
+        graph: &WeightlessGraph,
+        needed: impl Fn(&str) -> bool,
+    ) -> Result<Weights, FileError> {
+        let wanted = self.locate(part, graph, needed)?;
         let mut weights = graph.allocate();
         let mut writers: HashMap<_, _> = weights.writers().into_iter().collect();
         let mut tasks: Vec<(Found, WeightWriter)> =

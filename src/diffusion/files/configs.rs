@@ -31,6 +31,7 @@ pub struct ModelConfigs {
 /// `unet/config.json`.
 pub struct UNetConfig {
     pub sample_size: Option<u32>,
+    pub in_channels: Option<u64>,
     /// How many blocks halve the picture, one after the other.
     pub levels: Option<usize>,
     /// The width of the guidance embedding that it takes, if it was distilled with one.
@@ -124,6 +125,7 @@ impl UNetConfig {
     fn read(file: ConfigFile) -> Result<Self, FileError> {
         Ok(Self {
             sample_size: file.count("sample_size", LARGEST_SIDE)?,
+            in_channels: file.whole("in_channels")?,
             levels: file.length("down_block_types")?,
             guidance_width: file.whole("time_cond_proj_dim")?,
             first_channels: file.whole("block_out_channels")?,

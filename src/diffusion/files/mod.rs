@@ -6,6 +6,7 @@
 
 mod add_on_folder;
 mod architecture;
+mod checker_fault;
 mod checkpoint;
 mod config_expectations;
 mod config_file;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::checker_fault::checker_fault;
 use super::config_expectations::{self, GraphOf};
 use super::{FileError, ModelConfigs, ModelPlace, PartFiles, Target, Unread, refusal};
 use crate::diffusion::text::{Tokenizer, TokenizerFiles};
@@ -14,6 +15,8 @@ pub struct ModelFiles {
     /// What the files hold and nothing here reads.
     pub unread: Unread,
     parts: BTreeMap<ModelPart, PartFiles>,
+    /// Why the model's safety checker cannot be used, if it has one that cannot.
+    pub checker_fault: Option<String>,
 }
 
 impl ModelFiles {
@@ -34,10 +37,15 @@ impl ModelFiles {
         if let Some(reason) = unusable(&place, &configs, &parts) {
             return Err(place.not_a_model(reason));
         }
+        let checker_fault =
+            parts.get(&ModelPart::SafetyChecker).and_then(|files| checker_fault(&place, files));
+        if checker_fault.is_some() {
+            parts.remove(&ModelPart::SafetyChecker);
+        }
         let rows = parts.get(&ModelPart::TextEncoder).and_then(PartFiles::embedding_rows);
         let tokenizer = tokenizer(&place, rows)?;
         let unread = Unread::find(&place, &parts);
-        Ok((Self { place, configs, unread, parts }, tokenizer))
+        Ok((Self { place, configs, unread, parts, checker_fault }, tokenizer))
     }
 
     /// The files of `part`, where the model has it.

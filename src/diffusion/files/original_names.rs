@@ -32,6 +32,7 @@ const TEXT_ENCODERS: [&str; 8] = [
 pub const UNET: &str = "model.diffusion_model.";
 const UNETS: [&str; 4] = [UNET, "", "diffusion_model.", "unet."];
 const UNET_EMA: &str = "model_ema.diffusion_model";
+const SAFETY_CHECKERS: [&str; 2] = ["", "safety_checker."];
 const VAES: [&str; 3] = ["first_stage_model.", "", "vae."];
 
 /// The names that a weight may have, the likeliest first. `diffusers` is its name there.
@@ -61,7 +62,12 @@ pub fn names(part: ModelPart, diffusers: &str, depth: Depth) -> Vec<String> {
             let old = old.map(|(new, old)| diffusers.replace(new, old));
             both(&VAES, &[vae(diffusers, depth), Some(own), old].into_iter().flatten().collect::<Vec<_>>())
         }
-        ModelPart::SafetyChecker => vec![own],
+        // Newer transformers leave out a level. Dumps of whole pipelines have a prefix.
+        ModelPart::SafetyChecker => {
+            let bare = diffusers.strip_prefix("vision_model.").filter(|bare| bare.contains('.'));
+            let bare = bare.map(str::to_owned);
+            both(&SAFETY_CHECKERS, &[Some(own), bare].into_iter().flatten().collect::<Vec<_>>())
+        }
     }
 }
 
@@ -244,6 +250,17 @@ mod tests {
         assert_eq!(
             (names[0].as_str(), names.last().unwrap().as_str()),
             ("model.diffusion_model.out.2.bias", "model_ema.diffusion_modelout2bias")
+        );
+    }
+
+    #[test]
+    fn a_safety_checker_in_a_dump_has_its_names_behind_a_prefix() {
+        let name = "vision_model.vision_model.post_layernorm.bias";
+        let found = names(ModelPart::SafetyChecker, name, Depth::STABLE_DIFFUSION_V1);
+        let short = "safety_checker.vision_model.post_layernorm.bias";
+        assert_eq!(found[0], name);
+        assert!(
+            found.contains(&format!("safety_checker.{name}")) && found.iter().any(|found| found == short)
         );
     }
 

@@ -45,13 +45,19 @@ const CONV_IN: &str = "conv_in.weight";
 const GUIDANCE: &str = "time_embedding.cond_proj.weight";
 const NO_GUIDED_INPAINTING: &str =
     "stablehand has none for inpainting with a guidance embedding (time_embedding.cond_proj)";
+const NO_GUIDED_EDITING: &str =
+    "stablehand has none for InstructPix2Pix with a guidance embedding (time_embedding.cond_proj)";
 
 /// Where diffusers keeps the weights of the parts. The VAE's halves share theirs.
-const WEIGHT_FOLDERS: [(&str, &[ModelPart]); 3] = [
+const WEIGHT_FOLDERS: [(&str, &[ModelPart]); 4] = [
     ("text_encoder", &[ModelPart::TextEncoder]),
     ("unet", &[ModelPart::UNet]),
     ("vae", &[ModelPart::VaeDecoder, ModelPart::VaeEncoder]),
+    ("safety_checker", &[ModelPart::SafetyChecker]),
 ];
+
+/// A weight that every safety checker has.
+const CONCEPTS: &str = "concept_embeds";
 
 impl PartFiles {
     /// The parts that the model has. Fails where one that every model needs is missing.
@@ -113,19 +119,36 @@ impl PartFiles {
             Source::Onnx { path, .. } => return Ok(PartGraph::Onnx(path)),
             Source::Weights { checkpoint, graphs } => (checkpoint.get()?, graphs),
         };
-        let takes_mask = || {
-            let shape = checkpoint.shape(ModelPart::UNet, CONV_IN);
-            shape.is_some_and(|shape| shape.get(1) == Some(&9))
-        };
-        let name = match self.part {
-            ModelPart::UNet if checkpoint.has(ModelPart::UNet, GUIDANCE) => match takes_mask() {
-                true => return Err(FileError::Graph(NO_GUIDED_INPAINTING.to_owned())),
-                false => "unet_guided",
-            },
-            ModelPart::UNet if takes_mask() => "unet_inpainting",
-            part => part.name(),
+        let is_guided = self.part == ModelPart::UNet && checkpoint.has(ModelPart::UNet, GUIDANCE);
+        let name = match (self.part, self.unet_channels()) {
+            (ModelPart::UNet, Some(9)) if is_guided => {
+                return Err(FileError::Graph(NO_GUIDED_INPAINTING.to_owned()));
+            }
+            (ModelPart::UNet, Some(8)) if is_guided => {
+                return Err(FileError::Graph(NO_GUIDED_EDITING.to_owned()));
+            }
+            (ModelPart::UNet, _) if is_guided => "unet_guided",
+            (ModelPart::UNet, Some(9)) => "unet_inpainting",
+            (ModelPart::UNet, Some(8)) => "unet_pix2pix",
+            (part, _) => part.name(),
         };
         Ok(PartGraph::Weightless(graphs.find(name, build)?))
+    }
+
+    /// The channels that a UNet reads, if its weights come without a graph.
+    pub fn unet_channels(&self) -> Option<usize> {
+        let Source::Weights { checkpoint, .. } = &self.source else { return None };
+        checkpoint.get().ok()?.shape(ModelPart::UNet, CONV_IN)?.get(1).copied()
+    }
+
+    /// Fails if a weight that our graph needs is missing or has another shape.
+    pub fn check_weights(&self) -> Result<(), FileError> {
+        match (&self.source, self.graph(GraphBuild::Cpu)?) {
+            (Source::Weights { checkpoint, .. }, PartGraph::Weightless(graph)) => {
+                checkpoint.get()?.check(self.part, &graph)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The part's weights in the layout of one of our graphs. `None` if the part's own graph contains them.
@@ -172,7 +195,9 @@ fn embedded_parts(
             let opened = weights.map(|(name, bytes)| Ok(Arc::new(TensorFile::embedded(name, bytes)?)));
             Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::TinySd))
         });
-        checkpoint.get()?;
+        if checkpoint.get()?.files().next().is_none() {
+            continue;
+        }
         parts.extend(whose.iter().map(|part| (*part, from_weights(*part, &checkpoint, graphs))));
     }
     Ok(parts)
@@ -197,7 +222,7 @@ fn parts_in_folder(
             Ok(Checkpoint::new(opened.collect::<Result<_, FileError>>()?, Architecture::StableDiffusionV1))
         });
         let opened = checkpoint.get().map(drop);
-        if !whose.contains(&ModelPart::VaeDecoder) {
+        if whose.iter().any(|part| [ModelPart::TextEncoder, ModelPart::UNet].contains(part)) {
             opened?;
         }
         parts.extend(whose.iter().map(|part| (*part, from_weights(*part, &checkpoint, graphs))));
@@ -239,6 +264,18 @@ fn parts_of_checkpoint(
             .collect();
     if vae.get().is_ok_and(|vae| vae.has(ModelPart::VaeEncoder, "encoder.conv_in.weight")) {
         parts.insert(ModelPart::VaeEncoder, from_weights(ModelPart::VaeEncoder, &vae, graphs));
+    }
+    let beside = path.with_extension("safety_checker.safetensors");
+    let checker = match beside.is_file() {
+        true => Some(LazyCheckpoint::new(move || {
+            Ok(Checkpoint::new(vec![Arc::new(TensorFile::open(&beside)?)], architecture))
+        })),
+        false => {
+            Some(all).filter(|all| all.get().is_ok_and(|all| all.has(ModelPart::SafetyChecker, CONCEPTS)))
+        }
+    };
+    if let Some(checker) = checker {
+        parts.insert(ModelPart::SafetyChecker, from_weights(ModelPart::SafetyChecker, &checker, graphs));
     }
     parts
 }

@@ -20,6 +20,8 @@ pub struct Parameters<'a> {
     pub guidance_scale: f32,
     pub guidance_rescale: f64,
     pub guidance_end: f64,
+    /// For a model that changes a picture as the prompt says.
+    pub image_guidance_scale: Option<f32>,
     /// The seed of this one picture.
     pub seed: u64,
     pub noise: NoiseSource,
@@ -53,6 +55,9 @@ impl Parameters<'_> {
             ("Size", size(self.size)),
             ("Model", self.model.to_owned()),
         ];
+        if let Some(scale) = self.image_guidance_scale {
+            items.push(("Image CFG scale", scale.to_string()));
+        }
         if self.karras {
             items.insert(2, ("Schedule type", "Karras".to_owned()));
         }
@@ -157,6 +162,7 @@ mod tests {
             guidance_scale: 7.0,
             guidance_rescale: 0.0,
             guidance_end: 1.0,
+            image_guidance_scale: None,
             seed: u64::MAX,
             noise: NoiseSource::Cpu,
             size: LARGE,

@@ -27,7 +27,7 @@ pub use port::Port;
 pub use safety_checker::SafetyChecker;
 pub use session::{PartSession, WorkingMemory};
 pub use text_encoder::{TextEncoder, Vocabulary};
-pub use unet::{EncodedPrompt, UNet, UNetRows};
+pub use unet::{EDITING_CHANNELS, EncodedPrompt, UNet, UNetRows};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};
 
 /// Why a model cannot be used. Each names the part or the file.

@@ -17,7 +17,11 @@ use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
 
 /// Latents, mask and masked image's latents.
-const INPAINTING_CHANNELS: i64 = 9;
+const INPAINTING_CHANNELS: usize = 9;
+/// InstructPix2Pix': latents, and those of the picture to change.
+pub const EDITING_CHANNELS: usize = 8;
+/// Latents.
+const USUAL_CHANNELS: usize = 4;
 /// What diffusers and its exporters call the embedding of the guidance scale, and its usual width.
 const GUIDANCE_INPUT: &str = "timestep_cond";
 const USUAL_WIDTH: usize = 256;
@@ -78,11 +82,14 @@ impl UNet {
         let mut known = vec![&sample, &timestep, &encoder_hidden_states];
         known.extend(&timestep_cond);
         session.only(&known)?;
-        if let Some(channels) =
-            sample.fixed(1).filter(|channels| ![4, INPAINTING_CHANNELS].contains(channels))
-        {
+        let channels_known = [USUAL_CHANNELS, EDITING_CHANNELS, INPAINTING_CHANNELS];
+        let is_known = |channels: i64| {
+            usize::try_from(channels).is_ok_and(|channels| channels_known.contains(&channels))
+        };
+        if let Some(channels) = sample.fixed(1).filter(|channels| !is_known(*channels)) {
             return Err(session.refuse(format!(
-                "it takes {channels} channels; a UNet should take 4, or {INPAINTING_CHANNELS} for inpainting"
+                "it takes {channels} channels; a UNet should take {USUAL_CHANNELS}, {INPAINTING_CHANNELS} for \
+                 inpainting, or {EDITING_CHANNELS} for InstructPix2Pix"
             )));
         }
         let width = encoder_hidden_states.fixed(2).and_then(|width| usize::try_from(width).ok());
@@ -104,9 +111,9 @@ impl UNet {
         Ok(Self { session, sample, timestep, encoder_hidden_states, timestep_cond, out_sample, replays })
     }
 
-    /// The channels of its input: 4, or 9 for inpainting.
+    /// The channels of its input. If the graph does not state it, those of latents alone.
     pub fn in_channels(&self) -> usize {
-        usize::try_from(self.sample.fixed(1).unwrap_or(4)).unwrap_or(4)
+        self.sample.fixed(1).and_then(|channels| usize::try_from(channels).ok()).unwrap_or(USUAL_CHANNELS)
     }
 
     /// The width of the embeddings that it reads. If the graph does not state it, that of Stable Diffusion v1.
@@ -136,7 +143,12 @@ impl UNet {
 
     /// Whether it takes a mask and the masked picture's latents beside the noisy latents.
     pub fn is_inpainting(&self) -> bool {
-        self.sample.fixed(1) == Some(INPAINTING_CHANNELS)
+        self.in_channels() == INPAINTING_CHANNELS
+    }
+
+    /// Whether it changes a picture as the prompt says: it takes the picture's latents beside the noisy latents.
+    pub fn edits_images(&self) -> bool {
+        self.in_channels() == EDITING_CHANNELS
     }
 
     /// Whether fractional timesteps are truncated.

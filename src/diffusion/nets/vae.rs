@@ -135,6 +135,11 @@ impl Posterior {
         self.mean.iter().chain(self.std.iter().flatten()).all(|value| value.is_finite())
     }
 
+    /// The likeliest latents `[1, channels, h, w]`, not scaled: what InstructPix2Pix sees of its picture.
+    pub fn mode(self) -> Array4<f32> {
+        self.mean
+    }
+
     /// Latents `[images, channels, h, w]` for the UNet. Each image draws its own, as in diffusers with a list of
     /// generators.
     pub fn sample(&self, noise: &mut BatchNoise) -> Array4<f32> {

@@ -14,7 +14,7 @@ use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image}
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{self, SchedulerOptions};
-use crate::domain::{GenerationInput, ImageSize, ImageSource, ModelPart};
+use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ImageSource, ModelPart};
 
 impl Pipeline {
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`. LoRAs are merged first, here and now.
@@ -62,6 +62,7 @@ impl Pipeline {
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
+        let input = &self.completed(input);
         let scheduler = schedulers::build(
             input.scheduler,
             &self.model.description.scheduler,
@@ -88,7 +89,35 @@ impl Pipeline {
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
         generation.overlay = overlay;
         generation.adapted = adapted;
+        if let Some(sentence) = self.unchecked(input) {
+            generation.warn(sentence);
+        }
         Ok(generation)
+    }
+
+    /// The request with the fields that this kind of UNet needs, and without those that it has no use for.
+    fn completed(&self, input: &GenerationInput) -> GenerationInput {
+        let mut input = input.clone();
+        input.image_guidance_scale = match self.unet.edits_images() {
+            true => input.image_guidance_scale.or(Some(IMAGE_GUIDANCE_SCALE)),
+            false => None,
+        };
+        if self.unet.edits_images() {
+            input.mask = None;
+        }
+        input
+    }
+
+    /// A sentence for the client, if it wants its pictures checked and nothing can check them.
+    fn unchecked(&self, input: &GenerationInput) -> Option<String> {
+        if input.nsfw || self.checking.is_some() {
+            return None;
+        }
+        let why = match self.model.files.checker_fault {
+            Some(_) => "this model's safety checker cannot be used (`stablehand models check` says why)",
+            None => "this model has no safety checker",
+        };
+        Some(format!("nsfw is false, but {why}: no picture was checked."))
     }
 
     /// Reads the pictures of a request at the size of the drawing, and the overlay for the result.
@@ -115,10 +144,15 @@ impl Pipeline {
             Some(image) => Some(image.resize(drawn_at)?.to_tensor()?),
             None => None,
         };
+        let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
+        if self.unet.edits_images() {
+            // Requests always have a picture. Trials of a model need none.
+            let edited_image = Some(self.encode(&image.unwrap_or_else(blank))?);
+            return Ok((Given { edited_image, ..Given::default() }, None));
+        }
         let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
             None => None,
             Some(mask) => {
-                let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
                 let mut masked = image.clone().unwrap_or_else(blank);
                 mask.hide(&mut masked);
                 Some(self.encode(&masked)?)
@@ -130,6 +164,7 @@ impl Pipeline {
             strength: input.prompt_strength,
             mask: mask.map(|mask| mask.to_latents(scale)),
             masked_image,
+            edited_image: None,
         };
         Ok((given, overlay))
     }

@@ -20,8 +20,8 @@ impl Pipeline {
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let mut image = self.decode(&latents.to_owned())?;
             // Before it is enlarged: the checker looks at 224 pixels anyway.
-            let flagged = match self.safety_checker.as_mut().filter(|_| !generation.input.nsfw) {
-                Some(checker) => checker.flags(&image)?,
+            let flagged = match self.checking.as_mut().filter(|_| !generation.input.nsfw) {
+                Some(checking) => checking.flags(&image)?,
                 None => false,
             };
             if image.size() != generation.input.size {
@@ -66,6 +66,7 @@ impl Pipeline {
             guidance_scale: input.guidance_scale,
             guidance_rescale: input.guidance_rescale,
             guidance_end: input.guidance_end,
+            image_guidance_scale: input.image_guidance_scale,
             seed: GenerationInput::seed_of(generation.seed, index),
             noise: input.noise,
             size: input.size,

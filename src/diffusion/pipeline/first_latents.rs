@@ -1,6 +1,6 @@
 //! The first latents of a generation: noise alone, or a picture with noise on it.
 //!
-//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline` and `…InpaintPipeline`, including the order of random
+//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline`, `…InpaintPipeline` and `…InstructPix2PixPipeline`, including the order of random
 //! numbers: first for the picture's latents, then for the noise, then for the masked picture's latents.
 
 use ndarray::{Array4, Axis, Zip, concatenate};
@@ -20,6 +20,8 @@ pub(super) struct Given {
     pub mask: Option<Array4<f32>>,
     /// The picture without the repainted part, for a UNet that takes it together with the mask.
     pub masked_image: Option<Posterior>,
+    /// The picture to change, for a UNet that takes it beside the latents.
+    pub edited_image: Option<Posterior>,
 }
 
 /// A generation's first latents, and the data that its steps need.
@@ -28,7 +30,8 @@ pub(super) struct FirstLatents {
     pub latents: Array4<f32>,
     /// The first UNet call; the end of the schedule where the picture may not change.
     pub begin: usize,
-    /// `[images, 1 + channels, h, w]`: the UNet's input beside the latents.
+    /// The UNet's input beside the latents: `[images, 1 + channels, h, w]` of a mask and a picture, or `[images, channels,
+    /// h, w]` of a picture to change.
     pub conditioning: Option<Array4<f32>>,
     pub original: Option<Original>,
 }
@@ -42,7 +45,16 @@ impl FirstLatents {
         scheduler: &Scheduler,
         noise: &mut BatchNoise,
     ) -> Result<Self, SchedulerError> {
-        let Given { image, strength, mask, masked_image } = given;
+        let Given { image, strength, mask, masked_image, edited_image } = given;
+        if let Some(edited) = edited_image {
+            let latents = noise.randn(shape) * scheduler.init_noise_sigma();
+            let shown = edited.mode();
+            let Some(conditioning) = shown.broadcast(latents.dim()).map(|shown| shown.to_owned()) else {
+                let (got, want) = (shown.shape().to_vec(), latents.shape().to_vec());
+                return Err(SchedulerError::Shape { what: "picture", got, want });
+            };
+            return Ok(Self { latents, begin: 0, conditioning: Some(conditioning), original: None });
+        }
         // The reference's `is_strength_max`, which its image-to-image pipeline does not have.
         #[expect(clippy::float_cmp, reason = "exactly 1, as the reference compares")]
         let is_pure_noise = mask.is_some() && strength == 1.0;

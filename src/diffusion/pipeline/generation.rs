@@ -31,9 +31,10 @@ pub struct Generation {
     pub(super) adapted: Option<Rc<Adapted>>,
     /// `[images, channels, height, width]`.
     pub(super) latents: Array4<f32>,
-    /// The UNet's input at the current step: the scaled latents, and for an inpainting UNet also the mask and the masked
-    /// picture's latents.
+    /// The UNet's input at the current step: the scaled latents, and beside them what some UNets see of a picture.
     pub(super) model_input: Array4<f32>,
+    /// The same without the picture to change, where guidance compares both.
+    pub(super) blind_input: Option<Array4<f32>>,
     pub(super) noise_pred: Array4<f32>,
     scheduler: Scheduler,
     noise: BatchNoise,
@@ -45,6 +46,7 @@ pub struct Generation {
     begin: usize,
     /// The next call.
     call: usize,
+    warnings: Vec<String>,
     /// After which step its latents were no longer finite. It is done then.
     pub(super) broken_at: Option<u32>,
 }
@@ -60,19 +62,27 @@ impl Generation {
         prompts: EncodedPrompts,
     ) -> Self {
         let FirstLatents { latents, begin, conditioning, original } = start;
-        let model_input = match conditioning {
-            None => latents.clone(),
+        let input_rows = input.rows_per_image();
+        let (model_input, blind_input) = match conditioning {
+            None => (latents.clone(), None),
             Some(shown) => {
                 let (images, channels, height, width) = latents.dim();
-                let mut input = Array4::zeros((images, channels + shown.dim().1, height, width));
+                let blind = Array4::zeros((images, channels + shown.dim().1, height, width));
+                let mut input = blind.clone();
                 input.slice_mut(s![.., channels.., .., ..]).assign(&shown);
-                input
+                (input, (input_rows == 3).then_some(blind))
             }
         };
         Self {
             noise_pred: latents.clone(),
             model_input,
-            strength: input.init_image.as_ref().map(|_| input.prompt_strength),
+            blind_input,
+            strength: input
+                .init_image
+                .as_ref()
+                .filter(|_| input.image_guidance_scale.is_none())
+                .map(|_| input.prompt_strength),
+            warnings: input.warnings.clone(),
             is_masked: input.mask.is_some(),
             input: GenerationInput { init_image: None, mask: None, ..input },
             seed,
@@ -97,6 +107,15 @@ impl Generation {
 
     pub fn images(&self) -> usize {
         self.latents.dim().0
+    }
+
+    /// What the client should know about how it was drawn, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(super) fn warn(&mut self, sentence: String) {
+        self.warnings.push(sentence);
     }
 
     /// The current latents `[images, channels, height, width]`.
@@ -164,7 +183,12 @@ impl Generation {
     pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
         let channels = self.latents.dim().1;
         let input: ArrayViewMut4<f32> = self.model_input.slice_mut(s![.., ..channels, .., ..]);
-        self.scheduler.scale_model_input(&self.latents, self.call, input)
+        self.scheduler.scale_model_input(&self.latents, self.call, input)?;
+        if let Some(blind) = &mut self.blind_input {
+            let seen = self.model_input.slice(s![.., ..channels, .., ..]);
+            blind.slice_mut(s![.., ..channels, .., ..]).assign(&seen);
+        }
+        Ok(())
     }
 
     /// Moves the latents on by the UNet's answer in `noise_pred`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Pipeline;
 use super::adapted::AdaptedModels;
 use super::batching::Batching;
+use super::checking::Checking;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
 use super::vae::{Decoding, Encoding};
@@ -35,9 +36,15 @@ pub struct PartReport {
 }
 
 impl LoadedModel {
-    pub(super) fn load(model: Model, runtime: Runtime) -> Result<Self, ModelError> {
+    /// Loads the parts that `wants` holds for. The safety checker can be loaded later.
+    pub(super) fn load(
+        model: Model,
+        runtime: Runtime,
+        wants: impl Fn(ModelPart) -> bool,
+    ) -> Result<Self, ModelError> {
         let load = |files: &PartFiles| Ok((files.part(), PartSession::load(files, &runtime)?));
-        let sessions = model.files.parts().map(load).collect::<Result<_, ModelError>>()?;
+        let wanted = model.files.parts().filter(|files| wants(files.part()));
+        let sessions = wanted.map(load).collect::<Result<_, ModelError>>()?;
         Ok(Self { model, runtime, sessions })
     }
 
@@ -66,10 +73,24 @@ impl LoadedModel {
         let text_encoder = TextEncoder::new(take(ModelPart::TextEncoder)?, hidden_layers, vocabulary)?;
         let unet = UNet::new(take(ModelPart::UNet)?, &runtime)?;
         let has_encoder = model.files.part(ModelPart::VaeEncoder).is_some();
-        if unet.is_inpainting() && !has_encoder {
+        let purpose = match (unet.is_inpainting(), unet.edits_images()) {
+            (true, _) => Some("inpainting"),
+            (_, true) => Some("changing pictures (InstructPix2Pix)"),
+            (false, false) => None,
+        };
+        if let Some(purpose) = purpose.filter(|_| !has_encoder) {
             return Err(ModelError::Graph {
                 part: ModelPart::UNet,
-                reason: "it is one for inpainting, which needs a vae_encoder beside it".to_owned(),
+                reason: format!("it is one for {purpose}, which needs a vae_encoder beside it"),
+            });
+        }
+        if unet.edits_images() != model.rules().edits_images {
+            return Err(ModelError::Graph {
+                part: ModelPart::UNet,
+                reason: format!(
+                    "it takes {0} channels, but its unet/config.json does not say so: set in_channels to {0} there",
+                    unet.in_channels()
+                ),
             });
         }
         text_encoder.check_window(model.tokenizer.window())?;
@@ -77,7 +98,7 @@ impl LoadedModel {
         let vae_decoder = VaeDecoder::new(take(ModelPart::VaeDecoder)?, vae)?;
         let vae_encoder =
             take(ModelPart::VaeEncoder).ok().map(|session| VaeEncoder::new(session, vae)).transpose()?;
-        let safety_checker = take(ModelPart::SafetyChecker).ok().map(SafetyChecker::new);
+        let safety_checker = take(ModelPart::SafetyChecker).ok().map(SafetyChecker::new).transpose()?;
         let mut prompts = PromptEncoder::new(Arc::clone(&model.tokenizer), text_encoder, unet.tokens_read());
         if unet.embeds_guidance() {
             prompts.without_negatives();
@@ -91,7 +112,7 @@ impl LoadedModel {
             unet,
             decoding: Decoding::new(vae_decoder, &model, &runtime),
             encoding: vae_encoder.map(|encoder| Encoding::new(encoder, &model, &runtime)),
-            safety_checker: safety_checker.transpose()?,
+            checking: Checking::new(&model, &runtime, safety_checker),
             memory_needs: model.memory_needs(runtime.device())?,
             kept: Kept::default(),
             adapted,

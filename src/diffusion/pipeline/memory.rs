@@ -16,6 +16,8 @@ pub struct MemoryNeeds {
     /// The weights of the VAE once more in float32, on a card. They are loaded for the first picture that overflows in
     /// half precision, when it is too late to ask for memory.
     float32_vae: u64,
+    /// The safety checker's weights, which come on top where it is loaded.
+    checker: u64,
     is_on_cpu: bool,
     /// Whether all attention scores are held at once, as in exported graphs. Ours do not.
     holds_scores: bool,
@@ -47,10 +49,13 @@ impl MemoryNeeds {
     /// For the model with these files on `device`.
     pub(super) fn from_files(files: &ModelFiles, device: &Device) -> Result<Self, FileError> {
         let (unet, vae) = (files.configs.unet.as_ref(), &files.configs.vae);
-        let (mut weights, mut float32_vae) = (0, 0);
+        let (mut weights, mut float32_vae, mut checker) = (0, 0, 0);
         for part in files.parts() {
-            let ours = weight_bytes(part, device)?;
-            weights += ours.unwrap_or_else(|| exported_bytes(part, device));
+            let bytes = weight_bytes(part, device)?.unwrap_or_else(|| exported_bytes(part, device));
+            match part.part() {
+                ModelPart::SafetyChecker => checker += bytes,
+                _ => weights += bytes,
+            }
             if !device.is_cpu() && [ModelPart::VaeDecoder, ModelPart::VaeEncoder].contains(&part.part()) {
                 float32_vae += weight_bytes(part, &Device::Cpu)?.unwrap_or(0);
             }
@@ -59,6 +64,7 @@ impl MemoryNeeds {
         Ok(Self {
             weights,
             float32_vae,
+            checker,
             is_on_cpu: device.is_cpu(),
             holds_scores: !is_ours,
             value: if is_ours && !device.is_cpu() { F16 } else { F32 },
@@ -84,6 +90,11 @@ impl MemoryNeeds {
     /// The model's own size.
     pub(super) fn usual_size(&self) -> ImageSize {
         ImageSize { width: self.native_side, height: self.native_side }
+    }
+
+    /// The additional bytes for the safety checker. 0 if the model has none that works.
+    pub fn checker(&self) -> u64 {
+        self.checker
     }
 
     /// The bytes that a UNet call of `rows` rows takes besides the weights.
@@ -143,6 +154,7 @@ pub(super) mod tests {
     pub const SD1: MemoryNeeds = MemoryNeeds {
         weights: 4_270_000_000,
         float32_vae: 0,
+        checker: 0,
         is_on_cpu: true,
         holds_scores: false,
         value: F32,

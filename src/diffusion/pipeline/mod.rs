@@ -9,6 +9,7 @@ mod adapted;
 mod add_ons;
 mod batching;
 mod begin;
+mod checking;
 mod description;
 mod finish;
 mod first_latents;
@@ -32,6 +33,7 @@ use self::adapted::AdaptedModels;
 pub use self::adapted::{Adaptation, Adapted};
 pub use self::add_ons::AddOnFolders;
 pub use self::batching::{Batching, batch_rows};
+use self::checking::Checking;
 pub use self::description::ModelDescription;
 pub use self::generation::Generation;
 pub use self::loaded::{LoadedModel, PartReport};
@@ -43,7 +45,7 @@ use self::vae::{Decoding, Encoding};
 use self::working::Kept;
 use super::files::LoraError;
 use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbImage};
-use super::nets::{ModelError, SafetyChecker, UNet};
+use super::nets::{ModelError, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
 use crate::domain::{GenerationInput, SchedulerKind};
@@ -58,7 +60,8 @@ pub struct Pipeline {
     decoding: Decoding,
     /// `None` if the model cannot start from pictures.
     encoding: Option<Encoding>,
-    safety_checker: Option<SafetyChecker>,
+    /// `None` if the model has no safety checker that works.
+    checking: Option<Checking>,
     memory_needs: MemoryNeeds,
     /// What its sessions keep between their runs.
     kept: Kept,
@@ -177,7 +180,7 @@ impl Pipeline {
     /// The time spent in the sessions themselves so far.
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.encoding.as_ref().map_or(Duration::ZERO, Encoding::time_in_run);
-        let checker = self.safety_checker.as_ref().map_or(Duration::ZERO, SafetyChecker::time_in_run);
+        let checker = self.checking.as_ref().map_or(Duration::ZERO, Checking::time_in_run);
         self.prompts.time_in_run() + self.unet.time_in_run() + self.decoding.time_in_run() + encoder + checker
     }
 }

@@ -16,7 +16,7 @@ use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
     GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, Unread,
 };
-use crate::diffusion::nets::{HiddenLayers, ModelError, Vocabulary};
+use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
 use crate::domain::{InputRules, ModelPart};
 use crate::runtime::{Device, Runtime};
@@ -66,6 +66,7 @@ impl Model {
             guidance_end,
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
+            edits_images: edits_images(&files),
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),
             prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), textual_inversions))),
         };
@@ -128,19 +129,39 @@ impl Model {
         Ok(MemoryNeeds::from_files(&self.files, device)?)
     }
 
-    /// Loads every part, ready to draw.
+    /// Whether it has a safety checker that can be used, or why not.
+    pub fn safety_checker(&self) -> Result<(), &str> {
+        match (self.files.part(ModelPart::SafetyChecker), &self.files.checker_fault) {
+            (Some(_), _) => Ok(()),
+            (None, Some(fault)) => Err(fault),
+            (None, None) => Err("it has no safety_checker"),
+        }
+    }
+
+    /// Loads what drawing needs. The safety checker is loaded when a request first wants its verdict.
     pub fn load(&self, runtime: &Runtime) -> Result<Pipeline, ModelError> {
-        self.load_graphs(runtime)?.into_pipeline()
+        LoadedModel::load(self.clone(), runtime.clone(), |part| part != ModelPart::SafetyChecker)?
+            .into_pipeline()
     }
 
     /// Loads every part, to be looked at before it becomes a pipeline.
     pub fn load_graphs(&self, runtime: &Runtime) -> Result<LoadedModel, ModelError> {
-        LoadedModel::load(self.clone(), runtime.clone())
+        LoadedModel::load(self.clone(), runtime.clone(), |_| true)
     }
 
     pub(super) fn lora_targets(&self) -> Result<Vec<Target>, ModelError> {
         Ok(self.files.lora_targets()?.unwrap_or_default())
     }
+}
+
+/// Whether its UNet takes the latents of a picture to change beside its own.
+fn edits_images(files: &ModelFiles) -> bool {
+    let by_weights = files.part(ModelPart::UNet).and_then(PartFiles::unet_channels);
+    let by_config = || {
+        let channels = files.configs.unet.as_ref().and_then(|unet| unet.in_channels);
+        channels.and_then(|channels| usize::try_from(channels).ok())
+    };
+    by_weights.or_else(by_config) == Some(EDITING_CHANNELS)
 }
 
 /// Rows and width of the text encoder's table of embeddings, where its weights are not inside its own graph.

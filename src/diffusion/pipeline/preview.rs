@@ -19,7 +19,7 @@ impl Pipeline {
     /// A preview of the first image, as a small PNG file. `None` if the model has no map from latents to colours, before
     /// the first step, and if a safety checker must see the picture first.
     pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
-        if self.safety_checker.is_some() && !generation.input.nsfw {
+        if self.checking.is_some() && !generation.input.nsfw {
             return None;
         }
         let map = self.model.description.latent_rgb.as_ref()?;

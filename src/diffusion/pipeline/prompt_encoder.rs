@@ -75,7 +75,7 @@ impl PromptEncoder {
         }
         let split = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
         let mut positive = split(&input.prompt)?;
-        let mut negative = match self.guides_by_negative && input.guidance_scale > 1.0 {
+        let mut negative = match self.guides_by_negative && input.is_guided() {
             true => Some(split(&input.negative_prompt)?),
             false => None,
         };

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use ndarray::{Array1, Array4, Axis, s};
+use ndarray::{Array1, Array4, Axis, Zip, s};
 
 use super::guidance::rescale_noise_pred;
 use super::{DiffusionError, Generation, Pipeline};
@@ -49,19 +49,24 @@ impl Pipeline {
     }
 
     /// One UNet call: the negative rows of guided images first, then a positive row for every image, in the order of the
-    /// reference. Writes the guided prediction into each generation's `noise_pred`.
+    /// reference, then the rows that see no picture to change. Writes the guided prediction into each generation's
+    /// `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
         let guided: Vec<Unit> =
             call.iter().copied().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
-        let rows = guided.iter().map(|unit| (unit, true)).chain(call.iter().map(|unit| (unit, false)));
+        let blind = guided.iter().filter(|unit| batch[unit.generation].blind_input.is_some());
+        let rows = guided.iter().map(|unit| (unit, Row::Negative));
+        let rows = rows.chain(call.iter().map(|unit| (unit, Row::Positive)));
+        let rows = rows.chain(blind.map(|unit| (unit, Row::Blind)));
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         let mut guidance_scales = Vec::new();
-        for (unit, is_negative) in rows {
+        for (unit, row) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.guided_by().filter(|_| is_negative);
-            sample.push(generation.model_input.index_axis(Axis(0), unit.image));
+            let embedding = generation.guided_by().filter(|_| row != Row::Positive);
+            let input = generation.blind_input.as_ref().filter(|_| row == Row::Blind);
+            sample.push(input.unwrap_or(&generation.model_input).index_axis(Axis(0), unit.image));
             embeddings.push(embedding.unwrap_or(&generation.prompts.positive));
             timesteps.push(generation.timestep());
             guidance_scales.push(generation.input.guidance_scale);
@@ -96,6 +101,7 @@ impl Pipeline {
 
         let mut negatives = predicted.outer_iter();
         let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
+        let mut blinds = predicted.slice(s![guided.len() + call.len().., .., .., ..]).into_outer_iter();
         for unit in call {
             let generation = &mut *batch[unit.generation];
             let is_guided = generation.guided_by().is_some();
@@ -105,7 +111,18 @@ impl Pipeline {
             noise_pred.assign(&conditional);
             if is_guided {
                 let unconditional = negatives.next().expect("a row for each guided image");
-                noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));
+                match generation.input.image_guidance_scale.filter(|_| generation.blind_input.is_some()) {
+                    None => {
+                        noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));
+                    }
+                    // The negative row sees the picture to change, and the blind one does not.
+                    Some(image_scale) => {
+                        let blind = blinds.next().expect("a row for each guided image with a picture");
+                        Zip::from(&mut noise_pred).and(&unconditional).and(&blind).for_each(|c, i, u| {
+                            *c = u + scale * (*c - i) + image_scale * (i - u);
+                        });
+                    }
+                }
                 rescale_noise_pred(noise_pred, conditional, rescale);
             }
         }
@@ -119,6 +136,16 @@ fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
         (Some(a), Some(b)) => std::ptr::eq(a, b),
         (a, b) => a.is_none() && b.is_none(),
     }
+}
+
+/// What a row of a call shows the UNet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Positive,
+    /// The negative prompt.
+    Negative,
+    /// The negative prompt, and no picture to change.
+    Blind,
 }
 
 /// One image of one generation in the batch.

@@ -21,7 +21,8 @@ struct Calls<'a> {
     size: ImageSize,
     loras: &'a [Lora],
     images: usize,
-    is_guided: bool,
+    /// The most rows that one of them takes.
+    rows_each: u64,
 }
 
 impl Pipeline {
@@ -49,13 +50,20 @@ impl Pipeline {
         let decoder = sizes().map(|size| needs.vae(size)).chain([needs.vae(usual), self.kept.decoder]).max();
         // On a CPU the two halves of the VAE take turns.
         let reads = |job: &&&GenerationInput| {
-            !self.device.is_cpu() && (job.init_image.is_some() || self.unet.is_inpainting())
+            !self.device.is_cpu()
+                && (job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images())
         };
         let encoder = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
         let encoder = encoder.chain([self.kept.encoder]).max();
         let pictures =
             jobs.iter().map(|job| needs.pictures(job.size, u64::from(job.num_outputs))).sum::<u64>();
+        // Loaded for one of these jobs, or for one before.
+        let checks = self
+            .checking
+            .as_ref()
+            .is_some_and(|checking| checking.is_loaded() || jobs.iter().any(|job| !job.nsfw));
         needs.weights()
+            + if checks { needs.checker() } else { 0 }
             + unet
             + largest_by_loras(adapted)
             + decoder.unwrap_or(0)
@@ -81,14 +89,14 @@ impl Pipeline {
         let mut all: Vec<Calls<'a>> = Vec::new();
         for job in jobs {
             let size = self.drawing_size(job);
-            let (images, is_guided) =
-                (job.num_outputs as usize, job.guidance_scale > 1.0 && !self.unet.embeds_guidance());
+            let images = job.num_outputs as usize;
+            let rows_each = if self.unet.embeds_guidance() { 1 } else { u64::from(job.rows_per_image()) };
             match all.iter_mut().find(|calls| calls.size == size && calls.loras == job.loras) {
                 Some(calls) => {
                     calls.images += images;
-                    calls.is_guided |= is_guided;
+                    calls.rows_each = calls.rows_each.max(rows_each);
                 }
-                None => all.push(Calls { size, loras: &job.loras, images, is_guided }),
+                None => all.push(Calls { size, loras: &job.loras, images, rows_each }),
             }
         }
         all
@@ -97,7 +105,7 @@ impl Pipeline {
     /// The rows of the largest call.
     fn rows(&self, calls: &Calls<'_>) -> u64 {
         let images = calls.images.min(self.batching.images) as u64;
-        let rows = if calls.is_guided { 2 * images } else { images };
+        let rows = calls.rows_each * images;
         // Calls on a card are padded.
         if self.device.is_cpu() { rows } else { rows.next_power_of_two() }
     }

@@ -22,6 +22,8 @@ pub struct InputRules {
     pub max_clip_skip: u32,
     /// Whether it can start from a picture, which needs the encoder of the VAE.
     pub takes_images: bool,
+    /// Whether it changes a picture as the prompt says (InstructPix2Pix). Then it needs a picture, and takes no mask.
+    pub edits_images: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The model's own check of prompts.
@@ -45,6 +47,7 @@ impl Default for InputRules {
             guidance_end: 1.0,
             max_clip_skip: 1,
             takes_images: true,
+            edits_images: false,
             loras: None,
             prompts: None,
         }

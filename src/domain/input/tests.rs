@@ -64,8 +64,8 @@ fn every_violation_is_reported() {
             "noise does not meet the constraints. It is \"gpu\"; it must be one of cpu, cuda.",
             "init_image does not meet the constraints. It is not a picture in a supported format: send a PNG, JPEG, \
              WebP, GIF, BMP or TIFF.",
-            "mask_invert should be bool type, not int.",
             "prompt_strength does not meet the constraints. It is 1.5; it must be from 0 to 1.",
+            "mask_invert should be bool type, not int.",
         ]
     );
 }
@@ -306,4 +306,60 @@ fn the_request_for_one_image_reproduces_it() {
     for name in request.as_object().unwrap().keys() {
         assert!(GenerationInput::FIELDS.contains(&name.as_str()));
     }
+}
+
+#[test]
+fn a_model_that_changes_pictures_needs_one_and_takes_no_mask() {
+    let rules = InputRules { edits_images: true, ..InputRules::default() };
+    let parse = |input: Value| GenerationInput::parse(&input, &rules);
+    let url = "https://example.org/fox.png";
+    let input = parse(json!({"prompt": "", "init_image": url, "scheduler": "IPNDM"})).unwrap();
+    assert_eq!((input.image_guidance_scale, input.rows_per_image()), (Some(1.5), 3));
+    assert_eq!(input.request_for(1, 0)["image_guidance_scale"], json!(1.5));
+    let input = parse(json!({"prompt": "", "init_image": url, "image_guidance_scale": 0.5})).unwrap();
+    assert_eq!(
+        (input.image_guidance_scale, input.is_guided(), input.rows_per_image()),
+        (Some(0.5), false, 1)
+    );
+
+    assert_eq!(
+        parse(json!({"prompt": ""})).unwrap_err().0,
+        [
+            "init_image is a required input: this model (InstructPix2Pix) changes a picture as the prompt says."
+        ]
+    );
+    assert_eq!(
+        parse(json!({"prompt": "", "init_image": url, "mask": url})).unwrap_err().0,
+        ["mask is not supported by this model, because InstructPix2Pix changes the whole picture."]
+    );
+    let refused = parse(json!({"prompt": "", "init_image": url, "image_guidance_scale": 0})).unwrap_err().0;
+    assert!(refused[0].starts_with("image_guidance_scale does not meet the constraints."), "{refused:?}");
+
+    let warned = |strength: Value| {
+        parse(json!({"prompt": "", "init_image": url, "prompt_strength": strength})).unwrap().warnings
+    };
+    assert_eq!(
+        warned(json!(0.8)),
+        ["prompt_strength has no effect with this model (InstructPix2Pix): use image_guidance_scale."]
+    );
+    assert!(warned(Value::Null).is_empty());
+}
+
+#[test]
+fn other_models_have_no_image_guidance() {
+    let input = json!({"prompt": "", "image_guidance_scale": 1.5});
+    let input = GenerationInput::parse(&input, &InputRules::default()).unwrap();
+    assert_eq!(
+        (input.image_guidance_scale, input.warnings),
+        (
+            None,
+            vec![
+                "image_guidance_scale has no effect with this model, because it is no InstructPix2Pix model."
+                    .to_owned()
+            ]
+        )
+    );
+    let plain = GenerationInput::new("");
+    assert_eq!((plain.rows_per_image(), plain.request_for(1, 0).get("image_guidance_scale")), (2, None));
+    assert_eq!(GenerationInput { guidance_scale: 1.0, ..plain }.rows_per_image(), 1);
 }

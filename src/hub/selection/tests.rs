@@ -16,7 +16,7 @@ fn names(selection: &Selection) -> Vec<&str> {
     selection.files.iter().map(RepoPath::as_str).collect()
 }
 
-const DIFFUSERS: [&str; 24] = [
+const DIFFUSERS: [&str; 25] = [
     ".gitattributes",
     "README.md",
     "v1-5-pruned.safetensors",
@@ -24,6 +24,7 @@ const DIFFUSERS: [&str; 24] = [
     "model_index.json",
     "feature_extractor/preprocessor_config.json",
     "safety_checker/config.json",
+    "safety_checker/model.fp16.safetensors",
     "safety_checker/model.safetensors",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
@@ -52,6 +53,8 @@ fn a_diffusers_folder_gives_each_weight_once_in_half_precision_if_possible() {
         [
             "feature_extractor/preprocessor_config.json",
             "model_index.json",
+            "safety_checker/config.json",
+            "safety_checker/model.fp16.safetensors",
             "scheduler/scheduler_config.json",
             "text_encoder/config.json",
             "text_encoder/model.fp16.safetensors",
@@ -63,6 +66,16 @@ fn a_diffusers_folder_gives_each_weight_once_in_half_precision_if_possible() {
             "vae/diffusion_pytorch_model.safetensors",
         ]
     );
+}
+
+#[test]
+fn a_safety_checker_is_pulled_if_there_is_one() {
+    let mut paths = DIFFUSERS.to_vec();
+    paths.retain(|path| !path.starts_with("safety_checker/"));
+    assert!(names(&select(&paths).unwrap()).iter().all(|name| !name.contains("safety_checker")));
+    // As with the other parts, a pickle only where there is nothing else.
+    paths.push("safety_checker/pytorch_model.bin");
+    assert!(names(&select(&paths).unwrap()).contains(&"safety_checker/pytorch_model.bin"));
 }
 
 #[test]

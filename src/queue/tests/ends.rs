@@ -156,3 +156,26 @@ fn pictures_that_a_full_disk_refused_are_written_once_there_is_space() {
     assert!(ended(unwritten.retry()));
     assert_eq!(test.find(&id).unwrap().images.len(), 1);
 }
+
+#[test]
+fn warnings_are_kept_with_a_completed_job_and_forgotten_with_it() {
+    let test = TestQueue::new();
+    let sentence = |number: u32| format!("<warning-{number}> has no effect.");
+    let id = test.submit("{}");
+    let mut job = test.claim();
+    job.warn([sentence(1), sentence(2)]);
+    assert!(ended(job.complete(vec![image("png")])));
+    assert_eq!(test.find(&id).unwrap().warnings, [sentence(1), sentence(2)]);
+
+    // An end that is not completion has an error instead.
+    let failed = test.submit("{}");
+    let mut job = test.claim();
+    job.warn([sentence(3)]);
+    assert!(ended(job.fail("so")));
+    assert!(test.find(&failed).unwrap().warnings.is_empty() && !test.on_disk("<warning-3>"));
+
+    assert!(test.on_disk("<warning-1>"));
+    test.pass(Duration::from_hours(1));
+    test.queue.sweep().unwrap();
+    assert!(!test.on_disk("<warning-"));
+}

@@ -9,11 +9,15 @@ const BUSY: &str = "HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n";
 impl Bench {
     /// A job whose pictures go to a bucket on `server`.
     fn submit_for_bucket(&self, server: &Server, policy: Policy) -> JobId {
+        self.submit_prompt_for_bucket("a fox", server, policy)
+    }
+
+    fn submit_prompt_for_bucket(&self, prompt: &str, server: &Server, policy: Policy) -> JobId {
         let config = S3Config::parse(&serde_json::json!({
             "accessId": "id", "accessSecret": "secret", "bucketName": "foxes",
             "endpointUrl": format!("http://{}", server.address),
         }));
-        self.test.submit_job(NewJob { s3_config: config.unwrap(), policy, ..new_job(&input("a fox", 1)) })
+        self.test.submit_job(NewJob { s3_config: config.unwrap(), policy, ..new_job(&input(prompt, 1)) })
     }
 }
 
@@ -31,6 +35,14 @@ fn pictures_are_stored_in_the_clients_bucket_and_nowhere_else() {
     let asked = server.asked();
     assert!(asked[0].starts_with(&format!("PUT /foxes/{id}/0.png?")), "{}", asked[0]);
     assert!(asked[0].ends_with("a fox") && asked[0].contains("content-type: image/png\r\n"), "{}", asked[0]);
+}
+
+#[test]
+fn a_warning_waits_for_the_upload() {
+    let (bench, server) = (Bench::new(), Server::answering(&[STORED.to_owned()]));
+    let id = bench.submit_prompt_for_bucket("warn", &server, Policy::default());
+    work_off_with_errands(&mut bench.worker(1));
+    assert_eq!(bench.test.find(&id).unwrap().warnings, ["it is a script"]);
 }
 
 #[test]

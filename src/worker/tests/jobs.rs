@@ -25,6 +25,15 @@ fn a_job_is_drawn_step_by_step_and_its_progress_published() {
 }
 
 #[test]
+fn what_the_engine_warns_of_is_kept_with_the_job() {
+    let bench = Bench::new();
+    let [quiet, warned] = ["a fox", "warn"].map(|prompt| bench.submit(prompt, 1));
+    work_off(&mut bench.worker(1));
+    assert!(bench.test.find(&quiet).unwrap().warnings.is_empty());
+    assert_eq!(bench.test.find(&warned).unwrap().warnings, ["it is a script"]);
+}
+
+#[test]
 fn jobs_are_stepped_together_up_to_the_engines_capacity() {
     let bench = Bench::new();
     let ids = [3, 5, 3].map(|steps| bench.submit("a fox", steps));

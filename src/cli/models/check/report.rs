@@ -17,6 +17,8 @@ const LONGEST_NAME: usize = 60;
 pub(super) struct Report<'a> {
     pub model: &'a Model,
     pub parts: &'a [PartReport],
+    /// What the safety checker takes of the device's memory.
+    pub checker_bytes: u64,
 }
 
 impl fmt::Display for Report<'_> {
@@ -141,13 +143,29 @@ impl Report<'_> {
             true => "yes",
             false => "no: its weights lie inside its graphs",
         };
+        let safety_checker = match self.model.safety_checker() {
+            Ok(()) => {
+                format!(
+                    "yes, loaded when a request first wants it ({} of memory)",
+                    size_text(self.checker_bytes)
+                )
+            }
+            Err(reason) => format!("no: {reason}"),
+        };
+        let (text, image, inpainting) = match self.model.rules().edits_images {
+            true => {
+                let no = "no: it is an InstructPix2Pix model, which changes a picture as the prompt says";
+                (no.to_owned(), "yes, as the prompt says (InstructPix2Pix)".to_owned(), no.to_owned())
+            }
+            false => ("yes".to_owned(), with(ModelPart::VaeEncoder), inpainting),
+        };
         [
-            ("text to image", "yes".to_owned()),
-            ("image to image", with(ModelPart::VaeEncoder)),
+            ("text to image", text),
+            ("image to image", image),
             ("inpainting", inpainting),
             ("previews", previews.to_owned()),
             ("LoRAs", add_ons.to_owned()),
-            ("safety checker", with(ModelPart::SafetyChecker)),
+            ("safety checker", safety_checker),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

@@ -222,8 +222,18 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ),
         ("prompt_strength", fraction("How much of init_image may change; 1 means all of it", &json!(0.8))),
         (
+            "image_guidance_scale",
+            or_null(
+                number("InstructPix2Pix models only: how closely to follow init_image. 1.5 if absent")
+                    .exclusive_minimum(Some(0))
+                    .maximum(Some(20)),
+            ),
+        ),
+        (
             "nsfw",
-            or_null(flag("False withholds pictures that the safety checker flags, if the model has one")),
+            or_null(flag(
+                "False withholds pictures that the safety checker flags. If the model has none, warnings say so",
+            )),
         ),
         ("lora", or_null(text(LORA))),
         ("lora_scale", fraction("The strength of the LoRA in the field lora", &json!(1.0))),

@@ -60,6 +60,10 @@ fn job() -> Object {
         .property("gpu", text("The memory of the device that draws the job, in GiB, or `cpu`"))
         .property("output", list("The pictures of a COMPLETED job", reference("Picture")))
         .property("error", text("Why the job FAILED or TIMED_OUT"))
+        .property(
+            "warnings",
+            list("What to know about the pictures of a COMPLETED job, such as a field that had no effect; absent if there is nothing", text("A sentence").build()),
+        )
         .property("progress", reference("Progress"))
         .required("id")
         .required("status")

@@ -1,0 +1,83 @@
+//! The pictures of a request, and the fields that say how to use them.
+
+use super::reader::Reader;
+use super::{ImageSource, InputRules, SchedulerKind};
+
+/// diffusers' default.
+pub const IMAGE_GUIDANCE_SCALE: f32 = 1.5;
+
+/// A request's pictures.
+pub(super) struct Pictures {
+    /// The picture to start from, or to change.
+    pub init_image: Option<ImageSource>,
+    pub mask: Option<ImageSource>,
+    pub prompt_strength: Option<f64>,
+    /// None for models that do not change pictures as the prompt says.
+    pub image_guidance_scale: Option<f32>,
+}
+
+impl Pictures {
+    pub fn read(
+        reader: &mut Reader,
+        rules: &InputRules,
+        scheduler: SchedulerKind,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let (init_image, mask) = (picture(reader, rules, "init_image"), picture(reader, rules, "mask"));
+        let prompt_strength = reader.share("prompt_strength");
+        let image_guidance_scale =
+            reader.number("image_guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
+        if rules.edits_images {
+            edits(reader, warnings);
+            let image_guidance_scale = image_guidance_scale.or(Some(IMAGE_GUIDANCE_SCALE));
+            return Self { init_image, mask, prompt_strength, image_guidance_scale };
+        }
+        if image_guidance_scale.is_some() {
+            warnings.push(
+                "image_guidance_scale has no effect with this model, because it is no InstructPix2Pix model."
+                    .to_owned(),
+            );
+        }
+        if mask.is_some() && !reader.is_present("init_image") {
+            reader.unmet("mask", "It needs an init_image.");
+        }
+        if init_image.is_some() && !scheduler.starts_from_image() {
+            reader.unmet(
+                "scheduler",
+                &format!("{scheduler} cannot start from an init_image; choose another scheduler."),
+            );
+        }
+        Self { init_image, mask, prompt_strength, image_guidance_scale: None }
+    }
+}
+
+fn picture(reader: &mut Reader, rules: &InputRules, name: &str) -> Option<ImageSource> {
+    let text = reader.string(name)?;
+    if rules.takes_images {
+        return ImageSource::parse(text).map_err(|reason| reader.unmet(name, &reason)).ok();
+    }
+    reader.violation(format!("{name} is not supported by this model, because it has no VAE encoder."));
+    None
+}
+
+/// What holds for a model that changes a picture as the prompt says. It begins with noise, whatever the scheduler.
+fn edits(reader: &mut Reader, warnings: &mut Vec<String>) {
+    if !reader.is_present("init_image") {
+        reader.violation(
+            "init_image is a required input: this model (InstructPix2Pix) changes a picture as the prompt says."
+                .to_owned(),
+        );
+    }
+    if reader.is_present("mask") {
+        reader.violation(
+            "mask is not supported by this model, because InstructPix2Pix changes the whole picture."
+                .to_owned(),
+        );
+    }
+    if reader.is_present("prompt_strength") {
+        warnings.push(
+            "prompt_strength has no effect with this model (InstructPix2Pix): use image_guidance_scale."
+                .to_owned(),
+        );
+    }
+}
