@@ -148,11 +148,11 @@ mod tests {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tiny-sd");
         let whole = tempfile::tempdir().unwrap();
         for (from, parts) in [
-            (model.as_path(), &["text_encoder", "unet", "vae", "tokenizer", "scheduler"][..]),
+            (model.as_path(), &["text_encoder", "unet", "vae", "tokenizer", "scheduler", "graphs"][..]),
             (folder, &["safety_checker", "graphs"]),
         ] {
             for part in parts.iter().filter(|part| from.join(part).is_dir()) {
-                fs::create_dir(whole.path().join(part)).unwrap();
+                fs::create_dir_all(whole.path().join(part)).unwrap();
                 for entry in fs::read_dir(from.join(part)).unwrap().map(Result::unwrap) {
                     fs::copy(entry.path(), whole.path().join(part).join(entry.file_name())).unwrap();
                 }

@@ -13,8 +13,8 @@ use crate::runtime::Device;
 pub struct MemoryNeeds {
     /// Bytes.
     weights: u64,
-    /// The weights of the VAE once more in float32, on a card. They are loaded for the first picture that overflows in
-    /// half precision, when it is too late to ask for memory.
+    /// The weights of the VAE once more in float32, on a card. Few models ever need them: they count from the first
+    /// picture that overflows in half precision.
     float32_vae: u64,
     /// The safety checker's weights, which come on top where it is loaded.
     checker: u64,
@@ -79,12 +79,12 @@ impl MemoryNeeds {
     /// In bytes, for a picture of the model's own size with `rows` rows in a UNet call.
     pub fn usual(&self, rows: u64) -> u64 {
         let size = self.usual_size();
-        self.weights() + self.unet(size, rows) + self.vae(size) + self.pictures(size, 1)
+        self.weights + self.unet(size, rows) + self.vae(size) + self.pictures(size, 1)
     }
 
-    /// The bytes of all weights, also of those that are not loaded yet.
+    /// The bytes of the weights that every picture needs.
     pub(super) fn weights(&self) -> u64 {
-        self.weights + self.float32_vae
+        self.weights
     }
 
     /// The model's own size.
@@ -104,13 +104,19 @@ impl MemoryNeeds {
         rows * (maps + self.heads * self.scores(latents)) * self.value
     }
 
-    /// The bytes that a call of one half of the VAE takes besides the weights, in both precisions where it may go
-    /// through both.
+    /// The bytes that a call of one half of the VAE takes besides the weights.
     pub(super) fn vae(&self, size: ImageSize) -> u64 {
+        self.vae_values(size) * self.value
+    }
+
+    /// The additional bytes for the VAE in float32, with its weights.
+    pub(super) fn vae_in_float32(&self, size: ImageSize) -> u64 {
+        self.float32_vae + self.vae_values(size) * F32
+    }
+
+    fn vae_values(&self, size: ImageSize) -> u64 {
         let in_call = pixels_per_call(pixels(size));
-        let values = in_call * self.vae_channels * VAE_MAPS + self.scores(self.latents(in_call));
-        let in_float32 = if self.float32_vae > 0 { F32 } else { 0 };
-        values * (self.value + in_float32)
+        in_call * self.vae_channels * VAE_MAPS + self.scores(self.latents(in_call))
     }
 
     /// The bytes of finished pictures. They are never on a card.
@@ -187,11 +193,11 @@ pub(super) mod tests {
     #[test]
     fn a_card_takes_what_was_measured() {
         // An H100 after calls of 16 rows (`docs/gpu.md`), with CUDA's own memory. It had loaded no VAE in float32.
-        let without = MemoryNeeds { float32_vae: 0, ..ON_A_CARD };
         let own = Device::Cuda { index: 0, memory_gib: None }.own_memory();
-        is_within_a_tenth(without.usual(16) + own, 5_300_000_000);
-        // Which is planned for: its weights, and its maps of four bytes a value.
-        assert_eq!(ON_A_CARD.usual(16) - without.usual(16), 334_000_000 + 2 * without.vae(SD1.usual_size()));
+        is_within_a_tenth(ON_A_CARD.usual(16) + own, 5_300_000_000);
+        // Its weights, and its maps of four bytes a value.
+        let in_float32 = ON_A_CARD.vae_in_float32(SD1.usual_size());
+        assert_eq!(in_float32, 334_000_000 + 2 * ON_A_CARD.vae(SD1.usual_size()));
     }
 
     #[test]

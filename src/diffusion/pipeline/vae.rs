@@ -21,6 +21,11 @@ impl Decoding {
         Self { usual, float32: Float32::new(model, runtime) }
     }
 
+    /// Whether its twin in float32 is loaded.
+    pub fn has_float32(&self) -> bool {
+        self.float32.loaded().is_some()
+    }
+
     /// Pixels `[images, 3, height, width]` of latents.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<Array4<f32>, DiffusionError> {
         let mut pixels = self.usual.decode(latents)?;
@@ -47,6 +52,11 @@ pub(super) struct Encoding {
 impl Encoding {
     pub fn new(usual: VaeEncoder, model: &Model, runtime: &Runtime) -> Self {
         Self { usual, float32: Float32::new(model, runtime) }
+    }
+
+    /// Whether its twin in float32 is loaded.
+    pub fn has_float32(&self) -> bool {
+        self.float32.loaded().is_some()
     }
 
     pub fn draws_by_itself(&self) -> bool {

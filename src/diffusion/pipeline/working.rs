@@ -5,6 +5,7 @@
 
 use super::Pipeline;
 use super::adapted::AdaptedModels;
+use super::vae::Encoding;
 use crate::diffusion::image::drawing_size;
 use crate::domain::{GenerationInput, ImageSize, Lora};
 
@@ -62,7 +63,11 @@ impl Pipeline {
             .checking
             .as_ref()
             .is_some_and(|checking| checking.is_loaded() || jobs.iter().any(|job| !job.nsfw));
+        let has_float32 =
+            self.decoding.has_float32() || self.encoding.as_ref().is_some_and(Encoding::has_float32);
+        let in_float32 = sizes().chain([usual]).map(|size| needs.vae_in_float32(size)).max();
         needs.weights()
+            + in_float32.filter(|_| has_float32).unwrap_or(0)
             + if checks { needs.checker() } else { 0 }
             + unet
             + largest_by_loras(adapted)
