@@ -79,6 +79,20 @@ fn prompt_strength_says_how_much_of_the_picture_changes() {
 }
 
 #[test]
+fn guidance_may_end_early_in_a_start_from_a_picture_but_does_not_begin_ended() {
+    let heart = heart();
+    let drawn = |guidance_end, guidance_scale| {
+        let start = from("a green tree", Some(png(heart.clone())));
+        let input = GenerationInput { prompt_strength: 0.3, guidance_end, guidance_scale, ..start };
+        draw(&input, 3).remove(0).image.pixels
+    };
+    let unguided = drawn(1.0, 1.0);
+    assert_ne!(drawn(0.7, 5.0), unguided, "the last 6 of 20 steps, 4 of them guided");
+    assert_ne!(drawn(0.7, 5.0), drawn(1.0, 5.0));
+    assert_eq!(drawn(0.0, 5.0), unguided);
+}
+
+#[test]
 fn white_is_repainted_and_black_kept() {
     let heart = heart();
     let (left, right) = (|x: u32| x < SIDE / 2 - 8, |x: u32| x >= SIDE / 2 + 8);

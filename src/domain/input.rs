@@ -136,6 +136,16 @@ impl GenerationInput {
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
         let mut warnings = Vec::new();
+        if rules.embeds_guidance {
+            let is_empty = negative_prompt.as_deref().is_none_or(str::is_empty);
+            let fields = [("negative_prompt", !is_empty), ("guidance_rescale", true), ("guidance_end", true)];
+            let without_effect = fields.into_iter().filter(|(name, says)| *says && reader.is_present(name));
+            warnings.extend(without_effect.map(|(name, _)| {
+                format!(
+                    "{name} has no effect with this model, because its UNet takes the guidance scale itself."
+                )
+            }));
+        }
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
         let mask_invert = reader.flag("mask_invert");
@@ -152,8 +162,10 @@ impl GenerationInput {
             num_outputs: num_outputs.map_or(defaults.num_outputs, small),
             num_inference_steps: num_inference_steps.map_or(defaults.num_inference_steps, small),
             guidance_scale: guidance_scale.unwrap_or(defaults.guidance_scale),
-            guidance_rescale: guidance_rescale.unwrap_or(rules.guidance_rescale),
-            guidance_end: guidance_end.unwrap_or(rules.guidance_end),
+            guidance_rescale: guidance_rescale
+                .filter(|_| !rules.embeds_guidance)
+                .unwrap_or(rules.guidance_rescale),
+            guidance_end: guidance_end.filter(|_| !rules.embeds_guidance).unwrap_or(rules.guidance_end),
             scheduler,
             karras,
             seed,

@@ -134,6 +134,11 @@ impl UNetConfig {
         })
     }
 
+    /// The channels of its input.
+    pub fn channels(&self) -> Option<usize> {
+        usize::try_from(self.in_channels?).ok()
+    }
+
     /// Features of the first level, where the maps are largest.
     pub fn first_channels(&self) -> Option<u64> {
         self.first_channels

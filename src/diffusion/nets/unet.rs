@@ -22,6 +22,7 @@ const INPAINTING_CHANNELS: usize = 9;
 pub const EDITING_CHANNELS: usize = 8;
 /// Latents.
 const USUAL_CHANNELS: usize = 4;
+const CHANNELS: [usize; 3] = [USUAL_CHANNELS, EDITING_CHANNELS, INPAINTING_CHANNELS];
 /// What diffusers and its exporters call the embedding of the guidance scale, and its usual width.
 const GUIDANCE_INPUT: &str = "timestep_cond";
 const USUAL_WIDTH: usize = 256;
@@ -29,6 +30,8 @@ const USUAL_WIDTH: usize = 256;
 pub struct UNet {
     session: PartSession,
     sample: Port,
+    /// Of `sample`.
+    channels: usize,
     timestep: Port,
     encoder_hidden_states: Port,
     /// The embedding of the guidance scale, for a UNet that was distilled with guidance.
@@ -82,10 +85,8 @@ impl UNet {
         let mut known = vec![&sample, &timestep, &encoder_hidden_states];
         known.extend(&timestep_cond);
         session.only(&known)?;
-        let channels_known = [USUAL_CHANNELS, EDITING_CHANNELS, INPAINTING_CHANNELS];
-        let is_known = |channels: i64| {
-            usize::try_from(channels).is_ok_and(|channels| channels_known.contains(&channels))
-        };
+        let is_known =
+            |channels: i64| usize::try_from(channels).is_ok_and(|channels| CHANNELS.contains(&channels));
         if let Some(channels) = sample.fixed(1).filter(|channels| !is_known(*channels)) {
             return Err(session.refuse(format!(
                 "it takes {channels} channels; a UNet should take {USUAL_CHANNELS}, {INPAINTING_CHANNELS} for \
@@ -108,12 +109,31 @@ impl UNet {
         }
         let memory = if session.captures() { CardMemory::open(runtime)? } else { None };
         let replays = memory.map(Replays::new);
-        Ok(Self { session, sample, timestep, encoder_hidden_states, timestep_cond, out_sample, replays })
+        let stated = sample.fixed(1).and_then(|channels| usize::try_from(channels).ok());
+        let channels = stated.unwrap_or(USUAL_CHANNELS);
+        Ok(Self {
+            session,
+            sample,
+            channels,
+            timestep,
+            encoder_hidden_states,
+            timestep_cond,
+            out_sample,
+            replays,
+        })
     }
 
-    /// The channels of its input. If the graph does not state it, those of latents alone.
+    /// With so many channels, as its configuration says, if its graph does not state them.
+    pub fn with_channels(mut self, channels: Option<usize>) -> Self {
+        let is_open = self.sample.fixed(1).is_none();
+        let known = channels.filter(|channels| CHANNELS.contains(channels));
+        self.channels = known.filter(|_| is_open).unwrap_or(self.channels);
+        self
+    }
+
+    /// The channels of its input: those of latents alone if neither its graph nor its configuration states them.
     pub fn in_channels(&self) -> usize {
-        self.sample.fixed(1).and_then(|channels| usize::try_from(channels).ok()).unwrap_or(USUAL_CHANNELS)
+        self.channels
     }
 
     /// The width of the embeddings that it reads. If the graph does not state it, that of Stable Diffusion v1.

@@ -169,9 +169,10 @@ impl Generation {
 
     /// The embeddings of the negative prompt, if the next call is guided: guidance may end before the steps do.
     pub(super) fn guided_by(&self) -> Option<&EncodedPrompt> {
-        let calls = self.scheduler.timesteps().len();
+        // A start from a picture leaves out the first calls: the share is of those that are made.
+        let (done, calls) = (self.call - self.begin, self.scheduler.timesteps().len() - self.begin);
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
-        let is_guided = (self.call as f64) < self.input.guidance_end * calls as f64;
+        let is_guided = (done as f64) < self.input.guidance_end * calls as f64;
         self.prompts.negative.as_ref().filter(|_| is_guided)
     }
 

@@ -11,7 +11,7 @@ use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
 use super::vae::{Decoding, Encoding};
 use super::working::Kept;
-use crate::diffusion::files::PartFiles;
+use crate::diffusion::files::{PartFiles, UNetConfig};
 use crate::diffusion::nets::{
     ModelError, PartSession, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
 };
@@ -71,7 +71,8 @@ impl LoadedModel {
         };
         let (hidden_layers, vocabulary) = (model.hidden_layers.clone(), model.vocabulary.clone());
         let text_encoder = TextEncoder::new(take(ModelPart::TextEncoder)?, hidden_layers, vocabulary)?;
-        let unet = UNet::new(take(ModelPart::UNet)?, &runtime)?;
+        let unet = UNet::new(take(ModelPart::UNet)?, &runtime)?
+            .with_channels(model.files.configs.unet.as_ref().and_then(UNetConfig::channels));
         let has_encoder = model.files.part(ModelPart::VaeEncoder).is_some();
         let purpose = match (unet.is_inpainting(), unet.edits_images()) {
             (true, _) => Some("inpainting"),

@@ -14,7 +14,7 @@ use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
-    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, Unread,
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread,
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
@@ -67,6 +67,7 @@ impl Model {
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             edits_images: edits_images(&files),
+            embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),
             prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), textual_inversions))),
         };
@@ -157,10 +158,7 @@ impl Model {
 /// Whether its UNet takes the latents of a picture to change beside its own.
 fn edits_images(files: &ModelFiles) -> bool {
     let by_weights = files.part(ModelPart::UNet).and_then(PartFiles::unet_channels);
-    let by_config = || {
-        let channels = files.configs.unet.as_ref().and_then(|unet| unet.in_channels);
-        channels.and_then(|channels| usize::try_from(channels).ok())
-    };
+    let by_config = || files.configs.unet.as_ref().and_then(UNetConfig::channels);
     by_weights.or_else(by_config) == Some(EDITING_CHANNELS)
 }
 

@@ -74,10 +74,13 @@ fn edits(reader: &mut Reader, warnings: &mut Vec<String>) {
                 .to_owned(),
         );
     }
-    if reader.is_present("prompt_strength") {
-        warnings.push(
-            "prompt_strength has no effect with this model (InstructPix2Pix): use image_guidance_scale."
-                .to_owned(),
-        );
+    for (name, instead) in [
+        ("prompt_strength", ": use image_guidance_scale"),
+        ("mask_blur", ", which takes no mask"),
+        ("mask_invert", ", which takes no mask"),
+    ] {
+        if reader.is_present(name) {
+            warnings.push(format!("{name} has no effect with this model (InstructPix2Pix){instead}."));
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::domain::{LoraShelf, SchedulerKind};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct InputRules {
     /// Width and height must be multiples of this many pixels.
     pub grid: u32,
@@ -24,6 +25,8 @@ pub struct InputRules {
     pub takes_images: bool,
     /// Whether it changes a picture as the prompt says (InstructPix2Pix). Then it needs a picture, and takes no mask.
     pub edits_images: bool,
+    /// Whether it takes the guidance scale itself, so that nothing is drawn to be guided away from.
+    pub embeds_guidance: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The model's own check of prompts.
@@ -48,6 +51,7 @@ impl Default for InputRules {
             max_clip_skip: 1,
             takes_images: true,
             edits_images: false,
+            embeds_guidance: false,
             loras: None,
             prompts: None,
         }

@@ -309,6 +309,18 @@ fn the_request_for_one_image_reproduces_it() {
 }
 
 #[test]
+fn fields_without_effect_on_a_model_that_embeds_guidance_are_said() {
+    let rules = InputRules { embeds_guidance: true, ..InputRules::default() };
+    let parse = |input: Value| GenerationInput::parse(&input, &rules).unwrap();
+    let input =
+        parse(json!({"prompt": "", "negative_prompt": "x", "guidance_rescale": 0.5, "guidance_end": 0.5}));
+    assert_eq!((input.guidance_rescale, input.guidance_end), (0.0, 1.0));
+    let named = input.warnings.iter().map(|warning| warning.split(' ').next().unwrap()).collect::<Vec<_>>();
+    assert_eq!(named, ["negative_prompt", "guidance_rescale", "guidance_end"]);
+    assert!(parse(json!({"prompt": "", "negative_prompt": ""})).warnings.is_empty());
+}
+
+#[test]
 fn a_model_that_changes_pictures_needs_one_and_takes_no_mask() {
     let rules = InputRules { edits_images: true, ..InputRules::default() };
     let parse = |input: Value| GenerationInput::parse(&input, &rules);
