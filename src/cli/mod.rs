@@ -33,7 +33,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Without a command, stablehand runs `serve`: `stablehand --listen 127.0.0.1:9000` \
-is `stablehand serve --listen 127.0.0.1:9000`.";
+is `stablehand serve --listen 127.0.0.1:9000`. `stablehand serve --help` lists the server's settings.";
 
 #[derive(Subcommand)]
 enum Command {

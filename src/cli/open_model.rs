@@ -7,9 +7,12 @@ use crate::config::ConfigError;
 use crate::diffusion::{AddOnFolders, Model};
 use crate::hub::{HubCache, ModelsDir, similar};
 
+/// The name of the model inside the binary.
+const BUILT_IN: &str = "tiny-sd";
+
 /// Opens the model that `--model` means: the file or folder at this path, otherwise the pulled model of this name, otherwise
-/// the model of this name in the cache of the hub's own programs. Without `--model` it is the built-in model. `models_dir` is
-/// called only for a name.
+/// the model of this name in the cache of the hub's own programs. Without `--model`, or by its name, it is the built-in model.
+/// `models_dir` is called only for a name.
 pub(super) fn open_model(
     model: Option<&Path>,
     add_ons: Option<AddOnFolders>,
@@ -22,8 +25,10 @@ pub(super) fn open_model(
         (Some(pulled), _) => pulled.path(),
         (None, Some(cache)) => match cache.find(name)? {
             Some(cached) => cached.path,
+            None if name == BUILT_IN => return Ok(Model::open(None, add_ons)?),
             None => return Err(Failure::Other(unknown(name, &models, Some(cache)))),
         },
+        (None, None) if name == BUILT_IN => return Ok(Model::open(None, add_ons)?),
         (None, None) => return Err(Failure::Other(unknown(name, &models, None))),
     };
     Ok(Model::open(Some(&path), add_ons)?)

@@ -42,7 +42,11 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
 /// An endpoint with its model opened; its weights are not loaded yet.
 fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
     let models_dir = || Ok(config.models_dir.clone());
-    let model = open_model(endpoint.model.as_deref(), Some(config.add_ons.clone()), models_dir)?;
+    let model = open_model(endpoint.model.as_deref(), Some(config.add_ons.clone()), models_dir);
+    let model = model.map_err(|failure| match &config.endpoints[..] {
+        [_] => failure,
+        _ => Failure::Other(format!("endpoint {}: {failure}", endpoint.id)),
+    })?;
     let (rules, model_name) = (model.rules().clone(), model.name().to_owned());
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
     let memory_budget = config.memory_budget;

@@ -233,7 +233,14 @@ fn parts_in_folder(
         }
     }
     match ModelPart::REQUIRED.into_iter().find(|part| !parts.contains_key(part)) {
-        Some(part) => Err(place.not_a_model(format!("it has no {part}/{}", GRAPH_NAMES[0]))),
+        Some(part) => {
+            let of_part = WEIGHT_FOLDERS.iter().find(|(_, whose)| whose.contains(&part));
+            let folder = of_part.map_or(part.name(), |(folder, _)| folder);
+            let graph = GRAPH_NAMES[0];
+            Err(place.not_a_model(format!(
+                "it has no {part}/{graph}, and no weights in {folder}: if they were there, fetch the model again"
+            )))
+        }
         None => Ok(parts),
     }
 }
