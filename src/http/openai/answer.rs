@@ -39,22 +39,40 @@ pub async fn whole(
     body.field("created", &api.queue.now().unix_seconds()).raw("data", &format!("[{}]", data.join(",")));
     describe(&mut body, ask);
     body.field("usage", &usage());
+    warn(&mut body, &job.warnings);
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body.finish()))
 }
 
+/// What an event of a streamed answer is about.
+pub enum Sent<'a> {
+    Partial {
+        index: u32,
+    },
+    Completed {
+        /// With the last picture, what the client should know about all of them.
+        warnings: &'a [String],
+    },
+}
+
 /// One picture of a streamed answer.
-pub fn event(kind: &str, file: &[u8], index: Option<u32>, now: Timestamp, ask: &Ask) -> String {
+pub fn event(prefix: &str, sent: &Sent<'_>, file: &[u8], now: Timestamp, ask: &Ask) -> String {
+    let what = match sent {
+        Sent::Partial { .. } => "partial_image",
+        Sent::Completed { .. } => "completed",
+    };
+    let kind = format!("{prefix}.{what}");
     let mut data = JsonObject::default();
     data.field("type", &kind).raw("b64_json", &base64_json(file));
-    if let Some(index) = index {
-        data.field("partial_image_index", &index);
+    if let Sent::Partial { index } = sent {
+        data.field("partial_image_index", index);
     }
     data.field("created_at", &now.unix_seconds());
     describe(&mut data, ask);
-    if index.is_none() {
+    if let Sent::Completed { warnings } = sent {
         data.field("usage", &usage());
+        warn(&mut data, warnings);
     }
-    framed(kind, &data.finish())
+    framed(&kind, &data.finish())
 }
 
 /// The event that ends a streamed answer without a picture.
@@ -65,6 +83,13 @@ pub fn error_event(error: &OpenAiError) -> String {
 /// JSON text has no line breaks, so it fits into one `data` field.
 fn framed(kind: &str, data: &str) -> String {
     format!("event: {kind}\ndata: {data}\n\n")
+}
+
+/// OpenAI's API has no field for this. Its clients ignore fields that they do not know.
+fn warn(body: &mut JsonObject, warnings: &[String]) {
+    if !warnings.is_empty() {
+        body.field("warnings", &warnings);
+    }
 }
 
 /// What the pictures are like.

@@ -49,6 +49,8 @@ pub enum NotDrawn {
     Cancelled,
     #[error("The job was deleted on the server before it was drawn.")]
     Gone,
+    #[error("The pictures were drawn, but they were deleted on the server before they were sent.")]
+    Expired,
     /// It may be drawn at another try.
     #[error(transparent)]
     Refused(#[from] ApiError),
@@ -125,7 +127,7 @@ impl Drawing {
         }
         let png =
             self.api.queue.image(&self.endpoint, &self.id, image.index).await.map_err(ApiError::from)?;
-        Ok(Some(finish.apply(png.ok_or(NotDrawn::Gone)?).await?))
+        Ok(Some(finish.apply(png.ok_or(NotDrawn::Expired)?).await?))
     }
 }
 
