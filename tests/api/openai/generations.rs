@@ -97,7 +97,11 @@ fn warnings_are_answered_beside_the_pictures() {
     let warnings = json!(["The script has no \"ink\"."]);
     for form in ["b64_json", "url"] {
         let ask = |prompt: &str| {
-            app.post(GENERATIONS, json!({"prompt": prompt, "nsfw": false, "response_format": form})).json()
+            app.post(
+                GENERATIONS,
+                json!({"prompt": prompt, "seed": 1, "nsfw": false, "response_format": form}),
+            )
+            .json()
         };
         assert_eq!(ask("warn")["warnings"], warnings);
         assert!(ask("a dog").get("warnings").is_none());
