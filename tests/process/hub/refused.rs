@@ -185,9 +185,10 @@ fn other_urls_of_the_hub_need_the_hub_s_token() {
     ] {
         hub.world().token = Some(("right".to_owned(), status, "GatedRepo"));
         let mut command = models(&hub, folder.path(), &["pull", &url]);
-        command.envs(token.map(|token| ("HF_TOKEN", token)));
         // It is never sent to the hub.
-        let refused = output(command.env("STABLEHAND_DOWNLOAD_TOKEN", "site-secret"));
+        command.env("STABLEHAND_DOWNLOAD_TOKEN", "site-secret");
+        command.envs(token.map(|token| ("HF_TOKEN", token)));
+        let refused = output(command);
         assert_refused(&refused, 1, &[remedy]);
         assert!(!noted(&refused).contains("STABLEHAND_DOWNLOAD_TOKEN"), "{}", noted(&refused));
     }
