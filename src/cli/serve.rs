@@ -85,7 +85,7 @@ fn welcome<M>(app: &App<M>, config: &Config) -> String {
     for surface in config.http.surfaces.iter() {
         let key = match (&config.access, config.http.open_surfaces.contains(surface)) {
             (Access::Everybody, _) => "without a key",
-            (_, true) => "with an API key, or without from open addresses",
+            (_, true) => "with an API key; addresses in --open-surfaces need none",
             (_, false) => "with an API key",
         };
         let _ = writeln!(text, "{}, {key}: {url}{}", surface.title(), surface.path());

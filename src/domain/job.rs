@@ -20,7 +20,7 @@ impl JobId {
         let uuid = Uuid::now_v7();
         Self(match kind {
             JobKind::Run => uuid.to_string(),
-            JobKind::RunSync { .. } => format!("sync-{uuid}"),
+            JobKind::RunSync { .. } | JobKind::Held => format!("sync-{uuid}"),
         })
     }
 
@@ -79,6 +79,8 @@ pub enum JobKind {
     RunSync {
         waited: bool,
     },
+    /// By a request that waits for its end, takes its pictures and then forgets it.
+    Held,
 }
 
 /// The state of a job.
@@ -200,6 +202,8 @@ pub struct JobOutline {
     pub error: Option<String>,
     /// Its pictures, in order; empty unless completed.
     pub images: Vec<ImageRef>,
+    /// What its client should know about how it was drawn, a sentence each; empty unless completed.
+    pub warnings: Vec<String>,
 }
 
 /// A finished picture, without its bytes.

@@ -106,6 +106,11 @@ impl Client {
         self.hub_token.is_some()
     }
 
+    /// Whether the URL is one of the hub's. It gets the hub's token then, and no other.
+    pub fn is_of_hub(&self, url: &WebUrl) -> bool {
+        url.as_url().origin() == self.hub
+    }
+
     pub fn has_download_token(&self) -> bool {
         self.download_token.is_some()
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::client::{Access, Answer, Client, Range, interrupted};
 use super::partial_file::{PartialFile, checksum_of};
 use super::retry::Retries;
-use super::{Checksum, HubError};
+use super::{Checksum, HubError, RepoPath};
 use crate::domain::WebUrl;
 use crate::size_text::size_text;
 
@@ -72,10 +72,10 @@ impl Download<'_> {
     pub fn run(mut self) -> Result<Fetched, HubError> {
         let mut partial = self.open()?;
         self.complete(&mut partial)?;
-        if let Some(form) = self.contradicts_its_name(&mut partial).map_err(|error| self.disk(error))? {
+        if self.contradicts_its_name(&mut partial).map_err(|error| self.disk(error))? {
             partial.remove().map_err(|error| self.disk(error))?;
             return Err(HubError::Refused(format!(
-                "{} is not a {form}, despite its name: look in a browser at what {} has there",
+                "{} is no file of weights, despite its name: look in a browser at what {} has there",
                 self.source.name,
                 self.source.url.host()
             )));
@@ -256,23 +256,16 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// The form that the file's name promises, if it does not begin so. Log-in pages and pickles are sometimes served under
-    /// other names.
-    fn contradicts_its_name(&self, partial: &mut PartialFile) -> io::Result<Option<&'static str>> {
-        let extension = self.target.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    /// Whether the file is named like weights and begins like none. Log-in pages are sometimes served under such names. The
+    /// form may be another than the name says: people rename both, and whatever reads them goes by the bytes.
+    fn contradicts_its_name(&self, partial: &mut PartialFile) -> io::Result<bool> {
+        let name = self.target.file_name().unwrap_or_default().to_string_lossy();
+        if !name.parse().is_ok_and(|name: RepoPath| name.is_weights()) {
+            return Ok(false);
+        }
         let mut head = [0; 9];
-        let read = partial.head(&mut head)?;
-        Ok(match extension.as_str() {
-            "safetensors" => {
-                let is_it = read == head.len() && is_safetensors(head, partial.size());
-                (!is_it).then_some(".safetensors file")
-            }
-            "ckpt" | "pt" | "pth" | "bin" => {
-                let is_it = head.starts_with(ZIP) || head.starts_with(PICKLE);
-                (!is_it).then_some("pickle of torch.save")
-            }
-            _ => None,
-        })
+        let is_safetensors = partial.head(&mut head)? == head.len() && is_safetensors(head, partial.size());
+        Ok(!(is_safetensors || head.starts_with(ZIP) || head.starts_with(PICKLE)))
     }
 
     fn mismatch(&self, stated: &Checksum, found: &str) -> HubError {

@@ -18,9 +18,9 @@ pub enum HubError {
 
     #[error("there is no host {host}: check the network and HF_ENDPOINT")]
     NoHost { host: String },
-    #[error("cannot reach {host} ({reason}): try again later; the data received so far is kept")]
+    #[error("cannot reach {host} ({reason}): try again later; what can be resumed is kept")]
     Unreachable { host: String, reason: String },
-    #[error("{host} has sent nothing for {} s: try again later; the data received so far is kept", limit.as_secs())]
+    #[error("{host} has sent nothing for {} s: try again later; what can be resumed is kept", limit.as_secs())]
     TimedOut { host: String, limit: Duration },
     #[error(
         "cannot trust the TLS certificate of {host}: if it is from a private authority, set SSL_CERT_FILE"
@@ -39,6 +39,9 @@ pub enum HubError {
     Hidden { host: String, name: String, page: String, has_token: bool },
     #[error("{host} refuses access to {what}: {}", if *has_token { "check the token in STABLEHAND_DOWNLOAD_TOKEN, and whether its account may download this" } else { "set STABLEHAND_DOWNLOAD_TOKEN to a token of that site, or add its key to the URL, such as ?token=…" })]
     Forbidden { host: String, what: String, has_token: bool },
+    /// A URL of the hub that is no page of a model, such as a file of a data set.
+    #[error("{host} refuses access to {what}: {}", if *has_token { "HF_TOKEN is set, but its account may have no access" } else { "set HF_TOKEN to a token that can read it" })]
+    ForbiddenByHub { host: String, what: String, has_token: bool },
     #[error("{host} has no {what}: check the name")]
     Missing { host: String, what: String },
 
@@ -55,7 +58,7 @@ pub enum HubError {
         "{name} needs {needed} more in {dir}, but the disk has only {free} free: free some space, or choose another folder with --models-dir"
     )]
     NoSpace { name: String, dir: PathBuf, needed: String, free: String },
-    #[error("the disk of {0} is full: free some space and pull again; the data received so far is kept")]
+    #[error("the disk of {0} is full: free some space and pull again; what can be resumed is kept")]
     DiskFull(PathBuf),
     #[error("cannot use {path}: {source}")]
     Disk { path: PathBuf, source: io::Error },

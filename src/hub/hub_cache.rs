@@ -99,10 +99,10 @@ impl HubCache {
         let model = match select(&snapshot, &repository, path.as_ref()) {
             Ok(mut selection) => model(&snapshot, &repository, &mut selection),
             // Part of a repository is usual here. The caller says that there is no such model.
-            Err(_) if path.is_some() => return Ok(None),
+            Err(_) if path.as_ref().is_some_and(|path| !snapshot.has_folder(path)) => return Ok(None),
             Err(error) if error.is_usage() => return Err(error),
-            Err(error) => match snapshot.why_incomplete(&error, &self.folder(&repository)) {
-                Some(problem) => incomplete(&repository, folder, &snapshot, problem),
+            Err(error) => match snapshot.why_incomplete(&error, &self.folder(&repository), path.as_ref()) {
+                Some(problem) => incomplete(&repository, path.as_ref(), &folder, &snapshot, problem),
                 None => return Ok(None),
             },
         };
@@ -154,13 +154,13 @@ impl HubCache {
             Err(error) => {
                 let paths = Selection::candidates(&snapshot.tree, &repository.to_string());
                 if paths.is_empty() {
-                    let problem = snapshot.why_incomplete(&error, &self.folder(repository));
+                    let problem = snapshot.why_incomplete(&error, &self.folder(repository), None);
                     let is_ours = snapshot.tree.keys().any(|path| path.file_name() == "model_index.json");
                     let problem = problem.filter(|_| {
                         is_ours && !snapshot.is_other_family(&Selection::configs(&snapshot.tree))
                     });
                     return problem
-                        .map(|problem| incomplete(repository, folder.to_owned(), &snapshot, problem))
+                        .map(|problem| incomplete(repository, None, folder, &snapshot, problem))
                         .into_iter()
                         .collect();
                 }
@@ -201,10 +201,20 @@ fn model(snapshot: &Snapshot, repository: &Repository, selection: &mut Selection
     CachedModel { name, kind: selection.kind, bytes, path, problem }
 }
 
-fn incomplete(repository: &Repository, path: PathBuf, snapshot: &Snapshot, problem: String) -> CachedModel {
-    let bytes = snapshot.tree.values().map(|file| file.size).sum();
-    let (name, kind) = (repository.to_string(), ModelKind::Diffusers);
-    CachedModel { name, kind, bytes, path, problem: Some(problem) }
+/// A model folder in the version at `top`: the one at `inner`, if it is not the top.
+fn incomplete(
+    repository: &Repository,
+    inner: Option<&RepoPath>,
+    top: &Path,
+    snapshot: &Snapshot,
+    problem: String,
+) -> CachedModel {
+    let belongs =
+        |path: &RepoPath| inner.is_none_or(|inner| Path::new(path.as_str()).starts_with(inner.as_str()));
+    let bytes = snapshot.tree.iter().filter(|(path, _)| belongs(path)).map(|(_, file)| file.size).sum();
+    let name = inner.map_or_else(|| repository.to_string(), |inner| format!("{repository}:{inner}"));
+    let path = inner.map_or_else(|| top.to_owned(), |inner| inner.under(top));
+    CachedModel { name, kind: ModelKind::Diffusers, bytes, path, problem: Some(problem) }
 }
 
 /// The names of the references under `folder`: a name with slashes is a file in folders.

@@ -10,8 +10,9 @@ use super::api::Tree;
 use super::selection::Selection;
 use super::{HubError, ModelKind, RepoPath, layouts};
 
-/// What may lie beside a checkpoint `NAME.…`: at most one VAE, the best first.
-const VAES_BESIDE: [&str; 3] = [".vae.safetensors", ".vae.pt", ".vae.ckpt"];
+/// What may lie beside a checkpoint `NAME.…`: at most one VAE, in the order in which it is looked for there.
+const VAES_BESIDE: [&str; 5] = [".vae.safetensors", ".vae.ckpt", ".vae.pt", ".vae.bin", ".vae.pth"];
+const CHECKER_BESIDE: &str = ".safety_checker.safetensors";
 const CONFIG_BESIDE: &str = ".yaml";
 /// A larger file with a configuration's name is something else.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -92,13 +93,13 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// A checkpoint, with the VAE and the configuration beside it.
+    /// A checkpoint, with the VAE, the safety checker and the configuration beside it.
     pub fn checkpoint(&self, path: &RepoPath) -> Selection {
         let stem = path.without_extension();
         let beside = |suffix: &str| self.find(&format!("{stem}{suffix}"));
         let vae = VAES_BESIDE.iter().find_map(|suffix| beside(suffix));
         let config = beside(CONFIG_BESIDE).filter(|path| self.tree[*path].size <= MAX_CONFIG);
-        let others = vae.into_iter().chain(config);
+        let others = vae.into_iter().chain(beside(CHECKER_BESIDE)).chain(config);
         Selection {
             kind: ModelKind::File,
             folder: None,
@@ -180,11 +181,12 @@ impl<'a> Listing<'a> {
         self.paths().filter(|path| is_safetensors(path) && can_be_named(path) && !self.lies_beside(path))
     }
 
-    /// Whether the file is the VAE of a checkpoint beside it.
+    /// Whether the file is the VAE or the safety checker of a checkpoint beside it.
     fn lies_beside(&self, path: &RepoPath) -> bool {
-        let stem = VAES_BESIDE.iter().find_map(|suffix| path.as_str().strip_suffix(suffix));
+        let mut suffixes = VAES_BESIDE.into_iter().chain([CHECKER_BESIDE]);
+        let stem = suffixes.find_map(|suffix| path.as_str().strip_suffix(suffix));
         stem.is_some_and(|stem| {
-            ["safetensors", "ckpt", "pt"]
+            ["safetensors", "ckpt", "pt", "bin", "pth"]
                 .iter()
                 .any(|extension| self.find(&format!("{stem}.{extension}")).is_some())
         })

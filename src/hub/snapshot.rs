@@ -91,7 +91,7 @@ impl Snapshot {
         let is_needed = |path: &&RepoPath| {
             let is_other_weight = selection.kind != ModelKind::File
                 && path.is_weights()
-                && path.folder().is_some_and(|part| part.starts_with(folder));
+                && Path::new(path.as_str()).starts_with(folder);
             selection.files.contains(*path) || is_other_weight
         };
         let missing = self.missing.iter().find(is_needed)?;
@@ -110,9 +110,21 @@ impl Snapshot {
         selection.kind != ModelKind::File && ModelFamily::other_by_configs(&index, &unet, false).is_some()
     }
 
-    /// The error that a selection from its files gives, and what is known about its cause.
-    pub fn why_incomplete(&self, error: &HubError, repository: &Path) -> Option<String> {
-        let has_index = self.tree.keys().any(|path| path.file_name() == "model_index.json");
+    /// Whether there are files in a folder.
+    pub fn has_folder(&self, folder: &RepoPath) -> bool {
+        self.tree.keys().any(|path| path != folder && Path::new(path.as_str()).starts_with(folder.as_str()))
+    }
+
+    /// The error that a selection from its files, or from those in `folder`, gives, and what is known about its cause.
+    pub fn why_incomplete(
+        &self,
+        error: &HubError,
+        repository: &Path,
+        folder: Option<&RepoPath>,
+    ) -> Option<String> {
+        let folder = folder.map(RepoPath::as_str).unwrap_or_default();
+        let mut below = self.tree.keys().filter(|path| Path::new(path.as_str()).starts_with(folder));
+        let has_index = below.any(|path| path.file_name() == "model_index.json");
         let blobs = fs::read_dir(repository.join("blobs")).into_iter().flatten().filter_map(Result::ok);
         let is_cut_off = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".incomplete");
         match blobs.into_iter().any(|entry| is_cut_off(&entry)) {

@@ -25,6 +25,8 @@ pub enum Found {
 }
 
 const MAX_NAME: usize = 128;
+/// What can be pulled from a URL, in sentences.
+const WEIGHTS: &str = "a file of weights (.safetensors, .ckpt, .pt, .bin)";
 
 impl Hub {
     /// Looks at what the server has at `url`.
@@ -45,12 +47,15 @@ impl Hub {
         }
     }
 
-    /// The error for a response from a URL outside the hub.
+    /// The error for a response from a URL that is no page of a model of the hub.
     pub(super) fn url_refusal(&self, answer: &Answer, url: &WebUrl) -> HubError {
         let what = last_segment(url).map_or_else(|| "this URL".to_owned(), |path| path.to_string());
         let host = answer.host().to_owned();
         let has_token = self.client.has_download_token();
         match answer.status {
+            401 | 403 if self.client.is_of_hub(&answer.url) => {
+                HubError::ForbiddenByHub { host, what, has_token: self.client.has_hub_token() }
+            }
             401 | 403 => HubError::Forbidden { host, what, has_token },
             404 | 410 => HubError::Missing { host, what },
             _ => answer.refusal(what),
@@ -105,10 +110,10 @@ fn no_model(url: &WebUrl, is_page: bool) -> HubError {
     let host = url.host();
     HubError::Refused(match is_page {
         true => format!(
-            "{host} has a web page at this URL: give the URL of a .safetensors file, such as the link of the page's \
-             download button; if the page asks to log in, set STABLEHAND_DOWNLOAD_TOKEN"
+            "{host} has a web page at this URL: give the URL of {WEIGHTS}, such as the link of the page's download button; \
+             if the page asks to log in, set STABLEHAND_DOWNLOAD_TOKEN"
         ),
-        false => format!("{host} has no .safetensors file at this URL: give the URL of a .safetensors file"),
+        false => format!("{host} has no file of weights at this URL: give the URL of {WEIGHTS}"),
     })
 }
 

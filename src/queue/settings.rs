@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::domain::JobKind;
 
+/// How long the job of a request that holds it is kept after its end, if a crash keeps the request from deleting it. A slow
+/// client has this time to take its pictures.
+const HELD: Duration = Duration::from_mins(30);
+
 /// What an operator can set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSettings {
@@ -37,6 +41,7 @@ impl QueueSettings {
             JobKind::Run => self.retention,
             JobKind::RunSync { waited: false } => self.sync_retention,
             JobKind::RunSync { waited: true } => self.sync_waited_retention,
+            JobKind::Held => HELD,
         }
     }
 }

@@ -106,13 +106,17 @@ pub(super) fn outline(
                 expires_at: Timestamp(row.get("expires_at")?),
                 error: row.get("error")?,
                 images: Vec::new(),
+                warnings: Vec::new(),
             };
             Ok((row.get("seq")?, outline))
         })
         .optional()?;
     let Some((seq, outline)) = found else { return Ok(None) };
-    let images = if outline.status == JobStatus::Completed { images::list(db, seq)? } else { Vec::new() };
-    Ok(Some(JobOutline { images, ..outline }))
+    if outline.status != JobStatus::Completed {
+        return Ok(Some(outline));
+    }
+    let (images, warnings) = (images::list(db, seq)?, warnings::list(db, seq)?);
+    Ok(Some(JobOutline { images, warnings, ..outline }))
 }
 
 /// The row's own columns. The input and the pictures are in other tables.

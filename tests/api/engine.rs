@@ -20,6 +20,8 @@ pub struct Script {
     budget: Option<u64>,
     /// Whether its pictures are real PNG files of the size that was asked.
     draws: bool,
+    /// Whether its model changes pictures as the prompt says.
+    pub edits_images: bool,
 }
 
 #[derive(Default)]
@@ -48,6 +50,11 @@ impl Script {
     /// Its pictures are real PNG files, with a text as A1111 writes it.
     pub fn drawing() -> Self {
         Self { draws: true, ..Self::default() }
+    }
+
+    /// Its model changes pictures as the prompt says, like InstructPix2Pix.
+    pub fn editing() -> Self {
+        Self { edits_images: true, ..Self::default() }
     }
 
     /// The engine cannot be built.

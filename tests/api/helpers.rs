@@ -98,7 +98,7 @@ impl TestApp {
             Endpoint {
                 id: endpoint.id.clone(),
                 workers: endpoint.workers,
-                rules: InputRules::default(),
+                rules: InputRules { edits_images: script.edits_images, ..InputRules::default() },
                 model_name: "scripted".to_owned(),
                 preload: endpoint.preload,
                 model: ScriptedModel(Arc::clone(&script)),

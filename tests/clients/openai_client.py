@@ -171,11 +171,11 @@ def test_a_job_that_fails_runs_once():
     # Its picture cannot be fetched: the address is not a public one.
     edit = lambda: client().post(
         "/images/edits",
-        body={"prompt": "a", "images": ["http://127.0.0.1/none.png"], "steps": 2},
+        body={"prompt": "a", "images": ["http://127.0.0.1/none.png"], "size": "128x128", "steps": 2},
         cast_to=object,
     )
     error = raised(openai.InternalServerError, edit)
-    assert error.code == "job_failed" and "try" not in error.type, error
+    assert error.code == "job_failed" and error.response.headers["x-should-retry"] == "false", error
     assert ended("FAILED") == before + 1
 
 

@@ -18,15 +18,15 @@ use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled}
 use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
-(half precision if there is a choice), or one .safetensors file. Interrupted downloads resume when you run the command \
+(half precision if there is a choice), or a file of weights (.safetensors, .ckpt, .pt, .bin). Interrupted downloads resume when you run the command \
 again, and checksums are verified. A link from the browser's address bar means what its page shows. Set HF_ENDPOINT to use \
 another hub than https://huggingface.co, and HF_TOKEN for private and gated models; it is sent only to the hub. For other \
 sites, set STABLEHAND_DOWNLOAD_TOKEN; it is sent only to the host of the URL, as a Bearer token.";
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// ORG/NAME, ORG/NAME@REVISION, ORG/NAME:FILE.safetensors, ORG/NAME:FOLDER, a link to one of them, or the URL of a
-    /// .safetensors file
+    /// ORG/NAME, ORG/NAME@REVISION, ORG/NAME:FILE, ORG/NAME:FOLDER, a link to one of them, or the URL of a file of weights
+    /// (.safetensors, .ckpt, .pt, .bin)
     model: String,
     /// Expected SHA-256 of the file, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = sha256)]
@@ -43,7 +43,7 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let reference = ModelRef::parse(&args.model, hub.base())?;
     let models = ModelsDir::new(args.folders.models_dir()?);
     tell_of_the_cache(&reference);
-    exit_on_signal("the data received so far is kept; run the command again to resume");
+    exit_on_signal("what can be resumed is kept; run the command again to resume");
     let now_ms = Clock::system().now().0;
     let progress = Progress::default();
     let pulled = hub.pull(&reference, args.sha256.as_deref(), &models, now_ms, &progress);

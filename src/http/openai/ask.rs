@@ -1,5 +1,7 @@
 //! The fields of a request, which generations and edits share, read into our own words.
 
+use serde_json::Value;
+
 use crate::diffusion::image::PictureFile;
 use crate::domain::{ImageSize, JobKind, MAX_OUTPUTS, NewJob};
 use crate::http::request::{Endpoints, ServedEndpoint};
@@ -70,7 +72,7 @@ impl Ask {
         let endpoint = endpoint(endpoints, model.as_deref())?.clone();
         let count = count(fields)?;
         let canvas = canvas(fields, &endpoint, count, picture)?;
-        let (quality, steps) = quality(fields)?;
+        let (quality, steps) = quality(fields);
         let mut translation = Translation::default();
         translation.set_from("num_outputs", "n", count);
         translation.set_from("width", "size", canvas.drawn.width);
@@ -85,11 +87,11 @@ impl Ask {
         Ok(Self { endpoint, translation, canvas, finish, quality, form, partials: partials(fields)? })
     }
 
-    /// The job. If its pictures are answered as URLs, it is kept like one of `/run`.
+    /// The job. If its pictures are answered as URLs, it is kept like one of `/run`. Otherwise its request holds it.
     pub fn job(&mut self) -> Result<NewJob, OpenAiError> {
         let translation = std::mem::take(&mut self.translation);
         let kept = self.form.url && self.partials.is_none();
-        let kind = if kept { JobKind::Run } else { JobKind::RunSync { waited: false } };
+        let kind = if kept { JobKind::Run } else { JobKind::Held };
         translation.into_job::<OpenAi>(&self.endpoint, kind)
     }
 }
@@ -118,6 +120,11 @@ fn count(fields: &Fields) -> Result<u32, FieldError> {
     u32::try_from(count).ok().filter(|count| (1..=MAX_OUTPUTS).contains(count)).ok_or_else(bounds)
 }
 
+/// The size in `size`. None for `auto` and whatever else is no size.
+pub fn size(fields: &Fields) -> Option<ImageSize> {
+    fields.value(&["size"]).and_then(Value::as_str).and_then(read_size)
+}
+
 /// The size: `width` and `height` if there are any, since nobody sends those by accident; otherwise `size`.
 fn canvas(
     fields: &Fields,
@@ -132,7 +139,7 @@ fn canvas(
         side.map(|side| u32::try_from(side).map_err(|_| unmet())).transpose()
     };
     let (width, height) = (pixels("width")?, pixels("height")?);
-    let size = fields.text(&["size"])?.as_deref().and_then(read_size);
+    let size = size(fields);
     if let (None, None, None, Some(picture)) = (width, height, size, picture) {
         return Ok(Canvas::like(picture, grid));
     }
@@ -145,14 +152,15 @@ fn canvas(
 }
 
 /// The quality for the answer, and the steps that it asks for.
-fn quality(fields: &Fields) -> Result<(&'static str, Option<u32>), FieldError> {
-    Ok(match fields.word(&["quality"])?.as_deref() {
+fn quality(fields: &Fields) -> (&'static str, Option<u32>) {
+    let word = fields.value(&["quality"]).and_then(Value::as_str).map(|word| word.trim().to_lowercase());
+    match word.as_deref() {
         Some("low") => ("low", Some(15)),
         Some("medium") => ("medium", Some(25)),
         Some("high" | "hd" | "xhigh" | "max") => ("high", Some(50)),
         // Our default has as many steps.
         _ => ("high", None),
-    })
+    }
 }
 
 fn format(fields: &Fields) -> Result<PictureFile, FieldError> {
@@ -196,13 +204,15 @@ fn words(fields: &Fields, to: &mut Translation) -> Result<(), FieldError> {
     to.number("lora_scale", fields, &["lora_scale"])?;
     to.text("noise", fields, &["noise"])?;
     to.number("prompt_strength", fields, &["prompt_strength", "strength"])?;
+    to.number("image_guidance_scale", fields, &["image_guidance_scale"])?;
     to.integer("mask_blur", fields, &["mask_blur"])?;
+    to.flag("mask_invert", fields, &["mask_invert"])?;
     to.flag("nsfw", fields, &["nsfw"])
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::domain::{EndpointId, InputRules};
@@ -271,6 +281,16 @@ mod tests {
     }
 
     #[test]
+    fn a_size_or_quality_of_an_odd_type_counts_as_none() {
+        for odd in [json!([512, 768]), json!({}), json!({"width": 64}), json!(768), json!(true), json!([])] {
+            for name in ["size", "quality"] {
+                let expected = json!({"prompt": "a", "num_outputs": 1, "width": 512, "height": 512});
+                assert_eq!(input(&json!({"prompt": "a", name: odd})), expected, "{name}: {odd}");
+            }
+        }
+    }
+
+    #[test]
     fn extras_have_the_names_of_several_programs() {
         let expected = json!({
             "prompt": "a", "num_outputs": 2, "width": 640, "height": 384, "negative_prompt": "b", "seed": 3,
@@ -304,6 +324,9 @@ mod tests {
             (json!({"prompt": "a", "sampler": "none such"}), "sampler"),
             (json!({"prompt": "a", "seed": -7}), "seed"),
             (json!({"prompt": "a", "stream": "perhaps"}), "stream"),
+            (json!({"prompt": "a", "quality": "low", "steps": 0}), "steps"),
+            (json!({"prompt": "a", "image_guidance_scale": 21}), "image_guidance_scale"),
+            (json!({"prompt": "a", "mask_invert": "perhaps"}), "mask_invert"),
         ] {
             let error = read(&fields).and_then(|mut ask| ask.job()).err().unwrap();
             assert_eq!(error.object()["param"], field, "{fields}: {error}");

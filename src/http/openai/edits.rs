@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::Value;
 
 use super::OpenAi;
-use super::ask::Ask;
+use super::ask::{self, Ask};
 use super::error::OpenAiError;
 use super::respond::{Kind, respond};
 use crate::domain::{ImageSource, NewJob};
@@ -54,15 +54,32 @@ fn read(content_type: &str, sent: Bytes, endpoints: &Endpoints) -> Result<(Ask, 
     };
     let size = match &pictures.image.1 {
         Picture::File(bytes) => upload::size(bytes),
-        Picture::Url(_) => None,
+        Picture::Url(_) if says_its_size(&fields) => None,
+        // It is fetched after the job has begun, when its size is settled. Our default would squash it.
+        Picture::Url(_) => {
+            return Err(FieldError::new(
+                "size",
+                "size is a required input for a picture's URL, such as 512x768: without it, send the picture as a file or \
+                 as a data URI.",
+            )
+            .into());
+        }
     };
     let mut ask = Ask::read(&fields, endpoints, size)?;
-    if fields.name_of(&["prompt_strength", "strength"]).is_none() {
+    // A model that changes pictures as the prompt says takes neither a mask nor a strength: those that the request did not
+    // send would count against it.
+    let edits_as_told = ask.endpoint.rules.edits_images;
+    if !edits_as_told && fields.name_of(&["prompt_strength", "strength"]).is_none() {
         ask.translation.set("prompt_strength", STRENGTH);
     }
-    pictures.translate(&mut ask.translation)?;
+    pictures.translate(edits_as_told, &mut ask.translation)?;
     let job = ask.job()?;
     Ok((ask, job))
+}
+
+fn says_its_size(fields: &Fields) -> bool {
+    let has = |name| fields.name_of(&[name]).is_some();
+    ask::size(fields).is_some() || has("width") && has("height")
 }
 
 /// `image`, `image[]` and `image[0]` are all in use.
@@ -90,8 +107,8 @@ impl Pictures {
     }
 
     /// Transparent parts are repainted: of the mask or, without one, of the picture. A mask without transparent parts is
-    /// one of ours, whose white parts are repainted.
-    fn translate(self, to: &mut Translation) -> Result<(), FieldError> {
+    /// one of ours, whose white parts are repainted. A picture that is edited as a whole gives no mask.
+    fn translate(self, as_a_whole: bool, to: &mut Translation) -> Result<(), FieldError> {
         let (name, image) = self.image;
         let undecodable = |name: &str, sentence: String| {
             FieldError::new(name, format!("{name} does not meet the constraints. {sentence}"))
@@ -107,7 +124,7 @@ impl Pictures {
                 return Err(FieldError::new("mask", sentence));
             }
             // What is no picture at all is refused with the other fields.
-            (None, Picture::File(image)) if upload::size(image).is_some() => {
+            (None, Picture::File(image)) if !as_a_whole && upload::size(image).is_some() => {
                 upload::mask_from_transparency(image).map_err(|sentence| undecodable(&name, sentence))?
             }
             (None, _) => None,

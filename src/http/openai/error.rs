@@ -34,7 +34,8 @@ impl From<NotDrawn> for OpenAiError {
     }
 }
 
-/// OpenAI's libraries send a request that failed with 500 twice more, unless this header says false.
+/// OpenAI's libraries send a request that failed with 500 twice more, unless this header says false. Each try would draw
+/// the pictures again.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 impl OpenAiError {
@@ -75,9 +76,32 @@ impl ResponseError for OpenAiError {
             Self::Api(error) => error.error_response(),
             _ => HttpResponse::build(self.status_code()).json(()),
         };
-        if matches!(self, Self::NotDrawn(_)) {
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response.set_body(BoxBody::new(json!({ "error": self.object() }).to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_500_is_to_be_tried_again_and_what_may_pass_is() {
+        let busy = "The server is stopping; try again later.".to_owned();
+        for (error, status, header) in [
+            (OpenAiError::Api(ApiError::Internal), 500, Some("false")),
+            (NotDrawn::Failed("The job failed.".to_owned()).into(), 500, Some("false")),
+            (NotDrawn::Expired.into(), 500, Some("false")),
+            (NotDrawn::Refused(ApiError::Internal).into(), 500, Some("false")),
+            (NotDrawn::Refused(ApiError::Unavailable(busy)).into(), 503, None),
+            (OpenAiError::Api(ApiError::TooManyQueued { limit: 1 }), 429, None),
+            (OpenAiError::Blocked, 400, None),
+        ] {
+            let response = error.error_response();
+            let found = response.headers().get(SHOULD_RETRY).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), found), (status, header), "{error}");
+        }
     }
 }

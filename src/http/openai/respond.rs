@@ -40,5 +40,5 @@ pub async fn respond(
         drawing.keep();
     }
     let job = drawing.end().await?;
-    answer::whole(&api, &api.base_url(request), &drawing, &job, &ask).await
+    answer::whole(&api, &api.base_url(request), &drawing, job, ask).await
 }

@@ -7,7 +7,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use futures_util::stream;
 
-use super::answer::{error_event, event};
+use super::answer::{Sent, error_event, event};
 use super::ask::Ask;
 use super::error::OpenAiError;
 use super::respond::Kind;
@@ -92,7 +92,7 @@ impl Connection {
                             }
                             let finish = Finish { size: None, ..self.ask.finish };
                             let file = finish.apply(preview.to_vec()).await?;
-                            return Ok(Some(self.event("partial_image", &file, Some(index))));
+                            return Ok(Some(self.event(&Sent::Partial { index }, &file)));
                         }
                         Ok(Ok(Moment::Completed(job))) => {
                             if job.images.iter().all(|image| image.place == ImagePlace::Withheld) {
@@ -108,17 +108,18 @@ impl Connection {
                         return Ok(None);
                     };
                     *next += 1;
+                    let is_last = job.images[*next..].iter().all(|image| image.place == ImagePlace::Withheld);
+                    let warnings = if is_last { std::mem::take(&mut job.warnings) } else { Vec::new() };
                     let file = self.drawing.picture(&image, self.ask.finish).await?;
                     if let Some(file) = file {
-                        return Ok(Some(self.event("completed", &file, None)));
+                        return Ok(Some(self.event(&Sent::Completed { warnings: &warnings }, &file)));
                     }
                 }
             }
         }
     }
 
-    fn event(&self, what: &str, file: &[u8], index: Option<u32>) -> String {
-        let kind = format!("{}.{what}", self.kind.event_prefix());
-        event(&kind, file, index, self.api.queue.now(), &self.ask)
+    fn event(&self, sent: &Sent<'_>, file: &[u8]) -> String {
+        event(self.kind.event_prefix(), sent, file, self.api.queue.now(), &self.ask)
     }
 }

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{rt, web};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::future::{Either, select};
 
 use super::Finish;
@@ -49,6 +47,8 @@ pub enum NotDrawn {
     Cancelled,
     #[error("The job was deleted on the server before it was drawn.")]
     Gone,
+    #[error("The pictures were drawn, but they were deleted on the server before they were sent.")]
+    Expired,
     /// It may be drawn at another try.
     #[error(transparent)]
     Refused(#[from] ApiError),
@@ -125,7 +125,7 @@ impl Drawing {
         }
         let png =
             self.api.queue.image(&self.endpoint, &self.id, image.index).await.map_err(ApiError::from)?;
-        Ok(Some(finish.apply(png.ok_or(NotDrawn::Gone)?).await?))
+        Ok(Some(finish.apply(png.ok_or(NotDrawn::Expired)?).await?))
     }
 }
 
@@ -188,14 +188,4 @@ fn completed(job: JobOutline) -> Result<JobOutline, NotDrawn> {
         JobStatus::Cancelled => Err(NotDrawn::Cancelled),
         _ => Err(NotDrawn::Failed(job.error.unwrap_or_else(|| "The job failed.".to_owned()))),
     }
-}
-
-/// Bytes as a JSON string in base64, without a `data:` prefix. Nothing in it needs an escape, so that megabytes are not
-/// looked at once more.
-pub fn base64_json(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() / 3 * 4 + 8);
-    text.push('"');
-    STANDARD.encode_string(bytes, &mut text);
-    text.push('"');
-    text
 }

@@ -22,7 +22,7 @@ pub(super) mod upload;
 mod visitor;
 
 pub use dialect::{Dialect, options, route};
-pub use drawing::{Drawing, Moment, NotDrawn, base64_json};
+pub use drawing::{Drawing, Moment, NotDrawn};
 pub use fields::{FieldError, Fields};
 pub use form::Form;
 pub use heavy::heavy;

@@ -24,9 +24,10 @@ impl Translation {
         self.input.insert(name.to_owned(), value.into());
     }
 
-    /// Sets a field to what the client sent as `sent_as`.
+    /// Sets a field to what the client sent as `sent_as`. The last one to set a field is the one whose value counts.
     pub fn set_from(&mut self, name: &'static str, sent_as: &str, value: impl Into<Value>) {
         self.set(name, value);
+        self.sent_as.retain(|(known, _)| *known != name);
         self.sent_as.push((name, sent_as.to_owned()));
     }
 

@@ -129,6 +129,29 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn a_folder_is_judged_by_its_own_files() {
+    let fixture = Fixture::new();
+    let all: Vec<_> = ["A", "AB"].iter().flat_map(|sub| FOLDER.map(|file| format!("{sub}/{file}"))).collect();
+    fixture.add("org/name", "main", &all.iter().map(String::as_str).collect::<Vec<_>>());
+    fixture.remove_content("org/name", "AB/unet/diffusion_pytorch_model.safetensors");
+    assert!(fixture.cache().find("org/name:A").unwrap().unwrap().path.ends_with("A"));
+    let refusal = fixture.refusal("org/name:AB");
+    assert!(refusal.contains("(the content of AB/unet/diffusion_pytorch_model.safetensors is missing)"));
+
+    let fixture = Fixture::new();
+    let part: Vec<_> = FOLDER[..3].iter().map(|file| format!("A/{file}")).collect();
+    let mut files: Vec<_> = part.iter().map(String::as_str).collect();
+    files.push("AB/notes.txt");
+    fixture.add("org/name", "main", &files);
+    let refusal = fixture.refusal("org/name:A");
+    assert!(refusal.starts_with("org/name:A in the cache") && refusal.contains("/A, is not complete"));
+    assert!(refusal.contains("has no weights with a usual name for its unet"), "{refusal}");
+    for name in ["org/name:AB", "org/name:B", "org/name:A/none.safetensors"] {
+        assert_eq!(fixture.cache().find(name).unwrap(), None, "{name}");
+    }
+}
+
+#[test]
 fn the_shards_that_a_list_names_must_be_there() {
     let fixture = Fixture::new();
     let index = "unet/diffusion_pytorch_model.safetensors.index.json";

@@ -206,8 +206,18 @@ fn what_lies_beside_a_checkpoint_comes_with_it() {
         names(&selection).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(files(&all), [all[0], all[3], all[4]]);
-    assert_eq!(files(&all[..3]), [all[0], all[2]]);
-    assert_eq!(files(&all[..2]), all[..2]);
+    assert_eq!(files(&all[..3]), all[..2]);
+    assert_eq!(files(&[all[0], all[2]]), [all[0], all[2]]);
+    for vae in ["a/dream.vae.bin", "a/dream.vae.pth"] {
+        assert_eq!(files(&[all[0], vae]), [all[0], vae]);
+        assert_eq!(files(&["a/dream.ckpt", vae]), ["a/dream.ckpt", vae]);
+    }
+    let checker = "a/dream.safety_checker.safetensors";
+    assert_eq!(files(&[all[0], checker, all[3]]), [all[0], checker, all[3]]);
+    assert_eq!(files(&["a/dream.ckpt", checker]), ["a/dream.ckpt", checker]);
+    assert_eq!(names(&at(&[all[0], checker], all[0]).unwrap()), [all[0], checker]);
+    // Without its checkpoint it is a file like any other.
+    assert_eq!(files(&[checker]), [checker]);
     assert_eq!(names(&at(&all, all[0]).unwrap()), [all[0], all[3], all[4]]);
     // A VAE can be named, too.
     assert_eq!(names(&at(&all, all[3]).unwrap()), [all[3]]);

@@ -9,6 +9,7 @@ fn each_kind_of_job_is_kept_for_its_own_time() {
         (JobKind::Run, 1800),
         (JobKind::RunSync { waited: false }, 60),
         (JobKind::RunSync { waited: true }, 300),
+        (JobKind::Held, 1800),
     ];
     for (kind, seconds) in kinds {
         let id = test.submit_job(NewJob { kind, ..new_job("{}") });
@@ -22,7 +23,7 @@ fn each_kind_of_job_is_kept_for_its_own_time() {
         assert_eq!(test.cancel(&id), None);
         assert_eq!(test.retry(&id), None);
     }
-    assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: 3, clean: true });
+    assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: 4, clean: true });
     assert_eq!(test.counts(), JobCounts::default());
 }
 

@@ -10,6 +10,7 @@ use stablehand::diffusion::decode_image;
 
 use super::forms::TestForm;
 use super::{EDITS, error, with_input};
+use crate::engine::Script;
 use crate::helpers::TestApp;
 
 fn file(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
@@ -85,6 +86,51 @@ fn without_a_mask_the_transparent_part_of_the_picture_is_repainted() {
     let app = TestApp::start();
     let input = input_of(&app, &with_image(&half_transparent()));
     assert_eq!(first_row(&input), [[true; 64], [false; 64]].concat());
+}
+
+#[test]
+fn a_model_that_changes_pictures_as_told_gets_only_what_was_sent() {
+    let app = TestApp::launch(|_| {}, Script::editing());
+    let input = input_of(&app, &with_image(&half_transparent()).text("image_guidance_scale", "1.8"));
+    let expected = json!({
+        "prompt": "a dog", "num_outputs": 1, "width": 128, "height": 64, "image_guidance_scale": 1.8,
+        "init_image": STANDARD.encode(half_transparent()),
+    });
+    assert_eq!(input, expected);
+    let sent = with_image(&opaque()).text("strength", "0.5");
+    assert_eq!(input_of(&app, &sent)["prompt_strength"], json!(0.5));
+    let masked = with_image(&opaque()).file("mask", "mask.png", &half_transparent()).post(&app, EDITS);
+    assert_eq!((masked.status, &error(&masked)["param"]), (400, &json!("mask")));
+}
+
+#[test]
+fn a_mask_can_be_inverted() {
+    let app = TestApp::start();
+    let form = with_image(&opaque()).file("mask", "mask.png", &half_transparent());
+    assert_eq!(input_of(&app, &form.text("mask_invert", "true"))["mask_invert"], json!(true));
+}
+
+#[test]
+fn a_pictures_url_needs_a_size() {
+    let app = TestApp::start();
+    let url = "http://127.0.0.1/none.png";
+    for size in [json!({}), json!({"size": "auto"}), json!({"width": 64}), json!({"size": [64, 64]})] {
+        let mut body = json!({"prompt": "a dog", "images": [url]});
+        body.as_object_mut().unwrap().extend(size.as_object().unwrap().clone());
+        let response = app.post(EDITS, body);
+        let error = error(&response);
+        assert_eq!((response.status, &error["param"]), (400, &json!("size")), "{size}");
+        assert!(
+            error["message"].as_str().unwrap().starts_with("size is a required input for a picture's URL")
+        );
+    }
+    for size in [json!({"size": "64x128"}), json!({"width": 64, "height": "128"})] {
+        let mut body = json!({"prompt": "a dog", "images": [url]});
+        body.as_object_mut().unwrap().extend(size.as_object().unwrap().clone());
+        // It was taken: the job fails, because the address is not a public one.
+        let response = app.post(EDITS, body);
+        assert_eq!((response.status, &error(&response)["code"]), (500, &json!("job_failed")), "{size}");
+    }
 }
 
 #[test]

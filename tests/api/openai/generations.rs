@@ -83,6 +83,32 @@ fn what_was_answered_in_base64_is_forgotten_at_once() {
 }
 
 #[test]
+fn a_picture_does_not_expire_while_it_is_answered() {
+    // The shortest time that results can be kept for: none.
+    let app = TestApp::with(|config| config.queue.sync_retention = std::time::Duration::ZERO);
+    let answer = app.post(GENERATIONS, json!({"prompt": "a dog", "response_format": "b64_json"}));
+    assert_eq!(answer.json()["data"], json!([{"b64_json": SCRIPTED}]));
+    wait_until_forgotten(&app);
+}
+
+#[test]
+fn warnings_are_answered_beside_the_pictures() {
+    let app = TestApp::start();
+    let warnings = json!(["The script has no \"ink\"."]);
+    for form in ["b64_json", "url"] {
+        let ask = |prompt: &str| {
+            app.post(
+                GENERATIONS,
+                json!({"prompt": prompt, "seed": 1, "nsfw": false, "response_format": form}),
+            )
+            .json()
+        };
+        assert_eq!(ask("warn")["warnings"], warnings);
+        assert!(ask("a dog").get("warnings").is_none());
+    }
+}
+
+#[test]
 fn the_job_is_an_ordinary_one_with_an_ordinary_input() {
     let app = TestApp::start();
     let (response, input) = with_input(&app, || {

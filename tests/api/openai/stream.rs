@@ -136,6 +136,23 @@ fn previews_have_the_format_that_was_asked() {
 }
 
 #[test]
+fn warnings_come_with_the_last_picture() {
+    let app = TestApp::start();
+    for (seed, nsfw, pictures) in [(1, true, 2), (1, false, 1)] {
+        let body = json!({"prompt": "warn", "stream": true, "n": 2, "seed": seed, "nsfw": nsfw});
+        let mut events = Events::open(&app, &body);
+        for index in 1..=pictures {
+            let completed = events.next().unwrap();
+            assert_eq!(completed["type"], "image_generation.completed");
+            let warnings =
+                if index == pictures { json!(["The script has no \"ink\"."]) } else { Value::Null };
+            assert_eq!(completed["warnings"], warnings, "{index} of {pictures}");
+        }
+        assert_eq!(events.next(), None);
+    }
+}
+
+#[test]
 fn a_failure_is_an_event_and_ends_the_stream() {
     let app = TestApp::start();
     for (fields, message, code) in [

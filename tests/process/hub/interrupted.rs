@@ -71,9 +71,11 @@ fn ctrl_c_says_that_the_data_is_kept() {
     assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let stopped = child.wait_with_output().unwrap();
     assert_eq!(stopped.status.code(), Some(130));
-    assert!(noted(&stopped).ends_with(
-        "\nstablehand: stopped: the data received so far is kept; run the command again to resume\n"
-    ));
+    assert!(
+        noted(&stopped).ends_with(
+            "\nstablehand: stopped: what can be resumed is kept; run the command again to resume\n"
+        )
+    );
     said(&pull(&hub, folder.path(), "org/name"));
     assert!(fs::read(file(folder.path())).unwrap() == bytes);
     assert!(hub.ranges().last().unwrap().as_ref().is_some_and(|range| range != "bytes=0-"));

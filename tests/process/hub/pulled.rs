@@ -132,6 +132,21 @@ fn a_vae_and_a_configuration_come_with_their_checkpoint() {
 }
 
 #[test]
+fn weights_under_another_form_s_name_are_pulled_as_they_are() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
+    for (repository, name, bytes) in [
+        ("org/renamed", "v1.ckpt", safetensors(3000, 1)),
+        ("org/pickled", "v1.safetensors", pickle(3000)),
+        ("org/old", "v1.pt", [b"\x80\x02", &safetensors(3000, 2)[..]].concat()),
+    ] {
+        hub.add(repository, &[(name, bytes.clone())]);
+        said(&pull(&hub, folder.path(), repository));
+        let file = folder.path().join(format!("{repository}--{name}/{name}"));
+        assert!(fs::read(file).unwrap() == bytes, "{repository}");
+    }
+}
+
+#[test]
 fn pickles_are_pulled_where_there_is_nothing_else_and_named() {
     let (hub, folder) = (FakeHub::start(), data_dir());
     hub.add("org/old", &[("v1.ckpt", pickle(3000)), ("v1.vae.pt", pickle(200))]);

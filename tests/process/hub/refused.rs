@@ -55,7 +55,13 @@ fn names_from_a_shard_list_or_a_header_stay_in_their_folder() {
         };
         hub.world().plain.insert("download/7".to_owned(), plain);
         let refused = pull(&hub, folder.path(), &format!("{}/download/7", hub.other));
-        assert_refused(&refused, 1, &["give the URL of a .safetensors file"]);
+        assert_refused(
+            &refused,
+            1,
+            &[
+                "has no file of weights at this URL: give the URL of a file of weights (.safetensors, .ckpt, .pt, .bin)",
+            ],
+        );
     }
     assert!(files_under(folder.path()).is_empty());
 }
@@ -157,14 +163,35 @@ fn a_web_page_is_not_a_model() {
     hub.world().plain.insert("a.safetensors".to_owned(), page("text/html; charset=utf-8"));
     hub.world().plain.insert("b.safetensors".to_owned(), page("application/octet-stream"));
     let pull = |name: &str| pull(&hub, folder.path(), &format!("{}/{name}", hub.other));
-    assert_refused(&pull("a.safetensors"), 1, &["has a web page at this URL"]);
+    let remedy = "give the URL of a file of weights (.safetensors, .ckpt, .pt, .bin), such as the link";
+    assert_refused(&pull("a.safetensors"), 1, &["has a web page at this URL", remedy]);
     let refused = pull("b.safetensors");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(noted(&refused).contains("b.safetensors is not a .safetensors file, despite its name"));
+    assert!(noted(&refused).contains("b.safetensors is no file of weights, despite its name"));
     hub.world().plain.insert("c.ckpt".to_owned(), page("application/octet-stream"));
     let refused = pull("c.ckpt");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(noted(&refused).contains("c.ckpt is not a pickle of torch.save, despite its name"));
+    assert!(noted(&refused).contains("c.ckpt is no file of weights, despite its name"));
+}
+
+#[test]
+fn other_urls_of_the_hub_need_the_hub_s_token() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
+    let url = format!("{}/datasets/org/name/resolve/main/a.safetensors", hub.url);
+    for (status, token, remedy) in [
+        (401, None, "refuses access to a.safetensors: set HF_TOKEN to a token that can read it"),
+        (403, None, "refuses access to a.safetensors: set HF_TOKEN to a token that can read it"),
+        (403, Some("wrong"), "HF_TOKEN is set, but its account may have no access"),
+    ] {
+        hub.world().token = Some(("right".to_owned(), status, "GatedRepo"));
+        let mut command = models(&hub, folder.path(), &["pull", &url]);
+        // It is never sent to the hub.
+        command.env("STABLEHAND_DOWNLOAD_TOKEN", "site-secret");
+        command.envs(token.map(|token| ("HF_TOKEN", token)));
+        let refused = output(command);
+        assert_refused(&refused, 1, &[remedy]);
+        assert!(!noted(&refused).contains("STABLEHAND_DOWNLOAD_TOKEN"), "{}", noted(&refused));
+    }
 }
 
 #[test]

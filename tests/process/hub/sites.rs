@@ -149,7 +149,7 @@ fn names_from_outside_never_become_paths() {
             let (hub, outer) = (FakeHub::start(), data_dir());
             let url = site(&hub, &header, &safetensors(10, 1));
             let refused = pull(&hub, &outer.path().join("models"), &url);
-            assert_refused(&refused, 1, &["has no .safetensors file at this URL"]);
+            assert_refused(&refused, 1, &["has no file of weights at this URL"]);
             assert!(files_under(outer.path()).is_empty(), "{header}");
         }
     }

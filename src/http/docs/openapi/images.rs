@@ -70,12 +70,13 @@ fn edits() -> OperationBuilder {
     drawing("edits", "Change a picture as OpenAI's clients ask")
         .description(Some(
             "OpenAI's `images/edits`. The transparent part of the mask is repainted; of a mask without transparency the \
-             white part. Without a mask, the transparent part of the picture is repainted; without that, all of it changes.",
+             white part. Without a mask, the transparent part of the picture is repainted; without that, all of it changes. \
+             An InstructPix2Pix model changes all of it and takes no mask.",
         ))
         .request_body(Some(
             RequestBodyBuilder::new()
                 .description(Some(
-                    "Up to 20 MB. JSON works as well, with the picture's URL or data URI in `images`.",
+                    "Up to 20 MB. JSON works as well, with the picture's URL or data URI in `images`. A URL needs a `size`.",
                 ))
                 .required(Some(Required::True))
                 .content("multipart/form-data", Content::new(Some(reference("ImageEdit"))))
@@ -206,10 +207,20 @@ fn edit() -> Object {
     .property(
         "strength",
         or_null(
-            number("How much of the picture may change")
+            number("How much of the picture may change; InstructPix2Pix models have `image_guidance_scale` instead")
                 .minimum(Some(0))
                 .maximum(Some(1))
                 .default(Some(json!(0.75))),
+        ),
+    )
+    .property("mask_invert", or_null(flag("Repaints what the mask does not show")))
+    .property(
+        "image_guidance_scale",
+        or_null(
+            number("How closely an InstructPix2Pix model keeps to the picture")
+                .exclusive_minimum(Some(0))
+                .maximum(Some(20))
+                .default(Some(json!(1.5))),
         ),
     )
     .required("image")
@@ -236,6 +247,13 @@ fn answer() -> Object {
         .property("background", choice("Always the same", ["opaque"]))
         .property("output_format", choice("The format", ["png", "jpeg", "webp"]))
         .property("usage", usage)
+        .property(
+            "warnings",
+            list(
+                "What to know about the pictures, a sentence each. Absent if there is nothing",
+                text("A sentence").build(),
+            ),
+        )
         .required("created")
         .required("data")
         .build()
