@@ -66,11 +66,11 @@ fn with_picture(mut text: String, picture: Picture) -> String {
         text.push(',');
     }
     let mut item = JsonObject::after(text);
-    if let Some(file) = &picture.file {
-        item.base64("b64_json", file);
+    if let Some(file) = picture.file {
+        item.base64("b64_json", &file);
     }
-    if let Some(url) = &picture.url {
-        item.field("url", url);
+    if let Some(url) = picture.url {
+        item.field("url", &url);
     }
     item.finish()
 }
