@@ -24,7 +24,7 @@ fn a_converted_checkpoint_draws_the_same() {
         fs::write(&from, bytes(tensors, Around::Checkpoint, save)).unwrap();
         let conversion = Conversion::open(&from, is_half).unwrap();
         assert_eq!(conversion.not_read(), ["global_step", "callbacks"]);
-        conversion.write(&mut fs::File::create(&to).unwrap(), |_| {}).unwrap();
+        conversion.write(&mut fs::File::create(&to).unwrap(), |_| Ok(())).unwrap();
         assert_draws_as_the_built_in(&to);
         let size: usize = half.values().map(|tensor| tensor.bytes.len()).sum();
         assert_eq!(conversion.bytes(), size as u64);

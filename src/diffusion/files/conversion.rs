@@ -38,8 +38,9 @@ struct Planned {
 }
 
 impl Conversion {
-    /// Opens the file at `path`. With `half`, F64 and F32 become F16, apart from tensors with values that F16 has no
-    /// number for; all values are read once to find those.
+    /// Opens the file at `path`. With `half`, F64 and F32 become F16, apart from single numbers (alphas and scales, which
+    /// multiply whole tensors) and from tensors with values that F16 has no number for; all values are read once to find
+    /// those.
     pub fn open(path: &Path, half: bool) -> Result<Self, FileError> {
         let file = TensorFile::open(path)?;
         let (mut tensors, mut kept_full, mut total) = (Vec::new(), Vec::new(), 0_u64);
@@ -51,8 +52,9 @@ impl Conversion {
                 ));
             };
             let is_wide = matches!(place.element, ElementType::F64 | ElementType::F32);
-            let fits = half && is_wide && fits_half(&file, place)?;
-            if half && is_wide && !fits {
+            let may_shrink = half && is_wide && place.count() != 1;
+            let fits = may_shrink && fits_half(&file, place)?;
+            if may_shrink && !fits {
                 kept_full.push(place.name.clone());
             }
             let becomes = if fits { ElementType::F16 } else { place.element.clone() };
@@ -94,8 +96,13 @@ impl Conversion {
         self.file.not_read()
     }
 
-    /// Writes the new file. Calls `progress` with the number of bytes that were written since the last call.
-    pub fn write(&self, to: &mut impl Write, mut progress: impl FnMut(u64)) -> Result<(), FileError> {
+    /// Writes the new file. Calls `progress` with the number of bytes that were written since the last call, and ends with
+    /// its error.
+    pub fn write(
+        &self,
+        to: &mut impl Write,
+        mut progress: impl FnMut(u64) -> io::Result<()>,
+    ) -> Result<(), FileError> {
         let unwritable = |error: io::Error| FileError::Unwritable(error.to_string());
         let header = self.header().map_err(|error| unwritable(error.into()))?;
         to.write_all(&(header.len() as u64).to_le_bytes()).map_err(unwritable)?;
@@ -115,8 +122,7 @@ impl Conversion {
                     &halves
                 };
                 if written.is_ok() {
-                    written = to.write_all(bytes);
-                    progress(bytes.len() as u64);
+                    written = to.write_all(bytes).and_then(|()| progress(bytes.len() as u64));
                 }
             })?;
             written.map_err(unwritable)?;
@@ -150,15 +156,18 @@ impl Conversion {
     }
 }
 
-/// Whether half precision has a number for each value: none of them becomes infinite.
+/// Whether half precision has numbers for the values: none becomes infinite, and not all of them become zero.
 fn fits_half(file: &TensorFile, place: &TensorPlace) -> Result<bool, FileError> {
     let (mut fits, mut values) = (true, Vec::new());
+    let (mut are_zero, mut become_zero) = (true, true);
     file.each_raw_piece(place, |element, bytes| {
         values.resize(bytes.len() / element.width().unwrap_or(1), 0.0);
         element.read(bytes, &mut values);
         fits &= values.iter().all(|value| f16::from_f32(*value).is_finite() || !value.is_finite());
+        are_zero &= values.iter().all(|value| *value == 0.0);
+        become_zero &= values.iter().all(|value| f16::from_f32(*value).to_f32() == 0.0);
     })?;
-    Ok(fits)
+    Ok(fits && (are_zero || !become_zero))
 }
 
 #[cfg(test)]
@@ -175,7 +184,11 @@ mod tests {
     fn converted(path: &str, half: bool) -> (Conversion, Vec<u8>) {
         let conversion = Conversion::open(Path::new(path), half).unwrap();
         let (mut bytes, mut progress) = (Vec::new(), 0);
-        conversion.write(&mut bytes, |written| progress += written).unwrap();
+        let count = |written| {
+            progress += written;
+            Ok(())
+        };
+        conversion.write(&mut bytes, count).unwrap();
         assert_eq!(progress, conversion.bytes());
         (conversion, bytes)
     }
@@ -220,26 +233,44 @@ mod tests {
     fn half_precision_is_for_wide_numbers_that_it_has() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wide.safetensors");
-        let header = r#"{"big":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
-            "inf":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"count":{"dtype":"I32","shape":[],"data_offsets":[8,12]},
-            "small":{"dtype":"F32","shape":[1],"data_offsets":[12,16]},"wide":{"dtype":"F64","shape":[1],"data_offsets":[16,24]}}"#;
-        let values = [
-            &65520.0_f32.to_le_bytes()[..],
-            &f32::INFINITY.to_le_bytes(),
-            &7_i32.to_le_bytes(),
-            &1.25_f32.to_le_bytes(),
-            &(-0.5_f64).to_le_bytes(),
-        ];
+        let (mut header, mut values) = (serde_json::Map::new(), Vec::new());
+        let mut add = |name: &str, dtype: &str, shape: &[usize], bytes: Vec<u8>| {
+            let place = [values.len(), values.len() + bytes.len()];
+            let tensor = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": place});
+            header.insert(name.to_owned(), tensor);
+            values.extend(bytes);
+        };
+        let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        add("big", "F32", &[2], floats(&[65520.0, 1.0]));
+        add("inf", "F32", &[2], floats(&[f32::INFINITY, 1.0]));
+        add("count", "I32", &[], 7_i32.to_le_bytes().to_vec());
+        add("small", "F32", &[2], floats(&[1.25, 1e-9]));
+        // Half precision has no number between zero and 2⁻²⁵.
+        add("tiny", "F32", &[2], floats(&[-1e-8, 1e-9]));
+        add("zeros", "F32", &[2], floats(&[0.0, 0.0]));
+        add("alpha", "F32", &[], floats(&[1.25]));
+        add("scale_weight", "F32", &[1], floats(&[1e-5]));
+        add("wide", "F64", &[2], [-0.5_f64, 0.5].iter().flat_map(|value| value.to_le_bytes()).collect());
+        let header = serde_json::Value::Object(header).to_string();
         let length = (header.len() as u64).to_le_bytes();
-        fs::write(&path, [&length[..], header.as_bytes(), &values.concat()].concat()).unwrap();
+        fs::write(&path, [&length[..], header.as_bytes(), &values].concat()).unwrap();
         let (conversion, bytes) = converted(path.to_str().unwrap(), true);
-        assert_eq!(conversion.kept_full(), ["big"]);
+        assert_eq!(conversion.kept_full(), ["big", "tiny"]);
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        for (name, dtype) in
-            [("big", "F32"), ("inf", "F16"), ("count", "I32"), ("small", "F16"), ("wide", "F16")]
-        {
+        for (name, dtype) in [
+            ("big", "F32"),
+            ("inf", "F16"),
+            ("count", "I32"),
+            ("small", "F16"),
+            ("tiny", "F32"),
+            ("zeros", "F16"),
+            ("alpha", "F32"),
+            ("scale_weight", "F32"),
+            ("wide", "F16"),
+        ] {
             assert_eq!(format!("{:?}", file.tensor(name).unwrap().dtype()), dtype, "{name}");
         }
-        assert_eq!(file.tensor("small").unwrap().data(), f16::from_f32(1.25).to_le_bytes());
+        assert_eq!(file.tensor("small").unwrap().data()[..2], f16::from_f32(1.25).to_le_bytes());
+        assert_eq!(file.tensor("scale_weight").unwrap().data(), 1e-5_f32.to_le_bytes());
     }
 }

@@ -73,7 +73,10 @@ impl LoraFile {
         }
         let found = std::mem::take(&mut contents.modules);
         let (mut modules, count) = (Vec::new(), found.len());
-        let mut skipped = Skipped { of: count, tensors: contents.unknown.clone(), ..Skipped::default() };
+        let has_no_config =
+            peft.is_missing() && found.values().any(|tensors| !tensors.contains_key(&Role::Alpha));
+        let (unknown, of) = (contents.unknown.clone(), count);
+        let mut skipped = Skipped { of, tensors: unknown, has_no_config, ..Skipped::default() };
         for (module, tensors) in found {
             match names.find(&module) {
                 Some(place) => {

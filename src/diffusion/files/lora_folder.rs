@@ -45,7 +45,7 @@ impl LoraFolder {
         };
         found.map_err(|error| match error {
             NotFound::Unknown(there) if there.is_empty() => format!(
-                "There is no LoRA {name}: this server has none. (The operator can put .safetensors files into --lora-dir.)"
+                "There is no LoRA {name}: this server has none. (The operator can put files of LoRAs into --lora-dir.)"
             ),
             NotFound::Unknown(there) if there.len() <= FEW => {
                 format!("There is no LoRA {name}. This server has: {}.", there.join(", "))

@@ -25,6 +25,7 @@ mod original_names;
 mod original_yaml;
 mod own_words;
 mod part_files;
+mod quoted_name;
 #[cfg(test)]
 pub(in crate::diffusion) mod reads;
 mod refusal;
@@ -57,6 +58,7 @@ pub use model_files::ModelFiles;
 use model_place::ModelPlace;
 pub use onnx_file::{OnnxFile, StoredTensor};
 pub use part_files::{PartFiles, PartGraph};
+use quoted_name::{quoted_few, quoted_name};
 use tensor_file::{EXTENSIONS, TensorFile, extension_rank};
 pub use textual_inversion_folder::TextualInversionFolder;
 pub use unread::Unread;

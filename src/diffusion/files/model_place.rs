@@ -13,6 +13,8 @@ use super::{Architecture, ConfigFile, FileError, TensorFile, extension_rank, ref
 
 /// The largest configuration or vocabulary, in bytes. A `tokenizer.json` has a few million.
 const LARGEST_TEXT: u64 = 64 << 20;
+/// What stands between the name and the ending of a file that is a part of the checkpoint beside it.
+const BESIDE: [&str; 2] = ["vae", "safety_checker"];
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 #[derive(Clone)]
@@ -135,7 +137,7 @@ fn only_checkpoint(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-/// The names of the weights that lie in a folder itself, but for VAEs that belong to one of them.
+/// The names of the weights that lie in a folder itself, but for parts that belong to one of them.
 pub(super) fn checkpoints_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -145,7 +147,7 @@ pub(super) fn checkpoints_in(folder: &Path) -> Vec<String> {
             // Files with torch's other endings are often something else.
             extension_rank(name).is_some_and(|rank| rank < 2)
                 && !name.starts_with('.')
-                && !has_extension(&stem, "vae")
+                && !BESIDE.iter().any(|part| has_extension(&stem, part))
                 && folder.join(name).is_file()
         })
         .collect();
@@ -172,4 +174,26 @@ pub(super) fn read_text(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
 
 pub(super) fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_beside_a_checkpoint_are_not_checkpoints() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "fox.safetensors",
+            "fox.vae.safetensors",
+            "fox.VAE.ckpt",
+            "fox.safety_checker.safetensors",
+            "fox.yaml",
+            ".hidden.safetensors",
+        ] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(checkpoints_in(folder.path()), ["fox.safetensors"]);
+        assert_eq!(only_checkpoint(folder.path()), Some(folder.path().join("fox.safetensors")));
+    }
 }

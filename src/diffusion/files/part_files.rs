@@ -169,7 +169,7 @@ impl PartFiles {
         }
     }
 
-    /// The weights that LoRAs may change, by name and shape. `None` if the part's own graph contains the weights.
+    /// The weights that LoRAs may change, by name and shape: not those that have no say, which the files may lack. `None` if the part's own graph contains the weights.
     pub fn lora_targets(&self) -> Result<Option<Vec<Target>>, FileError> {
         // They are the same in every build.
         let PartGraph::Weightless(graph) = self.graph(GraphBuild::Cpu)? else { return Ok(None) };
@@ -178,7 +178,7 @@ impl PartFiles {
             parameter: name.to_owned(),
             shape: shape.to_vec(),
         };
-        Ok(Some(graph.wanted().map(target).collect()))
+        Ok(Some(graph.wanted().filter(|(name, _)| self.needs(name)).map(target).collect()))
     }
 }
 

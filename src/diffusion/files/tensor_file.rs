@@ -9,6 +9,7 @@ mod pickle;
 mod pickle_global;
 mod pickle_machine;
 mod pickle_reader;
+mod pickle_room;
 mod safetensors_header;
 mod state_dict;
 mod strided;
@@ -23,13 +24,17 @@ pub(super) use self::element_type::ElementType;
 use self::file_bytes::FileBytes;
 pub(super) use self::tensor_table::TensorPlace;
 use self::tensor_table::TensorTable;
-use super::FileError;
+use super::{FileError, quoted_name};
 
 /// What people call files of tensors, the preferred form first. The others are torch's, whichever form it has.
 pub const EXTENSIONS: [&str; 5] = ["safetensors", "ckpt", "pt", "bin", "pth"];
 
 /// Bytes of a tensor that are converted at a time.
 const PIECE: usize = 1 << 20;
+/// Bytes that are read for each one that a tensor with strides has, and how many more are read anyway: a view of a
+/// large tensor would take its memory.
+const WIDEST_STEP: u64 = 8;
+const WIDE: u64 = 1 << 20;
 /// What quantised files call the number that a module's weights in eight bits are multiplied by.
 const SCALES: [&str; 2] = ["scale_weight", "weight_scale"];
 /// What `ComfyUI` lays beside weights that are quantised.
@@ -73,9 +78,7 @@ impl TensorFile {
         // By the bytes, whatever the file is called: people rename both forms.
         let table = match torch_file::is_torch(&bytes) {
             true => torch_file::table(&bytes, &name),
-            false => safetensors_header::table(&bytes).map_err(|reason| {
-                format!("{reason}; it is neither a safetensors file nor one of torch, or was cut short: fetch it again")
-            }),
+            false => safetensors_header::table(&bytes),
         };
         let table = table.map_err(|reason| FileError::Unreadable { file: name.clone(), reason })?;
         if !table.not_read.is_empty() {
@@ -133,17 +136,7 @@ impl TensorFile {
 
     /// Calls `take` with the values of a tensor as f32, piece by piece and in order.
     pub fn each_piece(&self, tensor: &str, mut take: impl FnMut(&[f32])) -> Result<(), FileError> {
-        let place = self.place(tensor)?;
-        // Single numbers come in any type (`num_batches_tracked`, alphas); weights of whole numbers are quantised.
-        if !place.element.is_float() && (place.element.width().is_none() || place.count() > 1) {
-            return Err(self.broken_tensor(
-                tensor,
-                &format!(
-                    "its type is {}; weights in F64, F32, F16, BF16, F8_E4M3 and F8_E5M2 are supported",
-                    place.element
-                ),
-            ));
-        }
+        let place = self.readable(tensor)?;
         let scale = self.scale(place)?;
         let mut values = Vec::new();
         self.each_raw_piece(place, |element, bytes| {
@@ -160,7 +153,8 @@ impl TensorFile {
 
     /// All values of a tensor, as f32.
     pub fn values(&self, tensor: &str) -> Result<Vec<f32>, FileError> {
-        let mut values = Vec::with_capacity(self.place(tensor)?.count());
+        // The shape of a type that is not read says nothing about the file's length.
+        let mut values = Vec::with_capacity(self.readable(tensor)?.count());
         self.each_piece(tensor, |piece| values.extend_from_slice(piece))?;
         Ok(values)
     }
@@ -181,6 +175,13 @@ impl TensorFile {
     ) -> Result<(), FileError> {
         let unreadable = |error: std::io::Error| self.broken_tensor(&place.name, &error.to_string());
         if let (Some(strides), Some(width)) = (&place.strides, place.element.width()) {
+            let most = (place.count() as u64).saturating_mul(width as u64 * WIDEST_STEP).saturating_add(WIDE);
+            if place.length > most {
+                return Err(self.broken_tensor(
+                    &place.name,
+                    "its values lie far apart in a larger tensor; save it with torch's contiguous()",
+                ));
+            }
             let bytes = self.bytes.read_range(place.at, place.length).map_err(unreadable)?;
             strided::each_piece(&bytes, &place.shape, strides, width, PIECE, |piece| {
                 take(&place.element, piece);
@@ -206,16 +207,19 @@ impl TensorFile {
         };
         let beside = |name: &str| self.table.get(&format!("{module}{name}"));
         match SCALES.into_iter().find_map(beside) {
-            Some(scale) => match self.values(&scale.name)?[..] {
-                [scale] => Ok(Some(scale)),
-                _ => Err(self.broken_tensor(
-                    &place.name,
-                    &format!(
-                        "it is quantised in blocks, by {}; one scale for a whole weight is supported",
-                        scale.name
-                    ),
-                )),
-            },
+            Some(scale) if scale.count() != 1 => Err(self.broken_tensor(
+                &place.name,
+                &format!(
+                    "it is quantised in blocks, by {}; one scale for a whole weight is supported",
+                    quoted_name(&scale.name)
+                ),
+            )),
+            // As it lies there: a scale has no scale of its own, whatever the tensor beside it is called.
+            Some(scale) => {
+                let (scale, mut number) = (self.readable(&scale.name)?, [0.0]);
+                self.each_raw_piece(scale, |element, bytes| element.read(bytes, &mut number))?;
+                Ok(Some(number[0]))
+            }
             None if beside(QUANTISED).is_some() => {
                 Err(self.broken_tensor(&place.name, "it is quantised, but its scale is missing"))
             }
@@ -223,12 +227,26 @@ impl TensorFile {
         }
     }
 
+    /// A tensor whose type is one that is read: its values have a place in the file.
+    fn readable(&self, tensor: &str) -> Result<&TensorPlace, FileError> {
+        let place = self.place(tensor)?;
+        // Single numbers come in any type (`num_batches_tracked`, alphas); weights of whole numbers are quantised.
+        if place.element.is_float() || place.element.width().is_some() && place.count() <= 1 {
+            return Ok(place);
+        }
+        let reason = format!(
+            "its type is {}; weights in F64, F32, F16, BF16, F8_E4M3 and F8_E5M2 are supported",
+            place.element
+        );
+        Err(self.broken_tensor(tensor, &reason))
+    }
+
     pub(super) fn place(&self, tensor: &str) -> Result<&TensorPlace, FileError> {
         self.table.get(tensor).ok_or_else(|| self.broken_tensor(tensor, "it is not there"))
     }
 
     pub(super) fn broken_tensor(&self, tensor: &str, reason: &str) -> FileError {
-        FileError::Tensor { tensor: tensor.to_owned(), file: self.name.clone(), reason: reason.to_owned() }
+        FileError::Tensor { tensor: quoted_name(tensor), file: self.name.clone(), reason: reason.to_owned() }
     }
 }
 

@@ -9,14 +9,12 @@ use super::original_names::unwrapped;
 use super::own_words::{V_PREDICTION, ZERO_SNR};
 use super::shards::other_weights;
 use super::vae_beside::vaes_beside;
-use super::{GraphBuild, ModelPlace, PartFiles, PartGraph, TensorFile, lora_kind};
+use super::{GraphBuild, ModelPlace, PartFiles, PartGraph, TensorFile, lora_kind, quoted_few, quoted_name};
 use crate::domain::ModelPart;
 
 /// How many names a sentence gives, and how many sentences there are for one file.
 const NAMES: usize = 3;
 const GROUPS: usize = 8;
-/// Characters of a name that is quoted.
-const LONGEST_NAME: usize = 70;
 
 /// Tensors that checkpoints carry and drawing does not need, by what their names begin with or contain.
 const NOT_NEEDED: [(&str, &str); 20] = [
@@ -96,8 +94,9 @@ impl Unread {
         let mut groups: BTreeMap<Group, Vec<String>> = BTreeMap::new();
         let names = file.tensor_names();
         // The scales of weights in eight bits are read with these.
-        let modules: HashSet<&str> =
-            wants.read.iter().filter_map(|order| names.get(*order)?.strip_suffix("weight")).collect();
+        let is_float8 = |name: &&String| file.place(name).is_ok_and(|place| place.element.is_float8());
+        let read = wants.read.iter().filter_map(|order| names.get(*order)).filter(is_float8);
+        let modules: HashSet<&str> = read.filter_map(|name| name.strip_suffix("weight")).collect();
         let is_scale = |tensor: &str| {
             SCALES
                 .iter()
@@ -114,13 +113,19 @@ impl Unread {
                 groups.entry(group).or_default().push(tensor.clone());
             }
         }
-        let others = groups.len().saturating_sub(GROUPS);
-        for (group, names) in groups.into_iter().take(GROUPS) {
-            let sentence = format!("{} of {}: {}", count(names.len()), file.name(), listed(&names));
+        self.add_groups(groups, file.name());
+    }
+
+    /// What is not needed is of few kinds. The others come first, and a file may have any number of them.
+    fn add_groups(&mut self, groups: BTreeMap<Group, Vec<String>>, file: &str) {
+        let mut others = 0_usize;
+        for (number, (group, names)) in groups.into_iter().enumerate() {
+            let sentence = format!("{} of {file}: {}", count(names.len()), listed(&names));
             match group {
                 Group::NotNeeded(why) => self.not_needed.push(format!("{sentence} ({why})")),
+                _ if number >= GROUPS => others += 1,
                 Group::Foreign(what) => {
-                    self.in_short.push(format!("{} of {}", count(names.len()), shortened(&names[0])));
+                    self.in_short.push(format!("{} of {}", count(names.len()), quoted_name(&names[0])));
                     self.not_read.push(format!("not read are {sentence} ({what})"));
                 }
                 Group::Other(start) => {
@@ -130,7 +135,9 @@ impl Unread {
             }
         }
         if others > 0 {
-            self.not_read.push(format!("not read are tensors of {others} other kinds in {}", file.name()));
+            let s = if others == 1 { "" } else { "s" };
+            self.in_short.push(format!("and {others} other kind{s}"));
+            self.not_read.push(format!("not read are tensors of {others} other kind{s} in {file}"));
         }
     }
 }
@@ -207,7 +214,7 @@ impl Group {
             .or_else(|| name.rsplit_once('.').is_some_and(|(_, end)| end == "alpha").then(of_lora).flatten())
         {
             Some(what) => Self::Foreign(what),
-            None => Self::Other(shortened(name.split('.').next().unwrap_or(name))),
+            None => Self::Other(quoted_name(name.split('.').next().unwrap_or(name))),
         }
     }
 }
@@ -218,18 +225,11 @@ fn count(tensors: usize) -> String {
 
 /// Some of the names, and how many others there are.
 fn listed(names: &[String]) -> String {
-    let some: Vec<_> = names.iter().take(NAMES).map(|name| shortened(name)).collect();
+    let some = quoted_few(names, NAMES);
     match names.len().checked_sub(NAMES).filter(|others| *others > 0) {
-        Some(others) => format!("{} and {others} more", some.join(", ")),
-        None => some.join(", "),
+        Some(others) => format!("{some} and {others} more"),
+        None => some,
     }
-}
-
-/// A name that a stranger wrote, fit for a sentence.
-fn shortened(name: &str) -> String {
-    let start: String = name.chars().take(LONGEST_NAME).collect();
-    let more = if start.len() < name.len() { "…" } else { "" };
-    format!("{}{more}", start.escape_debug())
 }
 
 #[cfg(test)]
@@ -258,9 +258,27 @@ mod tests {
     }
 
     #[test]
+    fn many_kinds_are_counted_and_what_is_not_needed_is_not_among_them() {
+        let kinds = |others: usize| {
+            let mut groups =
+                BTreeMap::from([(Group::NotNeeded(TRAINING.to_owned()), vec!["betas".to_owned()])]);
+            groups.extend((0..others).map(|n| (Group::Other(format!("x{n}")), vec![format!("x{n}.a")])));
+            let mut unread = Unread::default();
+            unread.add_groups(groups, "fox.safetensors");
+            assert_eq!(unread.not_needed.len(), 1);
+            unread
+        };
+        let eight = kinds(8);
+        assert_eq!((eight.not_read.len(), eight.in_short.len()), (8, 8), "{eight:?}");
+        let ten = kinds(10);
+        assert_eq!((ten.not_read.len(), ten.in_short.len()), (9, 9));
+        assert_eq!(ten.in_short[8], "and 2 other kinds");
+        assert_eq!(ten.not_read[8], "not read are tensors of 2 other kinds in fox.safetensors");
+    }
+
+    #[test]
     fn names_are_quoted_shortly() {
         let names: Vec<_> = (0..5).map(|number| format!("x{number}\n")).collect();
         assert_eq!(listed(&names), "x0\\n, x1\\n, x2\\n and 2 more");
-        assert_eq!(shortened(&"é".repeat(100)).chars().count(), LONGEST_NAME + 1);
     }
 }

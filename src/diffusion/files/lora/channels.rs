@@ -42,7 +42,7 @@ impl Channels {
             [1, _, 1, 1] => config.is_feedforward(part, module).ok_or_else(|| {
                 format!(
                     "its tensor {} may be for the input or the output of {target}: put its adapter_config.json beside it",
-                    source.name(role).unwrap_or("?")
+                    source.quoted(role)
                 )
             })?,
             _ => false,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::Array2;
 
-use super::super::TensorFile;
+use super::super::{TensorFile, quoted_name};
 use super::keys::Key;
 use super::modules::ModuleNames;
 use super::numbered::{self, Numbered};
@@ -33,7 +33,8 @@ impl Contents {
         for name in file.tensor_names() {
             if let Some(family) = ModelFamily::from_lora_tensor(&name) {
                 return Err(format!(
-                    "it is for {family}, judging by its tensor {name}; this is a Stable Diffusion v1 model"
+                    "it is for {family}, judging by its tensor {}; this is a Stable Diffusion v1 model",
+                    quoted_name(&name)
                 ));
             }
             if file.note(&name) == Some(EMBEDDING) {
@@ -43,7 +44,8 @@ impl Contents {
             let (tensors, role) = match Key::read(&name) {
                 Key::Foreign(kind) => {
                     return Err(format!(
-                        "it is {kind}, judging by its tensor {name}; stablehand does not merge that kind"
+                        "it is {kind}, judging by its tensor {}; stablehand does not merge that kind",
+                        quoted_name(&name)
                     ));
                 }
                 Key::Unknown => {
@@ -60,7 +62,8 @@ impl Contents {
                 }
             };
             if let Some(other) = tensors.insert(role, name.clone()) {
-                return Err(format!("its tensors {other} and {name} are two of the same"));
+                let (one, other) = (quoted_name(&other), quoted_name(&name));
+                return Err(format!("its tensors {one} and {other} are two of the same"));
             }
         }
         for (part, numbered) in numbered {
@@ -106,7 +109,7 @@ impl Contents {
         first_of_its_word
             .map(|(word, tensor)| {
                 let vectors = vectors(file, tensor, width).map_err(|reason| {
-                    format!("The word {word} of the LoRA {lora} cannot be used: {reason}.")
+                    format!("The word {} of the LoRA {lora} cannot be used: {reason}.", quoted_name(word))
                 });
                 Learned { names: vec![word.clone()], hash: hash.to_owned(), vectors }
             })
@@ -115,11 +118,11 @@ impl Contents {
 }
 
 fn vectors(file: &TensorFile, tensor: &str, width: Option<usize>) -> Result<Array2<f32>, String> {
-    let shape = file.shape(tensor).unwrap_or_default();
+    let (shape, quoted) = (file.shape(tensor).unwrap_or_default(), quoted_name(tensor));
     let (count, found) = match *shape {
         [found] => (1, found),
         [count, found] => (count, found),
-        _ => return Err(format!("its tensor {tensor} has the shape {shape:?} instead of [vectors, width]")),
+        _ => return Err(format!("its tensor {quoted} has the shape {shape:?} instead of [vectors, width]")),
     };
     if let Some(width) = width.filter(|width| *width != found) {
         return Err(format!("its vectors are {found} wide; this model's are {width}"));
@@ -129,7 +132,7 @@ fn vectors(file: &TensorFile, tensor: &str, width: Option<usize>) -> Result<Arra
     }
     let values = file.values(tensor).map_err(|error| error.to_string())?;
     if !values.iter().all(|value| value.is_finite()) {
-        return Err(format!("its tensor {tensor} has values that are NaN or infinite"));
+        return Err(format!("its tensor {quoted} has values that are NaN or infinite"));
     }
-    Array2::from_shape_vec((count, found), values).map_err(|_| format!("its tensor {tensor} is cut off"))
+    Array2::from_shape_vec((count, found), values).map_err(|_| format!("its tensor {quoted} is cut off"))
 }

@@ -42,7 +42,7 @@ impl Hadamard {
                 return Ok(Half { a, b, core, a_rank, b_rank });
             }
             source.expect(a, &[size.outputs, b_rank], target)?;
-            source.expect_count(b, b_rank * size.row(), target)?;
+            source.expect_count(b, b_rank.saturating_mul(size.row()), target)?;
             Ok(Half { a, b, core, a_rank: b_rank, b_rank })
         };
         Ok(Self { size, halves: [half(ROLES[0])?, half(ROLES[1])?] })

@@ -1,6 +1,6 @@
 //! One module of a LoRA: what its tensors make of the model's weight and bias.
 
-use super::super::TensorFile;
+use super::super::{TensorFile, quoted_name};
 use super::channels::Channels;
 use super::dora::Dora;
 use super::glora::Glora;
@@ -73,7 +73,7 @@ impl Module {
         let mut latents_only = None;
         let change = match (kind, &place.weight) {
             (None, _) => None,
-            (Some(_), None) => return Err(format!("its {name} has no weight in this model")),
+            (Some(_), None) => return Err(format!("its {} has no weight in this model", quoted_name(name))),
             (Some(kind), Some(shape)) => match Change::fit(kind, source, shape, place, peft) {
                 Err(reason) => {
                     let fitted = latents_shape(place)
@@ -98,7 +98,10 @@ impl Module {
             None => None,
         };
         if dora.is_some() && !kind.is_some_and(Kind::takes_dora) {
-            return Err(format!("its {name} has DoRA's lengths on a change that has none in any trainer"));
+            return Err(format!(
+                "its {} has DoRA's lengths on a change that has none in any trainer",
+                quoted_name(name)
+            ));
         }
         let (mut has_bias_change, mut skipped) = (false, None);
         for role in [Role::UpBias, Role::DiffBias] {
@@ -111,7 +114,8 @@ impl Module {
                 // PEFT refuses to merge what was trained with such a bias; LyCORIS drops the difference.
                 None if role == Role::UpBias => {
                     return Err(format!(
-                        "its tensor {tensor} is for a bias that this model's {} lacks",
+                        "its tensor {} is for a bias that this model's {} lacks",
+                        quoted_name(tensor),
                         place.path
                     ));
                 }

@@ -58,7 +58,7 @@ impl Oft {
     /// What the change adds to the weight at this scale.
     pub fn delta(&self, source: Source<'_>, original: &[f32], scale: f32) -> Result<Vec<f32>, String> {
         let &Self { size, block, .. } = self;
-        let name = source.name(self.role).unwrap_or("?");
+        let name = source.quoted(self.role);
         let mut weight = Array2::from_shape_vec(
             (size.outputs, size.row()),
             original.iter().map(|value| f64::from(*value)).collect(),
@@ -126,7 +126,7 @@ impl Blocks {
         let values = source.values(oft.role)?;
         let area = oft.block * oft.block;
         if values.len() != oft.stages * oft.size.outputs / oft.block * area {
-            return Err(format!("its tensor {} is cut off", source.name(oft.role).unwrap_or("?")));
+            return Err(format!("its tensor {} is cut off", source.quoted(oft.role)));
         }
         let mut blocks = Self { values, block: oft.block, factor: None };
         if oft.role == Role::OftBlocks {

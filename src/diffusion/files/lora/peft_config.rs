@@ -1,12 +1,12 @@
 //! PEFT's configuration of a LoRA or of a kind like it, above all its alpha: in the file's own metadata, as diffusers writes it
 //! (`lora_adapter_metadata`, where keys begin with the part), or in `adapter_config.json` beside the file.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::super::model_place::read_text;
 use super::rotation::Formula;
 use crate::domain::ModelPart;
 
@@ -28,7 +28,11 @@ pub struct OftSettings {
 
 /// The fields; empty where there is no configuration.
 #[derive(Debug, Default)]
-pub struct PeftConfig(Map<String, Value>);
+pub struct PeftConfig {
+    fields: Map<String, Value>,
+    /// Whether PEFT wrote one beside the file, which is not there.
+    is_missing: bool,
+}
 
 impl PeftConfig {
     /// For the LoRA at `path`. `metadata` is the value of [`Self::metadata_key`] in the file, if it has one.
@@ -36,19 +40,25 @@ impl PeftConfig {
         let (place, text) = if let Some(text) = metadata {
             (METADATA_KEY, text.to_owned())
         } else if path.file_name().is_some_and(|name| WEIGHTS.iter().any(|usual| name == *usual)) {
-            let mut text = String::new();
-            match File::open(path.with_file_name(CONFIG)) {
-                Ok(file) => file.take(LARGEST_CONFIG).read_to_string(&mut text),
-                Err(_) => return Ok(Self::default()),
-            }
-            .map_err(|error| format!("{CONFIG} beside it cannot be read: {error}"))?;
-            (CONFIG, text)
+            let text = match read_text(&path.with_file_name(CONFIG), LARGEST_CONFIG) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Ok(Self { is_missing: true, ..Self::default() });
+                }
+                text => text.map_err(|error| error.to_string()),
+            };
+            let text = text.and_then(|text| String::from_utf8(text).map_err(|error| error.to_string()));
+            (CONFIG, text.map_err(|reason| format!("{CONFIG} beside it cannot be read: {reason}"))?)
         } else {
             return Ok(Self::default());
         };
         let fields = serde_json::from_str(text.trim_start_matches('\u{feff}'))
             .map_err(|error| format!("its {place} is not a JSON object: {error}"))?;
-        Ok(Self(fields))
+        Ok(Self { fields, is_missing: false })
+    }
+
+    /// Whether the file has a name that PEFT gives, and the configuration that belongs to it is not there.
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
     }
 
     pub const fn metadata_key() -> &'static str {
@@ -86,6 +96,9 @@ impl PeftConfig {
 
     /// How OFT makes rotations; what the configuration does not say is as in PEFT's defaults.
     pub fn oft(&self, part: ModelPart) -> Result<OftSettings, String> {
+        if self.is_missing {
+            return Err(format!("it is an OFT of PEFT, which needs its {CONFIG}: put that beside it"));
+        }
         let flag = |key: &str| self.get(part, key).and_then(Value::as_bool);
         let terms = self.get(part, "num_cayley_neumann_terms").and_then(Value::as_u64).unwrap_or(5);
         let formula = match flag("use_cayley_neumann").unwrap_or(true) {
@@ -109,7 +122,7 @@ impl PeftConfig {
     }
 
     fn get(&self, part: ModelPart, key: &str) -> Option<&Value> {
-        self.0.get(&format!("{part}.{key}")).or_else(|| self.0.get(key))
+        self.fields.get(&format!("{part}.{key}")).or_else(|| self.fields.get(key))
     }
 }
 
@@ -171,6 +184,24 @@ mod tests {
         assert_eq!(ia3.is_feedforward(ModelPart::UNet, "a.ff.net.2"), Some(true));
         assert_eq!(ia3.is_feedforward(ModelPart::UNet, "a.to_k"), Some(false));
         assert_eq!(adapter("{}").is_feedforward(ModelPart::UNet, "a.to_k"), None);
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_there_is_said_and_one_that_cannot_be_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str| PeftConfig::read(&folder.path().join(name), None);
+        let missing = read("adapter_model.bin").unwrap();
+        assert!(missing.is_missing() && !read("fox.safetensors").unwrap().is_missing());
+        assert!(missing.oft(ModelPart::UNet).unwrap_err().contains("adapter_config.json"));
+        let config = folder.path().join(CONFIG);
+        std::fs::write(&config, "\u{feff}{\"lora_alpha\": 2}").unwrap();
+        let found = read("adapter_model.safetensors").unwrap();
+        assert!(is(found.scaling(ModelPart::UNet, "a", Some(4)), 0.5) && !found.is_missing());
+        std::fs::write(&config, b"\xff").unwrap();
+        assert!(read("adapter_model.bin").unwrap_err().contains("cannot be read"));
+        std::fs::remove_file(&config).unwrap();
+        std::fs::create_dir(&config).unwrap();
+        assert!(read("adapter_model.bin").unwrap_err().contains("it is not a file"));
     }
 
     #[test]

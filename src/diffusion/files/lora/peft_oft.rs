@@ -38,7 +38,7 @@ impl PeftOft {
             block.filter(|block| block * (block - 1) / 2 == elements && size.row().is_multiple_of(*block));
         let settings = config.oft(part)?;
         // One block may be for all.
-        let fits = |block: &usize| blocks * block == size.row() || blocks == 1;
+        let fits = |block: &usize| blocks.checked_mul(*block) == Some(size.row()) || blocks == 1;
         let block = block.filter(fits).ok_or_else(|| {
             source.misfit(Role::PeftOft, &format!("{target} needs blocks for {} inputs", size.row()))
         })?;

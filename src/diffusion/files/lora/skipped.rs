@@ -1,8 +1,11 @@
 //! What of a LoRA has no place in the model, for the log and for the text in pictures.
 
-/// Names in one sentence, and characters of one name.
+use super::super::quoted_few;
+
+/// Names in one sentence.
 const FEW: usize = 3;
-const LONGEST: usize = 100;
+
+const NO_CONFIG: &str = "its alpha (there is no adapter_config.json beside it: the strength is 1)";
 
 /// What is left out. Nothing in most files.
 #[derive(Debug, Default)]
@@ -13,6 +16,8 @@ pub struct Skipped {
     pub of: usize,
     /// Tensors without a meaning, or for a bias that the model lacks.
     pub tensors: Vec<String>,
+    /// Whether PEFT's configuration is missing, which states how strong the modules are.
+    pub has_no_config: bool,
 }
 
 impl Skipped {
@@ -24,16 +29,16 @@ impl Skipped {
             let s = if self.tensors.len() == 1 { "" } else { "s" };
             format!("{} tensor{s} ({})", self.tensors.len(), first_few(&self.tensors))
         });
-        let parts: Vec<String> = modules.into_iter().chain(tensors).collect();
+        let alpha = self.has_no_config.then(|| NO_CONFIG.to_owned());
+        let parts: Vec<String> = modules.into_iter().chain(tensors).chain(alpha).collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 
 /// A few of many names, shortened, for a sentence.
 pub fn first_few(names: &[String]) -> String {
-    let few: Vec<String> = names.iter().take(FEW).map(|name| name.chars().take(LONGEST).collect()).collect();
-    let more = if names.len() > few.len() { ", …" } else { "" };
-    format!("{}{more}", few.join(", "))
+    let more = if names.len() > FEW { ", …" } else { "" };
+    format!("{}{more}", quoted_few(names, FEW))
 }
 
 #[cfg(test)]
@@ -44,7 +49,16 @@ mod tests {
     fn what_is_left_out_is_counted_and_named() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(Skipped::default().text(), None);
-        let skipped = Skipped { modules: names(&["a", "b", "c", "d"]), of: 9, tensors: names(&["x"]) };
-        assert_eq!(skipped.text().unwrap(), "4 of 9 modules (a, b, c, …), 1 tensor (x)");
+        let skipped = Skipped {
+            modules: names(&["a", "b", "c", "d"]),
+            of: 9,
+            tensors: names(&["x\u{7}"]),
+            has_no_config: true,
+        };
+        assert_eq!(
+            skipped.text().unwrap(),
+            "4 of 9 modules (a, b, c, …), 1 tensor (x\\u{7}), its alpha (there is no adapter_config.json beside it: the \
+             strength is 1)"
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use ndarray::Array2;
 
-use super::super::TensorFile;
+use super::super::tensor_file::TensorPlace;
+use super::super::{TensorFile, quoted_name};
 use super::role::{Role, Tensors};
 
 /// One module's tensors in their file.
@@ -22,6 +23,11 @@ impl<'a> Source<'a> {
         self.tensors.get(&role).map(String::as_str)
     }
 
+    /// The same for a sentence.
+    pub fn quoted(&self, role: Role) -> String {
+        quoted_name(self.name(role).unwrap_or("?"))
+    }
+
     /// The shape of the tensor in this role. Empty where there is none.
     pub fn shape(&self, role: Role) -> &'a [usize] {
         self.name(role).and_then(|name| self.file.shape(name)).unwrap_or_default()
@@ -29,7 +35,7 @@ impl<'a> Source<'a> {
 
     /// The number of values of the tensor in this role.
     pub fn count(&self, role: Role) -> usize {
-        self.shape(role).iter().product()
+        self.name(role).and_then(|name| self.file.place(name).ok()).map_or(0, TensorPlace::count)
     }
 
     /// Checks that `role` is there; `present` is one that is.
@@ -38,7 +44,7 @@ impl<'a> Source<'a> {
             return Ok(());
         }
         let present = self.name(present).or_else(|| self.tensors.values().next().map(String::as_str));
-        Err(format!("it has {} without the matching {what}", present.unwrap_or("a tensor")))
+        Err(format!("it has {} without the matching {what}", quoted_name(present.unwrap_or("a tensor"))))
     }
 
     /// Checks that the tensor in this role has the shape `wanted`, apart from ones at the end: files have linear layers
@@ -72,7 +78,7 @@ impl<'a> Source<'a> {
     /// The sentence about a tensor whose shape does not fit.
     pub fn misfit(&self, role: Role, needs: &str) -> String {
         let found = self.shape(role);
-        format!("its tensor {} has the shape {found:?}; this model's {needs}", self.name(role).unwrap_or("?"))
+        format!("its tensor {} has the shape {found:?}; this model's {needs}", self.quoted(role))
     }
 
     pub fn values(&self, role: Role) -> Result<Vec<f32>, String> {
@@ -81,22 +87,24 @@ impl<'a> Source<'a> {
         if values.iter().all(|value| value.is_finite()) {
             return Ok(values);
         }
-        Err(format!("its tensor {name} has values that are NaN or infinite"))
+        Err(format!("its tensor {} has values that are NaN or infinite", quoted_name(name)))
     }
 
     /// The tensor in this role as a matrix. It must have as many values.
     pub fn matrix(&self, role: Role, rows: usize, columns: usize) -> Result<Array2<f32>, String> {
         Array2::from_shape_vec((rows, columns), self.values(role)?)
-            .map_err(|_| format!("its tensor {} is cut off", self.name(role).unwrap_or("?")))
+            .map_err(|_| format!("its tensor {} is cut off", self.quoted(role)))
     }
 
     /// The only value of the tensor in this role, if there is such a tensor.
     pub fn number(&self, role: Role) -> Result<Option<f32>, String> {
         let Some(name) = self.name(role) else { return Ok(None) };
-        match self.values(role)?[..] {
-            [number] => Ok(Some(number)),
-            _ => Err(format!("its {name} is not a single number")),
+        let not_single = || format!("its {} is not a single number", quoted_name(name));
+        // First, so that nothing large is read.
+        if self.count(role) != 1 {
+            return Err(not_single());
         }
+        self.values(role)?.first().copied().map(Some).ok_or_else(not_single)
     }
 }
 

@@ -90,3 +90,27 @@ impl PartFiles {
 fn layer_of(weight: &str) -> Option<u32> {
     weight.strip_prefix("text_model.encoder.layers.")?.split_once('.')?.0.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::files::ModelPlace;
+    use crate::domain::ModelPart;
+
+    #[test]
+    fn loras_do_not_change_layers_that_are_left_out() {
+        let mut parts = PartFiles::find_all(&ModelPlace::Embedded).unwrap();
+        let encoder = parts.get_mut(&ModelPart::TextEncoder).unwrap();
+        let layers = |encoder: &PartFiles| {
+            let targets = encoder.lora_targets().unwrap().unwrap();
+            targets.iter().filter_map(|target| layer_of(&target.parameter)).max().map(|last| last + 1)
+        };
+        let all = layers(encoder).unwrap();
+        encoder.use_hidden_layers(all - 1);
+        assert_eq!(layers(encoder), Some(all - 1));
+        // Nor anything else: their weights may be missing.
+        assert!(
+            encoder.lora_targets().unwrap().unwrap().iter().all(|target| encoder.needs(&target.parameter))
+        );
+    }
+}

@@ -26,7 +26,15 @@ impl Stamp {
 }
 
 impl FileBytes {
+    /// Fails for what is not a file, before it is opened: opening a pipe waits for somebody to write to it.
     pub fn open(path: &Path) -> io::Result<Self> {
+        let kind = std::fs::metadata(path)?;
+        if kind.is_dir() {
+            return Err(io::Error::other("it is a folder: name one file in it"));
+        }
+        if !kind.is_file() {
+            return Err(io::Error::other("it is a pipe or a device: copy what it gives into a file"));
+        }
         let file = File::open(path)?;
         let stamp = Stamp::from_metadata(&file.metadata()?);
         Ok(Self::OnDisk { file, stamp })

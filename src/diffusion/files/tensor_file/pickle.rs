@@ -6,6 +6,9 @@ use super::pickle_machine::Machine;
 use super::pickle_reader::{Reader, Span, Trouble};
 use super::torch_value::{StorageValue, TensorValue};
 
+/// The longest name of a tensor, in bytes.
+pub(super) const LONGEST_NAME: usize = 1000;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value {
     None,
@@ -89,9 +92,10 @@ impl<'a> Unpickled<'a> {
         })
     }
 
+    /// A text that may be a name. Many keys may share a long one: those would take long to look at.
     pub fn text(&self, value: Value) -> Option<&'a str> {
         match value {
-            Value::Text(span) => self.reader.text(span).ok(),
+            Value::Text(span) if span.length() <= LONGEST_NAME => self.reader.text(span).ok(),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 //! Three kinds: those that tensors are made of; those that checkpoints carry beside their weights, which become things
 //! that nothing looks into; and all others, which are refused before anything is made of them.
 
+use super::super::quoted_name;
 use super::element_type::ElementType;
 use super::pickle::{Node, Value};
 use super::pickle_machine::Machine;
@@ -169,9 +170,6 @@ const DANGEROUS: [&str; 44] = [
     "webbrowser",
 ];
 
-/// The longest name in a message.
-const LONGEST_SHOWN: usize = 100;
-
 impl Global {
     /// The thing of that name, or why it is refused. The spans are the places of both names.
     pub fn find(module: &str, name: &str, of: Span, what: Span) -> Result<Self, String> {
@@ -183,7 +181,7 @@ impl Global {
         if !name.contains('.') && (INERT_MODULES.iter().any(|outer| is_within(module, outer)) || listed()) {
             return Ok(Self::Inert(of, what));
         }
-        let shown = shown(&format!("{module}.{name}"));
+        let shown = quoted_name(&format!("{module}.{name}"));
         Err(match DANGEROUS.iter().any(|outer| is_within(module, outer)) {
             true => format!(
                 "it asks for {shown}, which can run code in Python; stablehand ran nothing of it, and no other program \
@@ -193,6 +191,29 @@ impl Global {
                 format!("it asks for {shown}, which weights do not need; only state dicts of torch are read")
             }
         })
+    }
+
+    /// How many values a call of it copies. Each was made once, but calls may copy it again and again.
+    pub fn copies(&self, machine: &Machine, arguments: &[Value]) -> usize {
+        let length = |value: &Value| match machine.node(*value) {
+            Some(Node::List(values) | Node::Tuple(values)) => values.len(),
+            _ => 0,
+        };
+        match (self, arguments) {
+            // A key and a value each.
+            (Self::Dict, [items]) => 2 * length(items),
+            // Sizes and strides, of half as many bytes as values.
+            (Self::Rebuild(_), [_, _, shape, strides, ..]) => (length(shape) + length(strides)) / 2,
+            (Self::RebuildFromType, [function, _, arguments, ..]) => {
+                match (machine.node(*function), machine.node(*arguments)) {
+                    (Some(Node::Global(function @ Self::Rebuild(_))), Some(Node::Tuple(arguments))) => {
+                        function.copies(machine, arguments)
+                    }
+                    _ => 0,
+                }
+            }
+            _ => 0,
+        }
     }
 
     /// What a call of it makes. The error says why it makes nothing.
@@ -290,9 +311,4 @@ fn element(name: &str) -> Option<ElementType> {
 
 fn is_within(module: &str, outer: &str) -> bool {
     module.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// A name from a file, fit for a terminal.
-pub(super) fn shown(name: &str) -> String {
-    name.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

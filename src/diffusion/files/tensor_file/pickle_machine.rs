@@ -8,14 +8,10 @@ use std::collections::HashMap;
 
 use super::pickle::{Node, Value};
 use super::pickle_global::{Global, Made};
-use super::pickle_reader::{Reader, Span, Trouble};
+use super::pickle_reader::{LONGEST_LINE, Reader, Span, Trouble};
+use super::pickle_room::Room;
 use super::torch_value::StorageValue;
 
-/// What a small file may make: values on the stack, in containers and in the memo.
-const LEAST_ROOM: u64 = 200_000;
-const MOST_ROOM: u64 = 8_000_000;
-/// Bytes of the file for each further value: then values take less memory than the file has bytes.
-const BYTES_A_VALUE: u64 = 32;
 pub(super) const HIGHEST_PROTOCOL: u8 = 5;
 
 /// The machine while it runs.
@@ -25,7 +21,7 @@ pub(super) struct Machine<'a> {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
-    room: usize,
+    room: Room,
 }
 
 type Done = Result<(), Trouble>;
@@ -34,14 +30,13 @@ impl<'a> Machine<'a> {
     /// Runs the pickle at the beginning of `bytes`, which lie in a file of that length. Returns the reader behind it, all
     /// values, and the one that the pickle is about.
     pub fn run(bytes: &'a [u8], file_length: u64) -> Result<(Reader<'a>, Vec<Node>, Value), Trouble> {
-        let room = (LEAST_ROOM + file_length / BYTES_A_VALUE).min(MOST_ROOM);
         let mut machine = Self {
             reader: Reader::new(bytes),
             nodes: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
-            room: usize::try_from(room).unwrap_or(usize::MAX),
+            room: Room::in_file_of(file_length),
         };
         let made = machine.each_opcode()?;
         Ok((machine.reader, machine.nodes, made))
@@ -143,33 +138,21 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn spend(&mut self, values: usize) -> Done {
-        match self.room.checked_sub(values) {
-            Some(left) => {
-                self.room = left;
-                Ok(())
-            }
-            None => {
-                Err(Trouble::Refused("its pickle makes more values than a file of its size needs".to_owned()))
-            }
-        }
-    }
-
     fn push(&mut self, value: Value) -> Done {
-        self.spend(1)?;
+        self.room.spend(1)?;
         self.stack.push(value);
         Ok(())
     }
 
     fn push_node(&mut self, node: Node) -> Done {
-        self.spend(1)?;
+        self.room.spend(1)?;
         let id = u32::try_from(self.nodes.len()).map_err(|_| broken("value"))?;
         self.nodes.push(node);
         self.push(Value::Node(id))
     }
 
     fn mark(&mut self) -> Done {
-        self.spend(1)?;
+        self.room.spend(1)?;
         self.marks.push(self.stack.len());
         Ok(())
     }
@@ -232,7 +215,7 @@ impl<'a> Machine<'a> {
             b'r' => u32::from_le_bytes(self.reader.array()?),
             _ => u32::try_from(self.memo.len()).map_err(|_| broken("memo"))?,
         };
-        self.spend(1)?;
+        self.room.spend(1)?;
         let value = *self.stack.last().ok_or_else(|| broken("stack"))?;
         self.memo.insert(index, value);
         Ok(())
@@ -282,6 +265,10 @@ impl<'a> Machine<'a> {
     }
 
     fn push_global(&mut self, module: Span, name: Span) -> Done {
+        // Names from the stack may be long, and asked for again and again.
+        if module.length().max(name.length()) > LONGEST_LINE {
+            return Err(Trouble::Refused("its pickle has a name that is too long".to_owned()));
+        }
         let (of, what) = (self.reader.text(module)?, self.reader.text(name)?);
         let global = Global::find(of, what, module, name).map_err(Trouble::Refused)?;
         self.push_node(Node::Global(global))
@@ -319,7 +306,10 @@ impl<'a> Machine<'a> {
         else {
             return Err(broken("call"));
         };
+        // First, so that nothing is copied for which there is no room.
+        let left = self.room.after(callee.copies(self, arguments))?;
         let made = callee.call(self, arguments).map_err(Trouble::Refused)?;
+        self.room = left;
         match made {
             Made::Node(node) => self.push_node(node),
             Made::Value(value) => self.push(value),

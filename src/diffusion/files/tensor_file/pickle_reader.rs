@@ -1,7 +1,7 @@
 //! The bytes of a pickle, read in order. Texts stay where they are: a value holds only their place.
 
-/// The longest line: names of modules and classes.
-const LONGEST_LINE: usize = 1000;
+/// The longest line, in bytes: names of modules and classes.
+pub(super) const LONGEST_LINE: usize = 1000;
 
 /// Why a pickle was not read.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub(super) enum Trouble {
 pub(super) struct Span {
     start: u32,
     length: u32,
+}
+
+impl Span {
+    /// In bytes.
+    pub fn length(self) -> usize {
+        self.length as usize
+    }
 }
 
 pub(super) struct Reader<'a> {

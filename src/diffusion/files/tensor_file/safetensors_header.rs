@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::ErrorKind;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::super::quoted_name;
 use super::element_type::ElementType;
 use super::file_bytes::FileBytes;
 use super::tensor_table::{LARGEST_RANK, MOST_TENSORS, TensorPlace, TensorTable};
@@ -30,17 +32,29 @@ struct Entry {
 
 /// The table of a file. The error says what is wrong with the file.
 pub(super) fn table(bytes: &FileBytes) -> Result<TensorTable, String> {
-    let file_length = bytes.length();
     let mut prefix = [0; 8];
-    bytes.read_at(0, &mut prefix).map_err(|_| "it has no header")?;
+    // A disk that fails has its own words: fetching the file again does not help.
+    bytes.read_at(0, &mut prefix).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => broken("it has no header"),
+        _ => error.to_string(),
+    })?;
     let length = u64::from_le_bytes(prefix);
-    if length > LONGEST || length > file_length.saturating_sub(8) {
-        return Err("its header is longer than the file".to_owned());
+    if length > LONGEST || length > bytes.length().saturating_sub(8) {
+        return Err(broken("its header is longer than the file"));
     }
     let header = bytes.read_range(8, length).map_err(|error| error.to_string())?;
+    parsed(&header, bytes.length()).map_err(|reason| broken(&reason))
+}
+
+fn broken(reason: &str) -> String {
+    format!("{reason}; it is neither a safetensors file nor one of torch, or was cut short: fetch it again")
+}
+
+fn parsed(header: &[u8], file_length: u64) -> Result<TensorTable, String> {
+    let length = header.len() as u64;
     let mut table = TensorTable::new(file_length);
     table.data_start = 8 + length;
-    let mut parser = serde_json::Deserializer::from_slice(&header);
+    let mut parser = serde_json::Deserializer::from_slice(header);
     let mut places = parser
         .deserialize_map(Header { table: &mut table })
         .and_then(|places| parser.end().map(|()| places))
@@ -50,7 +64,8 @@ pub(super) fn table(bytes: &FileBytes) -> Result<TensorTable, String> {
     let mut end = table.data_start;
     for place in places {
         let (name, at, length) = (place.name.clone(), place.at, place.length);
-        let broken = |reason: &str| format!("its header is broken (the tensor {name}: {reason})");
+        let broken =
+            |reason: &str| format!("its header is broken (the tensor {}: {reason})", quoted_name(&name));
         table.add(place).map_err(|reason| broken(&reason))?;
         if at != end {
             return Err(broken("its values do not begin where those before it end"));
@@ -85,7 +100,10 @@ impl<'de> Visitor<'de> for Header<'_> {
             let Entry { dtype, shape, data_offsets: [start, end] } = map.next_value()?;
             let at = self.table.data_start.checked_add(start);
             let (Some(at), Some(length)) = (at, end.checked_sub(start)) else {
-                return Err(A::Error::custom(format!("the tensor {name} ends before it begins")));
+                return Err(A::Error::custom(format!(
+                    "the tensor {} ends before it begins",
+                    quoted_name(&name)
+                )));
             };
             if places.len() >= MOST_TENSORS {
                 return Err(A::Error::custom(format!("it has more than {MOST_TENSORS} tensors")));

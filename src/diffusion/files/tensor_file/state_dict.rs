@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::pickle::{Node, Unpickled, Value};
-use super::pickle_global::{Global, shown};
+use super::super::quoted_name;
+use super::pickle::{LONGEST_NAME, Node, Unpickled, Value};
+use super::pickle_global::Global;
 use super::pickle_reader::Span;
 use super::torch_value::TensorValue;
 
@@ -14,6 +15,9 @@ use super::torch_value::TensorValue;
 const DEEPEST: usize = 8;
 /// The most values that are looked at: circular values would never end.
 const MOST_VISITS: usize = 400_000;
+/// The bytes of all names together in a small file. In others they are fewer than the file's: keys that lie in each other
+/// would multiply.
+const LEAST_NAMES: usize = 1 << 20;
 /// How many kinds of other things are named.
 const MOST_NAMED: usize = 20;
 /// A textual inversion: its tensors by the word that they stand for, which is always `*`, and its name.
@@ -35,6 +39,8 @@ pub(super) struct StateDict<'a> {
     by_name: HashMap<String, usize>,
     not_read: Vec<String>,
     visits: usize,
+    /// How many bytes of names may still be made.
+    room: usize,
 }
 
 pub(super) struct Found<'a> {
@@ -43,10 +49,17 @@ pub(super) struct Found<'a> {
     pub not_read: Vec<String>,
 }
 
-/// The tensors of a file whose name, without folders, is `file`. The error says why there are none.
-pub(super) fn find<'a>(pickle: &'a Unpickled<'a>, file: &str) -> Result<Found<'a>, String> {
-    let mut state =
-        StateDict { pickle, tensors: Vec::new(), by_name: HashMap::new(), not_read: Vec::new(), visits: 0 };
+/// The tensors of a file whose name, without folders, is `file`, and which has `length` bytes. The error says why there
+/// are none.
+pub(super) fn find<'a>(pickle: &'a Unpickled<'a>, file: &str, length: u64) -> Result<Found<'a>, String> {
+    let mut state = StateDict {
+        pickle,
+        tensors: Vec::new(),
+        by_name: HashMap::new(),
+        not_read: Vec::new(),
+        visits: 0,
+        room: usize::try_from(length).unwrap_or(usize::MAX).max(LEAST_NAMES),
+    };
     let root = state.inner(pickle.root);
     if let Some(inversion) = state.get(root, INVERSION) {
         state.inversion(root, inversion)?;
@@ -138,10 +151,8 @@ impl<'a> StateDict<'a> {
         }
         if let Some(tensor) = self.tensor(value) {
             let name = if name.is_empty() { UNNAMED_INVERSION } else { name };
-            self.add(name.to_owned(), tensor);
-            return Ok(());
+            return self.add(name.to_owned(), tensor);
         }
-        let within = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
         match self.pickle.node(value) {
             Some(Node::Dict(_) | Node::List(_) | Node::Tuple(_)) if depth >= DEEPEST => {
                 self.pass_over(Some(name));
@@ -149,15 +160,18 @@ impl<'a> StateDict<'a> {
             Some(Node::Dict(items)) => {
                 for (key, value) in items {
                     match (key, self.pickle.text(*key)) {
-                        (_, Some(key)) => self.collect(&within(key), *value, depth + 1)?,
-                        (Value::Int(key), _) => self.collect(&within(&key.to_string()), *value, depth + 1)?,
+                        (_, Some(key)) => self.collect_inside(name, key, *value, depth)?,
+                        (Value::Int(key), _) => {
+                            self.collect_inside(name, &key.to_string(), *value, depth)?;
+                        }
+                        (Value::Text(_), None) if self.tensor(*value).is_some() => return Err(unnamed()),
                         _ => self.pass_over(Some(name)),
                     }
                 }
             }
             Some(Node::List(values) | Node::Tuple(values)) => {
                 for (index, value) in values.iter().enumerate() {
-                    self.collect(&within(&index.to_string()), *value, depth + 1)?;
+                    self.collect_inside(name, &index.to_string(), *value, depth)?;
                 }
             }
             Some(Node::Object(class, _)) => {
@@ -169,18 +183,38 @@ impl<'a> StateDict<'a> {
         Ok(())
     }
 
-    fn add(&mut self, name: String, tensor: &'a TensorValue) {
+    /// Adds the tensors in the value that the dict `name` has under `key`.
+    fn collect_inside(&mut self, name: &str, key: &str, value: Value, depth: usize) -> Result<(), String> {
+        if name.is_empty() {
+            return self.collect(key, value, depth + 1);
+        }
+        if name.len() + key.len() < LONGEST_NAME {
+            return self.collect(&format!("{name}.{key}"), value, depth + 1);
+        }
+        match self.tensor(value) {
+            Some(_) => Err(unnamed()),
+            None => {
+                self.pass_over(Some(name));
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, name: String, tensor: &'a TensorValue) -> Result<(), String> {
         if let Some(index) = self.by_name.get(&name) {
             self.tensors[*index].1 = tensor;
         } else {
+            let too_many = "the names of its tensors are longer than the file";
+            self.room = self.room.checked_sub(name.len()).ok_or(too_many)?;
             self.by_name.insert(name.clone(), self.tensors.len());
             self.tensors.push((name, tensor));
         }
+        Ok(())
     }
 
     fn pass_over(&mut self, name: Option<&str>) {
         let Some(name) = name.filter(|name| !name.is_empty()) else { return };
-        let name = shown(name);
+        let name = quoted_name(name);
         if self.not_read.len() < MOST_NAMED && !self.not_read.contains(&name) {
             self.not_read.push(name);
         }
@@ -194,10 +228,14 @@ impl<'a> StateDict<'a> {
     }
 }
 
+fn unnamed() -> String {
+    format!("it has a tensor whose name is not UTF-8 or has more than {LONGEST_NAME} bytes")
+}
+
 fn class_name(pickle: &Unpickled, class: &Global) -> String {
     let text = |span: &Span| String::from_utf8_lossy(pickle.span(*span)).into_owned();
     match class {
-        Global::Inert(module, name) => shown(&format!("{}.{}", text(module), text(name))),
+        Global::Inert(module, name) => quoted_name(&format!("{}.{}", text(module), text(name))),
         _ => "thing".to_owned(),
     }
 }

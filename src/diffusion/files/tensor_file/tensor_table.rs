@@ -86,6 +86,11 @@ impl TensorPlace {
         if self.at.checked_add(self.length).is_none_or(|end| end > file_length) {
             return Err("its values lie beyond the end of the file".to_owned());
         }
+        // Types that are not read may have values of a bit, and tensors without values any sizes.
+        let most = file_length.saturating_mul(8);
+        if shape.iter().chain([&count]).any(|size| *size as u64 > most) {
+            return Err(format!("its shape {shape:?} is too large for the file"));
+        }
         let Some(width) = self.element.width() else { return Ok(()) };
         let values = match &self.strides {
             None => count,

@@ -151,3 +151,49 @@ fn headers_that_lie_are_refused_and_notes_that_are_no_texts_are_left_out() {
     let file = TensorFile::open(written(header, &[0; 4]).path()).unwrap();
     assert_eq!((file.note("format"), file.note("n")), (Some("pt"), None));
 }
+
+#[test]
+fn a_scale_has_no_scale_of_its_own() {
+    let header = r#"{"a.weight":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]},
+        "a.scale_weight":{"dtype":"F8_E4M3","shape":[],"data_offsets":[1,2]},
+        "a.scale_scale_weight":{"dtype":"F8_E4M3","shape":[],"data_offsets":[2,3]},
+        "b.weight":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[3,4]},
+        "b.scale_weight":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[4,5]}}"#;
+    let file = written(header, &[0x38, 0x40, 0x40, 0x38, 0x7f]);
+    let file = TensorFile::open(file.path()).unwrap();
+    assert_eq!(file.values("a.weight").unwrap(), [2.0]);
+    let refusal = file.values("b.weight").unwrap_err().to_string();
+    assert!(refusal.contains("b.scale_weight") && refusal.contains("its type is F8_E8M0"), "{refusal}");
+}
+
+#[test]
+fn sizes_that_only_a_larger_file_could_have_are_refused_whatever_the_type() {
+    for shape in ["[1125899906842624]", "[4611686018427387904]", "[0,4611686018427387904]"] {
+        for dtype in ["F4", "F32"] {
+            let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,0]}}}}"#);
+            let refusal = TensorFile::open(written(&header, &[]).path()).err().unwrap().to_string();
+            assert!(refusal.contains("its shape"), "{refusal}");
+        }
+    }
+    let header = r#"{"a":{"dtype":"F4","shape":[2,16],"data_offsets":[0,16]}}"#;
+    let file = TensorFile::open(written(header, &[0; 16]).path()).unwrap();
+    assert!(file.values("a").unwrap_err().to_string().contains("its type is F4"));
+}
+
+#[test]
+fn what_is_no_file_is_not_opened_and_has_a_remedy() {
+    let refusal = |path: &Path| TensorFile::open(path).err().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let sentence = refusal(folder.path());
+    assert!(
+        sentence.contains("it is a folder: name one file in it") && !sentence.contains("fetch"),
+        "{sentence}"
+    );
+    let sentence = refusal(&folder.path().join("fox.safetensors"));
+    assert!(
+        sentence.starts_with("cannot read fox.safetensors: ") && !sentence.contains("fetch"),
+        "{sentence}"
+    );
+    #[cfg(unix)]
+    assert!(refusal(Path::new("/dev/null")).contains("a pipe or a device"));
+}

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
+use super::super::quoted_name;
 use super::file_bytes::FileBytes;
 use super::pickle::{Unpickled, Value};
-use super::pickle_global::shown;
 use super::pickle_machine::HIGHEST_PROTOCOL;
 use super::pickle_reader::Trouble;
 use super::state_dict;
@@ -94,10 +94,10 @@ fn zipped(bytes: &FileBytes, name: &str) -> Result<TensorTable, String> {
         let entry = format!("{root}data/{key}");
         let (at, length) = directory
             .place(bytes, &entry)?
-            .ok_or_else(|| format!("it has no storage {}: {CUT}", shown(key)))?;
+            .ok_or_else(|| format!("it has no storage {}: {CUT}", quoted_name(key)))?;
         match storage.length()? {
             Some(needed) if needed > length => {
-                Err(format!("its storage {} has {length} bytes, not {needed}: {CUT}", shown(key)))
+                Err(format!("its storage {} has {length} bytes, not {needed}: {CUT}", quoted_name(key)))
             }
             _ => Ok(at),
         }
@@ -134,7 +134,7 @@ fn older(bytes: &FileBytes, name: &str) -> Result<TensorTable, String> {
             storages(bytes, keys_at + keys.length() as u64, pickle, keys)
         })?;
         build(pickle, bytes, name, |key, _| {
-            places.get(key).copied().ok_or_else(|| format!("it has no storage {}: {CUT}", shown(key)))
+            places.get(key).copied().ok_or_else(|| format!("it has no storage {}: {CUT}", quoted_name(key)))
         })
     })?;
     Ok(table)
@@ -177,14 +177,15 @@ fn storages(
     for key in keys.sequence(keys.root).unwrap_or_default() {
         let key = keys.text(*key).ok_or("its storages have no keys")?;
         let storage = known.get(key.as_bytes()).ok_or("it has a storage of no tensor")?;
-        let cut = || format!("its storage {} lies beyond the end of the file: {CUT}", shown(key));
+        let cut = || format!("its storage {} lies beyond the end of the file: {CUT}", quoted_name(key));
         let mut count = [0; 8];
         bytes.read_at(at, &mut count).map_err(|_| cut())?;
         if u64::from_le_bytes(count) != storage.count {
-            return Err(format!("its storage {} has another length than its pickle says", shown(key)));
+            return Err(format!("its storage {} has another length than its pickle says", quoted_name(key)));
         }
-        let length =
-            storage.length()?.ok_or_else(|| format!("its storage {} is of an unknown type", shown(key)))?;
+        let length = storage
+            .length()?
+            .ok_or_else(|| format!("its storage {} is of an unknown type", quoted_name(key)))?;
         let end = (at + 8).checked_add(length).filter(|end| *end <= bytes.length()).ok_or_else(cut)?;
         places.insert(key.to_owned(), at + 8);
         at = end;
@@ -200,7 +201,7 @@ fn build(
     name: &str,
     mut place: impl FnMut(&str, &StorageValue) -> Result<u64, String>,
 ) -> Result<TensorTable, String> {
-    let found = state_dict::find(pickle, name)?;
+    let found = state_dict::find(pickle, name, bytes.length())?;
     let mut table = TensorTable::new(bytes.length());
     table.not_read = found.not_read;
     let mut places: HashMap<u32, u64> = HashMap::new();
@@ -215,7 +216,7 @@ fn build(
             places.insert(tensor.storage, start);
             start
         };
-        let shown = shown(&name);
+        let shown = quoted_name(&name);
         table.add(placed(name, tensor, start)?).map_err(|reason| format!("its tensor {shown}: {reason}"))?;
     }
     Ok(table)
@@ -232,7 +233,7 @@ fn placed(name: String, tensor: &TensorValue, start: u64) -> Result<TensorPlace,
         let at = tensor.offset.checked_mul(width)?.checked_add(start)?;
         Some((at, (values? as u64).checked_mul(width)?))
     };
-    let (at, length) = numbers().ok_or_else(|| format!("its tensor {} is too large", shown(&name)))?;
+    let (at, length) = numbers().ok_or_else(|| format!("its tensor {} is too large", quoted_name(&name)))?;
     Ok(TensorPlace {
         name,
         element: tensor.element.clone(),

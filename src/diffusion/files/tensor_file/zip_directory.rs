@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::super::quoted_name;
 use super::file_bytes::FileBytes;
 
 /// A file of torch has an entry for each storage.
@@ -65,10 +66,7 @@ impl ZipDirectory {
         for _ in 0..count {
             let (name, entry, behind) = entry(rest)?;
             if entries.insert(name.to_owned(), entry).is_some() {
-                return Err(format!(
-                    "it is a zip archive that has {} twice",
-                    super::pickle_global::shown(name)
-                ));
+                return Err(format!("it is a zip archive that has {} twice", quoted_name(name)));
             }
             rest = behind;
         }
@@ -82,7 +80,7 @@ impl ZipDirectory {
     /// The offset and the length of an entry's bytes, or none where there is no such entry.
     pub fn place(&self, file: &FileBytes, name: &str) -> Result<Option<(u64, u64)>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
-        let shown = super::pickle_global::shown(name);
+        let shown = quoted_name(name);
         if !entry.is_stored {
             return Err(format!(
                 "its entry {shown} is compressed or encrypted; torch.save writes entries as they are"

@@ -21,6 +21,12 @@ fn sound_tensor() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(size, 0..5).prop_filter("small", |shape| shape.iter().product::<usize>() < 3000)
 }
 
+/// A shape that no byte of the file belongs to: its type is not read.
+fn unread_tensor() -> impl Strategy<Value = (&'static str, Vec<u64>)> {
+    let size = prop::sample::select(vec![0_u64, 1, 2, 8, 700, 3000, 1 << 31, 1 << 50, 1 << 62]);
+    (prop::sample::select(vec!["F4", "F8_E8M0", "?"]), prop::collection::vec(size, 0..4))
+}
+
 const MODULE: &str = "(lora_unet_|unet\\.|lora_te_|base_model\\.model\\.|)(conv_in|norm|mid\\.attn2\\.to_k|text_model\\.q_proj|x)";
 const END: &str = "(lora_down\\.weight|lora_up\\.weight|lora_mid\\.weight|lora_B\\.bias|lora_embedding_[AB]|alpha|scale|scalar\
 |dora_scale|lora_magnitude_vector|lora_A\\.weight|hada_w[12]_[ab]|hada_t[12]|lokr_w[12]|lokr_w[12]_[ab]|lokr_t2|[ab][12]\\.weight\
@@ -36,6 +42,9 @@ fn name() -> impl Strategy<Value = String> {
 fn merge_all(path: &Path) {
     let Ok(lora) = LoraFile::open("fox", path, &small()) else { return };
     let _ = (lora.skipped(), lora.short_hash());
+    for name in lora.file.tensor_names() {
+        let _ = lora.file.values(&name);
+    }
     let mut weights = Weights::of(
         [
             ("conv_in.weight", 72),
@@ -79,6 +88,29 @@ proptest! {
     }
 
     #[test]
+    fn tensors_of_unread_types_take_no_memory_and_never_panic(
+        module in MODULE,
+        tensors in prop::collection::btree_map(END, sound_tensor(), 1..4),
+        unread in prop::collection::btree_map(END, unread_tensor(), 1..3),
+    ) {
+        let (mut header, mut end) = (Map::new(), 0);
+        for (name, shape) in tensors {
+            let next = end + 4 * shape.iter().product::<usize>();
+            let place = json!({"dtype": "F32", "shape": shape, "data_offsets": [end, next]});
+            header.insert(format!("{module}.{name}"), place);
+            end = next;
+        }
+        let data = 1.0_f32.to_le_bytes().repeat(end / 4);
+        for (name, (dtype, shape)) in unread {
+            if header.get(&format!("{module}.{name}")).is_none() {
+                let place = json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end]});
+                header.insert(format!("{module}.{name}"), place);
+            }
+        }
+        merge_all(written(&Value::Object(header).to_string(), &data).path());
+    }
+
+    #[test]
     fn sound_files_of_nonsense_are_merged_or_refused_and_never_panic(
         module in MODULE,
         tensors in prop::collection::btree_map(END, sound_tensor(), 1..5),
@@ -99,4 +131,49 @@ proptest! {
             merge_all(file.path());
         }
     }
+}
+
+/// Errors that name a tensor quote it: its name may steer a terminal, or fill the log.
+#[test]
+fn numbers_of_unread_types_are_refused_and_names_are_quoted() {
+    let long = format!("lora_unet_mid_attn2_to_k\u{1b}[2J{}", "x".repeat(10_000));
+    for (name, shape, part) in [
+        ("lora_unet_mid_attn2_to_k.alpha", "[1125899906842624]", "too large"),
+        ("lora_unet_mid_attn2_to_k.alpha", "[4611686018427387904]", "too large"),
+        ("lora_unet_mid_attn2_to_k.alpha", "[64]", "is not a single number"),
+        ("lora_unet_mid_attn2_to_k.alpha", "[1]", "its type is F4"),
+        (long.as_str(), "[1125899906842624]", "\\u{1b}[2J"),
+    ] {
+        let header = format!(
+            r#"{{"lora_unet_mid_attn2_to_k.lora_down.weight":{{"dtype":"F32","shape":[1,8],"data_offsets":[0,32]}},
+            "lora_unet_mid_attn2_to_k.lora_up.weight":{{"dtype":"F32","shape":[4,1],"data_offsets":[32,48]}},
+            {}:{{"dtype":"F4","shape":{shape},"data_offsets":[48,48]}}}}"#,
+            json!(name)
+        );
+        let file = written(&header, &[0; 48]);
+        let mut weights = Weights::of([("mid.attn2.to_k.weight", 32)], 0.5);
+        let error = LoraFile::open("fox", file.path(), &small())
+            .and_then(|lora| lora.merge(ModelPart::UNet, 1.0, &mut weights))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part) && error.len() < 500 && !error.contains('\u{1b}'), "{error}");
+    }
+}
+
+#[test]
+fn an_adapter_of_peft_without_its_configuration_says_so() {
+    let file = file_of(
+        &[("unet.mid.attn2.to_k.lora_A.weight", &[1, 8]), ("unet.mid.attn2.to_k.lora_B.weight", &[4, 1])],
+        &Value::Null,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter_model.safetensors");
+    fs::copy(file.path(), &path).unwrap();
+    let opened = || LoraFile::open("fox", &path, &small());
+    let skipped = opened().unwrap().skipped().unwrap();
+    assert!(skipped.contains("its alpha (there is no adapter_config.json beside it"), "{skipped}");
+    fs::write(folder.path().join("adapter_config.json"), "{\"lora_alpha\": 1}").unwrap();
+    assert_eq!(opened().unwrap().skipped(), None);
+    fs::write(folder.path().join("adapter_config.json"), "").unwrap();
+    assert!(opened().is_err());
 }
