@@ -202,8 +202,8 @@ impl Global {
         match (self, arguments) {
             // A key and a value each.
             (Self::Dict, [items]) => 2 * length(items),
-            // Sizes and strides, of half as many bytes as values.
-            (Self::Rebuild(_), [_, _, shape, strides, ..]) => (length(shape) + length(strides)) / 2,
+            // Sizes and strides, each of half as many bytes as a value.
+            (Self::Rebuild(_), [_, _, shape, strides, ..]) => length(shape).max(length(strides)),
             (Self::RebuildFromType, [function, _, arguments, ..]) => {
                 match (machine.node(*function), machine.node(*arguments)) {
                     (Some(Node::Global(function @ Self::Rebuild(_))), Some(Node::Tuple(arguments))) => {

@@ -191,13 +191,11 @@ impl<'a> StateDict<'a> {
         if name.len() + key.len() < LONGEST_NAME {
             return self.collect(&format!("{name}.{key}"), value, depth + 1);
         }
-        match self.tensor(value) {
-            Some(_) => Err(unnamed()),
-            None => {
-                self.pass_over(Some(name));
-                Ok(())
-            }
+        if self.tensor(value).is_some() {
+            return Err(unnamed());
         }
+        self.pass_over(Some(name));
+        Ok(())
     }
 
     fn add(&mut self, name: String, tensor: &'a TensorValue) -> Result<(), String> {

@@ -172,7 +172,7 @@ fn a_few_values_of_a_large_tensor_do_not_take_its_memory() {
             b"J\x21\xa1\x07\x00tQK\x00K\x02\x85",
             [b"J".as_slice(), &step.to_le_bytes(), b"\x85\x89}tRs."].concat().as_slice()
         ];
-        opened(&zipped(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 4 * 500_001])])).unwrap()
+        opened(&zipped(&[("a/data.pkl", &pickle), ("a/data/0", &vec![0; 4 * 500_001])])).unwrap()
     };
     assert_eq!(of(200_000).values("t").unwrap(), [0.0, 0.0]);
     let error = of(500_000).values("t").unwrap_err().to_string();
