@@ -59,11 +59,15 @@ pub fn image_json(job: &JobOutline, image: &ImageRef, urls: &JobUrls<'_>) -> Str
     serde_json::to_string(&picture).unwrap_or_default()
 }
 
-/// The data of [`JobEvent::End`]: the final state and, if the job failed, the reason.
+/// The data of [`JobEvent::End`]: the final state and, if the job failed, the reason; otherwise what its client should know.
 pub fn end_json(job: &JobOutline) -> String {
     let mut body = JsonObject::default();
     if let Some(error) = &job.error {
         body.field("error", error);
     }
-    body.field("id", &job.id).field("status", &job.status).finish()
+    body.field("id", &job.id).field("status", &job.status);
+    if !job.warnings.is_empty() {
+        body.field("warnings", &job.warnings);
+    }
+    body.finish()
 }

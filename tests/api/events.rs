@@ -102,6 +102,16 @@ fn a_listener_hears_of_a_job_from_the_queue_to_its_end() {
 }
 
 #[test]
+fn the_end_has_the_jobs_warnings() {
+    let app = TestApp::start();
+    let id = app.submit(&prompt("warn"));
+    let mut events = Events::open(&app, &id);
+    let ended = std::iter::from_fn(|| events.next()).last();
+    let warnings = ["The script has no \"ink\"."];
+    assert_eq!(ended, event("end", json!({"id": id, "status": "COMPLETED", "warnings": warnings})));
+}
+
+#[test]
 fn the_bytes_have_the_format_of_server_sent_events() {
     let app = TestApp::start();
     let id = app.submit(&prompt("fail"));
