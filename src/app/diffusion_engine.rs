@@ -61,13 +61,13 @@ impl Engine for Pipeline {
     fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
         Ok(match self.adapt(input)? {
             Adaptation::Ready(adapted) => {
-                let bytes = adapted.as_ref().map_or(0, |adapted| adapted.bytes());
+                let bytes = adapted.as_ref().map_or(0, |adapted| adapted.held());
                 Preparation::ready(adapted, bytes)
             }
             Adaptation::Merge(merge) => {
-                let bytes = merge.bytes();
+                let (key, bytes) = (merge.key(), merge.bytes());
                 let make: Make<Merged> = Box::new(move |given_up| Ok(merge.run(given_up)?));
-                Preparation::to_make(bytes, make)
+                Preparation::to_make(key, bytes, make)
             }
         })
     }
@@ -102,8 +102,11 @@ impl Engine for Pipeline {
     }
 
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
-        let pictures = Pipeline::finish(self, &generation)?;
-        let images = pictures.into_iter().map(|picture| NewImage {
+        let pictures = Pipeline::finish(self, &generation);
+        drop(generation);
+        // Its copy may be unused now.
+        self.trim_copies();
+        let images = pictures?.into_iter().map(|picture| NewImage {
             seed: picture.seed,
             // Flagged pictures never leave the process.
             png: (!picture.flagged).then_some(picture.png),

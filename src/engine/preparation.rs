@@ -17,7 +17,11 @@ pub struct Preparation<P, M> {
 /// How far it is.
 pub enum Stage<P, M> {
     Ready(P),
-    ToMake(Make<M>),
+    /// Jobs with equal keys need the same.
+    ToMake {
+        key: u64,
+        make: Make<M>,
+    },
 }
 
 impl<P, M> Preparation<P, M> {
@@ -25,15 +29,23 @@ impl<P, M> Preparation<P, M> {
         Self { bytes, stage: Stage::Ready(prepared) }
     }
 
-    pub fn to_make(bytes: u64, make: Make<M>) -> Self {
-        Self { bytes, stage: Stage::ToMake(make) }
+    pub fn to_make(key: u64, bytes: u64, make: Make<M>) -> Self {
+        Self { bytes, stage: Stage::ToMake { key, make } }
     }
 
     /// Bytes that are still to be taken.
     pub fn bytes_to_make(&self) -> u64 {
         match self.stage {
             Stage::Ready(_) => 0,
-            Stage::ToMake(_) => self.bytes,
+            Stage::ToMake { .. } => self.bytes,
+        }
+    }
+
+    /// What is still to be made.
+    pub fn key(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Ready(_) => None,
+            Stage::ToMake { key, .. } => Some(key),
         }
     }
 }

@@ -86,13 +86,19 @@ impl<M: Model> EngineSlot<M> {
 
     /// Reserves memory for the engine, and has others unload if need be. False: there is none yet.
     pub fn reserve(&mut self) -> Result<bool, String> {
-        let placement = self.place_with_making()?;
+        let (placement, has_room) = self.place_with_making()?;
+        if !has_room {
+            return Ok(false);
+        }
         granted(self.memory.request(&placement, self.clock.now()))
     }
 
     /// Reserves memory only if it is free. None: it is not free. False: engines that were first are still to ask.
     pub fn reserve_free(&mut self) -> Result<Option<bool>, String> {
-        let placement = self.place_with_making()?;
+        let (placement, has_room) = self.place_with_making()?;
+        if !has_room {
+            return Ok(None);
+        }
         self.memory.request_free(&placement, self.clock.now()).map(granted).transpose()
     }
 
@@ -183,10 +189,13 @@ impl<M: Model> EngineSlot<M> {
         self.placement.as_ref().and_then(|placement| placement.budget)
     }
 
-    /// The placement, with what is still being made for an engine that is gone.
-    fn place_with_making(&mut self) -> Result<Placement, String> {
+    /// The placement, with what is still being made for an engine that is gone. False: the engine fits the budget only
+    /// once that has been made.
+    fn place_with_making(&mut self) -> Result<(Placement, bool), String> {
         let placement = self.place()?;
-        Ok(Placement { needs: placement.needs + self.making, ..placement })
+        let needs = placement.needs + self.making;
+        let has_room = placement.budget.is_none_or(|budget| needs <= budget || placement.needs > budget);
+        Ok((Placement { needs, ..placement }, has_room))
     }
 
     fn place(&mut self) -> Result<Placement, String> {

@@ -56,13 +56,13 @@ impl<M: Model> EngineSlot<M> {
         }
     }
 
-    /// Whether a job that is alone needs more than there is, with what the engine holds by now.
-    pub fn is_over_budget(&self, job: &GenerationInput, to_make: u64) -> bool {
-        self.budget().is_some_and(|budget| self.held_with(&[job]) + to_make > budget)
-    }
-
-    pub fn has_nothing_to_drop(&self) -> bool {
-        self.engine().is_none_or(|engine| engine.spares().is_empty())
+    /// Why a job can never begin for which `to_make` bytes are still to be made, although it is the engine's only job:
+    /// it needs more than there is, even without all spares and without other engines. None if it can.
+    pub fn refusal_alone(&self, job: &GenerationInput, to_make: u64) -> Option<String> {
+        let spares: u64 = self.engine()?.spares().iter().map(|spare| spare.bytes).sum();
+        let prepared = (self.engine()?.prepared_memory() + to_make).saturating_sub(spares);
+        // What is being made for nobody any more is free soon.
+        self.refusal(job, prepared).filter(|_| self.making == 0)
     }
 
     /// Why a job can never begin that takes `prepared` bytes besides its drawing. None if it can.
@@ -82,6 +82,10 @@ impl<M: Model> EngineSlot<M> {
             ("a smaller picture", needs(&GenerationInput { size: SMALLEST, ..job.clone() }, prepared)),
             ("fewer outputs", needs(&GenerationInput { num_outputs: 1, ..job.clone() }, prepared)),
             ("a picture without LoRAs", needs(&GenerationInput { loras: Vec::new(), ..job.clone() }, 0)),
+            (
+                "a picture that is not checked (`nsfw: true`)",
+                needs(&GenerationInput { nsfw: true, ..job.clone() }, prepared),
+            ),
         ];
         // One of those that are enough, or all that help together.
         let enough: Vec<_> =
@@ -92,9 +96,10 @@ impl<M: Model> EngineSlot<M> {
             0 => String::new(),
             _ => format!(" ({} of it for its LoRAs)", ByteSize(prepared)),
         };
+        let asks = if ways.is_empty() { String::new() } else { format!("ask for {ways}, or ") };
         format!(
-            "This needs about {} of memory{for_loras}, and models may use {}: ask for {ways}, or let the server draw \
-             with a larger --memory-budget or on another --device.",
+            "This needs about {} of memory{for_loras}, and models may use {}: {asks}let the server draw with a larger \
+             --memory-budget or on another --device.",
             ByteSize(now),
             ByteSize(budget)
         )

@@ -2,9 +2,9 @@
 //!
 //! A worker takes one endpoint's jobs from the queue and draws them with an [`Engine`]. It knows nothing of models or
 //! HTTP. Between two steps it looks at cancel, timeout, expiry and shutdown. Input pictures, uploads and merged LoRAs are
-//! [`errands`] on threads of their own. A job begins when its memory is reserved ([`waiting`]). The engine is loaded when there is work ([`loading`]) and unloaded when
-//! another needs its memory ([`crate::engine`]). Whatever the engine does, even panic, ends one job, and the worker
-//! goes on.
+//! [`errands`] on threads of their own. A job begins when its memory is reserved ([`waiting`]). The engine is loaded
+//! when there is work ([`loading`]) and unloaded when another needs its memory ([`crate::engine`]). Whatever the engine
+//! does, even panic, ends one job, and the worker goes on.
 
 mod admission;
 mod collecting;
@@ -174,7 +174,7 @@ impl<M: Model> Worker<M> {
     /// 1. If it is to stop, give back what need not be waited for; after the grace, everything.
     /// 2. Collect the errands that are over: line up jobs whose input pictures or merged LoRAs came, complete those that
     ///    are uploaded.
-    /// 3. Give back memory that is free or that others need. Begin the jobs that wait, as far as memory allows.
+    /// 3. Begin the jobs that wait, as far as memory allows. Give back memory that is free or that others need.
     /// 4. Take jobs up to the engine's capacity, unless it is to stop. Loads or unloads the engine first if need be.
     /// 5. If the engine has panicked over one job, give back the others.
     /// 6. Step every job once.
@@ -188,8 +188,9 @@ impl<M: Model> Worker<M> {
         }
         self.collect_errands();
         self.collect_made();
-        self.note_use();
+        // Before this, nothing is given back: a job whose LoRAs were just merged begins in the memory reserved for it.
         self.begin_waiting();
+        self.note_use();
         if !self.stop.is_stopping() {
             self.admit();
         } else if self.jobs.active.is_empty() && !self.errands.is_storing() && !self.waiting.is_making() {

@@ -3,12 +3,15 @@
 mod buckets;
 mod failures;
 mod jobs;
+mod ledger;
 mod loading;
 mod memory;
 mod pictures;
+mod reservations;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +25,7 @@ use crate::fetch::tests::Server;
 use crate::queue::WorkerCounts;
 use crate::queue::tests::{TestQueue, endpoint, new_job};
 use crate::runtime::Device;
+use ledger::{Bytes, Ledger};
 
 const LONG: Duration = Duration::from_hours(1);
 
@@ -40,31 +44,15 @@ struct Log {
     /// Whether what is being made stays unfinished.
     is_making_slow: Arc<AtomicBool>,
     made: Cell<u32>,
+    /// How often an engine was asked what a job needs.
+    prepared: Cell<u32>,
+    /// What each thing that was made has grown by since.
+    grown: Cell<u64>,
+    /// What the engine keeps beyond what a job needs.
+    kept: Cell<u64>,
+    /// What the checker takes that looks at pictures.
+    checker: Cell<u64>,
     memory: Arc<Ledger>,
-}
-
-/// The memory that scripted engines really hold.
-#[derive(Default)]
-struct Ledger {
-    held: AtomicU64,
-    peak: AtomicU64,
-}
-
-/// Some of it, until it is dropped.
-struct Bytes(Arc<Ledger>, u64);
-
-impl Bytes {
-    fn new(ledger: &Arc<Ledger>, bytes: u64) -> Self {
-        let held = ledger.held.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        ledger.peak.fetch_max(held, Ordering::SeqCst);
-        Self(Arc::clone(ledger), bytes)
-    }
-}
-
-impl Drop for Bytes {
-    fn drop(&mut self) {
-        self.0.held.fetch_sub(self.1, Ordering::SeqCst);
-    }
 }
 
 /// What is made for prompts that begin with "make".
@@ -124,6 +112,7 @@ impl Engine for Scripted {
 
     fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
         Self::act(&input.prompt, "prepare")?;
+        self.log.prepared.set(self.log.prepared.get() + 1);
         let prompt = input.prompt.clone();
         if !prompt.contains("make") {
             return Ok(Preparation::ready(None, 0));
@@ -141,7 +130,9 @@ impl Engine for Scripted {
             }
             Ok(Made { prompt, used_at: Instant::now(), bytes })
         };
-        Ok(Preparation::to_make(size, Box::new(make)))
+        let mut hasher = DefaultHasher::new();
+        input.prompt.hash(&mut hasher);
+        Ok(Preparation::to_make(hasher.finish(), size, Box::new(make)))
     }
 
     fn keep(&mut self, made: Made) -> Option<Rc<Made>> {
@@ -203,23 +194,27 @@ impl Engine for Scripted {
     /// As if each job's further pictures took as much again.
     fn memory_for(&self, jobs: &[&GenerationInput]) -> u64 {
         let further: u64 = jobs.iter().map(|job| u64::from(job.num_outputs) - 1).sum();
-        self.size * (1 + further)
+        let is_checked = jobs.iter().any(|job| !job.nsfw);
+        let checker = if is_checked { self.log.checker.get() } else { 0 };
+        self.size * (1 + further) + self.log.kept.get() + checker
     }
 
     fn prepared_memory(&self) -> u64 {
-        self.made.iter().map(|made| made.bytes.1).sum()
+        self.made.iter().map(|made| made.bytes.1 + self.log.grown.get()).sum()
     }
 
     fn spares(&self) -> Vec<Spare> {
         let spares = self.made.iter().filter(|made| Rc::strong_count(made) == 1);
-        spares.map(|made| Spare { bytes: made.bytes.1, used_at: made.used_at }).collect()
+        spares
+            .map(|made| Spare { bytes: made.bytes.1 + self.log.grown.get(), used_at: made.used_at })
+            .collect()
     }
 
     fn drop_spares(&mut self, bytes: u64) {
         let mut freed = 0;
         self.made.retain(|made| {
             let leaves = freed < bytes && Rc::strong_count(made) == 1;
-            freed += if leaves { made.bytes.1 } else { 0 };
+            freed += if leaves { made.bytes.1 + self.log.grown.get() } else { 0 };
             !leaves
         });
     }

@@ -28,11 +28,20 @@ pub(super) struct WaitingJob<M: Model> {
     preparation: Option<Preparation<PreparedBy<M>, MadeBy<M>>>,
 }
 
+impl<M: Model> WaitingJob<M> {
+    /// The same without what is ready for it, which may be dropped then.
+    fn without_prepared(mut self) -> Self {
+        self.preparation.take_if(|preparation| matches!(preparation.stage, Stage::Ready(_)));
+        self
+    }
+}
+
 /// Something that is being made.
 struct Making<M: Model> {
     /// Whose it is; none if that job has ended.
     owner: Option<(ClaimedJob, GenerationInput)>,
     call: Call<Result<MadeBy<M>, EngineError>>,
+    key: u64,
     bytes: u64,
 }
 
@@ -107,7 +116,8 @@ impl<M: Model> Worker<M> {
         for waiting in mem::take(&mut self.waiting.jobs) {
             let Some(waiting) = self.still_wanted(waiting) else { continue };
             if self.waiting.is_short {
-                self.waiting.jobs.push(waiting);
+                // It does not keep from the first what it cannot use yet.
+                self.waiting.jobs.push(waiting.without_prepared());
             } else if !self.engine.is_loaded() {
                 // It panicked over another job.
                 self.write(waiting.job.release());
@@ -137,8 +147,6 @@ impl<M: Model> Worker<M> {
             return;
         };
         self.engine.set_making(0);
-        // It may be what they wait for.
-        self.waiting.jobs.iter_mut().for_each(|waiting| waiting.preparation = None);
         let Some((job, input)) = making.owner else { return };
         let kept = match outcome {
             Ok(Ok(made)) => self.engine.call(|engine| Ok(engine.keep(made))),
@@ -147,6 +155,10 @@ impl<M: Model> Worker<M> {
         };
         match kept {
             Ok(prepared) => {
+                for waiting in &mut self.waiting.jobs {
+                    // There is no need to make it once more.
+                    waiting.preparation.take_if(|preparation| preparation.key() == Some(making.key));
+                }
                 let preparation = Some(Preparation::ready(prepared, making.bytes));
                 self.waiting.jobs.insert(0, WaitingJob { job, input, preparation });
             }
@@ -188,18 +200,15 @@ impl<M: Model> Worker<M> {
             return None;
         }
         let to_make = preparation.bytes_to_make();
-        if matches!(preparation.stage, Stage::ToMake(_)) && self.waiting.is_making() {
+        if preparation.key().is_some() && self.waiting.is_making() {
             let preparation = Some(preparation);
             return Some((WaitsFor::Making, WaitingJob { job, input, preparation }));
         }
         let others = reserved_for(&self.jobs, &self.waiting);
         if !self.engine.reserve_for(&others, &input, to_make) {
-            if others.is_empty()
-                && self.engine.has_nothing_to_drop()
-                && self.engine.is_over_budget(&input, to_make)
-            {
-                // Its sessions keep more than what was estimated for this job alone.
-                let refusal = self.engine.too_large(&input, preparation.bytes);
+            // Sessions may keep more than what was estimated for this job alone.
+            let refusal = self.engine.refusal_alone(&input, to_make).filter(|_| others.is_empty());
+            if let Some(refusal) = refusal {
                 self.write(job.fail(refusal));
                 return None;
             }
@@ -208,10 +217,10 @@ impl<M: Model> Worker<M> {
         }
         match preparation.stage {
             Stage::Ready(prepared) => self.begin(job, input, prepared),
-            Stage::ToMake(make) => {
+            Stage::ToMake { key, make } => {
                 let call = self.errands.call(job.id(), move |given_up| make(given_up));
                 self.engine.set_making(to_make);
-                self.waiting.making = Some(Making { owner: Some((job, input)), call, bytes: to_make });
+                self.waiting.making = Some(Making { owner: Some((job, input)), call, key, bytes: to_make });
             }
         }
         None

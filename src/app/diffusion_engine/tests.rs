@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::diffusion::AddOnFolders;
 use crate::domain::{JobId, JobStatus};
-use crate::engine::Residency;
+use crate::engine::{Residency, Stage};
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
 use crate::queue::Stop;
@@ -19,6 +20,15 @@ use crate::worker::{Assignment, FirstLoad, TickOutcome, Worker};
 
 /// A UNet's LoRA, and one for the text encoder too.
 const LORAS: [(&str, &str); 2] = [("unet", "original_half"), ("both", "kohya")];
+
+fn add_ons(loras: &Path) -> AddOnFolders {
+    AddOnFolders {
+        loras: loras.to_owned(),
+        embeddings: loras.join("none"),
+        lora_memory: u64::MAX,
+        look_every: Duration::from_mins(1),
+    }
+}
 
 struct Studio {
     test: TestQueue,
@@ -35,12 +45,7 @@ impl Studio {
             let to = loras.path().join(format!("{name}.safetensors"));
             fs::copy(golden.join(format!("{file}.safetensors")), to).unwrap();
         }
-        let add_ons = AddOnFolders {
-            loras: loras.path().to_owned(),
-            embeddings: loras.path().join("none"),
-            lora_memory: u64::MAX,
-            look_every: Duration::from_mins(1),
-        };
+        let add_ons = add_ons(loras.path());
         let model = PipelineModel {
             endpoint: endpoint(),
             model: diffusion::Model::open(None, Some(add_ons)).unwrap(),
@@ -53,6 +58,12 @@ impl Studio {
     fn with_budget(mut self, budget: u64) -> Self {
         self.model.memory_budget = Some(budget);
         self
+    }
+
+    /// The same model with another `--lora-memory`.
+    fn with_lora_memory(&self, lora_memory: u64) -> PipelineModel {
+        let add_ons = AddOnFolders { lora_memory, ..add_ons(self.loras.path()) };
+        PipelineModel { model: diffusion::Model::open(None, Some(add_ons)).unwrap(), ..self.model.clone() }
     }
 
     fn worker(&self) -> Worker<PipelineModel> {
@@ -122,6 +133,75 @@ fn a_lora_at_two_scales_stays_within_the_budget() {
         assert!(most <= budget, "{prompt}: {most} of {budget}");
         assert_eq!(studio.held(), engine + copy, "{prompt}: one copy is kept");
     }
+}
+
+/// An engine with four images in a call, and a request that fills one: more than a usual call.
+fn four_at_once(model: &PipelineModel) -> Pipeline {
+    model.load().unwrap().with_images_per_call(4)
+}
+
+fn large(studio: &Studio, prompt: &str) -> GenerationInput {
+    let request = serde_json::json!({"prompt": prompt, "num_inference_steps": 2, "num_outputs": 4});
+    GenerationInput::parse(&request, studio.model.model.rules()).unwrap()
+}
+
+#[test]
+fn a_job_with_a_lora_counts_the_same_before_while_and_after_its_unet_has_run() {
+    let studio = Studio::new();
+    let mut pipeline = four_at_once(&studio.model);
+    let input = large(&studio, "a fox<lora:unet>");
+    let held = |pipeline: &Pipeline, jobs: &[&GenerationInput]| {
+        Engine::memory_for(pipeline, jobs) + Engine::prepared_memory(pipeline)
+    };
+    let preparation = Engine::prepare(&mut pipeline, &input).unwrap();
+    let (before, to_make) = (held(&pipeline, &[&input]), preparation.bytes);
+    let Stage::ToMake { make, .. } = preparation.stage else { panic!("it is made already") };
+    let made = make(&AtomicBool::new(false)).unwrap();
+    let prepared = Engine::keep(&mut pipeline, made);
+    assert_eq!(held(&pipeline, &[&input]), before + to_make);
+    let mut generation = Engine::begin(&mut pipeline, prepared, &input, 1).unwrap();
+    Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
+    assert_eq!(held(&pipeline, &[&input]), before + to_make, "its session keeps what was reserved for it");
+    let again = Engine::prepare(&mut pipeline, &input).unwrap();
+    assert!(Engine::memory_for(&pipeline, &[&input]) + again.bytes <= before + to_make, "no refusal either");
+}
+
+#[test]
+fn a_lora_without_an_effect_on_the_unet_takes_no_unet_call_of_its_own() {
+    let studio = Studio::new();
+    let mut pipeline = four_at_once(&studio.model);
+    let plain = large(&studio, "a fox");
+    for lora in ["<lora:both:0>", "<lora:both:1:0>"] {
+        let input = large(&studio, &format!("a fox{lora}"));
+        let _ = Engine::prepare(&mut pipeline, &input).unwrap();
+        let together = Engine::memory_for(&pipeline, &[&input, &plain]);
+        assert_eq!(together, Engine::memory_for(&pipeline, &[&plain, &plain]), "{lora}");
+    }
+    let input = large(&studio, "a fox<lora:both>");
+    let _ = Engine::prepare(&mut pipeline, &input).unwrap();
+    let together = Engine::memory_for(&pipeline, &[&input, &plain]);
+    assert!(together > Engine::memory_for(&pipeline, &[&plain, &plain]), "its copy has one");
+}
+
+#[test]
+fn unused_copies_stay_within_the_limit_with_what_their_unets_keep() {
+    let studio = Studio::new();
+    let mut pipeline = four_at_once(&studio.with_lora_memory(0));
+    let input = large(&studio, "a fox<lora:unet>");
+    let mut generation = pipeline.begin(&input, 1).unwrap();
+    Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
+    drop(generation);
+    assert_eq!(Engine::prepared_memory(&pipeline), 0, "nothing may be kept");
+
+    let (_, copy) = studio.sizes("unet");
+    let mut pipeline = four_at_once(&studio.with_lora_memory(copy));
+    let mut generation = pipeline.begin(&input, 1).unwrap();
+    // After the first of two steps its session keeps more than a usual call takes.
+    Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
+    drop(generation);
+    assert!(Engine::prepared_memory(&pipeline) > copy);
+    pipeline.trim_copies();
+    assert_eq!(Engine::prepared_memory(&pipeline), 0, "it is too large by now");
 }
 
 #[test]

@@ -30,7 +30,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use self::contents::Contents;
+use self::contents::{Contents, learned};
 use self::keys::Key;
 use self::module::Module;
 pub use self::modules::{ModuleNames, Target};
@@ -56,7 +56,9 @@ pub struct LoraFile {
     path: PathBuf,
     file: TensorFile,
     modules: Vec<Module>,
-    words: Vec<Learned>,
+    /// Words for prompts, with the tensors of their vectors.
+    words: Vec<(String, String)>,
+    embedding_width: Option<usize>,
     skipped: Skipped,
 }
 
@@ -108,13 +110,15 @@ impl LoraFile {
                 "a part of the LoRA has no place in this model and is skipped: {text}"
             );
         }
-        let mut lora =
-            Self { name: name.to_owned(), path: path.to_owned(), file, modules, words: Vec::new(), skipped };
-        if !contents.words.is_empty() {
-            let hash = lora.short_hash();
-            lora.words = contents.learned(name, &hash, &lora.file, names.embedding_width());
-        }
-        Ok(lora)
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            file,
+            modules,
+            words: contents.words,
+            embedding_width: names.embedding_width(),
+            skipped,
+        })
     }
 
     /// Whether it changes any parameter of `part` at these scales.
@@ -122,9 +126,9 @@ impl LoraFile {
         self.modules_of(part).any(|module| scales.of(module.place.block, part) != 0.0)
     }
 
-    /// The words for prompts that it brings along.
-    pub fn words(&self) -> &[Learned] {
-        &self.words
+    /// The words for prompts that it brings along, with the file's hash. Reads their vectors from the file.
+    pub fn words(&self, hash: &str) -> Vec<Learned> {
+        learned(&self.words, &self.name, hash, &self.file, self.embedding_width)
     }
 
     /// What of it has no place in the model, in a few words. None where all of it has.

@@ -10,9 +10,10 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
+use super::card_turn::{self, OnTurn};
 use super::graph_build::best_build;
 use super::port::{Port, element_name};
-use super::{ModelError, card, card_turn};
+use super::{ModelError, card};
 use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
 use crate::domain::ModelPart;
 use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
@@ -33,7 +34,7 @@ pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 /// One part's session with its ports.
 pub struct PartSession {
     part: ModelPart,
-    session: Session,
+    session: OnTurn<Session>,
     /// The weights that the session reads in place, so they are dropped after it. `None` if the graph contains them, or if
     /// the card has its own copy.
     _weights: Option<Weights>,
@@ -107,6 +108,7 @@ impl PartSession {
                 (session, (!is_wholly_on_card).then_some(weights), captures)
             }
         };
+        let session = OnTurn::new(session, is_on_card);
         let options = |key, value| {
             let options = options(key, value);
             options.map(Some).map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))

@@ -8,6 +8,7 @@ use ndarray::{Array1, Array3, Array4, ArrayD, Axis, IxDyn};
 use ort::session::Session;
 
 use super::card::CardMemory;
+use super::card_turn::OnTurn;
 use super::guidance::guidance_embedding;
 use super::port::Port;
 use super::replay::{Names, Replays};
@@ -37,8 +38,8 @@ pub struct UNet {
     /// The embedding of the guidance scale, for a UNet that was distilled with guidance.
     timestep_cond: Option<Port>,
     out_sample: Port,
-    /// Captured graphs of its calls, on a card.
-    replays: Option<Replays>,
+    /// Captured graphs of its calls, on a card. Their bindings hold the session, too.
+    replays: Option<OnTurn<Replays>>,
 }
 
 /// The rows of one call. Row i of each field belongs together.
@@ -108,7 +109,7 @@ impl UNet {
                 .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
         }
         let memory = if session.captures() { CardMemory::open(runtime)? } else { None };
-        let replays = memory.map(Replays::new);
+        let replays = memory.map(|memory| OnTurn::new(Replays::new(memory), true));
         let stated = sample.fixed(1).and_then(|channels| usize::try_from(channels).ok());
         let channels = stated.unwrap_or(USUAL_CHANNELS);
         Ok(Self {

@@ -50,12 +50,8 @@ impl Adapted {
         &self.words
     }
 
-    /// The bytes of its memory.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn held(&self) -> u64 {
+    /// The bytes of its memory, with what its UNet keeps between two calls.
+    pub fn held(&self) -> u64 {
         self.bytes + self.unet_keeps.get().saturating_sub(self.usual_unet_call)
     }
 }
@@ -80,8 +76,25 @@ pub struct AdaptedModels {
     /// The most recently used is last.
     recent: Vec<Recent>,
     /// All copies, also those that are only used by generations.
-    all: Vec<Weak<Adapted>>,
+    all: Vec<(Combination, Weak<Adapted>)>,
+    /// The UNet that requests with these LoRAs draw with. The most recently asked for is last.
+    seen: Vec<(Vec<Lora>, SeenUNet)>,
 }
+
+/// The UNet that requests with some LoRAs draw with. None: the model's own.
+type SeenUNet = Option<Combination>;
+
+/// Whose calls a request's UNet calls are. Requests with equal ones share a session.
+#[derive(Debug, PartialEq)]
+pub(super) enum UNetOf<'a> {
+    Model,
+    Copy(&'a Combination),
+    /// Nobody has looked at these LoRAs yet.
+    Unknown(&'a [Lora]),
+}
+
+/// Sets of LoRAs whose UNet is remembered: far more than jobs wait or draw at a time.
+const MOST_SEEN: usize = 64;
 
 struct Recent {
     combination: Combination,
@@ -98,13 +111,23 @@ impl Recent {
 impl AdaptedModels {
     pub fn new(model: Model, runtime: Runtime, add_ons: &AddOns) -> Self {
         let (loras, limit) = (Arc::clone(&add_ons.loras), add_ons.lora_memory);
-        Self { model, runtime, loras, limit, names: None, recent: Vec::new(), all: Vec::new() }
+        Self {
+            model,
+            runtime,
+            loras,
+            limit,
+            names: None,
+            recent: Vec::new(),
+            all: Vec::new(),
+            seen: Vec::new(),
+        }
     }
 
     /// The parts with these LoRAs merged in, or what is to be done for them.
     pub fn get(&mut self, loras: &[Lora], usual_unet_call: u64) -> Result<Adaptation, DiffusionError> {
         let wanted = Wanted::of(loras, &self.loras)?;
         if wanted.is_empty() {
+            self.see(loras, None);
             return Ok(Adaptation::Ready(None));
         }
         let combination = Wanted::combination(&wanted);
@@ -112,6 +135,8 @@ impl AdaptedModels {
             let kept = Recent { used_at: Instant::now(), ..self.recent.remove(place) };
             let adapted = Rc::clone(&kept.adapted);
             self.recent.push(kept);
+            self.trim(0);
+            self.see(loras, adapted.unet.is_some().then_some(combination));
             return Ok(Adaptation::Ready(Some(adapted)));
         }
         let names = match self.names.take() {
@@ -120,6 +145,7 @@ impl AdaptedModels {
         };
         let names = self.names.insert(names);
         let merge = Merge::new(&self.model, &self.runtime, names, wanted, usual_unet_call)?;
+        self.see(loras, merge.changes_unet().then_some(combination));
         Ok(Adaptation::Merge(Box::new(merge)))
     }
 
@@ -137,21 +163,52 @@ impl AdaptedModels {
             usual_unet_call,
             unet_keeps: Cell::new(0),
         });
-        self.all.push(Rc::downgrade(&adapted));
-        let room = self.limit.saturating_sub(bytes);
-        while self.recent.iter().map(|recent| recent.adapted.bytes).sum::<u64>() > room {
-            self.recent.remove(0);
-        }
+        self.all.retain(|(_, copy)| copy.strong_count() > 0);
+        self.all.push((combination.clone(), Rc::downgrade(&adapted)));
         if bytes <= self.limit {
+            self.trim(bytes);
             let used_at = Instant::now();
             self.recent.push(Recent { combination, adapted: Rc::clone(&adapted), used_at });
         }
         adapted
     }
 
+    /// Drops unused copies, the least recently used first, until they leave `room` bytes of the limit free.
+    pub fn trim(&mut self, room: u64) {
+        let unused: u64 = self.unused().iter().map(|(bytes, _)| bytes).sum();
+        let excess = unused.saturating_sub(self.limit.saturating_sub(room));
+        if excess > 0 {
+            self.drop_unused(excess);
+        }
+    }
+
+    /// Notes which UNet requests with these LoRAs draw with.
+    fn see(&mut self, loras: &[Lora], unet: SeenUNet) {
+        self.seen.retain(|(seen, _)| seen != loras);
+        if self.seen.len() >= MOST_SEEN {
+            self.seen.remove(0);
+        }
+        self.seen.push((loras.to_vec(), unet));
+    }
+
+    /// The UNet that a request with these LoRAs draws with.
+    pub(super) fn unet_of<'a>(&'a self, loras: &'a [Lora]) -> UNetOf<'a> {
+        match self.seen.iter().find(|(seen, _)| seen == loras) {
+            Some((_, None)) => UNetOf::Model,
+            Some((_, Some(combination))) => UNetOf::Copy(combination),
+            None => UNetOf::Unknown(loras),
+        }
+    }
+
+    /// The bytes that the UNet of a combination's copy keeps between two calls, as [`Self::held`] counts them.
+    pub(super) fn kept_by(&self, combination: &Combination) -> u64 {
+        let copies = self.all.iter().filter(|(of, _)| of == combination);
+        copies.filter_map(|(_, copy)| copy.upgrade()).map(|copy| copy.unet_keeps.get()).max().unwrap_or(0)
+    }
+
     /// The bytes of all copies that are kept or in use.
     pub fn held(&self) -> u64 {
-        self.all.iter().filter_map(Weak::upgrade).map(|adapted| adapted.held()).sum()
+        self.all.iter().filter_map(|(_, copy)| copy.upgrade()).map(|copy| copy.held()).sum()
     }
 
     /// The bytes of each copy that nobody uses at the moment, and when it was last used.
@@ -170,6 +227,6 @@ impl AdaptedModels {
             }
             !leaves
         });
-        self.all.retain(|copy| copy.strong_count() > 0);
+        self.all.retain(|(_, copy)| copy.strong_count() > 0);
     }
 }

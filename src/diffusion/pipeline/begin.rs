@@ -48,6 +48,13 @@ impl Pipeline {
         self.adapted.as_ref().map_or_else(Vec::new, AdaptedModels::unused)
     }
 
+    /// Drops unused copies with LoRAs beyond the most that may be kept.
+    pub fn trim_copies(&mut self) {
+        if let Some(adapted) = &mut self.adapted {
+            adapted.trim(0);
+        }
+    }
+
     /// Drops unused copies with LoRAs, the least recently used first, until that many bytes are free.
     pub fn drop_copies(&mut self, bytes: u64) {
         if let Some(adapted) = &mut self.adapted {

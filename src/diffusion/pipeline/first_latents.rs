@@ -1,7 +1,8 @@
 //! The first latents of a generation: noise alone, or a picture with noise on it.
 //!
-//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline`, `…InpaintPipeline` and `…InstructPix2PixPipeline`, including the order of random
-//! numbers: first for the picture's latents, then for the noise, then for the masked picture's latents.
+//! Follows diffusers' `StableDiffusionPipeline`, `…Img2ImgPipeline`, `…InpaintPipeline` and
+//! `…InstructPix2PixPipeline`, including the order of random numbers: first for the picture's latents, then for the
+//! noise, then for the masked picture's latents.
 
 use ndarray::{Array4, Axis, Zip, concatenate};
 

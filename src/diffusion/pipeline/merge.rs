@@ -4,6 +4,7 @@
 //! what it will take. Its outcome goes to the thread that draws.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
@@ -107,6 +108,18 @@ impl Merge {
         self.bytes
     }
 
+    /// The same for everything that makes the same copy.
+    pub fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.combination.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether the copy has a UNet of its own.
+    pub(super) fn changes_unet(&self) -> bool {
+        self.unet
+    }
+
     /// Merges them. Ends early with an error if `given_up` becomes true.
     pub fn run(self, given_up: &AtomicBool) -> Result<Merged, DiffusionError> {
         let started = Instant::now();
@@ -134,8 +147,12 @@ impl Merge {
         };
         let unet = self.load(ModelPart::UNet, self.unet, given_up)?;
         let unet = unet.map(|session| UNet::new(session, &self.runtime)).transpose()?;
-        let hashes =
-            self.opened.iter().map(|(file, wanted)| (wanted.file.stem().to_owned(), file.short_hash()));
+        let (mut hashes, mut words) = (Vec::new(), Vec::new());
+        for (file, wanted) in &self.opened {
+            let hash = file.short_hash();
+            words.extend(file.words(&hash));
+            hashes.push((wanted.file.stem().to_owned(), hash));
+        }
         let skipped = self.opened.iter();
         let skipped =
             skipped.filter_map(|(file, wanted)| Some((wanted.file.stem().to_owned(), file.skipped()?)));
@@ -143,9 +160,9 @@ impl Merge {
             combination: self.combination.clone(),
             text_encoder,
             unet,
-            hashes: hashes.collect(),
+            hashes,
             skipped: skipped.collect(),
-            words: self.opened.iter().flat_map(|(file, _)| file.words().iter().cloned()).collect(),
+            words,
             bytes: self.bytes,
             usual_unet_call: self.usual_unet_call,
         })

@@ -4,10 +4,10 @@
 //! figures are the estimates of `memory.rs`.
 
 use super::Pipeline;
-use super::adapted::AdaptedModels;
+use super::adapted::{AdaptedModels, UNetOf};
 use super::vae::Encoding;
 use crate::diffusion::image::drawing_size;
-use crate::domain::{GenerationInput, ImageSize, Lora};
+use crate::domain::{GenerationInput, ImageSize};
 
 /// Bytes that sessions keep between their runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Kept {
 /// The images of a batch that may share UNet calls.
 struct Calls<'a> {
     size: ImageSize,
-    loras: &'a [Lora],
+    unet: UNetOf<'a>,
     images: usize,
     /// The most rows that one of them takes.
     rows_each: u64,
@@ -40,12 +40,16 @@ impl Pipeline {
         let (mut unet, mut adapted) = (self.kept.unet.max(self.usual_unet_call()), Vec::new());
         for calls in self.calls_of(jobs) {
             let bytes = needs.unet(calls.size, self.rows(&calls));
-            if calls.loras.is_empty() {
-                unet = unet.max(bytes);
-            } else {
-                // Copies with LoRAs have room for the usual call.
-                adapted.push((calls.loras, bytes.saturating_sub(self.usual_unet_call())));
-            }
+            let counted = match (&calls.unet, &self.adapted) {
+                (UNetOf::Model, _) => {
+                    unet = unet.max(bytes);
+                    continue;
+                }
+                (UNetOf::Copy(combination), Some(adapted)) => adapted.kept_by(combination),
+                _ => 0,
+            };
+            // Copies with LoRAs count with the usual call, or with what they keep if that is more.
+            adapted.push((calls.unet, bytes.saturating_sub(counted.max(self.usual_unet_call()))));
         }
         let sizes = || jobs.iter().map(|job| self.drawing_size(job));
         let decoder = sizes().map(|size| needs.vae(size)).chain([needs.vae(usual), self.kept.decoder]).max();
@@ -70,7 +74,7 @@ impl Pipeline {
             + in_float32.filter(|_| has_float32).unwrap_or(0)
             + if checks { needs.checker() } else { 0 }
             + unet
-            + largest_by_loras(adapted)
+            + largest_by_unet(adapted)
             + decoder.unwrap_or(0)
             + encoder.unwrap_or(0)
             + pictures.max(needs.pictures(usual, 1))
@@ -90,18 +94,23 @@ impl Pipeline {
         drawing_size(input.size, self.model.description.max_side, self.model.description.grid)
     }
 
-    fn calls_of<'a>(&self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {
+    fn calls_of<'a>(&'a self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {
         let mut all: Vec<Calls<'a>> = Vec::new();
         for job in jobs {
             let size = self.drawing_size(job);
+            let unet = match &self.adapted {
+                _ if job.loras.is_empty() => UNetOf::Model,
+                Some(adapted) => adapted.unet_of(&job.loras),
+                None => UNetOf::Unknown(&job.loras),
+            };
             let images = job.num_outputs as usize;
             let rows_each = if self.unet.embeds_guidance() { 1 } else { u64::from(job.rows_per_image()) };
-            match all.iter_mut().find(|calls| calls.size == size && calls.loras == job.loras) {
+            match all.iter_mut().find(|calls| calls.size == size && calls.unet == unet) {
                 Some(calls) => {
                     calls.images += images;
                     calls.rows_each = calls.rows_each.max(rows_each);
                 }
-                None => all.push(Calls { size, loras: &job.loras, images, rows_each }),
+                None => all.push(Calls { size, unet, images, rows_each }),
             }
         }
         all
@@ -116,11 +125,11 @@ impl Pipeline {
     }
 }
 
-/// The largest for each set of LoRAs, added up: each has a session of its own.
-fn largest_by_loras(mut bytes: Vec<(&[Lora], u64)>) -> u64 {
+/// The largest for each UNet, added up: each has a session of its own.
+fn largest_by_unet(mut bytes: Vec<(UNetOf<'_>, u64)>) -> u64 {
     let mut sum = 0;
-    while let Some((loras, first)) = bytes.pop() {
-        let same = bytes.extract_if(.., |(other, _)| *other == loras).map(|(_, bytes)| bytes);
+    while let Some((unet, first)) = bytes.pop() {
+        let same = bytes.extract_if(.., |(other, _)| *other == unet).map(|(_, bytes)| bytes);
         sum += same.fold(first, u64::max);
     }
     sum
@@ -130,7 +139,7 @@ fn largest_by_loras(mut bytes: Vec<(&[Lora], u64)>) -> u64 {
 mod tests {
     use super::super::Model;
     use super::*;
-    use crate::domain::LoraOrigin;
+    use crate::domain::{Lora, LoraOrigin};
     use crate::runtime::{DeviceChoice, Runtime};
 
     fn input(side: u32, num_outputs: u32, loras: &[&str]) -> GenerationInput {

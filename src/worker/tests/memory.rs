@@ -59,6 +59,32 @@ fn a_job_beyond_the_budget_is_not_begun() {
 }
 
 #[test]
+fn a_refusal_names_what_helps_and_nothing_else() {
+    let bench = Bench::new();
+    let placement = Placement { device: card(), needs: 10, budget: Some(12) };
+    let mut worker = bench.try_worker(bench.assignment(), 1, placement).unwrap();
+    bench.log.checker.set(3);
+    let checked = bench.test.submit(r#"{"prompt": "a fox", "num_inference_steps": 1, "nsfw": false}"#);
+    let unchecked = bench.test.submit(r#"{"prompt": "a fox", "num_inference_steps": 1, "nsfw": true}"#);
+    work_off(&mut worker);
+    assert_eq!(
+        bench.error(&checked),
+        "This needs about 13 B of memory, and models may use 12 B: ask for a picture that is not checked (`nsfw: \
+         true`), or let the server draw with a larger --memory-budget or on another --device."
+    );
+    assert!(bench.completed(&unchecked));
+
+    bench.log.kept.set(4);
+    let hopeless = bench.test.submit(r#"{"prompt": "a fox", "num_inference_steps": 1, "nsfw": true}"#);
+    work_off(&mut worker);
+    assert_eq!(
+        bench.error(&hopeless),
+        "This needs about 14 B of memory, and models may use 12 B: let the server draw with a larger \
+         --memory-budget or on another --device."
+    );
+}
+
+#[test]
 fn a_model_beyond_the_budget_is_refused_with_both_sizes() {
     let bench = Bench::new();
     let placement = Placement { device: card(), needs: 10 << 30, budget: Some(4 << 30) };

@@ -5,11 +5,11 @@ use crate::domain::EndpointId;
 use crate::engine::{BUSY_STAY, Grant};
 
 /// Budgets are in units of an engine: each engine holds 10, and what is made for a job 10 more.
-fn placement(budget: u64) -> Placement {
+pub(super) fn placement(budget: u64) -> Placement {
     Placement { device: card(), needs: 10, budget: Some(budget) }
 }
 
-fn outputs(bench: &Bench, prompt: &str, num_outputs: u32) -> JobId {
+pub(super) fn outputs(bench: &Bench, prompt: &str, num_outputs: u32) -> JobId {
     let input = serde_json::json!({"prompt": prompt, "num_inference_steps": 2, "num_outputs": num_outputs});
     let policy = Policy { execution_timeout: 24 * LONG, ..Policy::default() };
     bench.test.submit_job(NewJob { policy, ..new_job(&input.to_string()) })
@@ -23,7 +23,7 @@ fn held(bench: &Bench) -> u64 {
     bench.log.memory.held.load(Ordering::SeqCst)
 }
 
-fn make_slowly(bench: &Bench, is_slow: bool) {
+pub(super) fn make_slowly(bench: &Bench, is_slow: bool) {
     bench.log.is_making_slow.store(is_slow, Ordering::SeqCst);
 }
 

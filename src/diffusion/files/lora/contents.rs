@@ -100,21 +100,27 @@ impl Contents {
         };
         self.modules.iter().filter(|(module, _)| reads_text(module)).find_map(|(_, tensors)| width(tensors))
     }
+}
 
-    /// The words, with their vectors for a model whose vectors are `width` wide. A word that cannot be used says so when
-    /// a prompt has it.
-    pub fn learned(&self, lora: &str, hash: &str, file: &TensorFile, width: Option<usize>) -> Vec<Learned> {
-        let mut seen = BTreeSet::new();
-        let first_of_its_word = self.words.iter().filter(|(word, _)| seen.insert(word.clone()));
-        first_of_its_word
-            .map(|(word, tensor)| {
-                let vectors = vectors(file, tensor, width).map_err(|reason| {
-                    format!("The word {} of the LoRA {lora} cannot be used: {reason}.", quoted_name(word))
-                });
-                Learned { names: vec![word.clone()], hash: hash.to_owned(), vectors }
-            })
-            .collect()
-    }
+/// The words, with their vectors for a model whose vectors are `width` wide. A word that cannot be used says so when a
+/// prompt has it.
+pub fn learned(
+    words: &[(String, String)],
+    lora: &str,
+    hash: &str,
+    file: &TensorFile,
+    width: Option<usize>,
+) -> Vec<Learned> {
+    let mut seen = BTreeSet::new();
+    let first_of_its_word = words.iter().filter(|(word, _)| seen.insert(word.as_str()));
+    first_of_its_word
+        .map(|(word, tensor)| {
+            let vectors = vectors(file, tensor, width).map_err(|reason| {
+                format!("The word {} of the LoRA {lora} cannot be used: {reason}.", quoted_name(word))
+            });
+            Learned { names: vec![word.clone()], hash: hash.to_owned(), vectors }
+        })
+        .collect()
 }
 
 fn vectors(file: &TensorFile, tensor: &str, width: Option<usize>) -> Result<Array2<f32>, String> {

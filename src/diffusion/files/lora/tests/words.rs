@@ -20,8 +20,9 @@ fn bundled_words_are_read_in_the_formats_of_a1111_and_of_the_first_trainer() {
         ("<s1>", &[8]),
     ];
     let lora = open(&[&PAIR[..], &words].concat(), &json!({"<s1>": "<embed>"})).unwrap();
-    let found: Vec<_> = lora
-        .words()
+    let words = lora.words("0123");
+    assert!(words.iter().all(|word| word.hash == "0123"));
+    let found: Vec<_> = words
         .iter()
         .map(|word| (word.names[0].as_str(), word.vectors.as_ref().map(ndarray::ArrayBase::nrows)))
         .collect();
@@ -38,6 +39,6 @@ fn bundled_words_are_read_in_the_formats_of_a1111_and_of_the_first_trainer() {
 #[test]
 fn a_file_with_words_alone_is_a_lora_too() {
     let lora = open(&[("bundle_emb.zorb.emb_params", &[1, 8])], &Value::Null).unwrap();
-    assert_eq!(lora.words().len(), 1);
+    assert_eq!(lora.words("").len(), 1);
     assert!(ModelPart::ADAPTABLE.iter().all(|part| !lora.touches(*part, &scales(1.0))));
 }
