@@ -267,6 +267,12 @@ fn a_picture_says_what_of_a_lora_was_left_out() {
     assert!(partial.contains(expected), "{partial}");
     let whole = infotext(&studio.picture(&json!({"lora": "kohya"})));
     assert!(!whole.contains("Lora skipped"), "{whole}");
+    let warnings = studio.begin(&json!({"lora": "partial"})).warnings().join(" ");
+    assert!(
+        warnings.starts_with("the LoRA partial is used in part: this model has no place for 1 of 8"),
+        "{warnings}"
+    );
+    assert!(studio.begin(&json!({"lora": "kohya"})).warnings().is_empty());
 }
 
 #[test]

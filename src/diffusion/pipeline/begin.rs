@@ -95,6 +95,10 @@ impl Pipeline {
         let mut generation =
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
         generation.overlay = overlay;
+        for (lora, skipped) in adapted.iter().flat_map(|adapted| adapted.skipped()) {
+            generation
+                .warn(format!("the LoRA {lora} is used in part: this model has no place for {skipped}."));
+        }
         generation.adapted = adapted;
         if let Some(sentence) = self.unchecked(input) {
             generation.warn(sentence);
