@@ -44,7 +44,7 @@ impl Graphs {
         let paths = entries.map(|entry| entry.unwrap().path());
         let paths = paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx"));
         let graphs: Vec<_> = paths.map(Graph::read).collect();
-        assert_eq!(graphs.len(), 11, "seven of Stable Diffusion v1 and four of tiny-sd");
+        assert_eq!(graphs.len(), 13, "eight of Stable Diffusion v1 and five of tiny-sd");
         let length = graphs.iter().map(|graph| graph.weight_bytes).max().unwrap();
         Self { graphs, weights: vec![0; length].into() }
     }
