@@ -44,7 +44,7 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     /// Download, list, check, convert and remove models
     Models(models::ModelsArgs),
-    /// Install what draws on NVIDIA cards, list and remove it
+    /// Install, list and remove ONNX Runtime for NVIDIA cards
     Runtime(runtime::RuntimeArgs),
     /// Say whether the server would work here, and on which device
     #[command(long_about = doctor::ABOUT)]

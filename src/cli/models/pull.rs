@@ -18,8 +18,8 @@ use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled}
 use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
-(half precision if there is a choice), or a file of weights (.safetensors, .ckpt, .pt, .bin). Interrupted downloads resume when you run the command \
-again, and checksums are verified. A link from the browser's address bar means what its page shows. Set HF_ENDPOINT to use \
+(half precision if there is a choice), or a file of weights (.safetensors, .ckpt, .pt, .bin). Interrupted downloads \
+resume when you run the command again, and checksums are verified. A link from the browser's address bar means what its page shows. Set HF_ENDPOINT to use \
 another hub than https://huggingface.co, and HF_TOKEN for private and gated models; it is sent only to the hub. For other \
 sites, set STABLEHAND_DOWNLOAD_TOKEN; it is sent only to the host of the URL, as a Bearer token.";
 

@@ -1,4 +1,5 @@
-//! What is read from disk, or from inside the binary: models, LoRAs, textual inversions.
+//! What is read from disk, or from inside the binary: models, LoRAs, textual inversions. All of them are files of tensors,
+//! in the safetensors format or in torch's (`tensor_file`).
 //!
 //! [`ModelFiles::open`] reads a model's configurations and the headers of its weights, once. A graph of `models/graphs`
 //! names its weights as diffusers does and says where in one buffer each goes ([`Weights`]); a [`Checkpoint`] finds them

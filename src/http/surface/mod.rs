@@ -3,8 +3,8 @@
 //!
 //! In: `body` and `form` read what was sent, `fields` its loose types, `upload` pictures, `size` sizes beyond the limit,
 //! `translation` makes the job. Out: `drawing` submits it, waits, and forgets it; `picture` enlarges and encodes; `files`
-//! serves such pictures by URL. `heavy` keeps large work off the server's
-//! threads. `dialect` says what a surface is, and `visitor` who may use it.
+//! serves such pictures by URL. `heavy` keeps large work off the server's threads. `dialect` says what a surface is, and
+//! `visitor` who may use it.
 //!
 //! Nothing here knows a field or an error of any surface.
 
