@@ -18,7 +18,8 @@ fn repository() -> &'static Path {
 /// The names of the pages in `docs/`.
 fn pages() -> BTreeSet<String> {
     let files = std::fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 /// The values of an attribute in a page.

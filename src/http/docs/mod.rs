@@ -8,6 +8,7 @@ mod index;
 mod layout;
 mod markdown;
 mod openapi;
+mod pictures;
 mod reference;
 
 use actix_web::http::header::{self, ContentType};
@@ -18,7 +19,7 @@ use super::request::{Methods, route};
 
 /// Only our own style and script, and no other page may put ours in a frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
-img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
@@ -27,6 +28,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(route("/docs/page.css", Methods::Get, style))
         .service(route("/docs/page.js", Methods::Get, script))
         .service(route("/docs/{page}", Methods::Get, guide::guide))
+        .service(route("/docs/pictures/{name}", Methods::Get, pictures::picture))
         .service(route("/openapi.json", Methods::Get, openapi::openapi));
 }
 
