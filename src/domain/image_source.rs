@@ -4,6 +4,7 @@
 //! are no picture, are cut short or are too large, before anything else is decoded or queued. The engine decodes the
 //! pixels, and `fetch` fetches URLs.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Cursor;
 
@@ -13,7 +14,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use image::ImageReader;
 
 use super::picture_end::is_cut_short;
-use super::{PictureFormat, WebUrl, WebUrlError};
+use super::{PictureFormat, WebUrl, WebUrlError, pixel_chunks};
 
 /// The largest accepted picture file.
 pub const MAX_IMAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -55,7 +56,7 @@ impl ImageSource {
         Self::from_bytes(decode(text)?)
     }
 
-    /// Checks the bytes of a picture file. The error is a sentence about the file.
+    /// Checks the bytes of a picture file, and drops what its pixels do not need. The error is a sentence about the file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
         check_length(bytes.len())?;
         let format = PictureFormat::of(&bytes)?;
@@ -63,6 +64,10 @@ impl ImageSource {
         if is_cut_short(format, &bytes) {
             return Err(format!("The {name} file is cut short: send the whole file."));
         }
+        let bytes = match pixel_chunks(&bytes) {
+            Cow::Borrowed(_) => bytes,
+            Cow::Owned(fewer) => fewer,
+        };
         let (width, height) = dimensions(format, &bytes)
             .ok_or_else(|| format!("The {name} file is damaged: send an intact one."))?;
         if width == 0 || height == 0 {
@@ -148,6 +153,15 @@ mod tests {
 
     fn base64(bytes: &[u8]) -> String {
         base64::engine::general_purpose::STANDARD.encode(bytes)
+    }
+
+    #[test]
+    fn chunks_that_would_unfold_are_dropped_before_a_decoder_sees_them() {
+        let png = file(2, 1, ImageFormat::Png);
+        // A compressed colour profile that is no zlib stream would be an error of the decoder.
+        let profile = [&8_u32.to_be_bytes()[..], b"iCCPx\0\0garbage"].concat();
+        let with_profile = [&png[..33], &profile[..16], b"crc!", &png[33..]].concat();
+        assert_eq!(ImageSource::from_bytes(with_profile), ImageSource::from_bytes(png));
     }
 
     #[test]
@@ -280,8 +294,10 @@ mod tests {
         // A phone's video, in which the marks of a picture's end and of a scan's start occur by chance.
         let video = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42 \xff\xd9 \xff\xda\0\x0c IEND \x3b";
         for format in FORMATS {
-            let longer = [&file(40, 30, format)[..], video].concat();
-            assert_eq!(ImageSource::from_bytes(longer.clone()), Ok(ImageSource::Bytes(longer)), "{format:?}");
+            let picture = file(40, 30, format);
+            let longer = [&picture[..], video].concat();
+            let kept = if format == ImageFormat::Png { picture } else { longer.clone() };
+            assert_eq!(ImageSource::from_bytes(longer), Ok(ImageSource::Bytes(kept)), "{format:?}");
         }
         // The video has what the picture lacks.
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {

@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use super::{ImageError, RgbImage, tiff};
-use crate::domain::{ImageSize, MAX_IMAGE_PIXELS, PictureFormat};
+use crate::domain::{ImageSize, MAX_IMAGE_PIXELS, PictureFormat, pixel_chunks};
 
 /// The memory that a decoder may use: the widest pixels (16 bits, alpha), and as much again to work with.
 const MAX_ALLOC: u64 = MAX_IMAGE_PIXELS * 8 * 2;
@@ -83,7 +83,7 @@ fn unusual(bytes: &[u8], format: PictureFormat) -> Result<Option<(DynamicImage, 
 
 /// The decoder of a file that is within the limits.
 fn decoder(bytes: &[u8], format: PictureFormat) -> Result<impl ImageDecoder + '_, String> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.codec());
+    let mut reader = ImageReader::with_format(Cursor::new(pixel_chunks(bytes)), format.codec());
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_ALLOC);
     limits.max_image_width = Some(MAX_SIDE);
