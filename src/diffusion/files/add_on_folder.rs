@@ -146,7 +146,8 @@ fn add(found: &mut BTreeMap<String, AddOnFile>, path: PathBuf, prefix: &str) {
     if found.len() >= MOST_FILES || is_second {
         return;
     }
-    let Ok(metadata) = fs::metadata(&path) else { return };
+    // Opening anything but a regular file, such as a FIFO, may never return.
+    let Some(metadata) = fs::metadata(&path).ok().filter(fs::Metadata::is_file) else { return };
     let (modified, bytes) = (metadata.modified().ok(), metadata.len());
     found.insert(name.clone(), AddOnFile { name, path, modified, bytes });
 }
@@ -246,6 +247,16 @@ mod tests {
             AddOnFolder::new(dir.path().join("none"), LONG).find("fox"),
             Err(NotFound::Unknown(Vec::new()))
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_are_listed() {
+        let (dir, folder) = folder(&["fox.safetensors"]);
+        let fifo = dir.path().join("fifo.safetensors");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        std::os::unix::fs::symlink(&fifo, dir.path().join("link.safetensors")).unwrap();
+        assert_eq!(folder.list().keys().collect::<Vec<_>>(), ["fox"]);
     }
 
     #[cfg(unix)]
