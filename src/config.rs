@@ -143,6 +143,7 @@ impl ServeArgs {
                 rate_limits: self.rate_limits,
                 metrics: self.metrics,
                 cors_origins: self.cors_origins,
+                hosts: self.hosts,
                 surfaces: self.surfaces,
                 open_surfaces: self.open_surfaces,
             },

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::values::{address, budget, grace, interval, origin, public_url, retention, size, unload_after};
+use super::values::{
+    address, budget, grace, host, interval, origin, public_url, retention, size, unload_after,
+};
 use super::{ConfigError, DEFAULT_LORA_MEMORY, EndpointTable, MAX_WORKERS, default_data_dir, models_dir_in};
 use crate::fetch::AllowedAddresses;
 use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces};
@@ -49,6 +51,12 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',',
         value_parser = origin, help_heading = "Network")]
     pub cors_origins: Vec<String>,
+
+    /// Host names of this server for requests that need no key, separated by commas, such as draw.example; addresses and
+    /// local names (localhost, mypc, mypc.local) are always known
+    #[arg(long, env = "STABLEHAND_HOSTS", value_name = "NAMES", value_delimiter = ',',
+        value_parser = host, help_heading = "Network")]
+    pub hosts: Vec<String>,
 
     /// API keys, separated by commas; safer in the environment, because `ps` shows flags
     #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]

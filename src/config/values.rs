@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::Uri;
 use bytesize::ByteSize;
+use url::Url;
 
 /// The smallest memory budget: no model fits into less.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
@@ -55,6 +56,15 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.to_owned())
+}
+
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let url = Url::parse(&format!("http://{text}")).ok();
+    let name = url.as_ref().and_then(Url::host_str);
+    match name.filter(|name| *name == text) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err("it should be a host name in lower case such as draw.example, without a port".to_owned()),
+    }
 }
 
 /// A size in bytes, as people write it.

@@ -71,9 +71,9 @@ impl<'a> Iterator for Chunks<'a> {
 mod tests {
     use super::*;
 
-    fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    fn chunk(name: &str, data: &[u8]) -> Vec<u8> {
         // Nothing here looks at the checksum.
-        [&u32::try_from(data.len()).unwrap().to_be_bytes()[..], name, data, b"crc!"].concat()
+        [&u32::try_from(data.len()).unwrap().to_be_bytes()[..], name.as_bytes(), data, b"crc!"].concat()
     }
 
     fn file(chunks: &[Vec<u8>]) -> Vec<u8> {
@@ -83,17 +83,17 @@ mod tests {
     #[test]
     fn only_chunks_that_decide_about_pixels_are_left() {
         let kept =
-            [chunk(b"IHDR", b"size"), chunk(b"tRNS", b"t"), chunk(b"IDAT", b"pixels"), chunk(b"IEND", b"")];
+            [chunk("IHDR", b"size"), chunk("tRNS", b"t"), chunk("IDAT", b"pixels"), chunk("IEND", b"")];
         assert!(matches!(pixel_chunks(&file(&kept)), Cow::Borrowed(_)));
         let [header, transparency, pixels, end] = kept.clone();
         let more = [
             header,
-            chunk(b"iCCP", b"x\0\0unfolds"),
+            chunk("iCCP", b"x\0\0unfolds"),
             transparency,
-            chunk(b"zTXt", b""),
+            chunk("zTXt", b""),
             pixels,
-            chunk(b"iTXt", b"a"),
-            chunk(b"eXIf", &vec![0; MAX_EXIF]),
+            chunk("iTXt", b"a"),
+            chunk("eXIf", &vec![0; MAX_EXIF]),
             end,
         ];
         assert_eq!(*pixel_chunks(&file(&more)), *file(&kept));
@@ -110,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(*pixel_chunks(bytes), *bytes);
         }
-        let cut = [file(&[chunk(b"iCCP", b"x")]), b"\0\0\0\x09IDATcut".to_vec()].concat();
+        let cut = [file(&[chunk("iCCP", b"x")]), b"\0\0\0\x09IDATcut".to_vec()].concat();
         assert_eq!(*pixel_chunks(&cut), *b"\x89PNG\r\n\x1a\n\0\0\0\x09IDATcut");
     }
 }

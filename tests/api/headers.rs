@@ -1,5 +1,8 @@
 //! Response headers: request ids, caching, CORS.
 
+use serde_json::json;
+use stablehand::config::Access;
+
 use crate::client::{Request, Response};
 use crate::helpers::{TestApp, keyed};
 
@@ -51,6 +54,43 @@ fn only_configured_origins_are_allowed() {
     let response = keyed("GET", HEALTH).header("Origin", "https://gallery.example").send(app.port);
     assert_eq!(response.header("access-control-allow-origin"), Some("https://gallery.example"));
     assert_eq!(response.header("access-control-allow-credentials"), None);
+}
+
+/// What a page of another site can make a browser send without asking the server first.
+#[test]
+fn a_page_of_another_site_cannot_use_a_server_that_needs_no_key() {
+    let app = TestApp::with(|config| config.access = Access::Everybody);
+    let job = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": "mine"}})).json();
+    let status = format!("/v2/stable-diffusion-v1/status/{}", job["id"].as_str().unwrap());
+    let refused = |request: Request, error: &str| {
+        let response = request.send(app.port);
+        assert_eq!((response.status, response.error()), (403, error.to_owned()));
+    };
+    let another =
+        "A page of another site sent this request: allow its origin with --cors-origins, or send an API key.";
+    let host = "This server does not know the host name of this request: add it with --hosts, or require an API key.";
+    for operation in ["run", "purge-queue"] {
+        let target = format!("/v2/stable-diffusion-v1/{operation}");
+        let post = || Request::new("POST", &target).header("Content-Type", "text/plain").body("{}");
+        refused(post().header("Origin", "https://evil.example"), another);
+        refused(post().header("Sec-Fetch-Site", "cross-site"), another);
+    }
+    let cancel = Request::new("GET", &status.replace("status", "cancel"));
+    refused(cancel.header("Sec-Fetch-Site", "cross-site").header("Sec-Fetch-Dest", "image"), another);
+    let rebound =
+        Request::new("GET", "/v2/stable-diffusion-v1/requests").header("Sec-Fetch-Site", "same-origin");
+    refused(rebound.header("Host", "rebound.evil.example:8000"), host);
+    // Programs and the server's own pages are served.
+    for request in [
+        Request::new("GET", &status),
+        Request::new("GET", &status).header("Sec-Fetch-Site", "same-origin"),
+        Request::new("GET", &status)
+            .header("Host", "localhost:8000")
+            .header("Origin", "http://localhost:8000"),
+    ] {
+        let response = request.send(app.port);
+        assert!(response.status == 200 && response.json()["status"] != "CANCELLED", "{response:?}");
+    }
 }
 
 #[test]

@@ -80,22 +80,37 @@ fn without_authentication_limits_are_per_address() {
 
 #[test]
 fn an_address_that_guesses_keys_is_blocked_and_others_are_not() {
-    let app = TestApp::with(limited("unauthorized=3"));
+    let app = TestApp::with(limited("unauthorized=1"));
     let health = |key: &str, from: &str| {
         Request::new("GET", "/v2/stable-diffusion-v1/health")
             .header("Authorization", key)
             .header("X-Forwarded-For", from)
             .send(app.port)
     };
-    for _ in 0..3 {
-        assert_eq!(health("a guess", "203.0.113.7").status, 401);
-    }
-    let (seconds, error) = refused(&health("a guess", "203.0.113.7"));
+    assert_eq!(health("a-guess", "203.0.113.7").status, 401);
+    let (seconds, error) = refused(&health("a-guess", "203.0.113.7"));
     assert_eq!(seconds, 10);
-    assert_eq!(error, "Too many requests without a valid API key from this address: try again in 10 s.");
+    assert_eq!(error, "Too many wrong API keys from this address: try again in 10 s.");
     // Even a valid key is refused now.
     refused(&health("first-key", "203.0.113.7"));
     assert_eq!(health("first-key", "203.0.113.8").status, 200);
+    // An address whose key was right is never blocked, and neither is this machine.
+    for _ in 0..5 {
+        assert_eq!(health("a-guess", "203.0.113.8").status, 401);
+        assert_eq!(health("a-guess", "127.0.0.1").status, 401);
+    }
+}
+
+#[test]
+fn requests_without_a_key_block_nobody() {
+    // Every page that a user visits can make the user's browser send these.
+    let app = TestApp::with(limited("unauthorized=3"));
+    let health = |request: Request| request.header("X-Forwarded-For", "203.0.113.7").send(app.port).status;
+    for _ in 0..9 {
+        assert_eq!(health(Request::new("GET", "/v2/stable-diffusion-v1/health")), 401);
+        assert_eq!(health(Request::new("GET", "/v1/models")), 401);
+    }
+    assert_eq!(health(keyed("GET", "/v2/stable-diffusion-v1/health")), 200);
 }
 
 #[test]

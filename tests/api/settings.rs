@@ -149,6 +149,8 @@ fn limits_and_origins_are_read_and_checked() {
         ["--cors-origins", "https://a.example/"],
         ["--cors-origins", "https://A.example"],
         ["--cors-origins", "https://a.example/page"],
+        ["--hosts", "https://a.example"],
+        ["--hosts", "a.example:80"],
     ] {
         assert!(config(&flags).is_err(), "{flags:?}");
     }

@@ -58,8 +58,10 @@ fn an_open_surface_can_name_a_network_and_pages() {
 #[test]
 fn guessing_keys_at_a_surface_is_slow_too() {
     let app = TestApp::with(|config| config.http.rate_limits = "unauthorized=2".parse().unwrap());
-    let guess =
-        |target: &str| Request::new("GET", target).header("Authorization", "Bearer no").send(app.port);
+    let guess = |target: &str| {
+        let guess = Request::new("GET", target).header("Authorization", "Bearer no");
+        guess.header("X-Forwarded-For", "203.0.113.7").send(app.port)
+    };
     assert_eq!((guess("/v1/models").status, guess("/v1/models").status), (401, 401));
     let locked = guess("/v1/models");
     assert_eq!((locked.status, locked.header("retry-after")), (429, Some("10")));

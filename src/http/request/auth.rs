@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, HeaderValue, ORIGIN};
+use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::limits::{self, Caller};
-use super::{Api, ApiError, HttpSettings, Surface};
+use super::{Api, ApiError, Surface, browser};
 
 type KeyHash = [u8; 32];
 
@@ -27,10 +27,6 @@ impl ApiKeys {
     /// Accepts every request, with or without a key.
     pub fn off() -> Self {
         Self(None)
-    }
-
-    fn admit(&self, authorization: Option<&str>) -> Option<ApiKey> {
-        self.admit_one_of(authorization.and_then(presented_key))
     }
 
     /// The proof of the first of these texts that is a key. Compares with every key even after a match, so that the time
@@ -96,14 +92,13 @@ pub struct ApiKey(
 impl ApiKey {
     fn authenticate(request: &HttpRequest) -> Result<Self, ApiError> {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
-        let address = limits::address(request);
-        api.limiter.lockout.check(address)?;
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if let Some(key) = api.keys.admit(header) {
-            return Ok(key);
+        let presented = header.and_then(presented_key);
+        let key = slowly(request, api, presented.is_some(), || api.keys.admit_one_of(presented))?;
+        if key.0.is_none() {
+            browser::check(request, api)?;
         }
-        api.limiter.lockout.record_failure(address)?;
-        Err(ApiError::Unauthorized)
+        Ok(key)
     }
 
     /// The same for a request to a surface. Where that is open, a request without a valid key is let in too.
@@ -111,17 +106,16 @@ impl ApiKey {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let presented = presented_to_surface(request);
         let admitted = || api.keys.admit_one_of(presented.iter().map(String::as_str));
-        if is_open(&api.settings, request, surface) {
+        let is_open = api.settings.open_surfaces.admit(surface, limits::exact_address(request));
+        if is_open && browser::check(request, api).is_ok() {
             // Many clients cannot leave the key out and send any text: a wrong one is no guess here.
             return Ok(admitted().unwrap_or(Self(None)));
         }
-        let address = limits::address(request);
-        api.limiter.lockout.check(address)?;
-        if let Some(key) = admitted() {
-            return Ok(key);
+        let key = slowly(request, api, !presented.is_empty(), admitted)?;
+        if key.0.is_none() {
+            browser::check(request, api)?;
         }
-        api.limiter.lockout.record_failure(address)?;
-        Err(ApiError::Unauthorized)
+        Ok(key)
     }
 
     /// The caller for whom the limits count this request.
@@ -130,15 +124,32 @@ impl ApiKey {
     }
 }
 
-/// Whether the surface needs no key from this client. A page in a browser on an open address is a stranger all the same,
-/// unless its origin is one of those that the operator allows.
-fn is_open(settings: &HttpSettings, request: &HttpRequest, surface: Surface) -> bool {
-    let origin = request.headers().get(ORIGIN);
-    let allowed = |origin: &HeaderValue| {
-        let allowed = &settings.cors_origins;
-        allowed.iter().any(|known| known == "*" || known.as_bytes() == origin.as_bytes())
-    };
-    settings.open_surfaces.admit(surface, limits::exact_address(request)) && origin.is_none_or(allowed)
+/// The key that `admitted` finds. Wrong keys cost their address time, so that guessing one is slow. A request without any
+/// key is no guess: every page in a user's browser can send those.
+fn slowly(
+    request: &HttpRequest,
+    api: &Api,
+    has_presented: bool,
+    admitted: impl FnOnce() -> Option<ApiKey>,
+) -> Result<ApiKey, ApiError> {
+    let address = limits::address(request);
+    let lockout = &api.limiter.lockout;
+    if has_presented {
+        lockout.check(address)?;
+    }
+    match admitted() {
+        Some(key) => {
+            if key.0.is_some() {
+                lockout.record_success(address);
+            }
+            Ok(key)
+        }
+        None if has_presented => {
+            lockout.record_failure(address)?;
+            Err(ApiError::Unauthorized)
+        }
+        None => Err(ApiError::Unauthorized),
+    }
 }
 
 impl FromRequest for ApiKey {
@@ -158,16 +169,17 @@ mod tests {
 
     #[test]
     fn every_published_form_of_the_header_is_accepted() {
+        let admit = |keys: &ApiKeys, header: Option<&str>| keys.admit_one_of(header.and_then(presented_key));
         let keys = ApiKeys::new(["other", "sesame"]);
         for header in ["sesame", "Bearer sesame", "bearer sesame", "BEARER   sesame ", " sesame "] {
-            assert!(keys.admit(Some(header)).is_some(), "{header}");
+            assert!(admit(&keys, Some(header)).is_some(), "{header}");
         }
         for header in ["", "Bearer", "Bearer ", "Basic sesame", "sesam", "sesame2", "Bearer other sesame"] {
-            assert!(keys.admit(Some(header)).is_none(), "{header}");
+            assert!(admit(&keys, Some(header)).is_none(), "{header}");
         }
-        assert!(keys.admit(None).is_none());
-        assert!(ApiKeys::off().admit(None).is_some());
-        assert!(ApiKeys::new([]).admit(Some("sesame")).is_none());
+        assert!(admit(&keys, None).is_none());
+        assert!(admit(&ApiKeys::off(), None).is_some());
+        assert!(admit(&ApiKeys::new([]), Some("sesame")).is_none());
     }
 
     fn admits_to_surface(name: &str, value: &str) -> bool {

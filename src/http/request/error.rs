@@ -22,6 +22,14 @@ pub enum ApiError {
     BadSignature,
     #[error("This URL has expired: request a new one.")]
     Expired,
+    #[error(
+        "A page of another site sent this request: allow its origin with --cors-origins, or send an API key."
+    )]
+    AnotherSite,
+    #[error(
+        "This server does not know the host name of this request: add it with --hosts, or require an API key."
+    )]
+    UnknownHost,
     #[error("{0}")]
     NotFound(&'static str),
     #[error("This route accepts {allowed}.")]
@@ -40,7 +48,7 @@ pub enum ApiError {
         "Too many {operation} requests at once: the limit is {limit}; try again when one has been answered."
     )]
     TooManyAtOnce { operation: &'static str, limit: u32 },
-    #[error("Too many requests without a valid API key from this address: try again in {retry_after_s} s.")]
+    #[error("Too many wrong API keys from this address: try again in {retry_after_s} s.")]
     LockedOut { retry_after_s: u64 },
     #[error("The queue is full: {limit} jobs are waiting; try again later.")]
     TooManyQueued { limit: u64 },
@@ -77,7 +85,9 @@ impl ResponseError for ApiError {
         match self {
             Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::BadSignature | Self::Expired => StatusCode::FORBIDDEN,
+            Self::BadSignature | Self::Expired | Self::AnotherSite | Self::UnknownHost => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::KeyReused => StatusCode::CONFLICT,

@@ -6,6 +6,7 @@
 mod api;
 mod auth;
 pub(super) mod body;
+mod browser;
 mod endpoints;
 mod error;
 pub(super) mod idempotency;

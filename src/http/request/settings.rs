@@ -8,6 +8,8 @@ pub struct HttpSettings {
     pub metrics: MetricsAccess,
     /// Origins whose pages may read answers in a browser, such as `https://pictures.example`; `*` is every origin.
     pub cors_origins: Vec<String>,
+    /// Host names of this server besides local ones and that of its public URL.
+    pub hosts: Vec<String>,
     /// The surfaces that are served.
     pub surfaces: Surfaces,
     /// The surfaces that need no key.

@@ -1,6 +1,6 @@
-//! Makes guessing keys slow: an address that sends too many requests without a valid key is locked out for a while.
+//! Makes guessing keys slow: an address that sends too many wrong keys is locked out for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,18 +11,24 @@ use governor::clock::{Clock, Reference};
 use super::limiter::Window;
 use super::{Refusal, WINDOW, whole_seconds};
 
-/// Counts the requests without a valid key of each address.
+/// Counts the wrong keys of each address.
 ///
 /// A locked address is refused before its key is checked, right or wrong. Otherwise a guesser would only have to
-/// look for the answer that differs.
+/// look for the answer that differs. Two kinds of address are never locked: those that sent a right key before, since their
+/// clients must not suffer from a neighbour's mistakes, and this machine itself.
 pub struct Lockout<C: Clock> {
     window: Option<Window<C, IpAddr>>,
     /// When the lock on each address ends. Usually no address is locked, and `locked_count` says so without
     /// taking the mutex.
     locked: Mutex<HashMap<IpAddr, C::Instant>>,
     locked_count: AtomicUsize,
+    /// Addresses that sent a right key.
+    known: Mutex<HashSet<IpAddr>>,
     clock: C,
 }
+
+/// The most addresses with a right key that are remembered. Only holders of a key can add one.
+const MOST_KNOWN: usize = 10_000;
 
 impl<C: Clock + Clone> Lockout<C> {
     pub(super) fn new(limit: Option<NonZeroU32>, clock: &C) -> Self {
@@ -30,6 +36,7 @@ impl<C: Clock + Clone> Lockout<C> {
             window: limit.map(|limit| Window::new(limit, clock)),
             locked: Mutex::default(),
             locked_count: AtomicUsize::new(0),
+            known: Mutex::default(),
             clock: clock.clone(),
         }
     }
@@ -51,10 +58,21 @@ impl<C: Clock + Clone> Lockout<C> {
         Err(Refusal::LockedOut { retry_after_s: whole_seconds(rest.into()) })
     }
 
-    /// Counts a request without a valid key.
+    /// Remembers an address that sent a right key.
+    pub fn record_success(&self, address: IpAddr) {
+        if self.window.is_some() && !address.is_loopback() {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() < MOST_KNOWN {
+                known.insert(address);
+            }
+        }
+    }
+
+    /// Counts a wrong key.
     pub fn record_failure(&self, address: IpAddr) -> Result<(), Refusal> {
         let Some(window) = &self.window else { return Ok(()) };
-        if window.check(&address).is_ok() {
+        let is_known = || self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&address);
+        if address.is_loopback() || is_known() || window.check(&address).is_ok() {
             return Ok(());
         }
         let now = self.clock.now();
@@ -90,6 +108,18 @@ mod tests {
         clock.advance(Duration::from_millis(2_500));
         assert_eq!(lockout.check(guesser), Ok(()));
         assert!(lockout.locked.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn this_machine_and_addresses_with_a_right_key_are_never_locked_out() {
+        let lockout = Lockout::new(NonZeroU32::new(1), &FakeRelativeClock::default());
+        let client = IpAddr::from([203, 0, 113, 7]);
+        lockout.record_success(client);
+        for address in [client, IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
+            for _ in 0..9 {
+                assert_eq!(lockout.record_failure(address).and_then(|()| lockout.check(address)), Ok(()));
+            }
+        }
     }
 
     #[test]
