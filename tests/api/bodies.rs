@@ -135,3 +135,19 @@ fn a_nul_in_a_prompt_is_echoed_unchanged() {
     assert_eq!(status.json()["input"], json!({"prompt": "a\0b"}));
     assert!(status.text().contains(r#""input":{"prompt": "a\u0000b"}"#));
 }
+
+#[test]
+fn a_body_of_more_values_than_a_request_needs_is_refused_unread() {
+    let app = TestApp::start();
+    let values = format!(r#"{{"input": {{"prompt": "a", "seed": [{}0]}}}}"#, "{},".repeat(20_000));
+    let response = app.post_text("/v2/stable-diffusion-v1/run", &values);
+    let sentence = "The request body has more JSON values than any request needs.";
+    assert_eq!((response.status, response.error()), (400, sentence.to_owned()));
+    assert_eq!(app.post_text("/v1/images/generations", &values).status, 400);
+    let unknown: String = (0..5_000).map(|n| format!(r#""{n}": 1,"#)).collect();
+    let response =
+        app.post_text("/v2/stable-diffusion-v1/run", &format!(r#"{{"input": {{{unknown} "prompt": "a"}}}}"#));
+    assert_eq!(response.status, 400);
+    assert!(response.text().len() < 2_000, "{}", response.text().len());
+    assert!(response.error().ends_with("4980 more are not valid input options."), "{}", response.error());
+}

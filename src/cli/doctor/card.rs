@@ -90,15 +90,17 @@ fn card(index: u32, card: &Card) -> Check {
 }
 
 fn card_memory_check(index: u32, card: &Card) -> Check {
-    let total = size_text(card.memory);
+    // NVML counts a little more memory than CUDA, so both numbers are NVML's.
     match card_memory(index) {
         Some(memory) => {
-            let free = size_text(memory.total.saturating_sub(memory.used));
-            Check::ok("card memory", format!("cuda:{index} has {total}, {free} free"))
+            let (total, used) = (memory.total, memory.used);
+            let free = size_text(total.saturating_sub(used));
+            Check::ok("card memory", format!("cuda:{index} has {}, {free} free", size_text(total)))
         }
-        None => {
-            Check::ok("card memory", format!("cuda:{index} has {total}; NVML does not say how much is free"))
-        }
+        None => Check::ok(
+            "card memory",
+            format!("cuda:{index} has {}; NVML does not say how much is free", size_text(card.memory)),
+        ),
     }
 }
 

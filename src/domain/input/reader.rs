@@ -8,6 +8,8 @@ use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
 
 /// How much of a value an error sentence shows, in characters.
 const LONGEST_SHOWN: usize = 32;
+/// The most unknown fields that are named.
+const MOST_NAMED: usize = 20;
 /// The seeds, for error sentences.
 const SEEDS: &str = "a whole number from 0 to 18446744073709551615, or -1 for a random one";
 
@@ -36,9 +38,15 @@ impl<'a> Reader<'a> {
     }
 
     pub fn refuse_unknown(&mut self, known: &[&str]) {
-        for name in self.fields.keys().filter(|name| !known.contains(&name.as_str())) {
+        let unknown = || self.fields.keys().filter(|name| !known.contains(&name.as_str()));
+        let more = unknown().count().saturating_sub(MOST_NAMED);
+        let named = unknown().take(MOST_NAMED).map(|name| {
             let name: String = name.chars().take(64).collect();
-            self.violations.push(format!("Unexpected input. {name} is not a valid input option."));
+            format!("Unexpected input. {name} is not a valid input option.")
+        });
+        self.violations.extend(named);
+        if more > 0 {
+            self.violations.push(format!("Unexpected input. {more} more are not valid input options."));
         }
     }
 

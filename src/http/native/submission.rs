@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, error::Category};
 
 use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, S3Config, Webhook};
-use crate::http::request::ApiError;
+use crate::http::request::{ApiError, has_few_values};
 
 /// Parsing a body larger than this would delay other requests, so it happens on a thread for blocking work.
 const LARGE: usize = 16 * 1024;
@@ -44,6 +44,9 @@ pub async fn read(
 }
 
 fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -> Result<NewJob, ApiError> {
+    if !has_few_values(body) {
+        return Err(ApiError::TooManyValues);
+    }
     let body: Body = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
     let input = body.input.ok_or_else(|| ApiError::BadRequest("input is a required input.".to_owned()))?;
     let parsed = GenerationInput::parse(&value_of("input", input)?, rules)?;

@@ -14,6 +14,8 @@ use crate::queue::QueueError;
 pub enum ApiError {
     #[error("{0}")]
     BadRequest(String),
+    #[error("The request body has more JSON values than any request needs.")]
+    TooManyValues,
     #[error("{0}")]
     Invalid(#[from] Violations),
     #[error("No valid API key: send one as `Authorization: Bearer KEY`.")]
@@ -83,7 +85,7 @@ impl ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::TooManyValues | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::BadSignature | Self::Expired | Self::AnotherSite | Self::UnknownHost => {
                 StatusCode::FORBIDDEN

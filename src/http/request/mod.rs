@@ -10,6 +10,7 @@ mod browser;
 mod endpoints;
 mod error;
 pub(super) mod idempotency;
+mod json;
 mod limits;
 mod observe;
 mod operation;
@@ -30,6 +31,7 @@ pub use path::{Endpoint, JobPath};
 pub use settings::{HttpSettings, MetricsAccess};
 pub use surfaces::{OpenSurfaces, Surface, Surfaces};
 
+pub(super) use json::has_few_values;
 pub(super) use observe::observe;
 pub(super) use path::enter;
 pub(super) use route::{Methods, no_route, route};

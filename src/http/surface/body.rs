@@ -4,7 +4,7 @@ use actix_web::web::Bytes;
 use serde_json::Value;
 
 use super::{Fields, heavy};
-use crate::http::request::ApiError;
+use crate::http::request::{ApiError, has_few_values};
 
 /// Parsing a body larger than this would delay other requests, so it happens on a thread for blocking work.
 const LARGE: usize = 16 * 1024;
@@ -13,6 +13,9 @@ const LARGE: usize = 16 * 1024;
 pub fn json(body: &[u8]) -> Result<Fields, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(Fields::default());
+    }
+    if !has_few_values(body) {
+        return Err(ApiError::TooManyValues);
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(Fields::new(fields)),
