@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use super::Failure;
 use super::open_model::open_model;
@@ -57,7 +61,8 @@ fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<Pipel
 /// Calls it an error when a client speaks no HTTP; any stranger could fill the log so.
 const MALFORMED: &str = "actix_http::h1::dispatcher";
 
-/// Logs go to stderr, one line each. A bare level means this program's; libraries only warn.
+/// Logs go to stderr, one line each. A bare level means this program's; libraries only warn. No filter makes libraries say
+/// more than `info`: below it, HTTP clients write the URLs of requests, with the secrets in them.
 fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = match filter {
         "error" | "warn" | "info" | "debug" | "trace" => format!("warn,{MALFORMED}=off,stablehand={filter}"),
@@ -65,12 +70,15 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|_| Failure::Usage(format!("invalid value '{filter}' for '--log <FILTER>'")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // Fails only where a test has a log already.
-    let _ = match format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).try_init(),
+    let keeps_secrets =
+        filter_fn(|line| line.target().starts_with("stablehand") || *line.level() <= Level::INFO);
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
+    // Fails only where a test has a log already.
+    let _ = tracing_subscriber::registry().with(filter).with(keeps_secrets).with(lines).try_init();
     Ok(())
 }
 

@@ -145,7 +145,15 @@ struct Process {
 impl Process {
     fn start(data_dir: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_stablehand"))
-            .args(["--listen", "127.0.0.1:0", "--workers", "0", "--log", "trace", "--data-dir"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--workers",
+                "0",
+                "--log",
+                "trace,stablehand=trace",
+                "--data-dir",
+            ])
             .arg(data_dir)
             .env_clear()
             .stdout(Stdio::piped())
@@ -190,6 +198,10 @@ fn only_the_first_start_shows_the_key_and_the_log_never_does() {
     assert!(log.contains("route=\"/v2/{endpoint}/run\" status=200"), "{log}");
     for secret in [key.as_str(), "query-secret", "prompt-secret"] {
         assert!(!log.contains(secret), "{log}");
+    }
+    // What libraries write at these levels has URLs of requests in it.
+    for line in log.lines().filter(|line| line.contains("DEBUG ") || line.contains("TRACE ")) {
+        assert!(line.contains(" stablehand"), "{line}");
     }
 
     let second = Process::start(dir.path());
