@@ -10,6 +10,7 @@ mod claims;
 mod endpoint_workers;
 mod error;
 mod outbox;
+mod receivers;
 mod running;
 mod settings;
 mod stop;

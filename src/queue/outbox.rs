@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::receivers::Receivers;
 use super::{JobQueue, QueueError, work_signal::WorkSignal};
 use crate::domain::{JobId, WebUrl};
 use crate::store::Message;
@@ -22,6 +23,7 @@ pub(super) struct Outbox {
     pub signal: WorkSignal,
     /// The messages that are being delivered, with their receivers.
     under_way: Mutex<HashMap<i64, i64>>,
+    receivers: Mutex<Receivers>,
 }
 
 /// A message that is being delivered. Dropping it makes it due again, unless it was settled.
@@ -31,15 +33,20 @@ pub struct OutboxMessage {
 }
 
 impl JobQueue {
-    /// Takes the next message that is due, but at most `most` at once to the same receiver. Blocks.
+    /// Takes the next message that is due, but at most `most` at once to the same receiver, and fewer to one that does not
+    /// answer. Blocks.
     pub fn next_message(&self, most: usize) -> Result<Option<OutboxMessage>, QueueError> {
         let outbox = &self.inner.outbox;
         let generation = outbox.signal.generation();
         let mut under_way = outbox.under_way();
-        let message = self.inner.store.due_message(self.now(), |id, receiver| {
+        let now = self.now();
+        let receivers = outbox.receivers();
+        let message = self.inner.store.due_message(now, |id, receiver| {
             !under_way.contains_key(&id)
-                && under_way.values().filter(|busy| **busy == receiver).count() < most
+                && under_way.values().filter(|busy| **busy == receiver).count()
+                    < receivers.places(receiver, most, now)
         })?;
+        drop(receivers);
         let Some(message) = message else {
             outbox.signal.found_empty(generation);
             return Ok(None);
@@ -54,8 +61,10 @@ impl JobQueue {
             return Ok(());
         }
         let now = self.now();
-        let due = self.inner.store.next_due(now)?;
-        self.inner.outbox.signal.wait(due.map_or(patience, |due| due.since(now).min(patience)));
+        let due = self.inner.store.next_due(now)?.map(|due| due.since(now));
+        let rested = self.inner.outbox.receivers().next_rested(now);
+        let next = due.into_iter().chain(rested).fold(patience, Duration::min);
+        self.inner.outbox.signal.wait(next);
         Ok(())
     }
 
@@ -90,12 +99,14 @@ impl OutboxMessage {
 
     /// Deletes the message: it has arrived. Blocks. If that fails, it will be delivered once more.
     pub fn arrived(&self) -> Result<(), QueueError> {
+        self.queue.inner.outbox.receivers().answered(self.message.receiver);
         Ok(self.queue.inner.store.forget_message(self.message.id).wait()?)
     }
 
     /// The try has failed. True: the message is due again later. False: that was the last try, and it is deleted. Blocks.
     pub fn failed(&self) -> Result<bool, QueueError> {
         let store = &self.queue.inner.store;
+        self.queue.inner.outbox.receivers().failed(self.message.receiver, self.queue.now());
         let again = self.number() < TRIES;
         if again {
             store.postpone_message(self.message.id, self.queue.now() + BETWEEN_TRIES).wait()?;
@@ -116,6 +127,10 @@ impl Drop for OutboxMessage {
 }
 
 impl Outbox {
+    fn receivers(&self) -> MutexGuard<'_, Receivers> {
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn under_way(&self) -> MutexGuard<'_, HashMap<i64, i64>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
