@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use serde_json::json;
 use stablehand::diffusion::{Model, Picture, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, Sampling, SchedulerKind, Spacing};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 thread_local! {
@@ -286,7 +286,7 @@ fn the_request_in_a_png_draws_the_same_picture_again() {
         guidance_rescale: 0.3,
         guidance_end: 0.7,
         scheduler: SchedulerKind::DpmM,
-        karras: true,
+        sampling: Sampling { spacing: Some(Spacing::Karras), ..Sampling::default() },
         noise: NoiseSource::Cuda,
         num_inference_steps: 4,
         ..native("a (red:1.2) fox BREAK snow \u{2744}")
@@ -307,13 +307,14 @@ fn weights_breaks_karras_and_the_source_of_noise_change_the_picture() {
         GenerationInput { num_inference_steps: 4, scheduler: SchedulerKind::DpmM, ..native("a red fox") };
     let with = |prompt: &str| GenerationInput { prompt: prompt.to_owned(), ..plain.clone() };
     let pixels = |input: &GenerationInput| draw(input, 3)[0].image.pixels.clone();
+    let karras = Sampling { spacing: Some(Spacing::Karras), ..Sampling::default() };
     let first = pixels(&plain);
     assert_eq!(pixels(&with("(a red fox:1.0)")), first);
     for other in [
         with("a (red:1.5) fox"),
         with("a red BREAK fox"),
         GenerationInput { negative_prompt: "rain BREAK snow".to_owned(), ..plain.clone() },
-        GenerationInput { karras: true, ..plain.clone() },
+        GenerationInput { sampling: karras, ..plain.clone() },
         GenerationInput { noise: NoiseSource::Cuda, ..plain.clone() },
         GenerationInput { guidance_rescale: 0.7, ..plain.clone() },
         GenerationInput { guidance_end: 0.5, ..plain.clone() },

@@ -20,5 +20,5 @@ pub use pipeline::{
     Adaptation, Adapted, AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Merge, Merged,
     Model, ModelDescription, PartReport, Picture, Pipeline, batch_rows,
 };
-pub use schedulers::{SchedulerConfig, SchedulerOptions, build as build_scheduler};
+pub use schedulers::{SchedulerConfig, build as build_scheduler};
 pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

@@ -4,6 +4,7 @@ mod loras;
 mod pictures;
 mod reader;
 mod rules;
+mod sampling;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
+pub use self::sampling::Sampling;
 use super::lora::{Lora, LoraOrigin};
 use super::{ImageSource, NoiseSource, SchedulerKind};
 
@@ -54,8 +56,8 @@ pub struct GenerationInput {
     /// does harm).
     pub guidance_end: f64,
     pub scheduler: SchedulerKind,
-    /// Whether to use Karras sigmas. Only some schedulers have them.
-    pub karras: bool,
+    /// How its steps are spaced, and how much noise they add.
+    pub sampling: Sampling,
     /// The seed of image 0; image i has `seed + i`. None means a random seed.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
@@ -98,7 +100,7 @@ impl GenerationInput {
             guidance_rescale: 0.0,
             guidance_end: 1.0,
             scheduler: SchedulerKind::KLms,
-            karras: false,
+            sampling: Sampling::default(),
             seed: None,
             noise: NoiseSource::Cpu,
             init_image: None,
@@ -132,10 +134,10 @@ impl GenerationInput {
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
         let guidance_rescale = reader.share("guidance_rescale");
         let guidance_end = reader.share("guidance_end");
-        let (scheduler, karras) = scheduler(&mut reader, rules);
+        let mut warnings = Vec::new();
+        let (scheduler, sampling) = Sampling::read(&mut reader, rules, &mut warnings);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
-        let mut warnings = Vec::new();
         if rules.embeds_guidance {
             let is_empty = negative_prompt.as_deref().is_none_or(str::is_empty);
             let fields = [("negative_prompt", !is_empty), ("guidance_rescale", true), ("guidance_end", true)];
@@ -167,7 +169,7 @@ impl GenerationInput {
                 .unwrap_or(rules.guidance_rescale),
             guidance_end: guidance_end.filter(|_| !rules.embeds_guidance).unwrap_or(rules.guidance_end),
             scheduler,
-            karras,
+            sampling,
             seed,
             noise: noise.unwrap_or(defaults.noise),
             init_image,
@@ -213,10 +215,10 @@ impl GenerationInput {
             "guidance_rescale": self.guidance_rescale,
             "guidance_end": self.guidance_end,
             "scheduler": self.scheduler.as_str(),
-            "karras": self.karras,
             "seed": Self::seed_of(seed, index),
             "noise": self.noise.as_str(),
         });
+        self.sampling.write(&mut request);
         if let Some(scale) = self.image_guidance_scale {
             request["image_guidance_scale"] = json!(shortest(scale));
         }
@@ -239,7 +241,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 23] = [
+    pub const FIELDS: [&str; 29] = [
         "prompt",
         "negative_prompt",
         "clip_skip",
@@ -252,6 +254,12 @@ impl GenerationInput {
         "guidance_end",
         "scheduler",
         "karras",
+        "spacing",
+        "eta",
+        "s_churn",
+        "s_tmin",
+        "s_tmax",
+        "s_noise",
         "seed",
         "noise",
         "init_image",
@@ -293,29 +301,6 @@ fn size(reader: &mut Reader, rules: &InputRules, default: ImageSize) -> ImageSiz
         );
     }
     ImageSize { width, height }
-}
-
-/// The scheduler, and whether it uses Karras sigmas. The name of the scheduler (`DPM++ 2M Karras`) or the field `karras`
-/// may ask for them; the field wins.
-fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
-    let name = reader.string("scheduler").map(str::to_owned);
-    let karras = reader.flag("karras");
-    let (scheduler, named_karras) = match name {
-        None => (rules.scheduler, rules.karras),
-        Some(name) => SchedulerKind::parse(&name).unwrap_or_else(|| {
-            let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
-            reader.not_among("scheduler", &name, &known);
-            (rules.scheduler, false)
-        }),
-    };
-    let field = if karras.is_some() { "karras" } else { "scheduler" };
-    let karras = karras.unwrap_or(named_karras);
-    if karras && !scheduler.has_karras() {
-        let known = SchedulerKind::ALL.into_iter().filter(|kind| kind.has_karras());
-        let known = known.map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ");
-        reader.unmet(field, &format!("{scheduler} has no Karras sigmas; choose one of {known}."));
-    }
-    (scheduler, karras)
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

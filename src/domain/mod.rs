@@ -19,6 +19,7 @@ mod png_chunks;
 mod policy;
 mod s3_config;
 mod scheduler;
+mod spacing;
 mod web_url;
 mod webhook;
 
@@ -27,7 +28,7 @@ pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
     GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
-    MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
+    MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Sampling, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
@@ -43,5 +44,6 @@ pub use png_chunks::pixel_chunks;
 pub use policy::Policy;
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
+pub use spacing::Spacing;
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};

@@ -1,6 +1,7 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
 mod output;
+mod sampling;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -14,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
 use self::output::Output;
+use self::sampling::SamplingArgs;
 use super::Failure;
 use super::open_model::open_model;
 use super::runtime::use_installed_runtimes;
@@ -40,9 +42,8 @@ pub struct GenerateArgs {
     /// Scheduler, such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, or K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
-    /// Use Karras sigmas, as "DPM++ 2M Karras" does
-    #[arg(long)]
-    karras: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
     #[arg(long, value_name = "SOURCE", default_value = "cpu")]
     noise: String,
@@ -178,8 +179,7 @@ impl GenerateArgs {
         input.insert("guidance_rescale".into(), json!(self.guidance_rescale));
         input.insert("guidance_end".into(), json!(self.guidance_end));
         input.insert("scheduler".into(), json!(self.scheduler));
-        // Without the flag it is what the scheduler's name says.
-        input.insert("karras".into(), json!(self.karras.then_some(true)));
+        self.sampling.write(&mut input);
         input.insert("seed".into(), json!(self.seed));
         input.insert("noise".into(), json!(self.noise));
         input.insert("clip_skip".into(), json!(self.clip_skip));

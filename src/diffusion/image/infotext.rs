@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::domain::{ImageSize, Lora, LoraOrigin, NoiseSource, SchedulerKind};
+use crate::domain::{ImageSize, Lora, LoraOrigin, NoiseSource, Sampling, SchedulerKind};
 
 /// How a picture was made.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,8 @@ pub struct Parameters<'a> {
     pub clip_skip: u32,
     pub steps: u32,
     pub scheduler: SchedulerKind,
-    pub karras: bool,
+    /// Its spacing is the one that drew, whoever asked for it.
+    pub sampling: Sampling,
     pub guidance_scale: f32,
     pub guidance_rescale: f64,
     pub guidance_end: f64,
@@ -58,8 +59,11 @@ impl Parameters<'_> {
         if let Some(scale) = self.image_guidance_scale {
             items.push(("Image CFG scale", scale.to_string()));
         }
-        if self.karras {
-            items.insert(2, ("Schedule type", "Karras".to_owned()));
+        if let Some(spacing) = self.sampling.spacing {
+            items.insert(2, ("Schedule type", spacing.a1111_name().to_owned()));
+        }
+        for (name, value) in self.sampling.numbers() {
+            items.push((sampling_item(name), value.to_string()));
         }
         if self.clip_skip > 1 {
             items.push(("Clip skip", self.clip_skip.to_string()));
@@ -137,6 +141,17 @@ fn quoted(value: String) -> String {
     if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value }
 }
 
+/// A1111's name for a number of the sampler.
+fn sampling_item(name: &str) -> &'static str {
+    match name {
+        "s_churn" => "Sigma churn",
+        "s_tmin" => "Sigma tmin",
+        "s_tmax" => "Sigma tmax",
+        "s_noise" => "Sigma noise",
+        _ => "Eta",
+    }
+}
+
 /// A1111's names. NV is Philox computed on the CPU, the same on every machine.
 fn random_numbers(noise: NoiseSource) -> &'static str {
     match noise {
@@ -148,6 +163,7 @@ fn random_numbers(noise: NoiseSource) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Spacing;
 
     const LARGE: ImageSize = ImageSize { width: 512, height: 512 };
 
@@ -158,7 +174,7 @@ mod tests {
             clip_skip: 1,
             steps: 20,
             scheduler: SchedulerKind::KLms,
-            karras: false,
+            sampling: Sampling::default(),
             guidance_scale: 7.0,
             guidance_rescale: 0.0,
             guidance_end: 1.0,
@@ -228,7 +244,7 @@ mod tests {
     fn settings_have_the_names_of_a1111() {
         let text = Parameters {
             scheduler: SchedulerKind::DpmM,
-            karras: true,
+            sampling: Sampling { spacing: Some(Spacing::Karras), eta: Some(0.5), ..Sampling::default() },
             clip_skip: 2,
             guidance_rescale: 0.7,
             guidance_end: 0.8,
@@ -238,7 +254,7 @@ mod tests {
         assert_eq!(
             text.infotext(),
             "a red fox\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, \
-             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Clip skip: 2, CFG Rescale phi: 0.7, CFG end: 0.8, RNG: NV, \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Eta: 0.5, Clip skip: 2, CFG Rescale phi: 0.7, CFG end: 0.8, RNG: NV, \
              Version: stablehand 0.1.0"
         );
     }

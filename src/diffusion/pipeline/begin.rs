@@ -13,7 +13,7 @@ use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image};
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::BatchNoise;
-use crate::diffusion::schedulers::{self, SchedulerOptions};
+use crate::diffusion::schedulers;
 use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ImageSource, ModelPart};
 
 impl Pipeline {
@@ -74,7 +74,7 @@ impl Pipeline {
             input.scheduler,
             &self.model.description.scheduler,
             input.num_inference_steps as usize,
-            SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
+            input.sampling,
         )?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
         let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::{DiffusionError, Generation, Picture, Pipeline};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
-use crate::domain::GenerationInput;
+use crate::diffusion::schedulers;
+use crate::domain::{GenerationInput, Sampling};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -50,7 +51,11 @@ impl Pipeline {
         let input = &generation.input;
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
-        let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
+        let spacing = schedulers::spacing(
+            input.scheduler,
+            &self.model.description.scheduler,
+            input.sampling.spacing,
+        );
         let mut not_read = self.model.description.not_read.clone();
         if self.model.description.deaf_to_zero_snr.contains(&input.scheduler) {
             not_read.push("zero terminal SNR".to_owned());
@@ -62,7 +67,7 @@ impl Pipeline {
             clip_skip: input.clip_skip,
             steps: input.num_inference_steps,
             scheduler: input.scheduler,
-            karras: input.karras || (file_karras && input.scheduler.has_karras()),
+            sampling: Sampling { spacing, ..input.sampling },
             guidance_scale: input.guidance_scale,
             guidance_rescale: input.guidance_rescale,
             guidance_end: input.guidance_end,

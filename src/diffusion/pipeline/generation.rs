@@ -183,6 +183,7 @@ impl Generation {
     /// Prepares `model_input` for the next call.
     pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
         let channels = self.latents.dim().1;
+        self.scheduler.prepare(self.call, &mut self.latents, &mut self.noise)?;
         let input: ArrayViewMut4<f32> = self.model_input.slice_mut(s![.., ..channels, .., ..]);
         self.scheduler.scale_model_input(&self.latents, self.call, input)?;
         if let Some(blind) = &mut self.blind_input {

@@ -56,12 +56,12 @@ impl Model {
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
         let textual_inversions = add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.textual_inversions));
-        let (scheduler, karras) = description.default_scheduler;
+        let (scheduler, spacing) = description.default_scheduler;
         let (guidance_rescale, guidance_end) = description.default_guidance;
         let rules = InputRules {
             grid: description.grid,
             scheduler,
-            karras,
+            spacing,
             guidance_rescale,
             guidance_end,
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),

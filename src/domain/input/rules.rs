@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::domain::{LoraShelf, SchedulerKind};
+use crate::domain::{LoraShelf, SchedulerKind, Spacing};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -13,8 +13,8 @@ pub struct InputRules {
     pub grid: u32,
     /// The default scheduler.
     pub scheduler: SchedulerKind,
-    /// Whether the default scheduler uses Karras sigmas.
-    pub karras: bool,
+    /// How the steps of the default scheduler are spaced.
+    pub spacing: Option<Spacing>,
     /// The default of `guidance_rescale`.
     pub guidance_rescale: f64,
     /// The default of `guidance_end`.
@@ -45,7 +45,7 @@ impl Default for InputRules {
         Self {
             grid: 64,
             scheduler: SchedulerKind::KLms,
-            karras: false,
+            spacing: None,
             guidance_rescale: 0.0,
             guidance_end: 1.0,
             max_clip_skip: 1,

@@ -36,6 +36,8 @@ const FIELDS: [&str; 22] = [
     "cfg",
     "sampler",
     "karras",
+    "spacing",
+    "eta",
     "image",
     "images",
     "mask",

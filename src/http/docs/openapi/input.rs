@@ -9,7 +9,7 @@ use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
 use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
 use crate::domain::{
     GenerationInput, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS,
-    MIN_SIDE, NoiseSource, Policy, SchedulerKind,
+    MIN_SIDE, NoiseSource, Policy, SchedulerKind, Spacing,
 };
 
 /// The body of run and runsync. Unknown keys are ignored, as the hosted service does.
@@ -87,6 +87,9 @@ const LORA: &str = "A LoRA on the server, by name or file name. A prompt can nam
 scale weighs the blocks of the model.";
 const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111 use work as \
 well.";
+
+const SPACINGS: &str = "How the steps are spaced. Not every scheduler takes every spacing; a 400 names those that it takes. \
+Absent means as the model's own files say.";
 
 /// Every name of every scheduler: the contract's first, then those of A1111 and the aliases.
 fn scheduler_names() -> Vec<&'static str> {
@@ -176,10 +179,22 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
         (
             "karras",
             or_null(
-                flag("Use Karras sigmas, with schedulers that support them")
-                    .default(Some(json!(rules.karras))),
+                flag("The same as spacing karras")
+                    .default(Some(json!(rules.spacing == Some(Spacing::Karras)))),
             ),
         ),
+        (
+            "spacing",
+            or_null(
+                choice(SPACINGS, Spacing::ALL.map(Spacing::as_str))
+                    .default(Some(json!(rules.spacing.map(Spacing::as_str)))),
+            ),
+        ),
+        ("eta", or_null(within("The share of noise that stochastic schedulers add at each step", 1))),
+        ("s_churn", or_null(within("Noise that EULER-D, HEUN and KDPM2-D add before their steps", 100))),
+        ("s_tmin", or_null(within("The lowest sigma at which s_churn adds noise", 10_000))),
+        ("s_tmax", or_null(within("The highest sigma at which s_churn adds noise; 0 means no limit", 10_000))),
+        ("s_noise", or_null(within("The deviation of the noise that is added at steps", 2))),
         (
             "seed",
             or_null(
@@ -246,6 +261,10 @@ fn image(about: &str) -> ObjectBuilder {
 
 fn bounded(about: &str, min: u64, max: u64, default: &serde_json::Value) -> Object {
     or_null(integer(about).minimum(Some(min)).maximum(Some(max)).default(Some(default.clone())))
+}
+
+fn within(about: &str, most: u64) -> ObjectBuilder {
+    number(about).minimum(Some(0)).maximum(Some(most))
 }
 
 fn fraction(about: &str, default: &serde_json::Value) -> Object {
