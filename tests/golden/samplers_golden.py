@@ -113,6 +113,10 @@ def by_diffusers(cls, config, spacing, n, strength, kw):
     if spacing is not None:
         sigmas = spaced(spacing, n).astype(np.float64)
         s._convert_to_karras = lambda **_: sigmas[:-1].copy()
+    if config.get("use_exponential_sigmas") or config.get("use_beta_sigmas"):
+        # Where timesteps are cut to whole numbers, the last bit of the processor's square root would make 998 of 998.9999.
+        exact = s._sigma_to_t
+        s._sigma_to_t = lambda sigma, logs: (lambda t: np.where(np.ceil(t) - t < 1e-3, np.ceil(t), t))(exact(sigma, logs))
     s.set_timesteps(n)
     g = torch.Generator().manual_seed(42)
     x = torch.randn(SHAPE, generator=g)
@@ -176,7 +180,9 @@ for kind, cls in CLASSES.items():
     for spacing in SPACINGS:
         if spacing == "kl_optimal":
             continue  # these classes end at 0
-        for n, strength in COUNTS if kind == "DEIS" else ((2, None), (20, None), (20, 0.75)):
+        for n, strength in COUNTS + ((7, None), (21, None), (21, 0.6)) if kind == "DEIS" else ((2, None), (7, None), (20, None), (21, 0.75)):
+            if np.any(np.abs(time_of(spaced(spacing, n)[:-1]) % 1 - 0.5) < 1e-3):
+                continue  # a half is rounded up or down by the last bit of the processor's square root
             own = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas", "beta": "use_beta_sigmas"}.get(spacing)
             if spacing == "polyexponential" or (spacing == "ddim_uniform" and n != len(spaced(spacing, n)) - 1):
                 continue

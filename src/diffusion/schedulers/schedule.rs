@@ -138,8 +138,10 @@ impl Schedule {
         let found = (found, FoundTimesteps::Rounded);
         let (timesteps, sigmas) = if let Some(spaced) = spaced(plan, ends, &table_sigmas, found)? {
             end = spaced.end.unwrap_or(end);
-            // The reference's timesteps are whole numbers: what is not rounded is cut off.
-            (spaced.timesteps.into_iter().map(f32::trunc).collect(), spaced.sigmas)
+            // The reference's timesteps are whole numbers: what is not rounded is cut off. 998.9999 is 999: in the
+            // reference the last bit of a processor's square root decides about it.
+            let whole = |t: f32| if t.ceil() - t < 1e-3 { t.ceil() } else { t.trunc() };
+            (spaced.timesteps.into_iter().map(whole).collect(), spaced.sigmas)
         } else {
             let offset = if spacing == TimestepSpacing::Leading { offset } else { 0 };
             let picked = spacing.solver_timesteps(table.len() - clipped, train, plan.steps);

@@ -12,7 +12,7 @@
 use special::Beta;
 
 use super::log_sigmas::LogSigmas;
-use super::numpy::{arange_down, interpolate, linspace};
+use super::numpy::{arange_down, linspace};
 use crate::diffusion::schedulers::{Plan, SchedulerError};
 use crate::domain::Spacing;
 
@@ -178,9 +178,14 @@ impl SigmaSpacing {
                 table.iter().skip(1).step_by((train / n).max(1)).rev().map(|&sigma| sigma.into()).collect()
             }
             Self::AlignYourSteps => {
-                let rising: Vec<f32> = ALIGNED.iter().rev().map(|sigma| sigma.ln() as f32).collect();
-                let places = linspace((ALIGNED.len() - 1) as f64, n).into_iter().rev();
-                places.map(|place| interpolate(&rising, place).exp()).collect()
+                // The places count from the lowest sigma.
+                let last = ALIGNED.len() - 1;
+                let at = |place: f64| {
+                    let low = (place as usize).min(last - 1);
+                    let [from, to] = [ALIGNED[last - low], ALIGNED[last - low - 1]].map(f64::ln);
+                    ((to - from) * (place - low as f64) + from).exp()
+                };
+                linspace(last as f64, n).into_iter().rev().map(at).collect()
             }
             Self::KlOptimal => between(max.atan(), min.atan(), n + 1).take(n).map(f64::tan).collect(),
         }

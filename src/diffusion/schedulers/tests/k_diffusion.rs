@@ -64,7 +64,9 @@ fn every_sampler_and_spacing_makes_the_latents_of_the_reference() {
             assert_eq!(got.len(), sigmas.len(), "{key}");
             for (got, want) in got.iter().zip(sigmas) {
                 let want = want.as_f64().unwrap();
-                assert!((f64::from(*got) - want).abs() <= 1e-5 * want.abs(), "{key}: sigma {got}, not {want}");
+                if (f64::from(*got) - want).abs() > 1e-5 * want.abs() {
+                    wrong.push(format!("{key}: sigma {got}, not {want}"));
+                }
             }
         }
         if let Some(timesteps) = want["timesteps"].as_array() {
@@ -72,7 +74,9 @@ fn every_sampler_and_spacing_makes_the_latents_of_the_reference() {
             for (got, want) in got.timesteps.iter().zip(timesteps) {
                 let want = want.as_f64().unwrap();
                 let far = (f64::from(*got) - want).abs();
-                assert!(far <= if kind == SchedulerKind::Kdpm2A { 1e-2 } else { 1e-3 }, "{key}: timestep {got}, not {want}");
+                if far > if kind == SchedulerKind::Kdpm2A { 1e-2 } else { 1e-3 } {
+                    wrong.push(format!("{key}: timestep {got}, not {want}"));
+                }
             }
         }
         let apart = apart(&got.latents, &want);
