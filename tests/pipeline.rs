@@ -178,12 +178,46 @@ fn the_most_fragile_schedulers_draw_the_backgrounds_at_the_contracts_defaults() 
     }
 }
 
+/// The samplers as people use them: Karras sigmas and few steps. TCD and LCM are for models that were made for them.
+#[test]
+fn samplers_of_other_programs_draw_the_backgrounds_with_karras_sigmas() {
+    use SchedulerKind as K;
+    let kinds = [K::DpmMSde, K::DpmMSdeHeun, K::Dpm3MSde, K::DpmSde, K::Dpm2SA, K::Deis];
+    for scheduler in kinds {
+        for (seed, (prompt, colour)) in (0..).zip(&BACKGROUNDS[..4]) {
+            let sampling = Sampling { spacing: Some(Spacing::Karras), ..Sampling::default() };
+            let input = GenerationInput { scheduler, sampling, num_inference_steps: 24, ..native(prompt) };
+            let border = mean(&draw(&input, seed)[0], |x, y| x < 4 || y < 4 || x >= 124 || y >= 124);
+            assert_eq!(nearest_colour(border), *colour, "{scheduler}: {prompt}: the border is {border:?}");
+        }
+    }
+}
+
+#[test]
+fn churn_and_eta_change_the_picture_and_not_the_background() {
+    let (prompt, colour) = BACKGROUNDS[0];
+    let plain = native(prompt);
+    for (scheduler, sampling) in [
+        (SchedulerKind::EulerD, Sampling { s_churn: Some(5.0), ..Sampling::default() }),
+        (SchedulerKind::Heun, Sampling { s_churn: Some(5.0), ..Sampling::default() }),
+        (SchedulerKind::EulerA, Sampling { eta: Some(0.5), ..Sampling::default() }),
+        (SchedulerKind::Ddim, Sampling { eta: Some(0.5), ..Sampling::default() }),
+    ] {
+        let pictures = [Sampling::default(), sampling]
+            .map(|sampling| draw(&GenerationInput { scheduler, sampling, ..plain.clone() }, 0).remove(0));
+        assert_ne!(pictures[0].image.pixels, pictures[1].image.pixels, "{scheduler}");
+        let border = mean(&pictures[1], |x, y| x < 4 || y < 4 || x >= 124 || y >= 124);
+        assert_eq!(nearest_colour(border), colour, "{scheduler}: the border is {border:?}");
+    }
+}
+
 /// Prints a table and holds every scheduler of the contract to it. Run it with `--ignored --nocapture`.
 #[test]
 #[ignore = "draws five hundred pictures"]
 fn every_scheduler_draws_the_backgrounds_at_the_contracts_defaults() {
-    // LCM is for models that were made for it.
-    let of_the_contract = SchedulerKind::ALL.into_iter().filter(|kind| *kind != SchedulerKind::Lcm);
+    // LCM and TCD are for models that were made for them.
+    let distilled = [SchedulerKind::Lcm, SchedulerKind::Tcd];
+    let of_the_contract = SchedulerKind::ALL.into_iter().filter(|kind| !distilled.contains(kind));
     let seeds = env::var("STABLEHAND_TEST_SEEDS").map_or(5, |seeds| seeds.parse().unwrap());
     let table: Vec<_> = of_the_contract
         .map(|scheduler| {

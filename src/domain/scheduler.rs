@@ -246,7 +246,17 @@ mod tests {
         ] {
             assert_eq!(SchedulerKind::parse(name), Some((kind, spacing)), "{name}");
         }
-        for name in ["", "Karras", "ka", "Scheduler", "DDIMM", "DPM", "DPM fast", "Euler Automatic", &"DDIM".repeat(1000)] {
+        for name in [
+            "",
+            "Karras",
+            "ka",
+            "Scheduler",
+            "DDIMM",
+            "DPM",
+            "DPM fast",
+            "Euler Automatic",
+            &"DDIM".repeat(1000),
+        ] {
             assert_eq!(SchedulerKind::parse(name), None, "{name}");
         }
     }

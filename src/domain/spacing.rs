@@ -68,7 +68,9 @@ impl Spacing {
     /// A name that ends in a spacing's name, as A1111 writes it: what stands before, and each spacing that it may mean.
     pub(super) fn endings(bare_name: &str) -> impl Iterator<Item = (&str, Self)> {
         Self::ALL.into_iter().flat_map(move |spacing| {
-            spacing.names().filter_map(move |ending| Some((bare_name.strip_suffix(ending.as_str())?, spacing)))
+            spacing
+                .names()
+                .filter_map(move |ending| Some((bare_name.strip_suffix(ending.as_str())?, spacing)))
         })
     }
 

@@ -158,7 +158,8 @@ mod tests {
     use super::*;
     use crate::diffusion::noise::BatchNoise;
 
-    const GOLDEN: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/brownian_golden.json"));
+    const GOLDEN: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/brownian_golden.json"));
 
     #[test]
     fn every_increment_has_the_bits_of_torchsde() {
@@ -167,7 +168,12 @@ mod tests {
         assert!(runs.len() >= 5);
         for run in runs {
             let numbers = |value: &Value| -> Vec<u32> {
-                value.as_array().unwrap().iter().map(|bits| u32::try_from(bits.as_u64().unwrap()).unwrap()).collect()
+                value
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|bits| u32::try_from(bits.as_u64().unwrap()).unwrap())
+                    .collect()
             };
             let seed = run["seed"].as_u64().unwrap();
             let ends: Vec<f32> = numbers(&run["ends"]).into_iter().map(f32::from_bits).collect();
@@ -200,7 +206,10 @@ mod tests {
         for ends in [(0.03, 14.6), (0.03, 4096.0), (1.0, 1.0), (0.0, 0.0), (f32::INFINITY, 0.0)] {
             let mut brownian = noise.brownian((1, 1, 2), ends);
             for (from, to) in [(14.6, 0.03), (5.0, 5.0), (5.0, 4.999_999_5), (9e9, -1.0), (0.5, 0.7)] {
-                assert!(brownian.between(from, to).iter().all(|value| value.is_finite()), "{ends:?} {from} {to}");
+                assert!(
+                    brownian.between(from, to).iter().all(|value| value.is_finite()),
+                    "{ends:?} {from} {to}"
+                );
             }
         }
     }

@@ -126,9 +126,7 @@ fn default_scheduler(
     };
     let spacing = match &stablehand.spacing {
         None => named,
-        Some(name) => {
-            Some(Spacing::parse(name).ok_or_else(|| wrong(format!("'{name}' is not a spacing")))?)
-        }
+        Some(name) => Some(Spacing::parse(name).ok_or_else(|| wrong(format!("'{name}' is not a spacing")))?),
     };
     match spacing.and_then(|spacing| scheduler.refuses(spacing)) {
         None => Ok((scheduler, spacing)),

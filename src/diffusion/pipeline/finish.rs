@@ -51,11 +51,8 @@ impl Pipeline {
         let input = &generation.input;
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
-        let spacing = schedulers::spacing(
-            input.scheduler,
-            &self.model.description.scheduler,
-            input.sampling.spacing,
-        );
+        let spacing =
+            schedulers::spacing(input.scheduler, &self.model.description.scheduler, input.sampling.spacing);
         let mut not_read = self.model.description.not_read.clone();
         if self.model.description.deaf_to_zero_snr.contains(&input.scheduler) {
             not_read.push("zero terminal SNR".to_owned());

@@ -10,7 +10,9 @@ use ndarray::{Array4, Zip};
 use super::dpm_solver::x0_or_noise;
 use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
-use super::{NoiseLevel, Parts, Plan, PredictionType, Schedule, SchedulerConfig, SchedulerError, TimestepSpacing};
+use super::{
+    NoiseLevel, Parts, Plan, PredictionType, Schedule, SchedulerConfig, SchedulerError, TimestepSpacing,
+};
 
 struct Deis {
     prediction: PredictionType,
@@ -21,12 +23,8 @@ struct Deis {
 pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     // The class has no keys for the ends of its sigmas.
     let last = Some("sigma_min".to_owned());
-    let config = &SchedulerConfig {
-        sigma_min: None,
-        sigma_max: None,
-        final_sigmas_type: last,
-        ..plan.config.clone()
-    };
+    let config =
+        &SchedulerConfig { sigma_min: None, sigma_max: None, final_sigmas_type: last, ..plan.config.clone() };
     let plan = &Plan { config, ..*plan };
     let order = config.solver_order.unwrap_or(2);
     if !(1..=3).contains(&order) {
@@ -52,7 +50,10 @@ impl Deis {
 }
 
 impl Sampler for Deis {
-    #[expect(clippy::cast_possible_truncation, reason = "coefficients are computed in f64 for latents in f32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "coefficients are computed in f64 for latents in f32"
+    )]
     fn step(
         &self,
         call: &mut Call,

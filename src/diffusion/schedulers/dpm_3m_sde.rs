@@ -26,7 +26,10 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
 }
 
 impl Sampler for Dpm3MSde {
-    #[expect(clippy::cast_possible_truncation, reason = "coefficients are computed in f64 for latents in f32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "coefficients are computed in f64 for latents in f32"
+    )]
     fn step(
         &self,
         call: &mut Call,

@@ -18,7 +18,8 @@ struct EulerD {
 pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     let config = plan.config;
     let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Finite)?;
-    let mut schedule = Schedule::k_diffusion(plan, &table, FoundTimesteps::Fractional, config.final_sigma()?)?;
+    let mut schedule =
+        Schedule::k_diffusion(plan, &table, FoundTimesteps::Fractional, config.final_sigma()?)?;
     let churn = Churn::new(plan, &mut schedule, &table);
     Ok((schedule, Box::new(EulerD { prediction: config.prediction()?, churn })))
 }

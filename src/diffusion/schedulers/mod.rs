@@ -95,7 +95,11 @@ impl Plan<'_> {
     /// The share of noise that a stochastic step adds.
     fn eta(&self, default: f32) -> Result<f32, SchedulerError> {
         let eta = self.sampling.eta.unwrap_or(default);
-        if (0.0..=1.0).contains(&eta) { Ok(eta) } else { Err(SchedulerError::value("eta", eta, "between 0 and 1")) }
+        if (0.0..=1.0).contains(&eta) {
+            Ok(eta)
+        } else {
+            Err(SchedulerError::value("eta", eta, "between 0 and 1"))
+        }
     }
 
     /// The deviation of the noise that a stochastic step adds.

@@ -67,7 +67,13 @@ fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
         // Brownian motion costs as much as the rest of the test.
-        let few = matches!(kind, SchedulerKind::DpmSde | SchedulerKind::DpmMSde | SchedulerKind::DpmMSdeHeun | SchedulerKind::Dpm3MSde);
+        let few = matches!(
+            kind,
+            SchedulerKind::DpmSde
+                | SchedulerKind::DpmMSde
+                | SchedulerKind::DpmMSdeHeun
+                | SchedulerKind::Dpm3MSde
+        );
         let is_drawn = |n: &usize| if few { *n < 9 || *n == 100 } else { *n < 30 || n % 37 == 0 || *n > 498 };
         for steps in (1..=most(kind)).filter(is_drawn) {
             for spacing in [None, Some(Spacing::Karras).filter(|karras| kind.takes(*karras))] {
@@ -250,7 +256,10 @@ fn zero_terminal_snr_is_known_to_the_schedulers_whose_reference_knows_it() {
     let (knows, ignores) = by_zero_snr();
     let of_diffusers = [K::Ddim, K::Ddpm, K::DpmM, K::EulerA, K::EulerD, K::Lcm, K::Tcd, K::UniPc];
     let of_k_diffusion = [K::Dpm2SA, K::Dpm3MSde, K::DpmMSde, K::DpmMSdeHeun, K::DpmSde];
-    assert!(knows.iter().all(|kind| of_diffusers.contains(kind) || of_k_diffusion.contains(kind)), "{knows:?}");
+    assert!(
+        knows.iter().all(|kind| of_diffusers.contains(kind) || of_k_diffusion.contains(kind)),
+        "{knows:?}"
+    );
     assert_eq!(knows.len(), of_diffusers.len() + of_k_diffusion.len());
     assert_eq!(knows.len() + ignores.len(), K::ALL.len());
 }
@@ -283,17 +292,24 @@ fn a_file_says_how_sigmas_are_spaced() {
         for kind in [euler, dpm_m, SchedulerKind::Heun, SchedulerKind::UniPc, SchedulerKind::Deis] {
             assert_eq!(built(kind, &file, Sampling::default()), asked(kind), "{kind} {key}");
             // What the request says goes before the file.
-            assert_eq!(built(kind, &file, spaced(Spacing::Simple)), built(kind, "{}", spaced(Spacing::Simple)));
+            assert_eq!(
+                built(kind, &file, spaced(Spacing::Simple)),
+                built(kind, "{}", spaced(Spacing::Simple))
+            );
         }
         // These classes of the reference do not know the keys.
         for kind in [SchedulerKind::EulerA, SchedulerKind::Lcm, SchedulerKind::Ddim] {
-            assert_eq!(built(kind, &file, Sampling::default()), built(kind, r#"{"steps_offset":1}"#, Sampling::default()));
+            assert_eq!(
+                built(kind, &file, Sampling::default()),
+                built(kind, r#"{"steps_offset":1}"#, Sampling::default())
+            );
         }
     }
     let lu = r#"{"use_lu_lambdas":true}"#;
     assert_ne!(built(dpm_m, lu, Sampling::default()), built(dpm_m, "{}", Sampling::default()));
     assert_eq!(built(euler, lu, Sampling::default()), built(euler, "{}", Sampling::default()));
-    let two = built(euler, r#"{"use_karras_sigmas":true,"use_beta_sigmas":true}"#, Sampling::default()).unwrap_err();
+    let two = built(euler, r#"{"use_karras_sigmas":true,"use_beta_sigmas":true}"#, Sampling::default())
+        .unwrap_err();
     assert!(two.to_string().contains("use_beta_sigmas is true, but must be false"), "{two}");
 }
 

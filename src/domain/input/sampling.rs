@@ -67,8 +67,13 @@ impl Sampling {
     /// The numbers that are not None, by their names.
     pub fn numbers(&self) -> impl Iterator<Item = (&'static str, f32)> {
         let Self { spacing: _, eta, s_churn, s_tmin, s_tmax, s_noise } = *self;
-        let all =
-            [("eta", eta), ("s_churn", s_churn), ("s_tmin", s_tmin), ("s_tmax", s_tmax), ("s_noise", s_noise)];
+        let all = [
+            ("eta", eta),
+            ("s_churn", s_churn),
+            ("s_tmin", s_tmin),
+            ("s_tmax", s_tmax),
+            ("s_noise", s_noise),
+        ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 }
@@ -90,7 +95,13 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, Option<
     if let (Some(karras), Some(spacing)) = (karras, asked)
         && karras != (spacing == Spacing::Karras)
     {
-        reader.unmet("karras", &format!("It is {karras}, but spacing is {spacing:?}; send only spacing.", spacing = spacing.as_str()));
+        reader.unmet(
+            "karras",
+            &format!(
+                "It is {karras}, but spacing is {spacing:?}; send only spacing.",
+                spacing = spacing.as_str()
+            ),
+        );
         return (scheduler, None);
     }
     let (field, spacing) = match (asked, karras) {

@@ -223,7 +223,10 @@ fn the_spacing_comes_from_the_fields_or_the_scheduler_name() {
         (json!({"scheduler": "DPM++ 2M Karras"}), (K::DpmM, Some(S::Karras))),
         (json!({"scheduler": "DPM++ 2M Karras", "karras": false}), (K::DpmM, None)),
         (json!({"scheduler": "DPM++ 2M Karras", "spacing": "beta"}), (K::DpmM, Some(S::Beta))),
-        (json!({"scheduler": "DPM++ 2M SDE Exponential", "karras": false}), (K::DpmMSde, Some(S::Exponential))),
+        (
+            json!({"scheduler": "DPM++ 2M SDE Exponential", "karras": false}),
+            (K::DpmMSde, Some(S::Exponential)),
+        ),
         (json!({"scheduler": "EULER-D", "karras": true}), (K::EulerD, Some(S::Karras))),
         (json!({"karras": true}), (K::KLms, Some(S::Karras))),
         (json!({"karras": true, "spacing": "karras"}), (K::KLms, Some(S::Karras))),
@@ -284,7 +287,8 @@ fn numbers_that_a_scheduler_does_not_have_are_warnings() {
     let input = parsed(json!({"prompt": "", "scheduler": "DPM-M", "eta": 0.5}));
     assert_eq!(input.warnings, ["eta has no effect with DPM-M."]);
     // What A1111's clients always send changes nothing anywhere.
-    let neutral = json!({"prompt": "", "scheduler": "DPM-M", "s_churn": 0, "s_tmin": 0, "s_tmax": 0, "s_noise": 1});
+    let neutral =
+        json!({"prompt": "", "scheduler": "DPM-M", "s_churn": 0, "s_tmin": 0, "s_tmax": 0, "s_noise": 1});
     assert!(parsed(neutral).warnings.is_empty());
     assert_eq!(
         violations(&json!({"prompt": "", "eta": 1.5, "s_noise": -1, "s_churn": "x"})),
@@ -360,7 +364,12 @@ fn the_request_for_one_image_reproduces_it() {
         guidance_rescale: 0.7,
         guidance_end: 0.85,
         scheduler: SchedulerKind::DpmMSde,
-        sampling: Sampling { spacing: Some(Spacing::Beta), eta: Some(0.7), s_noise: Some(1.1), ..Sampling::default() },
+        sampling: Sampling {
+            spacing: Some(Spacing::Beta),
+            eta: Some(0.7),
+            s_noise: Some(1.1),
+            ..Sampling::default()
+        },
         seed: None,
         noise: NoiseSource::Cuda,
         ..GenerationInput::new("")

@@ -100,9 +100,11 @@ impl SchedulerConfig {
         let mut set = keys.into_iter().filter(|(_, flag, _)| *flag == Some(true));
         let first = set.next();
         match (first, set.next()) {
-            (Some((first, ..)), Some((key, ..))) => {
-                Err(SchedulerError::value(key, true, format!("false: {first} is true, and only one of them can be")))
-            }
+            (Some((first, ..)), Some((key, ..))) => Err(SchedulerError::value(
+                key,
+                true,
+                format!("false: {first} is true, and only one of them can be"),
+            )),
             (first, _) => Ok(first.map(|(_, _, spacing)| spacing)),
         }
     }
@@ -143,10 +145,7 @@ impl SchedulerConfig {
 
     /// Refuses what the reference can do and this engine cannot. To ignore such a key would change the picture.
     pub(in super::super) fn refuse_unsupported(&self) -> Result<(), SchedulerError> {
-        let flags = [
-            ("thresholding", self.thresholding),
-            ("use_flow_sigmas", self.use_flow_sigmas),
-        ];
+        let flags = [("thresholding", self.thresholding), ("use_flow_sigmas", self.use_flow_sigmas)];
         for (key, flag) in flags {
             if flag == Some(true) {
                 return Err(SchedulerError::value(key, true, "false: this engine does not implement it"));

@@ -66,10 +66,7 @@ fn before_each(list: Vec<f64>) -> Vec<usize> {
 }
 
 /// Whole timesteps, falling, for the samplers that step by ᾱ (DDIM, DDPM, PNDM).
-pub fn whole_timesteps(
-    plan: &Plan,
-    default: TimestepSpacing,
-) -> Result<Vec<usize>, SchedulerError> {
+pub fn whole_timesteps(plan: &Plan, default: TimestepSpacing) -> Result<Vec<usize>, SchedulerError> {
     let &Plan { config, steps, .. } = plan;
     let spacing = plan.timestep_spacing(default)?;
     config.check_steps(steps)?;
@@ -159,17 +156,22 @@ impl SigmaSpacing {
         };
         let train = table.len();
         match self {
-            Self::Karras => between(max.powf(1.0 / 7.0), min.powf(1.0 / 7.0), n).map(|s| s.powf(7.0)).collect(),
+            Self::Karras => {
+                between(max.powf(1.0 / 7.0), min.powf(1.0 / 7.0), n).map(|s| s.powf(7.0)).collect()
+            }
             Self::Exponential | Self::Lu => between(max.ln(), min.ln(), n).map(f64::exp).collect(),
             Self::Beta => {
                 let ln_beta = BETA_SHAPE.ln_beta(BETA_SHAPE);
                 let quantile = |p: f64| p.inv_inc_beta(BETA_SHAPE, BETA_SHAPE, ln_beta);
                 between(1.0, 0.0, n).map(|p| min + quantile(p) * (max - min)).collect()
             }
-            Self::SgmUniform => {
-                between(logs.timestep(max), logs.timestep(min), n + 1).take(n).map(|t| logs.sigma(t)).collect()
+            Self::SgmUniform => between(logs.timestep(max), logs.timestep(min), n + 1)
+                .take(n)
+                .map(|t| logs.sigma(t))
+                .collect(),
+            Self::Uniform => {
+                between(logs.timestep(max), logs.timestep(min), n).map(|t| logs.sigma(t)).collect()
             }
-            Self::Uniform => between(logs.timestep(max), logs.timestep(min), n).map(|t| logs.sigma(t)).collect(),
             Self::Simple => {
                 let stride = train as f64 / n as f64;
                 (0..n).map(|i| f64::from(table[train - 1 - (i as f64 * stride) as usize])).collect()

@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use super::*;
 
-const GOLDEN: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/samplers_golden.json"));
+const GOLDEN: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/samplers_golden.json"));
 
 /// How far latents may be from the reference, relative to their standard deviation, or to themselves if they are larger.
 ///
@@ -53,7 +52,10 @@ fn every_sampler_and_spacing_makes_the_latents_of_the_reference() {
             config => SchedulerConfig::from_json(&config.to_string()).unwrap(),
         };
         let steps = usize::try_from(want["steps"].as_u64().unwrap()).unwrap();
-        let key = format!("{kind} {} {} {steps} {} {}", want["spacing"], want["sampling"], want["strength"], want["config"]);
+        let key = format!(
+            "{kind} {} {} {steps} {} {}",
+            want["spacing"], want["sampling"], want["strength"], want["config"]
+        );
         let got = match run(kind, &config, steps, want["strength"].as_f64(), sampling) {
             Ok(Some(got)) => got,
             Ok(None) => panic!("{key}: nothing was kept"),
@@ -111,8 +113,12 @@ fn apart(latents: &Array4<f32>, want: &Value) -> f64 {
     let std = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
     let want_std = want["std"].as_f64().unwrap();
     let first = want["final"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap());
-    let pairs = values.iter().copied().zip(first).chain([(mean, want["mean"].as_f64().unwrap()), (std, want_std)]);
-    pairs.map(|(got, want)| (got - want).abs() / want.abs().max(want_std).max(1e-3)).fold(0.0, |worst, apart| {
-        if apart.is_nan() { apart } else { f64::max(worst, apart) }
-    })
+    let pairs =
+        values.iter().copied().zip(first).chain([(mean, want["mean"].as_f64().unwrap()), (std, want_std)]);
+    pairs.map(|(got, want)| (got - want).abs() / want.abs().max(want_std).max(1e-3)).fold(
+        0.0,
+        |worst, apart| {
+            if apart.is_nan() { apart } else { f64::max(worst, apart) }
+        },
+    )
 }

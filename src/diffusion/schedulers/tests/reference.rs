@@ -20,12 +20,7 @@ struct Tolerance {
     latents: f64,
 }
 
-fn tolerance(
-    kind: SchedulerKind,
-    config: &SchedulerConfig,
-    steps: usize,
-    sampling: Sampling,
-) -> Tolerance {
+fn tolerance(kind: SchedulerKind, config: &SchedulerConfig, steps: usize, sampling: Sampling) -> Tolerance {
     use SchedulerKind as K;
     let karras = sampling.spacing == Some(Spacing::Karras) || config.use_karras_sigmas == Some(true);
     // Timesteps are equal to the bit where they are arithmetic. Found from a sigma, they inherit the last
