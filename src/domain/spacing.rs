@@ -9,7 +9,7 @@ use super::scheduler::bare;
 /// Declares [`Spacing`] and its names, so that a spacing is one line.
 macro_rules! spacings {
     ($($(#[$doc:meta])* $spacing:ident { name: $name:literal, a1111: $a1111:literal, aliases: $aliases:expr })*) => {
-        /// How the steps of a schedule are spaced: ComfyUI's `scheduler`, A1111's "Schedule type".
+        /// How the steps of a schedule are spaced: `ComfyUI`'s `scheduler`, A1111's "Schedule type".
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Spacing {
             $($(#[$doc])* $spacing,)*

@@ -10,8 +10,7 @@ pub(super) struct SamplingArgs {
     /// Use Karras sigmas, as "DPM++ 2M Karras" does
     #[arg(long)]
     karras: bool,
-    /// How the steps are spaced: karras, exponential, polyexponential, sgm_uniform, simple, normal, ddim_uniform, beta,
-    /// align_your_steps, kl_optimal, uniform, linspace, leading or trailing [default: as the model's files say]
+    /// How the steps are spaced, such as karras, exponential, beta or "SGM Uniform" [default: as the model's files say]
     #[arg(long, value_name = "NAME")]
     spacing: Option<String>,
     /// Share of noise that stochastic schedulers add at each step, 0 to 1 [default: the scheduler's own]

@@ -143,7 +143,9 @@ impl Motion {
 #[expect(clippy::cast_possible_truncation, reason = "torch multiplies f32 by scalars in f32")]
 fn scale(values: &mut [f32], by: f64) {
     let by = by as f32;
-    values.iter_mut().for_each(|value| *value *= by);
+    for value in values {
+        *value *= by;
+    }
 }
 
 /// Python's `round(time, 6)`: the decimal that is nearest to the very number.

@@ -7,7 +7,6 @@ use crate::domain::{LoraShelf, SchedulerKind, Spacing};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct InputRules {
     /// Width and height must be multiples of this many pixels.
     pub grid: u32,

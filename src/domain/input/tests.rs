@@ -209,6 +209,8 @@ fn an_input_that_is_not_an_object_is_one_error() {
 
 #[test]
 fn the_spacing_comes_from_the_fields_or_the_scheduler_name() {
+    use SchedulerKind as K;
+    use Spacing as S;
     let parsed = |fields: Value| {
         let mut input = json!({"prompt": ""});
         input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -216,8 +218,6 @@ fn the_spacing_comes_from_the_fields_or_the_scheduler_name() {
             .map(|parsed| (parsed.scheduler, parsed.sampling.spacing))
             .map_err(|violations| violations.0.join(" "))
     };
-    use SchedulerKind as K;
-    use Spacing as S;
     for (fields, expected) in [
         (json!({}), (K::KLms, None)),
         (json!({"scheduler": "DPM++ 2M Karras"}), (K::DpmM, Some(S::Karras))),

@@ -38,6 +38,7 @@ fn every_sampler_and_spacing_makes_the_latents_of_the_reference() {
     let (mut wrong, mut worst) = (Vec::new(), std::collections::BTreeMap::new());
     for want in runs() {
         let kind = kind(&want);
+        #[expect(clippy::cast_possible_truncation, reason = "the reference's options are short decimals")]
         let number = |name: &str| want["sampling"][name].as_f64().map(|value| value as f32);
         let sampling = Sampling {
             spacing: want["spacing"].as_str().map(|name| Spacing::parse(name).unwrap()),
