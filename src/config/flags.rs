@@ -144,6 +144,10 @@ pub struct ServeArgs {
     /// Folder of LoRAs (.safetensors, .pt, .bin); requests use them by name [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
     pub lora_dir: Option<PathBuf>,
+    /// Folder of ControlNets (.safetensors, .pth, or diffusers folders); requests use them by name
+    /// [default: controlnets in the data folder]
+    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR", help_heading = "Model")]
+    pub controlnet_dir: Option<PathBuf>,
     /// Folder of textual inversions (.safetensors, .pt, .bin); prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
     pub embeddings_dir: Option<PathBuf>,

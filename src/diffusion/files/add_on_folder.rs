@@ -85,7 +85,12 @@ impl AddOnFolder {
     /// The file that `name` means: its name in the folder, with or without its extension, or the last segment of that
     /// name where only one file has it. Names are the same if they look the same: `é` may be one character or two.
     pub fn find(&self, name: &str) -> Result<AddOnFile, NotFound> {
-        let listing = self.list();
+        find_in(&self.list(), name)
+    }
+}
+
+/// The file of the listing that `name` means, as [`AddOnFolder::find`] says.
+pub(super) fn find_in(listing: &Listing, name: &str) -> Result<AddOnFile, NotFound> {
         let bare = match extension_rank(name).and_then(|_| name.rsplit_once('.')) {
             Some((bare, _)) => bare,
             None => name,
@@ -104,7 +109,6 @@ impl AddOnFolder {
             [only] => Ok((*only).clone()),
             many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
         }
-    }
 }
 
 /// The name with each letter and its accents as one character, where Unicode has one (NFC).
