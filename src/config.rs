@@ -21,7 +21,7 @@ use crate::runtime::DeviceChoice;
 use crate::webhooks::WebhookSecret;
 
 pub use file::{ConfigFile, EndpointTable};
-pub use flags::{AuthMode, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs};
+pub use flags::{AuthMode, ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs};
 pub use values::size;
 
 /// The most workers of one endpoint.

@@ -245,6 +245,28 @@ impl ModelsDirArgs {
     }
 }
 
+/// The flags for the folder of ControlNets, for all commands except `serve` and `generate`.
+#[derive(Debug, Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct ControlNetDirArgs {
+    /// Folder of ControlNets [default: controlnets in the data folder]
+    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
+    controlnet_dir: Option<PathBuf>,
+    /// The server's data folder [default: this user's data folder]
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ControlNetDirArgs {
+    pub fn controlnet_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(path) = &self.controlnet_dir {
+            return Ok(path.clone());
+        }
+        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        Ok(super::usual_add_ons(&data_dir).controlnets)
+    }
+}
+
 /// Where the data folder is, for commands that need no other.
 #[derive(Debug, Args, Clone)]
 #[command(mut_args(|arg| arg.hide_env_values(true)))]

@@ -12,7 +12,7 @@ mod pipeline;
 mod schedulers;
 mod text;
 
-pub use files::{Conversion, FileError};
+pub use files::{ControlNetFolder, Conversion, FileError};
 pub use image::{EncodedPicture, PictureFile, PictureTexts, RgbImage, decode_image, encode_png};
 pub use nets::{ModelError, Port};
 pub use noise::BatchNoise;

@@ -4,7 +4,10 @@
 
 use std::fmt::Debug;
 
-use super::{ImageSource, Preprocessor};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ImageSource, ModelFamily, Preprocessor};
 
 /// The most ControlNets in one request. Each one is asked at every step.
 pub const MAX_CONTROLNETS: usize = 4;
@@ -61,6 +64,37 @@ pub trait ControlNetShelf: Debug + Send + Sync {
     fn names(&self) -> Vec<String>;
 }
 
+/// `config.json` of a ControlNet in diffusers' layout.
+#[derive(Debug, Default, Deserialize)]
+pub struct ControlNetConfig {
+    #[serde(rename = "_class_name")]
+    class_name: Option<String>,
+    cross_attention_dim: Option<Value>,
+    controlnet_conditioning_channel_order: Option<String>,
+    /// Whether each channel of what it gives is averaged over the picture, and only the prompt's side gets it.
+    #[serde(default)]
+    pub global_pool_conditions: bool,
+}
+
+impl ControlNetConfig {
+    /// Why it is none for Stable Diffusion v1: the end of a sentence.
+    pub fn fault(&self) -> Option<String> {
+        let class = self.class_name.as_deref().unwrap_or("ControlNetModel");
+        if class != "ControlNetModel" {
+            let class = class.chars().take(80).collect::<String>().escape_debug().to_string();
+            return Some(format!("it is a {class} according to its config.json; only a ControlNetModel can be used"));
+        }
+        let width = self.cross_attention_dim.as_ref().and_then(Value::as_u64);
+        let width = width.and_then(|width| usize::try_from(width).ok());
+        let family = width.and_then(ModelFamily::from_embedding_width);
+        if let Some(other) = family.filter(|family| *family != ModelFamily::StableDiffusion1) {
+            return Some(format!("it is a ControlNet for {other}"));
+        }
+        let order = self.controlnet_conditioning_channel_order.as_deref().filter(|order| *order != "rgb");
+        order.map(|_| "its config.json wants pictures with blue before red, which is not supported".to_owned())
+    }
+}
+
 impl ControlMode {
     pub const ALL: [Self; 3] = [Self::Balanced, Self::Prompt, Self::Control];
 
@@ -97,6 +131,31 @@ impl ControlResize {
             Self::Stretch => "Just Resize",
             Self::Crop => "Crop and Resize",
             Self::Fill => "Resize and Fill",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_tells_what_it_is_for() {
+        let fault = |config: Value| serde_json::from_value::<ControlNetConfig>(config).unwrap().fault();
+        let of_sd1 = json!({"_class_name": "ControlNetModel", "cross_attention_dim": 768,
+            "controlnet_conditioning_channel_order": "rgb", "global_pool_conditions": false});
+        assert_eq!(fault(of_sd1), None);
+        assert_eq!(fault(json!({})), None);
+        for (config, reason) in [
+            (json!({"_class_name": "FluxControlNetModel"}), "a FluxControlNetModel according to its config.json"),
+            (json!({"_class_name": "AutoencoderKL"}), "a AutoencoderKL"),
+            (json!({"_class_name": "ControlNetModel", "cross_attention_dim": 2048}), "for Stable Diffusion XL"),
+            (json!({"cross_attention_dim": 1024}), "for Stable Diffusion 2"),
+            (json!({"controlnet_conditioning_channel_order": "bgr"}), "blue before red"),
+        ] {
+            assert!(fault(config).unwrap().contains(reason), "{reason}");
         }
     }
 }

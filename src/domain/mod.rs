@@ -26,7 +26,7 @@ mod webhook;
 
 pub use clock::{Clock, Timestamp};
 pub use controlnet::{
-    ControlMode, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT, MAX_CONTROLNETS,
+    ControlMode, ControlNetConfig, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT, MAX_CONTROLNETS,
 };
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};

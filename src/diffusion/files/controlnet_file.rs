@@ -6,12 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::controlnet_folder::CONFIG;
 use super::original_names::unwrapped;
 use super::{AddOnFile, FileError, Originals, Parameters as _, PartFiles, TensorFile, Weights, lora_kind};
-use crate::domain::ModelFamily;
+use crate::domain::{ControlNetConfig, ModelFamily};
 
 /// The largest configuration that is read, in bytes.
 const LONGEST_CONFIG: u64 = 64 << 10;
@@ -50,16 +48,6 @@ pub struct ControlNetFile {
     /// The UNet whose weights its own are to be added to.
     base: Option<PartFiles>,
     averages: bool,
-}
-
-/// `config.json` of diffusers.
-#[derive(Debug, Deserialize)]
-struct Config {
-    #[serde(rename = "_class_name")]
-    class_name: Option<String>,
-    controlnet_conditioning_channel_order: Option<String>,
-    #[serde(default)]
-    global_pool_conditions: bool,
 }
 
 impl ControlNetFile {
@@ -140,23 +128,15 @@ fn foreign(file: &TensorFile, names: &[String]) -> Option<String> {
 }
 
 /// The configuration beside the weights, if there is one. The error is the end of a sentence.
-fn read_config(path: &Path) -> Result<Option<Config>, String> {
+fn read_config(path: &Path) -> Result<Option<ControlNetConfig>, String> {
     let Ok(metadata) = path.metadata() else { return Ok(None) };
     if metadata.len() > LONGEST_CONFIG {
         return Err(format!("its {CONFIG} has {} bytes; at most {LONGEST_CONFIG} are read", metadata.len()));
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("its {CONFIG} cannot be read: {error}"))?;
-    let config: Config =
+    let config: ControlNetConfig =
         serde_json::from_str(&text).map_err(|error| format!("its {CONFIG} cannot be read: {error}"))?;
-    let class = config.class_name.as_deref().unwrap_or("ControlNetModel");
-    if class != "ControlNetModel" {
-        let class: String = class.chars().take(80).collect::<String>().escape_debug().to_string();
-        return Err(format!("it is a {class} according to its {CONFIG}; only a ControlNetModel can be used"));
-    }
-    if config.controlnet_conditioning_channel_order.as_deref().is_some_and(|order| order != "rgb") {
-        return Err(format!("its {CONFIG} wants pictures with blue before red, which is not supported"));
-    }
-    Ok(Some(config))
+    config.fault().map_or(Ok(Some(config)), Err)
 }
 
 /// An error as the end of a sentence.

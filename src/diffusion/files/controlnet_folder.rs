@@ -26,7 +26,12 @@ impl ControlNetFolder {
         Self(AddOnFolder::new(path, look_every))
     }
 
-    /// The files of weights, each by the name of its ControlNet.
+    /// The files of weights, each with the name of its ControlNet.
+    pub fn files(&self) -> Vec<AddOnFile> {
+        self.list().values().cloned().collect()
+    }
+
+    /// The same by name.
     fn list(&self) -> Listing {
         let files = self.0.list();
         let named = |file: &AddOnFile| {

@@ -23,7 +23,7 @@ const LEAST_REDUCTION: f32 = 1.1;
 
 impl RgbImage {
     /// The picture for a ControlNet, as a request asks for it. `numbers` are the preprocessor's; `seed` moves contents about.
-    pub(in crate::diffusion) fn preprocess(
+    pub fn preprocess(
         &self,
         kind: Preprocessor,
         numbers: [f32; 2],
