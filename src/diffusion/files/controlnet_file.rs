@@ -3,6 +3,7 @@
 //! There are two forms: the weights themselves, and ("difference") what is to be added to those of the UNet that the
 //! ControlNet began as. Other things that people call ControlNets are refused by what they are.
 
+use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -129,7 +130,8 @@ fn foreign(file: &TensorFile, names: &[String]) -> Option<String> {
 
 /// The configuration beside the weights, if there is one. The error is the end of a sentence.
 fn read_config(path: &Path) -> Result<Option<ControlNetConfig>, String> {
-    let Ok(metadata) = path.metadata() else { return Ok(None) };
+    // Opening anything but a regular file may never return.
+    let Some(metadata) = path.metadata().ok().filter(Metadata::is_file) else { return Ok(None) };
     if metadata.len() > LONGEST_CONFIG {
         return Err(format!("its {CONFIG} has {} bytes; at most {LONGEST_CONFIG} are read", metadata.len()));
     }
