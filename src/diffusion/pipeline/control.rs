@@ -40,7 +40,11 @@ impl Control {
         size: ImageSize,
         seed: u64,
     ) -> Result<Self, DiffusionError> {
-        let hint = hint(unit, size, seed)?.to_hint()?;
+        let hint = hint(unit, size, seed).and_then(|map| map.to_hint()).map_err(|error| {
+            // The sentences of `ImageError` are about the picture to start from.
+            let reason = error.to_string().replace("the picture to start from", "the picture");
+            DiffusionError::ControlImage { model: unit.model.clone(), reason }
+        })?;
         let ControlUnit { weight, start, end, mode, .. } = *unit;
         Ok(Self { loaded, hint, weight, start, end, mode })
     }

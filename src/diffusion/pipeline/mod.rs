@@ -105,6 +105,8 @@ pub enum DiffusionError {
     Scheduler(#[from] SchedulerError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the image for the ControlNet {model} cannot be used: {reason}")]
+    ControlImage { model: String, reason: String },
     #[error(transparent)]
     Lora(#[from] LoraError),
     #[error(
