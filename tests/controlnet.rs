@@ -18,7 +18,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 use stablehand::diffusion::{AddOnFolders, Generation, Model, Pipeline};
 use stablehand::domain::{
-    ControlMode, ControlResize, ControlUnit, GenerationInput, ImageSize, Lora, LoraOrigin, Preprocessor, SchedulerKind,
+    ControlMode, ControlResize, ControlUnit, GenerationInput, ImageSize, Lora, LoraOrigin, Preprocessor,
+    SchedulerKind,
 };
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -76,7 +77,11 @@ fn weight(controlnet: &str, name: &str, shape: &[usize]) -> Vec<f32> {
     let count: usize = shape.iter().product();
     let spread = |value: u64| (value ^ (value >> 15)) * 2_246_822_519 % (1 << 32);
     let values = (0..count as u64).map(|place| spread((place + start) * 2_654_435_761 % (1 << 32)));
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "32 bits, and as numpy does")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "32 bits, and as numpy does"
+    )]
     let values = values.map(|value| value as f64 / 2_147_483_648.0 - 1.0);
     let is_scale = name.contains("norm") && name.ends_with("weight");
     let is_last = name.starts_with("controlnet_down_blocks") || name.starts_with("controlnet_mid_block");
@@ -102,13 +107,17 @@ type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
 fn tensors(controlnet: &str) -> Tensors {
     let all = golden().tensors;
-    all.into_iter().map(|(name, Tensor { shape, .. })| (name.clone(), shape.clone(), weight(controlnet, &name, &shape))).collect()
+    all.into_iter()
+        .map(|(name, Tensor { shape, .. })| (name.clone(), shape.clone(), weight(controlnet, &name, &shape)))
+        .collect()
 }
 
 fn write(tensors: &Tensors, path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
     let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
         (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
     });
@@ -163,7 +172,8 @@ impl Studio {
             look_every: Duration::ZERO,
         };
         let model = Model::open(None, Some(folders)).unwrap();
-        let pipeline = model.load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap().with_images_per_call(4);
+        let pipeline =
+            model.load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap().with_images_per_call(4);
         Self { pipeline, golden: golden(), _dir: dir }
     }
 
@@ -196,7 +206,8 @@ impl Studio {
     }
 
     fn draw(&mut self, inputs: &[(GenerationInput, u64)]) -> Vec<Generation> {
-        let mut batch: Vec<_> = inputs.iter().map(|(input, seed)| self.pipeline.begin(input, *seed).unwrap()).collect();
+        let mut batch: Vec<_> =
+            inputs.iter().map(|(input, seed)| self.pipeline.begin(input, *seed).unwrap()).collect();
         while batch.iter().any(|generation| !generation.is_done()) {
             self.pipeline.step(&mut batch.iter_mut().collect::<Vec<_>>()).unwrap();
         }
@@ -240,13 +251,19 @@ fn every_way_to_control_draws_what_diffusers_draws() {
 fn every_form_of_a_file_gives_the_same() {
     let case = golden().cases.remove(2);
     let forms: [(&str, &dyn Fn(&str, &Path)); 3] = [
-        ("original names", &|name, folder| write(&original(tensors(name)), &folder.join(format!("{name}.safetensors")))),
+        ("original names", &|name, folder| {
+            write(&original(tensors(name)), &folder.join(format!("{name}.safetensors")))
+        }),
         ("bare original names", &|name, folder| {
             let bare = original(tensors(name)).into_iter();
-            let bare = bare.map(|(name, shape, values)| (name.replace("control_model.", ""), shape, values)).collect();
+            let bare = bare
+                .map(|(name, shape, values)| (name.replace("control_model.", ""), shape, values))
+                .collect();
             write(&bare, &folder.join("sd15").join(format!("{name}.safetensors")));
         }),
-        ("differences", &|name, folder| write(&difference(tensors(name)), &folder.join(format!("{name}.safetensors")))),
+        ("differences", &|name, folder| {
+            write(&difference(tensors(name)), &folder.join(format!("{name}.safetensors")))
+        }),
     ];
     for (form, lay) in forms {
         let away = Studio::new(lay).distance(&case);
@@ -271,20 +288,31 @@ fn controlled_pictures_share_calls_with_each_other_and_not_with_others() {
     let one = both.slice(ndarray::s![..1, .., .., ..]).to_owned();
     assert!(distance(&one, &studio.expected(&cases[0])) <= TOLERANCE, "the first of two");
     let alone = studio.draw(&[(free, seed)]).remove(0);
-    assert!(distance(batch[4].latents(), alone.latents()) <= 1e-4, "a picture without ControlNets is as it was");
+    assert!(
+        distance(batch[4].latents(), alone.latents()) <= 1e-4,
+        "a picture without ControlNets is as it was"
+    );
 }
 
 #[test]
 fn loras_and_long_prompts_go_with_controlnets() {
     let mut studio = Studio::new(diffusers);
     let cases = golden().cases;
-    let lora =
-        Lora { name: "kohya".to_owned(), unet: 0.8, text_encoder: 0.8, blocks: None, origin: LoraOrigin::Field };
+    let lora = Lora {
+        name: "kohya".to_owned(),
+        unet: 0.8,
+        text_encoder: 0.8,
+        blocks: None,
+        origin: LoraOrigin::Field,
+    };
     let seed = studio.golden.seed;
     let controlled = studio.input(&cases[0]);
     let with_lora = GenerationInput { loras: vec![lora], ..controlled.clone() };
     let free = GenerationInput { controlnets: Vec::new(), ..with_lora.clone() };
-    let long = GenerationInput { prompt: format!("{} {}", controlled.prompt, "and more ".repeat(60)), ..controlled.clone() };
+    let long = GenerationInput {
+        prompt: format!("{} {}", controlled.prompt, "and more ".repeat(60)),
+        ..controlled.clone()
+    };
     let masked = GenerationInput { loras: with_lora.loras.clone(), ..studio.input(&cases[6]) };
     let mut drawn = Vec::new();
     for input in [controlled, with_lora, free, long, masked] {
@@ -303,7 +331,11 @@ fn loras_and_long_prompts_go_with_controlnets() {
     let texts = studio.pipeline.finish(&generation).unwrap().remove(0).texts;
     let unit = "ControlNet 0: \"Module: canny, Model: a, Weight: 0.7, Resize Mode: Crop and Resize, Threshold A: 100, Threshold B: 200, Guidance Start: 0, Guidance End: 1, Pixel Perfect: True, Control Mode: Balanced\"";
     assert!(texts.parameters.contains(unit), "{}", texts.parameters);
-    assert!(texts.request.contains(r#""model":"b""#) && !texts.request.contains("image\""), "{}", texts.request);
+    assert!(
+        texts.request.contains(r#""model":"b""#) && !texts.request.contains("image\""),
+        "{}",
+        texts.request
+    );
 }
 
 #[test]
@@ -315,9 +347,13 @@ fn a_controlled_unet_takes_no_weights_of_its_own_and_everything_is_given_back() 
     let generation = studio.draw(&[(input.clone(), seed)]).remove(0);
     let held = studio.pipeline.prepared_memory();
     // Its ControlNet in float32, and two usual calls.
-    let weights: usize = golden().tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() * 4).sum();
+    let weights: usize =
+        golden().tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() * 4).sum();
     let calls = held - u64::try_from(weights).unwrap();
-    assert!(calls < 2 * studio.pipeline.model().memory_needs(&stablehand::runtime::Device::Cpu).unwrap().usual(2), "{held}");
+    assert!(
+        calls < 2 * studio.pipeline.model().memory_needs(&stablehand::runtime::Device::Cpu).unwrap().usual(2),
+        "{held}"
+    );
     assert!(studio.pipeline.memory() >= before + u64::try_from(weights).unwrap());
     assert!(studio.pipeline.unused_copies().is_empty(), "the generation holds them");
     drop(generation);
@@ -347,16 +383,19 @@ fn a_controlnet_of_another_model_is_refused_in_a_sentence() {
 /// `STABLEHAND_TEST_PICTURES=DIR` keeps them side by side: that is the picture of `docs/controlnet.md`.
 #[test]
 fn each_preprocessor_makes_a_map_of_its_own_of_a_drawn_picture() {
-    let mut pipeline = Model::open(None, None).unwrap().load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+    let mut pipeline =
+        Model::open(None, None).unwrap().load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
     let size = ImageSize { width: 128, height: 128 };
     let input = GenerationInput {
         size,
         num_inference_steps: 25,
         scheduler: SchedulerKind::DpmM,
-        ..GenerationInput::new("a red fox face")
+        ..GenerationInput::new("a fox")
     };
-    let drawn = pipeline.draw(&input, 4).unwrap().remove(0).image;
-    let map = |kind: Preprocessor, numbers: [f32; 2]| drawn.preprocess(kind, numbers, ControlResize::Crop, size, 4).unwrap();
+    let drawn = pipeline.draw(&input, 7).unwrap().remove(0).image;
+    let map = |kind: Preprocessor, numbers: [f32; 2]| {
+        drawn.preprocess(kind, numbers, ControlResize::Crop, size, 4).unwrap()
+    };
     let maps: Vec<_> = Preprocessor::ALL
         .into_iter()
         .map(|kind| match kind {

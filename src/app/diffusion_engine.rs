@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use crate::diffusion::{
-    self, Adaptation, DiffusionError, Generation, Made, Pipeline, Prepared, batch_rows,
-};
+use crate::diffusion::{self, Adaptation, DiffusionError, Generation, Made, Pipeline, Prepared, batch_rows};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
 use crate::runtime::{Device, DeviceChoice, Runtime, is_out_of_memory};

@@ -95,7 +95,8 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
         let _ = writeln!(text, "{:<width$}  {:>8}  PATH", "NAME", "SIZE");
     }
     for file in &files {
-        let _ = writeln!(text, "{:<width$}  {:>8}  {}", file.name, size_text(file.bytes), file.path.display());
+        let _ =
+            writeln!(text, "{:<width$}  {:>8}  {}", file.name, size_text(file.bytes), file.path.display());
     }
     for pull in ModelsDir::new(path).unfinished()? {
         let _ = writeln!(

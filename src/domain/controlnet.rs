@@ -82,7 +82,9 @@ impl ControlNetConfig {
         let class = self.class_name.as_deref().unwrap_or("ControlNetModel");
         if class != "ControlNetModel" {
             let class = class.chars().take(80).collect::<String>().escape_debug().to_string();
-            return Some(format!("it is a {class} according to its config.json; only a ControlNetModel can be used"));
+            return Some(format!(
+                "it is a {class} according to its config.json; only a ControlNetModel can be used"
+            ));
         }
         let width = self.cross_attention_dim.as_ref().and_then(Value::as_u64);
         let width = width.and_then(|width| usize::try_from(width).ok());
@@ -91,7 +93,8 @@ impl ControlNetConfig {
             return Some(format!("it is a ControlNet for {other}"));
         }
         let order = self.controlnet_conditioning_channel_order.as_deref().filter(|order| *order != "rgb");
-        order.map(|_| "its config.json wants pictures with blue before red, which is not supported".to_owned())
+        order
+            .map(|_| "its config.json wants pictures with blue before red, which is not supported".to_owned())
     }
 }
 
@@ -149,9 +152,15 @@ mod tests {
         assert_eq!(fault(of_sd1), None);
         assert_eq!(fault(json!({})), None);
         for (config, reason) in [
-            (json!({"_class_name": "FluxControlNetModel"}), "a FluxControlNetModel according to its config.json"),
+            (
+                json!({"_class_name": "FluxControlNetModel"}),
+                "a FluxControlNetModel according to its config.json",
+            ),
             (json!({"_class_name": "AutoencoderKL"}), "a AutoencoderKL"),
-            (json!({"_class_name": "ControlNetModel", "cross_attention_dim": 2048}), "for Stable Diffusion XL"),
+            (
+                json!({"_class_name": "ControlNetModel", "cross_attention_dim": 2048}),
+                "for Stable Diffusion XL",
+            ),
             (json!({"cross_attention_dim": 1024}), "for Stable Diffusion 2"),
             (json!({"controlnet_conditioning_channel_order": "bgr"}), "blue before red"),
         ] {

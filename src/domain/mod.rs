@@ -26,13 +26,14 @@ mod webhook;
 
 pub use clock::{Clock, Timestamp};
 pub use controlnet::{
-    ControlMode, ControlNetConfig, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT, MAX_CONTROLNETS,
+    ControlMode, ControlNetConfig, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT,
+    MAX_CONTROLNETS,
 };
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    CONTROLNET_FIELDS, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
-    MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
+    CONTROLNET_FIELDS, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR,
+    MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,

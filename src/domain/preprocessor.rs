@@ -129,18 +129,18 @@ impl Preprocessor {
 
     /// The numbers that it takes: `threshold_a`, then `threshold_b`. The ranges and defaults are those of A1111's extension.
     pub const fn thresholds(self) -> [Option<Threshold>; 2] {
-        const fn one(meaning: &'static str, min: f32, max: f32, default: f32) -> Option<Threshold> {
-            Some(Threshold { meaning, min, max, default })
+        const fn one(meaning: &'static str, min: f32, max: f32, default: f32) -> Threshold {
+            Threshold { meaning, min, max, default }
         }
         match self {
             Self::Canny => [
-                one("the low threshold of an edge", 1.0, 255.0, 100.0),
-                one("the high threshold of an edge", 1.0, 255.0, 200.0),
+                Some(one("the low threshold of an edge", 1.0, 255.0, 100.0)),
+                Some(one("the high threshold of an edge", 1.0, 255.0, 200.0)),
             ],
-            Self::Tile => [one("the factor by which the picture is made smaller", 1.0, 8.0, 1.0), None],
-            Self::Blur => [one("the deviation in pixels", 0.01, 64.0, 9.0), None],
-            Self::Luminance | Self::Intensity => [one("the exponent (gamma)", 0.1, 2.0, 1.0), None],
-            Self::Threshold => [one("the value", 0.0, 255.0, 127.0), None],
+            Self::Tile => [Some(one("the factor by which the picture is made smaller", 1.0, 8.0, 1.0)), None],
+            Self::Blur => [Some(one("the deviation in pixels", 0.01, 64.0, 9.0)), None],
+            Self::Luminance | Self::Intensity => [Some(one("the exponent (gamma)", 0.1, 2.0, 1.0)), None],
+            Self::Threshold => [Some(one("the value", 0.0, 255.0, 127.0)), None],
             Self::None | Self::Invert | Self::Shuffle => [None, None],
         }
     }

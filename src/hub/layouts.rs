@@ -94,7 +94,8 @@ impl<'a> Listing<'a> {
     /// A ControlNet in diffusers' layout: one part of a model, alone in its folder. None where there is none.
     pub fn controlnet(&self) -> Option<Selection> {
         let config = self.find(&format!("{}config.json", self.folder))?;
-        let weights = CONTROLNET_WEIGHTS.iter().find_map(|name| self.find(&format!("{}{name}", self.folder)))?;
+        let weights =
+            CONTROLNET_WEIGHTS.iter().find_map(|name| self.find(&format!("{}{name}", self.folder)))?;
         let files = [config, weights].into_iter().cloned().collect();
         Some(self.in_this_folder(ModelKind::ControlNet, files, Vec::new()))
     }

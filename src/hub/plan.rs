@@ -94,6 +94,13 @@ impl Hub {
                 return Err(error);
             }
         };
+        if self.wanted == Wanted::ControlNet
+            && [ModelKind::Diffusers, ModelKind::Onnx].contains(&selection.kind)
+        {
+            return Err(HubError::Refused(format!(
+                "{repository} is a whole model and no ControlNet: pull it with `stablehand models pull`"
+            )));
+        }
         if selection.kind != ModelKind::File {
             self.check_family(repository, &commit, &selection)?;
         }
@@ -151,17 +158,13 @@ impl Hub {
             selection.files.iter().find(is_it)
         };
         if selection.kind == ModelKind::ControlNet {
-            let config = find("config.json").map(|path| self.config::<ControlNetConfig>(repository, commit, path));
+            let config =
+                find("config.json").map(|path| self.config::<ControlNetConfig>(repository, commit, path));
             let fault = config.transpose()?.as_ref().and_then(ControlNetConfig::fault);
             return match fault {
                 Some(fault) => Err(HubError::Refused(format!("{repository} cannot be used: {fault}"))),
                 None => Ok(()),
             };
-        }
-        if self.wanted == Wanted::ControlNet && selection.kind != ModelKind::File {
-            return Err(HubError::Refused(format!(
-                "{repository} is a whole model and no ControlNet: pull it with `stablehand models pull`"
-            )));
         }
         let index = find("model_index.json").map(|path| self.config::<ModelIndex>(repository, commit, path));
         let unet =

@@ -110,7 +110,9 @@ impl Graph {
             .inputs()
             .iter()
             .map(|port| {
-                let ValueType::Tensor { ty, shape, dimension_symbols } = port.dtype() else { panic!("{what}") };
+                let ValueType::Tensor { ty, shape, dimension_symbols } = port.dtype() else {
+                    panic!("{what}")
+                };
                 let fixed = |axis: usize| usize::try_from(shape[axis]).unwrap();
                 let sizes = match (port.name(), shape.len()) {
                     ("input_ids", 2) => vec![rows, tokens],

@@ -45,7 +45,9 @@ impl ControlArg {
 
 fn pair(item: &str) -> Result<(&str, &str), String> {
     let pair = item.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    pair.ok_or_else(|| format!("{item:?} has no NAME=VALUE: write NAME=FILE, and then fields such as ,weight=0.8"))
+    pair.ok_or_else(|| {
+        format!("{item:?} has no NAME=VALUE: write NAME=FILE, and then fields such as ,weight=0.8")
+    })
 }
 
 #[cfg(test)]
@@ -56,7 +58,10 @@ mod tests {
     fn a_name_a_file_and_fields_are_read() {
         let one = ControlArg::parse("canny=a house.png,weight=0.8,preprocess=canny").unwrap();
         assert_eq!((one.model.as_str(), one.image), ("canny", PathBuf::from("a house.png")));
-        assert_eq!(one.fields, [("weight".to_owned(), json!(0.8)), ("preprocess".to_owned(), json!("canny"))]);
+        assert_eq!(
+            one.fields,
+            [("weight".to_owned(), json!(0.8)), ("preprocess".to_owned(), json!("canny"))]
+        );
         for text in ["", "canny", "=x.png", "canny=", "canny=x.png,weight"] {
             assert!(ControlArg::parse(text).unwrap_err().contains("NAME=FILE"), "{text}");
         }

@@ -91,24 +91,24 @@ impl AddOnFolder {
 
 /// The file of the listing that `name` means, as [`AddOnFolder::find`] says.
 pub(super) fn find_in(listing: &Listing, name: &str) -> Result<AddOnFile, NotFound> {
-        let bare = match extension_rank(name).and_then(|_| name.rsplit_once('.')) {
-            Some((bare, _)) => bare,
-            None => name,
-        };
-        if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
-            return Ok(found.clone());
-        }
-        let bare = composed(bare);
-        let whole: Vec<&AddOnFile> = listing.values().filter(|file| composed(&file.name) == bare).collect();
-        let alike = match whole.is_empty() {
-            true => listing.values().filter(|file| composed(file.stem()) == bare).collect(),
-            false => whole,
-        };
-        match alike.as_slice() {
-            [] => Err(NotFound::Unknown(listing.keys().cloned().collect())),
-            [only] => Ok((*only).clone()),
-            many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
-        }
+    let bare = match extension_rank(name).and_then(|_| name.rsplit_once('.')) {
+        Some((bare, _)) => bare,
+        None => name,
+    };
+    if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
+        return Ok(found.clone());
+    }
+    let bare = composed(bare);
+    let whole: Vec<&AddOnFile> = listing.values().filter(|file| composed(&file.name) == bare).collect();
+    let alike = match whole.is_empty() {
+        true => listing.values().filter(|file| composed(file.stem()) == bare).collect(),
+        false => whole,
+    };
+    match alike.as_slice() {
+        [] => Err(NotFound::Unknown(listing.keys().cloned().collect())),
+        [only] => Ok((*only).clone()),
+        many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
+    }
 }
 
 /// The name with each letter and its accents as one character, where Unicode has one (NFC).

@@ -57,13 +57,16 @@ impl ControlNetFile {
         let refuse = |reason: String| ControlNetError { name: file.name.clone(), reason };
         let config = read_config(&file.path.with_file_name(CONFIG)).map_err(refuse)?;
         let opened = Arc::new(TensorFile::open(&file.path).map_err(|error| refuse(flat(&error)))?);
-        let names: Vec<String> = opened.tensor_names().iter().map(|name| unwrapped(name).into_owned()).collect();
+        let names: Vec<String> =
+            opened.tensor_names().iter().map(|name| unwrapped(name).into_owned()).collect();
         if let Some(what) = foreign(&opened, &names) {
             return Err(refuse(format!("it is {what}")));
         }
         let is_difference = names.iter().any(|name| name == DIFFERENCE);
         let files = unet.controlnet(opened).and_then(|files| {
-            let files = files.ok_or_else(|| FileError::Graph("the model's weights are inside its own graphs".to_owned()))?;
+            let files = files.ok_or_else(|| {
+                FileError::Graph("the model's weights are inside its own graphs".to_owned())
+            })?;
             files.check_weights().map(|()| files)
         });
         let files = files.map_err(|error| refuse(flat(&error)))?;
@@ -97,7 +100,9 @@ impl ControlNetFile {
             let mut originals = Originals { weights, files: &self.files };
             let differences = originals.values(&name).map_err(refuse)?;
             if differences.len() != values.len() {
-                return Err(refuse(format!("it holds differences, and {name} of this model has another size")));
+                return Err(refuse(format!(
+                    "it holds differences, and {name} of this model has another size"
+                )));
             }
             for (value, difference) in values.iter_mut().zip(differences) {
                 *value += difference;
@@ -110,7 +115,8 @@ impl ControlNetFile {
 
 /// What the file is instead of a ControlNet for Stable Diffusion v1: the end of "it is …".
 fn foreign(file: &TensorFile, names: &[String]) -> Option<String> {
-    let has = |mark: &str| names.iter().any(|name| name.starts_with(mark) || name.contains(&format!(".{mark}")));
+    let has =
+        |mark: &str| names.iter().any(|name| name.starts_with(mark) || name.contains(&format!(".{mark}")));
     if let Some((_, what)) = FOREIGN.iter().find(|(mark, _)| has(mark)) {
         return Some((*what).to_owned());
     }
@@ -135,7 +141,8 @@ fn read_config(path: &Path) -> Result<Option<ControlNetConfig>, String> {
     if metadata.len() > LONGEST_CONFIG {
         return Err(format!("its {CONFIG} has {} bytes; at most {LONGEST_CONFIG} are read", metadata.len()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("its {CONFIG} cannot be read: {error}"))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("its {CONFIG} cannot be read: {error}"))?;
     let config: ControlNetConfig =
         serde_json::from_str(&text).map_err(|error| format!("its {CONFIG} cannot be read: {error}"))?;
     config.fault().map_or(Ok(Some(config)), Err)
@@ -189,7 +196,10 @@ mod tests {
             let views = tensors.iter().map(|(name, shape)| ((*name).to_owned(), view(shape)));
             safetensors::serialize_to_file(views, None, &path).unwrap();
             let error = open(path).err().unwrap().to_string();
-            assert!(error.contains(reason) && error.starts_with("The ControlNet it cannot be used: "), "{error}");
+            assert!(
+                error.contains(reason) && error.starts_with("The ControlNet it cannot be used: "),
+                "{error}"
+            );
         }
     }
 

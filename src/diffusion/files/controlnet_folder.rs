@@ -40,7 +40,8 @@ impl ControlNetFolder {
                 return Some(file.clone());
             }
             let rank = WEIGHTS.iter().position(|name| *name == weights)?;
-            let has_better = WEIGHTS[..rank].iter().any(|name| files.contains_key(&format!("{folder}/{name}")));
+            let has_better =
+                WEIGHTS[..rank].iter().any(|name| files.contains_key(&format!("{folder}/{name}")));
             (!has_better).then(|| AddOnFile { name: folder.to_owned(), ..file.clone() })
         };
         Arc::new(files.values().filter_map(named).map(|file| (file.name.clone(), file)).collect())

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use super::lazy_checkpoint::LazyCheckpoint;
 use super::onnx_folder::{files_with_weights, onnx_graph};
-use super::{
-    Checkpoint, FileError, GraphBuild, GraphLibrary, Target, TensorFile, WeightlessGraph, Weights,
-};
+use super::{Checkpoint, FileError, GraphBuild, GraphLibrary, Target, TensorFile, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
 /// The files of one part of a model.

@@ -95,8 +95,10 @@ impl Parameters<'_> {
                 items.push((item, hashes.join(", ")));
             }
         }
-        let controlnets: Vec<_> =
-            (0..).zip(self.controlnets).map(|(index, unit)| (format!("ControlNet {index}"), controlnet(unit))).collect();
+        let controlnets: Vec<_> = (0..)
+            .zip(self.controlnets)
+            .map(|(index, unit)| (format!("ControlNet {index}"), controlnet(unit)))
+            .collect();
         items.extend(controlnets.iter().map(|(name, unit)| (name.as_str(), unit.clone())));
         items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
 
@@ -124,7 +126,8 @@ fn controlnet(unit: &ControlUnit) -> String {
         unit.weight,
         unit.resize.a1111_name()
     );
-    let numbers = ["Threshold A", "Threshold B"].into_iter().zip(unit.thresholds).zip(unit.preprocess.thresholds());
+    let numbers =
+        ["Threshold A", "Threshold B"].into_iter().zip(unit.thresholds).zip(unit.preprocess.thresholds());
     for ((name, number), _) in numbers.filter(|(_, taken)| taken.is_some()) {
         let _ = write!(text, ", {name}: {number}");
     }

@@ -74,7 +74,12 @@ fn reduce(image: RgbImage, factor: f32) -> Result<RgbImage, ImageError> {
     if factor < LEAST_REDUCTION {
         return Ok(image);
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "pixels")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "pixels"
+    )]
     let side = |pixels: u32| ((pixels as f32 / factor) as u32).max(1);
     let small = ImageSize { width: side(image.width), height: side(image.height) };
     // The mean of the pixels, as OpenCV's INTER_AREA.
@@ -138,7 +143,10 @@ mod tests {
             assert_eq!(map(&even, kind, [number, 0.0]), even);
             let soft = map(&edge, kind, [number, 0.0]);
             let row: Vec<u8> = soft.pixels.iter().step_by(3).take(64).copied().collect();
-            assert!(row.windows(2).filter(|pair| pair[1].abs_diff(pair[0]) > 128).count() == 0, "{kind:?} {row:?}");
+            assert!(
+                row.windows(2).filter(|pair| pair[1].abs_diff(pair[0]) > 128).count() == 0,
+                "{kind:?} {row:?}"
+            );
         }
         assert_eq!(map(&edge, Preprocessor::Tile, [1.0, 0.0]), edge);
     }
@@ -147,7 +155,9 @@ mod tests {
     fn a_hint_is_from_0_to_1() {
         let hint = image(2, 1, |x, _| if x == 0 { [0, 51, 255] } else { [255; 3] }).to_hint().unwrap();
         assert_eq!(hint.dim(), (1, 3, 1, 2));
-        for (at, value) in [([0, 0, 0, 0], 0.0), ([0, 1, 0, 0], 0.2), ([0, 2, 0, 0], 1.0), ([0, 0, 0, 1], 1.0)] {
+        for (at, value) in
+            [([0, 0, 0, 0], 0.0), ([0, 1, 0, 0], 0.2), ([0, 2, 0, 0], 1.0), ([0, 0, 0, 1], 1.0)]
+        {
             assert!((hint[at] - value).abs() < 1e-6);
         }
     }

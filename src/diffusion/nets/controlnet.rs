@@ -38,7 +38,7 @@ impl ControlNet {
         let (sample, timestep) = (named("sample")?, named("timestep")?);
         let (encoder_hidden_states, hint) = (named("encoder_hidden_states")?, named(HINT)?);
         let residuals = residual_ports(session.outputs());
-        Ok(Self { sample, timestep, encoder_hidden_states, hint, residuals, session })
+        Ok(Self { session, sample, timestep, encoder_hidden_states, hint, residuals })
     }
 
     /// What to add for each row: `[rows, channels, height, width]` for each skip connection, then for the middle. `hint` is
@@ -49,7 +49,8 @@ impl ControlNet {
         hint: &Array4<f32>,
         memory: WorkingMemory,
     ) -> Result<Vec<Array4<f32>>, ModelError> {
-        let embeddings: Vec<_> = rows.embeddings.iter().map(|prompt| prompt.values().index_axis(Axis(0), 0)).collect();
+        let embeddings: Vec<_> =
+            rows.embeddings.iter().map(|prompt| prompt.values().index_axis(Axis(0), 0)).collect();
         let embeddings = ndarray::stack(Axis(0), &embeddings)
             .map_err(|error| ModelError::Run { part: ModelPart::ControlNet, reason: error.to_string() })?;
         let inputs = vec![
@@ -61,7 +62,6 @@ impl ControlNet {
         let outputs = self.session.run_for_all(memory, inputs, &self.residuals)?;
         outputs.into_iter().map(|output| ranked(ModelPart::ControlNet, output)).collect()
     }
-
 }
 
 /// The ports for the values to add, in the order of their numbers, and then the middle's. Empty for graphs without them.

@@ -111,13 +111,12 @@ impl PartSession {
                 (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, false)
             }
             PartGraph::Weightless(graph) => {
-                let weights = match shared.filter(|shared| shared.fit(&graph)) {
-                    Some(shared) => shared,
-                    None => {
-                        let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
-                        adjust(&mut weights)?;
-                        weights
-                    }
+                let weights = if let Some(shared) = shared.filter(|shared| shared.fit(&graph)) {
+                    shared
+                } else {
+                    let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
+                    adjust(&mut weights)?;
+                    weights
                 };
                 let source = GraphSource::Weightless {
                     onnx: graph.onnx(),
@@ -156,17 +155,7 @@ impl PartSession {
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let in_run = Duration::ZERO;
-        Ok(Self {
-            part,
-            session,
-            weights,
-            uncaptured,
-            giving_back,
-            is_on_card,
-            inputs,
-            outputs,
-            in_run,
-        })
+        Ok(Self { part, session, weights, uncaptured, giving_back, is_on_card, inputs, outputs, in_run })
     }
 
     /// The first input for which `is` holds. `what` describes it in the error.

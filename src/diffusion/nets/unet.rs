@@ -239,9 +239,8 @@ impl UNet {
         // A convolution with stride 2 rounds up.
         let halved = |side: usize, times: u32| (0..times).fold(side, |side, _| side.div_ceil(2));
         let channels = |port: &Port| port.fixed(1).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
-        let shape = |port: &Port| {
-            [channels(port), halved(height, port.halvings(2)), halved(width, port.halvings(3))]
-        };
+        let shape =
+            |port: &Port| [channels(port), halved(height, port.halvings(2)), halved(width, port.halvings(3))];
         self.residuals.iter().map(shape).collect()
     }
 

@@ -204,7 +204,11 @@ impl AdaptedModels {
     /// The bytes that the UNet of a combination's copy keeps between two calls, as [`Self::held`] counts them.
     pub(super) fn kept_by(&self, combination: &Combination) -> u64 {
         let copies = self.all.iter().filter(|(of, _)| of == combination);
-        copies.filter_map(|(_, copy)| copy.upgrade()).map(|copy| copy.unet_keeps.load(Ordering::Relaxed)).max().unwrap_or(0)
+        copies
+            .filter_map(|(_, copy)| copy.upgrade())
+            .map(|copy| copy.unet_keeps.load(Ordering::Relaxed))
+            .max()
+            .unwrap_or(0)
     }
 
     /// The bytes of all copies that are kept or in use.

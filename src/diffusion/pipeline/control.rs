@@ -112,7 +112,10 @@ pub(super) fn residuals(
             drop(net);
             for (index, (sum, given)) in sums.iter_mut().zip(given).enumerate() {
                 let scale = control.scale(index, shapes.len());
-                if given.dim().1 != sum.dim().1 || given.dim().2 != sum.dim().2 || given.dim().3 != sum.dim().3 {
+                if given.dim().1 != sum.dim().1
+                    || given.dim().2 != sum.dim().2
+                    || given.dim().3 != sum.dim().3
+                {
                     let reason = format!("it gave {:?} where {:?} is needed", given.shape(), sum.shape());
                     return Err(ModelError::Run { part: ModelPart::ControlNet, reason });
                 }

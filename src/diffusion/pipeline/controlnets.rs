@@ -97,7 +97,8 @@ impl ControlNets {
     /// The ControlNet of this name. `usual_call` is what a call of it takes.
     pub fn get(&mut self, name: &str, usual_call: u64) -> Result<WantedControlNet, DiffusionError> {
         let refuse = |reason: String| ControlNetError { name: name.to_owned(), reason };
-        let file = self.folder.file(name).map_err(|sentence| refuse(flat(&sentence))).map_err(ModelError::from)?;
+        let file =
+            self.folder.file(name).map_err(|sentence| refuse(flat(&sentence))).map_err(ModelError::from)?;
         let AddOnFile { name, modified, bytes, .. } = &file;
         let key = (name.clone(), *modified, *bytes);
         let live = |loaded: &Weak<LoadedControlNet>| loaded.upgrade().filter(|loaded| loaded.key == key);
@@ -107,11 +108,17 @@ impl ControlNets {
             return Ok(WantedControlNet::Ready(found));
         }
         let unet = self.model.files.part(ModelPart::UNet);
-        let unet = unet.ok_or_else(|| refuse("the model has no UNet".to_owned())).map_err(ModelError::from)?;
+        let unet =
+            unet.ok_or_else(|| refuse("the model has no UNet".to_owned())).map_err(ModelError::from)?;
         let file = ControlNetFile::open(&file, unet).map_err(ModelError::from)?;
         let weights = weight_bytes(file.files(), self.runtime.device()).map_err(ModelError::from)?;
         let bytes = weights.unwrap_or(0) + usual_call;
-        Ok(WantedControlNet::Load(Box::new(LoadControlNet { runtime: self.runtime.clone(), key, file, bytes })))
+        Ok(WantedControlNet::Load(Box::new(LoadControlNet {
+            runtime: self.runtime.clone(),
+            key,
+            file,
+            bytes,
+        })))
     }
 
     /// Keeps one that was loaded.

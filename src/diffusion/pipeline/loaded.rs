@@ -109,10 +109,8 @@ impl LoadedModel {
             prompts.learn_from(Arc::clone(&add_ons.textual_inversions));
             AdaptedModels::new(model.clone(), runtime.clone(), add_ons)
         });
-        let controlnets = model
-            .add_ons
-            .as_ref()
-            .map(|add_ons| ControlNets::new(model.clone(), runtime.clone(), add_ons));
+        let controlnets =
+            model.add_ons.as_ref().map(|add_ons| ControlNets::new(model.clone(), runtime.clone(), add_ons));
         Ok(Pipeline {
             prompts,
             unet,

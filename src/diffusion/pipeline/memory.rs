@@ -117,7 +117,11 @@ impl MemoryNeeds {
 
     /// The bytes of what ControlNets give, and of their sum. They are never on a card for longer than a call.
     pub(super) fn residuals(&self, size: ImageSize, rows: u64) -> u64 {
-        if self.is_on_cpu { rows * self.latents(pixels(size)) * self.unet_channels * RESIDUAL_MAPS * F32 } else { 0 }
+        if self.is_on_cpu {
+            rows * self.latents(pixels(size)) * self.unet_channels * RESIDUAL_MAPS * F32
+        } else {
+            0
+        }
     }
 
     /// The bytes that a call of one half of the VAE takes besides the weights.

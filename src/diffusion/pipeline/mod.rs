@@ -32,8 +32,8 @@ mod working;
 
 use std::time::Duration;
 
-use self::adapted::AdaptedModels;
 pub use self::adapted::Adapted;
+use self::adapted::AdaptedModels;
 pub use self::add_ons::AddOnFolders;
 pub use self::batching::{Batching, batch_rows};
 use self::checking::Checking;

@@ -30,7 +30,8 @@ impl Prepared {
 
 /// Each ControlNet once.
 fn distinct(controlnets: &[Arc<LoadedControlNet>]) -> impl Iterator<Item = &Arc<LoadedControlNet>> {
-    let is_first = |index: usize| !controlnets[..index].iter().any(|other| Arc::ptr_eq(other, &controlnets[index]));
+    let is_first =
+        |index: usize| !controlnets[..index].iter().any(|other| Arc::ptr_eq(other, &controlnets[index]));
     controlnets.iter().enumerate().filter(move |(index, _)| is_first(*index)).map(|(_, loaded)| loaded)
 }
 
@@ -112,7 +113,8 @@ impl Making {
                 WantedControlNet::Load(load) => load,
             };
             // A request may name one twice.
-            let known = loaded.iter().find(|(key, _)| key == load.key()).map(|(_, loaded)| Arc::clone(loaded));
+            let known =
+                loaded.iter().find(|(key, _)| key == load.key()).map(|(_, loaded)| Arc::clone(loaded));
             let controlnet = match known {
                 Some(known) => known,
                 None => Arc::new(load.run(given_up)?),
@@ -147,13 +149,17 @@ impl Pipeline {
 
     /// The bytes of everything that jobs are prepared with, used or not.
     pub fn prepared_memory(&self) -> u64 {
-        self.adapted.as_ref().map_or(0, AdaptedModels::held) + self.controlnets.as_ref().map_or(0, ControlNets::held)
+        self.adapted.as_ref().map_or(0, AdaptedModels::held)
+            + self.controlnets.as_ref().map_or(0, ControlNets::held)
     }
 
     /// The bytes of each copy and ControlNet that nobody uses at the moment, and when it was last used.
     pub fn unused_copies(&self) -> Vec<(u64, Instant)> {
         let copies = self.adapted.as_ref().map_or_else(Vec::new, AdaptedModels::unused);
-        copies.into_iter().chain(self.controlnets.as_ref().map_or_else(Vec::new, ControlNets::unused)).collect()
+        copies
+            .into_iter()
+            .chain(self.controlnets.as_ref().map_or_else(Vec::new, ControlNets::unused))
+            .collect()
     }
 
     /// Drops unused copies and ControlNets beyond the most that may be kept.
@@ -179,7 +185,9 @@ impl Pipeline {
             adapted = Some(copies.keep(merged));
         }
         if let Some(cache) = &mut self.controlnets {
-            controlnets.iter().for_each(|loaded| cache.keep(loaded));
+            for loaded in &controlnets {
+                cache.keep(loaded);
+            }
         }
         Prepared { adapted, controlnets }
     }

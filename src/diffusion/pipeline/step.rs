@@ -147,7 +147,8 @@ impl Pipeline {
 
 /// The rows of each generation in a call, as [`Pipeline::predict`] orders them.
 fn own_rows<'a>(call: &[Unit], batch: &'a [&mut Generation]) -> Vec<OwnRows<'a>> {
-    let guided: Vec<&Unit> = call.iter().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
+    let guided: Vec<&Unit> =
+        call.iter().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
     let rows_of = |index: usize| {
         let negative = guided.iter().enumerate().filter(|(_, unit)| unit.generation == index);
         let positive = call.iter().enumerate().filter(|(_, unit)| unit.generation == index);

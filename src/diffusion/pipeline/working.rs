@@ -86,11 +86,13 @@ impl Pipeline {
         let (needs, usual) = (&self.memory_needs, self.usual_unet_call());
         let (mut further, mut given) = (Vec::new(), 0);
         for job in jobs.iter().filter(|job| !job.controlnets.is_empty()) {
-            let (size, images) = (self.drawing_size(job), (job.num_outputs as usize).min(self.batching.images) as u64);
+            let (size, images) =
+                (self.drawing_size(job), (job.num_outputs as usize).min(self.batching.images) as u64);
             let rows = images * u64::from(job.rows_per_image());
             // Its calls are no larger than the UNet's.
             let bytes = needs.unet(size, rows).saturating_sub(usual);
-            further.extend(job.controlnets.iter().map(|unit| (unit.model.as_str(), bytes + needs.hint(size))));
+            further
+                .extend(job.controlnets.iter().map(|unit| (unit.model.as_str(), bytes + needs.hint(size))));
             given += needs.residuals(size, rows);
         }
         largest_of_each(further) + given

@@ -31,7 +31,10 @@ pub(super) fn read(reader: &mut Reader, rules: &InputRules) -> Vec<ControlUnit> 
         Some(Value::Object(unit)) => vec![("controlnet".to_owned(), Some(unit))],
         Some(Value::Array(units)) if units.len() > MAX_CONTROLNETS => {
             let count = units.len();
-            reader.unmet("controlnet", &format!("It has {count} items; at most {MAX_CONTROLNETS} are allowed."));
+            reader.unmet(
+                "controlnet",
+                &format!("It has {count} items; at most {MAX_CONTROLNETS} are allowed."),
+            );
             return Vec::new();
         }
         Some(Value::Array(units)) => {
@@ -45,7 +48,10 @@ pub(super) fn read(reader: &mut Reader, rules: &InputRules) -> Vec<ControlUnit> 
     };
     let Some(shelf) = rules.controlnets.as_deref() else {
         if !units.is_empty() {
-            reader.violation(format!("controlnet is not supported by this model, because {}.", why_none(rules)));
+            reader.violation(format!(
+                "controlnet is not supported by this model, because {}.",
+                why_none(rules)
+            ));
         }
         return Vec::new();
     };
@@ -100,7 +106,8 @@ fn unit(fields: &Map<String, Value>, shelf: &dyn ControlNetShelf) -> Result<Cont
         reader.unmet("start", &format!("It is {start}; it must be below end, which is {end}."));
     }
     let preprocess = reader.string("preprocess").map(Preprocessor::parse);
-    let preprocess = preprocess.and_then(|read| read.map_err(|sentence| reader.unmet("preprocess", &sentence)).ok());
+    let preprocess =
+        preprocess.and_then(|read| read.map_err(|sentence| reader.unmet("preprocess", &sentence)).ok());
     let preprocess = preprocess.unwrap_or(Preprocessor::None);
     let thresholds = thresholds(&mut reader, preprocess);
     let mode = reader.choice("control_mode", &ControlMode::ALL.map(|mode| (mode.as_str(), mode)));
@@ -138,7 +145,10 @@ fn thresholds(reader: &mut Reader, preprocess: Preprocessor) -> [f32; 2] {
         *value = given.unwrap_or(taken.default);
     }
     if preprocess == Preprocessor::Canny && read[0] > read[1] {
-        reader.unmet("threshold_a", &format!("It is {}; it must be at most threshold_b, which is {}.", read[0], read[1]));
+        reader.unmet(
+            "threshold_a",
+            &format!("It is {}; it must be at most threshold_b, which is {}.", read[0], read[1]),
+        );
     }
     read
 }
@@ -179,7 +189,11 @@ mod tests {
 
     impl ControlNetShelf for Shelf {
         fn find(&self, name: &str) -> Result<String, String> {
-            if name == "canny" { Ok("sd15/canny".to_owned()) } else { Err(format!("There is no ControlNet {name}.")) }
+            if name == "canny" {
+                Ok("sd15/canny".to_owned())
+            } else {
+                Err(format!("There is no ControlNet {name}."))
+            }
         }
 
         fn names(&self) -> Vec<String> {
@@ -199,6 +213,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "numbers as they were sent")]
     fn one_object_and_a_list_are_read_with_the_defaults() {
         let one = json!({"model": "canny", "image": picture()});
         let read = parse(&one).unwrap().controlnets;
@@ -215,7 +230,8 @@ mod tests {
 
     #[test]
     fn the_request_in_a_picture_has_all_but_the_picture() {
-        let unit = json!({"model": "canny", "image": picture(), "weight": 0.7, "preprocess": "blur", "end": 0.5});
+        let unit =
+            json!({"model": "canny", "image": picture(), "weight": 0.7, "preprocess": "blur", "end": 0.5});
         let request = parse(&unit).unwrap().request_for(1, 0);
         assert_eq!(
             request["controlnet"],
@@ -240,13 +256,28 @@ mod tests {
             (json!([3]), "controlnet[0] should be an object."),
             (json!({"model": "canny"}), "controlnet.image is a required input."),
             (json!([{"image": image}]), "controlnet[0].model is a required input."),
-            (unit(json!({"model": "pose"})), "controlnet.model does not meet the constraints. There is no ControlNet pose."),
-            (unit(json!({"image": "file:///x"})), "controlnet.image does not meet the constraints. It is neither"),
-            (unit(json!({"weight": 3})), "controlnet.weight does not meet the constraints. It is 3; it must be from 0 to 2."),
-            (unit(json!({"start": 0.5, "end": 0.5})), "controlnet.start does not meet the constraints. It is 0.5; it must be below"),
+            (
+                unit(json!({"model": "pose"})),
+                "controlnet.model does not meet the constraints. There is no ControlNet pose.",
+            ),
+            (
+                unit(json!({"image": "file:///x"})),
+                "controlnet.image does not meet the constraints. It is neither",
+            ),
+            (
+                unit(json!({"weight": 3})),
+                "controlnet.weight does not meet the constraints. It is 3; it must be from 0 to 2.",
+            ),
+            (
+                unit(json!({"start": 0.5, "end": 0.5})),
+                "controlnet.start does not meet the constraints. It is 0.5; it must be below",
+            ),
             (unit(json!({"preprocess": "openpose"})), "which needs a network"),
             (unit(json!({"threshold_a": 1})), "The preprocessor none does not take it."),
-            (unit(json!({"preprocess": "canny", "threshold_a": 250})), "it must be at most threshold_b, which is 200."),
+            (
+                unit(json!({"preprocess": "canny", "threshold_a": 250})),
+                "it must be at most threshold_b, which is 200.",
+            ),
             (unit(json!({"control_mode": "both"})), "it must be one of balanced, prompt, control."),
             (unit(json!({"module": "canny"})), "controlnet.module is not a valid input option."),
             (json!([1, 2, 3, 4, 5]), "It has 5 items; at most 4 are allowed."),

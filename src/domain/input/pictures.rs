@@ -55,13 +55,15 @@ impl GenerationInput {
     /// All its pictures, by their names in the request.
     pub fn pictures(&mut self) -> Vec<(String, &mut ImageSource)> {
         let named = [("init_image", &mut self.init_image), ("mask", &mut self.mask)];
-        let named = named.into_iter().filter_map(|(name, picture)| Some((name.to_owned(), picture.as_mut()?)));
+        let named =
+            named.into_iter().filter_map(|(name, picture)| Some((name.to_owned(), picture.as_mut()?)));
         let units = self.controlnets.iter_mut().enumerate();
         let shown = units.map(|(index, unit)| (format!("controlnet[{index}].image"), &mut unit.image));
         named.chain(shown).collect()
     }
 
     /// The same without its pictures, which have been read.
+    #[must_use]
     pub fn without_pictures(mut self) -> Self {
         (self.init_image, self.mask) = (None, None);
         for unit in &mut self.controlnets {

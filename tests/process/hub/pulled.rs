@@ -348,7 +348,10 @@ fn a_controlnet_is_pulled_into_its_own_folder_and_listed_by_the_name_for_request
             ("diffusion_pytorch_model.safetensors", safetensors(4000, 2)),
         ],
     );
-    hub.add("org/many", &[("a.safetensors", safetensors(100, 1)), ("b_depth.safetensors", safetensors(300, 2))]);
+    hub.add(
+        "org/many",
+        &[("a.safetensors", safetensors(100, 1)), ("b_depth.safetensors", safetensors(300, 2))],
+    );
     hub.add(
         "org/flux",
         &[
@@ -373,7 +376,10 @@ fn a_controlnet_is_pulled_into_its_own_folder_and_listed_by_the_name_for_request
     let listed = said(&controlnets(&["list"]));
     assert!(listed.contains("org/canny ") && listed.contains("b_depth"), "{listed}");
     for (name, reason) in [
-        ("org/many", "has more than one model; name one: org/many:a.safetensors, org/many:b_depth.safetensors"),
+        (
+            "org/many",
+            "has more than one model; name one: org/many:a.safetensors, org/many:b_depth.safetensors",
+        ),
         ("org/flux", "it is a FluxControlNetModel according to its config.json"),
         ("org/model", "is a whole model and no ControlNet"),
     ] {

@@ -13,7 +13,8 @@ const WHITE: [u8; 3] = [255; 3];
 /// White edges on black.
 pub(super) fn canny(image: &RgbImage, low: f32, high: f32) -> RgbImage {
     let (width, height) = (image.width as usize, image.height as usize);
-    let gradients: Vec<[i32; 2]> = (0..height).flat_map(|y| (0..width).map(move |x| gradient(image, x, y))).collect();
+    let gradients: Vec<[i32; 2]> =
+        (0..height).flat_map(|y| (0..width).map(move |x| gradient(image, x, y))).collect();
     #[expect(clippy::cast_possible_truncation, reason = "at most 255")]
     let (low, high) = (low.floor() as i32, high.floor() as i32);
     let strength = |x: isize, y: isize| {
@@ -86,13 +87,16 @@ mod tests {
 
     #[test]
     fn edges_are_those_of_opencv() {
-        let golden: serde_json::Value = serde_json::from_str(include_str!("../../../../tests/golden/canny.json")).unwrap();
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../tests/golden/canny.json")).unwrap();
         for case in golden.as_array().unwrap() {
             let number = |name: &str| u32::try_from(case[name].as_u64().unwrap()).unwrap();
             let (width, height, seed) = (number("width"), number("height"), number("seed"));
             // The picture of `tests/golden/canny.py`: discs of colour.
             let pixel = |x: u32, y: u32| {
-                let discs = (0..6_u32).map(|i| (i * 37 + seed) % width).zip((0..6_u32).map(|i| (i * 53 + seed * 3) % height));
+                let discs = (0..6_u32)
+                    .map(|i| (i * 37 + seed) % width)
+                    .zip((0..6_u32).map(|i| (i * 53 + seed * 3) % height));
                 let mut colour = [30, 60, 90];
                 for (i, (cx, cy)) in (1_u32..).zip(discs) {
                     let far = x.abs_diff(cx).pow(2) + y.abs_diff(cy).pow(2);

@@ -24,10 +24,15 @@ fn largest(outer: ImageSize, shape: ImageSize) -> ImageSize {
         let rounded = (u64::from(side) * u64::from(by) + u64::from(of) / 2) / u64::from(of.max(1));
         u32::try_from(rounded).unwrap_or(u32::MAX).max(1)
     };
-    let is_wider = u64::from(outer.width) * u64::from(shape.height) > u64::from(outer.height) * u64::from(shape.width);
+    let is_wider =
+        u64::from(outer.width) * u64::from(shape.height) > u64::from(outer.height) * u64::from(shape.width);
     match is_wider {
-        true => ImageSize { width: scaled(outer.height, shape.width, shape.height).min(outer.width), ..outer },
-        false => ImageSize { height: scaled(outer.width, shape.height, shape.width).min(outer.height), ..outer },
+        true => {
+            ImageSize { width: scaled(outer.height, shape.width, shape.height).min(outer.width), ..outer }
+        }
+        false => {
+            ImageSize { height: scaled(outer.width, shape.height, shape.width).min(outer.height), ..outer }
+        }
     }
 }
 
@@ -60,8 +65,15 @@ fn border_colour(image: &RgbImage) -> [u8; 3] {
         let (x, y) = (index % image.width as usize, index / image.width as usize);
         x == 0 || y == 0 || x == last_x as usize || y == last_y as usize
     };
-    let border: Vec<[u8; 3]> =
-        image.pixels.as_chunks::<3>().0.iter().enumerate().filter(|(at, _)| is_border(*at)).map(|(_, p)| *p).collect();
+    let border: Vec<[u8; 3]> = image
+        .pixels
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| is_border(*at))
+        .map(|(_, p)| *p)
+        .collect();
     [0, 1, 2].map(|channel| {
         let mut values: Vec<u8> = border.iter().map(|pixel| pixel[channel]).collect();
         values.sort_unstable();

@@ -26,14 +26,17 @@ fn smooth_noise(width: usize, height: usize, random: &mut SplitMix64) -> Vec<f32
     let noise = places(height, rows).into_iter().flat_map(|row| {
         let (grid, across) = (&grid, &across);
         across.iter().map(move |column| {
-            let along = |y: usize| column.iter().map(|(x, weight)| weight * grid[y * columns + x]).sum::<f32>();
+            let along =
+                |y: usize| column.iter().map(|(x, weight)| weight * grid[y * columns + x]).sum::<f32>();
             row.iter().map(|(y, weight)| weight * along(*y)).sum::<f32>()
         })
     });
     let mut noise: Vec<f32> = noise.collect();
     let least = noise.iter().copied().fold(f32::INFINITY, f32::min);
     let range = noise.iter().copied().fold(f32::NEG_INFINITY, f32::max) - least;
-    noise.iter_mut().for_each(|value| *value = if range > 0.0 { (*value - least) / range } else { 0.0 });
+    for value in &mut noise {
+        *value = if range > 0.0 { (*value - least) / range } else { 0.0 };
+    }
     noise
 }
 
@@ -69,9 +72,12 @@ fn places(side: usize, count: usize) -> Vec<[(usize, f32); 4]> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the picture")]
 fn sample(image: &RgbImage, x: f32, y: f32) -> [u8; 3] {
     let (left, top) = (x.floor() as usize, y.floor() as usize);
-    let (right, bottom) = ((left + 1).min(image.width as usize - 1), (top + 1).min(image.height as usize - 1));
+    let (right, bottom) =
+        ((left + 1).min(image.width as usize - 1), (top + 1).min(image.height as usize - 1));
     let (dx, dy) = (x.fract(), y.fract());
-    let value = |x: usize, y: usize, channel: usize| f32::from(image.pixels[(y * image.width as usize + x) * 3 + channel]);
+    let value = |x: usize, y: usize, channel: usize| {
+        f32::from(image.pixels[(y * image.width as usize + x) * 3 + channel])
+    };
     [0, 1, 2].map(|channel| {
         let along = |y: usize| value(left, y, channel) * (1.0 - dx) + value(right, y, channel) * dx;
         (along(top) * (1.0 - dy) + along(bottom) * dy).round() as u8

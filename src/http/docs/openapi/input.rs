@@ -247,7 +247,8 @@ fn controlnet() -> Object {
     let word = |default: &str| Some(json!(default));
     let preprocessors = Preprocessor::ALL.into_iter().flat_map(|kind| [kind.as_str(), kind.a1111_name()]);
     let preprocessors: BTreeSet<&str> = preprocessors.collect();
-    let weight = number("The factor of what the ControlNet says").minimum(Some(0)).maximum(Some(MAX_CONTROL_WEIGHT));
+    let weight =
+        number("The factor of what the ControlNet says").minimum(Some(0)).maximum(Some(MAX_CONTROL_WEIGHT));
     let mut controlnet = object(
         "A ControlNet that the picture follows, or a list of up to four. Some checkpoints take none: then this is refused",
     )
