@@ -77,11 +77,7 @@ fn weight(controlnet: &str, name: &str, shape: &[usize]) -> Vec<f32> {
     let count: usize = shape.iter().product();
     let spread = |value: u64| (value ^ (value >> 15)) * 2_246_822_519 % (1 << 32);
     let values = (0..count as u64).map(|place| spread((place + start) * 2_654_435_761 % (1 << 32)));
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "32 bits, and as numpy does"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "32 bits")]
     let values = values.map(|value| value as f64 / 2_147_483_648.0 - 1.0);
     let is_scale = name.contains("norm") && name.ends_with("weight");
     let is_last = name.starts_with("controlnet_down_blocks") || name.starts_with("controlnet_mid_block");
@@ -146,6 +142,9 @@ fn difference(tensors: Tensors) -> Tensors {
     };
     tensors.into_iter().map(without).chain([("difference".to_owned(), vec![1], vec![0.0])]).collect()
 }
+
+/// Lays a ControlNet of this name into a folder.
+type Lay<'a> = &'a dyn Fn(&str, &Path);
 
 struct Studio {
     _dir: tempfile::TempDir,
@@ -250,9 +249,9 @@ fn every_way_to_control_draws_what_diffusers_draws() {
 #[test]
 fn every_form_of_a_file_gives_the_same() {
     let case = golden().cases.remove(2);
-    let forms: [(&str, &dyn Fn(&str, &Path)); 3] = [
+    let forms: [(&str, Lay<'_>); 3] = [
         ("original names", &|name, folder| {
-            write(&original(tensors(name)), &folder.join(format!("{name}.safetensors")))
+            write(&original(tensors(name)), &folder.join(format!("{name}.safetensors")));
         }),
         ("bare original names", &|name, folder| {
             let bare = original(tensors(name)).into_iter();
@@ -262,7 +261,7 @@ fn every_form_of_a_file_gives_the_same() {
             write(&bare, &folder.join("sd15").join(format!("{name}.safetensors")));
         }),
         ("differences", &|name, folder| {
-            write(&difference(tensors(name)), &folder.join(format!("{name}.safetensors")))
+            write(&difference(tensors(name)), &folder.join(format!("{name}.safetensors")));
         }),
     ];
     for (form, lay) in forms {

@@ -6,7 +6,7 @@ use crate::diffusion::image::RgbImage;
 const SPACING: usize = 256;
 
 /// Like the extension's `ContentShuffleDetector`: two fields of smooth noise are the places that pixels come from. The
-/// random numbers are SplitMix64's for the seed.
+/// random numbers are those of `SplitMix64` for the seed.
 pub(super) fn shuffle(image: &RgbImage, seed: u64) -> RgbImage {
     let (width, height) = (image.width as usize, image.height as usize);
     let mut random = SplitMix64(seed);
