@@ -1,9 +1,8 @@
 //! The real engine: the diffusion pipeline as the worker drives it.
 
-use std::rc::Rc;
 use std::time::Instant;
 
-use crate::diffusion::{self, Adaptation, Adapted, DiffusionError, Generation, Merged, Pipeline, batch_rows};
+use crate::diffusion::{self, Adaptation, DiffusionError, Generation, Made, Pipeline, Prepared, batch_rows};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
 use crate::runtime::{Device, DeviceChoice, Runtime, is_out_of_memory};
@@ -54,35 +53,35 @@ impl Model for PipelineModel {
 
 impl Engine for Pipeline {
     type Generation = Generation;
-    /// The model's parts with the job's LoRAs, if it has any.
-    type Prepared = Option<Rc<Adapted>>;
-    type Made = Merged;
+    /// The model's parts with the job's LoRAs, and its ControlNets.
+    type Prepared = Prepared;
+    type Made = Made;
 
     fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
         Ok(match self.adapt(input)? {
-            Adaptation::Ready(adapted) => {
-                let bytes = adapted.as_ref().map_or(0, |adapted| adapted.held());
-                Preparation::ready(adapted, bytes)
+            Adaptation::Ready(prepared) => {
+                let bytes = prepared.held();
+                Preparation::ready(prepared, bytes)
             }
-            Adaptation::Merge(merge) => {
-                let (key, bytes) = (merge.key(), merge.bytes());
-                let make: Make<Merged> = Box::new(move |given_up| Ok(merge.run(given_up)?));
+            Adaptation::Make(making) => {
+                let (key, bytes) = (making.key(), making.bytes());
+                let make: Make<Made> = Box::new(move |given_up| Ok(making.run(given_up)?));
                 Preparation::to_make(key, bytes, make)
             }
         })
     }
 
-    fn keep(&mut self, made: Merged) -> Option<Rc<Adapted>> {
+    fn keep(&mut self, made: Made) -> Prepared {
         Pipeline::keep(self, made)
     }
 
     fn begin(
         &mut self,
-        adapted: Option<Rc<Adapted>>,
+        prepared: Prepared,
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, EngineError> {
-        Ok(self.begin_with(adapted, input, seed)?)
+        Ok(self.begin_with(prepared, input, seed)?)
     }
 
     fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
@@ -124,7 +123,7 @@ impl Engine for Pipeline {
     }
 
     fn prepared_memory(&self) -> u64 {
-        self.adapted_memory()
+        Pipeline::prepared_memory(self)
     }
 
     fn spares(&self) -> Vec<Spare> {

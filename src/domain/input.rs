@@ -1,5 +1,6 @@
 //! The `input` of a request: parsed and checked once.
 
+mod controlnet;
 mod loras;
 mod pictures;
 mod reader;
@@ -8,13 +9,14 @@ mod sampling;
 
 use serde_json::{Value, json};
 
+pub use self::controlnet::CONTROLNET_FIELDS;
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
 pub use self::sampling::Sampling;
 use super::lora::{Lora, LoraOrigin};
-use super::{ImageSource, NoiseSource, SchedulerKind};
+use super::{ControlUnit, ImageSource, NoiseSource, SchedulerKind};
 
 /// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -74,6 +76,8 @@ pub struct GenerationInput {
     pub prompt_strength: f64,
     /// How closely to follow `init_image`, for models that change a picture as the prompt says. None for other models.
     pub image_guidance_scale: Option<f32>,
+    /// The ControlNets to follow.
+    pub controlnets: Vec<ControlUnit>,
     /// Whether to return pictures that the model's safety checker flags.
     pub nsfw: bool,
     /// What of the request has no effect, a sentence each.
@@ -109,6 +113,7 @@ impl GenerationInput {
             mask_blur: None,
             prompt_strength: 0.8,
             image_guidance_scale: None,
+            controlnets: Vec::new(),
             nsfw: true,
             warnings: Vec::new(),
         }
@@ -152,6 +157,7 @@ impl GenerationInput {
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
+        let controlnets = controlnet::read(&mut reader, rules);
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
@@ -178,6 +184,7 @@ impl GenerationInput {
             mask_blur: mask_blur.map(small),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
             image_guidance_scale,
+            controlnets,
             nsfw: nsfw.unwrap_or(defaults.nsfw),
             warnings,
         })
@@ -222,6 +229,9 @@ impl GenerationInput {
         if let Some(scale) = self.image_guidance_scale {
             request["image_guidance_scale"] = json!(shortest(scale));
         }
+        if !self.controlnets.is_empty() {
+            request["controlnet"] = controlnet::request_for(&self.controlnets);
+        }
         request
     }
 
@@ -241,7 +251,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 29] = [
+    pub const FIELDS: [&str; 30] = [
         "prompt",
         "negative_prompt",
         "clip_skip",
@@ -268,6 +278,7 @@ impl GenerationInput {
         "mask_blur",
         "prompt_strength",
         "image_guidance_scale",
+        "controlnet",
         "nsfw",
         "lora",
         "lora_scale",

@@ -4,6 +4,7 @@
 //! model. The other rooms use its types to talk to each other.
 
 mod clock;
+mod controlnet;
 mod idempotency;
 mod image_source;
 mod input;
@@ -17,6 +18,7 @@ mod picture_end;
 mod picture_format;
 mod png_chunks;
 mod policy;
+mod preprocessor;
 mod s3_config;
 mod scheduler;
 mod spacing;
@@ -24,11 +26,15 @@ mod web_url;
 mod webhook;
 
 pub use clock::{Clock, Timestamp};
+pub use controlnet::{
+    ControlMode, ControlNetConfig, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT,
+    MAX_CONTROLNETS,
+};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
-    MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Sampling, Violations,
+    CONTROLNET_FIELDS, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR,
+    MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Sampling, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
@@ -42,6 +48,7 @@ pub use noise::NoiseSource;
 pub use picture_format::{PICTURE_FORMATS, PictureFormat};
 pub use png_chunks::pixel_chunks;
 pub use policy::Policy;
+pub use preprocessor::{Preprocessor, Threshold};
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use spacing::Spacing;

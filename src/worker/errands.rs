@@ -84,8 +84,8 @@ impl Errands {
     pub fn fetch(&mut self, job: ClaimedJob, mut input: GenerationInput) {
         let fetcher = self.fetcher.clone();
         let errand = self.start(job, move |given_up| {
-            for (name, source) in [("init_image", &mut input.init_image), ("mask", &mut input.mask)] {
-                let Some(ImageSource::Url(url)) = source else { continue };
+            for (name, source) in input.pictures() {
+                let ImageSource::Url(url) = source else { continue };
                 if given_up.load(Ordering::Relaxed) {
                     break; // nobody will look at the outcome
                 }
@@ -94,7 +94,7 @@ impl Errands {
                     .map_err(|reason| format!("{name} could not be fetched: {reason}."))?;
                 let picture = ImageSource::from_bytes(bytes)
                     .map_err(|reason| format!("{name} cannot be used. {reason}"))?;
-                *source = Some(picture);
+                *source = picture;
             }
             Ok(input)
         });

@@ -56,6 +56,7 @@ fn a_checkpoint_that_runs_code_is_refused_and_runs_nothing() {
 fn drawn(folder: &Path, fields: &Value) -> Vec<u8> {
     let add_ons = AddOnFolders {
         loras: folder.join("loras"),
+        controlnets: folder.join("controlnets"),
         embeddings: folder.join("embeddings"),
         lora_memory: 0,
         look_every: Duration::ZERO,

@@ -1,5 +1,6 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
+mod controlnet;
 mod output;
 mod sampling;
 
@@ -14,6 +15,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
+use self::controlnet::ControlArg;
 use self::output::Output;
 use self::sampling::SamplingArgs;
 use super::Failure;
@@ -86,6 +88,10 @@ pub struct GenerateArgs {
     /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
     #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true, requires = "init_image")]
     image_guidance: Option<f64>,
+    /// ControlNet and the picture that it follows, as NAME=FILE; behind it further fields of the request:
+    /// canny=house.png,weight=0.8,preprocess=canny. May be given up to four times
+    #[arg(long, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
+    controlnet: Vec<ControlArg>,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
@@ -96,6 +102,9 @@ pub struct GenerateArgs {
     /// Folder of LoRAs [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
     lora_dir: Option<PathBuf>,
+    /// Folder of ControlNets [default: controlnets in the data folder]
+    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
+    controlnet_dir: Option<PathBuf>,
     /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
@@ -161,6 +170,7 @@ impl GenerateArgs {
         let file = self.lora.as_deref().filter(|lora| name_of_file(lora).is_some()).map(PathBuf::from);
         AddOnFolders {
             loras: file.or_else(|| self.lora_dir.clone()).unwrap_or(usual.loras),
+            controlnets: self.controlnet_dir.clone().unwrap_or(usual.controlnets),
             embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
             ..usual
         }
@@ -188,6 +198,7 @@ impl GenerateArgs {
         input.insert("mask_blur".into(), json!(self.mask_blur));
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
         input.insert("image_guidance_scale".into(), json!(self.image_guidance));
+        input.insert("controlnet".into(), ControlArg::request(&self.controlnet)?);
         input.insert(
             "lora".into(),
             json!(self.lora.as_deref().map(|lora| name_of_file(lora).unwrap_or(lora))),

@@ -12,6 +12,8 @@ mod checkpoint;
 mod config_expectations;
 mod config_file;
 mod configs;
+mod controlnet_file;
+mod controlnet_folder;
 mod conversion;
 mod embedded;
 mod graph_library;
@@ -50,6 +52,8 @@ use config_file::ConfigFile;
 pub use configs::{
     ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig, UNetConfig, VaeConfig, halvings,
 };
+pub use controlnet_file::{ControlNetError, ControlNetFile};
+pub use controlnet_folder::ControlNetFolder;
 pub use conversion::Conversion;
 pub use graph_library::GraphBuild;
 use graph_library::GraphLibrary;

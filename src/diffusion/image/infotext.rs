@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::domain::{ImageSize, Lora, LoraOrigin, NoiseSource, Sampling, SchedulerKind};
+use crate::domain::{ControlUnit, ImageSize, Lora, LoraOrigin, NoiseSource, Sampling, SchedulerKind};
 
 /// How a picture was made.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +37,7 @@ pub struct Parameters<'a> {
     /// What the model's files hold and nothing read.
     pub not_read: &'a [String],
     pub loras: &'a [Lora],
+    pub controlnets: &'a [ControlUnit],
     /// `(name, hash)` of each LoRA, and of each textual inversion, that was used.
     pub lora_hashes: &'a [(String, String)],
     pub ti_hashes: &'a [(String, String)],
@@ -98,6 +99,11 @@ impl Parameters<'_> {
                 items.push((item, hashes.join(", ")));
             }
         }
+        let controlnets: Vec<_> = (0..)
+            .zip(self.controlnets)
+            .map(|(index, unit)| (format!("ControlNet {index}"), controlnet(unit)))
+            .collect();
+        items.extend(controlnets.iter().map(|(name, unit)| (name.as_str(), unit.clone())));
         items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
 
         let mut text = self.prompt.to_owned();
@@ -113,6 +119,30 @@ impl Parameters<'_> {
         let _ = write!(text, "\n{}", items.join(", "));
         text.trim().to_owned()
     }
+}
+
+/// A ControlNet in the words of A1111's extension (`internal_controlnet/external_code.py`).
+fn controlnet(unit: &ControlUnit) -> String {
+    let mut text = format!(
+        "Module: {}, Model: {}, Weight: {}, Resize Mode: {}",
+        unit.preprocess.a1111_name(),
+        unit.model,
+        unit.weight,
+        unit.resize.a1111_name()
+    );
+    let numbers =
+        ["Threshold A", "Threshold B"].into_iter().zip(unit.thresholds).zip(unit.preprocess.thresholds());
+    for ((name, number), _) in numbers.filter(|(_, taken)| taken.is_some()) {
+        let _ = write!(text, ", {name}: {number}");
+    }
+    let _ = write!(
+        text,
+        ", Guidance Start: {}, Guidance End: {}, Pixel Perfect: True, Control Mode: {}",
+        unit.start,
+        unit.end,
+        unit.mode.a1111_name()
+    );
+    text
 }
 
 /// The text of a picture that was drawn at `drawn` and then enlarged to `size`. A text that says another size stays as it
@@ -188,6 +218,7 @@ mod tests {
             model: "tiny-sd",
             not_read: &[],
             loras: &[],
+            controlnets: &[],
             lora_hashes: &[],
             ti_hashes: &[],
             lora_skipped: &[],

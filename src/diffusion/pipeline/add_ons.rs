@@ -1,4 +1,4 @@
-//! What an operator lays beside a model: folders of LoRAs and of textual inversions.
+//! What an operator lays beside a model: folders of LoRAs, ControlNets and textual inversions.
 //!
 //! Only models whose weights go into graphs of ours take them; an ONNX export has its weights in its graphs.
 
@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::diffusion::files::{LoraFolder, TextualInversionFolder};
+use crate::diffusion::files::{ControlNetFolder, LoraFolder, TextualInversionFolder};
 use crate::diffusion::text::Tokenizer;
 
 /// Where they are, and what they may cost.
 #[derive(Debug, Clone)]
 pub struct AddOnFolders {
     pub loras: PathBuf,
+    pub controlnets: PathBuf,
     pub embeddings: PathBuf,
     /// The most bytes that one pipeline keeps in parts of the model with LoRAs merged in.
     pub lora_memory: u64,
@@ -24,6 +25,7 @@ pub struct AddOnFolders {
 #[derive(Debug, Clone)]
 pub struct AddOns {
     pub loras: Arc<LoraFolder>,
+    pub controlnets: Arc<ControlNetFolder>,
     pub textual_inversions: Arc<TextualInversionFolder>,
     pub lora_memory: u64,
 }
@@ -31,9 +33,10 @@ pub struct AddOns {
 impl AddOns {
     /// `embedding_width` is that of the text encoder's own embeddings.
     pub fn new(folders: AddOnFolders, tokenizer: Arc<Tokenizer>, embedding_width: usize) -> Self {
-        let AddOnFolders { loras, embeddings, lora_memory, look_every } = folders;
+        let AddOnFolders { loras, controlnets, embeddings, lora_memory, look_every } = folders;
         Self {
             loras: Arc::new(LoraFolder::new(loras, look_every)),
+            controlnets: Arc::new(ControlNetFolder::new(controlnets, look_every)),
             textual_inversions: Arc::new(TextualInversionFolder::new(
                 embeddings,
                 look_every,

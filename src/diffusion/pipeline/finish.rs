@@ -78,6 +78,7 @@ impl Pipeline {
             model: &self.model.description.name,
             not_read: &not_read,
             loras: &input.loras,
+            controlnets: &input.controlnets,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,
             lora_skipped: generation.adapted.as_ref().map_or(&[], |adapted| adapted.skipped()),

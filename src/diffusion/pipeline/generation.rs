@@ -1,11 +1,11 @@
 //! One request in progress: its latents, schedule and encoded prompts, and how far it is.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
+use super::control::Control;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
 use super::prompt_encoder::EncodedPrompts;
@@ -28,7 +28,9 @@ pub struct Generation {
     pub(super) drawn_at: ImageSize,
     pub(super) prompts: EncodedPrompts,
     /// The model's parts with the request's LoRAs, if it has any.
-    pub(super) adapted: Option<Rc<Adapted>>,
+    pub(super) adapted: Option<Arc<Adapted>>,
+    /// The ControlNets that it follows.
+    pub(super) controls: Vec<Control>,
     /// `[images, channels, height, width]`.
     pub(super) latents: Array4<f32>,
     /// The UNet's input at the current step: the scaled latents, and beside them what some UNets see of a picture.
@@ -84,11 +86,12 @@ impl Generation {
                 .map(|_| input.prompt_strength),
             warnings: input.warnings.clone(),
             is_masked: input.mask.is_some(),
-            input: GenerationInput { init_image: None, mask: None, ..input },
+            input: input.without_pictures(),
             seed,
             drawn_at,
             prompts,
             adapted: None,
+            controls: Vec::new(),
             latents,
             scheduler,
             noise,
@@ -101,7 +104,7 @@ impl Generation {
     }
 
     /// The UNet with LoRAs, where the model's own is not used.
-    pub(super) fn adapted_unet(&self) -> Option<&RefCell<UNet>> {
+    pub(super) fn adapted_unet(&self) -> Option<&Mutex<UNet>> {
         self.adapted.as_ref().and_then(|adapted| adapted.unet.as_ref())
     }
 
@@ -174,6 +177,11 @@ impl Generation {
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
         let is_guided = (done as f64) < self.input.guidance_end * calls as f64;
         self.prompts.negative.as_ref().filter(|_| is_guided)
+    }
+
+    /// The number of the next call, and of all calls, without those that a start from a picture skips.
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.call - self.begin, self.scheduler.timesteps().len() - self.begin)
     }
 
     pub(super) fn timestep(&self) -> f32 {

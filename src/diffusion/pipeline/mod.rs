@@ -10,6 +10,8 @@ mod add_ons;
 mod batching;
 mod begin;
 mod checking;
+mod control;
+mod controlnets;
 mod description;
 mod finish;
 mod first_latents;
@@ -20,6 +22,7 @@ mod loaded;
 mod memory;
 mod merge;
 mod model;
+mod prepared;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
@@ -29,17 +32,18 @@ mod working;
 
 use std::time::Duration;
 
+pub use self::adapted::Adapted;
 use self::adapted::AdaptedModels;
-pub use self::adapted::{Adaptation, Adapted};
 pub use self::add_ons::AddOnFolders;
 pub use self::batching::{Batching, batch_rows};
 use self::checking::Checking;
+use self::controlnets::ControlNets;
 pub use self::description::ModelDescription;
 pub use self::generation::Generation;
 pub use self::loaded::{LoadedModel, PartReport};
 pub use self::memory::MemoryNeeds;
-pub use self::merge::{Merge, Merged};
 pub use self::model::Model;
+pub use self::prepared::{Adaptation, Made, Making, Prepared};
 use self::prompt_encoder::PromptEncoder;
 use self::vae::{Decoding, Encoding};
 use self::working::Kept;
@@ -67,6 +71,8 @@ pub struct Pipeline {
     kept: Kept,
     /// Copies of the model's parts with LoRAs, where it can take them.
     adapted: Option<AdaptedModels>,
+    /// ControlNets, where it can take them.
+    controlnets: Option<ControlNets>,
     batching: Batching,
 }
 
@@ -99,6 +105,8 @@ pub enum DiffusionError {
     Scheduler(#[from] SchedulerError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the image for the ControlNet {model} cannot be used: {reason}")]
+    ControlImage { model: String, reason: String },
     #[error(transparent)]
     Lora(#[from] LoraError),
     #[error(

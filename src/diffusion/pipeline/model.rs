@@ -65,6 +65,10 @@ impl Model {
             guidance_rescale,
             guidance_end,
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
+            controlnets: add_ons
+                .as_ref()
+                .filter(|_| !edits_images(&files) && !description.embeds_guidance)
+                .map(|add_ons| Arc::clone(&add_ons.controlnets) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
@@ -242,6 +246,7 @@ mod tests {
             reads::take();
             let add_ons = AddOnFolders {
                 loras: format!("{ROOT}/tests/golden/lora").into(),
+                controlnets: "/nowhere".into(),
                 embeddings: "/nowhere".into(),
                 lora_memory: 0,
                 look_every: Duration::from_mins(1),

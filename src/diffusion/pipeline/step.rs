@@ -1,9 +1,12 @@
 //! One denoising step of a batch: which images share a UNet call, and guidance.
 
-use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array1, Array4, Axis, Zip, s};
 
+use super::control::{OwnRows, residuals};
 use super::guidance::rescale_noise_pred;
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::nets::{ModelError, UNet, UNetRows, WorkingMemory};
@@ -73,11 +76,12 @@ impl Pipeline {
         }
         let mismatch =
             |error: ndarray::ShapeError| ModelError::Run { part: ModelPart::UNet, reason: error.to_string() };
-        let rows = UNetRows {
+        let mut rows = UNetRows {
             sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
             embeddings,
             timesteps: Array1::from(timesteps),
             guidance_scales,
+            residuals: Vec::new(),
         };
         // All generations of a call have the same UNet and the same size.
         let Some(first) = call.first().map(|unit| &batch[unit.generation]) else { return Ok(()) };
@@ -89,13 +93,24 @@ impl Pipeline {
         };
         let taken = self.memory_needs.unet(first.drawn_at, rows.embeddings.len() as u64);
         let predicted: Array4<f32> = match first.adapted_unet() {
-            Some(unet) => unet.borrow_mut().predict(&rows, memory)?,
+            Some(unet) => {
+                let mut unet = unet.lock().unwrap_or_else(PoisonError::into_inner);
+                let (_, _, height, width) = rows.sample.dim();
+                let shapes = unet.residual_shapes(height, width);
+                if !shapes.is_empty() {
+                    rows.residuals = residuals(&own_rows(call, batch), &rows, &shapes, memory)?;
+                }
+                unet.predict(&rows, memory)?
+            }
             None => self.unet.predict(&rows, memory)?,
         };
         let gives_back = self.device.is_cpu() && memory == WorkingMemory::GiveBack;
         let kept = |before: u64| if gives_back { 0 } else { before.max(taken) };
         match adapted {
-            Some(adapted) => adapted.unet_keeps.set(kept(adapted.unet_keeps.get())),
+            Some(adapted) => {
+                let before = adapted.unet_keeps.load(Ordering::Relaxed);
+                adapted.unet_keeps.store(kept(before), Ordering::Relaxed);
+            }
             None => self.kept.unet = kept(self.kept.unet),
         }
 
@@ -130,8 +145,25 @@ impl Pipeline {
     }
 }
 
+/// The rows of each generation in a call, as [`Pipeline::predict`] orders them.
+fn own_rows<'a>(call: &[Unit], batch: &'a [&mut Generation]) -> Vec<OwnRows<'a>> {
+    let guided: Vec<&Unit> =
+        call.iter().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
+    let rows_of = |index: usize| {
+        let negative = guided.iter().enumerate().filter(|(_, unit)| unit.generation == index);
+        let positive = call.iter().enumerate().filter(|(_, unit)| unit.generation == index);
+        OwnRows {
+            generation: &*batch[index],
+            positive: positive.map(|(row, _)| guided.len() + row).collect(),
+            negative: negative.map(|(row, _)| row).collect(),
+        }
+    };
+    let drawn: BTreeSet<usize> = call.iter().map(|unit| unit.generation).collect();
+    drawn.into_iter().map(rows_of).collect()
+}
+
 /// Whether two generations have the same UNet.
-fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
+fn is_one(a: Option<&Mutex<UNet>>, b: Option<&Mutex<UNet>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => std::ptr::eq(a, b),
         (a, b) => a.is_none() && b.is_none(),

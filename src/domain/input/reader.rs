@@ -170,6 +170,11 @@ impl<'a> Reader<'a> {
         self.get(name).is_some()
     }
 
+    /// The value as it was sent, for fields that hold more than one value.
+    pub fn value(&self, name: &str) -> Option<&'a Value> {
+        self.get(name)
+    }
+
     fn get(&self, name: &str) -> Option<&'a Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }

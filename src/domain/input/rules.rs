@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::domain::{LoraShelf, SchedulerKind, Spacing};
+use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct InputRules {
     pub embeds_guidance: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
+    /// The ControlNets for the model. None if it does not support ControlNets.
+    pub controlnets: Option<Arc<dyn ControlNetShelf>>,
     /// The model's own check of prompts.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
@@ -52,6 +54,7 @@ impl Default for InputRules {
             edits_images: false,
             embeds_guidance: false,
             loras: None,
+            controlnets: None,
             prompts: None,
         }
     }

@@ -20,12 +20,13 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 13] = pages![
+pub(super) const PAGES: [Page; 14] = pages![
     "api",
     "input",
     "samplers",
     "clients",
     "loras",
+    "controlnet",
     "events",
     "webhooks",
     "models",

@@ -263,6 +263,7 @@ impl Studio {
     fn new(folder: &Path) -> Self {
         let folders = AddOnFolders {
             loras: folder.join("loras"),
+            controlnets: folder.join("controlnets"),
             embeddings: folder.join("embeddings"),
             lora_memory: 0,
             look_every: Duration::ZERO,

@@ -1,5 +1,6 @@
 //! The body of run and runsync, field by field, with the limits that the parser enforces.
 
+use std::collections::BTreeSet;
 use std::iter;
 
 use serde_json::json;
@@ -8,8 +9,9 @@ use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
 
 use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
 use crate::domain::{
-    GenerationInput, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS,
-    MIN_SIDE, NoiseSource, Policy, SchedulerKind, Spacing,
+    ControlMode, ControlResize, GenerationInput, InputRules, MAX_CONTROL_WEIGHT, MAX_MASK_BLUR, MAX_OUTPUTS,
+    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Policy, Preprocessor, SchedulerKind,
+    Spacing,
 };
 
 /// The body of run and runsync. Unknown keys are ignored, as the hosted service does.
@@ -244,6 +246,7 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
                     .maximum(Some(20)),
             ),
         ),
+        ("controlnet", controlnet()),
         (
             "nsfw",
             or_null(flag(
@@ -253,6 +256,49 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ("lora", or_null(text(LORA))),
         ("lora_scale", fraction("The strength of the LoRA in the field lora", &json!(1.0))),
     ]
+}
+
+/// One ControlNet, or a list of them.
+fn controlnet() -> Object {
+    let word = |default: &str| Some(json!(default));
+    let preprocessors = Preprocessor::ALL.into_iter().flat_map(|kind| [kind.as_str(), kind.a1111_name()]);
+    let preprocessors: BTreeSet<&str> = preprocessors.collect();
+    let weight =
+        number("The factor of what the ControlNet says").minimum(Some(0)).maximum(Some(MAX_CONTROL_WEIGHT));
+    let mut controlnet = object(
+        "A ControlNet that the picture follows, or a list of up to four. Some checkpoints take none: then this is refused",
+    )
+    .property("model", text("A ControlNet on the server, by name or file name"))
+    .property("image", image("The picture that it follows"))
+    .property("weight", or_null(weight.default(Some(json!(1.0)))))
+    .property("start", fraction("The share of the steps before which it says nothing", &json!(0)))
+    .property("end", fraction("The share of the steps after which it says nothing", &json!(1)))
+    .property(
+        "preprocess",
+        or_null(choice("What is done to the picture before", preprocessors).default(word("none"))),
+    )
+    .property("threshold_a", or_null(number("The preprocessor's first number")))
+    .property("threshold_b", or_null(number("The preprocessor's second number")))
+    .property(
+        "control_mode",
+        or_null(
+            choice("Who is heard more: the prompt or the ControlNet", ControlMode::ALL.map(ControlMode::as_str))
+                .default(word("balanced")),
+        ),
+    )
+    .property(
+        "resize_mode",
+        or_null(
+            choice("How the picture gets the drawing's size", ControlResize::ALL.map(ControlResize::as_str))
+                .default(word("crop")),
+        ),
+    )
+    .required("model")
+    .required("image")
+    .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(false)))
+    .build();
+    controlnet.schema_type = SchemaType::Array(vec![Type::Object, Type::Array, Type::Null]);
+    controlnet
 }
 
 fn image(about: &str) -> ObjectBuilder {
