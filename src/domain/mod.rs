@@ -4,6 +4,7 @@
 //! model. The other rooms use its types to talk to each other.
 
 mod clock;
+mod composition;
 mod idempotency;
 mod image_source;
 mod input;
@@ -21,19 +22,21 @@ mod s3_config;
 mod scheduler;
 mod web_url;
 mod webhook;
+mod wildcards;
 
 pub use clock::{Clock, Timestamp};
+pub use composition::{MAX_PART_WEIGHT, MAX_PROMPT_PARTS, PromptPart, is_space, prompt_parts, whole_words};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
+    CheckedPrompt, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
     MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
     NewJob, Progress, StoredImage,
 };
-pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_lora_tags};
+pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, lora_tags, without_lora_tags};
 pub use lora_blocks::{BlockWeights, LoraBlock, LoraScales};
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;
@@ -45,3 +48,4 @@ pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};
+pub use wildcards::{WildcardShelf, draw_wildcards};

@@ -47,7 +47,8 @@ impl Pipeline {
     /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
     /// picture again.
     fn texts(&self, generation: &Generation, index: u32) -> PictureTexts {
-        let input = &generation.input;
+        let drawn = generation.drawn.get(index as usize).map(|drawn| drawn.in_request(&generation.input));
+        let input = drawn.as_ref().unwrap_or(&generation.input);
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
         let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
