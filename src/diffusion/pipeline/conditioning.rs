@@ -5,7 +5,7 @@ use crate::diffusion::text::LearnedWord;
 
 /// A request's prompts, encoded. Each distinct text is encoded once.
 pub struct EncodedPrompts {
-    /// All have the same number of tokens, a multiple of the window. At least one.
+    /// Those of one picture have the same number of tokens, a multiple of the window.
     pub(super) texts: Vec<EncodedPrompt>,
     /// Of each picture; a single one for all where they are the same.
     pub(super) pictures: Vec<PicturePrompts>,
@@ -23,6 +23,17 @@ pub(super) struct PicturePrompts {
     pub parts: Vec<Part>,
     /// None without guidance.
     pub negative: Option<Timeline>,
+}
+
+impl PicturePrompts {
+    /// Of the parts, and of the negative prompt.
+    pub fn timelines(&self) -> impl Iterator<Item = &Timeline> {
+        self.parts.iter().map(|part| &part.timeline).chain(&self.negative)
+    }
+
+    pub fn timelines_mut(&mut self) -> impl Iterator<Item = &mut Timeline> {
+        self.parts.iter_mut().map(|part| &mut part.timeline).chain(&mut self.negative)
+    }
 }
 
 /// A part of a prompt, and its weight.
@@ -43,9 +54,9 @@ impl Timeline {
 }
 
 impl EncodedPrompts {
-    /// Of every text.
-    pub fn tokens(&self) -> usize {
-        self.texts.first().map_or(0, |text| text.values().dim().1)
+    /// Of every text of a picture.
+    pub fn tokens(&self, picture: usize) -> usize {
+        self.positives(picture, 0).next().map_or(0, |(text, _)| text.values().dim().1)
     }
 
     /// The parts that a picture's prompt has at a step, counted from 0, with their weights.

@@ -14,7 +14,7 @@ use super::prompt_texts::PromptTexts;
 use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
 use crate::diffusion::text::{
-    Chunk, Learned, LearnedWord, LearnedWords, PromptError, PromptSteps, Tokenizer,
+    Chunk, Learned, LearnedWord, LearnedWords, MAX_ENCODED, PromptError, PromptSteps, Tokenizer,
 };
 use crate::domain::{GenerationInput, ModelPart, PromptPart, prompt_parts, without_lora_tags};
 
@@ -84,7 +84,7 @@ impl PromptEncoder {
             };
             Ok::<_, PromptError>(PicturePrompts { parts, negative })
         };
-        let pictures = match drawn {
+        let mut pictures = match drawn {
             [] => vec![add(&input.prompt, &input.negative_prompt)?],
             drawn => drawn
                 .iter()
@@ -92,18 +92,32 @@ impl PromptEncoder {
                 .collect::<Result<_, _>>()?,
         };
         let learned = learned_in(texts.texts.iter().flat_map(|text| &text.chunks), &words);
-        let longest = texts.longest();
-        let count = self.chunks_read.unwrap_or(longest);
-        texts.check(count)?;
-        let cut = (longest > count).then_some((count, longest));
-        if cut.is_some() && !self.warned {
-            self.warned = true;
-            tracing::warn!(
-                "this UNet reads exactly {count} chunk(s) of a prompt: the rest of a longer prompt is ignored, and \
-                 the picture's text says so"
-            );
+        let PromptTexts { texts, unknown, .. } = texts;
+        // A picture is padded to its own longest text, so that it is the same without the others.
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut cut = None;
+        for picture in &mut pictures {
+            let numbers = || picture.timelines().flat_map(|timeline| &timeline.0).map(|(_, text)| *text);
+            let longest = numbers().map(|text| texts[text].chunks.len()).max().unwrap_or(1);
+            let parts = numbers().filter(|text| texts[*text].is_part);
+            let longest_part = parts.map(|text| texts[text].chunks.len()).max().unwrap_or(1);
+            let count = self.chunks_read.unwrap_or(longest);
+            cut = cut.max((longest > count).then_some((count, longest)));
+            for (_, text) in picture.timelines_mut().flat_map(|timeline| &mut timeline.0) {
+                let repeated_to = if texts[*text].is_part { longest_part } else { 0 };
+                let this = Wanted { text: *text, repeated_to, count };
+                *text = wanted.iter().position(|other| *other == this).unwrap_or_else(|| {
+                    wanted.push(this);
+                    wanted.len() - 1
+                });
+            }
         }
-        let longest_part = texts.texts.iter().filter(|text| text.is_part).map(|text| text.chunks.len()).max();
+        let chunks = wanted.iter().map(|text| text.count);
+        if chunks.clone().sum::<usize>() > MAX_ENCODED {
+            let chunks = chunks.max().unwrap_or(0);
+            return Err(PromptError::TooMany { texts: wanted.len(), chunks }.into());
+        }
+        self.warn_of(cut);
         let mut encoder = ChunkEncoder {
             tokenizer: &self.tokenizer,
             text_encoder: other.unwrap_or(&mut self.text_encoder),
@@ -111,12 +125,22 @@ impl PromptEncoder {
             clip_skip: input.clip_skip,
             empty: None,
         };
-        let encoded = texts.texts.iter().map(|text| {
-            let repeated_to = longest_part.filter(|_| text.is_part).unwrap_or(0);
-            encoder.encode(&text.chunks, repeated_to, count).map(EncodedPrompt::new)
-        });
-        let encoded = encoded.collect::<Result<_, _>>()?;
-        Ok(EncodedPrompts { texts: encoded, pictures, cut, learned, unknown: texts.unknown })
+        let encoded = wanted
+            .iter()
+            .map(|wanted| encoder.encode(&texts[wanted.text].chunks, wanted).map(EncodedPrompt::new))
+            .collect::<Result<_, _>>()?;
+        Ok(EncodedPrompts { texts: encoded, pictures, cut, learned, unknown })
+    }
+
+    /// Warns once that prompts are cut.
+    fn warn_of(&mut self, cut: Option<(usize, usize)>) {
+        if let Some((count, _)) = cut.filter(|_| !self.warned) {
+            self.warned = true;
+            tracing::warn!(
+                "this UNet reads exactly {count} chunk(s) of a prompt: the rest of a longer prompt is ignored, and \
+                 the picture's text says so"
+            );
+        }
     }
 
     pub fn time_in_run(&self) -> Duration {
@@ -133,6 +157,17 @@ fn learned_in<'a>(chunks: impl Iterator<Item = &'a Chunk>, words: &LearnedWords)
     words.among(&ids).cloned().collect()
 }
 
+/// A text as the UNet reads it.
+#[derive(PartialEq)]
+struct Wanted {
+    /// Its number.
+    text: usize,
+    /// The chunk up to which its last vector is repeated.
+    repeated_to: usize,
+    /// All chunks. The rest is empty.
+    count: usize,
+}
+
 /// Encodes the chunks of one request.
 struct ChunkEncoder<'a> {
     tokenizer: &'a Tokenizer,
@@ -144,18 +179,13 @@ struct ChunkEncoder<'a> {
 }
 
 impl ChunkEncoder<'_> {
-    /// `count` chunks: those of a text, its last vector up to the chunk `repeated_to`, and then empty ones.
-    fn encode(
-        &mut self,
-        chunks: &[Chunk],
-        repeated_to: usize,
-        count: usize,
-    ) -> Result<Array3<f32>, ModelError> {
-        let mut parts: Vec<Array3<f32>> = Vec::with_capacity(count);
-        for index in 0..count {
+    /// `chunks` are those of the text that is wanted.
+    fn encode(&mut self, chunks: &[Chunk], wanted: &Wanted) -> Result<Array3<f32>, ModelError> {
+        let mut parts: Vec<Array3<f32>> = Vec::with_capacity(wanted.count);
+        for index in 0..wanted.count {
             let part = match (chunks.get(index), parts.last()) {
                 (Some(chunk), _) if !chunk.ids.is_empty() => self.chunk(chunk)?,
-                (None, Some(last)) if index < repeated_to => {
+                (None, Some(last)) if index < wanted.repeated_to => {
                     let last_vector = last.slice(s![.., -1.., ..]);
                     last_vector.broadcast(last.dim()).map_or_else(|| last.clone(), |all| all.to_owned())
                 }

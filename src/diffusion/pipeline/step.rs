@@ -31,6 +31,7 @@ impl Pipeline {
     /// Removes from `units` those that can share a UNet call with the first one.
     fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
         let first = &batch[units[0].generation];
+        let tokens = first.prompts.tokens(units[0].image);
         let mut call = Vec::new();
         units.retain(|unit| {
             let other = &batch[unit.generation];
@@ -38,7 +39,7 @@ impl Pipeline {
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
-                && other.prompts.tokens() == first.prompts.tokens()
+                && other.prompts.tokens(unit.image) == tokens
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.batching.images;
             if taken {
