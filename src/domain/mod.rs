@@ -48,4 +48,4 @@ pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};
-pub use wildcards::{WildcardShelf, draw_wildcards};
+pub use wildcards::{DrawnPrompts, WildcardShelf, draw_wildcards};

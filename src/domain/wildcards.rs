@@ -6,6 +6,8 @@
 
 use std::fmt::Debug;
 
+use serde::{Deserialize, Serialize};
+
 use super::{MAX_PROMPT_BYTES, without_lora_tags};
 
 /// The deepest level of braces, and of files that name files.
@@ -19,6 +21,13 @@ pub trait WildcardShelf: Debug + Send + Sync {
     fn find(&self, name: &str) -> Result<(), String>;
     /// The lines to choose from, at least one. None if there is no such wildcard. The error is a sentence.
     fn lines(&self, name: &str) -> Result<Option<Vec<String>>, String>;
+}
+
+/// The prompts of one picture, with nothing left to draw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawnPrompts {
+    pub prompt: String,
+    pub negative_prompt: String,
 }
 
 /// Fails with a sentence if the prompt names a wildcard that does not exist, or nests too deep.

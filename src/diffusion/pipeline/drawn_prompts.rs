@@ -3,22 +3,13 @@
 use super::DiffusionError;
 use crate::diffusion::text::PromptError;
 use crate::domain::{
-    GenerationInput, WildcardShelf, draw_wildcards, lora_tags, prompt_parts, without_lora_tags,
+    DrawnPrompts, GenerationInput, WildcardShelf, draw_wildcards, lora_tags, prompt_parts, without_lora_tags,
 };
 
-/// The prompts of one picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DrawnPrompts {
-    pub prompt: String,
-    pub negative_prompt: String,
-}
-
-impl DrawnPrompts {
-    /// The request of the picture, with nothing left to draw.
-    pub(super) fn in_request(&self, input: &GenerationInput) -> GenerationInput {
-        let Self { prompt, negative_prompt } = self.clone();
-        GenerationInput { prompt, negative_prompt, wildcards: false, ..input.clone() }
-    }
+/// The request of one picture.
+pub(super) fn in_request(drawn: &DrawnPrompts, input: &GenerationInput) -> GenerationInput {
+    let DrawnPrompts { prompt, negative_prompt } = drawn.clone();
+    GenerationInput { prompt, negative_prompt, wildcards: false, ..input.clone() }
 }
 
 /// The prompts of each picture of a request. Empty if the request draws no wildcards.

@@ -7,14 +7,13 @@ use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
 use super::conditioning::EncodedPrompts;
-use super::drawn_prompts::DrawnPrompts;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::{EncodedPrompt, UNet};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{DrawnPrompts, GenerationInput, ImageSize};
 
 /// Made by [`Pipeline::begin`](super::Pipeline::begin), read by `finish`.
 pub struct Generation {

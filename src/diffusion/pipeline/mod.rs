@@ -51,7 +51,7 @@ use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbIma
 use super::nets::{ModelError, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
-use crate::domain::{GenerationInput, SchedulerKind};
+use crate::domain::{DrawnPrompts, GenerationInput, SchedulerKind};
 use crate::runtime::Device;
 
 /// A loaded model on a device. One thread owns it.
@@ -82,6 +82,8 @@ pub struct Picture {
     pub png: Vec<u8>,
     /// How it was made.
     pub texts: PictureTexts,
+    /// Its prompts, if wildcards drew them.
+    pub prompts: Option<DrawnPrompts>,
     /// Whether the model's safety checker flagged it and the request wants no such pictures. It must not be shown.
     pub flagged: bool,
 }

@@ -9,14 +9,13 @@ use ndarray::{Array1, Array3, Axis, concatenate, s};
 
 use super::DiffusionError;
 use super::conditioning::{EncodedPrompts, Part, PicturePrompts};
-use super::drawn_prompts::DrawnPrompts;
 use super::prompt_texts::PromptTexts;
 use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
 use crate::diffusion::text::{
     Chunk, Learned, LearnedWord, LearnedWords, MAX_ENCODED, PromptError, PromptSteps, Tokenizer,
 };
-use crate::domain::{GenerationInput, ModelPart, PromptPart, prompt_parts, without_lora_tags};
+use crate::domain::{DrawnPrompts, GenerationInput, ModelPart, PromptPart, prompt_parts, without_lora_tags};
 
 pub struct PromptEncoder {
     tokenizer: Arc<Tokenizer>,

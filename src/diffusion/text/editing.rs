@@ -86,7 +86,10 @@ fn changes(nodes: &[Node], steps: PromptSteps, ends: &mut BTreeSet<u32>) {
                 changes(after, steps, ends);
             }
             Node::Turns(options) => {
-                ends.extend(1..=steps.steps);
+                // A prompt may have thousands of these.
+                if ends.len() < steps.steps as usize {
+                    ends.extend(1..=steps.steps);
+                }
                 options.iter().for_each(|option| changes(option, steps, ends));
             }
         }
