@@ -384,8 +384,8 @@ mod tests {
             crate::diffusion::pipeline::prompt_check::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);
         let checked = |prompt, steps| check.check(&[CheckedPrompt { field: "prompt", parts: vec![prompt] }], steps);
         assert_eq!(checked(many, 250), Ok(()));
-        let sentence = "Its changing parts make 257 texts of up to 1 chunks; at most 256 chunks are allowed, so change \
-                        less of it, or shorten it.";
+        let sentence = "Its parts and changes make 257 texts, and each counts as many chunks as the longest: 1. At most \
+                        256 chunks are allowed together; change less of it, or shorten it.";
         assert_eq!(checked(many, 500), Err(vec![("prompt", sentence.to_owned())]));
         let steps = PromptSteps { steps: 500, before: None };
         assert!(encoder.encode(&input(many, ""), &[], steps, None, &[]).is_err());
@@ -394,7 +394,7 @@ mod tests {
         let both = [("prompt", "[a|b|c|d|e|f|g|h|i|j|k|l|m|n]"), ("negative_prompt", &long)];
         let both = both.map(|(field, prompt)| CheckedPrompt { field, parts: vec![prompt] });
         assert!(check.check(&both[..1], 50).is_ok() && check.check(&both[1..], 50).is_ok());
-        assert!(check.check(&both, 50).unwrap_err()[0].1.starts_with("Its changing parts make 15 texts of up to"));
+        assert!(check.check(&both, 50).unwrap_err()[0].1.starts_with("Its parts and changes make 15 texts"));
     }
 
     #[test]

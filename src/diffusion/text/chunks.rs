@@ -27,8 +27,8 @@ pub enum PromptError {
     TooLong { room: usize },
     /// The most chunks that prompts may fill, each of their texts as many as the longest.
     #[error(
-        "Its changing parts make {texts} texts of up to {chunks} chunks; at most {MAX_ENCODED} chunks are allowed, so \
-         change less of it, or shorten it."
+        "Its parts and changes make {texts} texts, and each counts as many chunks as the longest: {chunks}. At most \
+         {MAX_ENCODED} chunks are allowed together; change less of it, or shorten it."
     )]
     TooMany { texts: usize, chunks: usize },
     #[error("{0}")]
