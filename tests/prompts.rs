@@ -109,7 +109,10 @@ fn wildcards_are_drawn_by_each_picture_s_seed_and_the_png_says_what_was_drawn() 
     for (seed, picture) in (40..).zip(&pictures) {
         let request = request(picture);
         let prompt = request["prompt"].as_str().unwrap();
-        assert!(!prompt.contains(['{', '_']) && picture.texts.parameters.starts_with(prompt.trim()), "{prompt}");
+        assert!(
+            !prompt.contains(['{', '_']) && picture.texts.parameters.starts_with(prompt.trim()),
+            "{prompt}"
+        );
         assert_eq!(request.get("wildcards"), None);
         let mut alone = wild.clone();
         alone["num_outputs"] = json!(1);
@@ -124,7 +127,11 @@ fn wildcards_are_drawn_by_each_picture_s_seed_and_the_png_says_what_was_drawn() 
 #[test]
 fn a_name_that_no_embedding_has_is_said() {
     let mut pipeline = pipeline(1);
-    let input = GenerationInput { size: SIZE, num_inference_steps: 1, ..GenerationInput::new("a embedding:nobody, b") };
+    let input = GenerationInput {
+        size: SIZE,
+        num_inference_steps: 1,
+        ..GenerationInput::new("a embedding:nobody, b")
+    };
     let generation = pipeline.begin(&input, 1).unwrap();
     assert_eq!(
         generation.warnings(),

@@ -80,13 +80,14 @@ mod tests {
             parts("a fox AND snow :1.2 AND  blur:-0.3 AND x : .5\n"),
             [("a fox", 1.0), (" snow", 1.2), ("  blur", -0.3), (" x", 0.5)]
         );
-        assert_eq!(parts("a:1.2.3 AND b:- AND c: AND (d:1.2)"), [
-            ("a:1.2.3", 1.0),
-            (" b:-", 1.0),
-            (" c:", 1.0),
-            (" (d:1.2)", 1.0)
-        ]);
-        assert_eq!(parts("a:1 AND b:99999 AND c:5. AND :2"), [("a", 1.0), (" b", 10.0), (" c", 5.0), ("", 2.0)]);
+        assert_eq!(
+            parts("a:1.2.3 AND b:- AND c: AND (d:1.2)"),
+            [("a:1.2.3", 1.0), (" b:-", 1.0), (" c:", 1.0), (" (d:1.2)", 1.0)]
+        );
+        assert_eq!(
+            parts("a:1 AND b:99999 AND c:5. AND :2"),
+            [("a", 1.0), (" b", 10.0), (" c", 5.0), ("", 2.0)]
+        );
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub struct ImageSize {
 
 /// A valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the request")]
 pub struct GenerationInput {
     /// The prompt as sent, including its LoRA tags.
     pub prompt: String,
@@ -127,7 +128,8 @@ impl GenerationInput {
         let defaults = Self::new("");
 
         reader.refuse_unknown(&Self::FIELDS);
-        let steps = reader.peek("num_inference_steps").filter(|steps| (1..=u64::from(MAX_STEPS)).contains(steps));
+        let steps =
+            reader.peek("num_inference_steps").filter(|steps| (1..=u64::from(MAX_STEPS)).contains(steps));
         let steps = steps.map_or(defaults.num_inference_steps, small);
         let Prompts { prompt, negative_prompt, wildcards } = Prompts::read(&mut reader, rules, steps);
         let loras = loras::read(&mut reader, rules, &prompt);
@@ -192,7 +194,8 @@ impl GenerationInput {
     /// Whether the UNet is also asked without the prompt. (diffusers' `do_classifier_free_guidance`.) The parts of a
     /// prompt are weighed against that answer.
     pub fn is_guided(&self) -> bool {
-        (self.guidance_scale > 1.0 || self.prompt_parts() > 1) && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
+        (self.guidance_scale > 1.0 || self.prompt_parts() > 1)
+            && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
     }
 
     /// The rows of a UNet call that one picture takes: with the prompt, without it, and without the picture to change.

@@ -29,8 +29,8 @@ pub use composition::{MAX_PART_WEIGHT, MAX_PROMPT_PARTS, PromptPart, is_space, p
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    CheckedPrompt, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
-    MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
+    CheckedPrompt, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS,
+    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,

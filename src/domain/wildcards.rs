@@ -61,7 +61,10 @@ enum Node<'a> {
     Text(&'a str),
     /// The name between `__` and `__`.
     File(&'a str),
-    Choice { count: usize, options: Vec<Vec<Node<'a>>> },
+    Choice {
+        count: usize,
+        options: Vec<Vec<Node<'a>>>,
+    },
 }
 
 /// A brace that is open.
@@ -144,7 +147,8 @@ fn file_name(text: &str) -> Option<&str> {
     let name = text.strip_prefix("__")?;
     let name = &name[..name.find("__")?];
     let is_name = |c: char| c.is_alphanumeric() || "_-./ ()+".contains(c);
-    (!name.is_empty() && name.len() <= 256 && name.trim() == name && name.chars().all(is_name)).then_some(name)
+    (!name.is_empty() && name.len() <= 256 && name.trim() == name && name.chars().all(is_name))
+        .then_some(name)
 }
 
 /// The number in `2$$`, and the length of both.
@@ -184,7 +188,9 @@ impl Drawer<'_> {
 
     fn file(&mut self, name: &str, depth: usize) -> Result<(), String> {
         if depth == DEEPEST {
-            return Err(format!("The wildcard {name} names wildcards that name wildcards, more than {DEEPEST} levels deep."));
+            return Err(format!(
+                "The wildcard {name} names wildcards that name wildcards, more than {DEEPEST} levels deep."
+            ));
         }
         let draw = self.below(usize::MAX)?;
         match self.shelf.lines(name)? {
@@ -219,7 +225,7 @@ fn scaled(random: u64, count: usize) -> usize {
     usize::try_from((u128::from(random) * count as u128) >> 64).unwrap_or(0)
 }
 
-/// Vigna's SplitMix64: a good stream from any seed, also from neighbours.
+/// Vigna's `SplitMix64`: a good stream from any seed, also from neighbours.
 struct SplitMix {
     state: u64,
 }
@@ -293,13 +299,26 @@ mod tests {
 
     #[test]
     fn both_prompts_of_a_picture_are_drawn_on_their_own() {
-        let drawn = |stream| (0..32).map(move |seed| draw_wildcards("{a|b}", (seed, stream), &Shelf).unwrap());
+        let drawn =
+            |stream| (0..32).map(move |seed| draw_wildcards("{a|b}", (seed, stream), &Shelf).unwrap());
         assert!(drawn(0).ne(drawn(1)));
     }
 
     #[test]
     fn what_is_no_wildcard_stays_as_it_is() {
-        for prompt in ["", "{a|b", "a}b|c", r"\{a|b\}", "a__b", "____", "__a", "snake_case_", "__ a__", "[a|b]", "{2$$a|b"] {
+        for prompt in [
+            "",
+            "{a|b",
+            "a}b|c",
+            r"\{a|b\}",
+            "a__b",
+            "____",
+            "__a",
+            "snake_case_",
+            "__ a__",
+            "[a|b]",
+            "{2$$a|b",
+        ] {
             assert_eq!(draw(prompt, 1).unwrap(), prompt);
             assert_eq!(check_wildcards(prompt, &Shelf), Ok(()));
         }

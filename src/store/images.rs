@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Store, StoreError, content};
-use crate::domain::{DrawnPrompts, EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp};
+use crate::domain::{
+    DrawnPrompts, EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp,
+};
 
 impl Store {
     /// The PNG file of one picture, if the job belongs to `endpoint`, has not expired, and the picture is stored here.

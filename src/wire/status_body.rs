@@ -75,11 +75,16 @@ pub(super) struct Picture {
 
 impl Picture {
     pub fn new(image: &ImageRef, url: Option<String>) -> Self {
-        Self { image: url, nsfw: image.place == ImagePlace::Withheld, prompts: image.prompts.clone(), seed: image.seed }
+        Self {
+            image: url,
+            nsfw: image.place == ImagePlace::Withheld,
+            prompts: image.prompts.clone(),
+            seed: image.seed,
+        }
     }
 }
 
-/// `output` in the dialect of RunPod's public endpoints. The first picture stands for all; where it was withheld, the next.
+/// `output` in the dialect of `RunPod`'s public endpoints. The first picture stands for all; where it was withheld, the next.
 #[derive(Serialize)]
 struct OutputObject {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -114,7 +114,8 @@ impl JobUrls<'_> {
 
     /// The same for a whole job. In a client's bucket, the picture is as it was drawn.
     pub fn finished_for(&self, job: &Job, image: &ImageRef, finish: &str) -> Option<String> {
-        self.finished(&job.endpoint, &job.id, job.expires_at, image, finish).or_else(|| self.image(job, image))
+        self.finished(&job.endpoint, &job.id, job.expires_at, image, finish)
+            .or_else(|| self.image(job, image))
     }
 
     fn finished(

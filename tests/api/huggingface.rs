@@ -27,8 +27,16 @@ fn refusals_are_objects_with_one_sentence() {
     for (body, status, sentence) in [
         (json!({}), 400, "prompt is a required input."),
         (json!([]), 400, "The request body should be a JSON object"),
-        (json!({"inputs": "a", "parameters": {"num_inference_steps": 0}}), 400, "num_inference_steps does not meet"),
-        (json!({"inputs": "no picture", "parameters": {"prompt": "a"}}), 400, "inputs does not meet the constraints."),
+        (
+            json!({"inputs": "a", "parameters": {"num_inference_steps": 0}}),
+            400,
+            "num_inference_steps does not meet",
+        ),
+        (
+            json!({"inputs": "no picture", "parameters": {"prompt": "a"}}),
+            400,
+            "inputs does not meet the constraints.",
+        ),
     ] {
         let response = app.post(ROUTE, body.clone());
         assert_eq!(response.status, status, "{body}");

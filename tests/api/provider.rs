@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::helpers::{TestApp, prompt};
 
-const INPUT: &str = r#"{"prompt":"a fox","negative_prompt":"","size":"1328*1328","seed":-1,"enable_safety_checker":true}"#;
+const INPUT: &str =
+    r#"{"prompt":"a fox","negative_prompt":"","size":"1328*1328","seed":-1,"enable_safety_checker":true}"#;
 
 fn input() -> Value {
     serde_json::from_str(INPUT).unwrap()
@@ -39,8 +40,12 @@ fn all_other_inputs_keep_the_contract() {
     let app = TestApp::start();
     let done = app.post("/v2/stable-diffusion-v1/runsync", prompt("a fox")).json();
     assert!(done["output"].is_array());
-    let refused = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": "a", "output_format": "png"}}));
-    assert_eq!((refused.status, refused.error().as_str()), (400, "Unexpected input. output_format is not a valid input option."));
+    let refused =
+        app.post("/v2/stable-diffusion-v1/run", json!({"input": {"prompt": "a", "output_format": "png"}}));
+    assert_eq!(
+        (refused.status, refused.error().as_str()),
+        (400, "Unexpected input. output_format is not a valid input option.")
+    );
 }
 
 #[test]

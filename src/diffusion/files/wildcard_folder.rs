@@ -134,11 +134,15 @@ mod tests {
 
     #[test]
     fn lines_are_read_without_comments_and_empty_ones() {
-        let (_dir, folder) = folder(&[("a/animal.txt", "\u{feff}fox\r\n\n# birds\n  owl \ncat"), ("caf\u{e9}.txt", "x")]);
+        let (_dir, folder) =
+            folder(&[("a/animal.txt", "\u{feff}fox\r\n\n# birds\n  owl \ncat"), ("caf\u{e9}.txt", "x")]);
         assert_eq!(folder.lines("a/animal").unwrap().unwrap(), ["fox", "owl", "cat"]);
         assert_eq!(folder.find("cafe\u{301}"), Ok(()));
         assert_eq!(folder.lines("animal"), Ok(None));
-        assert_eq!(folder.find("animal").unwrap_err(), "There is no wildcard animal. This server has: a/animal, caf\u{e9}.");
+        assert_eq!(
+            folder.find("animal").unwrap_err(),
+            "There is no wildcard animal. This server has: a/animal, caf\u{e9}."
+        );
     }
 
     #[test]
@@ -150,10 +154,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn nothing_outside_the_folder_is_read() {
-        let (_outside, _) = folder(&[("secret.txt", "secret")]);
+        let (outside, _) = folder(&[("secret.txt", "secret")]);
         let (dir, folder) = folder(&[("a.txt", "fox")]);
-        std::os::unix::fs::symlink(_outside.path().join("secret.txt"), dir.path().join("link.txt")).unwrap();
-        std::os::unix::fs::symlink(_outside.path(), dir.path().join("dir")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret.txt"), dir.path().join("link.txt")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("dir")).unwrap();
         for name in ["link", "dir/secret", "../secret", "a.txt", "/etc/passwd", ""] {
             assert_eq!(folder.lines(name), Ok(None), "{name}");
             assert!(folder.find(name).is_err(), "{name}");
@@ -163,7 +167,10 @@ mod tests {
     #[test]
     fn a_huge_or_an_empty_file_is_refused() {
         let (_dir, folder) = folder(&[("huge.txt", &"fox\n".repeat(300_000)), ("empty.txt", "# nothing\n")]);
-        assert_eq!(folder.lines("huge").unwrap_err(), "The wildcard huge cannot be read: it is larger than 1 MiB.");
+        assert_eq!(
+            folder.lines("huge").unwrap_err(),
+            "The wildcard huge cannot be read: it is larger than 1 MiB."
+        );
         assert_eq!(folder.lines("empty").unwrap_err(), "The wildcard empty has no lines.");
     }
 }

@@ -101,7 +101,8 @@ impl Pipeline {
         generation.overlay = overlay;
         generation.drawn = drawn;
         for name in std::mem::take(&mut generation.prompts.unknown) {
-            generation.warn(format!("embedding:{name} names no textual inversion: it was read as plain words."));
+            generation
+                .warn(format!("embedding:{name} names no textual inversion: it was read as plain words."));
         }
         for (lora, skipped) in adapted.iter().flat_map(|adapted| adapted.skipped()) {
             generation

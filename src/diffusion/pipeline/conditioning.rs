@@ -60,7 +60,11 @@ impl EncodedPrompts {
     }
 
     /// The parts that a picture's prompt has at a step, counted from 0, with their weights.
-    pub fn positives(&self, picture: usize, step: u32) -> impl ExactSizeIterator<Item = (&EncodedPrompt, f32)> {
+    pub fn positives(
+        &self,
+        picture: usize,
+        step: u32,
+    ) -> impl ExactSizeIterator<Item = (&EncodedPrompt, f32)> {
         let parts = self.of(picture).map_or(&[][..], |prompts| &prompts.parts);
         parts.iter().map(move |part| (&self.texts[part.timeline.at(step)], part.weight))
     }

@@ -5,13 +5,17 @@ use ndarray::{Array3, ArrayView3, ArrayViewMut3, Zip};
 
 /// The prediction for a prompt of several parts (Liu et al. 2022, arXiv 2206.01714): `base + Σ weight·(part − base)`. Guidance
 /// then goes away from `base`, the prediction without the prompt, as in A1111's `combine_denoised`.
+#[expect(clippy::needless_pass_by_value, reason = "a view is a reference")]
 pub(super) fn compose<'a>(
     parts: impl Iterator<Item = (ArrayView3<'a, f32>, f32)>,
     base: ArrayView3<f32>,
 ) -> Array3<f32> {
     let mut composed = base.to_owned();
     for (part, weight) in parts {
-        Zip::from(&mut composed).and(part).and(base).for_each(|sum, part, base| *sum += weight * (part - base));
+        Zip::from(&mut composed)
+            .and(part)
+            .and(base)
+            .for_each(|sum, part, base| *sum += weight * (part - base));
     }
     composed
 }

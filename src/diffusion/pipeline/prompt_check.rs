@@ -33,9 +33,8 @@ impl PromptCheck for ChunkCheck {
         let words = words.filter(|words| !words.is_empty());
         // A byte makes at most five tokens (a decomposed and lower-cased one grows by less), and a chunk takes at
         // least 55, so these prompts fit.
-        let fits =
-            |part: &&str| part.len() <= 256 && !part.contains("BREAK") && !may_change(part);
-        if words.is_none() && prompts.iter().flat_map(|prompt| &prompt.parts).all(|part| fits(&part)) {
+        let fits = |part: &&str| part.len() <= 256 && !part.contains("BREAK") && !may_change(part);
+        if words.is_none() && prompts.iter().flat_map(|prompt| &prompt.parts).all(fits) {
             return Ok(());
         }
         let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));

@@ -73,9 +73,9 @@ impl PromptEncoder {
         let is_guided = self.guides_by_negative && input.is_guided();
         let mut add = |prompt: &str, negative_prompt: &str| {
             let prompt = without_lora_tags(prompt);
-            let parts = prompt_parts(&prompt).into_iter().map(|PromptPart { text, weight }| {
-                Ok(Part { weight, timeline: texts.add(text, true)? })
-            });
+            let parts = prompt_parts(&prompt)
+                .into_iter()
+                .map(|PromptPart { text, weight }| Ok(Part { weight, timeline: texts.add(text, true)? }));
             let parts = parts.collect::<Result<_, PromptError>>()?;
             let negative = match is_guided {
                 true => Some(texts.add(&without_lora_tags(negative_prompt), false)?),
@@ -124,11 +124,11 @@ impl PromptEncoder {
             clip_skip: input.clip_skip,
             empty: None,
         };
-        let encoded = wanted
+        let read = wanted
             .iter()
             .map(|wanted| encoder.encode(&texts[wanted.text].chunks, wanted).map(EncodedPrompt::new))
             .collect::<Result<_, _>>()?;
-        Ok(EncodedPrompts { texts: encoded, pictures, cut, learned, unknown })
+        Ok(EncodedPrompts { texts: read, pictures, cut, learned, unknown })
     }
 
     /// Warns once that prompts are cut.
@@ -250,10 +250,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::diffusion::text::chunks;
-    use crate::domain::{CheckedPrompt, PromptCheck as _};
     use crate::diffusion::files::ModelFiles;
     use crate::diffusion::nets::{PartSession, Vocabulary};
+    use crate::diffusion::text::chunks;
+    use crate::domain::{CheckedPrompt, PromptCheck as _};
     use crate::runtime::{DeviceChoice, Runtime};
 
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
@@ -276,11 +276,11 @@ mod tests {
     }
 
     fn encode(encoder: &mut PromptEncoder, input: &GenerationInput) -> Result<First, DiffusionError> {
-        let encoded = encoder.encode(input, &[], STEPS, None, &[])?;
+        let prompts = encoder.encode(input, &[], STEPS, None, &[])?;
         Ok(First {
-            positive: encoded.positives(0, 0).next().unwrap().0.values().clone(),
-            negative: encoded.negative(0, 0).map(|negative| negative.values().clone()),
-            cut: encoded.cut,
+            positive: prompts.positives(0, 0).next().unwrap().0.values().clone(),
+            negative: prompts.negative(0, 0).map(|negative| negative.values().clone()),
+            cut: prompts.cut,
         })
     }
 
@@ -318,11 +318,7 @@ mod tests {
             let tokens = encoder.tokenizer.encode(prompt).unwrap();
             assert_eq!(tokens.cut, 0);
             let plain = encoder.text_encoder.encode(&tokens, 1, None).unwrap();
-            assert_eq!(
-                encode(&mut encoder, &input(prompt, "")).unwrap().positive,
-                plain,
-                "{prompt}"
-            );
+            assert_eq!(encode(&mut encoder, &input(prompt, "")).unwrap().positive, plain, "{prompt}");
         }
     }
 
@@ -346,16 +342,16 @@ mod tests {
         let mut encoder = encoder(None);
         let steps = PromptSteps { steps: 4, before: None };
         let request = input("a [fox|cat] AND [snow:ice:0.5] :0.3", "[rain::1]");
-        let encoded = encoder.encode(&request, &[], steps, None, &[]).unwrap();
-        assert_eq!(encoded.texts.len(), 6);
+        let prompts = encoder.encode(&request, &[], steps, None, &[]).unwrap();
+        assert_eq!(prompts.texts.len(), 6);
         let mut alone = |prompt: &str| encode(&mut encoder, &input(prompt, "")).unwrap().positive;
         for (step, [animal, ground]) in
             (0..).zip([["a fox", "snow"], ["a cat", "snow"], ["a fox", "ice"], ["a cat", "ice"]])
         {
             let (texts, weights): (Vec<_>, Vec<_>) =
-                encoded.positives(0, step).map(|(text, weight)| (text.values(), weight)).unzip();
+                prompts.positives(0, step).map(|(text, weight)| (text.values(), weight)).unzip();
             assert_eq!((texts, weights), (vec![&alone(animal), &alone(ground)], vec![1.0, 0.3]), "{step}");
-            let negative = encoded.negative(0, step).unwrap().values();
+            let negative = prompts.negative(0, step).unwrap().values();
             assert_eq!(negative, &alone(if step == 0 { "rain" } else { "" }), "{step}");
         }
     }
@@ -364,13 +360,14 @@ mod tests {
     fn texts_of_other_lengths_are_padded_as_in_a1111() {
         let mut encoder = encoder(None);
         let request = input("[a BREAK b:c:1] AND d", "e BREAK f BREAK g");
-        let encoded = encoder.encode(&request, &[], STEPS, None, &[]).unwrap();
+        let prompts = encoder.encode(&request, &[], STEPS, None, &[]).unwrap();
         let mut alone = |prompt: &str| encode(&mut encoder, &input(prompt, "")).unwrap().positive;
         let [c, d, empty] = ["c", "d", ""].map(&mut alone);
         let chunks = |text: &EncodedPrompt| {
             text.values().axis_chunks_iter(Axis(1), 77).map(|chunk| chunk.to_owned()).collect::<Vec<_>>()
         };
-        let [first, second] = encoded.positives(0, 1).map(|(text, _)| chunks(text)).collect::<Vec<_>>().try_into().unwrap();
+        let [first, second] =
+            prompts.positives(0, 1).map(|(text, _)| chunks(text)).collect::<Vec<_>>().try_into().unwrap();
         assert_eq!(first, [c, empty.clone(), empty.clone()], "alternatives end with empty prompts");
         let last_vector = d.slice(s![.., -1.., ..]).broadcast(d.dim()).unwrap().to_owned();
         assert_eq!(second, [d, last_vector, empty], "parts repeat their last vector");
@@ -382,7 +379,8 @@ mod tests {
         let many = "[a|b|c][d|e|f|g][h|i|j|k|l][m|n|o|p|q|r|s]";
         let check =
             crate::diffusion::pipeline::prompt_check::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);
-        let checked = |prompt, steps| check.check(&[CheckedPrompt { field: "prompt", parts: vec![prompt] }], steps);
+        let checked =
+            |prompt, steps| check.check(&[CheckedPrompt { field: "prompt", parts: vec![prompt] }], steps);
         assert_eq!(checked(many, 250), Ok(()));
         let sentence = "Its parts and changes make 257 texts, and each counts as many chunks as the longest: 1. At most \
                         256 chunks are allowed together; change less of it, or shorten it.";
@@ -403,10 +401,7 @@ mod tests {
         let mut fixed = encoder(Some(77));
         let cut = encode(&mut fixed, &long).unwrap();
         assert_eq!((cut.cut, cut.positive.dim().1), (Some((1, 2)), 77));
-        assert_eq!(
-            cut.positive,
-            encode(&mut fixed, &input("a fox", "")).unwrap().positive
-        );
+        assert_eq!(cut.positive, encode(&mut fixed, &input("a fox", "")).unwrap().positive);
         let padded = encode(&mut encoder(Some(154)), &input("a fox", "")).unwrap();
         assert_eq!((padded.cut, padded.positive.dim().1), (None, 154));
     }

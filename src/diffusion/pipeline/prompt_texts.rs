@@ -50,7 +50,9 @@ impl<'a> PromptTexts<'a> {
                 self.number(PromptText { chunks, is_part })
             })
             .collect();
-        timeline.iter_mut().for_each(|(_, text)| *text = numbers[*text]);
+        for (_, text) in &mut timeline {
+            *text = numbers[*text];
+        }
         match self.texts.len() > MAX_ENCODED {
             true => Err(PromptError::TooMany { texts: self.texts.len(), chunks: longest }),
             false => Ok(Timeline(timeline)),

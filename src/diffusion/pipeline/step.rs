@@ -54,8 +54,11 @@ impl Pipeline {
     /// the order of the reference, then the rows that see no picture to change. Writes the guided prediction into each generation's
     /// `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> =
-            call.iter().copied().filter(|unit| batch[unit.generation].guided_by(unit.image).is_some()).collect();
+        let guided: Vec<Unit> = call
+            .iter()
+            .copied()
+            .filter(|unit| batch[unit.generation].guided_by(unit.image).is_some())
+            .collect();
         let blind = guided.iter().filter(|unit| batch[unit.generation].blind_input.is_some());
         let negative = |unit: &Unit| batch[unit.generation].guided_by(unit.image);
         let negatives = guided.iter().filter_map(|unit| Some((unit, negative(unit)?, Row::Negative)));

@@ -52,7 +52,11 @@ pub fn may_change(prompt: &str) -> bool {
 enum Node<'a> {
     Text(&'a str),
     /// `[before:after:when]`.
-    Switch { before: Vec<Self>, after: Vec<Self>, when: When },
+    Switch {
+        before: Vec<Self>,
+        after: Vec<Self>,
+        when: When,
+    },
     /// `[a|b]`.
     Turns(Vec<Vec<Self>>),
 }
@@ -90,7 +94,9 @@ fn changes(nodes: &[Node], steps: PromptSteps, ends: &mut BTreeSet<u32>) {
                 if ends.len() < steps.steps as usize {
                     ends.extend(1..=steps.steps);
                 }
-                options.iter().for_each(|option| changes(option, steps, ends));
+                for option in options {
+                    changes(option, steps, ends);
+                }
             }
         }
     }
@@ -219,19 +225,16 @@ fn close(nodes: &mut Vec<Node>, open: &Open) -> Closed {
         inside.next();
         start = mark + 1;
     }
-    match when {
-        Some(when) => {
-            drop(inside);
-            let after = options.pop().unwrap_or_default();
-            nodes.push(Node::Switch { before: options.pop().unwrap_or_default(), after, when });
-        }
-        None => {
-            let mut last: Vec<Node> = inside.collect();
-            // The closing bracket.
-            last.pop();
-            options.push(last);
-            nodes.push(Node::Turns(options));
-        }
+    if let Some(when) = when {
+        drop(inside);
+        let after = options.pop().unwrap_or_default();
+        nodes.push(Node::Switch { before: options.pop().unwrap_or_default(), after, when });
+    } else {
+        let mut last: Vec<Node> = inside.collect();
+        // The closing bracket.
+        last.pop();
+        options.push(last);
+        nodes.push(Node::Turns(options));
     }
     Closed::Group { bars }
 }

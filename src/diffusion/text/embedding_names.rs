@@ -1,4 +1,4 @@
-//! `embedding:name`: ComfyUI's way to name a learned word in a prompt. A1111 and we use the bare word.
+//! `embedding:name`: `ComfyUI`'s way to name a learned word in a prompt. A1111 and we use the bare word.
 
 use std::borrow::Cow;
 
@@ -65,7 +65,10 @@ mod tests {
             ("embedding:", "", &[""]),
         ] {
             let (found, names) = bare_names(prompt, &words, &tokenizer).unwrap();
-            assert_eq!((found.as_ref(), names.as_slice()), (bare, unknown.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().as_slice()));
+            assert_eq!(
+                (found.as_ref(), names.as_slice()),
+                (bare, unknown.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().as_slice())
+            );
         }
     }
 }

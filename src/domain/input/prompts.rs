@@ -35,7 +35,8 @@ impl Prompts {
         for (field, text) in fields.into_iter().zip(&texts) {
             if text.len() > MAX_PROMPT_BYTES {
                 let length = text.len();
-                reader.unmet(field, &format!("It has {length} bytes; at most {MAX_PROMPT_BYTES} are allowed."));
+                reader
+                    .unmet(field, &format!("It has {length} bytes; at most {MAX_PROMPT_BYTES} are allowed."));
                 continue;
             }
             if wildcards {
@@ -55,7 +56,9 @@ impl Prompts {
         }
         composition(reader, rules, &texts[0]);
         if let Some(Err(sentences)) = rules.prompts.as_ref().map(|rules| rules.check(&checked, steps)) {
-            sentences.iter().for_each(|(field, sentence)| reader.unmet(field, sentence));
+            for (field, sentence) in &sentences {
+                reader.unmet(field, sentence);
+            }
         }
         Self { prompt: prompt.to_owned(), negative_prompt: negative_prompt.to_owned(), wildcards }
     }

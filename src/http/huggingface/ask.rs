@@ -51,7 +51,10 @@ impl Ask {
         to.set_from("width", "width", canvas.drawn.width);
         to.set_from("height", "height", canvas.drawn.height);
         let job = to.into_job::<HuggingFace>(endpoint, JobKind::Held)?;
-        Ok(Self { job, finish: Finish { size: canvas.enlarge_to(), format: format(accept), quality: QUALITY } })
+        Ok(Self {
+            job,
+            finish: Finish { size: canvas.enlarge_to(), format: format(accept), quality: QUALITY },
+        })
     }
 }
 
@@ -90,8 +93,9 @@ fn canvas(parameters: &Fields, picture: Option<&str>, grid: u32) -> Result<Canva
         return Ok(Canvas::like(size, grid));
     }
     let asked = ImageSize { width: width.unwrap_or(usual.width), height: height.unwrap_or(usual.height) };
-    Canvas::new(asked, 1, grid)
-        .map_err(|sentence| FieldError::new("width", format!("width does not meet the constraints. {sentence}")))
+    Canvas::new(asked, 1, grid).map_err(|sentence| {
+        FieldError::new("width", format!("width does not meet the constraints. {sentence}"))
+    })
 }
 
 /// The format that the client prefers. PNG keeps the parameters as A1111 writes them.
@@ -110,10 +114,15 @@ mod tests {
 
     fn read(sent: &Value, model: Option<&str>) -> Result<(Value, Finish), String> {
         let rules = InputRules { grid: 8, ..InputRules::default() };
-        let served = |id: &str| ServedEndpoint { id: EndpointId::new(id), rules: rules.clone(), model: format!("{id}-v1") };
+        let served = |id: &str| ServedEndpoint {
+            id: EndpointId::new(id),
+            rules: rules.clone(),
+            model: format!("{id}-v1"),
+        };
         let endpoints = Endpoints::new(vec![served("first"), served("other")]);
         let fields = Fields::new(sent.as_object().unwrap().clone());
-        let ask = Ask::read(&fields, &endpoints, model, "image/webp, */*").map_err(|error| error.to_string())?;
+        let ask =
+            Ask::read(&fields, &endpoints, model, "image/webp, */*").map_err(|error| error.to_string())?;
         Ok((serde_json::from_str(&ask.job.input).unwrap(), ask.finish))
     }
 
@@ -135,7 +144,10 @@ mod tests {
             })
         );
         assert_eq!(finish.to_string(), "1024x1024-q90.webp");
-        assert_eq!(read(&json!({"inputs": "a"}), None).unwrap().0, json!({"prompt": "a", "width": 512, "height": 512}));
+        assert_eq!(
+            read(&json!({"inputs": "a"}), None).unwrap().0,
+            json!({"prompt": "a", "width": 512, "height": 512})
+        );
     }
 
     #[test]
@@ -158,7 +170,10 @@ mod tests {
             assert!(read(&sent, model).is_ok(), "{model:?}");
         }
         let error = read(&sent, Some("models/black-forest-labs/FLUX.1-dev")).unwrap_err();
-        assert_eq!(error, "The model black-forest-labs/FLUX.1-dev is not here: this server has first, other.");
+        assert_eq!(
+            error,
+            "The model black-forest-labs/FLUX.1-dev is not here: this server has first, other."
+        );
     }
 
     #[test]
@@ -167,8 +182,14 @@ mod tests {
             (json!({}), "prompt is a required input."),
             (json!({"inputs": ["a"]}), "inputs should be text."),
             (json!({"inputs": "a", "parameters": []}), "parameters should be an object."),
-            (json!({"inputs": "a", "parameters": {"width": 9999}}), "width does not meet the constraints. It is 9999 × 512"),
-            (json!({"inputs": "a", "parameters": {"num_inference_steps": 0}}), "num_inference_steps does not meet"),
+            (
+                json!({"inputs": "a", "parameters": {"width": 9999}}),
+                "width does not meet the constraints. It is 9999 × 512",
+            ),
+            (
+                json!({"inputs": "a", "parameters": {"num_inference_steps": 0}}),
+                "num_inference_steps does not meet",
+            ),
             (json!({"inputs": "a", "parameters": {"strength": 2}}), "strength does not meet"),
         ] {
             let error = read(&sent, None).unwrap_err();

@@ -19,9 +19,8 @@ pub async fn draw(
     let accept = accept.unwrap_or_default().to_owned();
     let model = request.match_info().get("model").map(str::to_owned);
     let served = api.clone();
-    let read = move |sent: web::Bytes| {
-        Ask::read(&body::json(&sent)?, &served.endpoints, model.as_deref(), &accept)
-    };
+    let read =
+        move |sent: web::Bytes| Ask::read(&body::json(&sent)?, &served.endpoints, model.as_deref(), &accept);
     let Ask { job, finish } = body::on_body(sent, read).await?;
     let mut drawing = Drawing::submit(api.clone(), job, HuggingFace::SURFACE).await?;
     let job = drawing.end().await?;

@@ -23,7 +23,9 @@ impl Dialect for HuggingFace {
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     // Clients post to the URL that they are given, and the OpenAPI document describes paths below `/v2`.
-    for path in ["", "/{model:.+}"].into_iter().flat_map(|path| ["", "/v1", "/v2"].map(|prefix| (prefix, path))) {
+    for path in
+        ["", "/{model:.+}"].into_iter().flat_map(|path| ["", "/v1", "/v2"].map(|prefix| (prefix, path)))
+    {
         let path = format!("{}{}{}", path.0, Surface::HuggingFace.path(), path.1);
         config.service(route::<HuggingFace, _, _>(path, Methods::Post, Operation::RunSync, draw::draw));
     }

@@ -1,4 +1,4 @@
-//! The dialect of RunPod's public endpoints, which the vendor's provider for the AI SDK speaks to `run` and `runsync`: other
+//! The dialect of `RunPod`'s public endpoints, which the vendor's provider for the AI SDK speaks to `run` and `runsync`: other
 //! names in `input`, and an object as `output`.
 //!
 //! An `input` with one of [`MARKS`] is in this dialect. Its fields are loose: unknown ones are ignored, and a size may lie
@@ -36,8 +36,11 @@ fn translated(sent: &Map<String, Value>, rules: &InputRules) -> Result<Translate
     let fields = Fields::new(sent.clone());
     // What both dialects have is read as the contract has it.
     let own = |name: &String| GenerationInput::FIELDS.contains(&name.as_str());
-    let mut input: Map<String, Value> =
-        sent.iter().filter(|(name, _)| own(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut input: Map<String, Value> = sent
+        .iter()
+        .filter(|(name, _)| own(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     if let Some(guidance) = fields.number(&["guidance_scale", "guidance"])? {
         input.insert("guidance_scale".to_owned(), Value::from(guidance));
     }
@@ -59,7 +62,8 @@ fn translated(sent: &Map<String, Value>, rules: &InputRules) -> Result<Translate
     input.insert("height".to_owned(), Value::from(canvas.drawn.height));
     let format = fields.word(&["image_format", "output_format"])?;
     let format = format.and_then(|name| PictureFile::parse(&name));
-    let finish = Finish { size: canvas.enlarge_to(), format: format.unwrap_or(PictureFile::Png), quality: QUALITY };
+    let finish =
+        Finish { size: canvas.enlarge_to(), format: format.unwrap_or(PictureFile::Png), quality: QUALITY };
     Ok(Translated { input: Value::Object(input), finish: finish.to_string() })
 }
 
@@ -105,9 +109,9 @@ mod tests {
 
     use super::*;
 
-    fn read(input: Value) -> (Value, String) {
+    fn read(input: &Value) -> (Value, String) {
         let rules = InputRules { grid: 8, ..InputRules::default() };
-        let Translated { input, finish } = translate(&input, &rules).unwrap().unwrap();
+        let Translated { input, finish } = translate(input, &rules).unwrap().unwrap();
         GenerationInput::parse(&input, &rules).unwrap();
         (input, finish)
     }
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn what_the_provider_sends_is_read() {
         // Seen on the wire of @runpod/ai-sdk-provider 1.4.0.
-        let (input, finish) = read(json!({
+        let (input, finish) = read(&json!({
             "prompt": "a fox", "negative_prompt": "", "seed": -1, "size": "1328*1328", "output_format": "png",
             "enable_safety_checker": true,
         }));
@@ -124,35 +128,44 @@ mod tests {
             json!({"prompt": "a fox", "negative_prompt": "", "seed": -1, "width": 880, "height": 880})
         );
         assert_eq!(finish, "1328x1328-q90.png");
-        let (input, finish) = read(json!({
+        let (input, finish) = read(&json!({
             "prompt": "a fox", "width": 512, "height": 512, "num_inference_steps": 4.0, "guidance": 2.5, "image_format": "jpg",
         }));
         assert_eq!((&input["guidance_scale"], &input["num_inference_steps"]), (&json!(2.5), &json!(4)));
         assert_eq!(finish, "drawn-q90.jpeg");
-        for pictures in [json!({"image": "https://a.example/b.png"}), json!({"images": ["https://a.example/b.png", "x"]})] {
+        for pictures in
+            [json!({"image": "https://a.example/b.png"}), json!({"images": ["https://a.example/b.png", "x"]})]
+        {
             let mut input = json!({"prompt": "a fox", "size": "512*512"});
             input.as_object_mut().unwrap().extend(pictures.as_object().unwrap().clone());
-            assert_eq!(read(input).0["init_image"], json!("https://a.example/b.png"));
+            assert_eq!(read(&input).0["init_image"], json!("https://a.example/b.png"));
         }
-        let (input, _) = read(json!({"prompt": "a fox", "aspect_ratio": "16:9"}));
+        let (input, _) = read(&json!({"prompt": "a fox", "aspect_ratio": "16:9"}));
         assert_eq!((&input["width"], &input["height"]), (&json!(704), &json!(384)));
     }
 
     #[test]
     fn other_inputs_are_the_contract_s() {
         let rules = InputRules::default();
-        for input in [json!({"prompt": "a fox", "width": 512}), json!({"sizes": 1}), json!([]), json!("size")] {
+        for input in [json!({"prompt": "a fox", "width": 512}), json!({"sizes": 1}), json!([]), json!("size")]
+        {
             assert!(translate(&input, &rules).is_none(), "{input}");
         }
     }
 
     #[test]
     fn a_field_that_cannot_be_read_is_named() {
-        let refused = |input: Value| translate(&input, &InputRules::default()).unwrap().unwrap_err().to_string();
-        assert_eq!(refused(json!({"size": {}})), "size should be text.");
-        assert_eq!(refused(json!({"images": [7]})), "images should be a list of URLs or data URIs.");
-        assert!(refused(json!({"size": "9999*9999"})).starts_with("size does not meet the constraints. It is 9999 × 9999"));
-        assert!(refused(json!({"guidance": 1, "width": -5})).starts_with("width does not meet the constraints."));
+        let refused =
+            |input: &Value| translate(input, &InputRules::default()).unwrap().unwrap_err().to_string();
+        assert_eq!(refused(&json!({"size": {}})), "size should be text.");
+        assert_eq!(refused(&json!({"images": [7]})), "images should be a list of URLs or data URIs.");
+        assert!(
+            refused(&json!({"size": "9999*9999"}))
+                .starts_with("size does not meet the constraints. It is 9999 × 9999")
+        );
+        assert!(
+            refused(&json!({"guidance": 1, "width": -5})).starts_with("width does not meet the constraints.")
+        );
         for ratio in ["0:1", "1:0", "a:b", "-1:1", "1e300:1e-300", "nan:1"] {
             let _ = translate(&json!({"aspect_ratio": ratio}), &InputRules::default());
         }

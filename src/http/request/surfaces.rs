@@ -161,7 +161,10 @@ mod tests {
         assert_eq!("all".parse(), Ok(Surfaces::default()));
         assert_eq!("none".parse::<Surfaces>().unwrap().iter().count(), 0);
         assert_eq!("openai,huggingface".parse(), Ok(Surfaces::default()));
-        assert_eq!("open-ai".parse::<Surfaces>().unwrap_err(), "unknown surface open-ai; choose from openai, huggingface");
+        assert_eq!(
+            "open-ai".parse::<Surfaces>().unwrap_err(),
+            "unknown surface open-ai; choose from openai, huggingface"
+        );
         assert!("".parse::<Surfaces>().is_err() && "openai,".parse::<Surfaces>().is_err());
         assert!("all".parse::<OpenSurfaces>().is_err());
         let error = "openai@lan".parse::<OpenSurfaces>().unwrap_err();

@@ -1,4 +1,4 @@
-//! The goldens are A1111's own answers: tests/golden/prompt_schedules.py.
+//! The goldens are A1111's own answers: `tests/golden/prompt_schedules.py`.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,8 @@ fn prompts_change_at_the_steps_of_a1111() {
 
 #[test]
 fn a_prompt_without_groups_is_one_stretch() {
-    for prompt in ["", "a red heart", "(a:1.2) [b]", "[a:b]", "a: b | c", "日本 \\[x:y:0.5\\]", "[a|b] c|d"] {
+    for prompt in ["", "a red heart", "(a:1.2) [b]", "[a:b]", "a: b | c", "日本 \\[x:y:0.5\\]", "[a|b] c|d"]
+    {
         assert_eq!(at(prompt, 20), [(20, prompt.to_owned())]);
     }
 }
@@ -71,7 +72,9 @@ proptest! {
 
 #[test]
 fn hostile_prompts_take_linear_time() {
-    for part in ["[a:", "[a|", "[", "(", "[a:b:1]", "[a|b]", "|", ":", "\\", "[[a]:", "]", "[(a:b:", "[a:b:1e9] "] {
+    for part in
+        ["[a:", "[a|", "[", "(", "[a:b:1]", "[a|b]", "|", ":", "\\", "[[a]:", "]", "[(a:b:", "[a:b:1e9] "]
+    {
         let prompt = part.repeat(65_536 / part.len());
         let start = Instant::now();
         stretches(&prompt, PromptSteps { steps: 500, before: None }).take(3).for_each(drop);

@@ -5,9 +5,7 @@ use utoipa::openapi::path::{OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{
-    ComponentsBuilder, Content, HttpMethod, Object, Required, Response, ResponseBuilder,
-};
+use utoipa::openapi::{ComponentsBuilder, Content, HttpMethod, Object, Required, Response, ResponseBuilder};
 
 use super::operations::{AZURE, BASIC, BEARER, PLAIN, header_for};
 use super::parameters::path;
@@ -19,12 +17,10 @@ pub(super) fn add_paths(paths: PathsBuilder, api: &Api) -> PathsBuilder {
         return paths;
     }
     let model = path("model", text("An endpoint, or the name of its model, perhaps behind `models/`"));
-    paths
-        .path("/huggingface", PathItem::new(HttpMethod::Post, drawing("huggingface")))
-        .path(
-            "/huggingface/{model}",
-            PathItem::new(HttpMethod::Post, drawing("huggingface-model").parameter(model)),
-        )
+    paths.path("/huggingface", PathItem::new(HttpMethod::Post, drawing("huggingface"))).path(
+        "/huggingface/{model}",
+        PathItem::new(HttpMethod::Post, drawing("huggingface-model").parameter(model)),
+    )
 }
 
 pub(super) fn add_schemas(components: ComponentsBuilder, api: &Api) -> ComponentsBuilder {
@@ -86,9 +82,7 @@ fn request() -> Object {
         )
         .property(
             "guidance_scale",
-            or_null(
-                number("How closely to follow the prompt").exclusive_minimum(Some(0)).maximum(Some(20)),
-            ),
+            or_null(number("How closely to follow the prompt").exclusive_minimum(Some(0)).maximum(Some(20))),
         )
         .property("scheduler", or_null(text("The scheduler, by any of its names")))
         .property("seed", or_null(integer("The seed; −1 is random").minimum(Some(-1))))

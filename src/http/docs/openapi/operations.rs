@@ -8,10 +8,10 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, HttpMethod, Paths, Required, Response, ResponseBuilder, ResponsesBuilder};
 
-use super::{huggingface, images};
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
 use super::words::{Words, words};
+use super::{huggingface, images};
 use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
