@@ -1,4 +1,4 @@
-//! The dialect of RunPod's public endpoints on the native routes, as the vendor's provider for the AI SDK speaks it.
+//! The dialect of `RunPod`'s public endpoints on the native routes, as the vendor's provider for the AI SDK speaks it.
 
 use serde_json::{Value, json};
 
