@@ -154,6 +154,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
             println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
+            if let Some(drawn) = &picture.prompts {
+                println!("    {}", drawn.prompt);
+            }
         }
     }
     Ok(())
