@@ -57,6 +57,7 @@ pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
         loras: data_dir.join("loras"),
         controlnets: data_dir.join("controlnets"),
         embeddings: data_dir.join("embeddings"),
+        wildcards: data_dir.join("wildcards"),
         lora_memory: DEFAULT_LORA_MEMORY,
         look_every: Duration::from_secs(1),
     }
@@ -134,6 +135,7 @@ impl ServeArgs {
                 loras: self.lora_dir.unwrap_or(usual.loras),
                 controlnets: self.controlnet_dir.unwrap_or(usual.controlnets),
                 embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
+                wildcards: self.wildcard_dir.unwrap_or(usual.wildcards),
                 lora_memory: self.lora_memory,
                 ..usual
             },

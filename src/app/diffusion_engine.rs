@@ -109,6 +109,7 @@ impl Engine for Pipeline {
             seed: picture.seed,
             // Flagged pictures never leave the process.
             png: (!picture.flagged).then_some(picture.png),
+            prompts: picture.prompts,
         });
         Ok(images.collect())
     }

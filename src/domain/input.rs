@@ -3,6 +3,7 @@
 mod controlnet;
 mod loras;
 mod pictures;
+mod prompts;
 mod reader;
 mod rules;
 mod sampling;
@@ -12,11 +13,13 @@ use serde_json::{Value, json};
 pub use self::controlnet::CONTROLNET_FIELDS;
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
+pub use self::prompts::CheckedPrompt;
+use self::prompts::Prompts;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
 pub use self::sampling::Sampling;
 use super::lora::{Lora, LoraOrigin};
-use super::{ControlUnit, ImageSource, NoiseSource, SchedulerKind};
+use super::{ControlUnit, ImageSource, NoiseSource, SchedulerKind, prompt_parts, without_lora_tags};
 
 /// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -39,10 +42,13 @@ pub struct ImageSize {
 
 /// A valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the request")]
 pub struct GenerationInput {
     /// The prompt as sent, including its LoRA tags.
     pub prompt: String,
     pub negative_prompt: String,
+    /// Whether the seed draws the wildcards in both: `{a|b}` and `__name__`.
+    pub wildcards: bool,
     /// The LoRAs to merge into the model, in the order of the request.
     pub loras: Vec<Lora>,
     /// The layer of the text encoder to use, counted from the end as A1111 does: 1 is the last.
@@ -95,6 +101,7 @@ impl GenerationInput {
         Self {
             prompt: prompt.into(),
             negative_prompt: String::new(),
+            wildcards: false,
             loras: Vec::new(),
             clip_skip: 1,
             size: ImageSize { width: 512, height: 512 },
@@ -128,9 +135,11 @@ impl GenerationInput {
         let defaults = Self::new("");
 
         reader.refuse_unknown(&Self::FIELDS);
-        let prompt = reader.required_text("prompt", rules);
-        let negative_prompt = reader.text("negative_prompt", rules);
-        let loras = loras::read(&mut reader, rules, prompt.as_deref().unwrap_or_default());
+        let steps =
+            reader.peek("num_inference_steps").filter(|steps| (1..=u64::from(MAX_STEPS)).contains(steps));
+        let steps = steps.map_or(defaults.num_inference_steps, small);
+        let Prompts { prompt, negative_prompt, wildcards } = Prompts::read(&mut reader, rules, steps);
+        let loras = loras::read(&mut reader, rules, &prompt);
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -144,7 +153,7 @@ impl GenerationInput {
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
         if rules.embeds_guidance {
-            let is_empty = negative_prompt.as_deref().is_none_or(str::is_empty);
+            let is_empty = negative_prompt.is_empty();
             let fields = [("negative_prompt", !is_empty), ("guidance_rescale", true), ("guidance_end", true)];
             let without_effect = fields.into_iter().filter(|(name, says)| *says && reader.is_present(name));
             warnings.extend(without_effect.map(|(name, _)| {
@@ -162,8 +171,9 @@ impl GenerationInput {
 
         reader.finish()?;
         Ok(Self {
-            prompt: prompt.unwrap_or_default(),
-            negative_prompt: negative_prompt.unwrap_or_default(),
+            prompt,
+            negative_prompt,
+            wildcards,
             loras,
             clip_skip: clip_skip.unwrap_or(defaults.clip_skip),
             size,
@@ -190,18 +200,26 @@ impl GenerationInput {
         })
     }
 
-    /// Whether the UNet is also asked without the prompt. (diffusers' `do_classifier_free_guidance`.)
+    /// Whether the UNet is also asked without the prompt. (diffusers' `do_classifier_free_guidance`.) The parts of a
+    /// prompt are weighed against that answer.
     pub fn is_guided(&self) -> bool {
-        self.guidance_scale > 1.0 && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
+        (self.guidance_scale > 1.0 || self.prompt_parts() > 1)
+            && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
     }
 
     /// The rows of a UNet call that one picture takes: with the prompt, without it, and without the picture to change.
     pub fn rows_per_image(&self) -> u32 {
+        let parts = self.prompt_parts();
         match (self.is_guided(), self.image_guidance_scale) {
-            (false, _) => 1,
-            (true, None) => 2,
-            (true, Some(_)) => 3,
+            (false, _) => parts,
+            (true, None) => parts + 1,
+            (true, Some(_)) => parts + 2,
         }
+    }
+
+    /// The most parts that `AND` joins in the prompt, whatever its wildcards draw.
+    fn prompt_parts(&self) -> u32 {
+        small(prompt_parts(&without_lora_tags(&self.prompt)).len() as u64)
     }
 
     /// The `input` that draws only image `index` again. It names every field, so that no default, not even one of the
@@ -226,6 +244,9 @@ impl GenerationInput {
             "noise": self.noise.as_str(),
         });
         self.sampling.write(&mut request);
+        if self.wildcards {
+            request["wildcards"] = json!(true);
+        }
         if let Some(scale) = self.image_guidance_scale {
             request["image_guidance_scale"] = json!(shortest(scale));
         }
@@ -251,9 +272,10 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 30] = [
+    pub const FIELDS: [&str; 31] = [
         "prompt",
         "negative_prompt",
+        "wildcards",
         "clip_skip",
         "width",
         "height",

@@ -4,6 +4,7 @@
 //! model. The other rooms use its types to talk to each other.
 
 mod clock;
+mod composition;
 mod controlnet;
 mod idempotency;
 mod image_source;
@@ -24,8 +25,10 @@ mod scheduler;
 mod spacing;
 mod web_url;
 mod webhook;
+mod wildcards;
 
 pub use clock::{Clock, Timestamp};
+pub use composition::{MAX_PART_WEIGHT, MAX_PROMPT_PARTS, PromptPart, is_space, prompt_parts, whole_words};
 pub use controlnet::{
     ControlMode, ControlNetConfig, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT,
     MAX_CONTROLNETS,
@@ -33,14 +36,15 @@ pub use controlnet::{
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    CONTROLNET_FIELDS, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR,
-    MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Sampling, Violations,
+    CONTROLNET_FIELDS, CheckedPrompt, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules,
+    MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Sampling,
+    Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
     NewJob, Progress, StoredImage,
 };
-pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_lora_tags};
+pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, lora_tags, without_lora_tags};
 pub use lora_blocks::{BlockWeights, LoraBlock, LoraScales};
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;
@@ -54,3 +58,4 @@ pub use scheduler::SchedulerKind;
 pub use spacing::Spacing;
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};
+pub use wildcards::{DrawnPrompts, WildcardShelf, draw_wildcards};

@@ -109,7 +109,7 @@ impl Errands {
                 let key = format!("{id}/{index}.png");
                 let store = |png| with_retries(pauses, given_up, || fetcher.store_image(&bucket, &key, png));
                 let url = image.png.as_deref().map(store).transpose()?;
-                Ok(StoredImage { seed: image.seed, url })
+                Ok(StoredImage { seed: image.seed, url, prompts: image.prompts.clone() })
             };
             let wanted = images.iter().enumerate().take_while(|_| !given_up.load(Ordering::Relaxed));
             wanted.map(store).collect::<Result<_, FetchError>>().map_err(|error| {

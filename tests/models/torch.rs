@@ -58,6 +58,7 @@ fn drawn(folder: &Path, fields: &Value) -> Vec<u8> {
         loras: folder.join("loras"),
         controlnets: folder.join("controlnets"),
         embeddings: folder.join("embeddings"),
+        wildcards: folder.join("wildcards"),
         lora_memory: 0,
         look_every: Duration::ZERO,
     };

@@ -26,6 +26,7 @@ fn add_ons(loras: &Path) -> AddOnFolders {
         loras: loras.to_owned(),
         controlnets: loras.join("none"),
         embeddings: loras.join("none"),
+        wildcards: loras.join("none"),
         lora_memory: u64::MAX,
         look_every: Duration::from_mins(1),
     }

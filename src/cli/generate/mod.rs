@@ -108,6 +108,12 @@ pub struct GenerateArgs {
     /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
+    /// Draw the prompts' wildcards by the seed: {a|b} is one of the two, __name__ a line of name.txt in --wildcard-dir
+    #[arg(long)]
+    wildcards: bool,
+    /// Folder of wildcards [default: wildcards in the data folder]
+    #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
+    wildcard_dir: Option<PathBuf>,
     /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
@@ -158,6 +164,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
             println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
+            if let Some(drawn) = &picture.prompts {
+                println!("    {}", drawn.prompt);
+            }
         }
     }
     Ok(())
@@ -172,6 +181,7 @@ impl GenerateArgs {
             loras: file.or_else(|| self.lora_dir.clone()).unwrap_or(usual.loras),
             controlnets: self.controlnet_dir.clone().unwrap_or(usual.controlnets),
             embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
+            wildcards: self.wildcard_dir.clone().unwrap_or(usual.wildcards),
             ..usual
         }
     }
@@ -181,6 +191,7 @@ impl GenerateArgs {
         let mut input = Map::new();
         input.insert("prompt".into(), json!(self.prompt));
         input.insert("negative_prompt".into(), json!(self.negative_prompt));
+        input.insert("wildcards".into(), json!(self.wildcards));
         input.insert("width".into(), json!(self.width.unwrap_or(native_side)));
         input.insert("height".into(), json!(self.height.unwrap_or(native_side)));
         input.insert("num_outputs".into(), json!(self.num_outputs));

@@ -40,6 +40,7 @@ mod unread;
 mod vae_beside;
 mod weightless_graph;
 mod weights;
+mod wildcard_folder;
 
 use std::path::PathBuf;
 
@@ -70,6 +71,7 @@ pub use unread::Unread;
 pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
 use weights::WeightWriter;
 pub use weights::{Originals, Parameters, Weights};
+pub use wildcard_folder::WildcardFolder;
 
 /// Why files cannot be used. Each names the file and, where one tensor is the reason, that tensor.
 #[derive(Debug, thiserror::Error)]

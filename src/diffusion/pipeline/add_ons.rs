@@ -1,6 +1,6 @@
-//! What an operator lays beside a model: folders of LoRAs, ControlNets and textual inversions.
+//! What an operator lays beside a model: folders of LoRAs, ControlNets, textual inversions and wildcards.
 //!
-//! Only models whose weights go into graphs of ours take them; an ONNX export has its weights in its graphs.
+//! Only models whose weights go into graphs of ours take the first three; an ONNX export has its weights in its graphs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub struct AddOnFolders {
     pub loras: PathBuf,
     pub controlnets: PathBuf,
     pub embeddings: PathBuf,
+    /// The text files that prompts draw words from.
+    pub wildcards: PathBuf,
     /// The most bytes that one pipeline keeps in parts of the model with LoRAs merged in.
     pub lora_memory: u64,
     /// How old the knowledge of what lies in the folders may be.
@@ -33,7 +35,7 @@ pub struct AddOns {
 impl AddOns {
     /// `embedding_width` is that of the text encoder's own embeddings.
     pub fn new(folders: AddOnFolders, tokenizer: Arc<Tokenizer>, embedding_width: usize) -> Self {
-        let AddOnFolders { loras, controlnets, embeddings, lora_memory, look_every } = folders;
+        let AddOnFolders { loras, controlnets, embeddings, lora_memory, look_every, .. } = folders;
         Self {
             loras: Arc::new(LoraFolder::new(loras, look_every)),
             controlnets: Arc::new(ControlNetFolder::new(controlnets, look_every)),

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use ndarray::Array4;
 
 use super::control::Control;
+use super::drawn_prompts::drawn_prompts;
 use super::first_latents::{FirstLatents, Given};
 use super::prepared::{Adaptation, Prepared};
 use super::{DiffusionError, Generation, Pipeline};
@@ -13,6 +14,7 @@ use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image}
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers;
+use crate::diffusion::text::PromptSteps;
 use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ImageSource, ModelPart};
 
 impl Pipeline {
@@ -47,7 +49,9 @@ impl Pipeline {
         let mut text_encoder =
             text_encoder.map(|text_encoder| text_encoder.lock().unwrap_or_else(PoisonError::into_inner));
         let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
-        let prompts = self.prompts.encode(input, text_encoder.as_deref_mut(), words)?;
+        let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref())?;
+        let steps = PromptSteps { steps: input.num_inference_steps, before: None };
+        let prompts = self.prompts.encode(input, &drawn, steps, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
         let drawn_at = self.drawing_size(input);
         let (given, overlay) = self.read(input, drawn_at)?;
@@ -67,6 +71,11 @@ impl Pipeline {
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
         generation.overlay = overlay;
         generation.controls = controls;
+        generation.drawn = drawn;
+        for name in std::mem::take(&mut generation.prompts.unknown) {
+            generation
+                .warn(format!("embedding:{name} names no textual inversion: it was read as plain words."));
+        }
         for (lora, skipped) in adapted.iter().flat_map(|adapted| adapted.skipped()) {
             generation
                 .warn(format!("the LoRA {lora} is used in part: this model has no place for {skipped}."));

@@ -3,6 +3,7 @@
 use ndarray::{Array4, Axis};
 use serde_json::json;
 
+use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
@@ -34,7 +35,8 @@ impl Pipeline {
             let seed = GenerationInput::seed_of(generation.seed, index);
             let texts = self.texts(generation, index);
             let png = PictureFile::Png.encode(&image, &texts)?.bytes;
-            pictures.push(Picture { seed, image, png, texts, flagged });
+            let prompts = generation.drawn.get(index as usize).cloned();
+            pictures.push(Picture { seed, image, png, texts, prompts, flagged });
         }
         Ok(pictures)
     }
@@ -48,7 +50,8 @@ impl Pipeline {
     /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
     /// picture again.
     fn texts(&self, generation: &Generation, index: u32) -> PictureTexts {
-        let input = &generation.input;
+        let drawn = generation.drawn.get(index as usize).map(|drawn| in_request(drawn, &generation.input));
+        let input = drawn.as_ref().unwrap_or(&generation.input);
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
         let spacing =

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
+use super::conditioning::EncodedPrompts;
 use super::control::Control;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
-use super::prompt_encoder::EncodedPrompts;
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::{EncodedPrompt, UNet};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{DrawnPrompts, GenerationInput, ImageSize};
 
 /// Made by [`Pipeline::begin`](super::Pipeline::begin), read by `finish`.
 pub struct Generation {
@@ -27,6 +27,8 @@ pub struct Generation {
     /// The size of the latents in pixels, which may be below the requested size.
     pub(super) drawn_at: ImageSize,
     pub(super) prompts: EncodedPrompts,
+    /// Of each image, if wildcards drew them.
+    pub(super) drawn: Vec<DrawnPrompts>,
     /// The model's parts with the request's LoRAs, if it has any.
     pub(super) adapted: Option<Arc<Adapted>>,
     /// The ControlNets that it follows.
@@ -90,6 +92,7 @@ impl Generation {
             seed,
             drawn_at,
             prompts,
+            drawn: Vec::new(),
             adapted: None,
             controls: Vec::new(),
             latents,
@@ -170,13 +173,18 @@ impl Generation {
         Some(Zip::from(&shown).and(&predicted).map_collect(|&x, &m| denoise.x0(x * unscale, m)))
     }
 
-    /// The embeddings of the negative prompt, if the next call is guided: guidance may end before the steps do.
-    pub(super) fn guided_by(&self) -> Option<&EncodedPrompt> {
+    /// The parts of an image's prompt for the next call, with their weights.
+    pub(super) fn positives(&self, image: usize) -> impl Iterator<Item = (&EncodedPrompt, f32)> {
+        self.prompts.positives(image, self.progress().0)
+    }
+
+    /// The negative prompt of an image for the next call, if that is guided: guidance may end before the steps do.
+    pub(super) fn guided_by(&self, image: usize) -> Option<&EncodedPrompt> {
         // A start from a picture leaves out the first calls: the share is of those that are made.
         let (done, calls) = (self.call - self.begin, self.scheduler.timesteps().len() - self.begin);
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
         let is_guided = (done as f64) < self.input.guidance_end * calls as f64;
-        self.prompts.negative.as_ref().filter(|_| is_guided)
+        self.prompts.negative(image, self.progress().0).filter(|_| is_guided)
     }
 
     /// The number of the next call, and of all calls, without those that a start from a picture skips.

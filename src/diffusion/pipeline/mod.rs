@@ -10,9 +10,11 @@ mod add_ons;
 mod batching;
 mod begin;
 mod checking;
+mod conditioning;
 mod control;
 mod controlnets;
 mod description;
+mod drawn_prompts;
 mod finish;
 mod first_latents;
 mod float32;
@@ -26,6 +28,7 @@ mod prepared;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
+mod prompt_texts;
 mod step;
 mod vae;
 mod working;
@@ -52,7 +55,7 @@ use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbIma
 use super::nets::{ModelError, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
-use crate::domain::{GenerationInput, SchedulerKind};
+use crate::domain::{DrawnPrompts, GenerationInput, SchedulerKind};
 use crate::runtime::Device;
 
 /// A loaded model on a device. One thread owns it.
@@ -85,6 +88,8 @@ pub struct Picture {
     pub png: Vec<u8>,
     /// How it was made.
     pub texts: PictureTexts,
+    /// Its prompts, if wildcards drew them.
+    pub prompts: Option<DrawnPrompts>,
     /// Whether the model's safety checker flagged it and the request wants no such pictures. It must not be shown.
     pub flagged: bool,
 }

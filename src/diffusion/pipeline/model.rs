@@ -14,7 +14,7 @@ use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
-    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread,
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread, WildcardFolder,
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
@@ -52,6 +52,9 @@ impl Model {
             known: u32::try_from(known).unwrap_or(0),
             added: added.transpose()?.flatten().map(Arc::new),
         };
+        let wildcards = add_ons
+            .as_ref()
+            .map(|folders| Arc::new(WildcardFolder::new(folders.wildcards.clone(), folders.look_every)) as _);
         let add_ons = add_ons
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
@@ -73,6 +76,7 @@ impl Model {
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),
+            wildcards,
             prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), textual_inversions))),
         };
         Ok(Self {
@@ -248,6 +252,7 @@ mod tests {
                 loras: format!("{ROOT}/tests/golden/lora").into(),
                 controlnets: "/nowhere".into(),
                 embeddings: "/nowhere".into(),
+                wildcards: "/nowhere".into(),
                 lora_memory: 0,
                 look_every: Duration::from_mins(1),
             };

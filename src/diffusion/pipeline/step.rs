@@ -1,13 +1,14 @@
 //! One denoising step of a batch: which images share a UNet call, and guidance.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array1, Array4, Axis, Zip, s};
 
 use super::control::{OwnRows, residuals};
-use super::guidance::rescale_noise_pred;
+use super::guidance::{compose, rescale_noise_pred};
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::nets::{ModelError, UNet, UNetRows, WorkingMemory};
 use crate::domain::ModelPart;
@@ -33,6 +34,7 @@ impl Pipeline {
     /// Removes from `units` those that can share a UNet call with the first one.
     fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
         let first = &batch[units[0].generation];
+        let tokens = first.prompts.tokens(units[0].image);
         let mut call = Vec::new();
         units.retain(|unit| {
             let other = &batch[unit.generation];
@@ -40,7 +42,7 @@ impl Pipeline {
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
-                && other.prompts.positive.values().dim() == first.prompts.positive.values().dim()
+                && other.prompts.tokens(unit.image) == tokens
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.batching.images;
             if taken {
@@ -51,26 +53,34 @@ impl Pipeline {
         call
     }
 
-    /// One UNet call: the negative rows of guided images first, then a positive row for every image, in the order of the
-    /// reference, then the rows that see no picture to change. Writes the guided prediction into each generation's
+    /// One UNet call: the negative rows of guided images first, then a positive row for each part of every image's prompt, in
+    /// the order of the reference, then the rows that see no picture to change. Writes the guided prediction into each generation's
     /// `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> =
-            call.iter().copied().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
+        let guided: Vec<Unit> = call
+            .iter()
+            .copied()
+            .filter(|unit| batch[unit.generation].guided_by(unit.image).is_some())
+            .collect();
         let blind = guided.iter().filter(|unit| batch[unit.generation].blind_input.is_some());
-        let rows = guided.iter().map(|unit| (unit, Row::Negative));
-        let rows = rows.chain(call.iter().map(|unit| (unit, Row::Positive)));
-        let rows = rows.chain(blind.map(|unit| (unit, Row::Blind)));
+        let negative = |unit: &Unit| batch[unit.generation].guided_by(unit.image);
+        let negatives = guided.iter().filter_map(|unit| Some((unit, negative(unit)?, Row::Negative)));
+        let positives = call.iter().flat_map(|unit| {
+            batch[unit.generation].positives(unit.image).map(move |(prompt, _)| (unit, prompt, Row::Positive))
+        });
+        let blinds = blind.filter_map(|unit| Some((unit, negative(unit)?, Row::Blind)));
+        let rows = negatives.chain(positives).chain(blinds);
+        let mut positive_rows = 0;
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         let mut guidance_scales = Vec::new();
-        for (unit, row) in rows {
+        for (unit, prompt, row) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.guided_by().filter(|_| row != Row::Positive);
             let input = generation.blind_input.as_ref().filter(|_| row == Row::Blind);
             sample.push(input.unwrap_or(&generation.model_input).index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.prompts.positive));
+            embeddings.push(prompt);
+            positive_rows += usize::from(row == Row::Positive);
             timesteps.push(generation.timestep());
             guidance_scales.push(generation.input.guidance_scale);
         }
@@ -116,16 +126,28 @@ impl Pipeline {
 
         let mut negatives = predicted.outer_iter();
         let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
-        let mut blinds = predicted.slice(s![guided.len() + call.len().., .., .., ..]).into_outer_iter();
+        let mut blinds = predicted.slice(s![guided.len() + positive_rows.., .., .., ..]).into_outer_iter();
         for unit in call {
             let generation = &mut *batch[unit.generation];
-            let is_guided = generation.guided_by().is_some();
+            let is_guided = generation.guided_by(unit.image).is_some();
+            let step = generation.progress().0;
             let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
-            let conditional = positives.next().expect("a row for each image");
+            let unconditional = is_guided.then(|| negatives.next().expect("a row for each guided image"));
+            let mut weights = generation.prompts.positives(unit.image, step).map(|(_, weight)| weight);
+            let first = positives.next().expect("a row for each image");
+            let composed;
+            let conditional = match (weights.next(), weights.len()) {
+                (Some(weight), others @ 1..) => {
+                    let others = positives.by_ref().take(others).zip(weights);
+                    let parts = iter::once((first, weight)).chain(others);
+                    composed = compose(parts, unconditional.unwrap_or(first));
+                    composed.view()
+                }
+                _ => first,
+            };
             noise_pred.assign(&conditional);
-            if is_guided {
-                let unconditional = negatives.next().expect("a row for each guided image");
+            if let Some(unconditional) = unconditional {
                 match generation.input.image_guidance_scale.filter(|_| generation.blind_input.is_some()) {
                     None => {
                         noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));

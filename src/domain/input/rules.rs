@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing};
+use super::CheckedPrompt;
+use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing, WildcardShelf};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -30,14 +31,16 @@ pub struct InputRules {
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The ControlNets for the model. None if it does not support ControlNets.
     pub controlnets: Option<Arc<dyn ControlNetShelf>>,
+    /// The operator's wildcards. Without them, only those in braces are drawn.
+    pub wildcards: Option<Arc<dyn WildcardShelf>>,
     /// The model's own check of prompts.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
 
 /// A check of prompts that needs the model's tokenizer.
 pub trait PromptCheck: Debug + Send + Sync {
-    /// Fails with a sentence that says why this prompt cannot be drawn. The LoRA tags are already removed.
-    fn check(&self, prompt: &str) -> Result<(), String>;
+    /// Fails with the fields of the prompts that cannot be drawn in so many steps, and a sentence each that says why.
+    fn check(&self, prompts: &[CheckedPrompt<'_>], steps: u32) -> Result<(), Vec<(&'static str, String)>>;
 }
 
 impl Default for InputRules {
@@ -55,6 +58,7 @@ impl Default for InputRules {
             embeds_guidance: false,
             loras: None,
             controlnets: None,
+            wildcards: None,
             prompts: None,
         }
     }

@@ -451,3 +451,66 @@ fn other_models_have_no_image_guidance() {
     assert_eq!((plain.rows_per_image(), plain.request_for(1, 0).get("image_guidance_scale")), (2, None));
     assert_eq!(GenerationInput { guidance_scale: 1.0, ..plain }.rows_per_image(), 1);
 }
+
+#[test]
+fn parts_of_a_prompt_are_rows_of_their_own_and_are_always_guided() {
+    let rows = |prompt: &str, guidance_scale: f32| {
+        let input = GenerationInput { guidance_scale, ..GenerationInput::new(prompt) };
+        (input.is_guided(), input.rows_per_image())
+    };
+    assert_eq!(rows("a fox", 7.0), (true, 2));
+    assert_eq!(rows("a fox AND snow AND ice :0.5", 7.0), (true, 4));
+    assert_eq!(rows("a fox AND snow", 1.0), (true, 3));
+    assert_eq!(rows("a fox <lora:AND AND:1>", 1.0), (false, 1));
+}
+
+#[test]
+fn and_is_refused_where_it_cannot_be_drawn() {
+    let refused = |prompt: &str, rules: &InputRules| {
+        let input = json!({"prompt": prompt, "init_image": "https://example.org/fox.png"});
+        GenerationInput::parse(&input, rules).unwrap_err().0.concat()
+    };
+    assert_eq!(
+        refused(&"a AND ".repeat(8), &InputRules::default()),
+        "prompt does not meet the constraints. AND joins 9 parts in it; at most 8 are allowed."
+    );
+    let edits = InputRules { edits_images: true, ..InputRules::default() };
+    assert_eq!(
+        refused("a AND b", &edits),
+        "prompt does not meet the constraints. AND in it is not supported by this model, because InstructPix2Pix guides by \
+         the picture as well."
+    );
+    let embeds = InputRules { embeds_guidance: true, ..InputRules::default() };
+    assert!(refused("a AND b", &embeds).ends_with("because its UNet takes the guidance scale itself."));
+}
+
+#[test]
+fn wildcards_are_read_only_where_they_are_asked_for() {
+    #[derive(Debug)]
+    struct Shelf;
+
+    impl crate::domain::WildcardShelf for Shelf {
+        fn find(&self, name: &str) -> Result<(), String> {
+            if name == "animal" { Ok(()) } else { Err(format!("There is no wildcard {name}.")) }
+        }
+
+        fn lines(&self, _name: &str) -> Result<Option<Vec<String>>, String> {
+            Ok(None)
+        }
+    }
+
+    let rules = InputRules { wildcards: Some(Arc::new(Shelf)), ..InputRules::default() };
+    let parse = |input: Value| GenerationInput::parse(&input, &rules);
+    let plain = parse(json!({"prompt": "{a|__nobody__}"})).unwrap();
+    assert_eq!((plain.wildcards, plain.request_for(1, 0).get("wildcards")), (false, None));
+    let input = parse(json!({"prompt": "__animal__", "wildcards": true})).unwrap();
+    assert_eq!((input.wildcards, &input.request_for(1, 0)["wildcards"]), (true, &json!(true)));
+    assert_eq!(
+        parse(json!({"prompt": "a", "negative_prompt": "{a|__nobody__}", "wildcards": true})).unwrap_err().0,
+        ["negative_prompt does not meet the constraints. There is no wildcard nobody."]
+    );
+    assert_eq!(
+        parse(json!({"prompt": "a", "wildcards": 1})).unwrap_err().0,
+        ["wildcards should be bool type, not int."]
+    );
+}

@@ -20,10 +20,11 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 14] = pages![
+pub(super) const PAGES: [Page; 15] = pages![
     "api",
     "input",
     "samplers",
+    "prompts",
     "clients",
     "loras",
     "controlnet",

@@ -192,6 +192,7 @@ fn words(fields: &Fields, to: &mut Translation) -> Result<(), FieldError> {
     }
     to.text("prompt", fields, &["prompt"])?;
     to.text("negative_prompt", fields, &["negative_prompt"])?;
+    to.flag("wildcards", fields, &["wildcards"])?;
     to.seed(fields, &["seed"])?;
     to.integer("num_inference_steps", fields, &["num_inference_steps", "steps", "step"])?;
     to.number("guidance_scale", fields, &["guidance_scale", "cfg_scale", "cfg"])?;

@@ -265,6 +265,7 @@ impl Studio {
             loras: folder.join("loras"),
             controlnets: folder.join("controlnets"),
             embeddings: folder.join("embeddings"),
+            wildcards: folder.join("wildcards"),
             lora_memory: 0,
             look_every: Duration::ZERO,
         };

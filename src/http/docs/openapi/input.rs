@@ -127,6 +127,13 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
             "negative_prompt",
             or_null(text("What the picture does not show").max_length(Some(MAX_PROMPT_BYTES))),
         ),
+        (
+            "wildcards",
+            or_null(
+                flag("Whether the seed draws {a|b} and the wildcards __name__ in both prompts")
+                    .default(Some(json!(false))),
+            ),
+        ),
         ("width", side(&format!("In pixels; {pixels}"), defaults.size.width)),
         ("height", side(&format!("In pixels; {pixels}"), defaults.size.height)),
         ("num_outputs", bounded("Pictures to draw", 1, MAX_OUTPUTS.into(), &json!(defaults.num_outputs))),
