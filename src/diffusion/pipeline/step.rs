@@ -1,6 +1,6 @@
 //! One denoising step of a batch: which images share a UNet call, and guidance.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::iter;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -169,19 +169,25 @@ impl Pipeline {
 
 /// The rows of each generation in a call, as [`Pipeline::predict`] orders them.
 fn own_rows<'a>(call: &[Unit], batch: &'a [&mut Generation]) -> Vec<OwnRows<'a>> {
-    let guided: Vec<&Unit> =
-        call.iter().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
-    let rows_of = |index: usize| {
-        let negative = guided.iter().enumerate().filter(|(_, unit)| unit.generation == index);
-        let positive = call.iter().enumerate().filter(|(_, unit)| unit.generation == index);
-        OwnRows {
-            generation: &*batch[index],
-            positive: positive.map(|(row, _)| guided.len() + row).collect(),
-            negative: negative.map(|(row, _)| row).collect(),
+    let mut own: BTreeMap<usize, OwnRows<'a>> = BTreeMap::new();
+    for unit in call {
+        let generation: &'a Generation = &*batch[unit.generation];
+        let new = || OwnRows { generation, positive: Vec::new(), negative: Vec::new() };
+        own.entry(unit.generation).or_insert_with(new);
+    }
+    let mut rows = 0..;
+    for unit in call.iter().filter(|unit| batch[unit.generation].guided_by(unit.image).is_some()) {
+        if let Some(own) = own.get_mut(&unit.generation) {
+            own.negative.extend(rows.next());
         }
-    };
-    let drawn: BTreeSet<usize> = call.iter().map(|unit| unit.generation).collect();
-    drawn.into_iter().map(rows_of).collect()
+    }
+    for unit in call {
+        if let Some(own) = own.get_mut(&unit.generation) {
+            let parts = own.generation.positives(unit.image).count();
+            own.positive.extend(rows.by_ref().take(parts));
+        }
+    }
+    own.into_values().collect()
 }
 
 /// Whether two generations have the same UNet.
