@@ -286,6 +286,38 @@ fn generations_in_one_batch_draw_what_each_draws_alone() {
 }
 
 #[test]
+fn a_generation_that_is_cut_short_shows_what_it_would_become() {
+    for scheduler in [SchedulerKind::EulerD, SchedulerKind::DpmM, SchedulerKind::Ddim] {
+        let input =
+            GenerationInput { num_outputs: 2, scheduler, ..native("a red heart on a white background") };
+        let whole = draw(&input, 7);
+        let [now, so_far] = [false, true].map(|cuts| {
+            PIPELINE.with_borrow_mut(|pipeline| {
+                let mut generation = pipeline.begin(&input, 7).unwrap();
+                while generation.progress().0 < 12 {
+                    pipeline.step(&mut [&mut generation]).unwrap();
+                }
+                if cuts {
+                    pipeline.cut_short(&mut generation).unwrap();
+                    assert!(generation.is_done());
+                    assert_eq!(generation.warnings(), ["The pictures were stopped after 12 of 20 steps."]);
+                }
+                pipeline.finish(&generation).unwrap()
+            })
+        });
+        for index in 0..2 {
+            let distance = |picture: &Picture| -> u64 {
+                let pixels = picture.image.pixels.iter().zip(&whole[index].image.pixels);
+                pixels.map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum()
+            };
+            let (now, so_far) = (distance(&now[index]), distance(&so_far[index]));
+            // The latents themselves are still noise.
+            assert!(so_far * 4 < now, "{scheduler} {index}: {so_far} of {now}");
+        }
+    }
+}
+
+#[test]
 fn a_bare_prompt_is_drawn_at_the_models_own_size_and_enlarged() {
     // What a client gets that sends a prompt and nothing else.
     let rules = Model::open(None, None).unwrap().rules().clone();

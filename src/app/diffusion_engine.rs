@@ -100,6 +100,10 @@ impl Engine for Pipeline {
         generation.warnings().to_vec()
     }
 
+    fn cut_short(&mut self, generation: &mut Generation) -> Result<(), EngineError> {
+        Ok(Pipeline::cut_short(self, generation)?)
+    }
+
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
         let pictures = Pipeline::finish(self, &generation);
         drop(generation);

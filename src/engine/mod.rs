@@ -58,6 +58,8 @@ pub trait Engine {
     fn preview(&mut self, generation: &Self::Generation) -> Option<Vec<u8>>;
     /// What the job's client should know about how it was drawn, one sentence each.
     fn warnings(&self, generation: &Self::Generation) -> Vec<String>;
+    /// Makes the pictures as they look so far the finished ones, for a job whose client wants no more steps.
+    fn cut_short(&mut self, generation: &mut Self::Generation) -> Result<(), EngineError>;
     /// Decodes the finished pictures.
     fn finish(&mut self, generation: Self::Generation) -> Result<Vec<NewImage>, EngineError>;
     /// How many jobs it steps together: 1 on a CPU. Jobs that were waiting for an input picture or a preparation come on

@@ -158,6 +158,11 @@ impl ClaimedJob {
         }
     }
 
+    /// Whether its pictures are wanted as far as they are drawn.
+    pub fn is_cut_short(&self) -> bool {
+        self.running.is_cut_short()
+    }
+
     /// Whether it has run for longer than its policy allows.
     pub fn is_overdue(&self) -> bool {
         self.queue.now().since(self.claim.started_at) >= self.claim.policy.execution_timeout

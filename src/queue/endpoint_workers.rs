@@ -1,6 +1,7 @@
 //! What the workers of each endpoint share: how they are woken for work, and how many they are.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::work_signal::WorkSignal;
@@ -14,6 +15,19 @@ use crate::metrics::WorkerLoad;
 pub(super) struct EndpointWorkers {
     pub(super) signal: WorkSignal,
     pub(super) counters: StateCounters,
+    /// How often its engines were asked to unload.
+    unloads: AtomicU64,
+}
+
+impl EndpointWorkers {
+    pub(super) fn ask_to_unload(&self) {
+        self.unloads.fetch_add(1, Ordering::SeqCst);
+        self.signal.raise();
+    }
+
+    pub(super) fn unloads(&self) -> u64 {
+        self.unloads.load(Ordering::SeqCst)
+    }
 }
 
 /// The workers of all endpoints. An entry is made when it is first asked for; only this server's endpoints ever are.

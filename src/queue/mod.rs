@@ -35,7 +35,7 @@ pub use sweep::Swept;
 pub use workers::{WorkerCounts, WorkerEntry, WorkerState};
 
 use crate::domain::{
-    Clock, EndpointId, Job, JobCounts, JobId, JobOutline, JobStatus, NewJob, Progress, Timestamp,
+    Clock, EndpointId, Frame, Job, JobCounts, JobId, JobOutline, JobStatus, NewJob, Progress, Timestamp,
 };
 use crate::metrics::{Load, Metrics, WorkerLoad};
 pub use crate::store::{Describe, JobFilter, JobPage, NoRetry};
@@ -120,6 +120,25 @@ impl JobQueue {
     /// How far a running job is.
     pub fn progress(&self, id: &JobId) -> Option<Progress> {
         self.inner.board.progress(id)
+    }
+
+    /// How far a running job is, with its latest preview. Asks for previews: the next call may have a newer one.
+    pub fn latest(&self, id: &JobId) -> Option<Frame> {
+        self.inner.board.running(id)?.latest(self.now())
+    }
+
+    /// Lets a running job end after its next step, with its pictures as far as they are drawn. False if it does not run.
+    pub fn cut_short(&self, id: &JobId) -> bool {
+        let running = self.inner.board.running(id);
+        running.is_some_and(|running| {
+            running.cut_short();
+            true
+        })
+    }
+
+    /// Asks an endpoint's workers to unload their engines as soon as they have no jobs. The next job loads one again.
+    pub fn unload(&self, endpoint: &EndpointId) {
+        self.inner.workers.get(endpoint).ask_to_unload();
     }
 
     /// The job once it has ended, or as it stands after `timeout` or at a shutdown.

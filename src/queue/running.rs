@@ -17,6 +17,7 @@ const READER_STAYS: Duration = Duration::from_secs(5);
 pub(super) struct Running {
     shown: Mutex<Shown>,
     cancelled: AtomicBool,
+    cut_short: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +63,14 @@ impl Running {
         frame
     }
 
+    /// The latest step and the latest preview, whoever has seen them. Its reader is expected back.
+    pub(super) fn latest(&self, now: Timestamp) -> Option<Frame> {
+        let mut shown = locked(&self.shown);
+        shown.read_at = Some(now);
+        let preview = shown.preview.as_ref().map(|(_, png)| Arc::clone(png));
+        shown.progress.map(|progress| Frame { progress, preview })
+    }
+
     /// Whether a preview is worth drawing. `followed`: somebody listens at this moment.
     pub(super) fn wants_preview(&self, followed: bool, now: Timestamp) -> bool {
         let shown = locked(&self.shown);
@@ -74,6 +83,14 @@ impl Running {
 
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn cut_short(&self) {
+        self.cut_short.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.cut_short.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_cancelled(&self) -> bool {

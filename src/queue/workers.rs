@@ -33,6 +33,8 @@ pub enum WorkerState {
 pub struct WorkerEntry {
     endpoint: Arc<EndpointWorkers>,
     state: WorkerState,
+    /// The requests to unload that it has followed, or that came before it had an engine.
+    unloads_seen: u64,
 }
 
 /// The workers in each state.
@@ -55,7 +57,18 @@ impl WorkerEntry {
     pub(super) fn new(endpoint: Arc<EndpointWorkers>) -> Self {
         let state = WorkerState::Initializing;
         endpoint.counters.counter(state).fetch_add(1, Ordering::SeqCst);
-        Self { endpoint, state }
+        let unloads_seen = endpoint.unloads();
+        Self { endpoint, state, unloads_seen }
+    }
+
+    /// Whether it was asked to unload its engine since the last [`Self::follow_unload`].
+    pub fn is_asked_to_unload(&self) -> bool {
+        self.unloads_seen != self.endpoint.unloads()
+    }
+
+    /// It has no engine now, or a new one: what was asked before is done.
+    pub fn follow_unload(&mut self) {
+        self.unloads_seen = self.endpoint.unloads();
     }
 
     pub fn set(&mut self, state: WorkerState) {

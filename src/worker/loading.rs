@@ -74,6 +74,7 @@ impl<M: Model> Worker<M> {
 
     fn load(&mut self) -> Result<(), String> {
         self.entry.set(WorkerState::Initializing);
+        self.entry.follow_unload();
         self.engine.load()?;
         if let Some(engine) = self.engine.engine() {
             self.metrics.jobs_at_once(&self.endpoint, engine.capacity());
@@ -132,13 +133,14 @@ impl<M: Model> Worker<M> {
         if self.has_jobs_for_engine() {
             return !is_wanted;
         }
-        let is_unused = self.engine.idle_time_left() == Some(Duration::ZERO)
-            && self.waiting.is_empty()
-            && !self.has_work_now();
+        let is_unwanted =
+            self.entry.is_asked_to_unload() || self.engine.idle_time_left() == Some(Duration::ZERO);
+        let is_unused = is_unwanted && self.waiting.is_empty() && !self.has_work_now();
         if is_wanted || is_unused {
             tracing::info!(endpoint = %self.endpoint, is_wanted, "the engine is unloaded");
             self.release_waiting();
             self.engine.unload();
+            self.entry.follow_unload();
         }
         true
     }

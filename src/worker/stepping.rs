@@ -52,7 +52,7 @@ impl<M: Model> Worker<M> {
                 self.write(active.job.release());
                 continue;
             };
-            let ActiveJob { job, input, generation, stepping_since } = active;
+            let ActiveJob { job, input, mut generation, stepping_since } = active;
             let (step, steps) = engine.progress(&generation);
             match job.stop_requested() {
                 Some(StopReason::Cancelled) => {
@@ -69,6 +69,13 @@ impl<M: Model> Worker<M> {
                     self.finish(job, generation, steps);
                 }
                 None if job.is_overdue() => self.write(job.time_out()),
+                None if job.is_cut_short() => {
+                    tracing::info!(job = %job.id(), attempt = job.attempt(), step, "cut short");
+                    match self.engine.call(|engine| engine.cut_short(&mut generation)) {
+                        Ok(()) => self.finish(job, generation, step),
+                        Err(error) => self.write(job.fail(error.to_string())),
+                    }
+                }
                 None => {
                     let elapsed = self.queue.now().since(stepping_since);
                     let eta = (step > 0).then(|| elapsed * (steps - step) / step);

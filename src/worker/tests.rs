@@ -182,6 +182,12 @@ impl Engine for Scripted {
         }
     }
 
+    fn cut_short(&mut self, drawing: &mut Drawing) -> Result<(), EngineError> {
+        Self::act(&drawing.prompt, "cut")?;
+        drawing.prompt = format!("{} after {} steps", drawing.prompt, drawing.done);
+        Ok(())
+    }
+
     fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, EngineError> {
         Self::act(&drawing.prompt, "finish")?;
         Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()), prompts: None }])

@@ -185,6 +185,11 @@ impl Engine for ScriptedEngine {
         generation.warnings.clone()
     }
 
+    fn cut_short(&mut self, generation: &mut Generation) -> Result<(), EngineError> {
+        generation.warnings.push(format!("It was stopped after {} steps.", generation.step));
+        Ok(())
+    }
+
     /// The safety checker flags even seeds.
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
         let png = if self.0.draws { picture(generation.size) } else { b"\x89PNG scripted".to_vec() };

@@ -159,6 +159,11 @@ impl Generation {
     /// The clean latents `[channels, height, width]` of the first image, according to the last prediction. None before the
     /// first prediction, and where the scheduler cannot tell.
     pub(super) fn predicted_original(&self, prediction: PredictionType) -> Option<Array3<f32>> {
+        self.predicted_original_of(0, prediction)
+    }
+
+    /// The same of one image.
+    fn predicted_original_of(&self, image: usize, prediction: PredictionType) -> Option<Array3<f32>> {
         let call = self.call.checked_sub(1).filter(|&call| call >= self.begin)?;
         let (signal, share) = self.scheduler.noising(call).ok()?;
         // Without any signal, only the next prediction tells.
@@ -168,9 +173,26 @@ impl Generation {
         // The sample at that call in k-diffusion's scale, from the UNet's input.
         let unscale = self.scheduler.input_divisor(call).unwrap_or(1.0) / signal;
         let denoise = Denoise::at(prediction, share / signal);
-        let shown = self.model_input.slice(s![0, ..self.latents.dim().1, .., ..]);
-        let predicted = self.noise_pred.index_axis(Axis(0), 0);
+        let shown = self.model_input.slice(s![image, ..self.latents.dim().1, .., ..]);
+        let predicted = self.noise_pred.index_axis(Axis(0), image);
         Some(Zip::from(&shown).and(&predicted).map_collect(|&x, &m| denoise.x0(x * unscale, m)))
+    }
+
+    /// Takes what is predicted now as the end, as A1111 does when it is interrupted (`last_latent` in its
+    /// `modules/sd_samplers_common.py`). Where the scheduler cannot tell, the latents stay as they are.
+    pub(super) fn cut_short(&mut self, prediction: PredictionType) -> Result<(), SchedulerError> {
+        let (step, steps) = self.progress();
+        for image in 0..self.images() {
+            if let Some(clean) = self.predicted_original_of(image, prediction) {
+                self.latents.index_axis_mut(Axis(0), image).assign(&clean);
+            }
+        }
+        self.call = self.scheduler.timesteps().len();
+        if let Some(original) = &self.original {
+            original.restore(&mut self.latents, self.call, &self.scheduler)?;
+        }
+        self.warn(format!("The pictures were stopped after {step} of {steps} steps."));
+        Ok(())
     }
 
     /// The parts of an image's prompt for the next call, with their weights.

@@ -8,7 +8,7 @@
 
 use ndarray::{Array2, Array3, ArrayView3};
 
-use super::{Generation, Pipeline};
+use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::{ImageError, RgbImage, encode_png};
 use crate::domain::ImageSize;
 
@@ -25,6 +25,11 @@ impl Pipeline {
         let map = self.model.description.latent_rgb.as_ref()?;
         let prediction = self.model.description.scheduler.prediction().ok()?;
         map.draw(generation.predicted_original(prediction)?.view()).ok()
+    }
+
+    /// Ends a generation where it is: its pictures are what they look like so far.
+    pub fn cut_short(&self, generation: &mut Generation) -> Result<(), DiffusionError> {
+        Ok(generation.cut_short(self.model.description.scheduler.prediction()?)?)
     }
 }
 

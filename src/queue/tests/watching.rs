@@ -52,6 +52,28 @@ fn step(step: u32) -> Progress {
 }
 
 #[test]
+fn the_latest_preview_is_seen_by_all_and_asked_for_by_a_look() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    assert_eq!(test.queue.latest(&id), None);
+    let claimed = test.claim();
+    claimed.publish(step(1), None);
+    assert!(!claimed.wants_preview());
+    for _ in 0..2 {
+        assert_eq!(test.queue.latest(&id), Some(Frame { progress: step(1), preview: None }));
+    }
+    assert!(claimed.wants_preview());
+    claimed.publish(step(2), Some(b"fox".to_vec()));
+    claimed.publish(step(3), None);
+    for _ in 0..2 {
+        let expected = Frame { progress: step(3), preview: Some(b"fox"[..].into()) };
+        assert_eq!(test.queue.latest(&id), Some(expected));
+    }
+    assert!(ended(claimed.complete(vec![])));
+    assert_eq!(test.queue.latest(&id), None);
+}
+
+#[test]
 fn a_stream_has_one_cursor_for_all_readers_that_goes_with_its_job() {
     let test = TestQueue::new();
     let id = test.submit("{}");

@@ -34,6 +34,28 @@ fn what_the_engine_warns_of_is_kept_with_the_job() {
 }
 
 #[test]
+fn a_job_that_is_cut_short_completes_with_what_is_drawn() {
+    let bench = Bench::new();
+    let [id, other] = [9, 3].map(|steps| bench.submit("a fox", steps));
+    let waiting = bench.submit("a fox", 1);
+    let mut worker = bench.worker(2);
+    worker.tick();
+    let queue = &bench.test.queue;
+    assert!(queue.cut_short(&id));
+    // One that waits is not running yet.
+    assert!(!queue.cut_short(&waiting));
+    worker.tick();
+    let job = bench.test.find(&id).unwrap();
+    assert_eq!((job.status, job.images.len()), (JobStatus::Completed, 1));
+    let png = bench.test.run(queue.image(&endpoint(), &id, 0)).unwrap();
+    assert_eq!(png.as_deref(), Some(&b"a fox after 2 steps"[..]));
+    assert!(!queue.cut_short(&id));
+    work_off(&mut worker);
+    assert!(bench.completed(&other) && bench.completed(&waiting));
+    assert_eq!(bench.log.steps.get(), 3);
+}
+
+#[test]
 fn jobs_are_stepped_together_up_to_the_engines_capacity() {
     let bench = Bench::new();
     let ids = [3, 5, 3].map(|steps| bench.submit("a fox", steps));

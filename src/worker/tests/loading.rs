@@ -65,6 +65,26 @@ fn an_engine_is_loaded_for_the_first_job_and_stays_loaded() {
 }
 
 #[test]
+fn an_engine_that_is_asked_to_unload_finishes_its_jobs_first_and_is_loaded_for_the_next() {
+    let models = Models::within(10);
+    let mut worker = models.worker("a", FirstLoad::OnDemand);
+    let unload = || models.bench.test.queue.unload(&EndpointId::new("a"));
+    // Nothing is loaded yet, so nothing is remembered.
+    unload();
+    let id = models.submit("a", 3);
+    worker.tick();
+    unload();
+    work_off(&mut worker);
+    assert_eq!((models.status("a", &id), models.loaded()), (JobStatus::Completed, 1));
+    assert!(!worker.engine.is_loaded());
+    let id = models.submit("a", 1);
+    work_off(&mut worker);
+    assert_eq!((models.status("a", &id), models.loaded()), (JobStatus::Completed, 2));
+    assert_eq!(worker.tick(), TickOutcome::Idle);
+    assert!(worker.engine.is_loaded());
+}
+
+#[test]
 fn engines_that_fit_are_loaded_at_the_start_and_the_others_on_demand() {
     let models = Models::within(20);
     let workers = ["a", "b", "c"].map(|name| models.worker(name, FirstLoad::IfItFits));
