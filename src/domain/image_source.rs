@@ -47,13 +47,20 @@ impl ImageSource {
         if has_prefix(text, "http://") || has_prefix(text, "https://") {
             return text.parse().map(Self::Url).map_err(|error: WebUrlError| format!("It {error}."));
         }
+        Self::from_bytes(Self::file(text)?)
+    }
+
+    /// The whole file in a data URI or in plain base64, with its texts, for those who read them. It is not checked, and may
+    /// be anything. The error is a sentence about the value.
+    pub fn file(text: &str) -> Result<Vec<u8>, String> {
+        let text = text.trim();
         if has_prefix(text, "data:") {
-            return Self::from_bytes(decode(data_uri(&text["data:".len()..])?)?);
+            return decode(data_uri(&text["data:".len()..])?);
         }
         if text.contains(':') {
             return Err("It is neither an http(s) URL, nor a data URI, nor base64.".to_owned());
         }
-        Self::from_bytes(decode(text)?)
+        decode(text)
     }
 
     /// Checks the bytes of a picture file, and drops what its pixels do not need. The error is a sentence about the file.

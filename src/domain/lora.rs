@@ -42,6 +42,8 @@ pub enum LoraOrigin {
 pub trait LoraShelf: Debug + Send + Sync {
     /// The name on the shelf of the LoRA that `name` means. The error is a sentence that says why there is none.
     fn find(&self, name: &str) -> Result<String, String>;
+    /// All names on the shelf, sorted.
+    fn names(&self) -> Vec<String>;
 }
 
 /// The prompt without its LoRA tags, as the text encoder reads it.
@@ -62,6 +64,34 @@ pub fn without_lora_tags(prompt: &str) -> Cow<'_, str> {
 /// The LoRA tags of the prompt alone.
 pub fn lora_tags(prompt: &str) -> String {
     tags(prompt).map(|tag| &prompt[tag]).collect()
+}
+
+/// The prompt without the tags that cannot be followed, and a sentence for each of those: its LoRA is not there, or its
+/// scales are no scales. For programs whose prompts say more than this server has. `shelf`: none for a model that does
+/// not support LoRAs.
+pub fn without_unknown_loras<'a>(
+    prompt: &'a str,
+    shelf: Option<&dyn LoraShelf>,
+) -> (Cow<'a, str>, Vec<String>) {
+    let (mut words, mut start, mut sentences) = (String::new(), 0, Vec::new());
+    for tag in tags(prompt) {
+        let read = shelf.map(|shelf| read(&prompt[tag.clone()], shelf));
+        let sentence = match read {
+            Some(Ok(_)) => continue,
+            Some(Err(sentence)) => sentence,
+            None => "This model does not support LoRAs.".to_owned(),
+        };
+        words.push_str(&prompt[start..tag.start]);
+        start = tag.end;
+        if sentences.len() < MAX_LORAS {
+            sentences.push(sentence);
+        }
+    }
+    if start == 0 {
+        return (Cow::Borrowed(prompt), sentences);
+    }
+    words.push_str(&prompt[start..]);
+    (Cow::Owned(words), sentences)
 }
 
 /// The LoRAs of the tags in the prompt, in order. It stops one beyond the limit. The error is a sentence about the first
@@ -183,6 +213,26 @@ mod tests {
         fn find(&self, name: &str) -> Result<String, String> {
             if name.starts_with("no") { Err(format!("There is no {name}.")) } else { Ok(name.to_owned()) }
         }
+
+        fn names(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn tags_that_cannot_be_followed_are_taken_out_and_named() {
+        let prompt = "a <lora:none:1>fox <lora:ink:0.5> <lora:ink:much> at <b>";
+        let (words, sentences) = without_unknown_loras(prompt, Some(&All));
+        assert_eq!(words, "a fox <lora:ink:0.5>  at <b>");
+        assert!(
+            sentences[0] == "There is no none." && sentences[1].contains("is not a number"),
+            "{sentences:?}"
+        );
+        let (words, sentences) = without_unknown_loras(prompt, None);
+        assert_eq!((words.as_ref(), sentences.len()), ("a fox   at <b>", 3));
+        assert!(
+            matches!(without_unknown_loras("a <lora:ink:1>", Some(&All)), (Cow::Borrowed(_), none) if none.is_empty())
+        );
     }
 
     fn scales(prompt: &str) -> Result<Vec<(String, f32, f32)>, String> {

@@ -44,7 +44,10 @@ pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
     NewJob, Progress, StoredImage,
 };
-pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, lora_tags, without_lora_tags};
+pub use lora::{
+    Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, lora_tags, without_lora_tags,
+    without_unknown_loras,
+};
 pub use lora_blocks::{BlockWeights, LoraBlock, LoraScales};
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;

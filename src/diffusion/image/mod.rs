@@ -26,7 +26,7 @@ pub use file::{EncodedPicture, PictureFile, PictureTexts};
 pub use infotext::enlarged_infotext;
 pub use png::encode_png;
 pub use texts::png_texts;
-pub use transparency::transparent_mask;
+pub use transparency::{opaque_mask, transparent_mask};
 
 pub(super) use clip::clip_input;
 pub(super) use infotext::Parameters;

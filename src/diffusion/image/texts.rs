@@ -9,10 +9,11 @@ use super::ImageError;
 /// The memory that texts may need.
 const MAX_BYTES: usize = 8 << 20;
 
-/// The texts (keyword and text) before the pixels of a PNG file that this program wrote, in the order of the file's kinds
-/// of text.
+/// The texts (keyword and text) before the pixels of a PNG file, in the order of the file's kinds of text. The file may be
+/// hostile: no more than [`MAX_BYTES`] of it are unfolded, and compressed texts of the old kind are left out.
 pub fn png_texts(png: &[u8]) -> Result<Vec<(String, String)>, ImageError> {
-    let decoder = Decoder::new_with_limits(Cursor::new(png), Limits { bytes: MAX_BYTES });
+    let mut decoder = Decoder::new_with_limits(Cursor::new(png), Limits { bytes: MAX_BYTES });
+    decoder.set_ignore_iccp_chunk(true);
     let reader = decoder
         .read_info()
         .map_err(|error| ImageError::Decode { format: "PNG", reason: error.to_string() })?;

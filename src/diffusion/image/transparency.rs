@@ -21,6 +21,20 @@ pub fn transparent_mask(bytes: &[u8]) -> Result<Option<RgbImage>, ImageError> {
     Ok(Some(RgbImage { width, height, pixels }))
 }
 
+/// A mask of the picture's size, upright: white where the picture is more opaque than not, black elsewhere, as A1111
+/// reads masks with transparency (`create_binary_mask` in its `modules/processing.py`). None if every pixel is wholly
+/// opaque.
+pub fn opaque_mask(bytes: &[u8]) -> Result<Option<RgbImage>, ImageError> {
+    let Some(image) = decode_with_alpha(bytes)? else { return Ok(None) };
+    let (width, height) = (image.width(), image.height());
+    let alpha: Vec<u8> = image.into_rgba8().pixels().map(|pixel| pixel.0[3]).collect();
+    if alpha.iter().all(|alpha| *alpha == u8::MAX) {
+        return Ok(None);
+    }
+    let pixels = alpha.into_iter().flat_map(|alpha| [if alpha > 128 { 255 } else { 0 }; 3]).collect();
+    Ok(Some(RgbImage { width, height, pixels }))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -50,6 +64,16 @@ mod tests {
         let faint = image::ImageBuffer::from_fn(2, 1, |x, _| LumaA([9_u16, u16::try_from(x).unwrap()]));
         let mask = transparent_mask(&file(faint, ImageFormat::Png)).unwrap().unwrap();
         assert_eq!(mask.pixels, [[255; 3], [0; 3]].concat());
+    }
+
+    #[test]
+    fn what_is_more_opaque_than_not_is_the_other_mask() {
+        let mask = opaque_mask(&file(columns(), ImageFormat::Png)).unwrap().unwrap();
+        assert_eq!(mask.pixels, [[0; 3], [0; 3], [255; 3]].concat().repeat(2));
+        let opaque = RgbaImage::from_pixel(2, 2, Rgba([1, 2, 3, 255]));
+        assert_eq!(opaque_mask(&file(opaque, ImageFormat::Png)).unwrap(), None);
+        assert_eq!(opaque_mask(&file(image::RgbImage::new(2, 2), ImageFormat::Jpeg)).unwrap(), None);
+        assert!(opaque_mask(b"no picture").is_err());
     }
 
     #[test]

@@ -53,4 +53,9 @@ impl PromptCheck for ChunkCheck {
         }
         if sentences.is_empty() { Ok(()) } else { Err(sentences) }
     }
+
+    fn learned_words(&self) -> Vec<(String, usize)> {
+        let words = self.textual_inversions.as_ref().map(|folder| folder.words());
+        words.map(|words| words.usable().collect()).unwrap_or_default()
+    }
 }

@@ -41,6 +41,10 @@ pub struct InputRules {
 pub trait PromptCheck: Debug + Send + Sync {
     /// Fails with the fields of the prompts that cannot be drawn in so many steps, and a sentence each that says why.
     fn check(&self, prompts: &[CheckedPrompt<'_>], steps: u32) -> Result<(), Vec<(&'static str, String)>>;
+    /// The words that textual inversions have taught the model, and how many vectors each has.
+    fn learned_words(&self) -> Vec<(String, usize)> {
+        Vec::new()
+    }
 }
 
 impl Default for InputRules {
