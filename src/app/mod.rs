@@ -28,9 +28,10 @@ use crate::config::Config;
 use crate::domain::{Clock, EndpointId, InputRules};
 use crate::engine::{Model, Residency};
 use crate::fetch::Fetcher;
-use crate::http::{self, Api, Endpoints, Limiter, ServedEndpoint, ServerLimits};
+use crate::http::{self, Api, Endpoints, Limiter, MemoryProbe, MemoryUse, ServedEndpoint, ServerLimits};
 use crate::metrics::Metrics;
 use crate::queue::JobQueue;
+use crate::runtime;
 use crate::secrets::{self, OwnApiKey};
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
@@ -108,6 +109,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),
+            memory: MemoryProbe { machine: machine_memory_use, card: first_card },
             stopping: stop_seen,
         });
         Ok(Self {
@@ -198,6 +200,16 @@ async fn wait_for_end(
         Either::Left((Either::Right((sentence, _)), _)) => Err(AppError::Worker(sentence)),
         Either::Right((ended, _)) => Err(AppError::Server(ended_early(ended))),
     }
+}
+
+fn machine_memory_use() -> Option<MemoryUse> {
+    let runtime::MemoryUse { used, total } = runtime::machine_memory_use()?;
+    Some(MemoryUse { used, total })
+}
+
+fn first_card() -> Option<MemoryUse> {
+    let runtime::MemoryUse { used, total } = runtime::card_memory(0)?;
+    Some(MemoryUse { used, total })
 }
 
 fn ended_early<E: std::error::Error + Send + Sync + 'static>(ended: Result<io::Result<()>, E>) -> io::Error {

@@ -108,8 +108,20 @@ pub fn machine_memory() -> Option<u64> {
     Some(limit.map_or(machine, |limit: u64| limit.min(machine)))
 }
 
+/// The machine's memory, and how much of it all programs use. A container's limit is not looked at.
+pub fn machine_memory_use() -> Option<MemoryUse> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let total = mem_total(&meminfo)?;
+    let available = mem_line(&meminfo, "MemAvailable:")?;
+    Some(MemoryUse { used: total.saturating_sub(available), total })
+}
+
 fn mem_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    mem_line(meminfo, "MemTotal:")
+}
+
+fn mem_line(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

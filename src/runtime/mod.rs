@@ -39,7 +39,7 @@ pub use embedded::notices;
 pub use install::{InstallError, InstallProgress, Installed, download_bytes, install_cuda, installed_bytes};
 pub use installed::{InstalledRuntime, RuntimesDir, RuntimesDirError};
 pub use library::{Library, Origin, Planned, use_installed, why_no_card};
-pub use memory::{MemoryUse, card_memory, driver_version, machine_memory};
+pub use memory::{MemoryUse, card_memory, driver_version, machine_memory, machine_memory_use};
 pub use message::{is_out_of_memory, reason};
 pub use packages::{CUDA_MINIMUM, CUDA_PACKAGES, CUDA_VERSION, DRIVER_MINIMUM, Licence, Package, serves};
 pub use telemetry::disable_telemetry;

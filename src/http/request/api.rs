@@ -30,8 +30,24 @@ pub struct Api {
     pub public_url: Option<String>,
     /// The address that the server listens on: the base of image URLs when a request has no usable `Host`.
     pub listen: SocketAddr,
+    /// How much memory is in use.
+    pub memory: MemoryProbe,
     /// Becomes true when the server stops. Requests that wait are answered then.
     pub stopping: watch::Receiver<bool>,
+}
+
+/// Asks for the memory of the machine and of its card. None is unknown. Both block.
+#[derive(Clone, Copy)]
+pub struct MemoryProbe {
+    pub machine: fn() -> Option<MemoryUse>,
+    pub card: fn() -> Option<MemoryUse>,
+}
+
+/// In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryUse {
+    pub used: u64,
+    pub total: u64,
 }
 
 impl Api {

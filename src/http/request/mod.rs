@@ -21,7 +21,7 @@ mod settings;
 mod signed_query;
 mod surfaces;
 
-pub use api::Api;
+pub use api::{Api, MemoryProbe, MemoryUse};
 pub use auth::{ApiKey, ApiKeys};
 pub use endpoints::{Endpoints, ServedEndpoint};
 pub use error::ApiError;

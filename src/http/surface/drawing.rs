@@ -66,6 +66,14 @@ impl Drawing {
         task.await.map_err(|_| ApiError::Internal)?
     }
 
+    pub fn endpoint(&self) -> &EndpointId {
+        &self.endpoint
+    }
+
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
     /// Keeps the job after its end, because its pictures are answered as URLs.
     pub fn keep(&mut self) {
         self.is_kept = true;

@@ -40,6 +40,13 @@ impl Fields {
         names.iter().filter_map(|name| self.0.get(*name)).find(|value| is_present(value))
     }
 
+    /// Gives a field a value if the client sent none.
+    pub fn fill(&mut self, name: &str, value: Value) {
+        if self.name_of(&[name]).is_none() {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
     /// A field as text. Numbers and booleans are text too.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>, FieldError> {
         self.read(names, "text", |value| match value {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::heavy;
 use crate::diffusion::image::{
-    ImageError, PictureFile, PictureTexts, decode_image, enlarged_infotext, png_texts,
+    ImageError, PictureFile, PictureTexts, decode_image, enlarged_infotext, png_texts, upright_size,
 };
 use crate::domain::ImageSize;
 use crate::http::request::ApiError;
@@ -24,6 +24,13 @@ pub struct Finish {
     pub quality: u8,
 }
 
+/// The stored file as it is.
+impl Default for Finish {
+    fn default() -> Self {
+        Self { size: None, format: PictureFile::Png, quality: 100 }
+    }
+}
+
 impl Finish {
     /// Whether the stored file is the answer as it is.
     pub fn is_plain(&self) -> bool {
@@ -39,6 +46,15 @@ impl Finish {
             tracing::error!(%error, "a finished picture could not be enlarged or encoded");
             ApiError::Internal
         })
+    }
+
+    /// The text that says how the picture was made, as the finished file has it. None if the stored file has none.
+    pub fn infotext(self, png: &[u8]) -> Option<String> {
+        let texts = png_texts(png).ok()?;
+        let text = texts.into_iter().find(|(keyword, _)| keyword == PARAMETERS)?.1;
+        let Some(size) = self.size else { return Some(text) };
+        let drawn = upright_size(png).ok()?;
+        Some(if drawn == size { text } else { enlarged_infotext(&text, drawn, size) })
     }
 
     fn finish(self, png: &[u8]) -> Result<Vec<u8>, ImageError> {

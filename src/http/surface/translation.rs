@@ -11,7 +11,7 @@ use crate::http::request::{ApiError, ServedEndpoint};
 const RANDOM_SEED: i128 = -1;
 
 /// An `input`, field by field.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Translation {
     input: Map<String, Value>,
     /// Our name of each field, and the client's.
@@ -29,6 +29,11 @@ impl Translation {
         self.set(name, value);
         self.sent_as.retain(|(known, _)| *known != name);
         self.sent_as.push((name, sent_as.to_owned()));
+    }
+
+    /// What a field is set to.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.input.get(name)
     }
 
     pub fn text(&mut self, name: &'static str, fields: &Fields, names: &[&str]) -> Result<(), FieldError> {
