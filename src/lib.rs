@@ -61,6 +61,7 @@
 //! | `http::native` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | the hosted service's API |
 //! | `http::surface` | `domain` `diffusion::image` `queue` `wire` `http::request` | what the other APIs have in common |
 //! | `http::openai` | `diffusion::image` `domain` `wire` `http::request` `http::surface` | OpenAI's Images API |
+//! | `http::a1111` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | A1111's web UI API |
 //! | `http::huggingface` | `diffusion::image` `domain` `http::request` `http::surface` | Hugging Face's text-to-image and image-to-image |
 //! | `http::docs` | `domain` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |

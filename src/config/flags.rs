@@ -97,7 +97,7 @@ pub struct ServeArgs {
     )]
     pub metrics: MetricsAccess,
 
-    /// Other programs' APIs to serve, separated by commas: openai; or all, or none
+    /// Other programs' APIs to serve, separated by commas: openai, a1111; or all, or none
     #[arg(
         long,
         env = "STABLEHAND_SURFACES",
@@ -107,7 +107,7 @@ pub struct ServeArgs {
     )]
     pub surfaces: Surfaces,
     /// Surfaces that need no API key, for clients that cannot send one: from this machine only, or from a network too, as
-    /// SURFACE@NETWORK, such as openai@192.168.1.0/24
+    /// SURFACE@NETWORK, such as a1111@192.168.1.0/24
     #[arg(
         long,
         env = "STABLEHAND_OPEN_SURFACES",

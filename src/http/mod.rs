@@ -1,7 +1,7 @@
 //! HTTP over the queue: routes, keys and limits; request bodies in, answers out.
 //!
 //! - `native`: the API of the hosted endpoint, one file an operation.
-//! - `openai`, `huggingface`: surfaces: other programs' APIs, which turn their requests into the same
+//! - `openai`, `a1111`, `huggingface`: surfaces: other programs' APIs, which turn their requests into the same
 //!   [`crate::domain::NewJob`].
 //! - `surface`: what the surfaces have in common.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
@@ -11,6 +11,7 @@
 //! every route once, for the server and for tests. Nothing here knows a worker or a model: a request meets its job in the
 //! [`crate::queue`].
 
+mod a1111;
 mod docs;
 mod huggingface;
 mod metrics;
@@ -22,7 +23,7 @@ mod server;
 mod surface;
 
 pub use request::{
-    Api, ApiError, ApiKeys, Endpoints, HttpSettings, Limit, Limiter, MetricsAccess, OpenSurfaces, Operation,
-    RateLimits, ServedEndpoint, Surface, Surfaces,
+    Api, ApiError, ApiKeys, Endpoints, HttpSettings, Limit, Limiter, MemoryProbe, MemoryUse, MetricsAccess,
+    OpenSurfaces, Operation, RateLimits, ServedEndpoint, Surface, Surfaces,
 };
 pub use server::{ServerLimits, serve};

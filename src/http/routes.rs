@@ -3,17 +3,24 @@
 use actix_web::web;
 
 use super::request::{Methods, Surface, Surfaces, no_route, route};
-use super::{docs, huggingface, metrics, native, openai, surface};
+use super::{a1111, docs, huggingface, metrics, native, openai, surface};
+
+/// What surfaces remember between requests. All threads of the server share it.
+#[derive(Clone, Default)]
+pub struct SurfaceStates {
+    a1111: web::Data<a1111::State>,
+}
 
 /// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of surfaces
 /// come before `/v1/{endpoint}`: the first that matches wins.
-pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces) {
+pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &SurfaceStates) {
     docs::routes(config);
     config.service(route("/metrics", Methods::Get, metrics::metrics));
     for surface in surfaces.iter() {
         match surface {
             Surface::OpenAi => openai::routes(config),
             Surface::HuggingFace => huggingface::routes(config),
+            Surface::A1111 => a1111::routes(config, &states.a1111),
         }
     }
     surface::files::routes(config);

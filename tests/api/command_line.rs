@@ -209,6 +209,7 @@ fn only_the_first_start_shows_the_key_and_the_log_never_does() {
     let (code, shown, log) = second.end("-INT");
     let surfaces = format!(
         "OpenAI Images API, with an API key: http://127.0.0.1:{port}/v1\n\
+         A1111 web UI API, with an API key: http://127.0.0.1:{port}\n\
          Hugging Face inference API, with an API key: http://127.0.0.1:{port}/huggingface\n"
     );
     assert_eq!((code, shown), (Some(0), surfaces), "{log}");

@@ -217,3 +217,27 @@ pub fn prompt(text: &str) -> Value {
 pub fn keyed(method: &str, target: &str) -> Request {
     Request::new(method, target).header("Authorization", &format!("Bearer {KEY}"))
 }
+
+/// The answer to a request that draws, and the `input` of its job.
+pub fn with_input(app: &TestApp, send: impl Fn() -> Response + Sync) -> (Response, Value) {
+    app.script.hold();
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(&send);
+        while app.script.steps() == 0 {
+            assert!(!sending.is_finished(), "{:?}", send());
+            std::thread::yield_now();
+        }
+        let requests = app.get("/v2/stable-diffusion-v1/requests").json();
+        app.script.open();
+        let input = requests["requests"][0]["input"].clone();
+        (sending.join().unwrap(), input)
+    })
+}
+
+/// Waits until the endpoint has no job any more.
+pub fn wait_until_forgotten(app: &TestApp) {
+    let jobs = || app.get("/v2/stable-diffusion-v1/health").json()["jobs"].clone();
+    while jobs().as_object().unwrap().values().any(|count| count.as_u64() != Some(0)) {
+        std::thread::yield_now();
+    }
+}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::needless_pass_by_value, reason = "`json!(…)` reads better without a borrow")]
 
+mod a1111;
 mod arbitrary;
 mod auth;
 mod bodies;

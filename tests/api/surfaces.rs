@@ -73,7 +73,7 @@ fn without_a_key_nothing_answers_but_pings_and_pages() {
     let app = TestApp::with(|config| config.http.rate_limits = RateLimits::OFF);
     let document = Request::new("GET", "/openapi.json").send(app.port).json();
     let mut refused = 0;
-    for path in document["paths"].as_object().unwrap().keys() {
+    for path in document["paths"].as_object().unwrap().keys().filter(|path| *path != "/internal/ping") {
         let target = path.replace("{endpoint}", "stable-diffusion-v1");
         for prefix in ["/v1", "/v2", ""] {
             for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"] {

@@ -10,12 +10,10 @@ mod models;
 mod pictures;
 mod stream;
 
-use std::thread;
-
 use serde_json::Value;
 
 use crate::client::Response;
-use crate::helpers::TestApp;
+use crate::helpers::{wait_until_forgotten, with_input};
 
 const GENERATIONS: &str = "/v1/images/generations";
 const EDITS: &str = "/v1/images/edits";
@@ -30,28 +28,4 @@ fn error(response: &Response) -> Value {
     let names: Vec<_> = error.as_object().unwrap_or_else(|| panic!("{body}")).keys().cloned().collect();
     assert_eq!(names, ["code", "message", "param", "type"], "{body}");
     error
-}
-
-/// The answer to a request that draws, and the `input` of its job.
-fn with_input(app: &TestApp, send: impl Fn() -> Response + Sync) -> (Response, Value) {
-    app.script.hold();
-    thread::scope(|scope| {
-        let sending = scope.spawn(&send);
-        while app.script.steps() == 0 {
-            assert!(!sending.is_finished(), "{:?}", send());
-            thread::yield_now();
-        }
-        let requests = app.get("/v2/stable-diffusion-v1/requests").json();
-        app.script.open();
-        let input = requests["requests"][0]["input"].clone();
-        (sending.join().unwrap(), input)
-    })
-}
-
-/// Waits until the endpoint has no job any more.
-fn wait_until_forgotten(app: &TestApp) {
-    let jobs = || app.get("/v2/stable-diffusion-v1/health").json()["jobs"].clone();
-    while jobs().as_object().unwrap().values().any(|count| count.as_u64() != Some(0)) {
-        thread::yield_now();
-    }
 }

@@ -3,6 +3,7 @@
 //! The document is made from what the server itself uses: the list of operations, the rules of the models, the limits
 //! of the input, the rate limits in force and the names of events. Descriptions add the rest.
 
+mod a1111;
 mod huggingface;
 mod images;
 mod input;
@@ -57,7 +58,9 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .servers(Some([server("v2", "This version"), server("v1", "The same under its older name")]))
         .paths(operations::paths(api))
         .components(Some(
-            huggingface::add_schemas(images::add_schemas(replies::add(ComponentsBuilder::new()), api), api)
+            [images::add_schemas, huggingface::add_schemas, a1111::add_schemas]
+                .into_iter()
+                .fold(replies::add(ComponentsBuilder::new()), |components, add| add(components, api))
                 .schema("Request", input::request())
                 .schema("Input", input::input(&rules))
                 .schema("Policy", input::policy())
