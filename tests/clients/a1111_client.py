@@ -1,0 +1,175 @@
+"""webuiapi and sd-backend-client as published, with only the server's address and a key set."""
+
+import os
+import sys
+import threading
+import time
+import traceback
+import urllib.parse
+
+import sd_backend_client as sdb
+import webuiapi
+from PIL import Image
+
+DRAWING, KEY = os.environ["DRAWING"], os.environ["KEY"]
+ADDRESS = urllib.parse.urlparse(DRAWING)
+QUICK = {"steps": 2, "seed": 7, "width": 128, "height": 128}
+TITLE = "stable-diffusion-v1.safetensors"
+PHOTO = Image.merge("RGB", [Image.linear_gradient("L").resize((128, 128))] * 3)
+MASK = Image.new("L", (128, 128))
+MASK.paste(255, (64, 0, 128, 128))
+
+
+def webui(**settings):
+    login = {"username": "user", "password": KEY} | settings
+    return webuiapi.WebUIApi(host=ADDRESS.hostname, port=ADDRESS.port, **login)
+
+
+def backend():
+    return sdb.connect_to_backend(DRAWING, credentials_provider=lambda: ("user", KEY))
+
+
+def params(**fields):
+    fields = {"prompt": "a red fox", "sampler": "Euler a"} | QUICK | fields
+    return sdb.DiffusionParams(**fields)
+
+
+def raised(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind} was not raised")
+
+
+def test_webuiapi_draws_from_a_prompt():
+    result = webui().txt2img(prompt="a red fox", sampler_name="DPM++ 2M", scheduler="Karras", n_iter=2, **QUICK)
+    assert [image.size for image in result.images] == [(128, 128)] * 2
+    assert result.info["all_seeds"] == [7, 8] and result.parameters["steps"] == 2, result.info
+    assert "Schedule type: Karras" in result.info["infotexts"][0], result.info
+    assert result.image.info["parameters"] == result.info["infotexts"][0]
+
+
+def test_webuiapi_draws_from_a_picture_with_and_without_a_mask():
+    result = webui().img2img(images=[PHOTO], prompt="a red fox", denoising_strength=0.6, **QUICK)
+    assert result.image.size == (128, 128)
+    masked = webui().img2img(images=[PHOTO], mask_image=MASK, prompt="a red fox", inpainting_fill=1, **QUICK)
+    assert masked.image.size == (128, 128)
+    # What the mask does not show is the picture's own.
+    kept = masked.image.convert("RGB").crop((0, 0, 48, 128))
+    assert kept.tobytes() == PHOTO.crop((0, 0, 48, 128)).tobytes()
+
+
+def test_webuiapi_draws_a_second_larger_pass():
+    result = webui().txt2img(prompt="a red fox", enable_hr=True, hr_scale=2, denoising_strength=0.6, **QUICK)
+    assert result.image.size == (256, 256)
+    assert "Hires upscaler: Latent" in result.info["infotexts"][0], result.info
+
+
+def test_webuiapi_reads_texts_and_enlarges():
+    api = webui()
+    drawn = api.txt2img(prompt="a red fox", **QUICK)
+    told = api.png_info(drawn.image)
+    assert told.info.startswith("a red fox\nSteps: 2") and told.parameters["Seed"] == "7", told
+    assert api.extra_single_image(drawn.image, upscaler_1="Lanczos", upscaling_resize=2).image.size == (256, 256)
+    assert api.extra_single_image(drawn.image).image.size == (128, 128)
+    sizes = [image.size for image in api.extra_batch_images([drawn.image, PHOTO], upscaler_1="Nearest").images]
+    assert sizes == [(256, 256), (256, 256)]
+
+
+def test_webuiapi_looks_around():
+    api = webui()
+    assert api.util_get_model_names() == [TITLE] and api.util_get_current_model() == TITLE
+    assert "Euler a" in api.util_get_sampler_names() and "karras" in api.util_get_scheduler_names()
+    for get in (
+        "get_cmd_flags get_sd_vae get_upscalers get_latent_upscale_modes get_loras get_hypernetworks "
+        "get_face_restorers get_realesrgan_models get_prompt_styles get_scripts get_embeddings get_memory"
+    ).split():
+        assert getattr(api, get)() is not None, get
+    assert api.controlnet_version() == 3 and "canny" in api.controlnet_module_list()
+    api.refresh_checkpoints()
+
+
+def test_webuiapi_sets_the_model_and_waits_and_stops():
+    api = webui()
+    api.util_set_model("stable diffusion")
+    api.set_options({"CLIP_stop_at_last_layers": 1})
+    assert api.get_options()["sd_model_checkpoint"] == TITLE
+    api.util_wait_for_ready()
+    assert api.interrupt() == {} and api.skip() is None
+
+
+def test_webuiapi_interrupts_and_gets_the_picture_so_far():
+    api, found = webui(), {}
+    draw = lambda: found.update(result=webui().txt2img(prompt="a red fox", steps=500, width=128, height=128, seed=7))
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    while api.get_progress()["state"]["sampling_step"] < 3:
+        time.sleep(0.05)
+    time.sleep(1.1)
+    assert api.get_progress()["current_image"]
+    api.interrupt()
+    drawing.join(60)
+    result = found["result"]
+    assert result.image.size == (128, 128) and "were stopped after" in result.json["warnings"][0], result.json
+
+
+def test_webuiapi_is_refused_without_the_key():
+    assert raised(RuntimeError, lambda: webui(password="wrong").txt2img(**QUICK)).args[0] == 401
+
+
+def test_sd_backend_client_lists_what_there_is():
+    client = backend()
+    assert isinstance(client, sdb.A1111Webservice)
+    assert [model.name for model in client.list_checkpoints()] == [TITLE]
+    names = lambda listed: [option.name.lower() for option in listed]
+    assert "euler a" in names(client.list_samplers()) and "karras" in names(client.list_schedulers())
+    assert "lanczos" in names(client.list_upscalers())
+    for listed in "vaes loras hypernetworks controlnet_models".split():
+        assert getattr(client, f"list_{listed}")() == [], listed
+    capabilities = client.get_capabilities()
+    assert capabilities.controlnet and capabilities.scheduler and not capabilities.interrogate, capabilities
+    assert "canny" in [preprocessor.name for preprocessor in client.get_controlnet_preprocessors()]
+    for refresh in (client.refresh_checkpoints, client.refresh_vae, client.refresh_loras):
+        assert refresh().status_code == 200
+    client.interrupt()
+
+
+def test_sd_backend_client_draws_changes_and_repaints():
+    client = backend()
+    for handle in (
+        client.submit_txt2img(params(batch_size=2)),
+        client.submit_img2img(params(init_images=[PHOTO], denoising_strength=0.6)),
+        client.submit_inpaint(params(init_images=[PHOTO], mask=MASK, inpaint_full_res=True)),
+    ):
+        result = handle.wait(120)
+        assert result.images[0].size == (128, 128) and result.seeds[0] == 7, result
+    assert client.submit_upscale(PHOTO, 256, 256).wait(60).images[0].size == (256, 256)
+
+
+def test_sd_backend_client_is_told_how_far_it_is_and_cancels():
+    handle = backend().submit_txt2img(params(steps=500))
+    while not (progress := handle.poll()).progress:
+        assert progress.status in (sdb.GenerationStatus.PENDING, sdb.GenerationStatus.ACTIVE), progress
+        time.sleep(0.05)
+    assert handle.cancel()
+    raised(sdb.GenerationError, lambda: handle.wait(60))
+
+
+def main():
+    failed = False
+    for name, test in list(globals().items()):
+        if not name.startswith("test_"):
+            continue
+        try:
+            test()
+            print(f"ok - {name[5:].replace('_', ' ')}", flush=True)
+        except Exception:
+            failed = True
+            traceback.print_exc()
+            print(f"not ok - {name[5:].replace('_', ' ')}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
