@@ -1,12 +1,14 @@
 //! A1111's ControlNet extension: its units in `alwayson_scripts`, and `/controlnet/…`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
 use super::A1111;
 use super::error::A1111Error;
+use crate::domain::Preprocessor;
+use crate::http::request::Api;
 use crate::http::surface::{FieldError, Fields, Translation, Visitor};
 
 /// The version of the extension's API whose fields are read.
@@ -23,33 +25,37 @@ const RESIZE_MODES: [(&str, &str); 3] =
 const OLD_RESIZE_MODES: [(&str, &str); 2] =
     [("scale to fit (inner fit)", "crop"), ("envelope (outer fit)", "fill")];
 const NAME: &str = "alwayson_scripts";
-/// The preprocessors that need no network, and how many numbers each takes.
-const MODULES: [(&str, usize); 9] = [
-    ("none", 0),
-    ("canny", 2),
-    ("invert (from white bg & black line)", 0),
-    ("tile_resample", 1),
-    ("shuffle", 0),
-    ("blur_gaussian", 1),
-    ("recolor_luminance", 1),
-    ("recolor_intensity", 1),
-    ("threshold", 1),
-];
 
 pub async fn version(_visitor: Visitor<A1111>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "version": VERSION }))
 }
 
-/// This server lists none. Those that it has work by their names.
-pub async fn models(_visitor: Visitor<A1111>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "model_list": [] }))
+pub async fn models(api: web::Data<Api>, _visitor: Visitor<A1111>) -> HttpResponse {
+    let shelves: Vec<_> =
+        api.endpoints.iter().filter_map(|endpoint| endpoint.rules.controlnets.clone()).collect();
+    // It reads a folder.
+    let names =
+        web::block(move || shelves.iter().flat_map(|shelf| shelf.names()).collect::<BTreeSet<_>>()).await;
+    HttpResponse::Ok().json(json!({ "model_list": names.unwrap_or_default() }))
 }
 
 pub async fn modules(_visitor: Visitor<A1111>) -> HttpResponse {
-    let detail = |(name, _)| (name, json!({ "model_free": false, "sliders": [] }));
-    let names = MODULES.map(|(name, _)| name);
-    HttpResponse::Ok()
-        .json(json!({ "module_list": names, "module_detail": BTreeMap::from(MODULES.map(detail)) }))
+    let modules: Vec<&str> = Preprocessor::ALL.into_iter().map(Preprocessor::a1111_name).collect();
+    let detail: Map<String, Value> = Preprocessor::ALL.into_iter().map(detail).collect();
+    HttpResponse::Ok().json(json!({ "module_list": modules, "module_detail": detail }))
+}
+
+/// What the extension says of a preprocessor: its sliders.
+fn detail(preprocessor: Preprocessor) -> (String, Value) {
+    let sliders: Vec<Value> = preprocessor
+        .thresholds()
+        .into_iter()
+        .flatten()
+        .map(|threshold| {
+            json!({ "name": threshold.meaning, "min": threshold.min, "max": threshold.max, "value": threshold.default })
+        })
+        .collect();
+    (preprocessor.a1111_name().to_owned(), json!({ "model_free": false, "sliders": sliders }))
 }
 
 /// Writes the units that are switched on. One without a picture of its own takes the one that img2img starts from.
@@ -111,7 +117,8 @@ fn unit(
     });
     let module = fields.text(&["module"])?.unwrap_or_else(|| "none".to_owned()).trim().to_lowercase();
     // The extension's clients send both numbers whatever the preprocessor takes; −1 is its default.
-    let taken = MODULES.iter().find(|(name, _)| *name == module).map_or(0, |(_, taken)| *taken);
+    let taken =
+        Preprocessor::parse(&module).map_or(0, |known| known.thresholds().into_iter().flatten().count());
     for name in ["threshold_a", "threshold_b"].into_iter().take(taken) {
         if let Some(value) = fields.number(&[name])?.filter(|value| *value >= 0.0) {
             unit[name] = json!(value);

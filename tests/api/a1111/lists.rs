@@ -112,7 +112,7 @@ fn the_extension_for_controlnets_answers() {
     let modules = app.get("/controlnet/module_list").json();
     let listed = modules["module_list"].as_array().unwrap();
     assert!(listed.contains(&json!("canny")) && listed.contains(&json!("none")), "{modules}");
-    assert!(modules["module_detail"]["canny"]["sliders"].is_array(), "{modules}");
+    assert_eq!(modules["module_detail"]["canny"]["sliders"][0]["min"], 1.0);
 }
 
 #[test]
