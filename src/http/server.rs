@@ -51,6 +51,8 @@ pub fn serve(
     // A client that closes its connection drops its request: pictures that nobody waits for are not drawn.
     .h1_allow_half_closed(false)
     .keep_alive(Duration::from_secs(75))
+    // An answer in several pieces, such as one with events, would wait 40 ms for the client to acknowledge the first one.
+    .tcp_nodelay(true)
     .shutdown_timeout(limits.shutdown_timeout.as_secs().max(1))
     .disable_signals()
     .listen(listener)?;
