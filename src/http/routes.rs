@@ -2,18 +2,31 @@
 
 use actix_web::web;
 
-use super::request::{Methods, Surface, Surfaces, no_route, route};
-use super::{docs, huggingface, metrics, native, openai, surface};
+use super::request::{Api, Methods, Surface, Surfaces, no_route, route};
+use super::{docs, huggingface, mcp, metrics, native, openai, surface};
+
+/// What surfaces remember between requests. All threads of the server share it.
+#[derive(Clone)]
+pub struct SurfaceStates {
+    mcp: web::Data<mcp::Exchange>,
+}
+
+impl SurfaceStates {
+    pub fn new(api: &web::Data<Api>) -> Self {
+        Self { mcp: web::Data::new(mcp::Exchange::new(api.clone())) }
+    }
+}
 
 /// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of surfaces
 /// come before `/v1/{endpoint}`: the first that matches wins.
-pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces) {
+pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &SurfaceStates) {
     docs::routes(config);
     config.service(route("/metrics", Methods::Get, metrics::metrics));
     for surface in surfaces.iter() {
         match surface {
             Surface::OpenAi => openai::routes(config),
             Surface::HuggingFace => huggingface::routes(config),
+            Surface::Mcp => mcp::routes(config, &states.mcp),
         }
     }
     surface::files::routes(config);

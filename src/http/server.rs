@@ -10,7 +10,7 @@ use actix_web::middleware::{Condition, NormalizePath, TrailingSlash, from_fn};
 use actix_web::{App, HttpServer, web};
 
 use super::request::{Api, observe};
-use super::routes::routes;
+use super::routes::{SurfaceStates, routes};
 
 /// How much of the machine the server uses.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,7 @@ pub fn serve(
 ) -> io::Result<Server> {
     let cors_origins = cors_origins.to_vec();
     let surfaces = api.settings.surfaces.clone();
+    let states = SurfaceStates::new(&api);
     let threads = limits.threads.max(1);
     let server = HttpServer::new(move || {
         App::new()
@@ -40,7 +41,7 @@ pub fn serve(
             .wrap(NormalizePath::new(TrailingSlash::Trim))
             .wrap(Condition::new(!cors_origins.is_empty(), cors(&cors_origins)))
             .wrap(from_fn(observe))
-            .configure(|config| routes(config, &surfaces))
+            .configure(|config| routes(config, &surfaces, &states))
     })
     .workers(threads)
     .max_connections(limits.connections.div_ceil(threads))
@@ -62,9 +63,9 @@ pub fn serve(
 /// Lets pages of these origins send requests and read answers. The API uses no cookies, so none are allowed.
 fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
-        .allowed_methods(["GET", "HEAD", "POST"])
+        .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
         .allow_any_header()
-        .expose_headers(["retry-after", "x-request-id"])
+        .expose_headers(["retry-after", "x-request-id", "mcp-session-id"])
         .max_age(3600);
     if origins.iter().any(|origin| origin == "*") {
         return cors.allow_any_origin().send_wildcard();

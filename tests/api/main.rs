@@ -22,6 +22,7 @@ mod huggingface;
 mod idempotency;
 mod image;
 mod limits;
+mod mcp;
 mod metrics;
 mod openai;
 mod paths;

@@ -11,16 +11,18 @@ use ipnet::IpNet;
 pub enum Surface {
     OpenAi,
     HuggingFace,
+    Mcp,
 }
 
 impl Surface {
-    pub const ALL: [Self; 2] = [Self::OpenAi, Self::HuggingFace];
+    pub const ALL: [Self; 3] = [Self::OpenAi, Self::HuggingFace, Self::Mcp];
 
     /// The word for it in settings and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
             Self::HuggingFace => "huggingface",
+            Self::Mcp => "mcp",
         }
     }
 
@@ -29,6 +31,7 @@ impl Surface {
         match self {
             Self::OpenAi => "OpenAI Images API",
             Self::HuggingFace => "Hugging Face inference API",
+            Self::Mcp => "MCP",
         }
     }
 
@@ -37,6 +40,7 @@ impl Surface {
         match self {
             Self::OpenAi => "/v1",
             Self::HuggingFace => "/huggingface",
+            Self::Mcp => "/mcp",
         }
     }
 }
@@ -160,10 +164,11 @@ mod tests {
     fn a_setting_that_names_no_surface_is_refused() {
         assert_eq!("all".parse(), Ok(Surfaces::default()));
         assert_eq!("none".parse::<Surfaces>().unwrap().iter().count(), 0);
-        assert_eq!("openai,huggingface".parse(), Ok(Surfaces::default()));
+        assert_eq!("openai".parse(), Ok(Surfaces(vec![Surface::OpenAi])));
+        assert_eq!("mcp, openai".parse(), Ok(Surfaces(vec![Surface::Mcp, Surface::OpenAi])));
         assert_eq!(
             "open-ai".parse::<Surfaces>().unwrap_err(),
-            "unknown surface open-ai; choose from openai, huggingface"
+            format!("unknown surface open-ai; choose from {}", Surface::ALL.map(Surface::name).join(", "))
         );
         assert!("".parse::<Surfaces>().is_err() && "openai,".parse::<Surfaces>().is_err());
         assert!("all".parse::<OpenSurfaces>().is_err());
