@@ -206,10 +206,10 @@ def main():
             continue
         try:
             test()
-            print(f"ok - {name}", flush=True)
+            print(f"ok - {name[5:].replace('_', ' ')}", flush=True)
         except Exception:
             failed = True
-            print(f"not ok - {name}")
+            print(f"not ok - {name[5:].replace('_', ' ')}")
             for line in traceback.format_exc().splitlines():
                 print(f"  {line}")
             sys.stdout.flush()
