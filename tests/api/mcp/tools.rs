@@ -195,6 +195,8 @@ fn a_cancelled_call_draws_no_further() {
             app.script.open();
         });
         wait_until_forgotten(&app);
+        // The only worker is free again.
+        assert_eq!(pictures(&result(&app, "generate_image", json!({"prompt": "a"}))).len(), 1);
     }
     // The same id can be used again.
     let again = Answer::open(&app, &request("x", "ping", json!({})), &headers).next().unwrap();
