@@ -5,6 +5,7 @@ mod bench;
 mod controlnets;
 mod doctor;
 mod generate;
+mod mcp;
 mod models;
 mod open_model;
 mod paragraph;
@@ -43,6 +44,9 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
+    /// Give a chat program tools that draw
+    #[command(long_about = mcp::ABOUT)]
+    Mcp(Box<mcp::McpArgs>),
     /// Download, list, check, convert and remove models
     Models(models::ModelsArgs),
     /// Download, list and remove ControlNets
@@ -111,6 +115,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::try_parse_from(&args) {
         Ok(Cli { command: Command::Serve(parsed) }) => with_file(*parsed, &args).and_then(serve::serve),
         Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
+        Ok(Cli { command: Command::Mcp(parsed) }) => {
+            let (url, key) = parsed.server();
+            // A running server has its own settings.
+            let settings =
+                if url.is_some() { Ok(parsed.serve) } else { with_file(parsed.serve, &as_serve(&args)) };
+            settings.and_then(|settings| mcp::mcp(url, key, settings))
+        }
         Ok(Cli { command: Command::Models(args) }) => match models::models(&args) {
             Ok(true) => Ok(()),
             // The report has said why.

@@ -11,7 +11,8 @@ use crate::hub::{HubCache, ModelsDir, similar};
 const BUILT_IN: &str = "tiny-sd";
 
 /// Opens the model that `--model` means: the file or folder at this path, otherwise the pulled model of this name, otherwise
-/// the model of this name in the cache of the hub's own programs. Without `--model`, or by its name, it is the built-in model.
+/// the one that was copied into the folder of models, otherwise the model of this name in the cache of the hub's own
+/// programs. Without `--model`, or by its name, it is the built-in model.
 /// `models_dir` is called only for a name.
 pub(super) fn open_model(
     model: Option<&Path>,
@@ -21,8 +22,12 @@ pub(super) fn open_model(
     let name = model.filter(|path| !path.exists() && could_be_a_name(path)).and_then(Path::to_str);
     let Some(name) = name else { return Ok(Model::open(model, add_ons)?) };
     let (models, cache) = (ModelsDir::new(models_dir()?), HubCache::of_this_user());
-    let path = match (models.find(name)?, &cache) {
-        (Some(pulled), _) => pulled.path(),
+    let own = match models.find(name)? {
+        Some(pulled) => Some(pulled.path()),
+        None => models.find_copied(name).map(|copied| copied.path),
+    };
+    let path = match (own, &cache) {
+        (Some(path), _) => path,
         (None, Some(cache)) => match cache.find(name)? {
             Some(cached) => cached.path,
             None if name == BUILT_IN => return Ok(Model::open(None, add_ons)?),
@@ -36,8 +41,9 @@ pub(super) fn open_model(
 
 fn unknown(name: &str, models: &ModelsDir, cache: Option<&HubCache>) -> String {
     let pulled = models.list().unwrap_or_default().into_iter().map(|model| model.manifest.name);
+    let copied = models.copied().into_iter().map(|model| model.name);
     let cached = cache.map(HubCache::list).unwrap_or_default().into_iter().map(|model| model.name);
-    let names: Vec<String> = pulled.chain(cached).collect();
+    let names: Vec<String> = pulled.chain(copied).chain(cached).collect();
     let meant = match similar(name, names.iter().map(String::as_str)) {
         Some(similar) => format!(" (did you mean {similar}?)"),
         None => String::new(),

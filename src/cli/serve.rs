@@ -44,7 +44,10 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
 }
 
 /// An endpoint with its model opened; its weights are not loaded yet.
-fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<PipelineModel>, Failure> {
+pub(super) fn endpoint(
+    config: &Config,
+    endpoint: &EndpointConfig,
+) -> Result<Endpoint<PipelineModel>, Failure> {
     let models_dir = || Ok(config.models_dir.clone());
     let model = open_model(endpoint.model.as_deref(), Some(config.add_ons.clone()), models_dir);
     let model = model.map_err(|failure| match &config.endpoints[..] {
@@ -58,14 +61,15 @@ fn endpoint(config: &Config, endpoint: &EndpointConfig) -> Result<Endpoint<Pipel
     Ok(Endpoint { id, workers, rules, model_name, preload, model })
 }
 
-/// Calls it an error when a client speaks no HTTP; any stranger could fill the log so.
-const MALFORMED: &str = "actix_http::h1::dispatcher";
+/// They log as errors what only clients did: those that speak no HTTP, and those that go before they are answered. Any
+/// stranger could fill the log so.
+const MALFORMED: &str = "actix_http::h1::dispatcher=off,rmcp=off";
 
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn. No filter makes libraries say
 /// more than `info`: below it, HTTP clients write the URLs of requests, with the secrets in them.
-fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
+pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = match filter {
-        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,{MALFORMED}=off,stablehand={filter}"),
+        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,{MALFORMED},stablehand={filter}"),
         other => other.to_owned(),
     };
     let filter = EnvFilter::try_new(&filter)

@@ -97,7 +97,7 @@ pub struct ServeArgs {
     )]
     pub metrics: MetricsAccess,
 
-    /// Other programs' APIs to serve, separated by commas: openai, a1111, huggingface; or all, or none
+    /// Other programs' APIs to serve, separated by commas: openai, a1111, huggingface, mcp; or all, or none
     #[arg(
         long,
         env = "STABLEHAND_SURFACES",

@@ -1,7 +1,7 @@
 //! HTTP over the queue: routes, keys and limits; request bodies in, answers out.
 //!
 //! - `native`: the API of the hosted endpoint, one file an operation.
-//! - `openai`, `a1111`, `huggingface`: surfaces: other programs' APIs, which turn their requests into the same
+//! - `openai`, `a1111`, `huggingface`, `mcp`: surfaces: other programs' APIs, which turn their requests into the same
 //!   [`crate::domain::NewJob`].
 //! - `surface`: what the surfaces have in common.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
@@ -14,6 +14,7 @@
 mod a1111;
 mod docs;
 mod huggingface;
+mod mcp;
 mod metrics;
 mod native;
 mod openai;

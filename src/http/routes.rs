@@ -2,13 +2,20 @@
 
 use actix_web::web;
 
-use super::request::{Methods, Surface, Surfaces, no_route, route};
-use super::{a1111, docs, huggingface, metrics, native, openai, surface};
+use super::request::{Api, Methods, Surface, Surfaces, no_route, route};
+use super::{a1111, docs, huggingface, mcp, metrics, native, openai, surface};
 
 /// What surfaces remember between requests. All threads of the server share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SurfaceStates {
     a1111: web::Data<a1111::State>,
+    mcp: web::Data<mcp::Exchange>,
+}
+
+impl SurfaceStates {
+    pub fn new(api: &web::Data<Api>) -> Self {
+        Self { a1111: web::Data::default(), mcp: web::Data::new(mcp::Exchange::new(api.clone())) }
+    }
 }
 
 /// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of surfaces
@@ -21,6 +28,7 @@ pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &Sur
             Surface::OpenAi => openai::routes(config),
             Surface::HuggingFace => huggingface::routes(config),
             Surface::A1111 => a1111::routes(config, &states.a1111),
+            Surface::Mcp => mcp::routes(config, &states.mcp),
         }
     }
     surface::files::routes(config);

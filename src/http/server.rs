@@ -32,7 +32,7 @@ pub fn serve(
 ) -> io::Result<Server> {
     let cors_origins = cors_origins.to_vec();
     let surfaces = api.settings.surfaces.clone();
-    let states = SurfaceStates::default();
+    let states = SurfaceStates::new(&api);
     let threads = limits.threads.max(1);
     let server = HttpServer::new(move || {
         App::new()
@@ -52,6 +52,8 @@ pub fn serve(
     // A client that closes its connection drops its request: pictures that nobody waits for are not drawn.
     .h1_allow_half_closed(false)
     .keep_alive(Duration::from_secs(75))
+    // An answer in several pieces, such as one with events, would wait 40 ms for the client to acknowledge the first one.
+    .tcp_nodelay(true)
     .shutdown_timeout(limits.shutdown_timeout.as_secs().max(1))
     .disable_signals()
     .listen(listener)?;
@@ -61,9 +63,9 @@ pub fn serve(
 /// Lets pages of these origins send requests and read answers. The API uses no cookies, so none are allowed.
 fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
-        .allowed_methods(["GET", "HEAD", "POST"])
+        .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
         .allow_any_header()
-        .expose_headers(["retry-after", "x-request-id"])
+        .expose_headers(["retry-after", "x-request-id", "mcp-session-id"])
         .max_age(3600);
     if origins.iter().any(|origin| origin == "*") {
         return cors.allow_any_origin().send_wildcard();

@@ -39,7 +39,7 @@ use ureq::tls::RootCerts;
 pub use error::HubError;
 pub use hub_cache::{CachedModel, HubCache};
 pub use manifest::{Manifest, ModelKind, PulledFile};
-pub use models_dir::{ModelsDir, PulledModel, Unfinished};
+pub use models_dir::{CopiedModel, ModelsDir, PulledModel, Unfinished};
 pub use path::{PathError, RepoPath};
 pub use pull::{PullProgress, Pulled};
 pub use reference::{ModelRef, Repository};

@@ -26,6 +26,15 @@ pub struct PulledModel {
     folder: PathBuf,
 }
 
+/// A model that somebody copied into the folder: a file of weights, or a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedModel {
+    /// The name of its file or folder.
+    pub name: String,
+    pub bytes: u64,
+    pub path: PathBuf,
+}
+
 /// An unfinished pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
@@ -81,6 +90,37 @@ impl ModelsDir {
                 Err(HubError::Ambiguous { name: name.to_owned(), candidates })
             }
         }
+    }
+
+    /// The models that lie in the folder itself and were not pulled, sorted by name.
+    pub fn copied(&self) -> Vec<CopiedModel> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let copied = entries.filter_map(|entry| {
+            let (name, path) = (entry.file_name().into_string().ok()?, entry.path());
+            let is_weights = || name.parse::<RepoPath>().is_ok_and(|name| name.is_weights());
+            // Folders of pulled models have folders only.
+            let is_model = if path.is_dir() { has_files(&path) } else { is_weights() };
+            let bytes = match path.metadata() {
+                Ok(file) if file.is_file() => file.len(),
+                _ => bytes_under(&path),
+            };
+            (is_model && !is_hidden(&path)).then_some(CopiedModel { name, bytes, path })
+        });
+        let mut copied: Vec<_> = copied.collect();
+        copied.sort_by(|a, b| a.name.cmp(&b.name));
+        copied
+    }
+
+    /// The copied model with this name, with or without the extension of its file.
+    pub fn find_copied(&self, name: &str) -> Option<CopiedModel> {
+        let mut copied = self.copied();
+        let stem = |model: &CopiedModel| {
+            model.name.parse::<RepoPath>().map(|name| name.without_extension().to_owned())
+        };
+        let exact = copied.iter().position(|model| model.name == name);
+        let found =
+            exact.or_else(|| copied.iter().position(|model| stem(model).is_ok_and(|stem| stem == name)));
+        found.map(|index| copied.swap_remove(index))
     }
 
     /// Removes a model or an unfinished pull, given its name or path. Returns its name and the freed bytes.
@@ -212,6 +252,10 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| entry.path().is_file())
+}
+
 /// The folders in `path`. None if `path` does not exist.
 fn folders_in(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
@@ -220,4 +264,38 @@ fn folders_in(path: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_was_copied_is_found_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = ModelsDir::new(folder.path().to_owned());
+        assert_eq!(models.copied(), []);
+        fs::write(folder.path().join("dream.safetensors"), b"abc").unwrap();
+        fs::write(folder.path().join("notes.txt"), b"abc").unwrap();
+        fs::write(folder.path().join(".hidden.safetensors"), b"abc").unwrap();
+        for made in ["fox", "org/pulled"] {
+            fs::create_dir_all(folder.path().join(made)).unwrap();
+            fs::write(folder.path().join(made).join("model_index.json"), b"{}").unwrap();
+        }
+        let names = models.copied().into_iter().map(|model| (model.name, model.bytes));
+        let expected = [("dream.safetensors", 3), ("fox", 2)];
+        assert_eq!(names.collect::<Vec<_>>(), expected.map(|(name, bytes)| (name.to_owned(), bytes)));
+        for (name, found) in [
+            ("dream", Some("dream.safetensors")),
+            ("dream.safetensors", Some("dream.safetensors")),
+            ("fox", Some("fox")),
+            ("org", None),
+            ("notes", None),
+            (".hidden", None),
+            ("../fox", None),
+            ("", None),
+        ] {
+            assert_eq!(models.find_copied(name).map(|model| model.name).as_deref(), found, "{name}");
+        }
+    }
 }

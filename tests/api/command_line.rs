@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use stablehand::http::Surface;
+
 use crate::client::Request;
 
 /// The exit code and stderr of a start that must fail. The environment is empty.
@@ -207,10 +209,9 @@ fn only_the_first_start_shows_the_key_and_the_log_never_does() {
     let second = Process::start(dir.path());
     let port = second.port;
     let (code, shown, log) = second.end("-INT");
-    let surfaces = format!(
-        "OpenAI Images API, with an API key: http://127.0.0.1:{port}/v1\n\
-         A1111 web UI API, with an API key: http://127.0.0.1:{port}\n\
-         Hugging Face inference API, with an API key: http://127.0.0.1:{port}/huggingface\n"
-    );
+    let pasted = |surface: Surface| {
+        format!("{}, with an API key: http://127.0.0.1:{port}{}\n", surface.title(), surface.path())
+    };
+    let surfaces = Surface::ALL.map(pasted).concat();
     assert_eq!((code, shown), (Some(0), surfaces), "{log}");
 }

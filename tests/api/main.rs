@@ -23,6 +23,7 @@ mod huggingface;
 mod idempotency;
 mod image;
 mod limits;
+mod mcp;
 mod metrics;
 mod openai;
 mod paths;

@@ -86,6 +86,9 @@ fn without_a_key_nothing_answers_but_pings_and_pages() {
     assert!(refused > 40, "{refused}");
     // Routes that no document describes.
     assert_eq!(Request::new("GET", "/metrics").send(app.port).status, 401);
+    for method in ["POST", "DELETE"] {
+        assert_eq!(Request::new(method, "/mcp").send(app.port).status, 401);
+    }
     for page in ["/", "/docs", "/openapi.json", "/docs/page.css", "/docs/api"] {
         assert_eq!(Request::new("GET", page).send(app.port).status, 200, "{page}");
     }

@@ -1,4 +1,5 @@
-//! `stablehand models list`: lists the pulled models, and those in the cache of the hub's own programs.
+//! `stablehand models list`: lists the pulled models, those that were copied into their folder, and those in the cache of
+//! the hub's own programs.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use clap::Args;
 use super::Failure;
 use crate::cli::print::print;
 use crate::config::ModelsDirArgs;
-use crate::hub::{CachedModel, HubCache, ModelsDir, PulledModel};
+use crate::hub::{CachedModel, CopiedModel, HubCache, ModelsDir, PulledModel};
 use crate::size_text::size_text;
 
 #[derive(Debug, Args)]
@@ -42,10 +43,25 @@ pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {
             size_text(pull.bytes)
         );
     }
+    list_copied(&mut text, &models);
     if let Some(cache) = HubCache::of_this_user() {
         list_cache(&mut text, &cache);
     }
     print(&text)
+}
+
+/// The models that somebody copied into the folder.
+fn list_copied(text: &mut String, models: &ModelsDir) {
+    let copied = models.copied();
+    if copied.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nCopied into {} (`models rm` does not delete them):", models.path().display());
+    let row = |model: CopiedModel| {
+        let kind = if model.path.is_dir() { "folder" } else { "file" };
+        [model.name, kind.to_owned(), size_text(model.bytes), model.path.display().to_string()]
+    };
+    table(text, CACHED_HEADINGS, copied.into_iter().map(row));
 }
 
 /// The models that stablehand uses from a cache, and leaves there.

@@ -11,9 +11,13 @@ use clap::{Args, Subcommand};
 use super::Failure;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ModelsArgs {
     #[command(subcommand)]
-    command: ModelsCommand,
+    command: Option<ModelsCommand>,
+    /// Without a command, the models are listed.
+    #[command(flatten)]
+    list: list::ListArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -21,7 +25,7 @@ enum ModelsCommand {
     /// Download a model from a hub or a URL
     #[command(long_about = pull::ABOUT)]
     Pull(pull::PullArgs),
-    /// List the pulled models, with their names and paths for --model
+    /// List the models, with their names and paths for --model (the default)
     List(list::ListArgs),
     /// Remove a pulled model
     Rm(rm::RmArgs),
@@ -36,10 +40,11 @@ enum ModelsCommand {
 /// Whether it went well. Where it did not and there is no failure, the command itself has said why.
 pub(super) fn models(args: &ModelsArgs) -> Result<bool, Failure> {
     match &args.command {
-        ModelsCommand::Pull(args) => pull::pull(args).map(|()| true),
-        ModelsCommand::List(args) => list::list(args).map(|()| true),
-        ModelsCommand::Rm(args) => rm::rm(args).map(|()| true),
-        ModelsCommand::Check(args) => check::check(args),
-        ModelsCommand::Convert(args) => convert::convert(args).map(|()| true),
+        None => list::list(&args.list).map(|()| true),
+        Some(ModelsCommand::Pull(args)) => pull::pull(args).map(|()| true),
+        Some(ModelsCommand::List(args)) => list::list(args).map(|()| true),
+        Some(ModelsCommand::Rm(args)) => rm::rm(args).map(|()| true),
+        Some(ModelsCommand::Check(args)) => check::check(args),
+        Some(ModelsCommand::Convert(args)) => convert::convert(args).map(|()| true),
     }
 }

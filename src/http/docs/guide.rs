@@ -20,13 +20,14 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 16] = pages![
+pub(super) const PAGES: [Page; 17] = pages![
     "api",
     "input",
     "samplers",
     "prompts",
     "clients",
     "a1111",
+    "mcp",
     "loras",
     "controlnet",
     "events",

@@ -17,6 +17,9 @@ use maud::Markup;
 
 use super::request::{Methods, route};
 
+/// Every field of `input` with its schema, from the limits that the parser enforces.
+pub(super) use openapi::input_fields;
+
 /// Only our own style and script, and no other page may put ours in a frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
 img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

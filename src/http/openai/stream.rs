@@ -94,6 +94,8 @@ impl Connection {
                             let file = finish.apply(preview.to_vec()).await?;
                             return Ok(Some(self.event(&Sent::Partial { index }, &file)));
                         }
+                        // Steps were not asked for.
+                        Ok(Ok(Moment::Step(_))) => {}
                         Ok(Ok(Moment::Completed(job))) => {
                             if job.images.iter().all(|image| image.place == ImagePlace::Withheld) {
                                 return Err(OpenAiError::Blocked);

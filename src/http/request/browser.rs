@@ -23,10 +23,17 @@ pub(super) fn check(request: &HttpRequest, api: &Api) -> Result<(), ApiError> {
     if !host.is_none_or(|host| is_ours(host, &api.settings, public.as_ref())) {
         return Err(ApiError::UnknownHost);
     }
-    if is_from_another_site(request, &api.settings, host, public.as_ref()) {
-        return Err(ApiError::AnotherSite);
+    check_site(request, api)
+}
+
+/// Refuses a request that a page of another site sent, whatever key it has.
+pub(in crate::http) fn check_site(request: &HttpRequest, api: &Api) -> Result<(), ApiError> {
+    let public = api.public_url.as_deref().and_then(|url| Url::parse(url).ok());
+    let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    match is_from_another_site(request, &api.settings, host, public.as_ref()) {
+        true => Err(ApiError::AnotherSite),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn is_ours(host: &str, settings: &HttpSettings, public: Option<&Url>) -> bool {

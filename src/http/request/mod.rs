@@ -25,12 +25,13 @@ pub use api::{Api, MemoryProbe, MemoryUse};
 pub use auth::{ApiKey, ApiKeys};
 pub use endpoints::{Endpoints, ServedEndpoint};
 pub use error::ApiError;
-pub use limits::{InFlight, Limit, Limiter, RateLimits};
+pub use limits::{Caller, InFlight, Limit, Limiter, RateLimits};
 pub use operation::Operation;
 pub use path::{Endpoint, JobPath};
 pub use settings::{HttpSettings, MetricsAccess};
 pub use surfaces::{OpenSurfaces, Surface, Surfaces};
 
+pub(super) use browser::check_site;
 pub(super) use json::has_few_values;
 pub(super) use observe::observe;
 pub(super) use path::enter;

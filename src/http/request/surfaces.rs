@@ -12,10 +12,11 @@ pub enum Surface {
     OpenAi,
     HuggingFace,
     A1111,
+    Mcp,
 }
 
 impl Surface {
-    pub const ALL: [Self; 3] = [Self::OpenAi, Self::A1111, Self::HuggingFace];
+    pub const ALL: [Self; 4] = [Self::OpenAi, Self::A1111, Self::HuggingFace, Self::Mcp];
 
     /// The word for it in settings and metrics.
     pub fn name(self) -> &'static str {
@@ -23,6 +24,7 @@ impl Surface {
             Self::OpenAi => "openai",
             Self::HuggingFace => "huggingface",
             Self::A1111 => "a1111",
+            Self::Mcp => "mcp",
         }
     }
 
@@ -32,6 +34,7 @@ impl Surface {
             Self::OpenAi => "OpenAI Images API",
             Self::HuggingFace => "Hugging Face inference API",
             Self::A1111 => "A1111 web UI API",
+            Self::Mcp => "MCP",
         }
     }
 
@@ -42,6 +45,7 @@ impl Surface {
             Self::HuggingFace => "/huggingface",
             // Its clients append the whole path.
             Self::A1111 => "",
+            Self::Mcp => "/mcp",
         }
     }
 }
@@ -167,6 +171,7 @@ mod tests {
         assert_eq!("none".parse::<Surfaces>().unwrap().iter().count(), 0);
         assert_eq!("openai".parse(), Ok(Surfaces(vec![Surface::OpenAi])));
         assert_eq!("a1111, openai".parse(), Ok(Surfaces(vec![Surface::A1111, Surface::OpenAi])));
+        assert_eq!("mcp, openai".parse(), Ok(Surfaces(vec![Surface::Mcp, Surface::OpenAi])));
         assert_eq!(
             "open-ai".parse::<Surfaces>().unwrap_err(),
             format!("unknown surface open-ai; choose from {}", Surface::ALL.map(Surface::name).join(", "))

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{rt, web};
+use actix_web::web;
 use futures_util::future::{Either, select};
 
 use super::Finish;
-use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, JobOutline, JobStatus, NewJob};
+use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, JobOutline, JobStatus, NewJob, Progress};
 use crate::http::request::{Api, ApiError, Surface};
 use crate::queue::{Follower, News};
 
@@ -23,15 +23,29 @@ pub struct Drawing {
     api: web::Data<Api>,
     endpoint: EndpointId,
     id: JobId,
-    /// Set if previews are wanted.
+    /// Set if previews or steps are wanted.
     follower: Option<Follower>,
+    /// Whether steps are wanted, and not previews.
+    tells_steps: bool,
     has_ended: bool,
-    /// Whether the job stays after its end, for as long as its kind is kept.
-    is_kept: bool,
+    afterwards: Afterwards,
+}
+
+/// What becomes of the job when nobody waits for it here any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    /// It is cancelled and deleted.
+    Forgotten,
+    /// The same, but once it is completed it stays for as long as its kind is kept.
+    KeptIfCompleted,
+    /// It goes on, and stays after its end.
+    Stays,
 }
 
 /// What happens to a drawing.
 pub enum Moment {
+    /// A step was done.
+    Step(Progress),
     /// A new preview: a small PNG file.
     Preview(Arc<[u8]>),
     Completed(JobOutline),
@@ -58,10 +72,12 @@ impl Drawing {
     /// Queues the job.
     pub async fn submit(api: web::Data<Api>, job: NewJob, surface: Surface) -> Result<Self, ApiError> {
         // A task of its own: if the client goes now, the task still ends, and dropping its result cancels the job.
-        let task = rt::spawn(async move {
+        let task = tokio::spawn(async move {
             let endpoint = job.endpoint.clone();
             let id = api.submit(job, surface.name()).await?.id;
-            Ok(Self { api, endpoint, id, follower: None, has_ended: false, is_kept: false })
+            let mut drawing = Self::attach(api, endpoint, id);
+            drawing.afterwards = Afterwards::Forgotten;
+            Ok(drawing)
         });
         task.await.map_err(|_| ApiError::Internal)?
     }
@@ -74,14 +90,31 @@ impl Drawing {
         &self.id
     }
 
+    /// A job that goes on, and stays after its end, whether somebody waits here or not.
+    pub fn attach(api: web::Data<Api>, endpoint: EndpointId, id: JobId) -> Self {
+        let afterwards = Afterwards::Stays;
+        Self { api, endpoint, id, follower: None, tells_steps: false, has_ended: false, afterwards }
+    }
+
+    /// Lets the job go on, although nobody waits for it here any more.
+    pub fn leave(mut self) {
+        self.afterwards = Afterwards::Stays;
+    }
+
     /// Keeps the job after its end, because its pictures are answered as URLs.
     pub fn keep(&mut self) {
-        self.is_kept = true;
+        self.afterwards = Afterwards::KeptIfCompleted;
     }
 
     /// Asks for previews.
     pub fn watch(&mut self) {
         self.follower = Some(self.api.queue.follow(&self.endpoint, &self.id));
+    }
+
+    /// Asks for steps instead of previews.
+    pub fn watch_steps(&mut self) {
+        self.tells_steps = true;
+        self.watch();
     }
 
     /// Asks for no more previews.
@@ -102,16 +135,25 @@ impl Drawing {
     pub async fn next(&mut self) -> Result<Moment, NotDrawn> {
         let mut stopping = self.api.stopping.clone();
         let stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
-        let next = std::pin::pin!(next(&self.api, &self.endpoint, &self.id, self.follower.as_mut()));
+        let next = std::pin::pin!(next(
+            &self.api,
+            &self.endpoint,
+            &self.id,
+            self.follower.as_mut(),
+            self.tells_steps
+        ));
         let moment = match select(next, stopped).await {
             Either::Left((moment, _)) => moment?,
             Either::Right(_) => None,
         };
         match moment {
+            Some(Happened::Step(progress)) => Ok(Moment::Step(progress)),
             Some(Happened::Preview(preview)) => Ok(Moment::Preview(preview)),
             Some(Happened::Ended(job)) => {
                 self.has_ended = true;
-                self.is_kept &= job.status == JobStatus::Completed;
+                if job.status != JobStatus::Completed && self.afterwards == Afterwards::KeptIfCompleted {
+                    self.afterwards = Afterwards::Forgotten;
+                }
                 completed(job).map(Moment::Completed)
             }
             Some(Happened::Gone) => {
@@ -120,7 +162,9 @@ impl Drawing {
             }
             None => {
                 // Nobody would come for the pictures after a restart.
-                self.api.queue.cancel(&self.endpoint, &self.id).await.map_err(ApiError::from)?;
+                if self.afterwards != Afterwards::Stays {
+                    self.api.queue.cancel(&self.endpoint, &self.id).await.map_err(ApiError::from)?;
+                }
                 Err(ApiError::Unavailable("The server is stopping; try again later.".to_owned()).into())
             }
         }
@@ -139,8 +183,10 @@ impl Drawing {
 
 impl Drop for Drawing {
     fn drop(&mut self) {
-        if self.has_ended && self.is_kept {
-            return;
+        match self.afterwards {
+            Afterwards::Stays => return,
+            Afterwards::KeptIfCompleted if self.has_ended => return,
+            Afterwards::KeptIfCompleted | Afterwards::Forgotten => {}
         }
         let (api, endpoint, id) = (self.api.clone(), self.endpoint.clone(), self.id.clone());
         let has_ended = self.has_ended;
@@ -156,6 +202,7 @@ impl Drop for Drawing {
 }
 
 enum Happened {
+    Step(Progress),
     Preview(Arc<[u8]>),
     Ended(JobOutline),
     Gone,
@@ -167,6 +214,7 @@ async fn next(
     endpoint: &EndpointId,
     id: &JobId,
     follower: Option<&mut Follower>,
+    tells_steps: bool,
 ) -> Result<Option<Happened>, ApiError> {
     let Some(follower) = follower else {
         let job = api.queue.wait_for_outline(endpoint, id, WITHOUT_END).await?;
@@ -180,6 +228,7 @@ async fn next(
             None => return Ok(None),
             Some(News::Gone) => return Ok(Some(Happened::Gone)),
             Some(News::State(job)) if job.status.is_final() => return Ok(Some(Happened::Ended(job))),
+            Some(News::Step(frame)) if tells_steps => return Ok(Some(Happened::Step(frame.progress))),
             Some(News::Step(frame)) => {
                 if let Some(preview) = frame.preview {
                     return Ok(Some(Happened::Preview(preview)));

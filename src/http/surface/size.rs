@@ -6,9 +6,9 @@
 use crate::domain::{ImageSize, MAX_PIXELS, MIN_SIDE};
 
 /// The longest side of a picture that is answered.
-const MAX_SIDE: u32 = 4096;
+pub const MAX_SIDE: u32 = 4096;
 /// The shortest.
-const SHORTEST: u32 = 16;
+pub const SHORTEST: u32 = 16;
 /// The most pixels of all the pictures of one answer together, which are in memory at the same time.
 const MAX_TOTAL: u64 = 1 << 26;
 

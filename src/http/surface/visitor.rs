@@ -7,10 +7,12 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::Dialect;
-use crate::http::request::{ApiError, ApiKey, InFlight, enter};
+use crate::http::request::{ApiError, ApiKey, Caller, InFlight, enter};
 
 /// Proof that the request was let in. A handler that takes one refuses all others, in the surface's form.
 pub struct Visitor<D> {
+    /// For whom the limits count it.
+    pub caller: Caller,
     /// Held while the request is in flight.
     pub in_flight: InFlight,
     dialect: PhantomData<D>,
@@ -19,7 +21,8 @@ pub struct Visitor<D> {
 impl<D: Dialect> Visitor<D> {
     fn let_in(request: &HttpRequest) -> Result<Self, ApiError> {
         let key = ApiKey::for_surface(request, D::SURFACE)?;
-        Ok(Self { in_flight: enter(&key, request)?, dialect: PhantomData })
+        let caller = key.caller(request);
+        Ok(Self { caller, in_flight: enter(&key, request)?, dialect: PhantomData })
     }
 }
 

@@ -31,6 +31,12 @@ fn the_list_shows_each_model_with_its_path() {
     }
 
     let lines = list(&hub, folder.path());
+    let said_alone = said(&output(models(&hub, folder.path(), &[])));
+    assert_eq!(
+        said_alone,
+        said(&output(models(&hub, folder.path(), &["list"]))),
+        "`models` alone lists them"
+    );
     let today = chrono::Local::now().format("%Y-%m-%d").to_string();
     assert_eq!(lines[0], "NAME KIND SIZE PULLED PATH");
     assert!(lines[1].starts_with(&format!("org/name diffusers folder 3.0 MB {today} ")), "{}", lines[1]);

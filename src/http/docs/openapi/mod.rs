@@ -13,6 +13,8 @@ mod replies;
 mod schema;
 mod words;
 
+pub(in crate::http) use input::fields as input_fields;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
