@@ -164,7 +164,6 @@ impl GenerationInput {
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
         let guidance_rescale = reader.share("guidance_rescale");
         let guidance_end = reader.share("guidance_end");
-        let mut warnings = Vec::new();
         let (scheduler, sampling) = Sampling::read(&mut reader, rules, &mut warnings);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));

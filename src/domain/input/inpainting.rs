@@ -324,13 +324,6 @@ impl GenerationInput {
             picture.and_then(ImageSource::size).and_then(|picture| self.inpainting.result_size(picture));
         from_picture.or(self.inpainting.result).unwrap_or(self.size)
     }
-
-    /// The request without its pictures, once they have been read.
-    #[must_use]
-    pub fn without_pictures(self) -> Self {
-        let inpainting = Inpainting { result: Some(self.result_size()), ..self.inpainting };
-        Self { init_image: None, mask: None, inpainting, ..self }
-    }
 }
 
 fn name_of<T: PartialEq + Copy>(all: &[(&'static str, T)], value: T) -> Option<&'static str> {
