@@ -5,6 +5,7 @@
 
 mod huggingface;
 mod images;
+mod inpainting;
 mod input;
 mod operations;
 mod parameters;
