@@ -7,7 +7,7 @@ use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline, tiling};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
-use crate::domain::{GenerationInput, Sampling};
+use crate::domain::Sampling;
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
