@@ -71,6 +71,8 @@ fn features() -> Vec<Feature> {
             json!({"seed_resize_width": 128, "seed_resize_height": 64}),
         ),
         feature("a tile", "tile", json!({"tiling": true})),
+        feature("a prompt that changes", "prompt", json!({"prompt": "a [red:blue:0.5] heart"})),
+        feature("a prompt of parts", "prompt", json!({"prompt": "a red heart AND a green tree"})),
         feature("CUDA's noise", "noise", json!({"noise": "cuda"})),
         feature("Karras sigmas", "scheduler", json!({"scheduler": "DPM-M", "karras": true})),
         feature("an ancestral scheduler", "scheduler", json!({"scheduler": "EULER-A"})),
@@ -110,6 +112,8 @@ impl Studio {
         let dir = tempfile::tempdir().unwrap();
         let folders = AddOnFolders {
             loras: dir.path().join("loras"),
+            controlnets: dir.path().join("controlnets"),
+            wildcards: dir.path().join("wildcards"),
             embeddings: dir.path().join("embeddings"),
             lora_memory: 1 << 30,
             look_every: Duration::ZERO,

@@ -143,7 +143,8 @@ impl Pipeline {
             let composed;
             let conditional = match (weights.next(), weights.len()) {
                 (Some(weight), others @ 1..) => {
-                    let others = positives.by_ref().take(others).map(|rows| within_rim(rows, has_rim)).zip(weights);
+                    let others =
+                        positives.by_ref().take(others).map(|rows| within_rim(rows, has_rim)).zip(weights);
                     let parts = iter::once((first, weight)).chain(others);
                     composed = compose(parts, unconditional.unwrap_or(first));
                     composed.view()
