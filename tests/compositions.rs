@@ -71,7 +71,7 @@ fn features() -> Vec<Feature> {
             json!({"seed_resize_width": 128, "seed_resize_height": 64}),
         ),
         feature("a tile", "tile", json!({"tiling": true})),
-        feature("a prompt that changes", "prompt", json!({"prompt": "a [red:blue:0.5] heart"})),
+        feature("a prompt that changes", "prompt", json!({"prompt": "a [red:blue:0.25] heart"})),
         feature("a prompt of parts", "prompt", json!({"prompt": "a red heart AND a green tree"})),
         feature("CUDA's noise", "noise", json!({"noise": "cuda"})),
         feature("Karras sigmas", "scheduler", json!({"scheduler": "DPM-M", "karras": true})),
