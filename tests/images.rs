@@ -9,7 +9,10 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use stablehand::diffusion::{Model, Picture, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, ImageSource, SchedulerKind};
+use stablehand::domain::{
+    GenerationInput, ImageSize, ImageSource, InpaintArea, InpaintFill, Inpainting, Outpaint, ResizeMode,
+    SchedulerKind, Variation,
+};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 thread_local! {
@@ -170,6 +173,173 @@ fn progress_counts_the_steps_that_are_made() {
     };
     assert_eq!(progress(0.6), ((0, 12), (1, 12)));
     assert_eq!(progress(0.0), ((0, 0), (0, 0)));
+}
+
+/// A mask that is white in a box.
+fn white_box(width: u32, height: u32, left: u32, right: u32) -> ImageSource {
+    png(RgbImage::from_fn(width, height, |x, _| Rgb([if (left..right).contains(&x) { 255 } else { 0 }; 3])))
+}
+
+#[test]
+fn outpainting_adds_pixels_and_keeps_the_picture() {
+    let heart = heart();
+    for area in [InpaintArea::Whole, InpaintArea::Masked] {
+        let outpaint = Some(Outpaint { left: 48, bottom: 16, ..Outpaint::default() });
+        let inpainting =
+            Inpainting { area, outpaint, fill: InpaintFill::Surroundings, ..Inpainting::default() };
+        let input = GenerationInput {
+            inpainting,
+            mask_blur: Some(2),
+            ..from("a red heart", Some(png(heart.clone())))
+        };
+        let picture = &draw(&input, 3)[0].image;
+        assert_eq!((picture.width, picture.height), (SIDE + 48, SIDE + 16));
+        let pixel = |x: u32, y: u32| &picture.pixels[((y * picture.width + x) * 3) as usize..][..3];
+        // Two and a half times the blur is drawn again, and as much may fade.
+        for (x, y) in (10..SIDE).flat_map(|x| (0..SIDE - 10).map(move |y| (x, y))) {
+            assert_eq!(pixel(x + 48, y), heart.get_pixel(x, y).0, "{area:?} {x} {y}");
+        }
+        // What is added is no frame of repeated edges.
+        let column = |x: u32| (0..SIDE).map(|y| pixel(x, y).to_vec()).collect::<Vec<_>>();
+        assert_ne!(column(0), column(30), "{area:?}");
+    }
+}
+
+#[test]
+fn only_the_masked_area_of_a_large_picture_changes() {
+    let large = RgbImage::from_fn(700, 400, |x, y| {
+        let shade = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
+        Rgb([shade(x, 700), shade(y, 400), 120])
+    });
+    let input = GenerationInput {
+        mask: Some(white_box(700, 400, 300, 360)),
+        mask_blur: Some(4),
+        inpainting: Inpainting { area: InpaintArea::Masked, ..Inpainting::default() },
+        num_outputs: 2,
+        ..from("a red heart", Some(png(large.clone())))
+    };
+    let pictures = draw(&input, 3);
+    for picture in &pictures {
+        assert!(distance(picture, &large, |x| !(285..375).contains(&x)) < f64::EPSILON);
+        assert!(distance(picture, &large, |x| (310..350).contains(&x)) > 4.0);
+    }
+    assert_ne!(pictures[0].image, pictures[1].image);
+    let text = &pictures[0].texts.parameters;
+    assert!(text.contains("Mask blur: 4, Inpaint area: Only masked, Masked area padding: 32"), "{text}");
+}
+
+#[test]
+fn an_empty_mask_draws_the_whole_picture_and_says_so() {
+    let heart = png(heart());
+    let empty = GenerationInput {
+        mask: Some(white_box(9, 9, 0, 0)),
+        mask_blur: Some(4),
+        inpainting: Inpainting { area: InpaintArea::Masked, ..Inpainting::default() },
+        ..from("a green tree", Some(heart.clone()))
+    };
+    PIPELINE.with_borrow_mut(|pipeline| {
+        let generation = pipeline.begin(&empty, 3).unwrap();
+        assert_eq!(
+            generation.warnings(),
+            ["the mask is empty: the whole picture was drawn at the requested size"]
+        );
+    });
+    assert_eq!(draw(&empty, 3)[0].image, draw(&from("a green tree", Some(heart)), 3)[0].image);
+}
+
+#[test]
+fn each_fill_begins_with_something_else() {
+    let filled = |fill| {
+        let input = GenerationInput {
+            mask: Some(right_half(SIDE, SIDE)),
+            prompt_strength: 0.3,
+            inpainting: Inpainting { fill, ..Inpainting::default() },
+            ..from("a green tree", Some(png(heart())))
+        };
+        draw(&input, 3).remove(0).image.pixels
+    };
+    let pictures: Vec<_> = InpaintFill::ALL.into_iter().map(|(_, fill)| filled(fill)).collect();
+    for (at, picture) in pictures.iter().enumerate() {
+        assert!(pictures[..at].iter().all(|other| other != picture), "{at}");
+    }
+}
+
+#[test]
+fn a_wide_picture_is_cut_framed_or_stretched() {
+    // Red, green and blue thirds.
+    let thirds = png(RgbImage::from_fn(384, 128, |x, _| {
+        Rgb([[230, 40, 40], [40, 200, 60], [50, 60, 220]][(x / 128) as usize])
+    }));
+    let columns = |resize_mode| {
+        let inpainting = Inpainting { resize_mode, ..Inpainting::default() };
+        let input =
+            GenerationInput { inpainting, prompt_strength: 0.0, ..from("a flag", Some(thirds.clone())) };
+        let picture = draw(&input, 3).remove(0).image;
+        let strongest = |x: u32| {
+            let pixel = &picture.pixels[((64 * picture.width + x) * 3) as usize..][..3];
+            (0..3).max_by_key(|&channel| pixel[channel]).unwrap()
+        };
+        [4, 64, 123].map(strongest)
+    };
+    assert_eq!(columns(ResizeMode::Stretch), [0, 1, 2]);
+    assert_eq!(columns(ResizeMode::Crop), [1, 1, 1]);
+    assert_eq!(columns(ResizeMode::Fill), [0, 1, 2]);
+    assert_eq!(columns(ResizeMode::Latent), [0, 1, 2]);
+}
+
+#[test]
+fn a_variation_lies_between_two_seeds() {
+    let heart = |variation| GenerationInput { variation, ..from("a butterfly", None) };
+    let at = |strength| {
+        let variation = Variation { subseed: Some(8), strength, ..Variation::default() };
+        draw(&heart(variation), 7).remove(0)
+    };
+    let own = draw(&heart(Variation::default()), 7).remove(0).image;
+    let other = draw(&heart(Variation::default()), 8).remove(0).image;
+    assert_eq!(at(0.0).image, own);
+    let as_rgb = |image: &stablehand::diffusion::RgbImage| {
+        RgbImage::from_raw(image.width, image.height, image.pixels.clone()).unwrap()
+    };
+    let distances: Vec<f64> = [0.0, 0.1, 0.5]
+        .into_iter()
+        .map(|strength| distance(&at(strength), &as_rgb(&own), |_| true))
+        .collect();
+    assert!(distances.is_sorted() && distances[1] > 0.0, "{distances:?}");
+    let whole = at(1.0);
+    assert!(distance(&whole, &as_rgb(&other), |_| true) < 1.0);
+    assert!(whole.texts.parameters.contains("Variation seed: 8, Variation seed strength: 1"));
+}
+
+/// How much more neighbours differ across the edge of a tile than within it.
+fn seam(image: &stablehand::diffusion::RgbImage) -> f64 {
+    let (width, height) = (image.width as usize, image.height as usize);
+    let pixel = |x: usize, y: usize| &image.pixels[(y % height * width + x % width) * 3..][..3];
+    let step = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
+    let across = |x: usize| (0..height).map(|y| step(pixel(x, y), pixel(x + 1, y))).sum::<f64>();
+    let down = |y: usize| (0..width).map(|x| step(pixel(x, y), pixel(x, y + 1))).sum::<f64>();
+    let inside: f64 = (0..width - 1).map(across).sum::<f64>() / f64::from(image.width - 1)
+        + (0..height - 1).map(down).sum::<f64>() / f64::from(image.height - 1);
+    (across(width - 1) + down(height - 1)) / inside
+}
+
+#[test]
+fn a_tile_has_no_seam() {
+    let drawn = |prompt: &str, tiling, size| {
+        let variation = Variation { tiling, ..Variation::default() };
+        draw(&GenerationInput { variation, size, ..from(prompt, None) }, 3).remove(0)
+    };
+    for side in [SIDE, 2 * SIDE] {
+        let size = ImageSize { width: side, height: side };
+        let seams = |tiling| {
+            ["a green leaf", "flowers", "a zebra on a blue background"]
+                .map(|prompt| seam(&drawn(prompt, tiling, size).image))
+        };
+        let (plain, tiled) = (seams(false), seams(true));
+        println!("{side}: {plain:?} {tiled:?}");
+        assert!(tiled.iter().all(|seam| *seam < 2.0), "{tiled:?}");
+    }
+    let picture = drawn("flowers", true, ImageSize { width: SIDE, height: SIDE });
+    assert!(picture.texts.parameters.contains("Tiling: True"));
 }
 
 #[test]

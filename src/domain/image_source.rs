@@ -11,10 +11,11 @@ use std::io::Cursor;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use image::ImageReader;
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageReader};
 
 use super::picture_end::is_cut_short;
-use super::{PictureFormat, WebUrl, WebUrlError, pixel_chunks};
+use super::{ImageSize, PictureFormat, WebUrl, WebUrlError, pixel_chunks};
 
 /// The largest accepted picture file.
 pub const MAX_IMAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -63,6 +64,18 @@ impl ImageSource {
         decode(text)
     }
 
+    /// The size of the picture as a viewer shows it, turned upright. None for a URL. Its header is read each time.
+    pub fn size(&self) -> Option<ImageSize> {
+        let Self::Bytes(bytes) = self else { return None };
+        let format = PictureFormat::of(bytes).ok()?;
+        let (width, height) = dimensions(format, bytes)?;
+        Some(if is_turned(format, bytes) {
+            ImageSize { width: height, height: width }
+        } else {
+            ImageSize { width, height }
+        })
+    }
+
     /// Checks the bytes of a picture file, and drops what its pixels do not need. The error is a sentence about the file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
         check_length(bytes.len())?;
@@ -96,6 +109,19 @@ fn dimensions(format: PictureFormat, bytes: &[u8]) -> Option<(u32, u32)> {
         PictureFormat::Tiff => tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?.dimensions().ok(),
         _ => ImageReader::with_format(Cursor::new(bytes), format.codec()).into_dimensions().ok(),
     }
+}
+
+/// Whether a camera wrote that its picture lies on its side.
+fn is_turned(format: PictureFormat, bytes: &[u8]) -> bool {
+    let decoder = ImageReader::with_format(Cursor::new(bytes), format.codec()).into_decoder();
+    let orientation = decoder.and_then(|mut decoder| decoder.orientation());
+    matches!(
+        orientation,
+        Ok(Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH)
+    )
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {

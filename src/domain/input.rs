@@ -1,16 +1,23 @@
 //! The `input` of a request: parsed and checked once.
 
 mod controlnet;
+mod fitted_size;
+mod inpainting;
 mod loras;
 mod pictures;
 mod prompts;
 mod reader;
 mod rules;
 mod sampling;
+mod variation;
 
 use serde_json::{Value, json};
 
 pub use self::controlnet::CONTROLNET_FIELDS;
+pub use self::inpainting::{
+    InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_OUTPAINT, MAX_RESULT_SIDE, Outpaint,
+    ResizeMode,
+};
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
 pub use self::prompts::CheckedPrompt;
@@ -18,6 +25,7 @@ use self::prompts::Prompts;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
 pub use self::sampling::Sampling;
+pub use self::variation::Variation;
 use super::lora::{Lora, LoraOrigin};
 use super::{ControlUnit, ImageSource, NoiseSource, SchedulerKind, prompt_parts, without_lora_tags};
 
@@ -69,6 +77,8 @@ pub struct GenerationInput {
     /// The seed of image 0; image i has `seed + i`. None means a random seed.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
+    /// How the noise differs from the seed's own.
+    pub variation: Variation,
     /// The picture to start from.
     pub init_image: Option<ImageSource>,
     /// The mask that shows where to repaint `init_image`.
@@ -78,6 +88,8 @@ pub struct GenerationInput {
     /// Copies the kept areas of `init_image` over the result, with the edge blurred by this many pixels. None copies
     /// nothing, as in the reference.
     pub mask_blur: Option<u32>,
+    /// How `init_image` is laid out, and what is repainted of it.
+    pub inpainting: Inpainting,
     /// How much of `init_image` may change, 0 to 1.
     pub prompt_strength: f64,
     /// How closely to follow `init_image`, for models that change a picture as the prompt says. None for other models.
@@ -114,10 +126,12 @@ impl GenerationInput {
             sampling: Sampling::default(),
             seed: None,
             noise: NoiseSource::Cpu,
+            variation: Variation::default(),
             init_image: None,
             mask: None,
             mask_invert: false,
             mask_blur: None,
+            inpainting: Inpainting::default(),
             prompt_strength: 0.8,
             image_guidance_scale: None,
             controlnets: Vec::new(),
@@ -139,16 +153,17 @@ impl GenerationInput {
             reader.peek("num_inference_steps").filter(|steps| (1..=u64::from(MAX_STEPS)).contains(steps));
         let steps = steps.map_or(defaults.num_inference_steps, small);
         let Prompts { prompt, negative_prompt, wildcards } = Prompts::read(&mut reader, rules, steps);
-        let loras = loras::read(&mut reader, rules, &prompt);
+        let mut warnings = Vec::new();
+        let loras = loras::read(&mut reader, rules, &prompt, &mut warnings);
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
+        let has_size = reader.is_present("width") || reader.is_present("height");
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
         let num_inference_steps = reader.integer("num_inference_steps", 1, u64::from(MAX_STEPS));
         let guidance_scale =
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
         let guidance_rescale = reader.share("guidance_rescale");
         let guidance_end = reader.share("guidance_end");
-        let mut warnings = Vec::new();
         let (scheduler, sampling) = Sampling::read(&mut reader, rules, &mut warnings);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
@@ -167,6 +182,14 @@ impl GenerationInput {
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let controlnets = controlnet::read(&mut reader, rules);
+        let inpainting = Inpainting::read(&mut reader, rules, &mut warnings);
+        let size =
+            inpainting.checked_size(&mut reader, rules, (size, has_size), (init_image.as_ref(), num_outputs));
+        let variation =
+            Variation::read(&mut reader, rules, (size, inpainting.keeps_picture()), &mut warnings);
+        if variation.tiling && !controlnets.is_empty() {
+            reader.unmet("tiling", "It cannot be combined with controlnet, whose pictures have no rim.");
+        }
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
@@ -188,10 +211,12 @@ impl GenerationInput {
             sampling,
             seed,
             noise: noise.unwrap_or(defaults.noise),
+            variation,
             init_image,
             mask,
             mask_invert: mask_invert.unwrap_or(defaults.mask_invert),
-            mask_blur: mask_blur.map(small),
+            mask_blur: mask_blur.map(small).or(inpainting.usual_mask_blur()),
+            inpainting,
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
             image_guidance_scale,
             controlnets,
@@ -240,13 +265,14 @@ impl GenerationInput {
             "guidance_rescale": self.guidance_rescale,
             "guidance_end": self.guidance_end,
             "scheduler": self.scheduler.as_str(),
-            "seed": Self::seed_of(seed, index),
+            "seed": self.variation.seed_of(seed, index),
             "noise": self.noise.as_str(),
         });
         self.sampling.write(&mut request);
         if self.wildcards {
             request["wildcards"] = json!(true);
         }
+        self.variation.write_to(&mut request, index);
         if let Some(scale) = self.image_guidance_scale {
             request["image_guidance_scale"] = json!(shortest(scale));
         }
@@ -264,7 +290,7 @@ impl GenerationInput {
         Ok(u64::from(u16::from_be_bytes(bytes)))
     }
 
-    /// The seed of image `index`.
+    /// The seed of image `index`, without a [`Variation`].
     pub fn seed_of(seed: u64, index: u32) -> u64 {
         seed.wrapping_add(u64::from(index))
     }
@@ -294,10 +320,20 @@ impl GenerationInput {
         "s_noise",
         "seed",
         "noise",
+        Variation::FIELDS[0],
+        Variation::FIELDS[1],
+        Variation::FIELDS[2],
+        Variation::FIELDS[3],
+        Variation::FIELDS[4],
         "init_image",
         "mask",
         "mask_invert",
         "mask_blur",
+        Inpainting::FIELDS[0],
+        Inpainting::FIELDS[1],
+        Inpainting::FIELDS[2],
+        Inpainting::FIELDS[3],
+        Inpainting::FIELDS[4],
         "prompt_strength",
         "image_guidance_scale",
         "controlnet",

@@ -1,10 +1,15 @@
 //! A UNet that takes the mask and the masked picture draws what diffusers' inpaint pipeline draws with it.
 
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use ndarray::Array4;
 use serde::Deserialize;
-use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::diffusion::Model;
+use stablehand::domain::{GenerationInput, ImageSize, ImageSource, InpaintArea, Inpainting, SchedulerKind};
+use stablehand::runtime::{DeviceChoice, Runtime};
 
-use crate::drawing::load;
+use crate::drawing::{load, psnr};
 use crate::folders::Folder;
 use crate::pictures::{distance, start_mask, start_picture};
 
@@ -53,5 +58,80 @@ fn an_inpainting_unet_sees_the_mask_and_what_is_kept() {
         let theirs = Array4::from_shape_vec(shape, case.latents).unwrap();
         let distance = distance(generation.latents(), &theirs);
         assert!(distance <= 1e-3, "{} {} {}: {distance:e}", case.mode, case.scheduler, case.strength);
+    }
+}
+
+#[derive(Deserialize)]
+struct MaskedAreas {
+    prompt: String,
+    negative_prompt: String,
+    picture: (u32, u32),
+    cases: Vec<MaskedArea>,
+}
+
+#[derive(Deserialize)]
+struct MaskedArea {
+    kind: String,
+    scheduler: String,
+    strength: f64,
+    size: (u32, u32),
+    /// Left, top, right and bottom of the mask.
+    r#box: [u32; 4],
+    padding: u32,
+    steps: u32,
+    seed: u64,
+    guidance_scale: f32,
+    png: String,
+}
+
+fn masked_area_mask((width, height): (u32, u32), [left, top, right, bottom]: [u32; 4]) -> ImageSource {
+    let is_white = |x, y| (left..right).contains(&x) && (top..bottom).contains(&y);
+    let image = RgbImage::from_fn(width, height, |x, y| Rgb([if is_white(x, y) { 255 } else { 0 }; 3]));
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::from(image).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    ImageSource::from_bytes(bytes.into_inner()).unwrap()
+}
+
+/// diffusers' `padding_mask_crop`, which is A1111's "Only masked". `masked_area.py` drew the pictures.
+#[test]
+fn the_masked_area_alone_is_drawn_as_by_diffusers() {
+    let table: MaskedAreas =
+        serde_json::from_str(include_str!("../golden/pipelines/masked_area.json")).unwrap();
+    let mut plain =
+        Model::open(None, None).unwrap().load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+    let mut nine_channels = load(&Folder::inpainting()).unwrap();
+    for case in table.cases {
+        let pipeline = if case.kind == "unet9" { &mut nine_channels } else { &mut plain };
+        let input = GenerationInput {
+            negative_prompt: table.negative_prompt.clone(),
+            size: ImageSize { width: case.size.0, height: case.size.1 },
+            num_inference_steps: case.steps,
+            guidance_scale: case.guidance_scale,
+            scheduler: SchedulerKind::parse(&case.scheduler).unwrap().0,
+            init_image: Some(start_picture(table.picture.0, table.picture.1)),
+            mask: Some(masked_area_mask(table.picture, case.r#box)),
+            prompt_strength: case.strength,
+            inpainting: Inpainting {
+                area: InpaintArea::Masked,
+                padding: case.padding,
+                ..Inpainting::default()
+            },
+            ..GenerationInput::new(&table.prompt)
+        };
+        let picture = pipeline.draw(&input, case.seed).unwrap().remove(0).image;
+        let path = format!("{}/tests/golden/pipelines/{}", env!("CARGO_MANIFEST_DIR"), case.png);
+        let golden = image::open(path).unwrap().into_rgb8();
+        assert_eq!((picture.width, picture.height), golden.dimensions());
+        let likeness = psnr(&picture.pixels, golden.as_raw());
+        println!("{}: {likeness:.1} dB", case.png);
+        assert!(likeness >= 50.0, "{}: {likeness:.1} dB", case.png);
+        let [left, top, right, bottom] = case.r#box;
+        let places = (0..).map(|at| (at % picture.width, at / picture.width));
+        let outside = |(x, y)| !(left..right).contains(&x) || !(top..bottom).contains(&y);
+        for (place, (ours, theirs)) in
+            places.zip(picture.pixels.chunks(3).zip(golden.as_raw().chunks(3))).filter(|(at, _)| outside(*at))
+        {
+            assert_eq!(ours, theirs, "{} at {place:?}", case.png);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
 mod controlnet;
+mod inpainting;
 mod output;
 mod sampling;
 
@@ -16,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
 use self::controlnet::ControlArg;
+use self::inpainting::InpaintingArgs;
 use self::output::Output;
 use self::sampling::SamplingArgs;
 use super::Failure;
@@ -79,8 +81,9 @@ pub struct GenerateArgs {
     /// Mask for --init-image: white areas are repainted, black areas are kept
     #[arg(long, value_name = "FILE", requires = "init_image")]
     mask: Option<PathBuf>,
-    /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default: off]
-    #[arg(long, value_name = "PX", requires = "mask", allow_negative_numbers = true)]
+    /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default:
+    /// off, or 4 with --inpaint-area masked or --outpaint]
+    #[arg(long, value_name = "PX", requires = "init_image", allow_negative_numbers = true)]
     mask_blur: Option<u32>,
     /// How much of --init-image may change, 0 to 1 [default: 0.8]
     #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
@@ -92,6 +95,8 @@ pub struct GenerateArgs {
     /// canny=house.png,weight=0.8,preprocess=canny. May be given up to four times
     #[arg(long, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
     controlnet: Vec<ControlArg>,
+    #[command(flatten)]
+    inpainting: InpaintingArgs,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
@@ -163,7 +168,8 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
 
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
-            println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
+            let (width, height) = (picture.image.width, picture.image.height);
+            println!("{}  seed {}  {width}×{height}", path.display(), picture.seed);
             if let Some(drawn) = &picture.prompts {
                 println!("    {}", drawn.prompt);
             }
@@ -192,8 +198,10 @@ impl GenerateArgs {
         input.insert("prompt".into(), json!(self.prompt));
         input.insert("negative_prompt".into(), json!(self.negative_prompt));
         input.insert("wildcards".into(), json!(self.wildcards));
-        input.insert("width".into(), json!(self.width.unwrap_or(native_side)));
-        input.insert("height".into(), json!(self.height.unwrap_or(native_side)));
+        let is_named = self.width.is_some() || self.height.is_some();
+        let usual = (is_named || !self.inpainting.takes_size_of_picture()).then_some(native_side);
+        input.insert("width".into(), json!(self.width.or(usual)));
+        input.insert("height".into(), json!(self.height.or(usual)));
         input.insert("num_outputs".into(), json!(self.num_outputs));
         input.insert("num_inference_steps".into(), json!(self.steps));
         input.insert("guidance_scale".into(), json!(self.guidance_scale));
@@ -214,7 +222,8 @@ impl GenerateArgs {
             "lora".into(),
             json!(self.lora.as_deref().map(|lora| name_of_file(lora).unwrap_or(lora))),
         );
-        input.insert("lora_scale".into(), json!(self.lora_scale));
+        input.insert("lora_scale".into(), json!(self.lora.as_ref().map(|_| self.lora_scale)));
+        self.inpainting.write_to(&mut input);
         Ok(Value::Object(input))
     }
 }

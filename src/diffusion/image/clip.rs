@@ -31,22 +31,9 @@ pub fn clip_input(image: &RgbImage, side: u32) -> Result<Array4<f32>, ImageError
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::picture;
     use super::*;
     use serde_json::Value;
-
-    /// The picture of clip.py: waves with hard edges and some grain.
-    fn picture(width: u32, height: u32) -> RgbImage {
-        let mut state = 1_u32;
-        let mut pixels = Vec::new();
-        for (y, x, channel) in
-            (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| (y, x, c))))
-        {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let edge = if (x / 16 + y / 24 + channel) % 2 == 0 { 200 } else { 20 };
-            pixels.push(u8::try_from(edge + (state >> 27)).unwrap());
-        }
-        RgbImage { width, height, pixels }
-    }
 
     #[test]
     fn pictures_become_the_tensors_of_transformers() {

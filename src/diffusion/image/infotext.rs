@@ -41,6 +41,8 @@ pub struct Parameters<'a> {
     /// `(name, hash)` of each LoRA, and of each textual inversion, that was used.
     pub lora_hashes: &'a [(String, String)],
     pub ti_hashes: &'a [(String, String)],
+    /// Further items, in A1111's words where it has them.
+    pub further: &'a [(&'static str, String)],
     /// `(name, what)` of each LoRA of which the model lacks something.
     pub lora_skipped: &'a [(String, String)],
 }
@@ -83,6 +85,7 @@ impl Parameters<'_> {
         if self.drawn_at != self.size {
             items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
         }
+        items.extend_from_slice(self.further);
         if let Some((read, of)) = self.prompt_cut {
             items.push(("Prompt cut", format!("{read} of {of} chunks read")));
         }
@@ -221,6 +224,7 @@ mod tests {
             controlnets: &[],
             lora_hashes: &[],
             ti_hashes: &[],
+            further: &[],
             lora_skipped: &[],
         }
     }

@@ -2,10 +2,10 @@
 
 use ndarray::Array4;
 
-use super::{ImageError, RgbImage};
-use crate::domain::ImageSize;
+use super::{ImageError, Region, RgbImage};
+use crate::domain::{ImageSize, Outpaint, ResizeMode};
 
-/// A mask of the size at which the model draws. Each pixel is either repainted or kept.
+/// A mask of a picture. Each pixel is either repainted or kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
     width: usize,
@@ -21,6 +21,43 @@ impl Mask {
         let image = image.resize(size)?;
         let repainted = image.pixels.chunks_exact(3).map(|pixel| (grey(pixel) >= 128) != invert).collect();
         Ok(Self { width: size.width as usize, height: size.height as usize, repainted })
+    }
+
+    /// A mask that keeps everything.
+    pub fn nothing(size: ImageSize) -> Self {
+        Self { repainted: vec![false; size.width as usize * size.height as usize], ..Self::everything(size) }
+    }
+
+    /// The mask of a picture with more pixels around it, which are repainted, with those up to `overlap` pixels within its
+    /// edge.
+    #[must_use]
+    pub fn outpainted(&self, by: Outpaint, overlap: u32) -> Self {
+        let before = |added: u32| if added == 0 { 0 } else { (added + overlap) as usize };
+        let (left, top) = (before(by.left), before(by.top));
+        let width = self.width + by.left as usize + by.right as usize;
+        let height = self.height + by.top as usize + by.bottom as usize;
+        let (right, bottom) =
+            (width.saturating_sub(before(by.right)), height.saturating_sub(before(by.bottom)));
+        let mut repainted = vec![true; width * height];
+        for y in top..bottom {
+            for x in left..right {
+                let at = (y - by.top as usize) * self.width + x - by.left as usize;
+                repainted[y * width + x] = self.repainted[at];
+            }
+        }
+        Self { width, height, repainted }
+    }
+
+    /// The part of the mask within a region, brought to another size with the rim that its picture gets.
+    pub fn fit(&self, region: Region, size: ImageSize) -> Result<Self, ImageError> {
+        let row = |y: u32| {
+            let start = y as usize * self.width + region.left as usize;
+            &self.repainted[start..][..region.width as usize]
+        };
+        let white = |&repainted: &bool| [if repainted { 255 } else { 0 }; 3];
+        let pixels = (region.top..region.top + region.height).flat_map(row).flat_map(white).collect();
+        let part = RgbImage { width: region.width, height: region.height, pixels };
+        Self::new(&part.fit(size, ResizeMode::Fill)?, size, false)
     }
 
     /// Whether each pixel is repainted, row by row from the top.
@@ -92,6 +129,33 @@ mod tests {
     fn a_mask_of_another_size_is_resized() {
         let dot = RgbImage { width: 1, height: 1, pixels: vec![255; 3] };
         assert_eq!(Mask::new(&dot, SIZE, false).unwrap(), Mask::everything(SIZE));
+    }
+
+    #[test]
+    fn outpainting_repaints_the_added_pixels_and_an_overlap() {
+        let picture = ImageSize { width: 4, height: 2 };
+        let by = Outpaint { left: 2, bottom: 1, ..Outpaint::default() };
+        let shown = |mask: Mask| -> Vec<String> {
+            let dots: Vec<char> =
+                mask.repainted().map(|repainted| if repainted { '#' } else { '.' }).collect();
+            dots.chunks(mask.width).map(|row| row.iter().collect()).collect()
+        };
+        assert_eq!(shown(Mask::nothing(picture).outpainted(by, 0)), ["##....", "##....", "######"]);
+        assert_eq!(shown(Mask::nothing(picture).outpainted(by, 1)), ["###...", "######", "######"]);
+        assert_eq!(shown(Mask::everything(picture).outpainted(by, 0)), ["######"; 3]);
+        assert_eq!(shown(Mask::nothing(picture).outpainted(by, 9)), ["######"; 3]);
+    }
+
+    #[test]
+    fn a_part_of_a_mask_is_enlarged_with_its_rim() {
+        let mask = Mask::new(&half([255; 3]), SIZE, false).unwrap();
+        let region = Region { left: 4, top: 0, width: 8, height: 8 };
+        let part = mask.fit(region, ImageSize { width: 32, height: 16 }).unwrap();
+        // The region becomes 16 × 16 in the middle; its right half is white, and so is the rim beyond it.
+        assert_eq!(
+            part.repainted().take(32).collect::<Vec<_>>(),
+            (0..32).map(|x| x >= 16).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -5,12 +5,17 @@
 mod clip;
 mod decode;
 mod file;
+mod fit;
+#[cfg(test)]
+mod golden;
 mod infotext;
 mod mask;
 mod overlay;
 mod png;
 mod preprocess;
+mod region;
 mod size;
+mod surroundings;
 mod texts;
 mod tiff;
 mod transparency;
@@ -32,6 +37,7 @@ pub(super) use clip::clip_input;
 pub(super) use infotext::Parameters;
 pub(super) use mask::Mask;
 pub(super) use overlay::Overlay;
+pub(super) use region::Region;
 pub(super) use size::drawing_size;
 
 /// A picture of 8 bits a channel.
@@ -58,6 +64,8 @@ pub enum ImageError {
     Format(String),
     #[error("the picture to start from could not be read as {format}: {reason}")]
     Decode { format: &'static str, reason: String },
+    #[error("init_image does not meet the constraints. {0}")]
+    TooLarge(String),
     #[error("the picture to start from was not fetched")]
     Unfetched,
     #[error("the picture could not be encoded: {0}")]
@@ -104,16 +112,18 @@ impl RgbImage {
     fn resize_by(&self, size: ImageSize, filter: FilterType) -> Result<Self, ImageError> {
         // Pillow resizes across first and rounds to bytes in between. The library would start with the columns.
         // That differs visibly at hard edges, where the filter overshoots.
-        self.resize_axis(size.width, self.height, filter)?.resize_axis(size.width, size.height, filter)
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+        self.resize_axis(ImageSize { height: self.height, ..size }, &options)?.resize_axis(size, &options)
     }
 
-    fn resize_axis(&self, width: u32, height: u32, filter: FilterType) -> Result<Self, ImageError> {
+    /// Changes one of the two sides.
+    fn resize_axis(&self, size: ImageSize, options: &ResizeOptions) -> Result<Self, ImageError> {
+        let ImageSize { width, height } = size;
         let refuse = |error: &dyn std::fmt::Display| ImageError::Resize(error.to_string());
         let source = ImageRef::new(self.width, self.height, &self.pixels, PixelType::U8x3)
             .map_err(|error| refuse(&error))?;
         let mut target = Image::new(width, height, PixelType::U8x3);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-        Resizer::new().resize(&source, &mut target, &options).map_err(|error| refuse(&error))?;
+        Resizer::new().resize(&source, &mut target, options).map_err(|error| refuse(&error))?;
         Ok(Self { width, height, pixels: target.into_vec() })
     }
 }

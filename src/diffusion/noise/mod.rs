@@ -8,11 +8,13 @@ mod brownian;
 mod philox;
 mod seed_sequence;
 mod torch_cpu;
+mod variation;
 
 use ndarray::Array4;
 
 pub use brownian::BrownianNoise;
 pub use torch_cpu::TorchGenerator;
+pub use variation::NoiseVariation;
 
 use self::philox::PhiloxGenerator;
 use crate::domain::NoiseSource;
@@ -48,12 +50,15 @@ pub struct BatchNoise {
     generators: Vec<Generator>,
     source: NoiseSource,
     seeds: Vec<u64>,
+    /// What changes the first noise.
+    variation: Option<NoiseVariation>,
 }
 
 impl BatchNoise {
     pub fn new(source: NoiseSource, seeds: impl IntoIterator<Item = u64>) -> Self {
         let seeds: Vec<u64> = seeds.into_iter().collect();
-        Self { generators: seeds.iter().map(|&seed| Generator::new(source, seed)).collect(), source, seeds }
+        let generators = seeds.iter().map(|&seed| Generator::new(source, seed)).collect();
+        Self { generators, source, seeds, variation: None }
     }
 
     /// For `images` images. Image `i` has the seed `seed + i`, wrapping.
@@ -74,6 +79,20 @@ impl BatchNoise {
     /// before does not change it.
     pub fn brownian(&self, shape: (usize, usize, usize), between: (f32, f32)) -> BrownianNoise {
         BrownianNoise::new(self.source, &self.seeds, shape, between)
+    }
+
+    /// Changes the noise that [`Self::first`] draws.
+    pub fn vary(&mut self, variation: NoiseVariation) {
+        self.variation = Some(variation);
+    }
+
+    /// The noise that a generation begins with: [`Self::randn`], changed by a variation if there is one.
+    pub fn first(&mut self, shape: (usize, usize, usize)) -> Array4<f32> {
+        let mut noise = self.randn(shape);
+        if let Some(variation) = self.variation.take() {
+            variation.apply(self.source, &self.seeds, &mut noise);
+        }
+        noise
     }
 
     /// Standard normals of shape `[images, c, h, w]`. Each image is one draw of `(1, c, h, w)`.

@@ -8,14 +8,15 @@ use ndarray::Array4;
 use super::control::Control;
 use super::drawn_prompts::drawn_prompts;
 use super::first_latents::{FirstLatents, Given};
+use super::layout::{Drawing, Layout};
 use super::prepared::{Adaptation, Prepared};
 use super::{DiffusionError, Generation, Pipeline};
-use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image};
+use crate::diffusion::image::Mask;
 use crate::diffusion::nets::{ModelError, Posterior};
-use crate::diffusion::noise::BatchNoise;
+use crate::diffusion::noise::{BatchNoise, NoiseVariation};
 use crate::diffusion::schedulers;
 use crate::diffusion::text::PromptSteps;
-use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ImageSource, ModelPart};
+use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ModelPart};
 
 impl Pipeline {
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`. LoRAs are merged first, here and now.
@@ -38,7 +39,7 @@ impl Pipeline {
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
         let Prepared { adapted, controlnets } = prepared;
-        let input = &self.completed(input);
+        let input = &self.completed(input)?;
         let scheduler = schedulers::build(
             input.scheduler,
             &self.model.description.scheduler,
@@ -54,28 +55,35 @@ impl Pipeline {
         let prompts = self.prompts.encode(input, &drawn, steps, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
         let drawn_at = self.drawing_size(input);
-        let (given, overlay) = self.read(input, drawn_at)?;
+        let (given, layout) = self.read(input, drawn_at)?;
         let controls = controlnets.into_iter().zip(&input.controlnets);
         let controls = controls.map(|(loaded, unit)| Control::new(loaded, unit, drawn_at, seed));
         let controls = controls.collect::<Result<Vec<_>, _>>()?;
         let latent_side = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
-        let shape = (
-            self.model.description.latent_channels as usize,
-            latent_side(drawn_at.height),
-            latent_side(drawn_at.width),
-        );
-        let mut noise = BatchNoise::consecutive(input.noise, seed, input.num_outputs as usize);
+        let latent_sides = |size: ImageSize| (latent_side(size.height), latent_side(size.width));
+        let (height, width) = latent_sides(drawn_at);
+        let shape = (self.model.description.latent_channels as usize, height, width);
+        let mut noise = self.noise(input, seed, latent_sides);
         let steps = input.num_inference_steps as usize;
         let start = FirstLatents::new(given, shape, steps, &scheduler, &mut noise)?;
         let mut generation =
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
-        generation.overlay = overlay;
         generation.controls = controls;
         generation.drawn = drawn;
         for name in std::mem::take(&mut generation.prompts.unknown) {
             generation
                 .warn(format!("embedding:{name} names no textual inversion: it was read as plain words."));
         }
+        if layout.overlay.is_none() && drawn_at != input.size {
+            let text = |size: ImageSize| format!("{}×{}", size.width, size.height);
+            generation.warn(format!(
+                "the picture was drawn at {}, the size that this model draws, and enlarged to {}.",
+                text(drawn_at),
+                text(input.size)
+            ));
+        }
+        layout.warning.into_iter().for_each(|sentence| generation.warn(sentence));
+        generation.overlay = layout.overlay;
         for (lora, skipped) in adapted.iter().flat_map(|adapted| adapted.skipped()) {
             generation
                 .warn(format!("the LoRA {lora} is used in part: this model has no place for {skipped}."));
@@ -88,8 +96,9 @@ impl Pipeline {
     }
 
     /// The request with the fields that this kind of UNet needs, and without those that it has no use for.
-    fn completed(&self, input: &GenerationInput) -> GenerationInput {
+    fn completed(&self, input: &GenerationInput) -> Result<GenerationInput, DiffusionError> {
         let mut input = input.clone();
+        input.variation = input.variation.with_drawn_subseed()?;
         input.image_guidance_scale = match self.unet.edits_images() {
             true => input.image_guidance_scale.or(Some(IMAGE_GUIDANCE_SCALE)),
             false => None,
@@ -97,7 +106,28 @@ impl Pipeline {
         if self.unet.edits_images() {
             input.mask = None;
         }
-        input
+        Ok(input)
+    }
+
+    /// The noise of a request. `latent_sides` are height and width of a drawing in latents.
+    fn noise(
+        &self,
+        input: &GenerationInput,
+        seed: u64,
+        latent_sides: impl Fn(ImageSize) -> (usize, usize),
+    ) -> BatchNoise {
+        let variation = &input.variation;
+        let seeds = (0..input.num_outputs).map(|image| variation.seed_of(seed, image));
+        let mut noise = BatchNoise::new(input.noise, seeds);
+        if variation.blends() || variation.seed_resize.is_some() {
+            let subseeds =
+                (0..input.num_outputs).map(|image| variation.subseed_of(image).unwrap_or_default());
+            noise.vary(NoiseVariation {
+                blended: variation.blends().then(|| (subseeds.collect(), variation.strength)),
+                middle: variation.seed_resize.map(|size| latent_sides(self.drawn_for(size))),
+            });
+        }
+        noise
     }
 
     /// A sentence for the client, if it wants its pictures checked and nothing can check them.
@@ -112,36 +142,26 @@ impl Pipeline {
         Some(format!("nsfw is false, but {why}: no picture was checked."))
     }
 
-    /// Reads the pictures of a request at the size of the drawing, and the overlay for the result.
+    /// Encodes the pictures of a request. `Layout` keeps the overlay and its warning.
     fn read(
         &mut self,
         input: &GenerationInput,
         drawn_at: ImageSize,
-    ) -> Result<(Given, Option<Overlay>), DiffusionError> {
-        let image = input.init_image.as_ref().map(pixels).transpose()?;
-        let mask = input.mask.as_ref().map(pixels).transpose()?;
-        let overlay = match (&image, &mask, input.mask_blur) {
-            (Some(image), Some(mask), Some(blur)) => {
-                let mask = Mask::new(mask, input.size, input.mask_invert)?;
-                Some(Overlay::new(image.resize(input.size)?, &mask, blur))
-            }
-            _ => None,
-        };
-        let mask = match mask {
-            Some(mask) => Some(Mask::new(&mask, drawn_at, input.mask_invert)?),
-            // Without a picture, an inpainting UNet paints everywhere.
-            None => self.unet.is_inpainting().then(|| Mask::everything(drawn_at)),
-        };
-        let image = match image {
-            Some(image) => Some(image.resize(drawn_at)?.to_tensor()?),
-            None => None,
-        };
+    ) -> Result<(Given, Layout), DiffusionError> {
+        let scale = self.model.description.vae_scale_factor;
+        // The other UNets see the picture beside the latents, at their size.
+        let stretched_by = (!self.unet.is_inpainting() && !self.unet.edits_images()).then_some(scale);
+        let mut layout = Layout::new(input, Drawing { size: drawn_at, stretched_by })?;
+        let image = layout.image.take().map(|image| image.to_tensor()).transpose()?;
         let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
         if self.unet.edits_images() {
             // Requests always have a picture. Trials of a model need none.
             let edited_image = Some(self.encode(&image.unwrap_or_else(blank))?);
-            return Ok((Given { edited_image, ..Given::default() }, None));
+            return Ok((Given { edited_image, ..Given::default() }, layout));
         }
+        // Without a mask, an inpainting UNet paints everywhere.
+        let everything = || self.unet.is_inpainting().then(|| Mask::everything(drawn_at));
+        let mask = layout.mask.take().or_else(everything);
         let masked_image = match mask.as_ref().filter(|_| self.unet.is_inpainting()) {
             None => None,
             Some(mask) => {
@@ -150,15 +170,15 @@ impl Pipeline {
                 Some(self.encode(&masked)?)
             }
         };
-        let scale = self.model.description.vae_scale_factor as usize;
         let given = Given {
             image: image.map(|image| self.encode(&image)).transpose()?,
             strength: input.prompt_strength,
-            mask: mask.map(|mask| mask.to_latents(scale)),
+            mask: mask.map(|mask| mask.to_latents(scale as usize)),
+            fill: input.inpainting.fill,
             masked_image,
             edited_image: None,
         };
-        Ok((given, overlay))
+        Ok((given, layout))
     }
 
     fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
@@ -173,13 +193,5 @@ impl Pipeline {
             self.kept.encoder = self.kept.encoder.max(taken);
         }
         encoding.encode(pixels)
-    }
-}
-
-/// The pixels of a picture. Its bytes must have been fetched.
-fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
-    match source {
-        ImageSource::Bytes(bytes) => decode_image(bytes),
-        ImageSource::Url(_) => Err(ImageError::Unfetched),
     }
 }

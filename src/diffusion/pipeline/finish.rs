@@ -4,10 +4,10 @@ use ndarray::{Array4, Axis};
 use serde_json::json;
 
 use super::drawn_prompts::in_request;
-use super::{DiffusionError, Generation, Picture, Pipeline};
+use super::{DiffusionError, Generation, Picture, Pipeline, tiling};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
-use crate::domain::{GenerationInput, Sampling};
+use crate::domain::Sampling;
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -16,23 +16,26 @@ impl Pipeline {
             return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
         }
         if !self.device.is_cpu() {
-            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(generation.drawn_at));
+            let decoded_at = self.size_with_rim(&generation.input, generation.drawn_at);
+            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(decoded_at));
         }
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
-            let mut image = self.decode(&latents.to_owned())?;
+            let mut image = match generation.input.variation.tiling {
+                true => self.decode_tile(generation, &latents.to_owned())?,
+                false => self.decode(&latents.to_owned())?,
+            };
             // Before it is enlarged: the checker looks at 224 pixels anyway.
             let flagged = match self.checking.as_mut().filter(|_| !generation.input.nsfw) {
                 Some(checking) => checking.flags(&image)?,
                 None => false,
             };
-            if image.size() != generation.input.size {
+            if let Some(overlay) = &generation.overlay {
+                image = overlay.lay_over(image)?;
+            } else if image.size() != generation.input.size {
                 image = image.resize(generation.input.size)?;
             }
-            if let Some(overlay) = &generation.overlay {
-                overlay.lay_over(&mut image)?;
-            }
-            let seed = GenerationInput::seed_of(generation.seed, index);
+            let seed = generation.input.variation.seed_of(generation.seed, index);
             let texts = self.texts(generation, index);
             let png = PictureFile::Png.encode(&image, &texts)?.bytes;
             let prompts = generation.drawn.get(index as usize).cloned();
@@ -45,6 +48,17 @@ impl Pipeline {
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<RgbImage, DiffusionError> {
         let pixels = self.decoding.decode(latents)?;
         Ok(RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?)
+    }
+
+    /// The same for a picture that tiles, at the requested size: it is enlarged together with its rim.
+    fn decode_tile(
+        &mut self,
+        generation: &Generation,
+        latents: &Array4<f32>,
+    ) -> Result<RgbImage, DiffusionError> {
+        let decoded = self.decode(&tiling::with_rim(latents))?;
+        let region = tiling::part_within_rim(generation.drawn_at, self.model.description.vae_scale_factor);
+        Ok(decoded.resize_part(region, generation.input.size)?)
     }
 
     /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
@@ -60,6 +74,10 @@ impl Pipeline {
         if self.model.description.deaf_to_zero_snr.contains(&input.scheduler) {
             not_read.push("zero terminal SNR".to_owned());
         }
+        let mut further = input.variation.infotext(index);
+        if generation.is_masked {
+            further.extend(input.inpainting.infotext(input.mask_blur, input.mask_invert));
+        }
         let infotext = Parameters {
             prompt: &input.prompt,
             // It has no effect on a UNet that embeds guidance.
@@ -72,7 +90,7 @@ impl Pipeline {
             guidance_rescale: input.guidance_rescale,
             guidance_end: input.guidance_end,
             image_guidance_scale: input.image_guidance_scale,
-            seed: GenerationInput::seed_of(generation.seed, index),
+            seed: input.variation.seed_of(generation.seed, index),
             noise: input.noise,
             size: input.size,
             drawn_at: generation.drawn_at,
@@ -84,6 +102,7 @@ impl Pipeline {
             controlnets: &input.controlnets,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,
+            further: &further,
             lora_skipped: generation.adapted.as_ref().map_or(&[], |adapted| adapted.skipped()),
         };
         let mut request = input.request_for(generation.seed, index);
@@ -95,6 +114,7 @@ impl Pipeline {
             request["mask_invert"] = json!(input.mask_invert);
             request["mask_blur"] = json!(input.mask_blur);
         }
+        input.inpainting.write_to(&mut request);
         PictureTexts { parameters: infotext.infotext(), request: request.to_string() }
     }
 }

@@ -6,19 +6,23 @@
 
 use ndarray::{Array4, Axis, Zip, concatenate};
 
+use super::stretched_latents::stretched;
 use crate::diffusion::nets::Posterior;
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Scheduler, SchedulerError};
+use crate::domain::InpaintFill;
 
 /// The pictures of a request, encoded.
 #[derive(Default)]
 pub(super) struct Given {
-    /// The picture to start from.
+    /// The picture to start from. If its latents have another size, they are stretched.
     pub image: Option<Posterior>,
     /// How much of it may change.
     pub strength: f64,
     /// `[1, 1, h, w]`, 1 where it is repainted.
     pub mask: Option<Array4<f32>>,
+    /// What the repainted latents of the picture are replaced by.
+    pub fill: InpaintFill,
     /// The picture without the repainted part, for a UNet that takes it together with the mask.
     pub masked_image: Option<Posterior>,
     /// The picture to change, for a UNet that takes it beside the latents.
@@ -46,9 +50,9 @@ impl FirstLatents {
         scheduler: &Scheduler,
         noise: &mut BatchNoise,
     ) -> Result<Self, SchedulerError> {
-        let Given { image, strength, mask, masked_image, edited_image } = given;
+        let Given { image, strength, mask, fill, masked_image, edited_image } = given;
         if let Some(edited) = edited_image {
-            let latents = noise.randn(shape) * scheduler.init_noise_sigma();
+            let latents = noise.first(shape) * scheduler.init_noise_sigma();
             let shown = edited.mode();
             let Some(conditioning) = shown.broadcast(latents.dim()).map(|shown| shown.to_owned()) else {
                 let (got, want) = (shown.shape().to_vec(), latents.shape().to_vec());
@@ -63,9 +67,13 @@ impl FirstLatents {
 
         let image = match image {
             Some(_) if is_pure_noise && masked_image.is_some() => None,
-            image => image.map(|image| image.sample(noise)),
+            image => image.map(|image| stretched(image.sample(noise), (shape.1, shape.2))),
         };
-        let fresh = noise.randn(shape);
+        let fresh = noise.first(shape);
+        let image = match (image, &mask) {
+            (Some(image), Some(mask)) => Some(filled(image, mask, fill, &fresh)?),
+            (image, _) => image,
+        };
         let conditioning = match (&mask, masked_image) {
             (Some(mask), Some(masked_image)) => Some(join(mask, &masked_image.sample(noise))?),
             (Some(_), None) => {
@@ -88,6 +96,29 @@ impl FirstLatents {
         };
         Ok(Self { latents, begin, conditioning, original })
     }
+}
+
+/// The latents of a picture with its repainted part replaced. A1111's "latent noise" is that of the seed, with which the
+/// generation begins as well.
+fn filled(
+    mut image: Array4<f32>,
+    mask: &Array4<f32>,
+    fill: InpaintFill,
+    noise: &Array4<f32>,
+) -> Result<Array4<f32>, SchedulerError> {
+    let share = match fill {
+        InpaintFill::Original | InpaintFill::Surroundings => return Ok(image),
+        InpaintFill::Noise => 1.0,
+        InpaintFill::Nothing => 0.0,
+    };
+    let Some(mask) = mask.broadcast(image.dim()) else {
+        let (got, want) = (mask.shape().to_vec(), image.shape().to_vec());
+        return Err(SchedulerError::Shape { what: "mask", got, want });
+    };
+    Zip::from(&mut image).and(mask).and(noise).for_each(|x, &mask, &noise| {
+        *x = (1.0 - mask) * *x + mask * share * noise;
+    });
+    Ok(image)
 }
 
 /// Concatenates mask and latents along the channels, for each image.
@@ -128,5 +159,27 @@ impl Original {
             *x = kept * original + (1.0 - kept) * *x;
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repainted_latents_are_replaced() {
+        let (image, noise) = (Array4::from_elem((2, 4, 1, 2), 3.0), Array4::from_elem((2, 4, 1, 2), 5.0));
+        let mask = Array4::from_shape_fn((1, 1, 1, 2), |(_, _, _, x)| if x == 0 { 0.0 } else { 1.0 });
+        for (fill, value) in [
+            (InpaintFill::Original, 3.0),
+            (InpaintFill::Surroundings, 3.0),
+            (InpaintFill::Noise, 5.0),
+            (InpaintFill::Nothing, 0.0),
+        ] {
+            let filled = filled(image.clone(), &mask, fill, &noise).unwrap();
+            let expected = Array4::from_shape_fn((2, 4, 1, 2), |at| if at.3 == 0 { 3.0 } else { value });
+            assert_eq!(filled, expected, "{fill:?}");
+        }
+        assert!(filled(image, &Array4::zeros((1, 1, 3, 3)), InpaintFill::Nothing, &noise).is_err());
     }
 }

@@ -9,6 +9,7 @@ use super::conditioning::EncodedPrompts;
 use super::control::Control;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
+use super::tiling::with_rim;
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::{EncodedPrompt, UNet};
 use crate::diffusion::noise::BatchNoise;
@@ -22,7 +23,7 @@ pub struct Generation {
     pub(super) seed: u64,
     /// How much of the given picture may change, if there is one.
     pub(super) strength: Option<f64>,
-    /// Whether the request had a mask.
+    /// Whether the request had a mask, or pixels to add.
     pub(super) is_masked: bool,
     /// The size of the latents in pixels, which may be below the requested size.
     pub(super) drawn_at: ImageSize,
@@ -39,6 +40,8 @@ pub struct Generation {
     pub(super) model_input: Array4<f32>,
     /// The same without the picture to change, where guidance compares both.
     pub(super) blind_input: Option<Array4<f32>>,
+    /// Both with a rim, for a picture that tiles.
+    rimmed: Option<(Array4<f32>, Option<Array4<f32>>)>,
     pub(super) noise_pred: Array4<f32>,
     scheduler: Scheduler,
     noise: BatchNoise,
@@ -81,13 +84,14 @@ impl Generation {
             noise_pred: latents.clone(),
             model_input,
             blind_input,
+            rimmed: None,
             strength: input
                 .init_image
                 .as_ref()
                 .filter(|_| input.image_guidance_scale.is_none())
                 .map(|_| input.prompt_strength),
             warnings: input.warnings.clone(),
-            is_masked: input.mask.is_some(),
+            is_masked: input.mask.is_some() || input.inpainting.outpaint.is_some(),
             input: input.without_pictures(),
             seed,
             drawn_at,
@@ -218,6 +222,20 @@ impl Generation {
         self.scheduler.timesteps()[self.call]
     }
 
+    /// Whether the UNet sees the latents with a rim.
+    pub(super) fn has_rim(&self) -> bool {
+        self.input.variation.tiling
+    }
+
+    /// The UNet's input, `[images, channels, h, w]`; `is_blind` without the picture to change, if there is such an input.
+    pub(super) fn unet_input(&self, is_blind: bool) -> &Array4<f32> {
+        let rimmed = self.rimmed.as_ref();
+        match self.blind_input.as_ref().filter(|_| is_blind) {
+            Some(blind) => rimmed.and_then(|(_, blind)| blind.as_ref()).unwrap_or(blind),
+            None => rimmed.map_or(&self.model_input, |(seen, _)| seen),
+        }
+    }
+
     /// Prepares `model_input` for the next call.
     pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
         let channels = self.latents.dim().1;
@@ -227,6 +245,9 @@ impl Generation {
         if let Some(blind) = &mut self.blind_input {
             let seen = self.model_input.slice(s![.., ..channels, .., ..]);
             blind.slice_mut(s![.., ..channels, .., ..]).assign(&seen);
+        }
+        if self.has_rim() {
+            self.rimmed = Some((with_rim(&self.model_input), self.blind_input.as_ref().map(with_rim)));
         }
         Ok(())
     }

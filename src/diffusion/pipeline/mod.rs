@@ -20,6 +20,7 @@ mod first_latents;
 mod float32;
 mod generation;
 mod guidance;
+mod layout;
 mod loaded;
 mod memory;
 mod merge;
@@ -30,6 +31,8 @@ mod prompt_check;
 mod prompt_encoder;
 mod prompt_texts;
 mod step;
+mod stretched_latents;
+mod tiling;
 mod vae;
 mod working;
 
@@ -123,6 +126,8 @@ pub enum DiffusionError {
     Vae,
     #[error("the prompt cannot be encoded: {0}")]
     Prompt(#[from] PromptError),
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
     #[error("it was given up")]
     GivenUp,
 }

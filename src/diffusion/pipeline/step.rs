@@ -9,6 +9,7 @@ use ndarray::{Array1, Array4, Axis, Zip, s};
 
 use super::control::{OwnRows, residuals};
 use super::guidance::{compose, rescale_noise_pred};
+use super::tiling::within_rim;
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::nets::{ModelError, UNet, UNetRows, WorkingMemory};
 use crate::domain::ModelPart;
@@ -42,6 +43,7 @@ impl Pipeline {
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
+                && other.has_rim() == first.has_rim()
                 && other.prompts.tokens(unit.image) == tokens
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.batching.images;
@@ -77,8 +79,7 @@ impl Pipeline {
         let mut guidance_scales = Vec::new();
         for (unit, prompt, row) in rows {
             let generation = &batch[unit.generation];
-            let input = generation.blind_input.as_ref().filter(|_| row == Row::Blind);
-            sample.push(input.unwrap_or(&generation.model_input).index_axis(Axis(0), unit.image));
+            sample.push(generation.unet_input(row == Row::Blind).index_axis(Axis(0), unit.image));
             embeddings.push(prompt);
             positive_rows += usize::from(row == Row::Positive);
             timesteps.push(generation.timestep());
@@ -101,7 +102,8 @@ impl Pipeline {
             true => WorkingMemory::GiveBack,
             false => WorkingMemory::Keep,
         };
-        let taken = self.memory_needs.unet(first.drawn_at, rows.embeddings.len() as u64);
+        let seen_at = self.size_with_rim(&first.input, first.drawn_at);
+        let taken = self.memory_needs.unet(seen_at, rows.embeddings.len() as u64);
         let predicted: Array4<f32> = match first.adapted_unet() {
             Some(unet) => {
                 let mut unet = unet.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,14 +134,17 @@ impl Pipeline {
             let is_guided = generation.guided_by(unit.image).is_some();
             let step = generation.progress().0;
             let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
+            let has_rim = generation.has_rim();
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
-            let unconditional = is_guided.then(|| negatives.next().expect("a row for each guided image"));
+            let negative = is_guided.then(|| negatives.next().expect("a row for each guided image"));
+            let unconditional = negative.map(|rows| within_rim(rows, has_rim));
             let mut weights = generation.prompts.positives(unit.image, step).map(|(_, weight)| weight);
-            let first = positives.next().expect("a row for each image");
+            let first = within_rim(positives.next().expect("a row for each image"), has_rim);
             let composed;
             let conditional = match (weights.next(), weights.len()) {
                 (Some(weight), others @ 1..) => {
-                    let others = positives.by_ref().take(others).zip(weights);
+                    let others =
+                        positives.by_ref().take(others).map(|rows| within_rim(rows, has_rim)).zip(weights);
                     let parts = iter::once((first, weight)).chain(others);
                     composed = compose(parts, unconditional.unwrap_or(first));
                     composed.view()
@@ -155,6 +160,7 @@ impl Pipeline {
                     // The negative row sees the picture to change, and the blind one does not.
                     Some(image_scale) => {
                         let blind = blinds.next().expect("a row for each guided image with a picture");
+                        let blind = within_rim(blind, has_rim);
                         Zip::from(&mut noise_pred).and(&unconditional).and(&blind).for_each(|c, i, u| {
                             *c = u + scale * (*c - i) + image_scale * (i - u);
                         });

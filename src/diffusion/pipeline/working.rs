@@ -5,9 +5,9 @@
 
 use super::Pipeline;
 use super::adapted::UNetOf;
-use super::vae::Encoding;
+use super::{tiling, vae::Encoding};
 use crate::diffusion::image::drawing_size;
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{GenerationInput, ImageSize, ResizeMode};
 
 /// Bytes that sessions keep between their runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,17 +51,21 @@ impl Pipeline {
             // Copies with LoRAs count with the usual call, or with what they keep if that is more.
             adapted.push((calls.unet, bytes.saturating_sub(counted.max(self.usual_unet_call()))));
         }
-        let sizes = || jobs.iter().map(|job| self.drawing_size(job));
-        let decoder = sizes().map(|size| needs.vae(size)).chain([needs.vae(usual), self.kept.decoder]).max();
+        let own_sizes = || jobs.iter().filter_map(|job| self.encoded_size(job));
         // On a CPU the two halves of the VAE take turns.
+        let on_cpu = own_sizes().filter(|_| self.device.is_cpu());
+        let seen_at = jobs.iter().map(|job| self.size_with_rim(job, self.drawing_size(job)));
+        let decoder = seen_at.clone().chain(on_cpu).map(|size| needs.vae(size));
+        let decoder = decoder.chain([needs.vae(usual), self.kept.decoder]).max();
         let reads = |job: &&&GenerationInput| {
             !self.device.is_cpu()
                 && (job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images())
         };
         let encoder = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
-        let encoder = encoder.chain([self.kept.encoder]).max();
+        let on_card = own_sizes().filter(|_| !self.device.is_cpu()).map(|size| needs.vae(size));
+        let encoder = encoder.chain(on_card).chain([self.kept.encoder]).max();
         let pictures =
-            jobs.iter().map(|job| needs.pictures(job.size, u64::from(job.num_outputs))).sum::<u64>();
+            jobs.iter().map(|job| needs.pictures(job.result_size(), u64::from(job.num_outputs))).sum::<u64>();
         // Loaded for one of these jobs, or for one before.
         let checks = self
             .checking
@@ -69,7 +73,7 @@ impl Pipeline {
             .is_some_and(|checking| checking.is_loaded() || jobs.iter().any(|job| !job.nsfw));
         let has_float32 =
             self.decoding.has_float32() || self.encoding.as_ref().is_some_and(Encoding::has_float32);
-        let in_float32 = sizes().chain([usual]).map(|size| needs.vae_in_float32(size)).max();
+        let in_float32 = seen_at.chain([usual]).map(|size| needs.vae_in_float32(size)).max();
         needs.weights()
             + in_float32.filter(|_| has_float32).unwrap_or(0)
             + if checks { needs.checker() } else { 0 }
@@ -104,13 +108,33 @@ impl Pipeline {
     }
 
     pub(super) fn drawing_size(&self, input: &GenerationInput) -> ImageSize {
-        drawing_size(input.size, self.model.description.max_side, self.model.description.grid)
+        self.drawn_for(input.size)
+    }
+
+    /// The size at which a picture of this size is drawn.
+    pub(super) fn drawn_for(&self, size: ImageSize) -> ImageSize {
+        drawing_size(size, self.model.description.max_side, self.model.description.grid)
+    }
+
+    /// The size at which the UNet and the VAE see a job's drawing.
+    pub(super) fn size_with_rim(&self, input: &GenerationInput, drawn_at: ImageSize) -> ImageSize {
+        match input.variation.tiling {
+            true => tiling::size_with_rim(drawn_at, self.model.description.vae_scale_factor),
+            false => drawn_at,
+        }
+    }
+
+    /// The size at which a job's picture is encoded, where that is not the size of its drawing.
+    fn encoded_size(&self, input: &GenerationInput) -> Option<ImageSize> {
+        let picture =
+            input.init_image.as_ref().filter(|_| input.inpainting.resize_mode == ResizeMode::Latent)?;
+        Some(picture.size()?.fitted(self.model.description.vae_scale_factor))
     }
 
     fn calls_of<'a>(&'a self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {
         let mut all: Vec<Calls<'a>> = Vec::new();
         for job in jobs {
-            let size = self.drawing_size(job);
+            let size = self.size_with_rim(job, self.drawing_size(job));
             let unet = match &self.adapted {
                 _ if job.loras.is_empty() && job.controlnets.is_empty() => UNetOf::Model,
                 Some(adapted) => adapted.unet_of(&job.loras, !job.controlnets.is_empty()),
@@ -155,9 +179,13 @@ fn largest_of_each<T: PartialEq>(mut bytes: Vec<(T, u64)>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use image::{DynamicImage, ImageFormat};
+
     use super::super::Model;
     use super::*;
-    use crate::domain::{Lora, LoraOrigin};
+    use crate::domain::{ImageSource, InpaintArea, Inpainting, Lora, LoraOrigin, Variation};
     use crate::runtime::{DeviceChoice, Runtime};
 
     fn input(side: u32, num_outputs: u32, loras: &[&str]) -> GenerationInput {
@@ -174,6 +202,36 @@ mod tests {
             loras: loras.iter().map(lora).collect(),
             ..GenerationInput::new("a fox")
         }
+    }
+
+    #[test]
+    fn tiles_and_results_of_another_size_take_what_they_need() {
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        let pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap();
+        let needs = pipeline.memory_needs;
+        let usual = needs.usual_size();
+        let plain = input(usual.width, 1, &[]);
+        let further = |job: &GenerationInput| pipeline.memory_for(&[job]) - pipeline.memory_for(&[&plain]);
+
+        let tile = GenerationInput {
+            variation: Variation { tiling: true, ..Variation::default() },
+            ..plain.clone()
+        };
+        let rimmed = ImageSize { width: usual.width + 128, height: usual.height + 128 };
+        let both = |size| needs.unet(size, 2) + needs.vae(size);
+        assert_eq!(further(&tile), both(rimmed) - both(usual));
+
+        let mut file = Cursor::new(Vec::new());
+        DynamicImage::new_rgb8(1000, 800).write_to(&mut file, ImageFormat::Png).unwrap();
+        let masked = GenerationInput {
+            init_image: Some(ImageSource::from_bytes(file.into_inner()).unwrap()),
+            inpainting: Inpainting { area: InpaintArea::Masked, ..Inpainting::default() },
+            ..plain.clone()
+        };
+        let pictures = |width, height| needs.pictures(ImageSize { width, height }, 1);
+        let more = pictures(1000, 800) - pictures(usual.width, usual.height);
+        assert_eq!(further(&masked), more);
+        assert_eq!(further(&masked.without_pictures()), more, "also while it is drawn");
     }
 
     #[test]

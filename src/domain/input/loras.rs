@@ -8,9 +8,17 @@ with .safetensors files.";
 
 /// Reads the LoRA of the field, then those of the tags in the prompt. Tags in the negative prompt are removed and have no
 /// effect, because a merged LoRA changes the model for both prompts.
-pub(super) fn read(reader: &mut Reader, rules: &InputRules, prompt: &str) -> Vec<Lora> {
+pub(super) fn read(
+    reader: &mut Reader,
+    rules: &InputRules,
+    prompt: &str,
+    warnings: &mut Vec<String>,
+) -> Vec<Lora> {
     let scale = reader.number("lora_scale", "from 0 to 1", |s| (0.0..=1.0).contains(&s)).unwrap_or(1.0);
     let name = reader.string("lora");
+    if reader.is_present("lora_scale") && !reader.is_present("lora") {
+        warnings.push("lora_scale has no effect without lora.".to_owned());
+    }
     let Some(shelf) = rules.loras.as_deref() else {
         if name.is_some() {
             reader.violation(format!("lora {NO_LORAS}"));

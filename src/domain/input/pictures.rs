@@ -65,6 +65,7 @@ impl GenerationInput {
     /// The same without its pictures, which have been read.
     #[must_use]
     pub fn without_pictures(mut self) -> Self {
+        self.inpainting.result = Some(self.result_size());
         (self.init_image, self.mask) = (None, None);
         for unit in &mut self.controlnets {
             unit.image = ImageSource::Bytes(Vec::new());

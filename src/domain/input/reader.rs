@@ -9,6 +9,8 @@ use super::{MAX_PIXELS, MIN_SIDE, Violations};
 const LONGEST_SHOWN: usize = 32;
 /// The most unknown fields that are named.
 const MOST_NAMED: usize = 20;
+/// How the sentence about an unknown field begins.
+const UNKNOWN: &str = "Unexpected input. ";
 /// The seeds, for error sentences.
 const SEEDS: &str = "a whole number from 0 to 18446744073709551615, or -1 for a random one";
 
@@ -41,7 +43,7 @@ impl<'a> Reader<'a> {
         let more = unknown().count().saturating_sub(MOST_NAMED);
         let named = unknown().take(MOST_NAMED).map(|name| {
             let name: String = name.chars().take(64).collect();
-            format!("Unexpected input. {name} is not a valid input option.")
+            format!("{UNKNOWN}{name} is not a valid input option.")
         });
         self.violations.extend(named);
         if more > 0 {
@@ -62,6 +64,23 @@ impl<'a> Reader<'a> {
             self.mistyped(name, "str");
         }
         text
+    }
+
+    /// Reads an object by a reader of its own. What that refuses is named `name.field`.
+    pub fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Reader<'a>) -> T) -> Option<T> {
+        let Some(fields) = self.get(name)?.as_object() else {
+            self.mistyped(name, "dict");
+            return None;
+        };
+        let mut inner = Reader::new(fields);
+        let value = read(&mut inner);
+        self.violations.extend(inner.violations.into_iter().map(|sentence| {
+            match sentence.strip_prefix(UNKNOWN) {
+                Some(rest) => format!("{UNKNOWN}{name}.{rest}"),
+                None => format!("{name}.{sentence}"),
+            }
+        }));
+        Some(value)
     }
 
     pub fn flag(&mut self, name: &str) -> Option<bool> {

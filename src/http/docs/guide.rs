@@ -20,11 +20,13 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 17] = pages![
+pub(super) const PAGES: [Page; 19] = pages![
     "api",
     "input",
     "samplers",
     "prompts",
+    "inpainting",
+    "variations",
     "clients",
     "a1111",
     "mcp",

@@ -3,7 +3,7 @@
 //! Clients of other APIs ask for sizes beyond our limit or off the model's grid, and cannot be told not to. The picture
 //! is then drawn at the largest size of that shape that is allowed, and enlarged to what was asked.
 
-use crate::domain::{ImageSize, MAX_PIXELS, MIN_SIDE};
+use crate::domain::ImageSize;
 
 /// The longest side of a picture that is answered.
 pub const MAX_SIDE: u32 = 4096;
@@ -33,42 +33,18 @@ impl Canvas {
                 "{count} pictures of {width} × {height} are more than {MAX_TOTAL} pixels together; ask for fewer or smaller ones."
             ));
         }
-        Ok(Self { asked, drawn: drawing_size(asked, grid) })
+        Ok(Self { asked, drawn: asked.fitted(grid) })
     }
 
     /// The size of a picture that came in, brought within the limits and drawn as it is answered.
     pub fn like(picture: ImageSize, grid: u32) -> Self {
-        let drawn = drawing_size(picture, grid);
+        let drawn = picture.fitted(grid);
         Self { asked: drawn, drawn }
     }
 
     /// The size to bring the drawn picture to, if it is another.
     pub fn enlarge_to(&self) -> Option<ImageSize> {
         (self.asked != self.drawn).then_some(self.asked)
-    }
-}
-
-/// The largest size of this shape within our limit and on the grid. Sides are rounded down, as A1111 does.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a side times a factor of at most 1"
-)]
-fn drawing_size(asked: ImageSize, grid: u32) -> ImageSize {
-    let grid = grid.max(1);
-    let pixels = f64::from(asked.width) * f64::from(asked.height);
-    let scale = (f64::from(MAX_PIXELS) / pixels.max(1.0)).sqrt().min(1.0);
-    let longest = MAX_PIXELS / MIN_SIDE;
-    let side = |side: u32| {
-        let on_grid = (f64::from(side) * scale) as u32 / grid * grid;
-        on_grid.min(longest / grid * grid).max(MIN_SIDE.next_multiple_of(grid))
-    };
-    let (width, height) = (side(asked.width), side(asked.height));
-    // A very long shape whose short side was raised to the least one.
-    if width >= height {
-        ImageSize { width: width.min(MAX_PIXELS / height / grid * grid), height }
-    } else {
-        ImageSize { width, height: height.min(MAX_PIXELS / width / grid * grid) }
     }
 }
 
@@ -81,6 +57,7 @@ pub fn read_size(text: &str) -> Option<ImageSize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{MAX_PIXELS, MIN_SIDE};
 
     fn size((width, height): (u32, u32)) -> ImageSize {
         ImageSize { width, height }

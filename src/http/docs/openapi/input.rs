@@ -7,6 +7,7 @@ use serde_json::json;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, SchemaType, Type};
 use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
 
+use super::inpainting::{inpainting, variations};
 use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
 use crate::domain::{
     ControlMode, ControlResize, GenerationInput, InputRules, MAX_CONTROL_WEIGHT, MAX_MASK_BLUR, MAX_OUTPUTS,
@@ -144,6 +145,8 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
     ];
     fields.extend(guidance(rules));
     fields.extend(drawing(rules));
+    fields.extend(inpainting());
+    fields.extend(variations(rules));
     fields
 }
 
@@ -312,7 +315,7 @@ fn image(about: &str) -> ObjectBuilder {
     text(&format!("{about}; an http(s) URL, a data URI or plain base64"))
 }
 
-fn bounded(about: &str, min: u64, max: u64, default: &serde_json::Value) -> Object {
+pub(super) fn bounded(about: &str, min: u64, max: u64, default: &serde_json::Value) -> Object {
     or_null(integer(about).minimum(Some(min)).maximum(Some(max)).default(Some(default.clone())))
 }
 
@@ -320,7 +323,7 @@ fn within(about: &str, most: u64) -> ObjectBuilder {
     number(about).minimum(Some(0)).maximum(Some(most))
 }
 
-fn fraction(about: &str, default: &serde_json::Value) -> Object {
+pub(super) fn fraction(about: &str, default: &serde_json::Value) -> Object {
     or_null(number(about).minimum(Some(0)).maximum(Some(1)).default(Some(default.clone())))
 }
 

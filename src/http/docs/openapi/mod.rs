@@ -6,6 +6,7 @@
 mod a1111;
 mod huggingface;
 mod images;
+mod inpainting;
 mod input;
 mod operations;
 mod parameters;

@@ -1,0 +1,141 @@
+//! Lays out the pictures of a request: what is drawn of them, at which size, and what of them stays in the result.
+//!
+//! With `inpaint_area: masked` or `outpaint`, the result is the client's picture (with more pixels around it), and a region
+//! of it is drawn. Otherwise the whole picture is brought to the requested size.
+
+use crate::diffusion::image::{ImageError, Mask, Overlay, Region, RgbImage, decode_image};
+use crate::domain::{GenerationInput, ImageSize, ImageSource, InpaintArea, InpaintFill, ResizeMode};
+
+/// The pictures of a request, ready to be encoded.
+#[derive(Default)]
+pub(super) struct Layout {
+    /// The picture to start from. It has the size of the drawing, unless its latents are stretched.
+    pub image: Option<RgbImage>,
+    /// At the size of the drawing.
+    pub mask: Option<Mask>,
+    /// What is laid over the finished pictures.
+    pub overlay: Option<Overlay>,
+    /// A sentence for the client.
+    pub warning: Option<String>,
+}
+
+/// How large the drawing is.
+#[derive(Clone, Copy)]
+pub(super) struct Drawing {
+    pub size: ImageSize,
+    /// The pixels along a side of a latent, where latents may be stretched.
+    pub stretched_by: Option<u32>,
+}
+
+impl Layout {
+    /// Decodes the pictures, whose bytes must have been fetched.
+    pub fn new(input: &GenerationInput, drawing: Drawing) -> Result<Self, ImageError> {
+        let image = input.init_image.as_ref().map(pixels).transpose()?;
+        let mask = input.mask.as_ref().map(pixels).transpose()?;
+        let keeps_picture = input.inpainting.keeps_picture();
+        match (image, mask) {
+            (Some(image), mask)
+                if keeps_picture && (mask.is_some() || input.inpainting.outpaint.is_some()) =>
+            {
+                Self::within(input, image, mask.as_ref(), drawing)
+            }
+            (Some(image), mask) => Self::whole(input, &image, mask.as_ref(), drawing),
+            (None, Some(mask)) => {
+                let mask = Mask::new(&mask, drawing.size, input.mask_invert)?;
+                Ok(Self { mask: Some(mask), ..Self::default() })
+            }
+            (None, None) => Ok(Self::default()),
+        }
+    }
+
+    /// Everything is drawn, at the requested size.
+    fn whole(
+        input: &GenerationInput,
+        image: &RgbImage,
+        mask: Option<&RgbImage>,
+        Drawing { size: drawn_at, stretched_by }: Drawing,
+    ) -> Result<Self, ImageError> {
+        let mode = input.inpainting.resize_mode;
+        // The mask lies over the picture, whatever its own size is. A picture that is stretched needs no step between.
+        let mask = match mask {
+            Some(mask) if mode != ResizeMode::Stretch && mask.size() != image.size() => {
+                Some(&mask.resize(image.size())?)
+            }
+            mask => mask,
+        };
+        let fit = |picture: &RgbImage, size: ImageSize| match mode {
+            ResizeMode::Stretch | ResizeMode::Latent => picture.resize(size),
+            // Cut or framed in the shape of the result, which the drawing may have only nearly.
+            _ if size == input.size => picture.fit(size, mode),
+            _ => picture.fit(input.size, mode)?.resize(size),
+        };
+        let mask_at =
+            |size| mask.map(|mask| Mask::new(&fit(mask, size)?, size, input.mask_invert)).transpose();
+        let overlay = match (mask_at(input.size)?, input.mask_blur) {
+            (Some(mask), Some(blur)) => Some(Overlay::new(fit(image, input.size)?, &mask, blur)),
+            _ => None,
+        };
+        let encoded_at = match (mode, stretched_by) {
+            (ResizeMode::Latent, Some(side)) => image.size().fitted(side),
+            _ => drawn_at,
+        };
+        let mut image =
+            if encoded_at == drawn_at { fit(image, drawn_at)? } else { image.resize(encoded_at)? };
+        if input.inpainting.fill == InpaintFill::Surroundings
+            && let Some(mask) = mask_at(encoded_at)?
+        {
+            image = image.filled_from_surroundings(&mask);
+        }
+        Ok(Self { image: Some(image), mask: mask_at(drawn_at)?, overlay, warning: None })
+    }
+
+    /// A region of the picture is drawn.
+    fn within(
+        input: &GenerationInput,
+        image: RgbImage,
+        mask: Option<&RgbImage>,
+        drawing: Drawing,
+    ) -> Result<Self, ImageError> {
+        let inpainting = &input.inpainting;
+        inpainting.check(image.size(), input.num_outputs).map_err(ImageError::TooLarge)?;
+        let blur = input.mask_blur.unwrap_or(0);
+        let mut whole_mask = match mask {
+            Some(mask) => Mask::new(mask, image.size(), input.mask_invert)?,
+            None => Mask::nothing(image.size()),
+        };
+        let mut picture = image;
+        if let Some(outpaint) = inpainting.outpaint {
+            // So that the added pixels are wholly drawn, the fading edge lies within the picture.
+            whole_mask = whole_mask.outpainted(outpaint, Overlay::reach(blur));
+            picture = picture.padded(outpaint);
+        }
+        let size = picture.size();
+        let overlay = Overlay::new(picture, &whole_mask, blur);
+        let drawn_at = drawing.size;
+        let Some(extent) = overlay.extent() else {
+            // As A1111 does.
+            let warning =
+                Some("the mask is empty: the whole picture was drawn at the requested size".to_owned());
+            return Ok(Self { warning, ..Self::whole(input, overlay.original(), None, drawing)? });
+        };
+        let region = match inpainting.area {
+            InpaintArea::Masked => extent.padded(inpainting.padding, size).expanded(drawn_at, size),
+            InpaintArea::Whole => Region::whole(size),
+        };
+        let mask = whole_mask.fit(region, drawn_at)?;
+        let mut image = region.cut(overlay.original()).fit(drawn_at, ResizeMode::Fill)?;
+        if inpainting.fill == InpaintFill::Surroundings {
+            image = image.filled_from_surroundings(&mask);
+        }
+        let overlay = Some(overlay.drawn_within(region));
+        Ok(Self { image: Some(image), mask: Some(mask), overlay, warning: None })
+    }
+}
+
+/// The pixels of a picture. Its bytes must have been fetched.
+fn pixels(source: &ImageSource) -> Result<RgbImage, ImageError> {
+    match source {
+        ImageSource::Bytes(bytes) => decode_image(bytes),
+        ImageSource::Url(_) => Err(ImageError::Unfetched),
+    }
+}

@@ -1,0 +1,505 @@
+//! How a request's picture is laid out, and what is repainted of it.
+//!
+//! The words are A1111's: its "Only masked", "Masked content" and "Resize mode". What they do to pixels is in
+//! `diffusion::image`.
+
+use serde_json::{Value, json};
+
+use super::reader::{Reader, small};
+use super::{GenerationInput, ImageSize, InputRules};
+use crate::domain::ImageSource;
+
+/// In pixels: the maximum of A1111's slider.
+pub const MAX_INPAINT_PADDING: u64 = 256;
+/// The most pixels that `outpaint` adds on one side.
+pub const MAX_OUTPAINT: u64 = 2048;
+/// The longest side of a result that has its picture's own size.
+pub const MAX_RESULT_SIDE: u32 = 4096;
+/// The most pixels of such results together.
+const MAX_RESULT_PIXELS: u64 = 1 << 26;
+/// A1111's default, where the kept area is always laid over the result.
+const MASK_BLUR: u32 = 4;
+
+/// What is drawn of a picture with a mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InpaintArea {
+    /// The whole picture, at the requested size.
+    #[default]
+    Whole,
+    /// The surroundings of the mask, at the requested size. The result has the size of the picture.
+    Masked,
+}
+
+/// What the repainted area holds before it is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InpaintFill {
+    /// The picture itself.
+    #[default]
+    Original,
+    /// The colours around the area, blurred into it.
+    Surroundings,
+    /// Noise in the latents.
+    Noise,
+    /// Zeros in the latents.
+    Nothing,
+}
+
+/// How a picture of another shape becomes one of the requested size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResizeMode {
+    #[default]
+    Stretch,
+    /// Covers the size, and cuts off what lies beyond.
+    Crop,
+    /// Fits into the size, and repeats the edges in the rim.
+    Fill,
+    /// Stretches its latents instead of its pixels.
+    Latent,
+}
+
+impl InpaintArea {
+    pub const ALL: [(&str, Self); 2] = [("whole", Self::Whole), ("masked", Self::Masked)];
+}
+
+impl InpaintFill {
+    pub const ALL: [(&str, Self); 4] = [
+        ("original", Self::Original),
+        ("surroundings", Self::Surroundings),
+        ("noise", Self::Noise),
+        ("nothing", Self::Nothing),
+    ];
+}
+
+impl ResizeMode {
+    pub const ALL: [(&str, Self); 4] =
+        [("stretch", Self::Stretch), ("crop", Self::Crop), ("fill", Self::Fill), ("latent", Self::Latent)];
+}
+
+/// The pixels that are added to a picture on each side, and painted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outpaint {
+    pub left: u32,
+    pub right: u32,
+    pub top: u32,
+    pub bottom: u32,
+}
+
+impl Outpaint {
+    pub const SIDES: [&str; 4] = ["left", "right", "top", "bottom"];
+
+    /// The size of a picture with these pixels around it.
+    pub fn around(self, picture: ImageSize) -> ImageSize {
+        let side =
+            |picture: u32, before: u32, after: u32| picture.saturating_add(before).saturating_add(after);
+        ImageSize {
+            width: side(picture.width, self.left, self.right),
+            height: side(picture.height, self.top, self.bottom),
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let outpaint = reader.within("outpaint", |sides| {
+            sides.refuse_unknown(&Self::SIDES);
+            let pixels = Self::SIDES.map(|side| match sides.is_present(side) {
+                true => sides.integer(side, 0, MAX_OUTPAINT).map(small),
+                false => Some(0),
+            });
+            let [Some(left), Some(right), Some(top), Some(bottom)] = pixels else { return None };
+            Some(Self { left, right, top, bottom })
+        })??;
+        if outpaint == Self::default() {
+            reader.unmet("outpaint", "It adds no pixels; name some of left, right, top and bottom.");
+            return None;
+        }
+        Some(outpaint)
+    }
+}
+
+/// The fields that say how a picture is laid out and repainted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inpainting {
+    pub area: InpaintArea,
+    /// The pixels of the picture around the mask that are drawn with it.
+    pub padding: u32,
+    pub fill: InpaintFill,
+    pub resize_mode: ResizeMode,
+    pub outpaint: Option<Outpaint>,
+    /// The size of the results, where it is the picture's and that was known when the pictures were dropped.
+    pub result: Option<ImageSize>,
+}
+
+impl Default for Inpainting {
+    fn default() -> Self {
+        Self {
+            area: InpaintArea::default(),
+            padding: 32,
+            fill: InpaintFill::default(),
+            resize_mode: ResizeMode::default(),
+            outpaint: None,
+            result: None,
+        }
+    }
+}
+
+impl Inpainting {
+    pub(super) const FIELDS: [&str; 5] =
+        ["inpaint_area", "inpaint_padding", "inpaint_fill", "resize_mode", "outpaint"];
+
+    /// Reads the fields, and says which of them, and of those for masks, have no effect. Which pictures there are has been
+    /// read before.
+    pub(super) fn read(reader: &mut Reader, rules: &InputRules, warnings: &mut Vec<String>) -> Self {
+        let area = reader.choice("inpaint_area", &InpaintArea::ALL);
+        let padding = reader.integer("inpaint_padding", 0, MAX_INPAINT_PADDING).map(small);
+        let fill = reader.choice("inpaint_fill", &InpaintFill::ALL);
+        let resize_mode = reader.choice("resize_mode", &ResizeMode::ALL);
+        let outpaint = Outpaint::read(reader);
+        let is_masked = reader.is_present("mask") || outpaint.is_some();
+        let mut without_effect = |reader: &Reader, names: &[&str], why: &str| {
+            let named = names.iter().filter(|name| reader.is_present(name));
+            warnings.extend(named.map(|name| format!("{name} has no effect {why}.")));
+        };
+
+        if rules.edits_images {
+            if outpaint.is_some() {
+                reader.violation(
+                    "outpaint is not supported by this model, because InstructPix2Pix changes the whole picture."
+                        .to_owned(),
+                );
+            }
+            if resize_mode == Some(ResizeMode::Latent) {
+                reader.unmet("resize_mode", "This model (InstructPix2Pix) supports stretch, crop and fill.");
+            }
+            let names = ["inpaint_area", "inpaint_padding", "inpaint_fill"];
+            without_effect(reader, &names, "with this model (InstructPix2Pix), which takes no mask");
+            return Self { resize_mode: resize_mode.unwrap_or_default(), ..Self::default() };
+        }
+        if outpaint.is_some() && !reader.is_present("init_image") {
+            reader.unmet("outpaint", "It needs an init_image.");
+        }
+        if !reader.is_present("init_image") {
+            without_effect(reader, &["resize_mode"], "without an init_image");
+        }
+        if !is_masked {
+            let names = ["mask_blur", "mask_invert", "inpaint_area", "inpaint_padding", "inpaint_fill"];
+            without_effect(reader, &names, "without a mask");
+            return Self { resize_mode: resize_mode.unwrap_or_default(), ..Self::default() };
+        }
+        let area = area.unwrap_or_default();
+        if outpaint.is_some() {
+            without_effect(reader, &["resize_mode"], "with outpaint, which keeps the picture's shape");
+            if !reader.is_present("mask") {
+                without_effect(reader, &["mask_invert"], "without a mask");
+            }
+        } else if area == InpaintArea::Masked {
+            without_effect(
+                reader,
+                &["resize_mode"],
+                "with inpaint_area masked, which keeps the picture's shape",
+            );
+        }
+        if area == InpaintArea::Whole {
+            without_effect(reader, &["inpaint_padding"], "without inpaint_area masked");
+        }
+        let usual_fill = if outpaint.is_some() { InpaintFill::Surroundings } else { InpaintFill::Original };
+        Self {
+            area,
+            padding: padding.unwrap_or(Self::default().padding),
+            fill: fill.unwrap_or(usual_fill),
+            resize_mode: resize_mode.unwrap_or_default(),
+            outpaint,
+            result: None,
+        }
+    }
+
+    /// Whether the result is the picture itself, with its own size and something drawn into it.
+    pub fn keeps_picture(&self) -> bool {
+        self.area == InpaintArea::Masked || self.outpaint.is_some()
+    }
+
+    /// The blur of the mask, where the request names none.
+    pub(super) fn usual_mask_blur(&self) -> Option<u32> {
+        self.keeps_picture().then_some(MASK_BLUR)
+    }
+
+    /// Checks the size of the results, as far as it is known. Returns the size to draw at: where the request names none,
+    /// outpainting has that of the result as far as the limits allow.
+    pub(super) fn checked_size(
+        &self,
+        reader: &mut Reader,
+        rules: &InputRules,
+        (size, is_named): (ImageSize, bool),
+        (picture, outputs): (Option<&ImageSource>, Option<u64>),
+    ) -> ImageSize {
+        let Some(picture) = picture else { return size };
+        let picture = picture.size();
+        if let Some(Err(sentence)) = picture.map(|picture| self.check(picture, outputs.map_or(1, small))) {
+            reader.unmet("init_image", &sentence);
+        }
+        match (self.outpaint, picture) {
+            (Some(_), _) if is_named || self.area == InpaintArea::Masked => size,
+            (Some(outpaint), Some(picture)) => outpaint.around(picture).fitted(rules.grid),
+            (Some(_), None) => {
+                reader.unmet(
+                    "width",
+                    "It is required with outpaint if init_image is a URL and inpaint_area is whole.",
+                );
+                size
+            }
+            (None, _) => size,
+        }
+    }
+
+    /// The size of the results of a picture of this size. None if they have the requested size.
+    pub fn result_size(&self, picture: ImageSize) -> Option<ImageSize> {
+        self.keeps_picture().then(|| self.outpaint.unwrap_or_default().around(picture))
+    }
+
+    /// Checks that results with their picture's own size are within the limits. The error is a sentence about the picture.
+    pub fn check(&self, picture: ImageSize, outputs: u32) -> Result<(), String> {
+        let Some(ImageSize { width, height }) = self.result_size(picture) else { return Ok(()) };
+        if width.max(height) > MAX_RESULT_SIDE {
+            return Err(format!(
+                "The result has {width} × {height} pixels; with this inpainting, each side may have {MAX_RESULT_SIDE} at most: send a smaller picture."
+            ));
+        }
+        if u64::from(width) * u64::from(height) * u64::from(outputs) > MAX_RESULT_PIXELS {
+            return Err(format!(
+                "{outputs} results of {width} × {height} have more than {MAX_RESULT_PIXELS} pixels together; ask for fewer, or send a smaller picture."
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adds the fields that differ from the defaults to the request that draws a picture again.
+    pub fn write_to(&self, request: &mut Value) {
+        let word = |of: Option<&'static str>| json!(of.unwrap_or_default());
+        let plain = Self::default();
+        if self.area != plain.area {
+            request["inpaint_area"] = word(name_of(&InpaintArea::ALL, self.area));
+            request["inpaint_padding"] = json!(self.padding);
+        }
+        if self.fill != plain.fill || self.outpaint.is_some() {
+            request["inpaint_fill"] = word(name_of(&InpaintFill::ALL, self.fill));
+        }
+        if self.resize_mode != plain.resize_mode {
+            request["resize_mode"] = word(name_of(&ResizeMode::ALL, self.resize_mode));
+        }
+        if let Some(Outpaint { left, right, top, bottom }) = self.outpaint {
+            request["outpaint"] = json!({"left": left, "right": right, "top": top, "bottom": bottom});
+        }
+    }
+
+    /// The items of A1111's infotext. A1111 has no word for outpainting.
+    pub fn infotext(&self, mask_blur: Option<u32>, mask_invert: bool) -> Vec<(&'static str, String)> {
+        let mut items = Vec::new();
+        if let Some(blur) = mask_blur.filter(|blur| *blur > 0) {
+            items.push(("Mask blur", blur.to_string()));
+        }
+        if mask_invert {
+            items.push(("Mask mode", "Inpaint not masked".to_owned()));
+        }
+        if self.area == InpaintArea::Masked {
+            items.push(("Inpaint area", "Only masked".to_owned()));
+            items.push(("Masked area padding", self.padding.to_string()));
+        }
+        let content = match self.fill {
+            InpaintFill::Original => None,
+            InpaintFill::Surroundings => Some("fill"),
+            InpaintFill::Noise => Some("latent noise"),
+            InpaintFill::Nothing => Some("latent nothing"),
+        };
+        items.extend(content.map(|content| ("Masked content", content.to_owned())));
+        if let Some(Outpaint { left, right, top, bottom }) = self.outpaint {
+            items.push(("Outpaint", format!("left {left}, right {right}, top {top}, bottom {bottom}")));
+        }
+        items
+    }
+}
+
+impl GenerationInput {
+    /// The size of the pictures that the request asks for, as far as it is known: that of a picture behind a URL is not.
+    pub fn result_size(&self) -> ImageSize {
+        let picture = self.init_image.as_ref().filter(|_| self.inpainting.keeps_picture());
+        let from_picture =
+            picture.and_then(ImageSource::size).and_then(|picture| self.inpainting.result_size(picture));
+        from_picture.or(self.inpainting.result).unwrap_or(self.size)
+    }
+}
+
+fn name_of<T: PartialEq + Copy>(all: &[(&'static str, T)], value: T) -> Option<&'static str> {
+    all.iter().find(|(_, other)| *other == value).map(|(name, _)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use image::{DynamicImage, ImageFormat, RgbImage};
+
+    use super::*;
+
+    const URL: &str = "https://example.org/fox.png";
+
+    fn png(width: u32, height: u32) -> String {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::from(RgbImage::new(width, height)).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        STANDARD.encode(bytes.into_inner())
+    }
+
+    fn parsed(fields: &Value, rules: &InputRules) -> Result<GenerationInput, Vec<String>> {
+        let mut request = json!({"prompt": "a fox"});
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        GenerationInput::parse(&request, rules).map_err(|violations| violations.0)
+    }
+
+    fn parse(fields: &Value) -> Result<GenerationInput, Vec<String>> {
+        parsed(fields, &InputRules::default())
+    }
+
+    #[test]
+    fn outpainting_fills_with_the_surroundings_at_the_size_of_the_result() {
+        let picture = png(300, 200);
+        let input = parse(&json!({"init_image": picture, "outpaint": {"left": 100, "top": 60}})).unwrap();
+        let outpaint = Outpaint { left: 100, top: 60, ..Outpaint::default() };
+        let expected =
+            Inpainting { fill: InpaintFill::Surroundings, outpaint: Some(outpaint), ..Inpainting::default() };
+        assert_eq!((input.inpainting, input.mask_blur), (expected, Some(4)));
+        assert_eq!(input.size, ImageSize { width: 384, height: 256 });
+        assert_eq!(input.result_size(), ImageSize { width: 400, height: 260 });
+
+        // A large picture is drawn smaller, or only around its rim at the usual size.
+        let large = json!({"init_image": png(2000, 1000), "outpaint": {"right": 500}});
+        let size = parse(&large).unwrap().size;
+        assert!(
+            size.width * size.height <= super::super::MAX_PIXELS && size.width > 2 * size.height,
+            "{size:?}"
+        );
+        let masked =
+            parse(&json!({"init_image": picture, "outpaint": {"left": 9}, "inpaint_area": "masked"}));
+        assert_eq!(masked.unwrap().size, GenerationInput::new("").size);
+        let named = parse(&json!({"init_image": URL, "outpaint": {"left": 9}, "width": 512, "height": 64}));
+        assert_eq!(named.unwrap().size, ImageSize { width: 512, height: 64 });
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_in_a_sentence() {
+        for (fields, sentence) in [
+            (
+                json!({"outpaint": {"left": 1}}),
+                "outpaint does not meet the constraints. It needs an init_image.",
+            ),
+            (
+                json!({"init_image": png(1, 1), "outpaint": {}}),
+                "outpaint does not meet the constraints. It adds no pixels; name some of left, right, top and bottom.",
+            ),
+            (json!({"init_image": png(1, 1), "outpaint": 9}), "outpaint should be dict type, not int."),
+            (
+                json!({"init_image": png(1, 1), "outpaint": {"left": 2049}}),
+                "outpaint.left does not meet the constraints. It is 2049; it must be a whole number from 0 to 2048.",
+            ),
+            (
+                json!({"init_image": png(1, 1), "outpaint": {"left": 1, "up": 1}}),
+                "Unexpected input. outpaint.up is not a valid input option.",
+            ),
+            (
+                json!({"init_image": URL, "outpaint": {"left": 1}}),
+                "width does not meet the constraints. It is required with outpaint if init_image is a URL and inpaint_area is whole.",
+            ),
+            (
+                json!({"init_image": png(4090, 8), "outpaint": {"left": 7}}),
+                "init_image does not meet the constraints. The result has 4097 × 8 pixels; with this inpainting, each side may have 4096 at most: send a smaller picture.",
+            ),
+            (
+                json!({"init_image": png(4096, 4096), "mask": URL, "inpaint_area": "masked", "num_outputs": 5}),
+                "init_image does not meet the constraints. 5 results of 4096 × 4096 have more than 67108864 pixels together; ask for fewer, or send a smaller picture.",
+            ),
+            (
+                json!({"init_image": URL, "mask": URL, "inpaint_fill": "blur"}),
+                "inpaint_fill does not meet the constraints. It is \"blur\"; it must be one of original, surroundings, noise, nothing.",
+            ),
+            (json!({"init_image": URL, "resize_mode": 1}), "resize_mode should be str type, not int."),
+        ] {
+            assert_eq!(parse(&fields).unwrap_err(), [sentence], "{fields}");
+        }
+        let edits = InputRules { edits_images: true, ..InputRules::default() };
+        let refused =
+            parsed(&json!({"init_image": URL, "outpaint": {"left": 1}, "resize_mode": "latent"}), &edits);
+        assert_eq!(
+            refused.unwrap_err(),
+            [
+                "outpaint is not supported by this model, because InstructPix2Pix changes the whole picture.",
+                "resize_mode does not meet the constraints. This model (InstructPix2Pix) supports stretch, crop and fill.",
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_without_effect_are_said() {
+        let warned = |fields: Value| parse(&fields).unwrap().warnings;
+        assert_eq!(
+            warned(json!({"init_image": URL, "mask_blur": 4, "inpaint_fill": "noise"})),
+            ["mask_blur has no effect without a mask.", "inpaint_fill has no effect without a mask."]
+        );
+        assert_eq!(
+            warned(json!({"init_image": URL, "mask": URL, "inpaint_padding": 4})),
+            ["inpaint_padding has no effect without inpaint_area masked."]
+        );
+        assert_eq!(
+            warned(json!({"init_image": URL, "mask": URL, "inpaint_area": "masked", "resize_mode": "crop"})),
+            ["resize_mode has no effect with inpaint_area masked, which keeps the picture's shape."]
+        );
+        assert_eq!(
+            warned(json!({"resize_mode": "crop"})),
+            ["resize_mode has no effect without an init_image."]
+        );
+        let all = json!({"init_image": URL, "mask": URL, "mask_blur": 3, "mask_invert": true, "inpaint_area": "masked",
+            "inpaint_padding": 8, "inpaint_fill": "nothing"});
+        assert!(warned(all).is_empty());
+    }
+
+    #[test]
+    fn the_request_for_a_picture_repeats_the_fields() {
+        for fields in [
+            json!({"init_image": png(90, 70), "mask": URL, "inpaint_area": "masked", "inpaint_padding": 8, "inpaint_fill": "noise"}),
+            json!({"init_image": png(90, 70), "outpaint": {"left": 3, "bottom": 5}}),
+            json!({"init_image": png(90, 70), "outpaint": {"left": 3}, "inpaint_fill": "original"}),
+            json!({"init_image": png(90, 70), "resize_mode": "crop"}),
+        ] {
+            let input = parse(&fields).unwrap();
+            let mut again = json!({"init_image": fields["init_image"], "mask": fields.get("mask"),
+                "width": input.size.width, "height": input.size.height, "mask_blur": input.mask_blur});
+            input.inpainting.write_to(&mut again);
+            assert_eq!(parse(&again).unwrap(), input, "{again}");
+        }
+        let mut plain = json!({});
+        Inpainting::default().write_to(&mut plain);
+        assert_eq!(plain, json!({}));
+    }
+
+    #[test]
+    fn the_infotext_has_a1111_s_words() {
+        let inpainting = Inpainting {
+            area: InpaintArea::Masked,
+            fill: InpaintFill::Surroundings,
+            ..Inpainting::default()
+        };
+        let items: Vec<_> = inpainting
+            .infotext(Some(4), true)
+            .into_iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        assert_eq!(
+            items,
+            [
+                "Mask blur: 4",
+                "Mask mode: Inpaint not masked",
+                "Inpaint area: Only masked",
+                "Masked area padding: 32",
+                "Masked content: fill"
+            ]
+        );
+        assert!(Inpainting::default().infotext(None, false).is_empty());
+    }
+}

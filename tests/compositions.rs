@@ -1,0 +1,221 @@
+//! Every two features work together in one job: each takes effect, and the text in the PNG draws the picture again.
+//!
+//! The built-in model draws each picture small and in few steps. A new feature is a new row of `features`.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use serde_json::{Map, Value, json};
+use stablehand::diffusion::{AddOnFolders, Model, Picture, Pipeline};
+use stablehand::domain::{GenerationInput, InputRules};
+use stablehand::runtime::{DeviceChoice, Runtime};
+use tempfile::TempDir;
+
+const SEED: u64 = 5;
+
+/// One way to use the server: the fields that ask for it, and what it can be combined with.
+struct Feature {
+    name: &'static str,
+    fields: Value,
+    /// Features of the same kind exclude each other.
+    kind: &'static str,
+}
+
+fn feature(name: &'static str, kind: &'static str, fields: Value) -> Feature {
+    Feature { name, fields, kind }
+}
+
+fn features() -> Vec<Feature> {
+    let (picture, mask) = (picture(), mask());
+    let masked = |more: Value| {
+        let mut fields = json!({"init_image": picture, "mask": mask, "prompt_strength": 0.7});
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fields
+    };
+    let long = "a red heart, ".repeat(60);
+    vec![
+        feature("LoRA", "lora", json!({"lora": "kohya"})),
+        feature("a long prompt", "prompt", json!({"prompt": long})),
+        feature("a learned word", "prompt", json!({"prompt": "a zorblax heart"})),
+        feature("from a picture", "picture", json!({"init_image": picture, "prompt_strength": 0.7})),
+        feature(
+            "a cut picture",
+            "picture",
+            json!({"init_image": picture, "resize_mode": "crop", "prompt_strength": 0.7}),
+        ),
+        feature(
+            "stretched latents",
+            "picture",
+            json!({"init_image": picture, "resize_mode": "latent", "prompt_strength": 0.7}),
+        ),
+        feature("a mask", "picture", masked(json!({}))),
+        feature("only masked", "picture", masked(json!({"inpaint_area": "masked", "inpaint_padding": 4}))),
+        feature("latent noise", "picture", masked(json!({"inpaint_fill": "noise"}))),
+        feature("surroundings", "picture", masked(json!({"inpaint_fill": "surroundings", "mask_blur": 2}))),
+        feature(
+            "outpainting",
+            "picture",
+            json!({"init_image": picture, "outpaint": {"left": 24}, "width": 64, "height": 64}),
+        ),
+        feature("a variation", "variation", json!({"subseed": 9, "subseed_strength": 0.6})),
+        feature(
+            "another size's noise",
+            "resize",
+            json!({"seed_resize_width": 128, "seed_resize_height": 64}),
+        ),
+        feature("a tile", "tile", json!({"tiling": true})),
+        feature("a prompt that changes", "prompt", json!({"prompt": "a [red:blue:0.25] heart"})),
+        feature("a prompt of parts", "prompt", json!({"prompt": "a red heart AND a green tree"})),
+        feature("CUDA's noise", "noise", json!({"noise": "cuda"})),
+        feature("Karras sigmas", "scheduler", json!({"scheduler": "DPM-M", "karras": true})),
+        feature("an ancestral scheduler", "scheduler", json!({"scheduler": "EULER-A"})),
+        feature("two pictures", "outputs", json!({"num_outputs": 2})),
+        feature("guidance that ends", "guidance", json!({"guidance_end": 0.4, "guidance_rescale": 0.5})),
+    ]
+}
+
+fn png(image: RgbImage) -> String {
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::from(image).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    STANDARD.encode(bytes.into_inner())
+}
+
+/// Of another size and shape than what is drawn.
+fn picture() -> String {
+    png(RgbImage::from_fn(96, 80, |x, y| {
+        let shade = |at: u32| u8::try_from(at * 2).unwrap();
+        if (20..60).contains(&x) && y > 30 { Rgb([220, 40, 50]) } else { Rgb([shade(x), shade(y), 190]) }
+    }))
+}
+
+fn mask() -> String {
+    png(RgbImage::from_fn(96, 80, |x, y| {
+        Rgb([if (30..70).contains(&x) && (20..50).contains(&y) { 255 } else { 0 }; 3])
+    }))
+}
+
+struct Studio {
+    pipeline: Pipeline,
+    rules: InputRules,
+    _dir: TempDir,
+}
+
+impl Studio {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = AddOnFolders {
+            loras: dir.path().join("loras"),
+            controlnets: dir.path().join("controlnets"),
+            wildcards: dir.path().join("wildcards"),
+            embeddings: dir.path().join("embeddings"),
+            lora_memory: 1 << 30,
+            look_every: Duration::ZERO,
+        };
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
+        for (folder, file, name) in
+            [(&folders.loras, "kohya", "kohya"), (&folders.embeddings, "word.embedding", "zorblax")]
+        {
+            fs::create_dir_all(folder).unwrap();
+            fs::copy(golden.join(format!("{file}.safetensors")), folder.join(format!("{name}.safetensors")))
+                .unwrap();
+        }
+        let model = Model::open(None, Some(folders)).unwrap();
+        let pipeline = model.load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
+        Self { pipeline, rules: model.rules().clone(), _dir: dir }
+    }
+
+    fn parse(&self, fields: &Map<String, Value>) -> GenerationInput {
+        let usual = json!({"prompt": "a red heart", "width": 64, "height": 64, "num_inference_steps": 4,
+            "scheduler": "EULER-D", "seed": SEED});
+        let mut request = usual.as_object().unwrap().clone();
+        request.extend(fields.clone());
+        GenerationInput::parse(&request.into(), &self.rules).unwrap()
+    }
+
+    fn draw(&mut self, fields: &Map<String, Value>) -> Vec<Picture> {
+        let input = self.parse(fields);
+        self.pipeline.draw(&input, SEED).unwrap()
+    }
+
+    /// The picture drawn from the request inside another one, with the pictures that the client has.
+    fn draw_again(&mut self, picture: &Picture, fields: &Map<String, Value>) -> Picture {
+        let mut request: Value = serde_json::from_str(&picture.texts.request).unwrap();
+        for name in ["init_image", "mask"] {
+            request[name] = fields.get(name).cloned().unwrap_or_default();
+        }
+        let input = GenerationInput::parse(&request, &self.rules).unwrap();
+        self.pipeline.draw(&input, input.seed.unwrap()).unwrap().remove(0)
+    }
+}
+
+fn together(some: &[&Feature]) -> Map<String, Value> {
+    some.iter().flat_map(|feature| feature.fields.as_object().unwrap().clone()).collect()
+}
+
+#[test]
+fn every_two_features_work_together() {
+    let mut studio = Studio::new();
+    let features = features();
+    let plain = studio.draw(&Map::new()).remove(0).image;
+    let alone: Vec<Picture> =
+        features.iter().map(|feature| studio.draw(&together(&[feature])).pop().unwrap()).collect();
+    for (feature, picture) in features.iter().zip(&alone) {
+        assert_ne!(picture.image.pixels, plain.pixels, "{} has no effect", feature.name);
+    }
+    let mut pairs = 0;
+    for (at, first) in features.iter().enumerate() {
+        for (further, second) in features.iter().enumerate().skip(at + 1) {
+            // What is drawn into a larger picture is no tile.
+            let is_refused = second.kind == "tile" && ["only masked", "outpainting"].contains(&first.name);
+            if first.kind == second.kind || is_refused {
+                continue;
+            }
+            let name = format!("{} with {}", first.name, second.name);
+            let fields = together(&[first, second]);
+            let pictures = studio.draw(&fields);
+            let picture = pictures.last().unwrap();
+            assert_ne!(picture.image.pixels, alone[at].image.pixels, "{name}: the second has no effect");
+            assert_ne!(picture.image.pixels, alone[further].image.pixels, "{name}: the first has no effect");
+            let again = studio.draw_again(picture, &fields);
+            assert!(
+                again.image == picture.image && again.png == picture.png,
+                "{name}: the text draws another picture"
+            );
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 100, "{pairs}");
+}
+
+#[test]
+fn all_features_work_together() {
+    let mut studio = Studio::new();
+    let names = [
+        "LoRA",
+        "a long prompt",
+        "only masked",
+        "a variation",
+        "another size's noise",
+        "CUDA's noise",
+        "an ancestral scheduler",
+        "two pictures",
+        "guidance that ends",
+    ];
+    let features = features();
+    let chosen: Vec<&Feature> =
+        names.iter().map(|name| features.iter().find(|feature| feature.name == *name).unwrap()).collect();
+    let fields = together(&chosen);
+    let pictures = studio.draw(&fields);
+    assert_eq!(pictures.len(), 2);
+    for picture in &pictures {
+        assert_eq!((picture.image.width, picture.image.height), (96, 80));
+        assert_eq!(studio.draw_again(picture, &fields).png, picture.png);
+    }
+}
