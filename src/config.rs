@@ -56,6 +56,7 @@ pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
     AddOnFolders {
         loras: data_dir.join("loras"),
         embeddings: data_dir.join("embeddings"),
+        upscalers: data_dir.join("upscalers"),
         lora_memory: DEFAULT_LORA_MEMORY,
         look_every: Duration::from_secs(1),
     }
@@ -132,6 +133,7 @@ impl ServeArgs {
             add_ons: AddOnFolders {
                 loras: self.lora_dir.unwrap_or(usual.loras),
                 embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
+                upscalers: self.upscaler_dir.unwrap_or(usual.upscalers),
                 lora_memory: self.lora_memory,
                 ..usual
             },

@@ -147,6 +147,9 @@ pub struct ServeArgs {
     /// Folder of textual inversions (.safetensors, .pt, .bin); prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
     pub embeddings_dir: Option<PathBuf>,
+    /// Folder of upscalers (.safetensors, .pth); requests use them by name [default: upscalers in the data folder]
+    #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR", help_heading = "Model")]
+    pub upscaler_dir: Option<PathBuf>,
     /// The most memory that each worker keeps for merged LoRAs, within --memory-budget [default: 8GiB]
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
         default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]

@@ -1,18 +1,24 @@
 //! The `input` of a request: parsed and checked once.
 
+mod enlarged;
+mod hires;
 mod loras;
 mod pictures;
 mod reader;
 mod rules;
+mod upscale;
 
 use serde_json::{Value, json};
 
+pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
+pub use self::hires::Hires;
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
+pub use self::upscale::{UPSCALE_GRID, Upscale};
 use super::lora::{Lora, LoraOrigin};
-use super::{ImageSource, NoiseSource, SchedulerKind};
+use super::{ImageSource, NoiseSource, SchedulerKind, Upscaler};
 
 /// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -72,6 +78,10 @@ pub struct GenerationInput {
     pub prompt_strength: f64,
     /// How closely to follow `init_image`, for models that change a picture as the prompt says. None for other models.
     pub image_guidance_scale: Option<f32>,
+    /// The second pass over the enlarged picture.
+    pub hires: Option<Hires>,
+    /// Enlarges `init_image`, and draws nothing.
+    pub upscale: Option<Upscale>,
     /// Whether to return pictures that the model's safety checker flags.
     pub nsfw: bool,
     /// What of the request has no effect, a sentence each.
@@ -107,6 +117,8 @@ impl GenerationInput {
             mask_blur: None,
             prompt_strength: 0.8,
             image_guidance_scale: None,
+            hires: None,
+            upscale: None,
             nsfw: true,
             warnings: Vec::new(),
         }
@@ -121,7 +133,11 @@ impl GenerationInput {
         let defaults = Self::new("");
 
         reader.refuse_unknown(&Self::FIELDS);
-        let prompt = reader.required_text("prompt", rules);
+        let upscale = Upscale::read(&mut reader, rules, &Self::FIELDS);
+        let prompt = match upscale {
+            Some(_) => None,
+            None => reader.required_text("prompt", rules),
+        };
         let negative_prompt = reader.text("negative_prompt", rules);
         let loras = loras::read(&mut reader, rules, prompt.as_deref().unwrap_or_default());
         let clip_skip = clip_skip(&mut reader, rules);
@@ -148,6 +164,7 @@ impl GenerationInput {
         }
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
+        let hires = Hires::read(&mut reader, rules, (size, scheduler), &mut warnings);
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let nsfw = reader.flag("nsfw");
@@ -176,6 +193,8 @@ impl GenerationInput {
             mask_blur: mask_blur.map(small),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
             image_guidance_scale,
+            hires,
+            upscale,
             nsfw: nsfw.unwrap_or(defaults.nsfw),
             warnings,
         })
@@ -220,6 +239,9 @@ impl GenerationInput {
         if let Some(scale) = self.image_guidance_scale {
             request["image_guidance_scale"] = json!(shortest(scale));
         }
+        if let Some(hires) = &self.hires {
+            request["hires"] = hires.request();
+        }
         request
     }
 
@@ -239,7 +261,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 23] = [
+    pub const FIELDS: [&str; 25] = [
         "prompt",
         "negative_prompt",
         "clip_skip",
@@ -260,6 +282,8 @@ impl GenerationInput {
         "mask_blur",
         "prompt_strength",
         "image_guidance_scale",
+        "hires",
+        "upscale",
         "nsfw",
         "lora",
         "lora_scale",
@@ -316,6 +340,23 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
         reader.unmet(field, &format!("{scheduler} has no Karras sigmas; choose one of {known}."));
     }
     (scheduler, karras)
+}
+
+/// The scheduler of a second pass, with whether it uses Karras sigmas, if it has one of its own.
+fn second_scheduler(reader: &mut Reader, rules: &InputRules) -> Option<(SchedulerKind, bool)> {
+    let karras = reader.choice("spacing", &[("karras", true)]);
+    let name = reader.string("scheduler")?.to_owned();
+    let Some((kind, named_karras)) = SchedulerKind::parse(&name) else {
+        let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
+        reader.not_among("scheduler", &name, &known);
+        return None;
+    };
+    let _ = rules;
+    let karras = karras.unwrap_or(named_karras);
+    if karras && !kind.has_karras() {
+        reader.unmet("scheduler", &format!("{kind} has no Karras sigmas."));
+    }
+    Some((kind, karras))
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

@@ -19,6 +19,7 @@ mod png_chunks;
 mod policy;
 mod s3_config;
 mod scheduler;
+mod upscaler;
 mod web_url;
 mod webhook;
 
@@ -26,8 +27,9 @@ pub use clock::{Clock, Timestamp};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS,
-    MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, PromptCheck, Violations,
+    Enlarged, GenerationInput, Hires, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_ENLARGED_SIDE,
+    MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_SCALE, MAX_STEPS, MIN_SIDE, PromptCheck,
+    Target, UPSCALE_GRID, Upscale, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
@@ -43,5 +45,6 @@ pub use png_chunks::pixel_chunks;
 pub use policy::Policy;
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
+pub use upscaler::{LatentMode, PixelMode, Upscaler, UpscalerShelf};
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};

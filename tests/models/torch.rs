@@ -57,6 +57,7 @@ fn drawn(folder: &Path, fields: &Value) -> Vec<u8> {
     let add_ons = AddOnFolders {
         loras: folder.join("loras"),
         embeddings: folder.join("embeddings"),
+        upscalers: folder.join("upscalers"),
         lora_memory: 0,
         look_every: Duration::ZERO,
     };

@@ -25,6 +25,7 @@ fn add_ons(loras: &Path) -> AddOnFolders {
     AddOnFolders {
         loras: loras.to_owned(),
         embeddings: loras.join("none"),
+        upscalers: loras.join("upscalers"),
         lora_memory: u64::MAX,
         look_every: Duration::from_mins(1),
     }

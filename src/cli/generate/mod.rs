@@ -1,5 +1,6 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
+mod hires;
 mod output;
 
 use std::fs::File;
@@ -13,6 +14,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
+use self::hires::HiresArgs;
 use self::output::Output;
 use super::Failure;
 use super::open_model::open_model;
@@ -85,6 +87,8 @@ pub struct GenerateArgs {
     /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
     #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true, requires = "init_image")]
     image_guidance: Option<f64>,
+    #[command(flatten)]
+    hires: HiresArgs,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
@@ -98,6 +102,9 @@ pub struct GenerateArgs {
     /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
+    /// Folder of upscalers [default: upscalers in the data folder]
+    #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
+    upscaler_dir: Option<PathBuf>,
     /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
@@ -145,9 +152,10 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
         eprintln!("stablehand: {warning}");
     }
 
+    let size = input.result_size();
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
-            println!("{}  seed {}  {}×{}", path.display(), picture.seed, input.size.width, input.size.height);
+            println!("{}  seed {}  {}×{}", path.display(), picture.seed, size.width, size.height);
         }
     }
     Ok(())
@@ -161,6 +169,7 @@ impl GenerateArgs {
         AddOnFolders {
             loras: file.or_else(|| self.lora_dir.clone()).unwrap_or(usual.loras),
             embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
+            upscalers: self.upscaler_dir.clone().unwrap_or(usual.upscalers),
             ..usual
         }
     }
@@ -188,6 +197,7 @@ impl GenerateArgs {
         input.insert("mask_blur".into(), json!(self.mask_blur));
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
         input.insert("image_guidance_scale".into(), json!(self.image_guidance));
+        input.insert("hires".into(), self.hires.request());
         input.insert(
             "lora".into(),
             json!(self.lora.as_deref().map(|lora| name_of_file(lora).unwrap_or(lora))),
@@ -218,7 +228,7 @@ fn in_flags(violations: Violations) -> String {
     let flag = |field: &str| match field {
         "num_inference_steps" => "--steps".to_owned(),
         "image_guidance_scale" => "--image-guidance".to_owned(),
-        field => format!("--{}", field.replace('_', "-")),
+        field => format!("--{}", field.replace(['_', '.'], "-")),
     };
     let sentence = |text: String| match text.split_once(' ') {
         Some((field, rest)) => format!("{}{}", flag(field), flatly(rest)),

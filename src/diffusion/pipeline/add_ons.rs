@@ -1,6 +1,6 @@
-//! What an operator lays beside a model: folders of LoRAs and of textual inversions.
+//! What an operator lays beside a model: folders of LoRAs, of textual inversions and of upscalers.
 //!
-//! Only models whose weights go into graphs of ours take them; an ONNX export has its weights in its graphs.
+//! Only models whose weights go into graphs of ours take the first two; an ONNX export has its weights in its graphs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::diffusion::text::Tokenizer;
 pub struct AddOnFolders {
     pub loras: PathBuf,
     pub embeddings: PathBuf,
+    pub upscalers: PathBuf,
     /// The most bytes that one pipeline keeps in parts of the model with LoRAs merged in.
     pub lora_memory: u64,
     /// How old the knowledge of what lies in the folders may be.
@@ -31,7 +32,7 @@ pub struct AddOns {
 impl AddOns {
     /// `embedding_width` is that of the text encoder's own embeddings.
     pub fn new(folders: AddOnFolders, tokenizer: Arc<Tokenizer>, embedding_width: usize) -> Self {
-        let AddOnFolders { loras, embeddings, lora_memory, look_every } = folders;
+        let AddOnFolders { loras, embeddings, upscalers: _, lora_memory, look_every } = folders;
         Self {
             loras: Arc::new(LoraFolder::new(loras, look_every)),
             textual_inversions: Arc::new(TextualInversionFolder::new(

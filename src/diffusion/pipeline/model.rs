@@ -14,7 +14,7 @@ use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
-    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread,
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread, UpscalerFolder,
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
@@ -33,6 +33,8 @@ pub struct Model {
     rules: InputRules,
     takes_add_ons: bool,
     pub(super) add_ons: Option<AddOns>,
+    /// Any model can be used with them. None without folders of add-ons.
+    pub(super) upscalers: Option<Arc<UpscalerFolder>>,
 }
 
 impl Model {
@@ -52,6 +54,9 @@ impl Model {
             known: u32::try_from(known).unwrap_or(0),
             added: added.transpose()?.flatten().map(Arc::new),
         };
+        let upscalers = add_ons
+            .as_ref()
+            .map(|folders| Arc::new(UpscalerFolder::new(folders.upscalers.clone(), folders.look_every)));
         let add_ons = add_ons
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
@@ -65,6 +70,7 @@ impl Model {
             guidance_rescale,
             guidance_end,
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
+            upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
@@ -80,6 +86,7 @@ impl Model {
             rules,
             takes_add_ons,
             add_ons,
+            upscalers,
         })
     }
 
@@ -243,6 +250,7 @@ mod tests {
             let add_ons = AddOnFolders {
                 loras: format!("{ROOT}/tests/golden/lora").into(),
                 embeddings: "/nowhere".into(),
+                upscalers: "/nowhere".into(),
                 lora_memory: 0,
                 look_every: Duration::from_mins(1),
             };

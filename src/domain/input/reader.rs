@@ -16,12 +16,14 @@ const SEEDS: &str = "a whole number from 0 to 18446744073709551615, or -1 for a 
 /// The fields of a request, and the violations so far.
 pub(super) struct Reader<'a> {
     fields: &'a Map<String, Value>,
+    /// What goes before its names in sentences, where it reads an object within another.
+    prefix: String,
     violations: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(fields: &'a Map<String, Value>) -> Self {
-        Self { fields, violations: Vec::new() }
+        Self { fields, prefix: String::new(), violations: Vec::new() }
     }
 
     /// Fails if there was any violation.
@@ -29,12 +31,25 @@ impl<'a> Reader<'a> {
         if self.violations.is_empty() { Ok(()) } else { Err(Violations(self.violations)) }
     }
 
+    /// Reads the object in the field `name`. Sentences name its fields `name.field`.
+    pub fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let Some(fields) = self.get(name)?.as_object() else {
+            self.mistyped(name, "dict");
+            return None;
+        };
+        let prefix = format!("{}{name}.", self.prefix);
+        let mut inner = Self { fields, prefix, violations: std::mem::take(&mut self.violations) };
+        let read = read(&mut inner);
+        self.violations = inner.violations;
+        Some(read)
+    }
+
     pub fn violation(&mut self, sentence: String) {
         self.violations.push(sentence);
     }
 
     pub fn unmet(&mut self, name: &str, constraint: &str) {
-        self.violation(format!("{name} does not meet the constraints. {constraint}"));
+        self.violation(format!("{}{name} does not meet the constraints. {constraint}", self.prefix));
     }
 
     pub fn refuse_unknown(&mut self, known: &[&str]) {
@@ -42,7 +57,7 @@ impl<'a> Reader<'a> {
         let more = unknown().count().saturating_sub(MOST_NAMED);
         let named = unknown().take(MOST_NAMED).map(|name| {
             let name: String = name.chars().take(64).collect();
-            format!("Unexpected input. {name} is not a valid input option.")
+            format!("Unexpected input. {}{name} is not a valid input option.", self.prefix)
         });
         self.violations.extend(named);
         if more > 0 {
@@ -176,7 +191,7 @@ impl<'a> Reader<'a> {
 
     fn mistyped(&mut self, name: &str, wanted: &str) {
         let found = self.get(name).map_or("NoneType", python_type);
-        self.violation(format!("{name} should be {wanted} type, not {found}."));
+        self.violation(format!("{}{name} should be {wanted} type, not {found}.", self.prefix));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::domain::{LoraShelf, SchedulerKind};
+use crate::domain::{LoraShelf, SchedulerKind, UpscalerShelf};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct InputRules {
     pub embeds_guidance: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
+    /// The upscaler models on the server. None if it has no folder for them.
+    pub upscalers: Option<Arc<dyn UpscalerShelf>>,
     /// The model's own check of prompts.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
@@ -53,6 +55,7 @@ impl Default for InputRules {
             edits_images: false,
             embeds_guidance: false,
             loras: None,
+            upscalers: None,
             prompts: None,
         }
     }

@@ -264,6 +264,7 @@ impl Studio {
         let folders = AddOnFolders {
             loras: folder.join("loras"),
             embeddings: folder.join("embeddings"),
+            upscalers: folder.join("upscalers"),
             lora_memory: 0,
             look_every: Duration::ZERO,
         };

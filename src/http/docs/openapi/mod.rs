@@ -3,6 +3,7 @@
 //! The document is made from what the server itself uses: the list of operations, the rules of the models, the limits
 //! of the input, the rate limits in force and the names of events. Descriptions add the rest.
 
+mod enlarging;
 mod images;
 mod input;
 mod operations;
