@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::diffusion::{self, Adaptation, Adapted, DiffusionError, Generation, Merged, Pipeline, batch_rows};
+use crate::diffusion::{
+    self, Adaptation, Adapted, DiffusionError, Generation, Merged, Pipeline, Upscaling, batch_rows,
+};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
 use crate::runtime::{Device, DeviceChoice, Runtime, is_out_of_memory};
@@ -52,8 +54,15 @@ impl Model for PipelineModel {
     }
 }
 
+/// A job in progress.
+pub enum Work {
+    Drawing(Box<Generation>),
+    /// With the seed that names its picture.
+    Upscaling(Box<Upscaling>, u64),
+}
+
 impl Engine for Pipeline {
-    type Generation = Generation;
+    type Generation = Work;
     /// The model's parts with the job's LoRAs, if it has any.
     type Prepared = Option<Rc<Adapted>>;
     type Made = Merged;
@@ -81,29 +90,51 @@ impl Engine for Pipeline {
         adapted: Option<Rc<Adapted>>,
         input: &GenerationInput,
         seed: u64,
-    ) -> Result<Generation, EngineError> {
-        Ok(self.begin_with(adapted, input, seed)?)
+    ) -> Result<Work, EngineError> {
+        if let Some(upscaling) = self.begin_upscaling(input)? {
+            return Ok(Work::Upscaling(Box::new(upscaling), seed));
+        }
+        Ok(Work::Drawing(Box::new(self.begin_with(adapted, input, seed)?)))
     }
 
-    fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
-        Ok(Pipeline::step(self, batch)?)
+    fn step(&mut self, batch: &mut [&mut Work]) -> Result<(), EngineError> {
+        let mut drawing = Vec::with_capacity(batch.len());
+        for work in batch {
+            match work {
+                Work::Drawing(generation) => drawing.push(&mut **generation),
+                Work::Upscaling(upscaling, _) => upscaling.step()?,
+            }
+        }
+        Ok(Pipeline::step(self, &mut drawing)?)
     }
 
-    fn progress(&self, generation: &Generation) -> (u32, u32) {
-        generation.progress()
+    fn progress(&self, work: &Work) -> (u32, u32) {
+        match work {
+            Work::Drawing(generation) => generation.progress(),
+            Work::Upscaling(upscaling, _) => upscaling.progress(),
+        }
     }
 
-    fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
-        Pipeline::preview(self, generation)
+    fn preview(&mut self, work: &Work) -> Option<Vec<u8>> {
+        match work {
+            Work::Drawing(generation) => Pipeline::preview(self, generation),
+            Work::Upscaling(..) => None,
+        }
     }
 
-    fn warnings(&self, generation: &Generation) -> Vec<String> {
-        generation.warnings().to_vec()
+    fn warnings(&self, work: &Work) -> Vec<String> {
+        match work {
+            Work::Drawing(generation) => generation.warnings().to_vec(),
+            Work::Upscaling(..) => Vec::new(),
+        }
     }
 
-    fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
-        let pictures = Pipeline::finish(self, &generation);
-        drop(generation);
+    fn finish(&mut self, work: Work) -> Result<Vec<NewImage>, EngineError> {
+        let pictures = match &work {
+            Work::Drawing(generation) => Pipeline::finish(self, generation),
+            Work::Upscaling(upscaling, seed) => upscaling.finish(*seed).map(|picture| vec![picture]),
+        };
+        drop(work);
         // Its copy may be unused now.
         self.trim_copies();
         let images = pictures?.into_iter().map(|picture| NewImage {

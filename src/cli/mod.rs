@@ -11,6 +11,7 @@ mod print;
 mod runtime;
 mod serve;
 mod signals;
+mod upscale;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -42,6 +43,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Draw pictures without a server
     Generate(Box<generate::GenerateArgs>),
+    /// Enlarge a picture without a server
+    Upscale(Box<upscale::UpscaleArgs>),
     /// Download, list, check, convert and remove models
     Models(models::ModelsArgs),
     /// Install, list and remove ONNX Runtime for NVIDIA cards
@@ -108,6 +111,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::try_parse_from(&args) {
         Ok(Cli { command: Command::Serve(parsed) }) => with_file(*parsed, &args).and_then(serve::serve),
         Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
+        Ok(Cli { command: Command::Upscale(args) }) => upscale::upscale(&args),
         Ok(Cli { command: Command::Models(args) }) => match models::models(&args) {
             Ok(true) => Ok(()),
             // The report has said why.

@@ -18,7 +18,7 @@ pub use nets::{ModelError, Port};
 pub use noise::BatchNoise;
 pub use pipeline::{
     Adaptation, Adapted, AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Merge, Merged,
-    Model, ModelDescription, PartReport, Picture, Pipeline, batch_rows,
+    Model, ModelDescription, PartReport, Picture, Pipeline, Upscalers, Upscaling, batch_rows,
 };
 pub use schedulers::{SchedulerConfig, SchedulerOptions, build as build_scheduler};
 pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

@@ -141,6 +141,10 @@ fn four_at_once(model: &PipelineModel) -> Pipeline {
     model.load().unwrap().with_images_per_call(4)
 }
 
+fn drawing(pipeline: &mut Pipeline, input: &GenerationInput) -> Work {
+    Work::Drawing(Box::new(pipeline.begin(input, 1).unwrap()))
+}
+
 fn large(studio: &Studio, prompt: &str) -> GenerationInput {
     let request = serde_json::json!({"prompt": prompt, "num_inference_steps": 2, "num_outputs": 4});
     GenerationInput::parse(&request, studio.model.model.rules()).unwrap()
@@ -189,14 +193,14 @@ fn unused_copies_stay_within_the_limit_with_what_their_unets_keep() {
     let studio = Studio::new();
     let mut pipeline = four_at_once(&studio.with_lora_memory(0));
     let input = large(&studio, "a fox<lora:unet>");
-    let mut generation = pipeline.begin(&input, 1).unwrap();
+    let mut generation = drawing(&mut pipeline, &input);
     Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
     drop(generation);
     assert_eq!(Engine::prepared_memory(&pipeline), 0, "nothing may be kept");
 
     let (_, copy) = studio.sizes("unet");
     let mut pipeline = four_at_once(&studio.with_lora_memory(copy));
-    let mut generation = pipeline.begin(&input, 1).unwrap();
+    let mut generation = drawing(&mut pipeline, &input);
     // After the first of two steps its session keeps more than a usual call takes.
     Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
     drop(generation);

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
 use self::hires::HiresArgs;
-use self::output::Output;
+pub(super) use self::output::Output;
 use super::Failure;
 use super::open_model::open_model;
 use super::runtime::use_installed_runtimes;
@@ -141,7 +141,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
         eprintln!("stablehand: {}: {warning}", model.name());
     }
     let mut generation = pipeline.begin(&input, seed)?;
-    let bar = progress_bar(generation.progress().1);
+    let bar = progress_bar(generation.progress().1, "steps");
     while !generation.is_done() {
         pipeline.step(&mut [&mut generation])?;
         bar.set_position(u64::from(generation.progress().0));
@@ -214,7 +214,7 @@ fn name_of_file(lora: &str) -> Option<&str> {
 }
 
 /// A picture file as a request would carry it.
-fn base64_of(path: &Path) -> Result<String, Failure> {
+pub(super) fn base64_of(path: &Path) -> Result<String, Failure> {
     let cannot_read = |error: io::Error| Failure::Other(format!("cannot read {}: {error}", path.display()));
     // One byte more than is taken shows that there is too much.
     let mut bytes = Vec::new();
@@ -224,7 +224,7 @@ fn base64_of(path: &Path) -> Result<String, Failure> {
 }
 
 /// The violations of a request, with its fields named as the flags that they came from.
-fn in_flags(violations: Violations) -> String {
+pub(super) fn in_flags(violations: Violations) -> String {
     let flag = |field: &str| match field {
         "num_inference_steps" => "--steps".to_owned(),
         "image_guidance_scale" => "--image-guidance".to_owned(),
@@ -257,16 +257,17 @@ fn seed(text: &str) -> Result<Number, String> {
 }
 
 /// JSON, in whose form the request is checked, has no word for other numbers.
-fn finite(text: &str) -> Result<f64, String> {
+pub(super) fn finite(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
     number.ok_or_else(|| "it must be a number".to_owned())
 }
 
-fn progress_bar(steps: u32) -> ProgressBar {
+pub(super) fn progress_bar(steps: u32, unit: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps  {eta} left")
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{eta}} left");
+    let style = ProgressStyle::with_template(&template)
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(u64::from(steps)).with_style(style)
 }

@@ -13,7 +13,6 @@ use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image};
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::BatchNoise;
-use crate::diffusion::schedulers::{self, SchedulerOptions};
 use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ImageSource, ModelPart};
 
 impl Pipeline {
@@ -69,20 +68,30 @@ impl Pipeline {
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
+        let mut generation = self.begin_pass(adapted, input, seed, None)?;
+        generation.next = self.second_pass(&generation)?;
+        Ok(generation)
+    }
+
+    /// One pass of a generation. A second pass starts from `enlarged` latents.
+    pub(super) fn begin_pass(
+        &mut self,
+        adapted: Option<Rc<Adapted>>,
+        input: &GenerationInput,
+        seed: u64,
+        enlarged: Option<Array4<f32>>,
+    ) -> Result<Generation, DiffusionError> {
         let input = &self.completed(input);
-        let scheduler = schedulers::build(
-            input.scheduler,
-            &self.model.description.scheduler,
-            input.num_inference_steps as usize,
-            SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
-        )?;
+        let scheduler = self.scheduler(input)?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
         let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());
         let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
         let prompts = self.prompts.encode(input, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
-        let drawn_at = self.drawing_size(input);
-        let (given, overlay) = self.read(input, drawn_at)?;
+        // A second pass has the size that was asked for, however small a model draws.
+        let drawn_at = if enlarged.is_some() { input.size } else { self.drawing_size(input) };
+        let (mut given, overlay) = self.read(input, drawn_at)?;
+        given.enlarged = enlarged;
         let latent_side = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
         let shape = (
             self.model.description.latent_channels as usize,
@@ -176,11 +185,12 @@ impl Pipeline {
             mask: mask.map(|mask| mask.to_latents(scale)),
             masked_image,
             edited_image: None,
+            enlarged: None,
         };
         Ok((given, overlay))
     }
 
-    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
+    pub(super) fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
         let encoding = self.encoding.as_mut().ok_or_else(|| ModelError::Graph {
             part: ModelPart::VaeEncoder,
             reason: "it is missing, so the model cannot start from a picture".to_owned(),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{DiffusionError, Generation, Picture, Pipeline};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
-use crate::domain::GenerationInput;
+use crate::domain::{GenerationInput, ImageSize};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -13,9 +13,7 @@ impl Pipeline {
         if let Some(step) = generation.broken_at {
             return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
         }
-        if !self.device.is_cpu() {
-            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(generation.drawn_at));
-        }
+        self.note_decoding(generation.drawn_at);
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let mut image = self.decode(&latents.to_owned())?;
@@ -38,6 +36,13 @@ impl Pipeline {
         Ok(pictures)
     }
 
+    /// On a card, the decoder keeps what its largest call took.
+    pub(super) fn note_decoding(&mut self, size: ImageSize) {
+        if !self.device.is_cpu() {
+            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(size));
+        }
+    }
+
     /// The picture from latents `[1, channels, height, width]`, not enlarged.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<RgbImage, DiffusionError> {
         let pixels = self.decoding.decode(latents)?;
@@ -47,7 +52,7 @@ impl Pipeline {
     /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
     /// picture again.
     fn texts(&self, generation: &Generation, index: u32) -> PictureTexts {
-        let input = &generation.input;
+        let input = generation.request();
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
         let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
@@ -70,7 +75,8 @@ impl Pipeline {
             seed: GenerationInput::seed_of(generation.seed, index),
             noise: input.noise,
             size: input.size,
-            drawn_at: generation.drawn_at,
+            drawn_at: generation.first.as_ref().map_or(generation.drawn_at, |first| first.drawn_at),
+            hires: input.hires.as_ref(),
             strength: generation.strength,
             prompt_cut: generation.prompts.cut,
             model: &self.model.description.name,

@@ -15,6 +15,8 @@ use crate::diffusion::schedulers::{Scheduler, SchedulerError};
 pub(super) struct Given {
     /// The picture to start from.
     pub image: Option<Posterior>,
+    /// Clean latents to start from instead, `[images, channels, h, w]`.
+    pub enlarged: Option<Array4<f32>>,
     /// How much of it may change.
     pub strength: f64,
     /// `[1, 1, h, w]`, 1 where it is repainted.
@@ -46,7 +48,7 @@ impl FirstLatents {
         scheduler: &Scheduler,
         noise: &mut BatchNoise,
     ) -> Result<Self, SchedulerError> {
-        let Given { image, strength, mask, masked_image, edited_image } = given;
+        let Given { image, enlarged, strength, mask, masked_image, edited_image } = given;
         if let Some(edited) = edited_image {
             let latents = noise.randn(shape) * scheduler.init_noise_sigma();
             let shown = edited.mode();
@@ -59,11 +61,11 @@ impl FirstLatents {
         // The reference's `is_strength_max`, which its image-to-image pipeline does not have.
         #[expect(clippy::float_cmp, reason = "exactly 1, as the reference compares")]
         let is_pure_noise = mask.is_some() && strength == 1.0;
-        let begin = if image.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
+        let begin = if image.is_some() || enlarged.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
 
         let image = match image {
             Some(_) if is_pure_noise && masked_image.is_some() => None,
-            image => image.map(|image| image.sample(noise)),
+            image => image.map(|image| image.sample(noise)).or(enlarged),
         };
         let fresh = noise.randn(shape);
         let conditioning = match (&mask, masked_image) {

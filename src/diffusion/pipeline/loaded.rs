@@ -9,6 +9,7 @@ use super::batching::Batching;
 use super::checking::Checking;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
+use super::upscalers::Upscalers;
 use super::vae::{Decoding, Encoding};
 use super::working::Kept;
 use crate::diffusion::files::{PartFiles, UNetConfig};
@@ -117,6 +118,7 @@ impl LoadedModel {
             memory_needs: model.memory_needs(runtime.device())?,
             kept: Kept::default(),
             adapted,
+            upscalers: Upscalers::new(model.upscalers.clone(), &runtime),
             batching: Batching::usual(runtime.device()),
             device: runtime.device().clone(),
             model,

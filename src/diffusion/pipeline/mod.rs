@@ -11,11 +11,13 @@ mod batching;
 mod begin;
 mod checking;
 mod description;
+mod enlarging;
 mod finish;
 mod first_latents;
 mod float32;
 mod generation;
 mod guidance;
+mod interpolate;
 mod loaded;
 mod memory;
 mod merge;
@@ -23,7 +25,10 @@ mod model;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
+mod second_pass;
 mod step;
+mod upscalers;
+mod upscaling;
 mod vae;
 mod working;
 
@@ -41,6 +46,8 @@ pub use self::memory::MemoryNeeds;
 pub use self::merge::{Merge, Merged};
 pub use self::model::Model;
 use self::prompt_encoder::PromptEncoder;
+pub use self::upscalers::Upscalers;
+pub use self::upscaling::Upscaling;
 use self::vae::{Decoding, Encoding};
 use self::working::Kept;
 use super::files::LoraError;
@@ -67,6 +74,7 @@ pub struct Pipeline {
     kept: Kept,
     /// Copies of the model's parts with LoRAs, where it can take them.
     adapted: Option<AdaptedModels>,
+    upscalers: Upscalers,
     batching: Batching,
 }
 
@@ -110,6 +118,9 @@ pub enum DiffusionError {
     Vae,
     #[error("the prompt cannot be encoded: {0}")]
     Prompt(#[from] PromptError),
+    /// A picture cannot be enlarged: a sentence.
+    #[error("{0}")]
+    Upscaling(String),
     #[error("it was given up")]
     GivenUp,
 }
