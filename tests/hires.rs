@@ -86,11 +86,13 @@ fn distance(ours: &Array4<f32>, theirs: &[f32]) -> f64 {
 fn two_passes_draw_what_diffusers_draws_in_two_passes() {
     let table: Table = serde_json::from_str(include_str!("golden/pipelines/hires.json")).unwrap();
     let mut pipeline = pipeline();
+    let mut far = Vec::new();
     for case in table.cases {
         let name = format!("{} {}", case.scheduler, case.upscaler);
         let request = json!({
             "prompt": table.prompt, "negative_prompt": table.negative_prompt, "num_outputs": 2,
-            "guidance_scale": table.guidance_scale, "width": case.width, "height": case.height,
+            // The built-in model has defaults of its own for the first two.
+            "guidance_rescale": 0, "guidance_end": 1, "guidance_scale": table.guidance_scale, "width": case.width, "height": case.height,
             "num_inference_steps": case.steps, "scheduler": case.scheduler,
             "hires": {
                 "scale": case.scale, "upscaler": case.upscaler, "strength": case.strength,
@@ -104,8 +106,11 @@ fn two_passes_draw_what_diffusers_draws_in_two_passes() {
         assert_eq!(generation.latents().dim(), (2, 4, height / 8, width / 8), "{name}");
         let distance = distance(generation.latents(), &case.latents);
         println!("{name}: {distance:e}");
-        assert!(distance <= TOLERANCE, "{name}: {distance:e}");
+        if distance > TOLERANCE {
+            far.push(name);
+        }
     }
+    assert!(far.is_empty(), "{far:?}");
 }
 
 #[test]

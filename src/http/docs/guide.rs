@@ -20,11 +20,12 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 12] = pages![
+pub(super) const PAGES: [Page; 13] = pages![
     "api",
     "input",
     "clients",
     "loras",
+    "hires",
     "events",
     "webhooks",
     "models",
