@@ -128,7 +128,8 @@ fn the_second_pass_of_one_job_goes_on_beside_others() {
     for (together, alone) in batch.iter().zip(&alone) {
         assert_eq!(together.latents(), alone.latents());
     }
-    let sizes: Vec<_> = batch.iter().map(|generation| pipeline.finish(generation).unwrap()[0].image.width).collect();
+    let sizes: Vec<_> =
+        batch.iter().map(|generation| pipeline.finish(generation).unwrap()[0].image.width).collect();
     assert_eq!(sizes, [128, 64]);
 }
 
@@ -154,9 +155,7 @@ fn the_text_of_a_picture_draws_it_again_and_says_how_in_a1111_s_words() {
 #[test]
 fn a_second_pass_needs_more_memory_and_an_upscaler_its_own() {
     let pipeline = pipeline();
-    let request = |hires: Value| {
-        json!({ "prompt": "a fox", "width": 128, "height": 128, "hires": hires })
-    };
+    let request = |hires: Value| json!({ "prompt": "a fox", "width": 128, "height": 128, "hires": hires });
     let plain = input(&pipeline, &json!({ "prompt": "a fox", "width": 128, "height": 128 }));
     let latent = input(&pipeline, &request(json!({ "scale": 4 })));
     let model = input(&pipeline, &request(json!({ "scale": 4, "upscaler": "x4" })));

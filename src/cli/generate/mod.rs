@@ -267,7 +267,6 @@ pub(super) fn progress_bar(steps: u32, unit: &str) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{eta}} left");
-    let style = ProgressStyle::with_template(&template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(u64::from(steps)).with_style(style)
 }

@@ -12,9 +12,9 @@ use std::path::Path;
 use self::compact::Compact;
 use self::graph_writer::GraphWriter;
 use self::rrdb::Rrdb;
+use super::FileError;
 use super::quoted_name;
 use super::tensor_file::TensorFile;
-use super::FileError;
 
 /// The largest file, in bytes. `RealESRGAN_x4plus` has 64 MiB.
 const LARGEST: u64 = 512 << 20;
@@ -101,7 +101,11 @@ impl UpscalerFile {
     pub fn weight_bytes(&self, width: u64) -> u64 {
         let count = |name: &String| self.file.shape(name).map_or(0, |shape| shape.iter().product::<usize>());
         let tensors = self.file.tensor_names();
-        tensors.iter().filter(|name| name.starts_with(&self.wrapper)).map(|name| count(name) as u64 * width).sum()
+        tensors
+            .iter()
+            .filter(|name| name.starts_with(&self.wrapper))
+            .map(|name| count(name) as u64 * width)
+            .sum()
     }
 
     /// The graph with its weights, an ONNX file: `x`, `[1, 3 · unshuffle², h, w]` of 0…1, to `y`, `[1, 3, H, W]`. It
@@ -135,7 +139,9 @@ impl Weights<'_> {
     fn convolution(&self, name: &str) -> Result<(usize, usize), FileError> {
         match self.shape(&format!("{name}.weight")) {
             Some(&[outputs, inputs, 3, 3]) if outputs > 0 && inputs > 0 => Ok((outputs, inputs)),
-            Some(shape) => Err(self.wrong(name, &format!("its weight is {shape:?}; a convolution of 3 × 3 is expected"))),
+            Some(shape) => {
+                Err(self.wrong(name, &format!("its weight is {shape:?}; a convolution of 3 × 3 is expected")))
+            }
             None => Err(self.wrong(name, "its weight is missing")),
         }
     }

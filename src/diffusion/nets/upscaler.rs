@@ -65,7 +65,12 @@ impl UpscalerNet {
     }
 
     /// Enlarges one tile of `picture`, and writes its middle into `canvas`, the enlarged picture.
-    pub fn enlarge(&mut self, tile: &Tile, picture: &RgbImage, canvas: &mut RgbImage) -> Result<(), ModelError> {
+    pub fn enlarge(
+        &mut self,
+        tile: &Tile,
+        picture: &RgbImage,
+        canvas: &mut RgbImage,
+    ) -> Result<(), ModelError> {
         let scale = self.shape.scale;
         let pixels = tile.read(picture, self.shape.unshuffle);
         let enlarged = self.run(pixels)?;

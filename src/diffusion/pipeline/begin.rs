@@ -68,8 +68,11 @@ impl Pipeline {
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
+        let for_second = input.hires.is_some().then(|| adapted.clone());
         let mut generation = self.begin_pass(adapted, input, seed, None)?;
-        generation.next = self.second_pass(&generation)?;
+        if let Some(adapted) = for_second {
+            generation.next = self.second_pass(adapted, input, generation.drawn_at)?;
+        }
         Ok(generation)
     }
 

@@ -108,7 +108,12 @@ fn enlarged(size: ImageSize, scale: usize) -> ImageSize {
 }
 
 /// The sizes that a model enlarges from until `covers` is reached.
-fn rounds(from: ImageSize, covers: ImageSize, scale: usize, name: &str) -> Result<Vec<ImageSize>, DiffusionError> {
+fn rounds(
+    from: ImageSize,
+    covers: ImageSize,
+    scale: usize,
+    name: &str,
+) -> Result<Vec<ImageSize>, DiffusionError> {
     let pixels = |size: ImageSize| u64::from(size.width) * u64::from(size.height);
     if pixels(enlarged(from, scale)) > MOST_PIXELS {
         return Err(DiffusionError::Upscaling(format!(
@@ -120,7 +125,11 @@ fn rounds(from: ImageSize, covers: ImageSize, scale: usize, name: &str) -> Resul
     let mut sizes = vec![from];
     let mut size = enlarged(from, scale);
     let is_short = |size: ImageSize| size.width < covers.width || size.height < covers.height;
-    while scale > 1 && is_short(size) && sizes.len() < MOST_ROUNDS && pixels(enlarged(size, scale)) <= MOST_PIXELS {
+    while scale > 1
+        && is_short(size)
+        && sizes.len() < MOST_ROUNDS
+        && pixels(enlarged(size, scale)) <= MOST_PIXELS
+    {
         sizes.push(size);
         size = enlarged(size, scale);
     }
@@ -140,7 +149,11 @@ mod tests {
         for (from, covers, scale, times) in
             [(128, 256, 2, 1), (128, 300, 2, 2), (128, 4096, 2, 3), (128, 128, 4, 1), (128, 512, 1, 1)]
         {
-            assert_eq!(rounds(square(from), square(covers), scale, "x").unwrap().len(), times, "{from} {covers}");
+            assert_eq!(
+                rounds(square(from), square(covers), scale, "x").unwrap().len(),
+                times,
+                "{from} {covers}"
+            );
         }
         let error = rounds(square(4096), square(4096), 4, "x").unwrap_err().to_string();
         assert!(error.contains("4096 × 4096") && error.ends_with("Send a smaller picture."), "{error}");
@@ -149,7 +162,8 @@ mod tests {
     #[test]
     fn a_filter_covers_the_target_and_keeps_the_middle() {
         let picture = RgbImage { width: 2, height: 1, pixels: vec![0, 0, 0, 255, 255, 255] };
-        let target = Target { covers: ImageSize { width: 8, height: 4 }, kept: ImageSize { width: 4, height: 4 } };
+        let target =
+            Target { covers: ImageSize { width: 8, height: 4 }, kept: ImageSize { width: 4, height: 4 } };
         let enlarging = Enlarging::by_pixels(picture, target, PixelMode::Nearest);
         assert!(enlarging.is_done());
         let result = enlarging.finish().unwrap();

@@ -13,6 +13,9 @@ impl Pipeline {
         if let Some(step) = generation.broken_at {
             return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
         }
+        if let Some(fault) = &generation.fault {
+            return Err(DiffusionError::Upscaling(fault.clone()));
+        }
         self.note_decoding(generation.drawn_at);
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {

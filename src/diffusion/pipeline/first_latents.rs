@@ -61,7 +61,8 @@ impl FirstLatents {
         // The reference's `is_strength_max`, which its image-to-image pipeline does not have.
         #[expect(clippy::float_cmp, reason = "exactly 1, as the reference compares")]
         let is_pure_noise = mask.is_some() && strength == 1.0;
-        let begin = if image.is_some() || enlarged.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
+        let begin =
+            if image.is_some() || enlarged.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
 
         let image = match image {
             Some(_) if is_pure_noise && masked_image.is_some() => None,

@@ -52,6 +52,8 @@ pub struct Generation {
     /// What came before it, if it is a second pass.
     pub(super) first: Option<Box<FirstPass>>,
     warnings: Vec<String>,
+    /// Why it could not be enlarged. It is done then.
+    pub(super) fault: Option<String>,
     /// After which step its latents were no longer finite. It is done then.
     pub(super) broken_at: Option<u32>,
 }
@@ -103,6 +105,7 @@ impl Generation {
             call: begin,
             next: None,
             first: None,
+            fault: None,
             broken_at: None,
         }
     }
@@ -136,7 +139,11 @@ impl Generation {
     }
 
     pub fn is_done(&self) -> bool {
-        self.has_made_all_calls() && self.next.is_none() || self.broken_at.is_some()
+        self.has_made_all_calls() && self.next.is_none() || self.has_failed()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.broken_at.is_some() || self.fault.is_some()
     }
 
     fn has_made_all_calls(&self) -> bool {
@@ -145,7 +152,7 @@ impl Generation {
 
     /// Whether a UNet call is next.
     pub(super) fn is_drawing(&self) -> bool {
-        !self.has_made_all_calls() && self.broken_at.is_none()
+        !self.has_made_all_calls() && !self.has_failed()
     }
 
     /// Whether the first pass is over and the second has not begun.
@@ -181,7 +188,7 @@ impl Generation {
         let (enlarged, after) = self.next.as_ref().map_or((0, 0), |next| next.progress());
         let steps = before + steps + after;
         // What is broken is not stepped any more, so it is done.
-        let is_over = self.is_done() && (self.broken_at.is_some() || self.first.is_some());
+        let is_over = self.is_done() && (self.has_failed() || self.first.is_some());
         let done = if is_over { steps } else { before + u32::try_from(done).unwrap_or(u32::MAX) + enlarged };
         (done, steps)
     }

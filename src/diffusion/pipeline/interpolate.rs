@@ -11,7 +11,11 @@ use crate::domain::LatentMode;
 type Taps = Vec<(usize, f32)>;
 
 /// `latents`, `[images, channels, h, w]`, with sides of `height` and `width`.
-pub(super) fn interpolate(latents: &Array4<f32>, (height, width): (usize, usize), mode: LatentMode) -> Array4<f32> {
+pub(super) fn interpolate(
+    latents: &Array4<f32>,
+    (height, width): (usize, usize),
+    mode: LatentMode,
+) -> Array4<f32> {
     resized(&resized(latents, Axis(3), width, mode), Axis(2), height, mode)
 }
 
@@ -114,7 +118,10 @@ mod tests {
             let resized = interpolate(&latents, (height, width), mode);
             assert_eq!(resized.dim(), (1, 1, height, width));
             for (ours, theirs) in resized.iter().zip(values(&case["resized"])) {
-                assert!((ours - theirs).abs() <= 1e-5, "{name}, {h}×{w} to {height}×{width}: {ours} {theirs}");
+                assert!(
+                    (ours - theirs).abs() <= 1e-5,
+                    "{name}, {h}×{w} to {height}×{width}: {ours} {theirs}"
+                );
             }
         }
     }

@@ -6,18 +6,24 @@
 //! random numbers from the same seeds, at its own size, as A1111's `sample_hr_pass` does (modules/processing.py). It makes
 //! the last `strength × steps` of its steps, as diffusers' image-to-image pipeline does; A1111 makes one more.
 
+use std::rc::Rc;
+
 use ndarray::{Array4, Axis, concatenate, s};
 
+use super::adapted::Adapted;
 use super::enlarging::Enlarging;
 use super::interpolate::interpolate;
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::schedulers::{self, Scheduler, SchedulerError, SchedulerOptions};
 use crate::domain::{GenerationInput, ImageSize, Target, Upscaler};
+use crate::runtime::is_out_of_memory;
 
 /// What follows the first pass.
 pub(super) struct SecondPass {
     /// The request of the second pass.
     input: GenerationInput,
+    /// What the request was prepared with.
+    adapted: Option<Rc<Adapted>>,
     target: Target,
     upscaler: Upscaler,
     /// How far the picture is enlarged, in pieces.
@@ -51,9 +57,13 @@ impl SecondPass {
 const PIECES_BESIDE_TILES: u32 = 2;
 
 impl Pipeline {
-    /// The second pass that the request asks for.
-    pub(super) fn second_pass(&self, generation: &Generation) -> Result<Option<Box<SecondPass>>, DiffusionError> {
-        let first = &generation.input;
+    /// The second pass that the request asks for, with what the first one was prepared with.
+    pub(super) fn second_pass(
+        &self,
+        adapted: Option<Rc<Adapted>>,
+        first: &GenerationInput,
+        drawn_at: ImageSize,
+    ) -> Result<Option<Box<SecondPass>>, DiffusionError> {
         let (Some(hires), Some(input)) = (&first.hires, first.second_pass()) else { return Ok(None) };
         let scheduler = self.scheduler(&input)?;
         let steps = scheduler.timesteps().len()
@@ -63,7 +73,7 @@ impl Pipeline {
             Upscaler::Pixels(_) => Some(PIECES_BESIDE_TILES),
             Upscaler::Model(name) => {
                 let scale = self.upscalers.look_at(name)?.scale;
-                Some(PIECES_BESIDE_TILES + Enlarging::tiles(generation.drawn_at, hires.target, scale, name)?)
+                Some(PIECES_BESIDE_TILES + Enlarging::tiles(drawn_at, hires.target, scale, name)?)
             }
         };
         Ok(Some(Box::new(SecondPass {
@@ -75,6 +85,7 @@ impl Pipeline {
             enlarging: None,
             enlarged: Vec::new(),
             input,
+            adapted,
         })))
     }
 
@@ -87,8 +98,19 @@ impl Pipeline {
         )
     }
 
-    /// One piece of what lies between the passes. After the last one, `generation` is the second pass.
+    /// One piece of what lies between the passes. After the last one, `generation` is the second pass. What goes wrong
+    /// concerns this generation alone, except for a lack of memory.
     pub(super) fn enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
+        match self.try_to_enlarge(generation) {
+            Err(error) if !is_out_of_memory(&error.to_string()) => {
+                generation.fault = Some(error.to_string());
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_to_enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
         let all = generation.progress().1;
         let Some(next) = &mut generation.next else { return Ok(()) };
         let latents = match &next.upscaler {
@@ -107,8 +129,8 @@ impl Pipeline {
             }
         };
         let latents = middle(&latents, self.latent_size(next.target.kept));
-        let adapted = generation.adapted.clone();
-        let mut second = self.begin_pass(adapted, &next.input, generation.seed, Some(latents))?;
+        let mut second =
+            self.begin_pass(next.adapted.clone(), &next.input, generation.seed, Some(latents))?;
         let steps = all - next.steps.max(1);
         second.follow(generation, steps);
         *generation = second;
@@ -160,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_middle_of_latents_is_what_a1111_keeps() {
-        let latents = Array4::from_shape_fn((1, 1, 7, 4), |(_, _, y, x)| f32::from(u8::try_from(10 * y + x).unwrap()));
+        let latents =
+            Array4::from_shape_fn((1, 1, 7, 4), |(_, _, y, x)| f32::from(u8::try_from(10 * y + x).unwrap()));
         // Of three rows, `truncate_y // 2` is cut above and `(truncate_y + 1) // 2` below.
         let kept = middle(&latents, (4, 4));
         assert_eq!((kept.dim(), kept[[0, 0, 0, 0]]), ((1, 1, 4, 4), 10.0));

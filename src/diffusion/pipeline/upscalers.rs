@@ -82,7 +82,8 @@ impl Upscalers {
         read: impl FnOnce(&Path) -> Result<T, ModelError>,
     ) -> Result<T, DiffusionError> {
         let folder = self.folder.as_ref();
-        let file = folder.map_or_else(|| Err(format!("There is no upscaler {name}.")), |folder| folder.file(name));
+        let file =
+            folder.map_or_else(|| Err(format!("There is no upscaler {name}.")), |folder| folder.file(name));
         Ok(read(&file.map_err(DiffusionError::Upscaling)?.path)?)
     }
 }

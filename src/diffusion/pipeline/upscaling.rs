@@ -6,14 +6,15 @@ use super::enlarging::Enlarging;
 use super::upscalers::Upscalers;
 use super::{DiffusionError, Picture, Pipeline};
 use crate::diffusion::image::{PictureFile, PictureTexts, RgbImage, decode_image};
-use crate::domain::{
-    Enlarged, GenerationInput, ImageSource, Target, UPSCALE_GRID, Upscale, Upscaler,
-};
+use crate::domain::{Enlarged, GenerationInput, ImageSource, Target, UPSCALE_GRID, Upscale, Upscaler};
+use crate::runtime::is_out_of_memory;
 
 /// Made by [`Upscalers::begin`].
 pub struct Upscaling {
     upscale: Upscale,
     enlarging: Enlarging,
+    /// Why it could not be enlarged. It is done then.
+    fault: Option<String>,
     done: u32,
     /// One more than the tiles: the last step resizes.
     steps: u32,
@@ -31,7 +32,7 @@ impl Upscalers {
             _ => 0,
         };
         let enlarging = self.enlarging(picture, target, &upscale.upscaler)?;
-        Ok(Upscaling { upscale: upscale.clone(), enlarging, done: 0, steps: tiles + 1 })
+        Ok(Upscaling { upscale: upscale.clone(), enlarging, fault: None, done: 0, steps: tiles + 1 })
     }
 
     /// A picture on its way to `target`.
@@ -62,25 +63,33 @@ impl Pipeline {
 
 impl Upscaling {
     pub fn is_done(&self) -> bool {
-        self.done == self.steps
+        self.done == self.steps || self.fault.is_some()
     }
 
     /// The steps done, and all of them.
     pub fn progress(&self) -> (u32, u32) {
-        (self.done, self.steps)
+        (if self.is_done() { self.steps } else { self.done }, self.steps)
     }
 
-    /// Enlarges one tile.
+    /// Enlarges one tile. Fails for a lack of memory only, and has changed nothing then: other errors are those of
+    /// [`Self::finish`], so that they concern no job beside it.
     pub fn step(&mut self) -> Result<(), DiffusionError> {
-        if !self.is_done() {
-            self.enlarging.step()?;
-            self.done += 1;
+        if self.is_done() {
+            return Ok(());
+        }
+        match self.enlarging.step() {
+            Ok(()) => self.done += 1,
+            Err(error) if is_out_of_memory(&error.to_string()) => return Err(error),
+            Err(error) => self.fault = Some(error.to_string()),
         }
         Ok(())
     }
 
     /// The enlarged picture. `seed` only names it.
     pub fn finish(&self, seed: u64) -> Result<Picture, DiffusionError> {
+        if let Some(fault) = &self.fault {
+            return Err(DiffusionError::Upscaling(fault.clone()));
+        }
         let image = self.enlarging.finish()?;
         let texts = self.texts();
         let png = PictureFile::Png.encode(&image, &texts)?.bytes;

@@ -140,7 +140,10 @@ impl Pipeline {
     }
 
     /// The sizes of pictures that are decoded, enlarged and encoded between two passes.
-    fn enlarging_by_pixels<'a>(&self, jobs: &'a [&GenerationInput]) -> impl Iterator<Item = ImageSize> + use<'a> {
+    fn enlarging_by_pixels<'a>(
+        &self,
+        jobs: &'a [&GenerationInput],
+    ) -> impl Iterator<Item = ImageSize> + use<'a> {
         let is_on_cpu = self.device.is_cpu();
         let hires = jobs.iter().filter_map(|job| job.hires.as_ref());
         hires.filter(move |hires| !is_on_cpu && !hires.upscaler.is_latent()).map(|hires| hires.target.covers)
@@ -153,7 +156,9 @@ impl Pipeline {
         let mut bytes = 0;
         for job in jobs {
             let hires = job.hires.as_ref().map(|hires| &hires.upscaler);
-            let Some(Upscaler::Model(name)) = hires.or(job.upscale.as_ref().map(|job| &job.upscaler)) else { continue };
+            let Some(Upscaler::Model(name)) = hires.or(job.upscale.as_ref().map(|job| &job.upscaler)) else {
+                continue;
+            };
             // A file that cannot be read fails its job.
             let Ok(known) = self.upscalers.look_at(name) else { continue };
             if !names.contains(&name.as_str()) {

@@ -18,17 +18,24 @@ impl Compact {
     pub fn find(names: &[&str], weights: &Weights) -> Result<Option<Self>, FileError> {
         let has = |name: &str| names.contains(&name);
         // A convolution and its rectifier follow each other; the last convolution has none.
-        if !has("body.0.weight") || !has("body.1.weight") || weights.shape("body.1.weight").is_none_or(|shape| shape.len() != 1) {
+        if !has("body.0.weight")
+            || !has("body.1.weight")
+            || weights.shape("body.1.weight").is_none_or(|shape| shape.len() != 1)
+        {
             return Ok(None);
         }
-        let convolutions = (0..MOST_CONVOLUTIONS).take_while(|index| has(&format!("body.{}.bias", 2 * index))).count();
+        let convolutions =
+            (0..MOST_CONVOLUTIONS).take_while(|index| has(&format!("body.{}.bias", 2 * index))).count();
         let (features, inputs) = weights.convolution("body.0")?;
         let last = format!("body.{}", 2 * convolutions.saturating_sub(1));
         let (outputs, _) = weights.convolution(&last)?;
         let scale = (1..=8).find(|scale| 3 * scale * scale == outputs);
         match scale {
             Some(scale) if inputs == 3 => Ok(Some(Self { convolutions, features, scale })),
-            _ => Err(weights.wrong(&last, &format!("it gives {outputs} channels of {inputs}; three for each new pixel are expected"))),
+            _ => Err(weights.wrong(
+                &last,
+                &format!("it gives {outputs} channels of {inputs}; three for each new pixel are expected"),
+            )),
         }
     }
 

@@ -62,12 +62,17 @@ impl GraphWriter {
     pub fn convolution(&mut self, x: &str, module: &str, weights: &Weights) -> Result<String, FileError> {
         let (outputs, inputs) = weights.convolution(module)?;
         let names = [format!("{module}.weight"), format!("{module}.bias")];
-        self.tensor(&names[0], &[outputs, inputs, 3, 3], &weights.values(&names[0], &[outputs, inputs, 3, 3])?);
+        self.tensor(
+            &names[0],
+            &[outputs, inputs, 3, 3],
+            &weights.values(&names[0], &[outputs, inputs, 3, 3])?,
+        );
         self.tensor(&names[1], &[outputs], &weights.values(&names[1], &[outputs])?);
-        Ok(self.next("Conv", &[x, &names[0], &names[1]], &[
-            ("kernel_shape", Attribute::Ints(&[3, 3])),
-            ("pads", Attribute::Ints(&[1, 1, 1, 1])),
-        ]))
+        Ok(self.next(
+            "Conv",
+            &[x, &names[0], &names[1]],
+            &[("kernel_shape", Attribute::Ints(&[3, 3])), ("pads", Attribute::Ints(&[1, 1, 1, 1]))],
+        ))
     }
 
     /// `max(x, 0.2 x)`.
@@ -76,7 +81,13 @@ impl GraphWriter {
     }
 
     /// A rectifier with a slope below zero for each channel.
-    pub fn prelu(&mut self, x: &str, module: &str, channels: usize, weights: &Weights) -> Result<String, FileError> {
+    pub fn prelu(
+        &mut self,
+        x: &str,
+        module: &str,
+        channels: usize,
+        weights: &Weights,
+    ) -> Result<String, FileError> {
         let name = format!("{module}.weight");
         let slopes = weights.values(&name, &[channels])?;
         self.tensor(&name, &[channels, 1, 1], &slopes);
@@ -103,19 +114,24 @@ impl GraphWriter {
     pub fn nearest(&mut self, x: &str, scale: f32) -> String {
         let name = format!("scales.{}", self.values);
         self.float32(&name, &[4], &[1.0, 1.0, scale, scale]);
-        self.next("Resize", &[x, "", &name], &[
-            ("mode", Attribute::Text("nearest")),
-            ("nearest_mode", Attribute::Text("floor")),
-            ("coordinate_transformation_mode", Attribute::Text("asymmetric")),
-        ])
+        self.next(
+            "Resize",
+            &[x, "", &name],
+            &[
+                ("mode", Attribute::Text("nearest")),
+                ("nearest_mode", Attribute::Text("floor")),
+                ("coordinate_transformation_mode", Attribute::Text("asymmetric")),
+            ],
+        )
     }
 
     /// torch's `pixel_shuffle`.
     pub fn pixel_shuffle(&mut self, x: &str, scale: usize) -> String {
-        self.next("DepthToSpace", &[x], &[
-            ("blocksize", Attribute::Int(scale as u64)),
-            ("mode", Attribute::Text("CRD")),
-        ])
+        self.next(
+            "DepthToSpace",
+            &[x],
+            &[("blocksize", Attribute::Int(scale as u64)), ("mode", Attribute::Text("CRD"))],
+        )
     }
 
     fn cast(&mut self, x: &str) -> String {

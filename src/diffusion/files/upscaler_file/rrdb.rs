@@ -29,15 +29,36 @@ impl Rrdb {
     /// None if the file holds another architecture.
     pub fn find(names: &[&str], weights: &Weights) -> Result<Option<Self>, FileError> {
         let has = |module: &str| names.iter().any(|name| name.strip_suffix(".weight") == Some(module));
-        let count = |block: &dyn Fn(usize) -> String| (0..=MOST_BLOCKS).take_while(|index| has(&block(*index))).count();
+        let count = |block: &dyn Fn(usize) -> String| {
+            (0..=MOST_BLOCKS).take_while(|index| has(&block(*index))).count()
+        };
         let mut found = if has("body.0.rdb1.conv1") {
-            let block = |block: usize, dense: usize, place: usize| format!("body.{block}.rdb{dense}.conv{place}");
-            Self::of("conv_first", count(&|index| block(index, 1, 1)), block, "conv_body", "conv_hr", "conv_last")
+            let block =
+                |block: usize, dense: usize, place: usize| format!("body.{block}.rdb{dense}.conv{place}");
+            Self::of(
+                "conv_first",
+                count(&|index| block(index, 1, 1)),
+                block,
+                "conv_body",
+                "conv_hr",
+                "conv_last",
+            )
         } else if has("RRDB_trunk.0.RDB1.conv1") {
-            let block = |block: usize, dense: usize, place: usize| format!("RRDB_trunk.{block}.RDB{dense}.conv{place}");
-            Self::of("conv_first", count(&|index| block(index, 1, 1)), block, "trunk_conv", "HRconv", "conv_last")
+            let block = |block: usize, dense: usize, place: usize| {
+                format!("RRDB_trunk.{block}.RDB{dense}.conv{place}")
+            };
+            Self::of(
+                "conv_first",
+                count(&|index| block(index, 1, 1)),
+                block,
+                "trunk_conv",
+                "HRconv",
+                "conv_last",
+            )
         } else if has("model.1.sub.0.RDB1.conv1.0") {
-            let block = |block: usize, dense: usize, place: usize| format!("model.1.sub.{block}.RDB{dense}.conv{place}.0");
+            let block = |block: usize, dense: usize, place: usize| {
+                format!("model.1.sub.{block}.RDB{dense}.conv{place}.0")
+            };
             let blocks = count(&|index| block(index, 1, 1));
             // The convolutions of a list: one for each doubling, each after the layer that doubles and before its
             // rectifier, and the last two with a rectifier between them.
@@ -53,10 +74,13 @@ impl Rrdb {
             return Ok(None);
         };
         if found.blocks.len() > MOST_BLOCKS {
-            return Err(weights.wrong(&found.blocks[MOST_BLOCKS][0][0], &format!("it has more than {MOST_BLOCKS} blocks")));
+            return Err(weights
+                .wrong(&found.blocks[MOST_BLOCKS][0][0], &format!("it has more than {MOST_BLOCKS} blocks")));
         }
         if found.ups.is_empty() && !found.first.starts_with("model.") {
-            let ups = ["conv_up", "upconv"].into_iter().flat_map(|name| (1..=3).map(move |index| format!("{name}{index}")));
+            let ups = ["conv_up", "upconv"]
+                .into_iter()
+                .flat_map(|name| (1..=3).map(move |index| format!("{name}{index}")));
             found.ups = ups.filter(|module| has(module)).collect();
         }
         let (features, inputs) = weights.convolution(&found.first)?;
@@ -65,7 +89,10 @@ impl Rrdb {
             12 => 2,
             48 => 4,
             _ => {
-                return Err(weights.wrong(&found.first, &format!("it takes {inputs} channels; an upscaler of colour pictures takes 3, 12 or 48")));
+                return Err(weights.wrong(
+                    &found.first,
+                    &format!("it takes {inputs} channels; an upscaler of colour pictures takes 3, 12 or 48"),
+                ));
             }
         };
         (found.features, found.unshuffle) = (features, unshuffle);
@@ -79,8 +106,16 @@ impl Rrdb {
         Ok(Some(found))
     }
 
-    fn of(first: &str, blocks: usize, block: impl Fn(usize, usize, usize) -> String, body: &str, hr: &str, last: &str) -> Self {
-        let dense = |index: usize, dense: usize| std::array::from_fn(|place| block(index, dense + 1, place + 1));
+    fn of(
+        first: &str,
+        blocks: usize,
+        block: impl Fn(usize, usize, usize) -> String,
+        body: &str,
+        hr: &str,
+        last: &str,
+    ) -> Self {
+        let dense =
+            |index: usize, dense: usize| std::array::from_fn(|place| block(index, dense + 1, place + 1));
         Self {
             first: first.to_owned(),
             blocks: (0..blocks).map(|index| std::array::from_fn(|at| dense(index, at))).collect(),
@@ -94,7 +129,11 @@ impl Rrdb {
     }
 
     pub fn shape(&self) -> UpscalerShape {
-        UpscalerShape { scale: (1_usize << self.ups.len()) / self.unshuffle, unshuffle: self.unshuffle, features: self.features }
+        UpscalerShape {
+            scale: (1_usize << self.ups.len()) / self.unshuffle,
+            unshuffle: self.unshuffle,
+            features: self.features,
+        }
     }
 
     pub fn write(&self, graph: &mut GraphWriter, x: &str, weights: &Weights) -> Result<String, FileError> {

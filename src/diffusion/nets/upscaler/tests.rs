@@ -63,7 +63,8 @@ fn tiles_show_no_seams() {
     for name in ["x4.safetensors", "x2.safetensors", "compact.pth"] {
         let mut net = UpscalerNet::load(name, &golden(name), &runtime).unwrap();
         let shade = |at: u32| u8::try_from((at / 9 * 91 + at) % 256).unwrap();
-        let pixels = (0..210 * 202_u32).flat_map(|at| [shade(at), shade(at / 210), shade(at % 210 + at / 210)]);
+        let pixels =
+            (0..210 * 202_u32).flat_map(|at| [shade(at), shade(at / 210), shade(at % 210 + at / 210)]);
         let picture = RgbImage { width: 210, height: 202, pixels: pixels.collect() };
         let blank = || {
             let (width, height) = (picture.width * net_scale(&net), picture.height * net_scale(&net));
@@ -91,7 +92,8 @@ fn other_files_are_refused_with_what_they_are() {
     let refused = |names: &[&str], shape: &[usize]| {
         let path = folder.path().join("other.safetensors");
         let bytes = vec![0; shape.iter().product::<usize>() * 4];
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &bytes).unwrap();
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &bytes).unwrap();
         let tensors = names.iter().map(|name| ((*name).to_owned(), view.clone()));
         safetensors::serialize_to_file(tensors, None, &path).unwrap();
         UpscalerFile::open(&path).err().unwrap().to_string()

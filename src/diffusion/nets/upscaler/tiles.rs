@@ -87,8 +87,7 @@ impl Tile {
         for y in self.down.start * scale..self.down.end * scale {
             for x in self.across.start * scale..self.across.end * scale {
                 for color in 0..3 {
-                    let value =
-                        enlarged[[color, y - self.down.from * scale, x - self.across.from * scale]];
+                    let value = enlarged[[color, y - self.down.from * scale, x - self.across.from * scale]];
                     canvas.pixels[y * row + x * 3 + color] = byte(value);
                 }
             }
