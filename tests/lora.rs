@@ -31,7 +31,13 @@ impl Studio {
         copy("original_half", &loras.join("styles/unet only.safetensors"));
         copy("peft", &loras.join("peft.safetensors"));
         copy("word.embedding", &embeddings.join("zorblax.safetensors"));
-        let folders = AddOnFolders { loras, embeddings, lora_memory, look_every: Duration::ZERO };
+        let folders = AddOnFolders {
+            loras,
+            embeddings,
+            upscalers: "/nowhere".into(),
+            lora_memory,
+            look_every: Duration::ZERO,
+        };
         let model = Model::open(None, Some(folders)).unwrap();
         let pipeline = model.load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
         Self { pipeline, rules: model.rules().clone(), dir }

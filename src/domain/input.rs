@@ -342,16 +342,17 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
     (scheduler, karras)
 }
 
-/// The scheduler of a second pass, with whether it uses Karras sigmas, if it has one of its own.
-fn second_scheduler(reader: &mut Reader, rules: &InputRules) -> Option<(SchedulerKind, bool)> {
+/// The scheduler of a second pass, with whether it uses Karras sigmas, if it is another than that of the `first` pass.
+fn second_scheduler(reader: &mut Reader, first: SchedulerKind) -> Option<(SchedulerKind, bool)> {
     let karras = reader.choice("spacing", &[("karras", true)]);
-    let name = reader.string("scheduler")?.to_owned();
-    let Some((kind, named_karras)) = SchedulerKind::parse(&name) else {
-        let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
-        reader.not_among("scheduler", &name, &known);
-        return None;
+    let (kind, named_karras) = match reader.string("scheduler").map(str::to_owned) {
+        None => (first, karras?),
+        Some(name) => SchedulerKind::parse(&name).or_else(|| {
+            let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
+            reader.not_among("scheduler", &name, &known);
+            None
+        })?,
     };
-    let _ = rules;
     let karras = karras.unwrap_or(named_karras);
     if karras && !kind.has_karras() {
         reader.unmet("scheduler", &format!("{kind} has no Karras sigmas."));

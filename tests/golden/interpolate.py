@@ -24,7 +24,7 @@ def main():
             resized = interpolate(latents, size=to, mode=mode, antialias=antialias)
             flat = lambda tensor: [round(value, 7) for value in tensor.flatten().tolist()]
             cases.append({"mode": name, "from": start, "to": to, "latents": flat(latents), "resized": flat(resized)})
-    json.dump(cases, open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "interpolate.json"), "w"), indent=0)
+    json.dump(cases, open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "interpolate.json"), "w"))
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def main():
     put("x2.safetensors", x2, half(x2.state_dict()), save_file)
     put("x1.safetensors", x1, half(x1.state_dict()), save_file)
     put("compact.pth", compact, {"params": half(compact.state_dict())}, torch.save)
-    json.dump(expected, open(os.path.join(OUT, "expected.json"), "w"), indent=0)
+    json.dump(expected, open(os.path.join(OUT, "expected.json"), "w"))
 
 
 if __name__ == "__main__":

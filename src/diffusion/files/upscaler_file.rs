@@ -75,19 +75,17 @@ impl UpscalerFile {
             )));
         }
         let weights = Weights { file: &file, wrapper: &wrapper };
-        let architecture = match Rrdb::find(&names, &weights)? {
-            Some(rrdb) => Architecture::Rrdb(rrdb),
-            None => match Compact::find(&names, &weights)? {
-                Some(compact) => Architecture::Compact(compact),
-                None => {
-                    let first = names.first().map(|name| quoted_name(name)).unwrap_or_default();
-                    return Err(refuse(format!(
-                        "it is no upscaler of a supported architecture (RRDBNet and SRVGGNetCompact): its first tensor is {first}"
-                    )));
-                }
-            },
+        let architecture = if let Some(rrdb) = Rrdb::find(&names, &weights)? {
+            Architecture::Rrdb(rrdb)
+        } else if let Some(compact) = Compact::find(&names, &weights)? {
+            Architecture::Compact(compact)
+        } else {
+            let first = names.first().map(|name| quoted_name(name)).unwrap_or_default();
+            return Err(refuse(format!(
+                "it is no upscaler of a supported architecture (RRDBNet and SRVGGNetCompact): its first tensor is {first}"
+            )));
         };
-        Ok(Self { architecture, wrapper, file })
+        Ok(Self { file, wrapper, architecture })
     }
 
     pub fn shape(&self) -> UpscalerShape {

@@ -100,6 +100,7 @@ impl RgbImage {
     }
 
     /// The picture at another size, as Pillow's `resize(size, NEAREST)` gives it.
+    #[must_use]
     pub fn resize_nearest(&self, size: ImageSize) -> Self {
         let source = |at: u32, from: u32, to: u32| {
             (2 * u64::from(at) + 1) * u64::from(from) / (2 * u64::from(to.max(1)))
@@ -116,10 +117,11 @@ impl RgbImage {
     }
 
     /// The middle of the picture, of this size at most.
-    pub fn middle(&self, size: ImageSize) -> Self {
+    #[must_use]
+    pub fn middle(self, size: ImageSize) -> Self {
         let (width, height) = (size.width.min(self.width), size.height.min(self.height));
         if (width, height) == (self.width, self.height) {
-            return self.clone();
+            return self;
         }
         let (left, top) = ((self.width - width) / 2, (self.height - height) / 2);
         let row = |y: u32| {

@@ -36,7 +36,6 @@ fn resized(values: &Array4<f32>, axis: Axis, to: usize, mode: LatentMode) -> Arr
 
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     reason = "positions along an axis of some hundred values"
 )]
@@ -79,7 +78,9 @@ fn filtered(scale: f32, center: f32, from: usize, radius: f32, filter: impl Fn(f
     let weigh = |at: usize| (at, filter((at as f32 - center + 0.5) / stretch));
     let mut taps: Taps = (start..end).map(weigh).collect();
     let total: f32 = taps.iter().map(|(_, weight)| weight).sum();
-    taps.iter_mut().for_each(|(_, weight)| *weight /= total);
+    for (_, weight) in &mut taps {
+        *weight /= total;
+    }
     taps
 }
 

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::DiffusionError;
-use crate::diffusion::files::{UpscalerFile, UpscalerFolder};
+use crate::diffusion::files::{AddOnFile, UpscalerFile, UpscalerFolder};
 use crate::diffusion::nets::{ModelError, UpscalerNet, upscaler_memory};
 use crate::domain::UpscalerShelf;
 use crate::runtime::Runtime;
@@ -22,8 +22,8 @@ pub struct Upscalers {
     runtime: Runtime,
     /// Those that a job holds.
     loaded: BTreeMap<String, Weak<RefCell<UpscalerNet>>>,
-    /// What was read of their headers.
-    known: RefCell<BTreeMap<String, Known>>,
+    /// What was read of their headers, as long as the files are the same.
+    known: RefCell<BTreeMap<String, (AddOnFile, Known)>>,
 }
 
 /// What a header says.
@@ -51,16 +51,14 @@ impl Upscalers {
 
     /// Reads the header of the file that `name` means, once.
     pub(super) fn look_at(&self, name: &str) -> Result<Known, DiffusionError> {
-        if let Some(known) = self.known.borrow().get(name) {
+        let place = self.file(name)?;
+        if let Some((_, known)) = self.known.borrow().get(name).filter(|(read, _)| *read == place) {
             return Ok(*known);
         }
-        let known = self.with_file(name, |path| {
-            let file = UpscalerFile::open(path)?;
-            let is_on_card = !self.runtime.device().is_cpu();
-            let (held, run) = upscaler_memory(&file, is_on_card);
-            Ok(Known { scale: file.shape().scale, memory: held + run })
-        })?;
-        self.known.borrow_mut().insert(name.to_owned(), known);
+        let file = UpscalerFile::open(&place.path).map_err(ModelError::from)?;
+        let (held, run) = upscaler_memory(&file, !self.runtime.device().is_cpu());
+        let known = Known { scale: file.shape().scale, memory: held + run };
+        self.known.borrow_mut().insert(name.to_owned(), (place, known));
         Ok(known)
     }
 
@@ -70,20 +68,14 @@ impl Upscalers {
         if let Some(net) = self.loaded.get(name).and_then(Weak::upgrade) {
             return Ok(net);
         }
-        let net = self.with_file(name, |path| UpscalerNet::load(name, path, &self.runtime))?;
+        let net = UpscalerNet::load(name, &self.file(name)?.path, &self.runtime)?;
         let net = Rc::new(RefCell::new(net));
         self.loaded.insert(name.to_owned(), Rc::downgrade(&net));
         Ok(net)
     }
 
-    fn with_file<T>(
-        &self,
-        name: &str,
-        read: impl FnOnce(&Path) -> Result<T, ModelError>,
-    ) -> Result<T, DiffusionError> {
-        let folder = self.folder.as_ref();
-        let file =
-            folder.map_or_else(|| Err(format!("There is no upscaler {name}.")), |folder| folder.file(name));
-        Ok(read(&file.map_err(DiffusionError::Upscaling)?.path)?)
+    fn file(&self, name: &str) -> Result<AddOnFile, DiffusionError> {
+        let none = || Err(format!("There is no upscaler {name}."));
+        self.folder.as_ref().map_or_else(none, |folder| folder.file(name)).map_err(DiffusionError::Upscaling)
     }
 }

@@ -15,8 +15,10 @@ pub struct Upscaling {
     enlarging: Enlarging,
     /// Why it could not be enlarged. It is done then.
     fault: Option<String>,
+    /// Whether all of it is made.
+    is_made: bool,
+    /// Steps done, and in all: one more than the tiles, and the last one only looks.
     done: u32,
-    /// One more than the tiles: the last step resizes.
     steps: u32,
 }
 
@@ -32,7 +34,14 @@ impl Upscalers {
             _ => 0,
         };
         let enlarging = self.enlarging(picture, target, &upscale.upscaler)?;
-        Ok(Upscaling { upscale: upscale.clone(), enlarging, fault: None, done: 0, steps: tiles + 1 })
+        Ok(Upscaling {
+            upscale: upscale.clone(),
+            enlarging,
+            fault: None,
+            is_made: false,
+            done: 0,
+            steps: tiles + 1,
+        })
     }
 
     /// A picture on its way to `target`.
@@ -63,12 +72,12 @@ impl Pipeline {
 
 impl Upscaling {
     pub fn is_done(&self) -> bool {
-        self.done == self.steps || self.fault.is_some()
+        self.is_made || self.fault.is_some()
     }
 
     /// The steps done, and all of them.
     pub fn progress(&self) -> (u32, u32) {
-        (if self.is_done() { self.steps } else { self.done }, self.steps)
+        (if self.is_done() { self.steps } else { self.done.min(self.steps - 1) }, self.steps)
     }
 
     /// Enlarges one tile. Fails for a lack of memory only, and has changed nothing then: other errors are those of
@@ -77,6 +86,7 @@ impl Upscaling {
         if self.is_done() {
             return Ok(());
         }
+        self.is_made = self.enlarging.is_done();
         match self.enlarging.step() {
             Ok(()) => self.done += 1,
             Err(error) if is_out_of_memory(&error.to_string()) => return Err(error),

@@ -33,15 +33,13 @@ impl Enlarged {
             .double("scale", &format!("from 1 to {MAX_SCALE}"), |scale| (1.0..=MAX_SCALE).contains(&scale));
         let mut side = |name: &str| reader.integer(name, 8, u64::from(MAX_ENLARGED_SIDE)).map(small);
         let (width, height) = (side("width"), side("height"));
-        match (width, height) {
-            (None, None) => Self::Scale(scale.unwrap_or(default)),
-            _ => {
-                if reader.is_present("scale") {
-                    reader.unmet("scale", "It cannot be combined with a width or a height.");
-                }
-                Self::Sides { width, height }
-            }
+        if (width, height) == (None, None) {
+            return Self::Scale(scale.unwrap_or(default));
         }
+        if reader.is_present("scale") {
+            reader.unmet("scale", "It cannot be combined with a width or a height.");
+        }
+        Self::Sides { width, height }
     }
 
     /// What a picture of size `from` becomes, with sides that are multiples of `grid` (rounded down, as A1111 does).

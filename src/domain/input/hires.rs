@@ -105,7 +105,7 @@ impl Hires {
         }
         let guidance_scale =
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
-        let scheduler = super::second_scheduler(reader, rules);
+        let scheduler = super::second_scheduler(reader);
         let kind = scheduler.map_or(first, |(kind, _)| kind);
         if !kind.starts_from_image() {
             reader.unmet(

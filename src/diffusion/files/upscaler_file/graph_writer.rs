@@ -174,7 +174,9 @@ impl GraphWriter {
                     3
                 }
                 Attribute::Ints(values) => {
-                    values.iter().for_each(|value| number(&mut attribute, 8, *value));
+                    for value in *values {
+                        number(&mut attribute, 8, *value);
+                    }
                     7
                 }
             };
@@ -200,7 +202,9 @@ impl GraphWriter {
 
     fn initializer(&mut self, name: &str, shape: &[usize], element: u64, raw: &[u8]) {
         let mut tensor = Vec::with_capacity(raw.len() + name.len() + 32);
-        shape.iter().for_each(|side| number(&mut tensor, 1, *side as u64));
+        for side in shape {
+            number(&mut tensor, 1, *side as u64);
+        }
         number(&mut tensor, 2, element);
         bytes(&mut tensor, 8, name.as_bytes());
         bytes(&mut tensor, 9, raw);

@@ -4,13 +4,11 @@ use serde_json::json;
 use utoipa::openapi::{Object, ObjectBuilder};
 
 use super::schema::{choice, integer, number, object, or_null, text};
-use crate::domain::{
-    InputRules, MAX_ENLARGED_SIDE, MAX_PROMPT_BYTES, MAX_SCALE, MAX_STEPS, SchedulerKind, Upscaler,
-};
+use crate::domain::{MAX_ENLARGED_SIDE, MAX_PROMPT_BYTES, MAX_SCALE, MAX_STEPS, SchedulerKind, Upscaler};
 
 /// Every field of the objects, by its name in `input`.
-pub(super) fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
-    vec![("hires", hires(rules)), ("upscale", upscale())]
+pub(super) fn fields() -> Vec<(&'static str, Object)> {
+    vec![("hires", hires()), ("upscale", upscale())]
 }
 
 fn sized(about: &str, scale: f64) -> ObjectBuilder {
@@ -30,7 +28,7 @@ fn sized(about: &str, scale: f64) -> ObjectBuilder {
         .property("height", side("In pixels, instead of scale; with width, the picture is cut"))
 }
 
-fn hires(rules: &InputRules) -> Object {
+fn hires() -> Object {
     let prompt = |about: &str| or_null(text(about).max_length(Some(MAX_PROMPT_BYTES)));
     let schedulers = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
     let latent: Vec<_> = Upscaler::built_in().collect();
@@ -58,7 +56,6 @@ fn hires(rules: &InputRules) -> Object {
         )
         .property("scheduler", or_null(text(&format!("The scheduler of the second pass, such as {schedulers}; the same if absent"))))
         .property("spacing", or_null(choice("How the second pass spaces its steps", ["karras"])));
-    let _ = rules;
     or_null(hires)
 }
 

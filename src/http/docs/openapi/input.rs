@@ -132,7 +132,7 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
     ];
     fields.extend(guidance(rules));
     fields.extend(drawing(rules));
-    fields.extend(super::enlarging::fields(rules));
+    fields.extend(super::enlarging::fields());
     fields
 }
 
