@@ -105,7 +105,7 @@ impl Hires {
         }
         let guidance_scale =
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
-        let scheduler = super::second_scheduler(reader);
+        let scheduler = super::second_scheduler(reader, first);
         let kind = scheduler.map_or(first, |(kind, _)| kind);
         if !kind.starts_from_image() {
             reader.unmet(
@@ -224,6 +224,8 @@ mod tests {
                 "negative_prompt": "rain", "guidance_scale": 3.5, "scheduler": "DPM-M", "spacing": "karras",
             })
         );
+        let spaced = parse(&json!({ "spacing": "karras" }), &json!({ "scheduler": "EULER-D" })).unwrap();
+        assert_eq!(spaced.hires.unwrap().scheduler, Some((SchedulerKind::EulerD, true)));
         let again =
             GenerationInput::parse(&request, &InputRules { grid: 8, ..InputRules::default() }).unwrap();
         assert_eq!(again.hires, input.hires);
