@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array4;
 use stablehand::diffusion::{
-    BatchNoise, Model, Pipeline, RgbImage, SchedulerConfig, SchedulerOptions, Tokenizer, build_scheduler,
-    encode_png,
+    BatchNoise, Model, Pipeline, RgbImage, SchedulerConfig, Tokenizer, build_scheduler, encode_png,
 };
-use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, Sampling, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 fn main() {
@@ -69,9 +68,8 @@ fn scheduler_steps() {
     for kind in SchedulerKind::ALL {
         let mut noise = BatchNoise::new(NoiseSource::Cpu, [1]);
         let noise_pred: Array4<f32> = noise.randn((4, 64, 64));
-        let mut scheduler =
-            build_scheduler(kind, &SchedulerConfig::default(), 50, SchedulerOptions::default())
-                .expect("50 steps can be scheduled");
+        let mut scheduler = build_scheduler(kind, &SchedulerConfig::default(), 50, Sampling::default())
+            .expect("50 steps can be scheduled");
         let mut sample = noise.randn((4, 64, 64));
         let calls = scheduler.timesteps().len();
         let mut input = sample.clone();

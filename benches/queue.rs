@@ -41,7 +41,7 @@ fn operations(queued: u32) {
     let claims = (0..200)
         .map(|_| timed(|| claimed.push(queue.claim(&endpoint(), "cpu").expect("it claims").expect("a job"))));
     report("claim", claims.collect());
-    let image = || NewImage { seed: 1, png: Some(vec![1; 20_000]) };
+    let image = || NewImage { seed: 1, png: Some(vec![1; 20_000]), prompts: None };
     report(
         "complete",
         claimed.into_iter().map(|job| timed(|| assert!(job.complete(vec![image()]).is_ok()))).collect(),

@@ -21,7 +21,7 @@ use crate::runtime::DeviceChoice;
 use crate::webhooks::WebhookSecret;
 
 pub use file::{ConfigFile, EndpointTable};
-pub use flags::{AuthMode, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs};
+pub use flags::{AuthMode, ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs};
 pub use values::size;
 
 /// The most workers of one endpoint.
@@ -51,11 +51,13 @@ pub struct EndpointConfig {
     pub preload: bool,
 }
 
-/// The default folders of LoRAs and textual inversions in the data folder, with the default memory for them.
+/// The default folders of LoRAs, ControlNets and textual inversions in the data folder, with the default memory for them.
 pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
     AddOnFolders {
         loras: data_dir.join("loras"),
+        controlnets: data_dir.join("controlnets"),
         embeddings: data_dir.join("embeddings"),
+        wildcards: data_dir.join("wildcards"),
         upscalers: data_dir.join("upscalers"),
         lora_memory: DEFAULT_LORA_MEMORY,
         look_every: Duration::from_secs(1),
@@ -132,7 +134,9 @@ impl ServeArgs {
             unload_after: self.unload_after,
             add_ons: AddOnFolders {
                 loras: self.lora_dir.unwrap_or(usual.loras),
+                controlnets: self.controlnet_dir.unwrap_or(usual.controlnets),
                 embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
+                wildcards: self.wildcard_dir.unwrap_or(usual.wildcards),
                 upscalers: self.upscaler_dir.unwrap_or(usual.upscalers),
                 lora_memory: self.lora_memory,
                 ..usual

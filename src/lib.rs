@@ -58,9 +58,10 @@
 //! | `sweeper` | `queue` | when expired jobs are deleted |
 //! | `http` | `domain` `metrics` `queue` `wire` | the server and its route table |
 //! | `http::request` | `domain` `metrics` `queue` `wire` | what every request goes through |
-//! | `http::native` | `domain` `queue` `wire` `http::request` | the hosted service's API |
+//! | `http::native` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | the hosted service's API |
 //! | `http::surface` | `domain` `diffusion::image` `queue` `wire` `http::request` | what the other APIs have in common |
 //! | `http::openai` | `diffusion::image` `domain` `wire` `http::request` `http::surface` | OpenAI's Images API |
+//! | `http::huggingface` | `diffusion::image` `domain` `http::request` `http::surface` | Hugging Face's text-to-image and image-to-image |
 //! | `http::docs` | `domain` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |

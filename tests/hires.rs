@@ -46,6 +46,8 @@ struct Case {
 fn pipeline() -> Pipeline {
     let add_ons = AddOnFolders {
         loras: "/nowhere".into(),
+        controlnets: "/nowhere".into(),
+        wildcards: "/nowhere".into(),
         embeddings: "/nowhere".into(),
         upscalers: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/upscalers"),
         lora_memory: 0,

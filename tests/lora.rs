@@ -32,9 +32,11 @@ impl Studio {
         copy("peft", &loras.join("peft.safetensors"));
         copy("word.embedding", &embeddings.join("zorblax.safetensors"));
         let folders = AddOnFolders {
+            controlnets: dir.path().join("controlnets"),
             loras,
             embeddings,
             upscalers: "/nowhere".into(),
+            wildcards: "/nowhere".into(),
             lora_memory,
             look_every: Duration::ZERO,
         };

@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use serde_json::json;
 use stablehand::diffusion::{Model, Picture, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, Sampling, SchedulerKind, Spacing};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 thread_local! {
@@ -178,12 +178,46 @@ fn the_most_fragile_schedulers_draw_the_backgrounds_at_the_contracts_defaults() 
     }
 }
 
+/// The samplers as people use them: Karras sigmas and few steps. TCD and LCM are for models that were made for them.
+#[test]
+fn samplers_of_other_programs_draw_the_backgrounds_with_karras_sigmas() {
+    use SchedulerKind as K;
+    let kinds = [K::DpmMSde, K::DpmMSdeHeun, K::Dpm3MSde, K::DpmSde, K::Dpm2SA, K::Deis];
+    for scheduler in kinds {
+        for (seed, (prompt, colour)) in (0..).zip(&BACKGROUNDS[..4]) {
+            let sampling = Sampling { spacing: Some(Spacing::Karras), ..Sampling::default() };
+            let input = GenerationInput { scheduler, sampling, num_inference_steps: 24, ..native(prompt) };
+            let border = mean(&draw(&input, seed)[0], |x, y| x < 4 || y < 4 || x >= 124 || y >= 124);
+            assert_eq!(nearest_colour(border), *colour, "{scheduler}: {prompt}: the border is {border:?}");
+        }
+    }
+}
+
+#[test]
+fn churn_and_eta_change_the_picture_and_not_the_background() {
+    let (prompt, colour) = BACKGROUNDS[0];
+    let plain = native(prompt);
+    for (scheduler, sampling) in [
+        (SchedulerKind::EulerD, Sampling { s_churn: Some(5.0), ..Sampling::default() }),
+        (SchedulerKind::Heun, Sampling { s_churn: Some(5.0), ..Sampling::default() }),
+        (SchedulerKind::EulerA, Sampling { eta: Some(0.5), ..Sampling::default() }),
+        (SchedulerKind::Ddim, Sampling { eta: Some(0.5), ..Sampling::default() }),
+    ] {
+        let pictures = [Sampling::default(), sampling]
+            .map(|sampling| draw(&GenerationInput { scheduler, sampling, ..plain.clone() }, 0).remove(0));
+        assert_ne!(pictures[0].image.pixels, pictures[1].image.pixels, "{scheduler}");
+        let border = mean(&pictures[1], |x, y| x < 4 || y < 4 || x >= 124 || y >= 124);
+        assert_eq!(nearest_colour(border), colour, "{scheduler}: the border is {border:?}");
+    }
+}
+
 /// Prints a table and holds every scheduler of the contract to it. Run it with `--ignored --nocapture`.
 #[test]
 #[ignore = "draws five hundred pictures"]
 fn every_scheduler_draws_the_backgrounds_at_the_contracts_defaults() {
-    // LCM is for models that were made for it.
-    let of_the_contract = SchedulerKind::ALL.into_iter().filter(|kind| *kind != SchedulerKind::Lcm);
+    // LCM and TCD are for models that were made for them.
+    let distilled = [SchedulerKind::Lcm, SchedulerKind::Tcd];
+    let of_the_contract = SchedulerKind::ALL.into_iter().filter(|kind| !distilled.contains(kind));
     let seeds = env::var("STABLEHAND_TEST_SEEDS").map_or(5, |seeds| seeds.parse().unwrap());
     let table: Vec<_> = of_the_contract
         .map(|scheduler| {
@@ -286,7 +320,7 @@ fn the_request_in_a_png_draws_the_same_picture_again() {
         guidance_rescale: 0.3,
         guidance_end: 0.7,
         scheduler: SchedulerKind::DpmM,
-        karras: true,
+        sampling: Sampling { spacing: Some(Spacing::Karras), ..Sampling::default() },
         noise: NoiseSource::Cuda,
         num_inference_steps: 4,
         ..native("a (red:1.2) fox BREAK snow \u{2744}")
@@ -307,13 +341,14 @@ fn weights_breaks_karras_and_the_source_of_noise_change_the_picture() {
         GenerationInput { num_inference_steps: 4, scheduler: SchedulerKind::DpmM, ..native("a red fox") };
     let with = |prompt: &str| GenerationInput { prompt: prompt.to_owned(), ..plain.clone() };
     let pixels = |input: &GenerationInput| draw(input, 3)[0].image.pixels.clone();
+    let karras = Sampling { spacing: Some(Spacing::Karras), ..Sampling::default() };
     let first = pixels(&plain);
     assert_eq!(pixels(&with("(a red fox:1.0)")), first);
     for other in [
         with("a (red:1.5) fox"),
         with("a red BREAK fox"),
         GenerationInput { negative_prompt: "rain BREAK snow".to_owned(), ..plain.clone() },
-        GenerationInput { karras: true, ..plain.clone() },
+        GenerationInput { sampling: karras, ..plain.clone() },
         GenerationInput { noise: NoiseSource::Cuda, ..plain.clone() },
         GenerationInput { guidance_rescale: 0.7, ..plain.clone() },
         GenerationInput { guidance_end: 0.5, ..plain.clone() },

@@ -8,14 +8,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[expect(dead_code, reason = "one picture of two is used here")]
+#[path = "golden/pictures.rs"]
+mod pictures;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ndarray::Array4;
 use serde::Deserialize;
-use stablehand::diffusion::{Model, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::diffusion::{AddOnFolders, Model, Pipeline};
+use stablehand::domain::{
+    ControlMode, ControlResize, ControlUnit, GenerationInput, ImageSize, Preprocessor, SchedulerKind,
+};
 use stablehand::runtime::{DeviceChoice, Runtime};
+
+use self::pictures::{distance, start_picture};
 
 #[derive(Deserialize)]
 struct Case {
@@ -129,4 +138,79 @@ fn a_picture_takes_the_memory_that_is_planned_and_gives_it_back() {
 fn every_form_draws_the_latents_of_diffusers_on_cuda() {
     // Half precision at every step.
     every_form_draws_the_latents(DeviceChoice::Cuda(0), 5e-2);
+}
+
+/// What `make_sd15_controlnet.py` wrote.
+#[derive(Deserialize)]
+struct ControlledCase {
+    prompt: String,
+    negative_prompt: String,
+    seed: u64,
+    size: u32,
+    steps: u32,
+    guidance_scale: f32,
+    weight: f32,
+    latents: Vec<f32>,
+}
+
+fn a_controlnet_draws_the_latents(device: DeviceChoice, tolerance: f64) {
+    let folder = folder();
+    let case: ControlledCase =
+        serde_json::from_slice(&fs::read(folder.join("golden/controlnet.json")).unwrap()).unwrap();
+    let add_ons = AddOnFolders {
+        wildcards: "/nowhere".into(),
+        loras: folder.join("loras"),
+        controlnets: folder.join("controlnets"),
+        embeddings: folder.join("embeddings"),
+        lora_memory: u64::MAX,
+        look_every: Duration::ZERO,
+    };
+    let model = Model::open(Some(&folder.join("diffusers")), Some(add_ons)).unwrap();
+    let mut pipeline = model.load(&Runtime::load(device).unwrap()).unwrap();
+    let unit = ControlUnit {
+        model: "random".to_owned(),
+        image: start_picture(case.size, case.size),
+        weight: case.weight,
+        start: 0.0,
+        end: 1.0,
+        preprocess: Preprocessor::None,
+        thresholds: [0.0; 2],
+        mode: ControlMode::Balanced,
+        resize: ControlResize::Stretch,
+    };
+    let input = GenerationInput {
+        negative_prompt: case.negative_prompt,
+        size: ImageSize { width: case.size, height: case.size },
+        num_inference_steps: case.steps,
+        guidance_scale: case.guidance_scale,
+        scheduler: SchedulerKind::Ddim,
+        controlnets: vec![unit],
+        ..GenerationInput::new(case.prompt)
+    };
+    let mut seconds = |input: &GenerationInput| {
+        let mut generation = pipeline.begin(input, case.seed).unwrap();
+        let started = Instant::now();
+        while !generation.is_done() {
+            pipeline.step(&mut [&mut generation]).unwrap();
+        }
+        (started.elapsed().as_secs_f64() / f64::from(case.steps), generation.latents().clone())
+    };
+    let (controlled, drawn) = seconds(&input);
+    let (free, _) = seconds(&GenerationInput { controlnets: Vec::new(), ..input.clone() });
+    let expected = Array4::from_shape_vec(drawn.raw_dim(), case.latents).unwrap();
+    let away = distance(&drawn, &expected);
+    println!("{away:.1e} relative; a step takes {controlled:.2} s with the ControlNet, {free:.2} s without");
+    assert!(away < tolerance, "{away:e}");
+}
+
+#[test]
+#[ignore = "needs what tests/golden/make_sd15_controlnet.py makes"]
+fn a_controlnet_of_full_size_draws_the_latents_of_diffusers() {
+    a_controlnet_draws_the_latents(DeviceChoice::Cpu, TOLERANCE);
+}
+
+#[test]
+#[ignore = "needs CUDA, and what tests/golden/make_sd15_controlnet.py makes"]
+fn a_controlnet_of_full_size_draws_the_latents_of_diffusers_on_cuda() {
+    a_controlnet_draws_the_latents(DeviceChoice::Cuda(0), 5e-2);
 }

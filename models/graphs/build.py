@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 import check
 import config
+import controlnet
 import safety_checker
 import text_encoder
 import torch_models
@@ -40,6 +41,15 @@ def unet_pix2pix_config(folder):
     return {**config.unet(folder), "in_channels": 8}
 
 
+def unet_controlled_config(folder):
+    """A UNet that takes the sums of what ControlNets give."""
+    return {**config.unet(folder), "is_controlled": True}
+
+
+def unet_inpainting_controlled_config(folder):
+    return {**unet_inpainting_config(folder), "is_controlled": True}
+
+
 # name: (config, builder of the graph, torch module, the outputs that the graph computes, test cases)
 PARTS = {
     "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
@@ -52,6 +62,12 @@ PARTS = {
                     lambda m, _: lambda *a: [m(*a[:3], timestep_cond=a[3]).sample], check.guided_unet_cases),
     "unet_pix2pix": (unet_pix2pix_config, unet.build, torch_models.unet,
                      lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+    "controlnet": (config.unet, controlnet.build, torch_models.controlnet,
+                   lambda m, _: torch_models.residuals(m), check.controlnet_cases),
+    "unet_controlled": (unet_controlled_config, unet.build, torch_models.unet,
+                        lambda m, _: torch_models.controlled(m), check.controlled_unet_cases),
+    "unet_inpainting_controlled": (unet_inpainting_controlled_config, unet.build, torch_models.unet,
+                                   lambda m, _: torch_models.controlled(m), check.controlled_unet_cases),
     "vae_decoder": (config.vae, vae.build_decoder, torch_models.vae,
                     lambda m, _: lambda x: [m.decode(x).sample], check.decoder_cases),
     "vae_encoder": (config.vae, vae.build_encoder, torch_models.vae,
@@ -62,7 +78,7 @@ PARTS = {
 # CLIP's networks have no convolutions that a processor would do in blocks.
 WITHOUT_CONVOLUTIONS = ("text_encoder", "safety_checker")
 # Of a folder, these are written only where --only names them: few models have them.
-ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "safety_checker")
+ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "unet_inpainting_controlled", "safety_checker")
 
 
 def graph(net, build, settings):

@@ -37,6 +37,26 @@ def guided_unet_cases(config):
         yield sample, timestep, context, torch.randn(len(sample), config["time_cond_proj_dim"])
 
 
+def controlnet_cases(config):
+    for sample, timestep, context in unet_cases(config):
+        batch, _, h, w = sample.shape
+        for hints in {1, batch}:
+            yield sample, timestep, context, torch.rand(hints, 3, 8 * h, 8 * w)
+
+
+def controlled_unet_cases(config):
+    channels, layers = config["block_out_channels"], config["layers_per_block"]
+    for sample, timestep, context in unet_cases(config):
+        size, shapes = sample.shape[2:], []
+        for i, c in enumerate(channels):
+            before = channels[max(i - 1, 0)]
+            shapes += [(before, *size), *[(c, *size)] * layers]
+            # A level halves its size behind its layers, and rounds up.
+            size = [-(-side // 2) for side in size] if i + 1 < len(channels) else size
+        shapes.append((channels[-1], *size))
+        yield sample, timestep, context, *(torch.randn(len(sample), *shape) for shape in shapes)
+
+
 def decoder_cases(config):
     for batch, h, w in ((1, 8, 8), (2, 9, 13)):
         yield (torch.randn(batch, config["latent_channels"], h, w),)

@@ -1,7 +1,7 @@
 """The networks in torch, with random parameters. The graphs are compared with them."""
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel
 
@@ -41,7 +41,29 @@ def safety_checker(config):
 
 
 def unet(config):
-    return randomised(UNet2DConditionModel.from_config(config))
+    settings = {key: value for key, value in config.items() if key != "is_controlled"}  # only our graph has it
+    return randomised(UNet2DConditionModel.from_config(settings))
+
+
+def controlnet(config):
+    """The ControlNet of a UNet with this config."""
+    return randomised(ControlNetModel.from_unet(UNet2DConditionModel.from_config(config)))
+
+
+def residuals(module):
+    """The outputs of a ControlNet's graph: what it gives for each skip connection, then for the middle."""
+    def outputs(sample, timestep, context, hint):
+        down, mid = module(sample, timestep, context, hint, return_dict=False)
+        return [*down, mid]
+    return outputs
+
+
+def controlled(module):
+    """The output of a UNet with what ControlNets give: for each skip connection, then for the middle."""
+    def outputs(sample, timestep, context, *residuals):
+        return [module(sample, timestep, context, down_block_additional_residuals=residuals[:-1],
+                       mid_block_additional_residual=residuals[-1]).sample]
+    return outputs
 
 
 def vae(config):

@@ -10,6 +10,8 @@ def build(net, config):
     """sample [b, c, h, w], timestep [b], encoder_hidden_states [b, tokens, dim] -> out_sample [b, 4, h, w].
 
     With `time_cond_proj_dim`, also timestep_cond [b, time_cond_proj_dim]: the embedding of the guidance scale.
+    With `is_controlled`, also down_block_residual.0 … and mid_block_residual, which ControlNets give: the sums of theirs.
+    The parameters and their order stay the same, so that one buffer of weights serves both graphs.
     """
     channels = config["block_out_channels"]
     sample = net.input("sample", ["batch", config["in_channels"], "height", "width"])
@@ -22,10 +24,24 @@ def build(net, config):
     guidance = net.input("timestep_cond", ["batch", guidance_dim]) if guidance_dim else None
     unet.time = time_embedding(net, timestep, guidance, config)
     x = unet.mid_block(unet.down_blocks(x), channels[-1])
+    if config.get("is_controlled"):
+        for i, ((skip, c), level) in enumerate(zip(unet.skips, unet.skip_levels())):
+            unet.skips[i] = add_residual(net, skip, f"down_block_residual.{i}", c, level), c
+        x = add_residual(net, x, "mid_block_residual", channels[-1], len(channels) - 1)
     x = unet.up_blocks(x)
     x = net.group_norm(x, "conv_norm_out", channels[0], unet.groups, unet.epsilon, silu=True)
     x = net.conv(x, "conv_out", channels[0], config["out_channels"])
     net.output(net.image_out(x), "out_sample", ["batch", config["out_channels"], "height", "width"])
+
+
+def add_residual(net, x, name, channels, level):
+    """An image plus the input `name`, in the shape of the image."""
+    return net.op("Add", x, net.image_in(net.input(name, ["batch", channels, *size_at(level)])))
+
+
+def size_at(level):
+    """The names of the height and width at a level: those of the latents, halved and rounded up so many times."""
+    return [f"{side}.{level}" if level else side for side in ("height", "width")]
 
 
 def time_embedding(net, timestep, guidance, config):
@@ -73,6 +89,15 @@ class UNet:
                 x = self.net.conv(x, f"{block}.downsamplers.0.conv", c, c, stride=2)
                 self.skips.append((x, c))
         return x
+
+    def skip_levels(self):
+        """How often the size of each skip connection has been halved."""
+        levels = [0]
+        for i in range(len(self.channels)):
+            levels += [i] * self.layers
+            if i + 1 < len(self.channels):
+                levels.append(i + 1)
+        return levels
 
     def mid_block(self, x, c):
         x = self.resnet(x, "mid_block.resnets.0", c, c)

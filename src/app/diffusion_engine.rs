@@ -1,10 +1,9 @@
 //! The real engine: the diffusion pipeline as the worker drives it.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use crate::diffusion::{
-    self, Adaptation, Adapted, DiffusionError, Generation, Merged, Pipeline, Upscaling, batch_rows,
+    self, Adaptation, DiffusionError, Generation, Made, Pipeline, Prepared, Upscaling, batch_rows,
 };
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
@@ -63,38 +62,33 @@ pub enum Work {
 
 impl Engine for Pipeline {
     type Generation = Work;
-    /// The model's parts with the job's LoRAs, if it has any.
-    type Prepared = Option<Rc<Adapted>>;
-    type Made = Merged;
+    /// The model's parts with the job's LoRAs, and its ControlNets.
+    type Prepared = Prepared;
+    type Made = Made;
 
     fn prepare(&mut self, input: &GenerationInput) -> Result<PreparationOf<Self>, EngineError> {
         Ok(match self.adapt(input)? {
-            Adaptation::Ready(adapted) => {
-                let bytes = adapted.as_ref().map_or(0, |adapted| adapted.held());
-                Preparation::ready(adapted, bytes)
+            Adaptation::Ready(prepared) => {
+                let bytes = prepared.held();
+                Preparation::ready(prepared, bytes)
             }
-            Adaptation::Merge(merge) => {
-                let (key, bytes) = (merge.key(), merge.bytes());
-                let make: Make<Merged> = Box::new(move |given_up| Ok(merge.run(given_up)?));
+            Adaptation::Make(making) => {
+                let (key, bytes) = (making.key(), making.bytes());
+                let make: Make<Made> = Box::new(move |given_up| Ok(making.run(given_up)?));
                 Preparation::to_make(key, bytes, make)
             }
         })
     }
 
-    fn keep(&mut self, made: Merged) -> Option<Rc<Adapted>> {
+    fn keep(&mut self, made: Made) -> Prepared {
         Pipeline::keep(self, made)
     }
 
-    fn begin(
-        &mut self,
-        adapted: Option<Rc<Adapted>>,
-        input: &GenerationInput,
-        seed: u64,
-    ) -> Result<Work, EngineError> {
+    fn begin(&mut self, prepared: Prepared, input: &GenerationInput, seed: u64) -> Result<Work, EngineError> {
         if let Some(upscaling) = self.begin_upscaling(input)? {
             return Ok(Work::Upscaling(Box::new(upscaling), seed));
         }
-        Ok(Work::Drawing(Box::new(self.begin_with(adapted, input, seed)?)))
+        Ok(Work::Drawing(Box::new(self.begin_with(prepared, input, seed)?)))
     }
 
     fn step(&mut self, batch: &mut [&mut Work]) -> Result<(), EngineError> {
@@ -141,6 +135,7 @@ impl Engine for Pipeline {
             seed: picture.seed,
             // Flagged pictures never leave the process.
             png: (!picture.flagged).then_some(picture.png),
+            prompts: picture.prompts,
         });
         Ok(images.collect())
     }
@@ -155,7 +150,7 @@ impl Engine for Pipeline {
     }
 
     fn prepared_memory(&self) -> u64 {
-        self.adapted_memory()
+        Pipeline::prepared_memory(self)
     }
 
     fn spares(&self) -> Vec<Spare> {

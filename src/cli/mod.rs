@@ -2,6 +2,7 @@
 //! code.
 
 mod bench;
+mod controlnets;
 mod doctor;
 mod generate;
 mod models;
@@ -47,6 +48,8 @@ enum Command {
     Upscale(Box<upscale::UpscaleArgs>),
     /// Download, list, check, convert and remove models
     Models(models::ModelsArgs),
+    /// Download, list and remove ControlNets
+    Controlnets(controlnets::ControlNetsArgs),
     /// Install, list and remove ONNX Runtime for NVIDIA cards
     Runtime(runtime::RuntimeArgs),
     /// Say whether the server would work here, and on which device
@@ -118,6 +121,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(failure) => Err(failure),
         },
+        Ok(Cli { command: Command::Controlnets(args) }) => controlnets::controlnets(&args),
         Ok(Cli { command: Command::Runtime(args) }) => runtime::runtime(&args),
         Ok(Cli { command: Command::Doctor(parsed) }) => {
             let json = parsed.json();

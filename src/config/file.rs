@@ -42,7 +42,7 @@ pub struct EndpointTable {
 
 const ENDPOINTS: &str = "endpoints";
 /// What comes after `/v1` in the routes of surfaces.
-const RESERVED: [&str; 3] = ["images", "models", "predictions"];
+const RESERVED: [&str; 4] = ["huggingface", "images", "models", "predictions"];
 /// Flags that make no sense in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 

@@ -144,13 +144,21 @@ pub struct ServeArgs {
     /// Folder of LoRAs (.safetensors, .pt, .bin); requests use them by name [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR", help_heading = "Model")]
     pub lora_dir: Option<PathBuf>,
+    /// Folder of ControlNets (.safetensors, .pth, or diffusers folders); requests use them by name
+    /// [default: controlnets in the data folder]
+    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR", help_heading = "Model")]
+    pub controlnet_dir: Option<PathBuf>,
     /// Folder of textual inversions (.safetensors, .pt, .bin); prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR", help_heading = "Model")]
     pub embeddings_dir: Option<PathBuf>,
+    /// Folder of wildcards (.txt); prompts draw a line of one by __name__ [default: wildcards in the data folder]
+    #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR", help_heading = "Model")]
+    pub wildcard_dir: Option<PathBuf>,
     /// Folder of upscalers (.safetensors, .pth); requests use them by name [default: upscalers in the data folder]
     #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR", help_heading = "Model")]
     pub upscaler_dir: Option<PathBuf>,
-    /// The most memory that each worker keeps for merged LoRAs, within --memory-budget [default: 8GiB]
+    /// The most memory that each worker keeps for merged LoRAs, and as much again for ControlNets, within --memory-budget
+    /// [default: 8GiB]
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
         default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
     pub lora_memory: u64,
@@ -241,6 +249,28 @@ impl ModelsDirArgs {
             return Ok(path.clone());
         }
         Ok(models_dir_in(&self.data_dir()?))
+    }
+}
+
+/// The flags for the folder of ControlNets, for all commands except `serve` and `generate`.
+#[derive(Debug, Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct ControlNetDirArgs {
+    /// Folder of ControlNets [default: controlnets in the data folder]
+    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
+    controlnet_dir: Option<PathBuf>,
+    /// The server's data folder [default: this user's data folder]
+    #[arg(long, env = "STABLEHAND_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl ControlNetDirArgs {
+    pub fn controlnet_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(path) = &self.controlnet_dir {
+            return Ok(path.clone());
+        }
+        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        Ok(super::usual_add_ons(&data_dir).controlnets)
     }
 }
 

@@ -12,13 +12,13 @@ mod pipeline;
 mod schedulers;
 mod text;
 
-pub use files::{Conversion, FileError};
+pub use files::{ControlNetFolder, Conversion, FileError};
 pub use image::{EncodedPicture, PictureFile, PictureTexts, RgbImage, decode_image, encode_png};
 pub use nets::{ModelError, Port};
 pub use noise::BatchNoise;
 pub use pipeline::{
-    Adaptation, Adapted, AddOnFolders, DiffusionError, Generation, LoadedModel, MemoryNeeds, Merge, Merged,
-    Model, ModelDescription, PartReport, Picture, Pipeline, Upscalers, Upscaling, batch_rows,
+    Adaptation, Adapted, AddOnFolders, DiffusionError, Generation, LoadedModel, Made, Making, MemoryNeeds,
+    Model, ModelDescription, PartReport, Picture, Pipeline, Prepared, Upscalers, Upscaling, batch_rows,
 };
-pub use schedulers::{SchedulerConfig, SchedulerOptions, build as build_scheduler};
+pub use schedulers::{SchedulerConfig, build as build_scheduler};
 pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

@@ -1,24 +1,33 @@
 //! The `input` of a request: parsed and checked once.
 
+mod controlnet;
 mod enlarged;
 mod hires;
 mod loras;
 mod pictures;
+mod prompts;
 mod reader;
 mod rules;
+mod sampling;
 mod upscale;
 
 use serde_json::{Value, json};
 
+pub use self::controlnet::CONTROLNET_FIELDS;
 pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
 pub use self::hires::Hires;
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
+pub use self::prompts::CheckedPrompt;
+use self::prompts::Prompts;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
+pub use self::sampling::Sampling;
 pub use self::upscale::{UPSCALE_GRID, Upscale};
 use super::lora::{Lora, LoraOrigin};
-use super::{ImageSource, NoiseSource, SchedulerKind, Upscaler};
+use super::{
+    ControlUnit, ImageSource, NoiseSource, SchedulerKind, Upscaler, prompt_parts, without_lora_tags,
+};
 
 /// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -41,10 +50,13 @@ pub struct ImageSize {
 
 /// A valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the request")]
 pub struct GenerationInput {
     /// The prompt as sent, including its LoRA tags.
     pub prompt: String,
     pub negative_prompt: String,
+    /// Whether the seed draws the wildcards in both: `{a|b}` and `__name__`.
+    pub wildcards: bool,
     /// The LoRAs to merge into the model, in the order of the request.
     pub loras: Vec<Lora>,
     /// The layer of the text encoder to use, counted from the end as A1111 does: 1 is the last.
@@ -60,8 +72,8 @@ pub struct GenerationInput {
     /// does harm).
     pub guidance_end: f64,
     pub scheduler: SchedulerKind,
-    /// Whether to use Karras sigmas. Only some schedulers have them.
-    pub karras: bool,
+    /// How its steps are spaced, and how much noise they add.
+    pub sampling: Sampling,
     /// The seed of image 0; image i has `seed + i`. None means a random seed.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
@@ -78,6 +90,8 @@ pub struct GenerationInput {
     pub prompt_strength: f64,
     /// How closely to follow `init_image`, for models that change a picture as the prompt says. None for other models.
     pub image_guidance_scale: Option<f32>,
+    /// The ControlNets to follow.
+    pub controlnets: Vec<ControlUnit>,
     /// The second pass over the enlarged picture.
     pub hires: Option<Hires>,
     /// Enlarges `init_image`, and draws nothing.
@@ -99,6 +113,7 @@ impl GenerationInput {
         Self {
             prompt: prompt.into(),
             negative_prompt: String::new(),
+            wildcards: false,
             loras: Vec::new(),
             clip_skip: 1,
             size: ImageSize { width: 512, height: 512 },
@@ -108,7 +123,7 @@ impl GenerationInput {
             guidance_rescale: 0.0,
             guidance_end: 1.0,
             scheduler: SchedulerKind::KLms,
-            karras: false,
+            sampling: Sampling::default(),
             seed: None,
             noise: NoiseSource::Cpu,
             init_image: None,
@@ -117,6 +132,7 @@ impl GenerationInput {
             mask_blur: None,
             prompt_strength: 0.8,
             image_guidance_scale: None,
+            controlnets: Vec::new(),
             hires: None,
             upscale: None,
             nsfw: true,
@@ -134,12 +150,13 @@ impl GenerationInput {
 
         reader.refuse_unknown(&Self::FIELDS);
         let upscale = Upscale::read(&mut reader, rules, &Self::FIELDS);
-        let prompt = match upscale {
-            Some(_) => None,
-            None => reader.required_text("prompt", rules),
-        };
-        let negative_prompt = reader.text("negative_prompt", rules);
-        let loras = loras::read(&mut reader, rules, prompt.as_deref().unwrap_or_default());
+        let steps =
+            reader.peek("num_inference_steps").filter(|steps| (1..=u64::from(MAX_STEPS)).contains(steps));
+        let steps = steps.map_or(defaults.num_inference_steps, small);
+        let needs_prompt = upscale.is_none();
+        let Prompts { prompt, negative_prompt, wildcards } =
+            Prompts::read(&mut reader, rules, steps, needs_prompt);
+        let loras = loras::read(&mut reader, rules, &prompt);
         let clip_skip = clip_skip(&mut reader, rules);
         let size = size(&mut reader, rules, defaults.size);
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -148,12 +165,12 @@ impl GenerationInput {
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
         let guidance_rescale = reader.share("guidance_rescale");
         let guidance_end = reader.share("guidance_end");
-        let (scheduler, karras) = scheduler(&mut reader, rules);
+        let mut warnings = Vec::new();
+        let (scheduler, sampling) = Sampling::read(&mut reader, rules, &mut warnings);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
-        let mut warnings = Vec::new();
         if rules.embeds_guidance {
-            let is_empty = negative_prompt.as_deref().is_none_or(str::is_empty);
+            let is_empty = negative_prompt.is_empty();
             let fields = [("negative_prompt", !is_empty), ("guidance_rescale", true), ("guidance_end", true)];
             let without_effect = fields.into_iter().filter(|(name, says)| *says && reader.is_present(name));
             warnings.extend(without_effect.map(|(name, _)| {
@@ -164,15 +181,17 @@ impl GenerationInput {
         }
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
-        let hires = Hires::read(&mut reader, rules, (size, scheduler), &mut warnings);
+        let hires = Hires::read(&mut reader, rules, (size, scheduler, steps), &mut warnings);
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
+        let controlnets = controlnet::read(&mut reader, rules);
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
         Ok(Self {
-            prompt: prompt.unwrap_or_default(),
-            negative_prompt: negative_prompt.unwrap_or_default(),
+            prompt,
+            negative_prompt,
+            wildcards,
             loras,
             clip_skip: clip_skip.unwrap_or(defaults.clip_skip),
             size,
@@ -184,7 +203,7 @@ impl GenerationInput {
                 .unwrap_or(rules.guidance_rescale),
             guidance_end: guidance_end.filter(|_| !rules.embeds_guidance).unwrap_or(rules.guidance_end),
             scheduler,
-            karras,
+            sampling,
             seed,
             noise: noise.unwrap_or(defaults.noise),
             init_image,
@@ -193,6 +212,7 @@ impl GenerationInput {
             mask_blur: mask_blur.map(small),
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
             image_guidance_scale,
+            controlnets,
             hires,
             upscale,
             nsfw: nsfw.unwrap_or(defaults.nsfw),
@@ -200,18 +220,26 @@ impl GenerationInput {
         })
     }
 
-    /// Whether the UNet is also asked without the prompt. (diffusers' `do_classifier_free_guidance`.)
+    /// Whether the UNet is also asked without the prompt. (diffusers' `do_classifier_free_guidance`.) The parts of a
+    /// prompt are weighed against that answer.
     pub fn is_guided(&self) -> bool {
-        self.guidance_scale > 1.0 && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
+        (self.guidance_scale > 1.0 || self.prompt_parts() > 1)
+            && self.image_guidance_scale.is_none_or(|scale| scale >= 1.0)
     }
 
     /// The rows of a UNet call that one picture takes: with the prompt, without it, and without the picture to change.
     pub fn rows_per_image(&self) -> u32 {
+        let parts = self.prompt_parts();
         match (self.is_guided(), self.image_guidance_scale) {
-            (false, _) => 1,
-            (true, None) => 2,
-            (true, Some(_)) => 3,
+            (false, _) => parts,
+            (true, None) => parts + 1,
+            (true, Some(_)) => parts + 2,
         }
+    }
+
+    /// The most parts that `AND` joins in the prompt, whatever its wildcards draw.
+    fn prompt_parts(&self) -> u32 {
+        small(prompt_parts(&without_lora_tags(&self.prompt)).len() as u64)
     }
 
     /// The `input` that draws only image `index` again. It names every field, so that no default, not even one of the
@@ -232,12 +260,18 @@ impl GenerationInput {
             "guidance_rescale": self.guidance_rescale,
             "guidance_end": self.guidance_end,
             "scheduler": self.scheduler.as_str(),
-            "karras": self.karras,
             "seed": Self::seed_of(seed, index),
             "noise": self.noise.as_str(),
         });
+        self.sampling.write(&mut request);
+        if self.wildcards {
+            request["wildcards"] = json!(true);
+        }
         if let Some(scale) = self.image_guidance_scale {
             request["image_guidance_scale"] = json!(shortest(scale));
+        }
+        if !self.controlnets.is_empty() {
+            request["controlnet"] = controlnet::request_for(&self.controlnets);
         }
         if let Some(hires) = &self.hires {
             request["hires"] = hires.request();
@@ -261,9 +295,10 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 25] = [
+    pub const FIELDS: [&str; 33] = [
         "prompt",
         "negative_prompt",
+        "wildcards",
         "clip_skip",
         "width",
         "height",
@@ -274,6 +309,12 @@ impl GenerationInput {
         "guidance_end",
         "scheduler",
         "karras",
+        "spacing",
+        "eta",
+        "s_churn",
+        "s_tmin",
+        "s_tmax",
+        "s_noise",
         "seed",
         "noise",
         "init_image",
@@ -282,6 +323,7 @@ impl GenerationInput {
         "mask_blur",
         "prompt_strength",
         "image_guidance_scale",
+        "controlnet",
         "hires",
         "upscale",
         "nsfw",
@@ -317,47 +359,6 @@ fn size(reader: &mut Reader, rules: &InputRules, default: ImageSize) -> ImageSiz
         );
     }
     ImageSize { width, height }
-}
-
-/// The scheduler, and whether it uses Karras sigmas. The name of the scheduler (`DPM++ 2M Karras`) or the field `karras`
-/// may ask for them; the field wins.
-fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, bool) {
-    let name = reader.string("scheduler").map(str::to_owned);
-    let karras = reader.flag("karras");
-    let (scheduler, named_karras) = match name {
-        None => (rules.scheduler, rules.karras),
-        Some(name) => SchedulerKind::parse(&name).unwrap_or_else(|| {
-            let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
-            reader.not_among("scheduler", &name, &known);
-            (rules.scheduler, false)
-        }),
-    };
-    let field = if karras.is_some() { "karras" } else { "scheduler" };
-    let karras = karras.unwrap_or(named_karras);
-    if karras && !scheduler.has_karras() {
-        let known = SchedulerKind::ALL.into_iter().filter(|kind| kind.has_karras());
-        let known = known.map(SchedulerKind::as_str).collect::<Vec<_>>().join(", ");
-        reader.unmet(field, &format!("{scheduler} has no Karras sigmas; choose one of {known}."));
-    }
-    (scheduler, karras)
-}
-
-/// The scheduler of a second pass, with whether it uses Karras sigmas, if it is another than that of the `first` pass.
-fn second_scheduler(reader: &mut Reader, first: SchedulerKind) -> Option<(SchedulerKind, bool)> {
-    let karras = reader.choice("spacing", &[("karras", true)]);
-    let (kind, named_karras) = match reader.string("scheduler").map(str::to_owned) {
-        None => (first, karras?),
-        Some(name) => SchedulerKind::parse(&name).or_else(|| {
-            let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
-            reader.not_among("scheduler", &name, &known);
-            None
-        })?,
-    };
-    let karras = karras.unwrap_or(named_karras);
-    if karras && !kind.has_karras() {
-        reader.unmet("scheduler", &format!("{kind} has no Karras sigmas."));
-    }
-    Some((kind, karras))
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Idempotency, Policy, S3Config, Timestamp, Webhook};
+use super::{DrawnPrompts, Idempotency, Policy, S3Config, Timestamp, Webhook};
 
 /// The id of a job: a UUID, with the prefix `sync-` for a job from runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -136,7 +136,7 @@ impl Serialize for JobStatus {
 pub struct NewJob {
     pub endpoint: EndpointId,
     pub kind: JobKind,
-    /// The `input` of the request: the JSON text exactly as sent.
+    /// The `input` of the request: the JSON text exactly as sent, or in our words where a client has others.
     pub input: String,
     /// The seed of image 0, from the client or random. It is fixed here, so that a second attempt draws the same pictures.
     pub seed: u64,
@@ -146,6 +146,8 @@ pub struct NewJob {
     /// Set if the client may repeat the request.
     pub once: Option<Idempotency>,
     pub webhook: Option<Webhook>,
+    /// Set if the client reads an object as `output`: the name of the finish of its pictures.
+    pub finish: Option<String>,
 }
 
 impl NewJob {
@@ -160,6 +162,7 @@ impl NewJob {
             s3_config: None,
             once: None,
             webhook: None,
+            finish: None,
         }
     }
 }
@@ -185,6 +188,8 @@ pub struct Job {
     pub error: Option<String>,
     /// The device that ran it: the card's memory in GiB, or `cpu`.
     pub gpu: Option<String>,
+    /// Set if its client reads an object as `output`: the name of the finish of its pictures.
+    pub finish: Option<String>,
     /// Its pictures, in order; empty unless completed.
     pub images: Vec<ImageRef>,
     /// What its client should know about how it was drawn, a sentence each; empty unless completed.
@@ -212,6 +217,8 @@ pub struct ImageRef {
     pub index: u32,
     pub seed: u64,
     pub place: ImagePlace,
+    /// Its prompts, if wildcards drew them.
+    pub prompts: Option<DrawnPrompts>,
 }
 
 /// Where a finished picture is.
@@ -230,6 +237,8 @@ pub struct NewImage {
     pub seed: u64,
     /// The whole PNG file. None if the safety checker flagged the picture.
     pub png: Option<Vec<u8>>,
+    /// Its prompts, if wildcards drew them.
+    pub prompts: Option<DrawnPrompts>,
 }
 
 /// A finished picture in the client's bucket.
@@ -238,6 +247,8 @@ pub struct StoredImage {
     pub seed: u64,
     /// The signed URL of the picture. None if the safety checker flagged it.
     pub url: Option<String>,
+    /// Its prompts, if wildcards drew them.
+    pub prompts: Option<DrawnPrompts>,
 }
 
 /// The progress of a running job.

@@ -59,6 +59,11 @@ pub fn without_lora_tags(prompt: &str) -> Cow<'_, str> {
     Cow::Owned(words)
 }
 
+/// The LoRA tags of the prompt alone.
+pub fn lora_tags(prompt: &str) -> String {
+    tags(prompt).map(|tag| &prompt[tag]).collect()
+}
+
 /// The LoRAs of the tags in the prompt, in order. It stops one beyond the limit. The error is a sentence about the first
 /// invalid tag.
 pub(super) fn loras_in(prompt: &str, shelf: &dyn LoraShelf) -> Result<Vec<Lora>, String> {

@@ -4,6 +4,8 @@
 //! model. The other rooms use its types to talk to each other.
 
 mod clock;
+mod composition;
+mod controlnet;
 mod idempotency;
 mod image_source;
 mod input;
@@ -17,25 +19,33 @@ mod picture_end;
 mod picture_format;
 mod png_chunks;
 mod policy;
+mod preprocessor;
 mod s3_config;
 mod scheduler;
+mod spacing;
 mod upscaler;
 mod web_url;
 mod webhook;
+mod wildcards;
 
 pub use clock::{Clock, Timestamp};
+pub use composition::{MAX_PART_WEIGHT, MAX_PROMPT_PARTS, PromptPart, is_space, prompt_parts, whole_words};
+pub use controlnet::{
+    ControlMode, ControlNetConfig, ControlNetShelf, ControlResize, ControlUnit, MAX_CONTROL_WEIGHT,
+    MAX_CONTROLNETS,
+};
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    Enlarged, GenerationInput, Hires, IMAGE_GUIDANCE_SCALE, ImageSize, InputRules, MAX_ENLARGED_SIDE,
-    MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_SCALE, MAX_STEPS, MIN_SIDE, PromptCheck,
-    Target, UPSCALE_GRID, Upscale, Violations,
+    CONTROLNET_FIELDS, CheckedPrompt, Enlarged, GenerationInput, Hires, IMAGE_GUIDANCE_SCALE, ImageSize,
+    InputRules, MAX_ENLARGED_SIDE, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_SCALE,
+    MAX_STEPS, MIN_SIDE, PromptCheck, Sampling, Target, UPSCALE_GRID, Upscale, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
     NewJob, Progress, StoredImage,
 };
-pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, without_lora_tags};
+pub use lora::{Lora, LoraOrigin, LoraShelf, MAX_LORA_SCALE, MAX_LORAS, lora_tags, without_lora_tags};
 pub use lora_blocks::{BlockWeights, LoraBlock, LoraScales};
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;
@@ -43,8 +53,11 @@ pub use noise::NoiseSource;
 pub use picture_format::{PICTURE_FORMATS, PictureFormat};
 pub use png_chunks::pixel_chunks;
 pub use policy::Policy;
+pub use preprocessor::{Preprocessor, Threshold};
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
+pub use spacing::Spacing;
 pub use upscaler::{LatentMode, PixelMode, Upscaler, UpscalerShelf};
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};
+pub use wildcards::{DrawnPrompts, WildcardShelf, draw_wildcards};

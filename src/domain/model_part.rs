@@ -10,9 +10,12 @@ pub enum ModelPart {
     VaeDecoder,
     VaeEncoder,
     SafetyChecker,
+    /// Not part of a model: it comes in a file of its own.
+    ControlNet,
 }
 
 impl ModelPart {
+    /// The parts that a model may have.
     pub const ALL: [Self; 5] =
         [Self::TextEncoder, Self::UNet, Self::VaeDecoder, Self::VaeEncoder, Self::SafetyChecker];
     /// The parts that every model needs; the others add abilities.
@@ -27,6 +30,7 @@ impl ModelPart {
             Self::VaeDecoder => "vae_decoder",
             Self::VaeEncoder => "vae_encoder",
             Self::SafetyChecker => "safety_checker",
+            Self::ControlNet => "controlnet",
         }
     }
 }

@@ -5,16 +5,19 @@
 
 use std::fmt;
 
+use super::Spacing;
+
 /// Declares [`SchedulerKind`] and the facts about each, so that a scheduler is one line.
 ///
 /// - `a1111`: A1111's name, which its web page shows and its pictures carry; our own name where A1111 has none
-/// - `karras`: whether it can space its sigmas as Karras et al. did
+/// - `spacings`: which spacings it takes
+/// - `options`: the numbers of a request that its formula has
 /// - `from_image`: whether it can start from a picture
 /// - `aliases`: further names, as people write them; diffusers' classes without "Scheduler"
 macro_rules! schedulers {
     ($($(#[$doc:meta])* $kind:ident {
-        name: $name:literal, a1111: $a1111:literal, karras: $karras:literal, from_image: $from_image:literal,
-        aliases: $aliases:expr
+        name: $name:literal, a1111: $a1111:literal, spacings: $spacings:ident, options: $options:expr,
+        from_image: $from_image:literal, aliases: $aliases:expr
     })*) => {
         /// A denoising scheduler, named as the hosted worker named it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +33,8 @@ macro_rules! schedulers {
                     $(Self::$kind => Facts {
                         name: $name,
                         a1111: $a1111,
-                        karras: $karras,
+                        spacings: Spacings::$spacings,
+                        options: $options,
                         from_image: $from_image,
                         aliases: &$aliases,
                     },)*
@@ -40,32 +44,57 @@ macro_rules! schedulers {
     };
 }
 
+/// The options of Karras et al.'s stochastic samplers, beside `s_noise`.
+const CHURN: &[&str] = &["s_churn", "s_tmin", "s_tmax", "s_noise"];
+/// Those of samplers that add noise at every step.
+const ETA: &[&str] = &["eta", "s_noise"];
+
 #[rustfmt::skip] // a scheduler is a line
 schedulers! {
-    Ddim { name: "DDIM", a1111: "DDIM", karras: false, from_image: true, aliases: [] }
-    Ddpm { name: "DDPM", a1111: "DDPM", karras: false, from_image: true, aliases: [] }
-    DpmM { name: "DPM-M", a1111: "DPM++ 2M", karras: true, from_image: true, aliases: ["DPMSolverMultistep", "DPMPP_2M", "K_DPMPP_2M"] }
-    DpmS { name: "DPM-S", a1111: "DPM++ SDE", karras: true, from_image: true, aliases: ["DPMSolverSinglestep", "DPMPP_SDE", "K_DPMPP_SDE"] }
-    EulerA { name: "EULER-A", a1111: "Euler a", karras: false, from_image: true, aliases: ["K_EULER_A", "K_EULER_ANCESTRAL", "EulerAncestral", "EulerAncestralDiscrete"] }
-    EulerD { name: "EULER-D", a1111: "Euler", karras: true, from_image: true, aliases: ["K_EULER", "EulerDiscrete"] }
-    Heun { name: "HEUN", a1111: "Heun", karras: true, from_image: true, aliases: ["K_HEUN", "HeunDiscrete"] }
-    Ipndm { name: "IPNDM", a1111: "IPNDM", karras: false, from_image: false, aliases: [] }
-    Kdpm2A { name: "KDPM2-A", a1111: "DPM2 a", karras: true, from_image: true, aliases: ["KDPM2Ancestral", "KDPM2AncestralDiscrete"] }
-    Kdpm2D { name: "KDPM2-D", a1111: "DPM2", karras: true, from_image: true, aliases: ["KDPM2", "KDPM2Discrete"] }
-    KLms { name: "K-LMS", a1111: "LMS", karras: true, from_image: true, aliases: ["KLMS", "LMSDiscrete"] }
+    Ddim { name: "DDIM", a1111: "DDIM", spacings: Timesteps, options: &["eta"], from_image: true, aliases: [] }
+    Ddpm { name: "DDPM", a1111: "DDPM", spacings: Timesteps, options: &[], from_image: true, aliases: [] }
+    Deis { name: "DEIS", a1111: "DEIS", spacings: All, options: &[], from_image: true, aliases: ["DEISMultistep"] }
+    Dpm2SA { name: "DPM-2S-A", a1111: "DPM++ 2S a", spacings: All, options: ETA, from_image: true, aliases: ["K_DPMPP_2S_A", "DPMPP_2S_Ancestral", "K_DPMPP_2S_Ancestral"] }
+    Dpm3MSde { name: "DPM-3M-SDE", a1111: "DPM++ 3M SDE", spacings: All, options: ETA, from_image: true, aliases: ["K_DPMPP_3M_SDE", "DPMPP_3M_SDE", "DPMPP_3M_SDE_GPU"] }
+    DpmM { name: "DPM-M", a1111: "DPM++ 2M", spacings: All, options: &[], from_image: true, aliases: ["DPMSolverMultistep", "DPMPP_2M", "K_DPMPP_2M"] }
+    DpmMSde { name: "DPM-M-SDE", a1111: "DPM++ 2M SDE", spacings: All, options: ETA, from_image: true, aliases: ["K_DPMPP_2M_SDE", "DPMPP_2M_SDE", "DPMPP_2M_SDE_GPU"] }
+    /// DPM-M-SDE with Heun's rule in place of the midpoint rule.
+    DpmMSdeHeun { name: "DPM-M-SDE-HEUN", a1111: "DPM++ 2M SDE Heun", spacings: All, options: ETA, from_image: true, aliases: ["K_DPMPP_2M_SDE_HEUN", "DPMPP_2M_SDE_HEUN", "DPMPP_2M_SDE_HEUN_GPU"] }
+    DpmS { name: "DPM-S", a1111: "DPM-S", spacings: All, options: &[], from_image: true, aliases: ["DPMSolverSinglestep", "DPM++ 2S", "DPMPP_2S"] }
+    DpmSde { name: "DPM-SDE", a1111: "DPM++ SDE", spacings: All, options: ETA, from_image: true, aliases: ["DPMSolverSDE", "DPMPP_SDE", "K_DPMPP_SDE", "DPMPP_SDE_GPU"] }
+    EulerA { name: "EULER-A", a1111: "Euler a", spacings: All, options: ETA, from_image: true, aliases: ["K_EULER_A", "K_EULER_ANCESTRAL", "EulerAncestral", "EulerAncestralDiscrete"] }
+    EulerD { name: "EULER-D", a1111: "Euler", spacings: All, options: CHURN, from_image: true, aliases: ["K_EULER", "EulerDiscrete"] }
+    Heun { name: "HEUN", a1111: "Heun", spacings: All, options: CHURN, from_image: true, aliases: ["K_HEUN", "HeunDiscrete"] }
+    Ipndm { name: "IPNDM", a1111: "IPNDM", spacings: None, options: &[], from_image: false, aliases: [] }
+    Kdpm2A { name: "KDPM2-A", a1111: "DPM2 a", spacings: All, options: ETA, from_image: true, aliases: ["KDPM2Ancestral", "KDPM2AncestralDiscrete", "DPM_2_Ancestral", "K_DPM_2_Ancestral"] }
+    Kdpm2D { name: "KDPM2-D", a1111: "DPM2", spacings: All, options: CHURN, from_image: true, aliases: ["KDPM2", "KDPM2Discrete"] }
+    KLms { name: "K-LMS", a1111: "LMS", spacings: All, options: &[], from_image: true, aliases: ["KLMS", "LMSDiscrete"] }
     /// For latent consistency models.
-    Lcm { name: "LCM", a1111: "LCM", karras: false, from_image: true, aliases: [] }
-    Pndm { name: "PNDM", a1111: "PLMS", karras: false, from_image: true, aliases: [] }
-    UniPc { name: "UNIPC", a1111: "UniPC", karras: true, from_image: true, aliases: ["UniPCMultistep"] }
+    Lcm { name: "LCM", a1111: "LCM", spacings: All, options: &[], from_image: true, aliases: ["K_LCM"] }
+    Pndm { name: "PNDM", a1111: "PLMS", spacings: Timesteps, options: &[], from_image: true, aliases: [] }
+    /// For models and LoRAs of trajectory consistency distillation.
+    Tcd { name: "TCD", a1111: "TCD", spacings: None, options: &["eta"], from_image: true, aliases: [] }
+    UniPc { name: "UNIPC", a1111: "UniPC", spacings: All, options: &[], from_image: true, aliases: ["UniPCMultistep"] }
 }
 
 /// A line of the table.
 struct Facts {
     name: &'static str,
     a1111: &'static str,
-    karras: bool,
+    spacings: Spacings,
+    options: &'static [&'static str],
     from_image: bool,
     aliases: &'static [&'static str],
+}
+
+/// The spacings that a scheduler takes.
+#[derive(Clone, Copy)]
+enum Spacings {
+    All,
+    /// Those that pick training timesteps: it steps from one to another.
+    Timesteps,
+    /// It has its own.
+    None,
 }
 
 impl SchedulerKind {
@@ -89,26 +118,46 @@ impl SchedulerKind {
         self.facts().from_image
     }
 
-    /// Whether it can space its sigmas as Karras et al. did (arXiv 2206.00364, equation 5).
-    pub fn has_karras(self) -> bool {
-        self.facts().karras
+    /// Whether its steps can be spaced so.
+    pub fn takes(self, spacing: Spacing) -> bool {
+        match self.facts().spacings {
+            Spacings::All => true,
+            Spacings::Timesteps => spacing.picks_timesteps(),
+            Spacings::None => false,
+        }
     }
 
-    /// The scheduler that a client's name means, and whether the name asks for Karras sigmas. It accepts the
-    /// contract's names and aliases, A1111's names (`DPM++ 2M Karras`, `Euler a`, `k_lms_ka`) and diffusers' classes
+    /// Why its steps cannot be spaced so, if they cannot: the end of a sentence that begins with its name.
+    pub fn refuses(self, spacing: Spacing) -> Option<String> {
+        if self.takes(spacing) {
+            return None;
+        }
+        let fitting = Spacing::ALL.into_iter().filter(|other| self.takes(*other));
+        let fitting = fitting.map(Spacing::as_str).collect::<Vec<_>>().join(", ");
+        Some(match fitting.as_str() {
+            "" => "spaces its steps in its own way, and takes no spacing".to_owned(),
+            fitting => format!("does not take the spacing {spacing}; choose one of {fitting}"),
+        })
+    }
+
+    /// Whether its formula has a number of a request: `eta`, `s_churn`, `s_tmin`, `s_tmax` or `s_noise`.
+    pub fn has_option(self, name: &str) -> bool {
+        self.facts().options.contains(&name)
+    }
+
+    /// The scheduler that a client's name means, and the spacing that the name asks for. It accepts the contract's names
+    /// and aliases, A1111's names (`DPM++ 2M Karras`, `Euler a`, `k_lms_ka`) and diffusers' classes
     /// (`EulerDiscreteScheduler`). Case, spaces, hyphens and underscores do not matter.
-    pub fn parse(name: &str) -> Option<(Self, bool)> {
+    pub fn parse(name: &str) -> Option<(Self, Option<Spacing>)> {
         let name = bare(name);
         let plain = |name: &str| {
             let name = name.strip_suffix("scheduler").unwrap_or(name);
             Self::ALL.into_iter().find(|kind| kind.is_called(name))
         };
         if let Some(kind) = plain(&name) {
-            return Some((kind, false));
+            return Some((kind, None));
         }
-        // A1111's short names end in "_ka".
-        let name = name.strip_suffix("karras").or_else(|| name.strip_suffix("ka"))?;
-        plain(name).map(|kind| (kind, true))
+        Spacing::endings(&name).find_map(|(name, spacing)| Some((plain(name)?, Some(spacing))))
     }
 
     /// Whether `name` is one of its names, as [`bare`] leaves them.
@@ -123,7 +172,7 @@ impl SchedulerKind {
 const LONGEST_NAME: usize = 64;
 
 /// A name in lower case, without spaces, hyphens and underscores.
-fn bare(name: &str) -> String {
+pub(super) fn bare(name: &str) -> String {
     name.chars()
         .take(LONGEST_NAME)
         .filter(|c| !matches!(c, ' ' | '-' | '_'))
@@ -145,46 +194,69 @@ mod tests {
     fn every_name_means_one_scheduler() {
         for kind in SchedulerKind::ALL {
             for name in [kind.as_str(), kind.a1111_name()].iter().chain(kind.aliases()) {
-                assert_eq!(SchedulerKind::parse(name), Some((kind, false)), "{name}");
+                assert_eq!(SchedulerKind::parse(name), Some((kind, None)), "{name}");
             }
-            assert_eq!(SchedulerKind::parse(&format!("{kind} Karras")), Some((kind, true)));
+            assert_eq!(SchedulerKind::parse(&format!("{kind} Karras")), Some((kind, Some(Spacing::Karras))));
         }
     }
 
     #[test]
     fn names_of_the_contract_a1111_and_diffusers_mean_the_same() {
-        for (name, kind, karras) in [
-            ("KLMS", SchedulerKind::KLms, false),
-            ("K_EULER", SchedulerKind::EulerD, false),
-            ("K_EULER_ANCESTRAL", SchedulerKind::EulerA, false),
-            ("DPMSolverMultistep", SchedulerKind::DpmM, false),
-            ("DPM++ 2M", SchedulerKind::DpmM, false),
-            ("DPM++ 2M Karras", SchedulerKind::DpmM, true),
-            ("k_dpmpp_2m_ka", SchedulerKind::DpmM, true),
-            ("DPM++ SDE Karras", SchedulerKind::DpmS, true),
-            ("Euler a", SchedulerKind::EulerA, false),
-            ("Euler", SchedulerKind::EulerD, false),
-            ("euler", SchedulerKind::EulerD, false),
-            ("LMS Karras", SchedulerKind::KLms, true),
-            ("LMS", SchedulerKind::KLms, false),
-            ("k_lms_ka", SchedulerKind::KLms, true),
-            ("DPM2", SchedulerKind::Kdpm2D, false),
-            ("DPM2 a Karras", SchedulerKind::Kdpm2A, true),
-            ("k_dpm_2_a", SchedulerKind::Kdpm2A, false),
-            ("Heun", SchedulerKind::Heun, false),
-            ("DDIM", SchedulerKind::Ddim, false),
-            ("PLMS", SchedulerKind::Pndm, false),
-            ("UniPC", SchedulerKind::UniPc, false),
-            ("LCM", SchedulerKind::Lcm, false),
-            ("EulerDiscreteScheduler", SchedulerKind::EulerD, false),
-            ("EulerAncestralDiscreteScheduler", SchedulerKind::EulerA, false),
-            ("LMSDiscreteScheduler", SchedulerKind::KLms, false),
-            ("KDPM2AncestralDiscreteScheduler", SchedulerKind::Kdpm2A, false),
-            ("UniPCMultistepScheduler", SchedulerKind::UniPc, false),
+        for (name, kind, spacing) in [
+            ("KLMS", SchedulerKind::KLms, None),
+            ("K_EULER", SchedulerKind::EulerD, None),
+            ("K_EULER_ANCESTRAL", SchedulerKind::EulerA, None),
+            ("DPMSolverMultistep", SchedulerKind::DpmM, None),
+            ("DPM++ 2M", SchedulerKind::DpmM, None),
+            ("DPM++ 2M Karras", SchedulerKind::DpmM, Some(Spacing::Karras)),
+            ("k_dpmpp_2m_ka", SchedulerKind::DpmM, Some(Spacing::Karras)),
+            ("DPM++ SDE Karras", SchedulerKind::DpmSde, Some(Spacing::Karras)),
+            ("Euler a", SchedulerKind::EulerA, None),
+            ("Euler", SchedulerKind::EulerD, None),
+            ("euler", SchedulerKind::EulerD, None),
+            ("LMS Karras", SchedulerKind::KLms, Some(Spacing::Karras)),
+            ("LMS", SchedulerKind::KLms, None),
+            ("k_lms_ka", SchedulerKind::KLms, Some(Spacing::Karras)),
+            ("DPM2", SchedulerKind::Kdpm2D, None),
+            ("DPM2 a Karras", SchedulerKind::Kdpm2A, Some(Spacing::Karras)),
+            ("k_dpm_2_a", SchedulerKind::Kdpm2A, None),
+            ("Heun", SchedulerKind::Heun, None),
+            ("DDIM", SchedulerKind::Ddim, None),
+            ("PLMS", SchedulerKind::Pndm, None),
+            ("UniPC", SchedulerKind::UniPc, None),
+            ("LCM", SchedulerKind::Lcm, None),
+            ("EulerDiscreteScheduler", SchedulerKind::EulerD, None),
+            ("EulerAncestralDiscreteScheduler", SchedulerKind::EulerA, None),
+            ("LMSDiscreteScheduler", SchedulerKind::KLms, None),
+            ("KDPM2AncestralDiscreteScheduler", SchedulerKind::Kdpm2A, None),
+            ("UniPCMultistepScheduler", SchedulerKind::UniPc, None),
+            ("DPMSolverSDEScheduler", SchedulerKind::DpmSde, None),
+            ("DPM++ 2S a", SchedulerKind::Dpm2SA, None),
+            ("dpmpp_2s_ancestral", SchedulerKind::Dpm2SA, None),
+            ("DPM++ 2M SDE", SchedulerKind::DpmMSde, None),
+            ("dpmpp_2m_sde_gpu", SchedulerKind::DpmMSde, None),
+            ("k_dpmpp_2m_sde_ka", SchedulerKind::DpmMSde, Some(Spacing::Karras)),
+            ("DPM++ 2M SDE Exponential", SchedulerKind::DpmMSde, Some(Spacing::Exponential)),
+            ("DPM++ 2M SDE Heun Polyexponential", SchedulerKind::DpmMSdeHeun, Some(Spacing::Polyexponential)),
+            ("DPM++ 2M SDE SGMUniform", SchedulerKind::DpmMSde, Some(Spacing::SgmUniform)),
+            ("Euler Beta", SchedulerKind::EulerD, Some(Spacing::Beta)),
+            ("Euler a Align Your Steps", SchedulerKind::EulerA, Some(Spacing::AlignYourSteps)),
+            ("euler_ancestral", SchedulerKind::EulerA, None),
+            ("dpm_2_ancestral", SchedulerKind::Kdpm2A, None),
         ] {
-            assert_eq!(SchedulerKind::parse(name), Some((kind, karras)), "{name}");
+            assert_eq!(SchedulerKind::parse(name), Some((kind, spacing)), "{name}");
         }
-        for name in ["", "Karras", "ka", "Scheduler", "DDIMM", "DPM", "DPM++ 2S a", &"DDIM".repeat(1000)] {
+        for name in [
+            "",
+            "Karras",
+            "ka",
+            "Scheduler",
+            "DDIMM",
+            "DPM",
+            "DPM fast",
+            "Euler Automatic",
+            &"DDIM".repeat(1000),
+        ] {
             assert_eq!(SchedulerKind::parse(name), None, "{name}");
         }
     }

@@ -1,7 +1,8 @@
 //! HTTP over the queue: routes, keys and limits; request bodies in, answers out.
 //!
 //! - `native`: the API of the hosted endpoint, one file an operation.
-//! - `openai`: a surface: another program's API, which turns its requests into the same [`crate::domain::NewJob`].
+//! - `openai`, `huggingface`: surfaces: other programs' APIs, which turn their requests into the same
+//!   [`crate::domain::NewJob`].
 //! - `surface`: what the surfaces have in common.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
 //! - `docs`: what the server says about itself: the guide, the API reference and the OpenAPI document.
@@ -11,6 +12,7 @@
 //! [`crate::queue`].
 
 mod docs;
+mod huggingface;
 mod metrics;
 mod native;
 mod openai;

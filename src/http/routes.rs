@@ -3,7 +3,7 @@
 use actix_web::web;
 
 use super::request::{Methods, Surface, Surfaces, no_route, route};
-use super::{docs, metrics, native, openai, surface};
+use super::{docs, huggingface, metrics, native, openai, surface};
 
 /// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of surfaces
 /// come before `/v1/{endpoint}`: the first that matches wins.
@@ -13,6 +13,7 @@ pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces) {
     for surface in surfaces.iter() {
         match surface {
             Surface::OpenAi => openai::routes(config),
+            Surface::HuggingFace => huggingface::routes(config),
         }
     }
     surface::files::routes(config);

@@ -19,6 +19,13 @@ const ONNX_PARTS: [&str; 5] = ["text_encoder", "unet", "vae_decoder", "vae_encod
 /// Other folders of a model folder that hold weights.
 const OTHER_PARTS: [&str; 5] =
     ["text_encoder_2", "text_encoder_3", "transformer", "image_encoder", "controlnet"];
+/// The weights of a ControlNet in a folder, the preferred form first.
+const CONTROLNET_WEIGHTS: [&str; 4] = [
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.bin",
+    "diffusion_pytorch_model.bin",
+];
 const CONFIG_FOLDERS: [&str; 3] = ["tokenizer", "scheduler", "feature_extractor"];
 /// The file that makes a folder a model of diffusers'.
 pub const INDEX: &str = "model_index.json";
@@ -82,6 +89,15 @@ impl<'a> Listing<'a> {
             files.extend(self.find(&format!("{}{component}/config.json", self.folder)).cloned());
         }
         Ok(self.in_this_folder(ModelKind::Diffusers, files, indexes))
+    }
+
+    /// A ControlNet in diffusers' layout: one part of a model, alone in its folder. None where there is none.
+    pub fn controlnet(&self) -> Option<Selection> {
+        let config = self.find(&format!("{}config.json", self.folder))?;
+        let weights =
+            CONTROLNET_WEIGHTS.iter().find_map(|name| self.find(&format!("{}{name}", self.folder)))?;
+        let files = [config, weights].into_iter().cloned().collect();
+        Some(self.in_this_folder(ModelKind::ControlNet, files, Vec::new()))
     }
 
     /// The weights of a part, or the list of their shards: .safetensors files if there are any, else pickles. Half precision

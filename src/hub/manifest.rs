@@ -16,6 +16,8 @@ pub enum ModelKind {
     File,
     Diffusers,
     Onnx,
+    /// A ControlNet as diffusers writes it. One in a single file is a file.
+    ControlNet,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +92,7 @@ impl fmt::Display for ModelKind {
             Self::File => "safetensors file",
             Self::Diffusers => "diffusers folder",
             Self::Onnx => "ONNX folder",
+            Self::ControlNet => "ControlNet folder",
         })
     }
 }

@@ -53,6 +53,14 @@ use client::Client;
 pub struct Hub {
     base: WebUrl,
     client: Client,
+    wanted: Wanted,
+}
+
+/// What is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Model,
+    ControlNet,
 }
 
 /// The announced checksum of a file, in hexadecimal digits.
@@ -84,7 +92,13 @@ impl Hub {
             )));
         }
         let client = Client::new(roots, &base, token, download_token)?;
-        Ok(Self { base, client })
+        Ok(Self { base, client, wanted: Wanted::Model })
+    }
+
+    /// The same, but a repository's ControlNet is pulled and not its model.
+    #[must_use]
+    pub fn for_controlnets(self) -> Self {
+        Self { wanted: Wanted::ControlNet, ..self }
     }
 
     pub fn base(&self) -> &WebUrl {

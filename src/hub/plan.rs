@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::selection::Selection;
 use super::staging::Place;
 use super::url_plan::Found;
-use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository};
-use crate::domain::{ModelFamily, ModelIndex, UNetConditioning, WebUrl};
+use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository, Wanted};
+use crate::domain::{ControlNetConfig, ModelFamily, ModelIndex, UNetConditioning, WebUrl};
 
 pub struct Plan {
     /// The name of the model.
@@ -80,9 +80,10 @@ impl Hub {
         let commit = self.commit(repository)?;
         let tree = self.tree(repository, &commit)?;
         let name = repository.to_string();
-        let selected = match path {
-            Some(path) => Selection::at(&tree, &name, path),
-            None => Selection::from_tree(&tree, &name),
+        let selected = match (self.wanted, path) {
+            (Wanted::ControlNet, path) => Selection::controlnet(&tree, &name, path),
+            (Wanted::Model, Some(path)) => Selection::at(&tree, &name, path),
+            (Wanted::Model, None) => Selection::from_tree(&tree, &name),
         };
         let mut selection = match selected {
             Ok(selection) => selection,
@@ -93,6 +94,13 @@ impl Hub {
                 return Err(error);
             }
         };
+        if self.wanted == Wanted::ControlNet
+            && [ModelKind::Diffusers, ModelKind::Onnx].contains(&selection.kind)
+        {
+            return Err(HubError::Refused(format!(
+                "{repository} is a whole model and no ControlNet: pull it with `stablehand models pull`"
+            )));
+        }
         if selection.kind != ModelKind::File {
             self.check_family(repository, &commit, &selection)?;
         }
@@ -149,6 +157,15 @@ impl Hub {
             let is_it = |file: &&RepoPath| selection.local(file).is_ok_and(|local| local.as_str() == path);
             selection.files.iter().find(is_it)
         };
+        if selection.kind == ModelKind::ControlNet {
+            let config =
+                find("config.json").map(|path| self.config::<ControlNetConfig>(repository, commit, path));
+            let fault = config.transpose()?.as_ref().and_then(ControlNetConfig::fault);
+            return match fault {
+                Some(fault) => Err(HubError::Refused(format!("{repository} cannot be used: {fault}"))),
+                None => Ok(()),
+            };
+        }
         let index = find("model_index.json").map(|path| self.config::<ModelIndex>(repository, commit, path));
         let unet =
             find("unet/config.json").map(|path| self.config::<UNetConditioning>(repository, commit, path));

@@ -28,6 +28,20 @@ impl Selection {
         Listing::new(tree, name).model()
     }
 
+    /// Selects a ControlNet: the file or folder at `path`, or what the repository holds.
+    pub fn controlnet(tree: &Tree, name: &str, path: Option<&RepoPath>) -> Result<Self, HubError> {
+        let listing = Listing::new(tree, name);
+        let folder = match path {
+            Some(path) if tree.contains_key(path) => return Self::at(tree, name, path),
+            Some(path) => listing.below(path),
+            None => listing,
+        };
+        match folder.controlnet() {
+            Some(selection) => Ok(selection),
+            None => path.map_or_else(|| Self::from_tree(tree, name), |path| Self::at(tree, name, path)),
+        }
+    }
+
     /// Selects one file by its path, or the model in a folder.
     pub fn at(tree: &Tree, name: &str, path: &RepoPath) -> Result<Self, HubError> {
         let listing = Listing::new(tree, name);

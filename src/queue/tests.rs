@@ -126,7 +126,7 @@ pub(crate) fn new_job(input: &str) -> NewJob {
 }
 
 fn image(content: &str) -> NewImage {
-    NewImage { seed: u64::MAX, png: Some(content.as_bytes().to_vec()) }
+    NewImage { seed: u64::MAX, png: Some(content.as_bytes().to_vec()), prompts: None }
 }
 
 fn ended(ended: Ended) -> bool {

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::{Store, StoreError, content};
-use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp};
+use crate::domain::{
+    DrawnPrompts, EndpointId, ImagePlace, ImageRef, JobId, NewImage, StoredImage, Timestamp,
+};
 
 impl Store {
     /// The PNG file of one picture, if the job belongs to `endpoint`, has not expired, and the picture is stored here.
@@ -35,40 +37,51 @@ impl Store {
 
 pub(super) fn insert(db: &Connection, job: i64, images: &[NewImage]) -> Result<(), StoreError> {
     let mut images = (0_u32..).zip(images);
-    images
-        .try_for_each(|(index, image)| insert_one(db, (job, index), image.seed, image.png.as_deref(), false))
+    images.try_for_each(|(index, image)| {
+        let row = Row { seed: image.seed, prompts: image.prompts.as_ref(), stored_elsewhere: false };
+        insert_one(db, (job, index), row, image.png.as_deref())
+    })
 }
 
 pub(super) fn insert_stored(db: &Connection, job: i64, images: &[StoredImage]) -> Result<(), StoreError> {
     let mut images = (0_u32..).zip(images);
     images.try_for_each(|(index, image)| {
-        insert_one(db, (job, index), image.seed, image.url.as_ref().map(String::as_bytes), true)
+        let row = Row { seed: image.seed, prompts: image.prompts.as_ref(), stored_elsewhere: true };
+        insert_one(db, (job, index), row, image.url.as_ref().map(String::as_bytes))
     })
+}
+
+/// What a picture's row has beside its content.
+struct Row<'a> {
+    seed: u64,
+    prompts: Option<&'a DrawnPrompts>,
+    stored_elsewhere: bool,
 }
 
 /// `content`: the picture or its URL; none if the picture is withheld.
 fn insert_one(
     db: &Connection,
     (job, index): (i64, u32),
-    seed: u64,
+    Row { seed, prompts, stored_elsewhere }: Row<'_>,
     content: Option<&[u8]>,
-    stored_elsewhere: bool,
 ) -> Result<(), StoreError> {
     let content = content.map(|bytes| content::insert(db, bytes)).transpose()?;
+    let prompts = prompts.and_then(|prompts| serde_json::to_vec(prompts).ok());
+    let prompts = prompts.map(|json| content::insert(db, &json)).transpose()?;
     db.prepare_cached(
-        "insert into images (job, idx, seed, png, withheld, stored_elsewhere)
-         values (:job, :index, :seed, coalesce(:content, 0), :content is null, :stored_elsewhere)",
+        "insert into images (job, idx, seed, png, withheld, stored_elsewhere, prompts)
+         values (:job, :index, :seed, coalesce(:content, 0), :content is null, :stored_elsewhere, :prompts)",
     )?
     .execute(named_params! {
         ":job": job, ":index": index, ":seed": seed.cast_signed(), ":content": content,
-        ":stored_elsewhere": stored_elsewhere,
+        ":stored_elsewhere": stored_elsewhere, ":prompts": prompts.unwrap_or(0),
     })?;
     Ok(())
 }
 
 pub(super) fn list(db: &Connection, job: i64) -> Result<Vec<ImageRef>, StoreError> {
     let mut statement = db.prepare_cached(
-        "select idx, seed, png, withheld, stored_elsewhere from images where job = :job order by idx",
+        "select idx, seed, png, withheld, stored_elsewhere, prompts from images where job = :job order by idx",
     )?;
     let mut rows = statement.query(named_params! {":job": job})?;
     let mut images = Vec::new();
@@ -79,7 +92,11 @@ pub(super) fn list(db: &Connection, job: i64) -> Result<Vec<ImageRef>, StoreErro
             (false, false) => ImagePlace::Here,
         };
         let seed = row.get::<_, i64>("seed")?.cast_unsigned();
-        images.push(ImageRef { index: row.get("idx")?, seed, place });
+        let prompts = match row.get("prompts")? {
+            0 => None,
+            content => serde_json::from_str(&content::text(db, content)?).ok(),
+        };
+        images.push(ImageRef { index: row.get("idx")?, seed, place, prompts });
     }
     Ok(images)
 }

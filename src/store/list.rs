@@ -30,7 +30,7 @@ pub struct JobFilter {
 
 pub(super) const LIST: &str = "
     select seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at,
-           started_at, finished_at, expires_at, gpu, error, input
+           started_at, finished_at, expires_at, gpu, error, finish, input
     from jobs indexed by jobs_listed
     where endpoint = :endpoint and status = :status and seq < :before order by seq desc limit :limit";
 

@@ -8,7 +8,7 @@ use super::{Store, StoreError, content, images, warnings};
 use crate::domain::{EndpointId, Job, JobId, JobOutline, JobStatus, Policy, Timestamp};
 
 const COLUMNS: &str = "seq, id, endpoint, status, attempt, seed, execution_timeout_ms, ttl_ms, low_priority,
-    created_at, started_at, finished_at, expires_at, gpu, error, input";
+    created_at, started_at, finished_at, expires_at, gpu, error, finish, input";
 
 impl Store {
     /// An endpoint's job with its input and the list of its pictures.
@@ -135,6 +135,7 @@ pub(super) fn job(row: &Row) -> rusqlite::Result<Job> {
         expires_at: Timestamp(row.get("expires_at")?),
         error: row.get("error")?,
         gpu: row.get("gpu")?,
+        finish: row.get("finish")?,
         images: Vec::new(),
         warnings: Vec::new(),
     })

@@ -61,9 +61,9 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
     let input = content::insert(db, job.input.as_bytes())?;
     let seq = db.prepare_cached(
         "insert into jobs (id, endpoint, status, low_priority, execution_timeout_ms, ttl_ms, retention_ms,
-                           seed, created_at, input)
+                           seed, created_at, finish, input)
          values (:id, :endpoint, 'IN_QUEUE', :low_priority, :execution_timeout_ms, :ttl_ms, :retention_ms,
-                 :seed, :now, :input)",
+                 :seed, :now, :finish, :input)",
     )?
     .insert(named_params! {
         ":id": id.as_str(),
@@ -74,6 +74,7 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
         ":retention_ms": ms(*retention),
         ":seed": job.seed.cast_signed(),
         ":now": now.0,
+        ":finish": job.finish,
         ":input": input,
     })?;
     if let Some(once) = &job.once {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{JobUrls, JsonObject};
-use crate::domain::{ImagePlace, ImageRef, Job, JobStatus, Progress, Timestamp};
+use crate::domain::{DrawnPrompts, ImagePlace, ImageRef, Job, JobStatus, Progress, Timestamp};
 
 /// A job as `status`, `runsync`, lists and webhooks show it. The input is the client's own text; lists leave out long
 /// ones.
@@ -33,9 +33,21 @@ pub fn status_body(job: &Job, progress: Option<Progress>, now: Timestamp, urls: 
         body.raw("input", &job.input);
     }
     if job.status == JobStatus::Completed {
-        let output: Vec<Picture> =
-            job.images.iter().map(|image| Picture::new(image, urls.image(job, image))).collect();
-        body.field("output", &output);
+        let pictures = job.images.iter();
+        match &job.finish {
+            None => body.field(
+                "output",
+                &pictures.map(|image| Picture::new(image, urls.image(job, image))).collect::<Vec<_>>(),
+            ),
+            Some(finish) => body.field(
+                "output",
+                &OutputObject::new(
+                    pictures
+                        .map(|image| Picture::new(image, urls.finished_for(job, image, finish)))
+                        .collect(),
+                ),
+            ),
+        };
     }
     if let Some(progress) = progress.filter(|_| job.status == JobStatus::InProgress) {
         body.field(
@@ -56,12 +68,37 @@ pub(super) struct Picture {
     image: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     nsfw: bool,
+    #[serde(flatten)]
+    prompts: Option<DrawnPrompts>,
     seed: u64,
 }
 
 impl Picture {
     pub fn new(image: &ImageRef, url: Option<String>) -> Self {
-        Self { image: url, nsfw: image.place == ImagePlace::Withheld, seed: image.seed }
+        Self {
+            image: url,
+            nsfw: image.place == ImagePlace::Withheld,
+            prompts: image.prompts.clone(),
+            seed: image.seed,
+        }
+    }
+}
+
+/// `output` in the dialect of `RunPod`'s public endpoints. The first picture stands for all; where it was withheld, the next.
+#[derive(Serialize)]
+struct OutputObject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<String>,
+    cost: u32,
+    images: Vec<Picture>,
+}
+
+impl OutputObject {
+    fn new(images: Vec<Picture>) -> Self {
+        let first = images.iter().find_map(|picture| picture.image.clone());
+        Self { image_url: first.clone(), result: first, cost: 0, images }
     }
 }
 
@@ -112,7 +149,8 @@ mod tests {
             expires_at: Timestamp(2_000_000),
             error: None,
             gpu: Some("24".to_owned()),
-            images: vec![ImageRef { index: 0, seed: 1, place: ImagePlace::Here }],
+            finish: None,
+            images: vec![ImageRef { index: 0, seed: 1, place: ImagePlace::Here, prompts: None }],
             warnings: Vec::new(),
         }
     }
@@ -134,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_the_public_endpoints_gets_an_object() {
+        let job = Job { finish: Some("1328x1328-q90.png".to_owned()), ..job(JobStatus::Completed) };
+        let body: serde_json::Value = serde_json::from_str(&body(&job, None)).unwrap();
+        let output = &body["output"];
+        let url = output["image_url"].as_str().unwrap();
+        assert!(url.contains("/0/1328x1328-q90.png?expires="), "{url}");
+        assert_eq!(
+            *output,
+            serde_json::json!({"image_url": url, "result": url, "cost": 0, "images": [{"image": url, "seed": 1}]})
+        );
+    }
+
+    #[test]
     fn a_withheld_picture_has_no_image_and_says_why() {
         let mut job = job(JobStatus::Completed);
         job.images[0].place = ImagePlace::Withheld;
@@ -149,6 +200,15 @@ mod tests {
         let text = body(&job, None);
         let end = r#""status":"COMPLETED","warnings":["Nothing was checked.","\"x\" has no effect."]}"#;
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn a_picture_says_what_its_wildcards_became() {
+        let mut job = job(JobStatus::Completed);
+        job.images[0].prompts =
+            Some(DrawnPrompts { prompt: "a fox".to_owned(), negative_prompt: "rain".to_owned() });
+        let text = body(&job, None);
+        assert!(text.contains(r#"","prompt":"a fox","negative_prompt":"rain","seed":1}]"#), "{text}");
     }
 
     #[test]

@@ -109,11 +109,27 @@ impl JobUrls<'_> {
 
     /// The URL of a picture on this server that is enlarged or encoded as `finish` says.
     pub fn finished_image(&self, job: &JobOutline, image: &ImageRef, finish: &str) -> Option<String> {
+        self.finished(&job.endpoint, &job.id, job.expires_at, image, finish)
+    }
+
+    /// The same for a whole job. In a client's bucket, the picture is as it was drawn.
+    pub fn finished_for(&self, job: &Job, image: &ImageRef, finish: &str) -> Option<String> {
+        self.finished(&job.endpoint, &job.id, job.expires_at, image, finish)
+            .or_else(|| self.image(job, image))
+    }
+
+    fn finished(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        expires_at: Timestamp,
+        image: &ImageRef,
+        finish: &str,
+    ) -> Option<String> {
         if image.place != ImagePlace::Here {
             return None;
         }
-        let JobOutline { endpoint, id, .. } = job;
-        let (base, index, expires) = (self.base, image.index, last_second(job.expires_at));
+        let (base, index, expires) = (self.base, image.index, last_second(expires_at));
         let signature = self.signer.sign(SignedResource::FinishedImage(index, finish), endpoint, id, expires);
         Some(format!(
             "{base}/v2/{endpoint}/images/{id}/{index}/{finish}?expires={expires}&signature={signature}"

@@ -47,12 +47,11 @@ impl<M: Model> Worker<M> {
     /// Reads a job's input and begins it if it can. First sends for the pictures that it names by URL.
     fn take_up(&mut self, job: ClaimedJob) {
         tracing::info!(job = %job.id(), attempt = job.attempt(), "started");
-        let input = match parse(job.input(), &self.rules) {
+        let mut input = match parse(job.input(), &self.rules) {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
-        let is_elsewhere = |picture: &Option<ImageSource>| matches!(picture, Some(ImageSource::Url(_)));
-        if is_elsewhere(&input.init_image) || is_elsewhere(&input.mask) {
+        if input.pictures().iter().any(|(_, picture)| matches!(picture, ImageSource::Url(_))) {
             self.errands.fetch(job, input);
         } else {
             self.waiting.push(job, input);
@@ -68,7 +67,7 @@ impl<M: Model> Worker<M> {
             job.publish(Progress { step, steps, eta: None }, None);
         }
         // Its pictures have been read.
-        let input = GenerationInput { init_image: None, mask: None, ..input };
+        let input = input.without_pictures();
         self.jobs.active.push(ActiveJob { job, input, generation, stepping_since });
     }
 }

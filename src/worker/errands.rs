@@ -84,8 +84,8 @@ impl Errands {
     pub fn fetch(&mut self, job: ClaimedJob, mut input: GenerationInput) {
         let fetcher = self.fetcher.clone();
         let errand = self.start(job, move |given_up| {
-            for (name, source) in [("init_image", &mut input.init_image), ("mask", &mut input.mask)] {
-                let Some(ImageSource::Url(url)) = source else { continue };
+            for (name, source) in input.pictures() {
+                let ImageSource::Url(url) = source else { continue };
                 if given_up.load(Ordering::Relaxed) {
                     break; // nobody will look at the outcome
                 }
@@ -94,7 +94,7 @@ impl Errands {
                     .map_err(|reason| format!("{name} could not be fetched: {reason}."))?;
                 let picture = ImageSource::from_bytes(bytes)
                     .map_err(|reason| format!("{name} cannot be used. {reason}"))?;
-                *source = Some(picture);
+                *source = picture;
             }
             Ok(input)
         });
@@ -109,7 +109,7 @@ impl Errands {
                 let key = format!("{id}/{index}.png");
                 let store = |png| with_retries(pauses, given_up, || fetcher.store_image(&bucket, &key, png));
                 let url = image.png.as_deref().map(store).transpose()?;
-                Ok(StoredImage { seed: image.seed, url })
+                Ok(StoredImage { seed: image.seed, url, prompts: image.prompts.clone() })
             };
             let wanted = images.iter().enumerate().take_while(|_| !given_up.load(Ordering::Relaxed));
             wanted.map(store).collect::<Result<_, FetchError>>().map_err(|error| {

@@ -184,7 +184,7 @@ impl Engine for Scripted {
 
     fn finish(&mut self, drawing: Drawing) -> Result<Vec<NewImage>, EngineError> {
         Self::act(&drawing.prompt, "finish")?;
-        Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()) }])
+        Ok(vec![NewImage { seed: drawing.seed, png: Some(drawing.prompt.into_bytes()), prompts: None }])
     }
 
     fn capacity(&self) -> usize {

@@ -29,10 +29,9 @@ pub(super) struct WaitingJob<M: Model> {
 }
 
 impl<M: Model> WaitingJob<M> {
-    /// The same without what is ready for it, which may be dropped then.
-    fn without_prepared(mut self) -> Self {
-        self.preparation.take_if(|preparation| matches!(preparation.stage, Stage::Ready(_)));
-        self
+    /// The same without what is ready for it, which may be dropped then. Of what is still to be made, a part may be ready.
+    fn without_prepared(self) -> Self {
+        Self { preparation: None, ..self }
     }
 }
 

@@ -207,6 +207,9 @@ fn only_the_first_start_shows_the_key_and_the_log_never_does() {
     let second = Process::start(dir.path());
     let port = second.port;
     let (code, shown, log) = second.end("-INT");
-    let surfaces = format!("OpenAI Images API, with an API key: http://127.0.0.1:{port}/v1\n");
+    let surfaces = format!(
+        "OpenAI Images API, with an API key: http://127.0.0.1:{port}/v1\n\
+         Hugging Face inference API, with an API key: http://127.0.0.1:{port}/huggingface\n"
+    );
     assert_eq!((code, shown), (Some(0), surfaces), "{log}");
 }

@@ -189,7 +189,7 @@ impl Engine for ScriptedEngine {
     fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
         let png = if self.0.draws { picture(generation.size) } else { b"\x89PNG scripted".to_vec() };
         let kept = |seed: u64| generation.nsfw || !seed.is_multiple_of(2);
-        let image = |&seed: &u64| NewImage { seed, png: kept(seed).then(|| png.clone()) };
+        let image = |&seed: &u64| NewImage { seed, png: kept(seed).then(|| png.clone()), prompts: None };
         Ok(generation.seeds.iter().map(image).collect())
     }
 

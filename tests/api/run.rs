@@ -33,11 +33,11 @@ fn a_body_is_read_as_json_with_any_content_type() {
 #[test]
 fn one_error_lists_every_violation() {
     let app = TestApp::start();
-    let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"size": 1, "num_outputs": 11}}));
+    let response = app.post("/v2/stable-diffusion-v1/run", json!({"input": {"shape": 1, "num_outputs": 11}}));
     assert_eq!(response.status, 400);
     assert_eq!(
         response.error(),
-        "Unexpected input. size is not a valid input option. prompt is a required input. num_outputs does not \
+        "Unexpected input. shape is not a valid input option. prompt is a required input. num_outputs does not \
          meet the constraints. It is 11; it must be a whole number from 1 to 10."
     );
 }

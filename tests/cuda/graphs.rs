@@ -44,7 +44,7 @@ impl Graphs {
         let paths = entries.map(|entry| entry.unwrap().path());
         let paths = paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx"));
         let graphs: Vec<_> = paths.map(Graph::read).collect();
-        assert_eq!(graphs.len(), 13, "eight of Stable Diffusion v1 and five of tiny-sd");
+        assert_eq!(graphs.len(), 18, "eleven of Stable Diffusion v1 and seven of tiny-sd");
         let length = graphs.iter().map(|graph| graph.weight_bytes).max().unwrap();
         Self { graphs, weights: vec![0; length].into() }
     }
@@ -86,6 +86,7 @@ impl Graph {
     fn shapes(&self) -> Vec<[usize; 4]> {
         let (rows, tokens): (&[usize], &[usize]) = match self.part() {
             "unet" | "unet_inpainting" | "unet_guided" | "unet_pix2pix" => (&ROWS, &TOKENS),
+            "controlnet" | "unet_controlled" | "unet_inpainting_controlled" => (&ROWS[..3], &TOKENS),
             _ => (&ROWS[..2], &TOKENS[..1]),
         };
         let sizes: &[(usize, usize)] = match self.part() {
@@ -109,7 +110,9 @@ impl Graph {
             .inputs()
             .iter()
             .map(|port| {
-                let ValueType::Tensor { ty, shape, .. } = port.dtype() else { panic!("{what}") };
+                let ValueType::Tensor { ty, shape, dimension_symbols } = port.dtype() else {
+                    panic!("{what}")
+                };
                 let fixed = |axis: usize| usize::try_from(shape[axis]).unwrap();
                 let sizes = match (port.name(), shape.len()) {
                     ("input_ids", 2) => vec![rows, tokens],
@@ -119,6 +122,14 @@ impl Graph {
                     ("timestep", 1) => vec![rows],
                     // Always the same size.
                     ("clip_input", 4) => vec![rows, fixed(1), fixed(2), fixed(3)],
+                    // One picture for all rows.
+                    ("controlnet_cond", 4) => vec![1, fixed(1), 8 * height, 8 * width],
+                    // `height.2` is the latents' height, halved twice and rounded up.
+                    (name, 4) if name.contains("_residual") => {
+                        let level = dimension_symbols[2].rsplit_once('.').map_or("0", |(_, level)| level);
+                        let halved = |side: usize| side.div_ceil(1 << level.parse::<u32>().unwrap());
+                        vec![rows, fixed(1), halved(height), halved(width)]
+                    }
                     (_, 4) => vec![rows, fixed(1), side * height, side * width],
                     (name, _) => panic!("{what}: {name}"),
                 };
@@ -133,6 +144,8 @@ impl Graph {
             "vae_decoder" => vec![rows, 3, 8 * height, 8 * width],
             "vae_encoder" => vec![rows, 8, height, width],
             "safety_checker" => vec![rows, 20],
+            // Its first output, which is as large as the latents.
+            "controlnet" => vec![rows, shape[1], height, width],
             _ => vec![rows, 4, height, width],
         };
         assert_eq!(shape, expected, "{what}");

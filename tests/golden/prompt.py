@@ -18,9 +18,10 @@ PROMPTS = [
     "a BREAK b", "BREAK", "BREAK BREAK", " BREAK ", "aBREAK", "BREAKa", "a,BREAK,b", "a\nBREAK\nb", "a BREAK", "BREAK b", "BREAK_", "_BREAK", "éBREAK", "break", "Break",
     "(a) BREAK (b)", "(a BREAK b)", "(BREAK)", "BREAK:BREAK", "a BREAK BREAK b", "a BREAKBREAK b", "日本 (語:1.2) 😀[é]", "(\n a \n:1.2)", "a  (  b  )  c", "(a:\u30001.2\u00a0)",
     "1girl, (solo:1.2), [bad], ((best quality)), \\(artist\\)", "(a, b, (c:1.4), d:0.8), e", "<lora:x:0.8>", "(<lora:x:0.8>)", "{a}", "(a|b)", "[a|b]", "[a:b:0.5]",
+    "(a:-1)", "(a:-0.5)", "(a:-.5) b", "((a:-2):3) b", "((a:-2):-3)", "[(a:-1.5)]", "a (b:- 1) c", "(a:-0)",
 ]
 random.seed(1)
-while len(PROMPTS) < 600:
+while len(PROMPTS) < 608:
     prompt = "".join(random.choice(["(", ")", "(a", "b)", "[", "]", ":1.3)", ":", "\\", " ", "c", "d e", "BREAK", " BREAK ", "\n", "é", "1.5", "(f:0.7)"])
                      for _ in range(random.randint(1, 14)))
     if prompt not in PROMPTS:

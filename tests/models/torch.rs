@@ -56,7 +56,9 @@ fn a_checkpoint_that_runs_code_is_refused_and_runs_nothing() {
 fn drawn(folder: &Path, fields: &Value) -> Vec<u8> {
     let add_ons = AddOnFolders {
         loras: folder.join("loras"),
+        controlnets: folder.join("controlnets"),
         embeddings: folder.join("embeddings"),
+        wildcards: folder.join("wildcards"),
         upscalers: folder.join("upscalers"),
         lora_memory: 0,
         look_every: Duration::ZERO,

@@ -26,7 +26,9 @@ const LORAS: [(&str, &str); 2] = [("unet", "original_half"), ("both", "kohya")];
 fn add_ons(loras: &Path) -> AddOnFolders {
     AddOnFolders {
         loras: loras.to_owned(),
+        controlnets: loras.join("none"),
         embeddings: loras.join("none"),
+        wildcards: loras.join("none"),
         upscalers: loras.join("upscalers"),
         lora_memory: u64::MAX,
         look_every: Duration::from_mins(1),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Failure;
 use super::row::Row;
 use crate::diffusion::{Generation, Model, Picture, Pipeline, RgbImage};
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{GenerationInput, ImageSize, Sampling};
 use crate::runtime::{CardSettings, DeviceChoice, MemoryUse, Runtime};
 
 pub(super) struct Subject {
@@ -72,7 +72,7 @@ impl Subject {
             size,
             num_inference_steps: steps,
             scheduler: rules.scheduler,
-            karras: rules.karras,
+            sampling: Sampling { spacing: rules.spacing, ..Sampling::default() },
             ..GenerationInput::new(PROMPT)
         }
     }

@@ -1,7 +1,9 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
+mod controlnet;
 mod hires;
 mod output;
+mod sampling;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -14,8 +16,10 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
+use self::controlnet::ControlArg;
 use self::hires::HiresArgs;
 pub(super) use self::output::Output;
+use self::sampling::SamplingArgs;
 use super::Failure;
 use super::open_model::open_model;
 use super::runtime::use_installed_runtimes;
@@ -42,9 +46,8 @@ pub struct GenerateArgs {
     /// Scheduler, such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, or K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
-    /// Use Karras sigmas, as "DPM++ 2M Karras" does
-    #[arg(long)]
-    karras: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
     #[arg(long, value_name = "SOURCE", default_value = "cpu")]
     noise: String,
@@ -87,6 +90,10 @@ pub struct GenerateArgs {
     /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
     #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true, requires = "init_image")]
     image_guidance: Option<f64>,
+    /// ControlNet and the picture that it follows, as NAME=FILE; behind it further fields of the request:
+    /// canny=house.png,weight=0.8,preprocess=canny. May be given up to four times
+    #[arg(long, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
+    controlnet: Vec<ControlArg>,
     #[command(flatten)]
     hires: HiresArgs,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
@@ -99,9 +106,18 @@ pub struct GenerateArgs {
     /// Folder of LoRAs [default: loras in the data folder]
     #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
     lora_dir: Option<PathBuf>,
+    /// Folder of ControlNets [default: controlnets in the data folder]
+    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
+    controlnet_dir: Option<PathBuf>,
     /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
     #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
+    /// Draw the prompts' wildcards by the seed: {a|b} is one of the two, __name__ a line of name.txt in --wildcard-dir
+    #[arg(long)]
+    wildcards: bool,
+    /// Folder of wildcards [default: wildcards in the data folder]
+    #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
+    wildcard_dir: Option<PathBuf>,
     /// Folder of upscalers [default: upscalers in the data folder]
     #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
     upscaler_dir: Option<PathBuf>,
@@ -156,6 +172,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
             println!("{}  seed {}  {}×{}", path.display(), picture.seed, size.width, size.height);
+            if let Some(drawn) = &picture.prompts {
+                println!("    {}", drawn.prompt);
+            }
         }
     }
     Ok(())
@@ -168,7 +187,9 @@ impl GenerateArgs {
         let file = self.lora.as_deref().filter(|lora| name_of_file(lora).is_some()).map(PathBuf::from);
         AddOnFolders {
             loras: file.or_else(|| self.lora_dir.clone()).unwrap_or(usual.loras),
+            controlnets: self.controlnet_dir.clone().unwrap_or(usual.controlnets),
             embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
+            wildcards: self.wildcard_dir.clone().unwrap_or(usual.wildcards),
             upscalers: self.upscaler_dir.clone().unwrap_or(usual.upscalers),
             ..usual
         }
@@ -179,6 +200,7 @@ impl GenerateArgs {
         let mut input = Map::new();
         input.insert("prompt".into(), json!(self.prompt));
         input.insert("negative_prompt".into(), json!(self.negative_prompt));
+        input.insert("wildcards".into(), json!(self.wildcards));
         input.insert("width".into(), json!(self.width.unwrap_or(native_side)));
         input.insert("height".into(), json!(self.height.unwrap_or(native_side)));
         input.insert("num_outputs".into(), json!(self.num_outputs));
@@ -187,8 +209,7 @@ impl GenerateArgs {
         input.insert("guidance_rescale".into(), json!(self.guidance_rescale));
         input.insert("guidance_end".into(), json!(self.guidance_end));
         input.insert("scheduler".into(), json!(self.scheduler));
-        // Without the flag it is what the scheduler's name says.
-        input.insert("karras".into(), json!(self.karras.then_some(true)));
+        self.sampling.write(&mut input);
         input.insert("seed".into(), json!(self.seed));
         input.insert("noise".into(), json!(self.noise));
         input.insert("clip_skip".into(), json!(self.clip_skip));
@@ -197,6 +218,7 @@ impl GenerateArgs {
         input.insert("mask_blur".into(), json!(self.mask_blur));
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
         input.insert("image_guidance_scale".into(), json!(self.image_guidance));
+        input.insert("controlnet".into(), ControlArg::request(&self.controlnet)?);
         input.insert("hires".into(), self.hires.request());
         input.insert(
             "lora".into(),

@@ -15,7 +15,7 @@ use crate::cli::print::print;
 use crate::cli::runtime::use_installed_runtimes;
 use crate::config::ModelsDirArgs;
 use crate::diffusion::{Model, Pipeline};
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{GenerationInput, ImageSize, Sampling};
 use crate::runtime::{DeviceChoice, Runtime};
 
 pub(super) const ABOUT: &str = "Say whether a model can draw, by drawing a small picture as a test, and show what it \
@@ -134,7 +134,7 @@ fn time_of_a_step(pipeline: &mut Pipeline, side: u32) -> Result<Duration, Failur
         size: ImageSize { width: side, height: side },
         num_inference_steps: 2,
         scheduler: rules.scheduler,
-        karras: rules.karras,
+        sampling: Sampling { spacing: rules.spacing, ..Sampling::default() },
         // The safety checker runs as well, if there is one.
         nsfw: false,
         ..GenerationInput::new("a picture")

@@ -3,7 +3,7 @@
 mod check;
 mod convert;
 mod list;
-mod pull;
+pub(super) mod pull;
 mod rm;
 
 use clap::{Args, Subcommand};

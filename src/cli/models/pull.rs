@@ -14,7 +14,7 @@ use crate::cli::signals::exit_on_signal;
 use crate::config::ModelsDirArgs;
 use crate::domain::Clock;
 use crate::fetch::root_certificates;
-use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled};
+use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled, PulledModel};
 use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Download a model from a hub or a URL: the files of a repository that stablehand can use \
@@ -36,22 +36,11 @@ pub(super) struct PullArgs {
 }
 
 pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
-    let (base, token) = (variable("HF_ENDPOINT")?, variable("HF_TOKEN")?);
-    let download_token = variable("STABLEHAND_DOWNLOAD_TOKEN")?;
-    let roots = root_certificates().map_err(|error| Failure::Other(error.to_string()))?;
-    let hub = Hub::new(base.as_deref(), token.as_deref(), download_token.as_deref(), roots)?;
+    let hub = hub()?;
     let reference = ModelRef::parse(&args.model, hub.base())?;
     let models = ModelsDir::new(args.folders.models_dir()?);
     tell_of_the_cache(&reference);
-    exit_on_signal("what can be resumed is kept; run the command again to resume");
-    let now_ms = Clock::system().now().0;
-    let progress = Progress::default();
-    let pulled = hub.pull(&reference, args.sha256.as_deref(), &models, now_ms, &progress);
-    drop(progress);
-    let (model, verb) = match pulled? {
-        Pulled::New(model) => (model, "has been pulled"),
-        Pulled::Current(model) => (model, "is up to date"),
-    };
+    let (model, verb) = pull_into(&models, &hub, &reference, args.sha256.as_deref())?;
     let manifest = &model.manifest;
     let size = size_text(manifest.bytes());
     print(&format!(
@@ -60,6 +49,32 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
         manifest.form(),
         quoted(&manifest.name)
     ))
+}
+
+/// The hub that the environment names.
+pub(in crate::cli) fn hub() -> Result<Hub, Failure> {
+    let (base, token) = (variable("HF_ENDPOINT")?, variable("HF_TOKEN")?);
+    let download_token = variable("STABLEHAND_DOWNLOAD_TOKEN")?;
+    let roots = root_certificates().map_err(|error| Failure::Other(error.to_string()))?;
+    Ok(Hub::new(base.as_deref(), token.as_deref(), download_token.as_deref(), roots)?)
+}
+
+/// Pulls into a folder. Returns what is there now, and what has become of it.
+pub(in crate::cli) fn pull_into(
+    folder: &ModelsDir,
+    hub: &Hub,
+    reference: &ModelRef,
+    sha256: Option<&str>,
+) -> Result<(PulledModel, &'static str), Failure> {
+    exit_on_signal("what can be resumed is kept; run the command again to resume");
+    let now_ms = Clock::system().now().0;
+    let progress = Progress::default();
+    let pulled = hub.pull(reference, sha256, folder, now_ms, &progress);
+    drop(progress);
+    Ok(match pulled? {
+        Pulled::New(model) => (model, "has been pulled"),
+        Pulled::Current(model) => (model, "is up to date"),
+    })
 }
 
 /// Says that the model is on this machine already, if the hub's own programs have downloaded it.
@@ -92,7 +107,7 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
     }
 }
 
-fn sha256(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn sha256(text: &str) -> Result<String, String> {
     hub::sha256_text(text).ok_or_else(|| "it should be 64 hexadecimal digits".to_owned())
 }
 

@@ -85,25 +85,29 @@ impl AddOnFolder {
     /// The file that `name` means: its name in the folder, with or without its extension, or the last segment of that
     /// name where only one file has it. Names are the same if they look the same: `é` may be one character or two.
     pub fn find(&self, name: &str) -> Result<AddOnFile, NotFound> {
-        let listing = self.list();
-        let bare = match extension_rank(name).and_then(|_| name.rsplit_once('.')) {
-            Some((bare, _)) => bare,
-            None => name,
-        };
-        if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
-            return Ok(found.clone());
-        }
-        let bare = composed(bare);
-        let whole: Vec<&AddOnFile> = listing.values().filter(|file| composed(&file.name) == bare).collect();
-        let alike = match whole.is_empty() {
-            true => listing.values().filter(|file| composed(file.stem()) == bare).collect(),
-            false => whole,
-        };
-        match alike.as_slice() {
-            [] => Err(NotFound::Unknown(listing.keys().cloned().collect())),
-            [only] => Ok((*only).clone()),
-            many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
-        }
+        find_in(&self.list(), name)
+    }
+}
+
+/// The file of the listing that `name` means, as [`AddOnFolder::find`] says.
+pub(super) fn find_in(listing: &Listing, name: &str) -> Result<AddOnFile, NotFound> {
+    let bare = match extension_rank(name).and_then(|_| name.rsplit_once('.')) {
+        Some((bare, _)) => bare,
+        None => name,
+    };
+    if let Some(found) = [name, bare].iter().find_map(|name| listing.get(*name)) {
+        return Ok(found.clone());
+    }
+    let bare = composed(bare);
+    let whole: Vec<&AddOnFile> = listing.values().filter(|file| composed(&file.name) == bare).collect();
+    let alike = match whole.is_empty() {
+        true => listing.values().filter(|file| composed(file.stem()) == bare).collect(),
+        false => whole,
+    };
+    match alike.as_slice() {
+        [] => Err(NotFound::Unknown(listing.keys().cloned().collect())),
+        [only] => Ok((*only).clone()),
+        many => Err(NotFound::Ambiguous(many.iter().map(|file| file.name.clone()).collect())),
     }
 }
 

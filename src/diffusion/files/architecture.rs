@@ -17,10 +17,12 @@ pub enum Architecture {
 const UNET: &str = "model.diffusion_model.";
 const UNET_EMA: &str = "model_ema.diffusion_model";
 
+const CONTROLNET: &str = "a ControlNet: put it into --controlnet-dir and name it in the field controlnet";
+
 /// Other things that people have in `.safetensors` files, by a mark at the beginning of a tensor's name or of a module in it.
 pub(super) const FOREIGN: [(&str, &str); 3] = [
-    ("control_model.", "a ControlNet"),
-    ("input_hint_block.", "a ControlNet"),
+    ("control_model.", CONTROLNET),
+    ("input_hint_block.", CONTROLNET),
     ("emb_params", "a textual inversion: put it into --embeddings-dir and write its name in the prompt"),
 ];
 

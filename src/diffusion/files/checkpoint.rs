@@ -36,6 +36,11 @@ impl Checkpoint {
         Self { files, places, depth: architecture.depth() }
     }
 
+    /// The same for a file that belongs to another one's model.
+    pub fn beside(file: Arc<TensorFile>, model: &Self) -> Self {
+        Self { depth: model.depth, ..Self::new(vec![file], Architecture::StableDiffusionV1) }
+    }
+
     pub fn files(&self) -> impl Iterator<Item = &TensorFile> {
         self.files.iter().map(Arc::as_ref)
     }

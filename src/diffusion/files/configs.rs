@@ -67,6 +67,8 @@ pub struct StablehandConfig {
     pub max_side: Option<u32>,
     /// The scheduler that suits the model, for requests that name none.
     pub scheduler: Option<String>,
+    /// How its steps are spaced.
+    pub spacing: Option<String>,
     /// `guidance_rescale` and `guidance_end` that suit the model, for requests that name none.
     pub guidance_rescale: Option<f64>,
     pub guidance_end: Option<f64>,

@@ -16,6 +16,12 @@ impl LazyCheckpoint {
         Arc::new(Self { opened: OnceLock::new(), open: Box::new(open) })
     }
 
+    /// A checkpoint that is open already.
+    pub fn opened(checkpoint: Checkpoint) -> Arc<Self> {
+        let open = || Err(FileError::Unwritable("it is open already".to_owned()));
+        Arc::new(Self { opened: OnceLock::from(checkpoint), open: Box::new(open) })
+    }
+
     pub fn get(&self) -> Result<&Checkpoint, FileError> {
         if let Some(checkpoint) = self.opened.get() {
             return Ok(checkpoint);

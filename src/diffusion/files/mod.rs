@@ -12,6 +12,8 @@ mod checkpoint;
 mod config_expectations;
 mod config_file;
 mod configs;
+mod controlnet_file;
+mod controlnet_folder;
 mod conversion;
 mod embedded;
 mod graph_library;
@@ -40,6 +42,7 @@ mod upscaler_folder;
 mod vae_beside;
 mod weightless_graph;
 mod weights;
+mod wildcard_folder;
 
 use std::path::PathBuf;
 
@@ -52,6 +55,8 @@ use config_file::ConfigFile;
 pub use configs::{
     ModelConfigs, SCHEDULER_FILE, STABLEHAND_FILE, StablehandConfig, UNetConfig, VaeConfig, halvings,
 };
+pub use controlnet_file::{ControlNetError, ControlNetFile};
+pub use controlnet_folder::ControlNetFolder;
 pub use conversion::Conversion;
 pub use graph_library::GraphBuild;
 use graph_library::GraphLibrary;
@@ -70,6 +75,7 @@ pub use upscaler_folder::UpscalerFolder;
 pub use weightless_graph::{LOCATION, TOKEN_EMBEDDING, WeightlessGraph};
 use weights::WeightWriter;
 pub use weights::{Originals, Parameters, Weights};
+pub use wildcard_folder::WildcardFolder;
 
 /// Why files cannot be used. Each names the file and, where one tensor is the reason, that tensor.
 #[derive(Debug, thiserror::Error)]

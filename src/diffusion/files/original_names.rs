@@ -32,6 +32,9 @@ const TEXT_ENCODERS: [&str; 8] = [
 pub const UNET: &str = "model.diffusion_model.";
 const UNETS: [&str; 4] = [UNET, "", "diffusion_model.", "unet."];
 const UNET_EMA: &str = "model_ema.diffusion_model";
+/// The ControlNet, as its trainers and as dumps call it.
+pub const CONTROLNET: &str = "control_model.";
+const CONTROLNETS: [&str; 3] = [CONTROLNET, "", "controlnet."];
 const SAFETY_CHECKERS: [&str; 2] = ["", "safety_checker."];
 const VAES: [&str; 3] = ["first_stage_model.", "", "vae."];
 
@@ -61,6 +64,11 @@ pub fn names(part: ModelPart, diffusers: &str, depth: Depth) -> Vec<String> {
             let old = old.into_iter().find(|(new, _)| diffusers.contains(&format!("attentions.0.{new}.")));
             let old = old.map(|(new, old)| diffusers.replace(new, old));
             both(&VAES, &[vae(diffusers, depth), Some(own), old].into_iter().flatten().collect::<Vec<_>>())
+        }
+        // The UNet's way down once more, with layers of its own.
+        ModelPart::ControlNet => {
+            let original = controlnet(diffusers).or_else(|| unet(diffusers, depth));
+            both(&CONTROLNETS, &[original, Some(own)].into_iter().flatten().collect::<Vec<_>>())
         }
         // Newer transformers leave out a level. Dumps of whole pipelines have a prefix.
         ModelPart::SafetyChecker => {
@@ -125,6 +133,29 @@ fn unet(name: &str, depth: Depth) -> Option<String> {
                 _ => format!("output_blocks.{}.{UPSAMPLER}.{rest}", first + layers),
             }
         }
+        _ => return None,
+    })
+}
+
+/// The layers that a UNet does not have. The mapping is that of diffusers' `convert_controlnet_checkpoint`.
+fn controlnet(name: &str) -> Option<String> {
+    let (block, rest) = name.split_once('.')?;
+    Some(match block {
+        "controlnet_cond_embedding" => {
+            // Between them are activations, which have numbers of their own.
+            let (layer, rest) = rest.split_once('.')?;
+            let (number, rest) = match layer {
+                "conv_in" => (0, rest),
+                "conv_out" => (14, rest),
+                _ => numbered(rest).map(|(index, rest)| (2 * (index + 1), rest))?,
+            };
+            format!("input_hint_block.{number}.{rest}")
+        }
+        "controlnet_down_blocks" => {
+            let (index, rest) = numbered(rest)?;
+            format!("zero_convs.{index}.0.{rest}")
+        }
+        "controlnet_mid_block" => format!("middle_block_out.0.{rest}"),
         _ => return None,
     })
 }

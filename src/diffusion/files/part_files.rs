@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::lazy_checkpoint::LazyCheckpoint;
 use super::onnx_folder::{files_with_weights, onnx_graph};
-use super::{Checkpoint, FileError, GraphBuild, GraphLibrary, Target, WeightlessGraph, Weights};
+use super::{Checkpoint, FileError, GraphBuild, GraphLibrary, Target, TensorFile, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
 /// The files of one part of a model.
@@ -100,6 +100,24 @@ impl PartFiles {
             (part, _) => part.name(),
         };
         Ok(PartGraph::Weightless(graphs.find(name, build)?))
+    }
+
+    /// The build of our UNet that takes what ControlNets give. Its weights lie where the plain one's do.
+    pub fn controlled_graph(&self, build: GraphBuild) -> Result<PartGraph<'_>, FileError> {
+        let Source::Weights { graphs, .. } = &self.source else { return self.graph(build) };
+        let name = match self.unet_channels() {
+            Some(9) => "unet_inpainting_controlled",
+            _ => "unet_controlled",
+        };
+        Ok(PartGraph::Weightless(graphs.find(name, build)?))
+    }
+
+    /// A ControlNet in `file` for this UNet's model. None if the model's weights are inside its own graphs.
+    pub fn controlnet(&self, file: Arc<TensorFile>) -> Result<Option<Self>, FileError> {
+        let Source::Weights { checkpoint, graphs } = &self.source else { return Ok(None) };
+        let checkpoint = LazyCheckpoint::opened(Checkpoint::beside(file, checkpoint.get()?));
+        let source = Source::Weights { checkpoint, graphs: Arc::clone(graphs) };
+        Ok(Some(Self { part: ModelPart::ControlNet, source, hidden_layers: None }))
     }
 
     /// The channels that a UNet reads, if its weights come without a graph.

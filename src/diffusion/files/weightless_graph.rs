@@ -110,6 +110,11 @@ impl WeightlessGraph {
         self.slots.iter().map(|(name, slot)| (name.as_str(), slot.shape.as_slice()))
     }
 
+    /// Whether its weights have exactly these places.
+    pub(super) fn has_slots(&self, slots: &BTreeMap<String, Slot>) -> bool {
+        self.slots == *slots
+    }
+
     /// A weight's shape in the order of checkpoints: a convolution's is `[out, in, height, width]`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.slots.get(name).map(|slot| slot.shape.as_slice())

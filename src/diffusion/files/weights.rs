@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::PartFiles;
+use super::{PartFiles, WeightlessGraph};
 
 /// The weights of one session, in the layout of its graph. ONNX Runtime reads those of nodes on the CPU in place, so
 /// they must live as long as the session unless all of it runs on a card.
+#[derive(Clone)]
 pub struct Weights {
     slots: BTreeMap<String, Slot>,
     buffer: Arc<[u8]>,
@@ -54,6 +55,11 @@ impl Weights {
     /// The buffer, for the session.
     pub fn buffer(&self) -> &Arc<[u8]> {
         &self.buffer
+    }
+
+    /// Whether a graph finds each of its weights here, in its own layout.
+    pub fn fit(&self, graph: &WeightlessGraph) -> bool {
+        graph.has_slots(&self.slots)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use crate::domain::{Enlarged, Hires, ImageSize, Lora, LoraOrigin, NoiseSource, SchedulerKind};
+use crate::domain::{
+    ControlUnit, Enlarged, Hires, ImageSize, Lora, LoraOrigin, NoiseSource, Sampling, SchedulerKind,
+};
 
 /// How a picture was made.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +18,8 @@ pub struct Parameters<'a> {
     pub clip_skip: u32,
     pub steps: u32,
     pub scheduler: SchedulerKind,
-    pub karras: bool,
+    /// Its spacing is the one that drew, whoever asked for it.
+    pub sampling: Sampling,
     pub guidance_scale: f32,
     pub guidance_rescale: f64,
     pub guidance_end: f64,
@@ -38,6 +41,7 @@ pub struct Parameters<'a> {
     /// What the model's files hold and nothing read.
     pub not_read: &'a [String],
     pub loras: &'a [Lora],
+    pub controlnets: &'a [ControlUnit],
     /// `(name, hash)` of each LoRA, and of each textual inversion, that was used.
     pub lora_hashes: &'a [(String, String)],
     pub ti_hashes: &'a [(String, String)],
@@ -60,8 +64,11 @@ impl Parameters<'_> {
         if let Some(scale) = self.image_guidance_scale {
             items.push(("Image CFG scale", scale.to_string()));
         }
-        if self.karras {
-            items.insert(2, ("Schedule type", "Karras".to_owned()));
+        if let Some(spacing) = self.sampling.spacing {
+            items.insert(2, ("Schedule type", spacing.a1111_name().to_owned()));
+        }
+        for (name, value) in self.sampling.numbers() {
+            items.push((sampling_item(name), value.to_string()));
         }
         if self.clip_skip > 1 {
             items.push(("Clip skip", self.clip_skip.to_string()));
@@ -99,6 +106,11 @@ impl Parameters<'_> {
                 items.push((item, hashes.join(", ")));
             }
         }
+        let controlnets: Vec<_> = (0..)
+            .zip(self.controlnets)
+            .map(|(index, unit)| (format!("ControlNet {index}"), controlnet(unit)))
+            .collect();
+        items.extend(controlnets.iter().map(|(name, unit)| (name.as_str(), unit.clone())));
         items.push(("Version", concat!("stablehand ", env!("CARGO_PKG_VERSION")).to_owned()));
 
         let mut text = self.prompt.to_owned();
@@ -116,6 +128,30 @@ impl Parameters<'_> {
     }
 }
 
+/// A ControlNet in the words of A1111's extension (`internal_controlnet/external_code.py`).
+fn controlnet(unit: &ControlUnit) -> String {
+    let mut text = format!(
+        "Module: {}, Model: {}, Weight: {}, Resize Mode: {}",
+        unit.preprocess.a1111_name(),
+        unit.model,
+        unit.weight,
+        unit.resize.a1111_name()
+    );
+    let numbers =
+        ["Threshold A", "Threshold B"].into_iter().zip(unit.thresholds).zip(unit.preprocess.thresholds());
+    for ((name, number), _) in numbers.filter(|(_, taken)| taken.is_some()) {
+        let _ = write!(text, ", {name}: {number}");
+    }
+    let _ = write!(
+        text,
+        ", Guidance Start: {}, Guidance End: {}, Pixel Perfect: True, Control Mode: {}",
+        unit.start,
+        unit.end,
+        unit.mode.a1111_name()
+    );
+    text
+}
+
 /// A1111's words for a second pass. `Hires CFG Scale` is Forge's.
 fn second_pass(hires: &Hires) -> Vec<(&'static str, String)> {
     let mut items = vec![("Denoising strength", hires.strength.to_string())];
@@ -130,7 +166,10 @@ fn second_pass(hires: &Hires) -> Vec<(&'static str, String)> {
         ("Hires CFG Scale", hires.guidance_scale.map(|scale| scale.to_string())),
         ("Hires upscaler", Some(hires.upscaler.a1111_name().to_owned())),
         ("Hires sampler", hires.scheduler.map(|(kind, _)| kind.a1111_name().to_owned())),
-        ("Hires schedule type", hires.scheduler.filter(|(_, karras)| *karras).map(|_| "Karras".to_owned())),
+        (
+            "Hires schedule type",
+            hires.scheduler.and_then(|(_, spacing)| spacing).map(|spacing| spacing.a1111_name().to_owned()),
+        ),
         ("Hires prompt", hires.prompt.clone()),
         ("Hires negative prompt", hires.negative_prompt.clone()),
     ];
@@ -164,6 +203,17 @@ fn quoted(value: String) -> String {
     if value.contains([',', ':', '\n']) { serde_json::Value::from(value).to_string() } else { value }
 }
 
+/// A1111's name for a number of the sampler.
+fn sampling_item(name: &str) -> &'static str {
+    match name {
+        "s_churn" => "Sigma churn",
+        "s_tmin" => "Sigma tmin",
+        "s_tmax" => "Sigma tmax",
+        "s_noise" => "Sigma noise",
+        _ => "Eta",
+    }
+}
+
 /// A1111's names. NV is Philox computed on the CPU, the same on every machine.
 fn random_numbers(noise: NoiseSource) -> &'static str {
     match noise {
@@ -175,6 +225,7 @@ fn random_numbers(noise: NoiseSource) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Spacing;
 
     const LARGE: ImageSize = ImageSize { width: 512, height: 512 };
 
@@ -185,7 +236,7 @@ mod tests {
             clip_skip: 1,
             steps: 20,
             scheduler: SchedulerKind::KLms,
-            karras: false,
+            sampling: Sampling::default(),
             guidance_scale: 7.0,
             guidance_rescale: 0.0,
             guidance_end: 1.0,
@@ -200,6 +251,7 @@ mod tests {
             model: "tiny-sd",
             not_read: &[],
             loras: &[],
+            controlnets: &[],
             lora_hashes: &[],
             ti_hashes: &[],
             lora_skipped: &[],
@@ -256,7 +308,7 @@ mod tests {
     fn settings_have_the_names_of_a1111() {
         let text = Parameters {
             scheduler: SchedulerKind::DpmM,
-            karras: true,
+            sampling: Sampling { spacing: Some(Spacing::Karras), eta: Some(0.5), ..Sampling::default() },
             clip_skip: 2,
             guidance_rescale: 0.7,
             guidance_end: 0.8,
@@ -266,7 +318,7 @@ mod tests {
         assert_eq!(
             text.infotext(),
             "a red fox\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, \
-             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Clip skip: 2, CFG Rescale phi: 0.7, CFG end: 0.8, RNG: NV, \
+             Seed: 18446744073709551615, Size: 512x512, Model: tiny-sd, Eta: 0.5, Clip skip: 2, CFG Rescale phi: 0.7, CFG end: 0.8, RNG: NV, \
              Version: stablehand 0.1.0"
         );
     }

@@ -9,6 +9,7 @@ mod infotext;
 mod mask;
 mod overlay;
 mod png;
+mod preprocess;
 mod size;
 mod texts;
 mod tiff;

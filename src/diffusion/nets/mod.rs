@@ -6,6 +6,7 @@
 
 mod card;
 mod card_turn;
+mod controlnet;
 mod graph_build;
 mod guidance;
 mod hidden_layers;
@@ -18,10 +19,11 @@ mod unet;
 mod upscaler;
 mod vae;
 
-use super::files::{FileError, LoraError};
+use super::files::{ControlNetError, FileError, LoraError};
 use crate::domain::ModelPart;
 use crate::runtime::RuntimeError;
 
+pub use controlnet::{ControlNet, ControlRows};
 pub use graph_build::plain_build;
 pub use hidden_layers::HiddenLayers;
 pub use port::Port;
@@ -47,6 +49,8 @@ pub enum ModelError {
     Tensor { name: String, reason: String },
     #[error(transparent)]
     Lora(#[from] LoraError),
+    #[error(transparent)]
+    ControlNet(#[from] ControlNetError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
 }

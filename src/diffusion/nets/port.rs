@@ -22,6 +22,12 @@ impl Port {
         Some(Self { name: name.to_owned(), element: *ty, shape: shape.to_vec(), symbols })
     }
 
+    /// How often a side of the latents is halved along `axis`: 2 for `height.2`, and 0 for `height`.
+    pub fn halvings(&self, axis: usize) -> u32 {
+        let symbol = self.symbols.get(axis).map_or("", String::as_str);
+        symbol.rsplit_once('.').and_then(|(_, level)| level.parse().ok()).unwrap_or(0)
+    }
+
     pub fn rank(&self) -> usize {
         self.shape.len()
     }

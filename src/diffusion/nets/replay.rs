@@ -280,6 +280,7 @@ mod tests {
                 timesteps: Array1::zeros(count),
                 embeddings: vec![&prompt; count],
                 guidance_scales: Vec::new(),
+                residuals: Vec::new(),
             };
             CallShape::padded(&rows, None).map(|shape| shape.rows)
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
-use ort::session::{RunOptions, Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
 use super::card_turn::{self, OnTurn};
@@ -31,13 +31,21 @@ pub enum WorkingMemory {
 /// Changes a part's weights before a session reads them.
 pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 
+/// Which graph a session has, and where its weights come from.
+enum Filled<'a> {
+    /// The part's usual graph, its weights from the part's files.
+    Adjusted(&'a Adjust<'a>),
+    /// The graph of a UNet that takes what ControlNets give.
+    Controlled { shared: Option<Weights>, adjust: &'a Adjust<'a> },
+}
+
 /// One part's session with its ports.
 pub struct PartSession {
     part: ModelPart,
     session: OnTurn<Session>,
     /// The weights that the session reads in place, so they are dropped after it. `None` if the graph contains them, or if
     /// the card has its own copy.
-    _weights: Option<Weights>,
+    weights: Option<Weights>,
     /// Options for a run without capture. `None` if the session captures no runs.
     uncaptured: Option<RunOptions>,
     /// Options for a run after which the session gives its memory back. `None` on a card.
@@ -60,7 +68,18 @@ impl PartSession {
         runtime: &Runtime,
         adjust: &Adjust<'_>,
     ) -> Result<Self, ModelError> {
-        Self::load_build(files, best_build(runtime), runtime, adjust)
+        Self::load_build(files, best_build(runtime), runtime, Filled::Adjusted(adjust))
+    }
+
+    /// A UNet's session whose graph takes what ControlNets give. It reads `shared`, the weights of a session of the plain
+    /// graph, where there are any. `adjust` changes its own weights otherwise.
+    pub fn load_controlled(
+        files: &PartFiles,
+        runtime: &Runtime,
+        shared: Option<Weights>,
+        adjust: &Adjust<'_>,
+    ) -> Result<Self, ModelError> {
+        Self::load_build(files, best_build(runtime), runtime, Filled::Controlled { shared, adjust })
     }
 
     /// The same in float32, on a card too. `None` if the graph contains its weights.
@@ -68,27 +87,37 @@ impl PartSession {
         if !files.takes_our_graph() {
             return Ok(None);
         }
-        Self::load_build(files, GraphBuild::Cpu, runtime, &|_| Ok(())).map(Some)
+        Self::load_build(files, GraphBuild::Cpu, runtime, Filled::Adjusted(&|_| Ok(()))).map(Some)
     }
 
     fn load_build(
         files: &PartFiles,
         build: GraphBuild,
         runtime: &Runtime,
-        adjust: &Adjust<'_>,
+        filled: Filled<'_>,
     ) -> Result<Self, ModelError> {
         let part = files.part();
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
         let is_on_card = !runtime.device().is_cpu();
         let turn = || is_on_card.then(card_turn::shared);
-        let (session, weights, captures) = match files.graph(build)? {
+        let is_controlled = matches!(filled, Filled::Controlled { .. });
+        let (graph, shared, adjust) = match filled {
+            Filled::Adjusted(adjust) => (files.graph(build)?, None, adjust),
+            Filled::Controlled { shared, adjust } => (files.controlled_graph(build)?, shared, adjust),
+        };
+        let (session, weights, captures) = match graph {
             PartGraph::Onnx(path) => {
                 let _turn = turn();
                 (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, false)
             }
             PartGraph::Weightless(graph) => {
-                let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
-                adjust(&mut weights)?;
+                let weights = if let Some(shared) = shared.filter(|shared| shared.fit(&graph)) {
+                    shared
+                } else {
+                    let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
+                    adjust(&mut weights)?;
+                    weights
+                };
                 let source = GraphSource::Weightless {
                     onnx: graph.onnx(),
                     location: LOCATION,
@@ -97,8 +126,11 @@ impl PartSession {
                 // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
                 // place, and a graph with such nodes cannot be captured.
                 let is_wholly_on_card = is_on_card && build == GraphBuild::Cuda && graph.is_built_in();
-                let captures =
-                    is_wholly_on_card && part == ModelPart::UNet && !runtime.card_settings().no_captures;
+                // What ControlNets give comes from outside the card, at addresses that change.
+                let captures = is_wholly_on_card
+                    && part == ModelPart::UNet
+                    && !is_controlled
+                    && !runtime.card_settings().no_captures;
                 let _turn = turn();
                 let on_card = match runtime.device().is_cpu() {
                     true => OnCard::default(),
@@ -123,17 +155,7 @@ impl PartSession {
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let in_run = Duration::ZERO;
-        Ok(Self {
-            part,
-            session,
-            _weights: weights,
-            uncaptured,
-            giving_back,
-            is_on_card,
-            inputs,
-            outputs,
-            in_run,
-        })
+        Ok(Self { part, session, weights, uncaptured, giving_back, is_on_card, inputs, outputs, in_run })
     }
 
     /// The first input for which `is` holds. `what` describes it in the error.
@@ -223,6 +245,31 @@ impl PartSession {
     ) -> Result<ArrayD<f32>, ModelError> {
         let part = self.part;
         let failed = |error: ort::Error| ModelError::Run { part, reason: runtime::reason(&error) };
+        self.run_then(memory, inputs, |outputs| read(outputs, output).map_err(failed))
+    }
+
+    /// The same for several outputs, in their order.
+    pub fn run_for_all(
+        &mut self,
+        memory: WorkingMemory,
+        inputs: Vec<(&str, DynValue)>,
+        outputs: &[Port],
+    ) -> Result<Vec<ArrayD<f32>>, ModelError> {
+        let part = self.part;
+        let failed = |error: ort::Error| ModelError::Run { part, reason: runtime::reason(&error) };
+        self.run_then(memory, inputs, |values| {
+            outputs.iter().map(|output| read(values, output).map_err(failed)).collect()
+        })
+    }
+
+    fn run_then<T>(
+        &mut self,
+        memory: WorkingMemory,
+        inputs: Vec<(&str, DynValue)>,
+        then: impl FnOnce(&SessionOutputs<'_>) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        let part = self.part;
+        let failed = |error: ort::Error| ModelError::Run { part, reason: runtime::reason(&error) };
         let inputs: Vec<(&str, SessionInputValue)> =
             inputs.into_iter().map(|(name, value)| (name, value.into())).collect();
         let _turn = self.is_on_card.then(card_turn::shared);
@@ -234,18 +281,12 @@ impl PartSession {
         };
         let outputs = outputs.map_err(failed)?;
         self.in_run += started.elapsed();
-        let value = &outputs[output.name.as_str()];
-        match output.element {
-            TensorElementType::Float16 => {
-                let half: ArrayViewD<f16> = value.try_extract_array().map_err(failed)?;
-                Ok(half.mapv(f16::to_f32))
-            }
-            TensorElementType::Bool => {
-                let flags: ArrayViewD<bool> = value.try_extract_array().map_err(failed)?;
-                Ok(flags.mapv(|flag| f32::from(u8::from(flag))))
-            }
-            _ => Ok(value.try_extract_array::<f32>().map_err(failed)?.to_owned()),
-        }
+        then(&outputs)
+    }
+
+    /// The weights that it reads in place. `None` if its graph contains them, or if a card has its own copy.
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_ref()
     }
 
     /// Whether runs of this session can be captured.
@@ -264,6 +305,22 @@ impl PartSession {
     /// The time spent in the session itself so far.
     pub fn time_in_run(&self) -> Duration {
         self.in_run
+    }
+}
+
+/// An output as f32.
+fn read(outputs: &SessionOutputs<'_>, output: &Port) -> ort::Result<ArrayD<f32>> {
+    let value = &outputs[output.name.as_str()];
+    match output.element {
+        TensorElementType::Float16 => {
+            let half: ArrayViewD<f16> = value.try_extract_array()?;
+            Ok(half.mapv(f16::to_f32))
+        }
+        TensorElementType::Bool => {
+            let flags: ArrayViewD<bool> = value.try_extract_array()?;
+            Ok(flags.mapv(|flag| f32::from(u8::from(flag))))
+        }
+        _ => Ok(value.try_extract_array::<f32>()?.to_owned()),
     }
 }
 

@@ -9,11 +9,13 @@ use ort::session::Session;
 
 use super::card::CardMemory;
 use super::card_turn::OnTurn;
+use super::controlnet::residual_ports;
 use super::guidance::guidance_embedding;
 use super::port::Port;
 use super::replay::{Names, Replays};
 use super::session::{PartSession, WorkingMemory, ranked, tensor};
 use super::{ModelError, TextEncoder};
+use crate::diffusion::files::Weights;
 use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
 
@@ -37,6 +39,8 @@ pub struct UNet {
     encoder_hidden_states: Port,
     /// The embedding of the guidance scale, for a UNet that was distilled with guidance.
     timestep_cond: Option<Port>,
+    /// The inputs for what ControlNets give. Empty for a UNet that takes nothing of them.
+    residuals: Vec<Port>,
     out_sample: Port,
     /// Captured graphs of its calls, on a card. Their bindings hold the session, too.
     replays: Option<OnTurn<Replays>>,
@@ -51,6 +55,9 @@ pub struct UNetRows<'a> {
     pub embeddings: Vec<&'a EncodedPrompt>,
     /// For a UNet that embeds them.
     pub guidance_scales: Vec<f32>,
+    /// What ControlNets add, for a UNet that takes it: `[rows, channels, height, width]` for each skip connection, then for
+    /// the middle.
+    pub residuals: Vec<Array4<f32>>,
 }
 
 /// The text encoder's output for a prompt. Its unique number shows whether a card has it already.
@@ -84,7 +91,9 @@ impl UNet {
         let timestep_cond =
             session.input("guidance embedding", |port| port.name == GUIDANCE_INPUT && port.rank() == 2).ok();
         let mut known = vec![&sample, &timestep, &encoder_hidden_states];
+        let residuals = residual_ports(session.inputs());
         known.extend(&timestep_cond);
+        known.extend(&residuals);
         session.only(&known)?;
         let is_known =
             |channels: i64| usize::try_from(channels).is_ok_and(|channels| CHANNELS.contains(&channels));
@@ -119,6 +128,7 @@ impl UNet {
             timestep,
             encoder_hidden_states,
             timestep_cond,
+            residuals,
             out_sample,
             replays,
         })
@@ -217,7 +227,26 @@ impl UNet {
         if let (Some(port), Some(guidance)) = (&self.timestep_cond, &guidance) {
             inputs.push((port.name.as_str(), tensor(port, guidance)?));
         }
+        for (port, residual) in self.residuals.iter().zip(&rows.residuals) {
+            inputs.push((port.name.as_str(), tensor(port, residual)?));
+        }
         ranked(ModelPart::UNet, self.session.run_and(memory, inputs, &self.out_sample)?)
+    }
+
+    /// Channels, height and width of each value that it takes from ControlNets, for latents of this height and width. Empty
+    /// for a UNet that takes none.
+    pub fn residual_shapes(&self, height: usize, width: usize) -> Vec<[usize; 3]> {
+        // A convolution with stride 2 rounds up.
+        let halved = |side: usize, times: u32| (0..times).fold(side, |side, _| side.div_ceil(2));
+        let channels = |port: &Port| port.fixed(1).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+        let shape =
+            |port: &Port| [channels(port), halved(height, port.halvings(2)), halved(width, port.halvings(3))];
+        self.residuals.iter().map(shape).collect()
+    }
+
+    /// Its weights in memory, for another session with the same. `None` if a card or its graph has them.
+    pub fn weights(&self) -> Option<&Weights> {
+        self.session.weights()
     }
 
     pub fn time_in_run(&self) -> Duration {

@@ -1,13 +1,17 @@
 //! Random numbers: the noise that `torch.randn` draws for a seed, with one generator an image.
 //!
 //! A seed gives the reference's picture only if it gives the reference's noise, so the generators follow torch.
-//! `torch_cpu.rs` is torch's generator on the CPU, `philox.rs` the one on CUDA. Nothing here knows schedulers or models.
+//! `torch_cpu.rs` is torch's generator on the CPU, `philox.rs` the one on CUDA. `brownian.rs` is torchsde's Brownian motion,
+//! whose seeds `seed_sequence.rs` makes as numpy does. Nothing here knows schedulers or models.
 
+mod brownian;
 mod philox;
+mod seed_sequence;
 mod torch_cpu;
 
 use ndarray::Array4;
 
+pub use brownian::BrownianNoise;
 pub use torch_cpu::TorchGenerator;
 
 use self::philox::PhiloxGenerator;
@@ -42,11 +46,14 @@ impl Generator {
 #[derive(Debug, Clone)]
 pub struct BatchNoise {
     generators: Vec<Generator>,
+    source: NoiseSource,
+    seeds: Vec<u64>,
 }
 
 impl BatchNoise {
     pub fn new(source: NoiseSource, seeds: impl IntoIterator<Item = u64>) -> Self {
-        Self { generators: seeds.into_iter().map(|seed| Generator::new(source, seed)).collect() }
+        let seeds: Vec<u64> = seeds.into_iter().collect();
+        Self { generators: seeds.iter().map(|&seed| Generator::new(source, seed)).collect(), source, seeds }
     }
 
     /// For `images` images. Image `i` has the seed `seed + i`, wrapping.
@@ -61,6 +68,12 @@ impl BatchNoise {
 
     pub fn is_empty(&self) -> bool {
         self.generators.is_empty()
+    }
+
+    /// A Brownian motion of shape `[images, c, h, w]` between two times, one for each image by its seed. What has been drawn
+    /// before does not change it.
+    pub fn brownian(&self, shape: (usize, usize, usize), between: (f32, f32)) -> BrownianNoise {
+        BrownianNoise::new(self.source, &self.seeds, shape, between)
     }
 
     /// Standard normals of shape `[images, c, h, w]`. Each image is one draw of `(1, c, h, w)`.

@@ -1,18 +1,19 @@
-//! Copies of a model with LoRAs merged in, and a cache of them.
+//! Copies of a model with LoRAs merged in or for ControlNets, and a cache of them.
 //!
 //! A combination of LoRAs gets its own copy of the parts that it changes (`merge.rs`). A generation holds its copy until
 //! it ends. Then the copy is kept for further jobs, up to a limit, until its memory is needed; the least recently used
-//! is dropped first.
+//! is dropped first. A UNet that takes what ControlNets give is such a copy too; on a CPU it reads the weights of the
+//! model's own UNet where no LoRA changes them.
 
-use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use super::DiffusionError;
 use super::add_ons::AddOns;
 use super::merge::{Combination, Merge, Merged, Wanted};
 use super::model::Model;
+use super::prepared::Copy;
 use crate::diffusion::files::{LoraFolder, ModuleNames};
 use crate::diffusion::nets::{TextEncoder, UNet};
 use crate::diffusion::text::Learned;
@@ -21,8 +22,8 @@ use crate::runtime::Runtime;
 
 /// The parts of a model that a combination of LoRAs changes.
 pub struct Adapted {
-    pub(super) text_encoder: Option<RefCell<TextEncoder>>,
-    pub(super) unet: Option<RefCell<UNet>>,
+    pub(super) text_encoder: Option<Mutex<TextEncoder>>,
+    pub(super) unet: Option<Mutex<UNet>>,
     hashes: Vec<(String, String)>,
     skipped: Vec<(String, String)>,
     words: Vec<Learned>,
@@ -31,7 +32,7 @@ pub struct Adapted {
     /// What a usual UNet call takes.
     usual_unet_call: u64,
     /// The bytes that its UNet keeps between two calls.
-    pub(super) unet_keeps: Cell<u64>,
+    pub(super) unet_keeps: AtomicU64,
 }
 
 impl Adapted {
@@ -52,16 +53,8 @@ impl Adapted {
 
     /// The bytes of its memory, with what its UNet keeps between two calls.
     pub fn held(&self) -> u64 {
-        self.bytes + self.unet_keeps.get().saturating_sub(self.usual_unet_call)
+        self.bytes + self.unet_keeps.load(Ordering::Relaxed).saturating_sub(self.usual_unet_call)
     }
-}
-
-/// What a request's LoRAs need before it can begin.
-pub enum Adaptation {
-    /// Nothing more. `None` if all scales are 0, because then the model itself is used.
-    Ready(Option<Rc<Adapted>>),
-    /// They are not merged yet.
-    Merge(Box<Merge>),
 }
 
 /// Keeps adapted parts, for one model on one device.
@@ -77,8 +70,8 @@ pub struct AdaptedModels {
     recent: Vec<Recent>,
     /// All copies, also those that are only used by generations.
     all: Vec<(Combination, Weak<Adapted>)>,
-    /// The UNet that requests with these LoRAs draw with. The most recently asked for is last.
-    seen: Vec<(Vec<Lora>, SeenUNet)>,
+    /// The UNet that requests with these LoRAs draw with, with ControlNets or without. The most recently asked for is last.
+    seen: Vec<((Vec<Lora>, bool), SeenUNet)>,
 }
 
 /// The UNet that requests with some LoRAs draw with. None: the model's own.
@@ -90,7 +83,7 @@ pub(super) enum UNetOf<'a> {
     Model,
     Copy(&'a Combination),
     /// Nobody has looked at these LoRAs yet.
-    Unknown(&'a [Lora]),
+    Unknown(&'a [Lora], bool),
 }
 
 /// Sets of LoRAs whose UNet is remembered: far more than jobs wait or draw at a time.
@@ -98,13 +91,13 @@ const MOST_SEEN: usize = 64;
 
 struct Recent {
     combination: Combination,
-    adapted: Rc<Adapted>,
+    adapted: Arc<Adapted>,
     used_at: Instant,
 }
 
 impl Recent {
     fn is_unused(&self) -> bool {
-        Rc::strong_count(&self.adapted) == 1
+        Arc::strong_count(&self.adapted) == 1
     }
 }
 
@@ -123,52 +116,59 @@ impl AdaptedModels {
         }
     }
 
-    /// The parts with these LoRAs merged in, or what is to be done for them.
-    pub fn get(&mut self, loras: &[Lora], usual_unet_call: u64) -> Result<Adaptation, DiffusionError> {
+    /// The parts with these LoRAs merged in, or what is to be done for them. None if the model itself is used. `controlled` is
+    /// the model's own UNet, for a request with ControlNets.
+    pub fn get(
+        &mut self,
+        loras: &[Lora],
+        controlled: Option<&UNet>,
+        usual_unet_call: u64,
+    ) -> Result<Copy, DiffusionError> {
         let wanted = Wanted::of(loras, &self.loras)?;
-        if wanted.is_empty() {
-            self.see(loras, None);
-            return Ok(Adaptation::Ready(None));
+        let is_controlled = controlled.is_some();
+        if wanted.is_empty() && !is_controlled {
+            self.see(loras, false, None);
+            return Ok(Copy::Ready(None));
         }
-        let combination = Wanted::combination(&wanted);
+        let combination = Wanted::combination(&wanted, is_controlled);
         if let Some(place) = self.recent.iter().position(|recent| recent.combination == combination) {
             let kept = Recent { used_at: Instant::now(), ..self.recent.remove(place) };
-            let adapted = Rc::clone(&kept.adapted);
+            let adapted = Arc::clone(&kept.adapted);
             self.recent.push(kept);
             self.trim(0);
-            self.see(loras, adapted.unet.is_some().then_some(combination));
-            return Ok(Adaptation::Ready(Some(adapted)));
+            self.see(loras, is_controlled, adapted.unet.is_some().then_some(combination));
+            return Ok(Copy::Ready(Some(adapted)));
         }
         let names = match self.names.take() {
             Some(names) => names,
             None => ModuleNames::new(self.model.lora_targets()?),
         };
         let names = self.names.insert(names);
-        let merge = Merge::new(&self.model, &self.runtime, names, wanted, usual_unet_call)?;
-        self.see(loras, merge.changes_unet().then_some(combination));
-        Ok(Adaptation::Merge(Box::new(merge)))
+        let merge = Merge::new(&self.model, &self.runtime, names, (wanted, controlled), usual_unet_call)?;
+        self.see(loras, is_controlled, merge.changes_unet().then_some(combination));
+        Ok(Copy::Merge(Box::new(merge)))
     }
 
     /// Keeps what was merged.
-    pub fn keep(&mut self, merged: Merged) -> Rc<Adapted> {
+    pub fn keep(&mut self, merged: Merged) -> Arc<Adapted> {
         let Merged { combination, text_encoder, unet, hashes, skipped, words, bytes, usual_unet_call } =
             merged;
-        let adapted = Rc::new(Adapted {
-            text_encoder: text_encoder.map(RefCell::new),
-            unet: unet.map(RefCell::new),
+        let adapted = Arc::new(Adapted {
+            text_encoder: text_encoder.map(Mutex::new),
+            unet: unet.map(Mutex::new),
             hashes,
             skipped,
             words,
             bytes,
             usual_unet_call,
-            unet_keeps: Cell::new(0),
+            unet_keeps: AtomicU64::new(0),
         });
         self.all.retain(|(_, copy)| copy.strong_count() > 0);
-        self.all.push((combination.clone(), Rc::downgrade(&adapted)));
+        self.all.push((combination.clone(), Arc::downgrade(&adapted)));
         if bytes <= self.limit {
             self.trim(bytes);
             let used_at = Instant::now();
-            self.recent.push(Recent { combination, adapted: Rc::clone(&adapted), used_at });
+            self.recent.push(Recent { combination, adapted: Arc::clone(&adapted), used_at });
         }
         adapted
     }
@@ -183,27 +183,32 @@ impl AdaptedModels {
     }
 
     /// Notes which UNet requests with these LoRAs draw with.
-    fn see(&mut self, loras: &[Lora], unet: SeenUNet) {
-        self.seen.retain(|(seen, _)| seen != loras);
+    fn see(&mut self, loras: &[Lora], is_controlled: bool, unet: SeenUNet) {
+        self.seen.retain(|((seen, controlled), _)| seen != loras || *controlled != is_controlled);
         if self.seen.len() >= MOST_SEEN {
             self.seen.remove(0);
         }
-        self.seen.push((loras.to_vec(), unet));
+        self.seen.push(((loras.to_vec(), is_controlled), unet));
     }
 
     /// The UNet that a request with these LoRAs draws with.
-    pub(super) fn unet_of<'a>(&'a self, loras: &'a [Lora]) -> UNetOf<'a> {
-        match self.seen.iter().find(|(seen, _)| seen == loras) {
+    pub(super) fn unet_of<'a>(&'a self, loras: &'a [Lora], is_controlled: bool) -> UNetOf<'a> {
+        let is_it = |(seen, controlled): &(Vec<Lora>, bool)| seen == loras && *controlled == is_controlled;
+        match self.seen.iter().find(|(seen, _)| is_it(seen)) {
             Some((_, None)) => UNetOf::Model,
             Some((_, Some(combination))) => UNetOf::Copy(combination),
-            None => UNetOf::Unknown(loras),
+            None => UNetOf::Unknown(loras, is_controlled),
         }
     }
 
     /// The bytes that the UNet of a combination's copy keeps between two calls, as [`Self::held`] counts them.
     pub(super) fn kept_by(&self, combination: &Combination) -> u64 {
         let copies = self.all.iter().filter(|(of, _)| of == combination);
-        copies.filter_map(|(_, copy)| copy.upgrade()).map(|copy| copy.unet_keeps.get()).max().unwrap_or(0)
+        copies
+            .filter_map(|(_, copy)| copy.upgrade())
+            .map(|copy| copy.unet_keeps.load(Ordering::Relaxed))
+            .max()
+            .unwrap_or(0)
     }
 
     /// The bytes of all copies that are kept or in use.
@@ -217,8 +222,8 @@ impl AdaptedModels {
         unused.map(|recent| (recent.adapted.held(), recent.used_at)).collect()
     }
 
-    /// Drops unused copies, the least recently used first, until that many bytes are free.
-    pub fn drop_unused(&mut self, bytes: u64) {
+    /// Drops unused copies, the least recently used first, until that many bytes are free. Returns how many are.
+    pub fn drop_unused(&mut self, bytes: u64) -> u64 {
         let mut freed = 0;
         self.recent.retain(|recent| {
             let leaves = freed < bytes && recent.is_unused();
@@ -228,5 +233,6 @@ impl AdaptedModels {
             !leaves
         });
         self.all.retain(|(_, copy)| copy.strong_count() > 0);
+        freed
     }
 }

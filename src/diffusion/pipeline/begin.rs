@@ -1,100 +1,76 @@
 //! The beginning of a generation: encodes the prompts, reads the pictures, draws the noise.
 
-use std::rc::Rc;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use ndarray::Array4;
 
-use super::adapted::{Adaptation, Adapted, AdaptedModels};
+use super::control::Control;
+use super::drawn_prompts::drawn_prompts;
 use super::first_latents::{FirstLatents, Given};
-use super::merge::Merged;
+use super::prepared::{Adaptation, Prepared};
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::{ImageError, Mask, Overlay, RgbImage, decode_image};
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::BatchNoise;
+use crate::diffusion::text::PromptSteps;
 use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ImageSource, ModelPart};
 
 impl Pipeline {
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`. LoRAs are merged first, here and now.
     pub fn begin(&mut self, input: &GenerationInput, seed: u64) -> Result<Generation, DiffusionError> {
-        let adapted = match self.adapt(input)? {
-            Adaptation::Ready(adapted) => adapted,
-            Adaptation::Merge(merge) => {
-                let merged = merge.run(&AtomicBool::new(false))?;
-                self.keep(merged)
+        let prepared = match self.adapt(input)? {
+            Adaptation::Ready(prepared) => prepared,
+            Adaptation::Make(making) => {
+                let made = making.run(&AtomicBool::new(false))?;
+                self.keep(made)
             }
         };
-        self.begin_with(adapted, input, seed)
-    }
-
-    /// What the request's LoRAs need before [`Self::begin_with`].
-    pub fn adapt(&mut self, input: &GenerationInput) -> Result<Adaptation, DiffusionError> {
-        let usual_unet_call = self.usual_unet_call();
-        match &mut self.adapted {
-            Some(adapted) => adapted.get(&input.loras, usual_unet_call),
-            None => Ok(Adaptation::Ready(None)),
-        }
-    }
-
-    /// Keeps what another thread has merged.
-    pub fn keep(&mut self, merged: Merged) -> Option<Rc<Adapted>> {
-        self.adapted.as_mut().map(|adapted| adapted.keep(merged))
-    }
-
-    /// The bytes of each copy with LoRAs that nobody uses at the moment, and when it was last used.
-    pub fn unused_copies(&self) -> Vec<(u64, Instant)> {
-        self.adapted.as_ref().map_or_else(Vec::new, AdaptedModels::unused)
-    }
-
-    /// Drops unused copies with LoRAs beyond the most that may be kept.
-    pub fn trim_copies(&mut self) {
-        if let Some(adapted) = &mut self.adapted {
-            adapted.trim(0);
-        }
-    }
-
-    /// Drops unused copies with LoRAs, the least recently used first, until that many bytes are free.
-    pub fn drop_copies(&mut self, bytes: u64) {
-        if let Some(adapted) = &mut self.adapted {
-            adapted.drop_unused(bytes);
-        }
+        self.begin_with(prepared, input, seed)
     }
 
     /// The same as [`Self::begin`] with what [`Self::adapt`] says that the request needs.
     pub fn begin_with(
         &mut self,
-        adapted: Option<Rc<Adapted>>,
+        prepared: Prepared,
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
-        let for_second = input.hires.is_some().then(|| adapted.clone());
-        let mut generation = self.begin_pass(adapted, input, seed, None)?;
-        if let Some(adapted) = for_second {
-            generation.next = self.second_pass(adapted, input, generation.drawn_at)?;
+        let for_second = input.hires.is_some().then(|| prepared.clone());
+        let mut generation = self.begin_pass(prepared, input, seed, None)?;
+        if let Some(prepared) = for_second {
+            generation.next = self.second_pass(prepared, input, generation.drawn_at)?;
         }
         Ok(generation)
     }
 
-    /// One pass of a generation. A second pass starts from `enlarged` latents.
+    /// One pass of a generation. A second pass starts from the latents in `enlarged`, and knows the steps of the first.
     pub(super) fn begin_pass(
         &mut self,
-        adapted: Option<Rc<Adapted>>,
+        prepared: Prepared,
         input: &GenerationInput,
         seed: u64,
-        enlarged: Option<Array4<f32>>,
+        enlarged: Option<(Array4<f32>, u32)>,
     ) -> Result<Generation, DiffusionError> {
+        let Prepared { adapted, controlnets } = prepared;
+        let (enlarged, before) = enlarged.unzip();
         let input = &self.completed(input);
         let scheduler = self.scheduler(input)?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
-        let mut text_encoder = text_encoder.map(|text_encoder| text_encoder.borrow_mut());
+        let mut text_encoder =
+            text_encoder.map(|text_encoder| text_encoder.lock().unwrap_or_else(PoisonError::into_inner));
         let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
-        let prompts = self.prompts.encode(input, text_encoder.as_deref_mut(), words)?;
+        let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref())?;
+        let steps = PromptSteps { steps: input.num_inference_steps, before };
+        let prompts = self.prompts.encode(input, &drawn, steps, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
         // A second pass has the size that was asked for, however small a model draws.
         let drawn_at = if enlarged.is_some() { input.size } else { self.drawing_size(input) };
         let (mut given, overlay) = self.read(input, drawn_at)?;
         given.enlarged = enlarged;
+        let controls = controlnets.into_iter().zip(&input.controlnets);
+        let controls = controls.map(|(loaded, unit)| Control::new(loaded, unit, drawn_at, seed));
+        let controls = controls.collect::<Result<Vec<_>, _>>()?;
         let latent_side = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
         let shape = (
             self.model.description.latent_channels as usize,
@@ -107,6 +83,12 @@ impl Pipeline {
         let mut generation =
             Generation::new(input.clone(), seed, drawn_at, scheduler, (start, noise), prompts);
         generation.overlay = overlay;
+        generation.controls = controls;
+        generation.drawn = drawn;
+        for name in std::mem::take(&mut generation.prompts.unknown) {
+            generation
+                .warn(format!("embedding:{name} names no textual inversion: it was read as plain words."));
+        }
         for (lora, skipped) in adapted.iter().flat_map(|adapted| adapted.skipped()) {
             generation
                 .warn(format!("the LoRA {lora} is used in part: this model has no place for {skipped}."));

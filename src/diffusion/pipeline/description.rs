@@ -7,7 +7,7 @@ use crate::diffusion::files::{
 };
 use crate::diffusion::schedulers::{SchedulerConfig, by_zero_snr};
 use crate::diffusion::text::Tokenizer;
-use crate::domain::{InputRules, ModelPart, SchedulerKind};
+use crate::domain::{InputRules, ModelPart, SchedulerKind, Spacing};
 
 /// How many added tokens a sentence names.
 const MOST_TOKENS: usize = 5;
@@ -27,8 +27,8 @@ pub struct ModelDescription {
     pub native_side: u32,
     /// The largest side that it draws well, where `stablehand.json` states one.
     pub max_side: Option<u32>,
-    /// The scheduler for requests that name none, and whether it has Karras sigmas.
-    pub default_scheduler: (SchedulerKind, bool),
+    /// The scheduler for requests that name none, and how its steps are spaced.
+    pub default_scheduler: (SchedulerKind, Option<Spacing>),
     /// The `guidance_rescale` and the `guidance_end` for requests that name none.
     pub default_guidance: (f64, f64),
     pub scheduler: SchedulerConfig,
@@ -67,19 +67,13 @@ impl ModelDescription {
         let deaf_to_zero_snr = if is_zero_snr { by_zero_snr().1 } else { Vec::new() };
         let embeds_guidance = embeds_guidance(files);
         assumptions.extend(peculiarities(files, tokenizer, is_zero_snr, embeds_guidance));
-        let default_scheduler = match &stablehand.scheduler {
+        let usual_scheduler = match (embeds_guidance, is_zero_snr) {
             // Nothing else draws with these as they were trained.
-            None if embeds_guidance => (SchedulerKind::Lcm, false),
-            None if is_zero_snr => (SchedulerKind::EulerD, false),
-            None => {
-                let usual = InputRules::default();
-                (usual.scheduler, usual.karras)
-            }
-            Some(name) => SchedulerKind::parse(name).ok_or_else(|| FileError::Config {
-                file: STABLEHAND_FILE.to_owned(),
-                reason: format!("'{name}' is not a scheduler"),
-            })?,
+            (true, _) => SchedulerKind::Lcm,
+            (false, true) => SchedulerKind::EulerD,
+            (false, false) => InputRules::default().scheduler,
         };
+        let default_scheduler = default_scheduler(stablehand, usual_scheduler)?;
         let default_guidance = default_guidance(stablehand)?;
         let vae_scale_factor = vae.scale_factor();
         // Our own graphs carry their sizes through; others halve and double them, and must end where they began.
@@ -115,6 +109,28 @@ impl ModelDescription {
             not_read: files.unread.in_short.clone(),
             deaf_to_zero_snr,
         })
+    }
+}
+
+/// The scheduler that `stablehand.json` states, or the usual one, and the spacing that it states.
+fn default_scheduler(
+    stablehand: &StablehandConfig,
+    usual: SchedulerKind,
+) -> Result<(SchedulerKind, Option<Spacing>), FileError> {
+    let wrong = |reason| FileError::Config { file: STABLEHAND_FILE.to_owned(), reason };
+    let (scheduler, named) = match &stablehand.scheduler {
+        None => (usual, None),
+        Some(name) => {
+            SchedulerKind::parse(name).ok_or_else(|| wrong(format!("'{name}' is not a scheduler")))?
+        }
+    };
+    let spacing = match &stablehand.spacing {
+        None => named,
+        Some(name) => Some(Spacing::parse(name).ok_or_else(|| wrong(format!("'{name}' is not a spacing")))?),
+    };
+    match spacing.and_then(|spacing| scheduler.refuses(spacing)) {
+        None => Ok((scheduler, spacing)),
+        Some(reason) => Err(wrong(format!("{scheduler} {reason}"))),
     }
 }
 

@@ -3,9 +3,11 @@
 use ndarray::{Array4, Axis};
 use serde_json::json;
 
+use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
-use crate::domain::{GenerationInput, ImageSize};
+use crate::diffusion::schedulers;
+use crate::domain::{GenerationInput, ImageSize, Sampling};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -34,7 +36,8 @@ impl Pipeline {
             let seed = GenerationInput::seed_of(generation.seed, index);
             let texts = self.texts(generation, index);
             let png = PictureFile::Png.encode(&image, &texts)?.bytes;
-            pictures.push(Picture { seed, image, png, texts, flagged });
+            let prompts = generation.drawn_prompts().get(index as usize).cloned();
+            pictures.push(Picture { seed, image, png, texts, prompts, flagged });
         }
         Ok(pictures)
     }
@@ -55,10 +58,22 @@ impl Pipeline {
     /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
     /// picture again.
     fn texts(&self, generation: &Generation, index: u32) -> PictureTexts {
-        let input = generation.request();
+        let request = generation.request();
+        let drawn = generation.drawn_prompts().get(index as usize).map(|drawn| {
+            let mut request = in_request(drawn, request);
+            // A second pass draws its own prompts.
+            if let (Some(hires), Some(second)) = (&mut request.hires, generation.drawn.get(index as usize)) {
+                hires.prompt = hires.prompt.as_ref().map(|_| second.prompt.clone());
+                hires.negative_prompt =
+                    hires.negative_prompt.as_ref().map(|_| second.negative_prompt.clone());
+            }
+            request
+        });
+        let input = drawn.as_ref().unwrap_or(request);
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
-        let file_karras = self.model.description.scheduler.use_karras_sigmas == Some(true);
+        let spacing =
+            schedulers::spacing(input.scheduler, &self.model.description.scheduler, input.sampling.spacing);
         let mut not_read = self.model.description.not_read.clone();
         if self.model.description.deaf_to_zero_snr.contains(&input.scheduler) {
             not_read.push("zero terminal SNR".to_owned());
@@ -70,7 +85,7 @@ impl Pipeline {
             clip_skip: input.clip_skip,
             steps: input.num_inference_steps,
             scheduler: input.scheduler,
-            karras: input.karras || (file_karras && input.scheduler.has_karras()),
+            sampling: Sampling { spacing, ..input.sampling },
             guidance_scale: input.guidance_scale,
             guidance_rescale: input.guidance_rescale,
             guidance_end: input.guidance_end,
@@ -85,6 +100,7 @@ impl Pipeline {
             model: &self.model.description.name,
             not_read: &not_read,
             loras: &input.loras,
+            controlnets: &input.controlnets,
             lora_hashes: generation.adapted.as_ref().map_or(&[], |adapted| adapted.hashes()),
             ti_hashes: &ti_hashes,
             lora_skipped: generation.adapted.as_ref().map_or(&[], |adapted| adapted.skipped()),

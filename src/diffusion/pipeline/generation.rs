@@ -1,20 +1,20 @@
 //! One request in progress: its latents, schedule and encoded prompts, and how far it is.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 
 use super::adapted::Adapted;
+use super::conditioning::EncodedPrompts;
+use super::control::Control;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
-use super::prompt_encoder::EncodedPrompts;
 use super::second_pass::{FirstPass, SecondPass};
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::{EncodedPrompt, UNet};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::{Denoise, PredictionType, Scheduler, SchedulerError};
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{DrawnPrompts, GenerationInput, ImageSize};
 
 /// Made by [`Pipeline::begin`](super::Pipeline::begin), read by `finish`.
 pub struct Generation {
@@ -28,8 +28,12 @@ pub struct Generation {
     /// The size of the latents in pixels, which may be below the requested size.
     pub(super) drawn_at: ImageSize,
     pub(super) prompts: EncodedPrompts,
+    /// Of each image, if wildcards drew them.
+    pub(super) drawn: Vec<DrawnPrompts>,
     /// The model's parts with the request's LoRAs, if it has any.
-    pub(super) adapted: Option<Rc<Adapted>>,
+    pub(super) adapted: Option<Arc<Adapted>>,
+    /// The ControlNets that it follows.
+    pub(super) controls: Vec<Control>,
     /// `[images, channels, height, width]`.
     pub(super) latents: Array4<f32>,
     /// The UNet's input at the current step: the scaled latents, and beside them what some UNets see of a picture.
@@ -91,11 +95,13 @@ impl Generation {
                 .map(|_| input.prompt_strength),
             warnings: input.warnings.clone(),
             is_masked: input.mask.is_some(),
-            input: GenerationInput { init_image: None, mask: None, ..input },
+            input: input.without_pictures(),
             seed,
             drawn_at,
             prompts,
+            drawn: Vec::new(),
             adapted: None,
+            controls: Vec::new(),
             latents,
             scheduler,
             noise,
@@ -111,7 +117,7 @@ impl Generation {
     }
 
     /// The UNet with LoRAs, where the model's own is not used.
-    pub(super) fn adapted_unet(&self) -> Option<&RefCell<UNet>> {
+    pub(super) fn adapted_unet(&self) -> Option<&Mutex<UNet>> {
         self.adapted.as_ref().and_then(|adapted| adapted.unet.as_ref())
     }
 
@@ -163,8 +169,14 @@ impl Generation {
     /// It comes after `first`, which took so many steps with all that lay between.
     pub(super) fn follow(&mut self, first: &mut Self, steps: u32) {
         let (input, drawn_at) = (first.input.clone(), first.drawn_at);
-        self.first = Some(Box::new(FirstPass { input, drawn_at, steps }));
+        let drawn = std::mem::take(&mut first.drawn);
+        self.first = Some(Box::new(FirstPass { input, drawn_at, drawn, steps }));
         self.warnings = std::mem::take(&mut first.warnings);
+    }
+
+    /// The prompts that were drawn for each picture.
+    pub(super) fn drawn_prompts(&self) -> &[DrawnPrompts] {
+        self.first.as_ref().map_or(&self.drawn, |first| &first.drawn)
     }
 
     /// The request of all passes.
@@ -215,13 +227,23 @@ impl Generation {
         Some(Zip::from(&shown).and(&predicted).map_collect(|&x, &m| denoise.x0(x * unscale, m)))
     }
 
-    /// The embeddings of the negative prompt, if the next call is guided: guidance may end before the steps do.
-    pub(super) fn guided_by(&self) -> Option<&EncodedPrompt> {
+    /// The parts of an image's prompt for the next call, with their weights.
+    pub(super) fn positives(&self, image: usize) -> impl Iterator<Item = (&EncodedPrompt, f32)> {
+        self.prompts.positives(image, self.progress().0)
+    }
+
+    /// The negative prompt of an image for the next call, if that is guided: guidance may end before the steps do.
+    pub(super) fn guided_by(&self, image: usize) -> Option<&EncodedPrompt> {
         // A start from a picture leaves out the first calls: the share is of those that are made.
         let (done, calls) = (self.call - self.begin, self.scheduler.timesteps().len() - self.begin);
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
         let is_guided = (done as f64) < self.input.guidance_end * calls as f64;
-        self.prompts.negative.as_ref().filter(|_| is_guided)
+        self.prompts.negative(image, self.progress().0).filter(|_| is_guided)
+    }
+
+    /// The number of the next call, and of all calls, without those that a start from a picture skips.
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.call - self.begin, self.scheduler.timesteps().len() - self.begin)
     }
 
     pub(super) fn timestep(&self) -> f32 {
@@ -231,6 +253,7 @@ impl Generation {
     /// Prepares `model_input` for the next call.
     pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
         let channels = self.latents.dim().1;
+        self.scheduler.prepare(self.call, &mut self.latents, &mut self.noise)?;
         let input: ArrayViewMut4<f32> = self.model_input.slice_mut(s![.., ..channels, .., ..]);
         self.scheduler.scale_model_input(&self.latents, self.call, input)?;
         if let Some(blind) = &mut self.blind_input {

@@ -1,6 +1,24 @@
-//! What becomes of a prediction after classifier-free guidance.
+//! What becomes of predictions: the parts of a prompt are composed before classifier-free guidance, and the deviation is
+//! brought back after it.
 
-use ndarray::{ArrayView3, ArrayViewMut3};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3, Zip};
+
+/// The prediction for a prompt of several parts (Liu et al. 2022, arXiv 2206.01714): `base + Σ weight·(part − base)`. Guidance
+/// then goes away from `base`, the prediction without the prompt, as in A1111's `combine_denoised`.
+#[expect(clippy::needless_pass_by_value, reason = "a view is a reference")]
+pub(super) fn compose<'a>(
+    parts: impl Iterator<Item = (ArrayView3<'a, f32>, f32)>,
+    base: ArrayView3<f32>,
+) -> Array3<f32> {
+    let mut composed = base.to_owned();
+    for (part, weight) in parts {
+        Zip::from(&mut composed)
+            .and(part)
+            .and(base)
+            .for_each(|sum, part, base| *sum += weight * (part - base));
+    }
+    composed
+}
 
 /// Brings a guided prediction back to the deviation of the prediction for the prompt alone, by the share `rescale`, as
 /// diffusers' `rescale_noise_cfg` does (Lin et al. 2023, arXiv 2305.08891, equations 15 and 16). Strong guidance makes the

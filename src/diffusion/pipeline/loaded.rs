@@ -7,6 +7,7 @@ use super::Pipeline;
 use super::adapted::AdaptedModels;
 use super::batching::Batching;
 use super::checking::Checking;
+use super::controlnets::ControlNets;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
 use super::upscalers::Upscalers;
@@ -109,6 +110,8 @@ impl LoadedModel {
             prompts.learn_from(Arc::clone(&add_ons.textual_inversions));
             AdaptedModels::new(model.clone(), runtime.clone(), add_ons)
         });
+        let controlnets =
+            model.add_ons.as_ref().map(|add_ons| ControlNets::new(model.clone(), runtime.clone(), add_ons));
         Ok(Pipeline {
             prompts,
             unet,
@@ -118,6 +121,7 @@ impl LoadedModel {
             memory_needs: model.memory_needs(runtime.device())?,
             kept: Kept::default(),
             adapted,
+            controlnets,
             upscalers: Upscalers::new(model.upscalers.clone(), &runtime),
             batching: Batching::usual(runtime.device()),
             device: runtime.device().clone(),

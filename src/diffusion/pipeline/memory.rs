@@ -42,6 +42,11 @@ const UNET_MAPS: u64 = 32;
 const VAE_MAPS: u64 = 8;
 /// The scores of attention, and their softmax.
 const ATTENTION_MAPS: u64 = 2;
+/// Values of a ControlNet's first layers for each pixel.
+const HINT_VALUES: u64 = 64;
+/// What ControlNets give, for each latent pixel and feature of the UNet's first level: five maps, for one ControlNet, for the sum
+/// and for the session.
+const RESIDUAL_MAPS: u64 = 16;
 /// The finished pictures, for each of their pixels: a few copies of three values.
 const PICTURE_VALUES: u64 = 12;
 
@@ -102,6 +107,21 @@ impl MemoryNeeds {
         let latents = self.latents(pixels(size));
         let maps = latents * self.unet_channels * UNET_MAPS;
         rows * (maps + self.heads * self.scores(latents)) * self.value
+    }
+
+    /// The bytes that a ControlNet's layers for its picture take: maps of 16 features at the picture's size, and as much
+    /// again for those behind them.
+    pub(super) fn hint(&self, size: ImageSize) -> u64 {
+        pixels(size) * HINT_VALUES * self.value
+    }
+
+    /// The bytes of what ControlNets give, and of their sum. They are never on a card for longer than a call.
+    pub(super) fn residuals(&self, size: ImageSize, rows: u64) -> u64 {
+        if self.is_on_cpu {
+            rows * self.latents(pixels(size)) * self.unet_channels * RESIDUAL_MAPS * F32
+        } else {
+            0
+        }
     }
 
     /// The bytes that a call of one half of the VAE takes besides the weights.

@@ -1,4 +1,4 @@
-//! Merging LoRAs into a copy of the model's parts, on whatever thread.
+//! Making a copy of the model's parts, with LoRAs merged in or for ControlNets, on whatever thread.
 //!
 //! It takes seconds, so a server does it beside its jobs. Everything is opened and checked before: a [`Merge`] knows
 //! what it will take. Its outcome goes to the thread that draws.
@@ -12,15 +12,22 @@ use super::DiffusionError;
 use super::memory::weight_bytes;
 use super::model::Model;
 use crate::diffusion::files::{
-    AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, Originals, Parameters, PartFiles, merge_loras,
+    AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, Originals, Parameters, PartFiles, Weights,
+    merge_loras,
 };
 use crate::diffusion::nets::{ModelError, PartSession, TextEncoder, UNet};
 use crate::diffusion::text::Learned;
 use crate::domain::{Lora, LoraScales, ModelPart};
 use crate::runtime::Runtime;
 
-/// The files as they were, and the scales of each.
-pub(super) type Combination = Vec<(String, Option<SystemTime>, u64, Vec<u32>)>;
+/// What makes a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Combination {
+    /// The LoRAs' files as they were, and the scales of each.
+    loras: Vec<(String, Option<SystemTime>, u64, Vec<u32>)>,
+    /// Whether its UNet takes what ControlNets give.
+    is_controlled: bool,
+}
 
 /// A LoRA's file and its scales.
 pub(super) struct Wanted {
@@ -37,6 +44,8 @@ pub struct Merge {
     /// Whether they change the part.
     text_encoder: bool,
     unet: bool,
+    /// The weights that the copy's UNet shares with the model's own.
+    shared: Option<Weights>,
     bytes: u64,
     usual_unet_call: u64,
 }
@@ -66,23 +75,24 @@ impl Wanted {
         Ok(wanted.into_values().filter(|wanted| !wanted.scales.is_zero()).collect())
     }
 
-    pub fn combination(wanted: &[Self]) -> Combination {
+    pub fn combination(wanted: &[Self], is_controlled: bool) -> Combination {
         let of_one =
             |Self { file, scales }: &Self| (file.name.clone(), file.modified, file.bytes, scales.key());
-        wanted.iter().map(of_one).collect()
+        Combination { loras: wanted.iter().map(of_one).collect(), is_controlled }
     }
 }
 
 impl Merge {
-    /// Opens the files and checks that they fit the model. `usual_unet_call` is what the copy's UNet takes while it runs.
+    /// Opens the files and checks that they fit the model. Beside the LoRAs is the model's own UNet, for a copy whose UNet takes
+    /// what ControlNets give. `usual_unet_call` is what the copy's UNet takes while it runs.
     pub(super) fn new(
         model: &Model,
         runtime: &Runtime,
         names: &ModuleNames,
-        wanted: Vec<Wanted>,
+        (wanted, controlled): (Vec<Wanted>, Option<&UNet>),
         usual_unet_call: u64,
     ) -> Result<Self, DiffusionError> {
-        let combination = Wanted::combination(&wanted);
+        let combination = Wanted::combination(&wanted, controlled.is_some());
         let opened = wanted.into_iter().map(|wanted| {
             let file = LoraFile::open(&wanted.file.name, &wanted.file.path, names)?;
             Ok((file, wanted))
@@ -93,14 +103,17 @@ impl Merge {
                 && opened.iter().any(|(file, wanted)| file.touches(part, &wanted.scales))
         };
         let (text_encoder, unet) = (changes(ModelPart::TextEncoder), changes(ModelPart::UNet));
+        let shared = controlled.filter(|_| !unet).and_then(UNet::weights).cloned();
+        let unet = unet || controlled.is_some();
         let mut bytes = if unet { usual_unet_call } else { 0 };
         for (part, _) in ModelPart::ADAPTABLE.into_iter().zip([text_encoder, unet]).filter(|(_, is)| *is) {
             let files = model.files.part(part);
             let weights = files.map(|files| weight_bytes(files, runtime.device())).transpose();
-            bytes += weights.map_err(ModelError::from)?.flatten().unwrap_or(0);
+            let weights = weights.map_err(ModelError::from)?.flatten().unwrap_or(0);
+            bytes += if part == ModelPart::UNet && shared.is_some() { 0 } else { weights };
         }
         let (model, runtime) = (model.clone(), runtime.clone());
-        Ok(Self { model, runtime, combination, opened, text_encoder, unet, bytes, usual_unet_call })
+        Ok(Self { model, runtime, combination, opened, text_encoder, unet, shared, bytes, usual_unet_call })
     }
 
     /// The bytes of the device's memory that the copy takes.
@@ -132,7 +145,8 @@ impl Merge {
             loras = self.opened.len(),
             bytes = self.bytes,
             duration_ms,
-            "merged LoRAs into the model"
+            is_controlled = self.combination.is_controlled,
+            "made a copy of the model"
         );
         merged
     }
@@ -177,10 +191,14 @@ impl Merge {
         let files: Option<&PartFiles> = self.model.files.part(part).filter(|_| is_changed);
         let scaled: Vec<_> = self.opened.iter().map(|(file, wanted)| (file, &wanted.scales)).collect();
         let load = |files: &PartFiles| {
-            PartSession::load_adjusted(files, &self.runtime, &|weights| {
+            let adjust = |weights: &mut Weights| {
                 let parameters = Originals { weights, files };
                 Ok(merge_loras(&scaled, part, &mut Interruptible { parameters, given_up })?)
-            })
+            };
+            match part == ModelPart::UNet && self.combination.is_controlled {
+                true => PartSession::load_controlled(files, &self.runtime, self.shared.clone(), &adjust),
+                false => PartSession::load_adjusted(files, &self.runtime, &adjust),
+            }
         };
         if given_up.load(Ordering::Relaxed) {
             return Err(DiffusionError::GivenUp);

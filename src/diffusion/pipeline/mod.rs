@@ -10,7 +10,11 @@ mod add_ons;
 mod batching;
 mod begin;
 mod checking;
+mod conditioning;
+mod control;
+mod controlnets;
 mod description;
+mod drawn_prompts;
 mod enlarging;
 mod finish;
 mod first_latents;
@@ -22,9 +26,11 @@ mod loaded;
 mod memory;
 mod merge;
 mod model;
+mod prepared;
 mod preview;
 mod prompt_check;
 mod prompt_encoder;
+mod prompt_texts;
 mod second_pass;
 mod step;
 mod upscalers;
@@ -34,17 +40,18 @@ mod working;
 
 use std::time::Duration;
 
+pub use self::adapted::Adapted;
 use self::adapted::AdaptedModels;
-pub use self::adapted::{Adaptation, Adapted};
 pub use self::add_ons::AddOnFolders;
 pub use self::batching::{Batching, batch_rows};
 use self::checking::Checking;
+use self::controlnets::ControlNets;
 pub use self::description::ModelDescription;
 pub use self::generation::Generation;
 pub use self::loaded::{LoadedModel, PartReport};
 pub use self::memory::MemoryNeeds;
-pub use self::merge::{Merge, Merged};
 pub use self::model::Model;
+pub use self::prepared::{Adaptation, Made, Making, Prepared};
 use self::prompt_encoder::PromptEncoder;
 pub use self::upscalers::Upscalers;
 pub use self::upscaling::Upscaling;
@@ -55,7 +62,7 @@ use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbIma
 use super::nets::{ModelError, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
-use crate::domain::{GenerationInput, SchedulerKind};
+use crate::domain::{DrawnPrompts, GenerationInput, SchedulerKind};
 use crate::runtime::Device;
 
 /// A loaded model on a device. One thread owns it.
@@ -74,6 +81,8 @@ pub struct Pipeline {
     kept: Kept,
     /// Copies of the model's parts with LoRAs, where it can take them.
     adapted: Option<AdaptedModels>,
+    /// ControlNets, where it can take them.
+    controlnets: Option<ControlNets>,
     upscalers: Upscalers,
     batching: Batching,
 }
@@ -87,6 +96,8 @@ pub struct Picture {
     pub png: Vec<u8>,
     /// How it was made.
     pub texts: PictureTexts,
+    /// Its prompts, if wildcards drew them.
+    pub prompts: Option<DrawnPrompts>,
     /// Whether the model's safety checker flagged it and the request wants no such pictures. It must not be shown.
     pub flagged: bool,
 }
@@ -107,6 +118,8 @@ pub enum DiffusionError {
     Scheduler(#[from] SchedulerError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the image for the ControlNet {model} cannot be used: {reason}")]
+    ControlImage { model: String, reason: String },
     #[error(transparent)]
     Lora(#[from] LoraError),
     #[error(

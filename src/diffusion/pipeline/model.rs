@@ -14,7 +14,8 @@ use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
-    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread, UpscalerFolder,
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread,
+    UpscalerFolder, WildcardFolder,
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
@@ -54,6 +55,9 @@ impl Model {
             known: u32::try_from(known).unwrap_or(0),
             added: added.transpose()?.flatten().map(Arc::new),
         };
+        let wildcards = add_ons
+            .as_ref()
+            .map(|folders| Arc::new(WildcardFolder::new(folders.wildcards.clone(), folders.look_every)) as _);
         let upscalers = add_ons
             .as_ref()
             .map(|folders| Arc::new(UpscalerFolder::new(folders.upscalers.clone(), folders.look_every)));
@@ -61,20 +65,25 @@ impl Model {
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
         let textual_inversions = add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.textual_inversions));
-        let (scheduler, karras) = description.default_scheduler;
+        let (scheduler, spacing) = description.default_scheduler;
         let (guidance_rescale, guidance_end) = description.default_guidance;
         let rules = InputRules {
             grid: description.grid,
             scheduler,
-            karras,
+            spacing,
             guidance_rescale,
             guidance_end,
             loras: add_ons.as_ref().map(|add_ons| Arc::clone(&add_ons.loras) as _),
+            controlnets: add_ons
+                .as_ref()
+                .filter(|_| !edits_images(&files) && !description.embeds_guidance)
+                .map(|add_ons| Arc::clone(&add_ons.controlnets) as _),
             upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),
+            wildcards,
             prompts: Some(Arc::new(ChunkCheck::new(Arc::clone(&tokenizer), textual_inversions))),
         };
         Ok(Self {
@@ -249,7 +258,9 @@ mod tests {
             reads::take();
             let add_ons = AddOnFolders {
                 loras: format!("{ROOT}/tests/golden/lora").into(),
+                controlnets: "/nowhere".into(),
                 embeddings: "/nowhere".into(),
+                wildcards: "/nowhere".into(),
                 upscalers: "/nowhere".into(),
                 lora_memory: 0,
                 look_every: Duration::from_mins(1),

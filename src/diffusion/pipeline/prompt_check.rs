@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::prompt_texts::PromptTexts;
 use crate::diffusion::files::TextualInversionFolder;
-use crate::diffusion::text::{LearnedWords, Tokenizer, chunks};
-use crate::domain::PromptCheck;
+use crate::diffusion::text::{LearnedWords, PromptSteps, Tokenizer, may_change};
+use crate::domain::{CheckedPrompt, PromptCheck};
 
 /// Checks prompts with a model's tokenizer.
 pub struct ChunkCheck {
@@ -27,15 +28,29 @@ impl fmt::Debug for ChunkCheck {
 }
 
 impl PromptCheck for ChunkCheck {
-    fn check(&self, prompt: &str) -> Result<(), String> {
+    fn check(&self, prompts: &[CheckedPrompt<'_>], steps: u32) -> Result<(), Vec<(&'static str, String)>> {
         let words = self.textual_inversions.as_ref().map(|folder| folder.words());
         let words = words.filter(|words| !words.is_empty());
         // A byte makes at most five tokens (a decomposed and lower-cased one grows by less), and a chunk takes at
-        // least 55, so this prompt fits.
-        if words.is_none() && prompt.len() <= 256 && !prompt.contains("BREAK") {
+        // least 55, so these prompts fit.
+        let fits = |part: &&str| part.len() <= 256 && !part.contains("BREAK") && !may_change(part);
+        if words.is_none() && prompts.iter().flat_map(|prompt| &prompt.parts).all(fits) {
             return Ok(());
         }
         let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
-        chunks(&self.tokenizer, &words, prompt).map(drop).map_err(|error| error.to_string())
+        let mut texts = PromptTexts::new(&self.tokenizer, &words, PromptSteps { steps, before: None });
+        let mut sentences = Vec::new();
+        for prompt in prompts {
+            let mut parts = prompt.parts.iter();
+            if let Some(error) = parts.find_map(|part| texts.add(part, prompt.field == "prompt").err()) {
+                sentences.push((prompt.field, error.to_string()));
+            }
+        }
+        if sentences.is_empty()
+            && let Err(error) = texts.check(texts.longest())
+        {
+            sentences.push(("prompt", error.to_string()));
+        }
+        if sentences.is_empty() { Ok(()) } else { Err(sentences) }
     }
 }

@@ -1,28 +1,21 @@
 //! Encodes prompts for the UNet: each chunk goes through the text encoder and is weighted as in A1111, and the chunks are
-//! concatenated along the token axis. A plain prompt of one chunk is exactly the text encoder's output.
+//! concatenated along the token axis. A plain prompt of one chunk is exactly the text encoder's output. Prompts that change
+//! from step to step are encoded once for each of their texts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndarray::{Array1, Array3, Axis, concatenate};
+use ndarray::{Array1, Array3, Axis, concatenate, s};
 
 use super::DiffusionError;
+use super::conditioning::{EncodedPrompts, Part, PicturePrompts};
+use super::prompt_texts::PromptTexts;
 use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::nets::{EncodedPrompt, ModelError, TextEncoder};
-use crate::diffusion::text::{Chunk, Learned, LearnedWord, LearnedWords, PromptError, Tokenizer, chunks};
-use crate::domain::{GenerationInput, ModelPart, without_lora_tags};
-
-/// A request's prompts, encoded.
-pub struct EncodedPrompts {
-    /// The number of its tokens is a multiple of the window.
-    pub positive: EncodedPrompt,
-    /// As long as the positive one. `None` without guidance.
-    pub negative: Option<EncodedPrompt>,
-    /// Where the UNet reads fewer chunks than the longer prompt has: the chunks that were read, and all of them.
-    pub cut: Option<(usize, usize)>,
-    /// The learned words in either prompt.
-    pub learned: Vec<LearnedWord>,
-}
+use crate::diffusion::text::{
+    Chunk, Learned, LearnedWord, LearnedWords, MAX_ENCODED, PromptError, PromptSteps, Tokenizer,
+};
+use crate::domain::{DrawnPrompts, GenerationInput, ModelPart, PromptPart, prompt_parts, without_lora_tags};
 
 pub struct PromptEncoder {
     tokenizer: Arc<Tokenizer>,
@@ -60,11 +53,14 @@ impl PromptEncoder {
         self.textual_inversions = Some(textual_inversions);
     }
 
-    /// Both prompts, the shorter one padded with empty prompts. `other` replaces the text encoder where a LoRA has changed
-    /// it. `bundled` are words that LoRAs bring along.
+    /// All prompts, the shorter ones padded. `drawn` are those of each picture where wildcards drew them; else all pictures
+    /// have the request's. `other` replaces the text encoder where a LoRA has changed it. `bundled` are words that LoRAs
+    /// bring along.
     pub fn encode(
         &mut self,
         input: &GenerationInput,
+        drawn: &[DrawnPrompts],
+        steps: PromptSteps,
         other: Option<&mut TextEncoder>,
         bundled: &[Learned],
     ) -> Result<EncodedPrompts, DiffusionError> {
@@ -73,39 +69,77 @@ impl PromptEncoder {
         if !bundled.is_empty() {
             words = Arc::new(words.with(bundled, &self.tokenizer).map_err(PromptError::from)?);
         }
-        let split = |prompt: &str| chunks(&self.tokenizer, &words, &without_lora_tags(prompt));
-        let mut positive = split(&input.prompt)?;
-        let mut negative = match self.guides_by_negative && input.is_guided() {
-            true => Some(split(&input.negative_prompt)?),
-            false => None,
+        let mut texts = PromptTexts::new(&self.tokenizer, &words, steps);
+        let is_guided = self.guides_by_negative && input.is_guided();
+        let mut add = |prompt: &str, negative_prompt: &str| {
+            let prompt = without_lora_tags(prompt);
+            let parts = prompt_parts(&prompt)
+                .into_iter()
+                .map(|PromptPart { text, weight }| Ok(Part { weight, timeline: texts.add(text, true)? }));
+            let parts = parts.collect::<Result<_, PromptError>>()?;
+            let negative = match is_guided {
+                true => Some(texts.add(&without_lora_tags(negative_prompt), false)?),
+                false => None,
+            };
+            Ok::<_, PromptError>(PicturePrompts { parts, negative })
         };
-        let learned = learned_in(positive.iter().chain(negative.iter().flatten()), &words);
-        let longest = positive.len().max(negative.as_ref().map_or(0, Vec::len));
-        let count = self.chunks_read.unwrap_or(longest);
-        let cut = (longest > count).then_some((count, longest));
-        if cut.is_some() && !self.warned {
+        let mut pictures = match drawn {
+            [] => vec![add(&input.prompt, &input.negative_prompt)?],
+            drawn => drawn
+                .iter()
+                .map(|drawn| add(&drawn.prompt, &drawn.negative_prompt))
+                .collect::<Result<_, _>>()?,
+        };
+        let learned = learned_in(texts.texts.iter().flat_map(|text| &text.chunks), &words);
+        let PromptTexts { texts, unknown, .. } = texts;
+        // A picture is padded to its own longest text, so that it is the same without the others.
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut cut = None;
+        for picture in &mut pictures {
+            let numbers = || picture.timelines().flat_map(|timeline| &timeline.0).map(|(_, text)| *text);
+            let longest = numbers().map(|text| texts[text].chunks.len()).max().unwrap_or(1);
+            let parts = numbers().filter(|text| texts[*text].is_part);
+            let longest_part = parts.map(|text| texts[text].chunks.len()).max().unwrap_or(1);
+            let count = self.chunks_read.unwrap_or(longest);
+            cut = cut.max((longest > count).then_some((count, longest)));
+            for (_, text) in picture.timelines_mut().flat_map(|timeline| &mut timeline.0) {
+                let repeated_to = if texts[*text].is_part { longest_part } else { 0 };
+                let this = Wanted { text: *text, repeated_to, count };
+                *text = wanted.iter().position(|other| *other == this).unwrap_or_else(|| {
+                    wanted.push(this);
+                    wanted.len() - 1
+                });
+            }
+        }
+        let chunks = wanted.iter().map(|text| text.count);
+        if chunks.clone().sum::<usize>() > MAX_ENCODED {
+            let chunks = chunks.max().unwrap_or(0);
+            return Err(PromptError::TooMany { texts: wanted.len(), chunks }.into());
+        }
+        self.warn_of(cut);
+        let mut encoder = ChunkEncoder {
+            tokenizer: &self.tokenizer,
+            text_encoder: other.unwrap_or(&mut self.text_encoder),
+            words: &words,
+            clip_skip: input.clip_skip,
+            empty: None,
+        };
+        let read = wanted
+            .iter()
+            .map(|wanted| encoder.encode(&texts[wanted.text].chunks, wanted).map(EncodedPrompt::new))
+            .collect::<Result<_, _>>()?;
+        Ok(EncodedPrompts { texts: read, pictures, cut, learned, unknown })
+    }
+
+    /// Warns once that prompts are cut.
+    fn warn_of(&mut self, cut: Option<(usize, usize)>) {
+        if let Some((count, _)) = cut.filter(|_| !self.warned) {
             self.warned = true;
             tracing::warn!(
                 "this UNet reads exactly {count} chunk(s) of a prompt: the rest of a longer prompt is ignored, and \
                  the picture's text says so"
             );
         }
-        let mut encoder = ChunkEncoder {
-            tokenizer: &self.tokenizer,
-            text_encoder: other.unwrap_or(&mut self.text_encoder),
-            words: &words,
-            clip_skip: input.clip_skip,
-        };
-        positive.resize_with(count, Chunk::default);
-        let positive = EncodedPrompt::new(encoder.encode(&positive)?);
-        let negative = match &mut negative {
-            Some(negative) => {
-                negative.resize_with(count, Chunk::default);
-                Some(EncodedPrompt::new(encoder.encode(negative)?))
-            }
-            None => None,
-        };
-        Ok(EncodedPrompts { positive, negative, cut, learned })
     }
 
     pub fn time_in_run(&self) -> Duration {
@@ -122,34 +156,66 @@ fn learned_in<'a>(chunks: impl Iterator<Item = &'a Chunk>, words: &LearnedWords)
     words.among(&ids).cloned().collect()
 }
 
+/// A text as the UNet reads it.
+#[derive(PartialEq)]
+struct Wanted {
+    /// Its number.
+    text: usize,
+    /// The chunk up to which its last vector is repeated.
+    repeated_to: usize,
+    /// All chunks. The rest is empty.
+    count: usize,
+}
+
 /// Encodes the chunks of one request.
 struct ChunkEncoder<'a> {
     tokenizer: &'a Tokenizer,
     text_encoder: &'a mut TextEncoder,
     words: &'a LearnedWords,
     clip_skip: u32,
+    /// An empty chunk, which is what pads.
+    empty: Option<Array3<f32>>,
 }
 
 impl ChunkEncoder<'_> {
-    fn encode(&mut self, chunks: &[Chunk]) -> Result<Array3<f32>, ModelError> {
-        let mut parts: Vec<Array3<f32>> = Vec::with_capacity(chunks.len());
-        for (index, chunk) in chunks.iter().enumerate() {
-            if index > 0 && chunk.ids.is_empty() && chunks[index - 1].ids.is_empty() {
-                // The same padding as before.
-                parts.push(parts[index - 1].clone());
-                continue;
-            }
-            let mut tokens = self.tokenizer.frame(&chunk.ids);
-            let learned = self.words.replace_vectors(&mut tokens.ids, self.text_encoder.vocabulary());
-            let mut embedding = self.text_encoder.encode(&tokens, self.clip_skip, learned.as_ref())?;
-            if !chunk.is_plain() {
-                weigh(&mut embedding, &chunk.weights);
-            }
-            parts.push(embedding);
+    /// `chunks` are those of the text that is wanted.
+    fn encode(&mut self, chunks: &[Chunk], wanted: &Wanted) -> Result<Array3<f32>, ModelError> {
+        let mut parts: Vec<Array3<f32>> = Vec::with_capacity(wanted.count);
+        for index in 0..wanted.count {
+            let part = match (chunks.get(index), parts.last()) {
+                (Some(chunk), _) if !chunk.ids.is_empty() => self.chunk(chunk)?,
+                (None, Some(last)) if index < wanted.repeated_to => {
+                    let last_vector = last.slice(s![.., -1.., ..]);
+                    last_vector.broadcast(last.dim()).map_or_else(|| last.clone(), |all| all.to_owned())
+                }
+                _ => self.padding()?,
+            };
+            parts.push(part);
+        }
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
         }
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         concatenate(Axis(1), &views)
             .map_err(|error| ModelError::Run { part: ModelPart::TextEncoder, reason: error.to_string() })
+    }
+
+    fn padding(&mut self) -> Result<Array3<f32>, ModelError> {
+        let empty = match self.empty.take() {
+            Some(empty) => empty,
+            None => self.chunk(&Chunk::default())?,
+        };
+        Ok(self.empty.insert(empty).clone())
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) -> Result<Array3<f32>, ModelError> {
+        let mut tokens = self.tokenizer.frame(&chunk.ids);
+        let learned = self.words.replace_vectors(&mut tokens.ids, self.text_encoder.vocabulary());
+        let mut embedding = self.text_encoder.encode(&tokens, self.clip_skip, learned.as_ref())?;
+        if !chunk.is_plain() {
+            weigh(&mut embedding, &chunk.weights);
+        }
+        Ok(embedding)
     }
 }
 
@@ -186,6 +252,8 @@ mod tests {
     use super::*;
     use crate::diffusion::files::ModelFiles;
     use crate::diffusion::nets::{PartSession, Vocabulary};
+    use crate::diffusion::text::chunks;
+    use crate::domain::{CheckedPrompt, PromptCheck as _};
     use crate::runtime::{DeviceChoice, Runtime};
 
     const GOLDEN: &str = include_str!("../../../tests/golden/embedding.json");
@@ -196,6 +264,24 @@ mod tests {
         let graph = PartSession::load(files.part(ModelPart::TextEncoder).unwrap(), &runtime).unwrap();
         let text_encoder = TextEncoder::new(graph, None, Vocabulary::default()).unwrap();
         PromptEncoder::new(Arc::new(tokenizer), text_encoder, tokens_read)
+    }
+
+    const STEPS: PromptSteps = PromptSteps { steps: 50, before: None };
+
+    /// What the UNet reads at the first step.
+    struct First {
+        positive: Array3<f32>,
+        negative: Option<Array3<f32>>,
+        cut: Option<(usize, usize)>,
+    }
+
+    fn encode(encoder: &mut PromptEncoder, input: &GenerationInput) -> Result<First, DiffusionError> {
+        let prompts = encoder.encode(input, &[], STEPS, None, &[])?;
+        Ok(First {
+            positive: prompts.positives(0, 0).next().unwrap().0.values().clone(),
+            negative: prompts.negative(0, 0).map(|negative| negative.values().clone()),
+            cut: prompts.cut,
+        })
     }
 
     fn input(prompt: &str, negative_prompt: &str) -> GenerationInput {
@@ -211,7 +297,7 @@ mod tests {
             let ids: Vec<Vec<u32>> = serde_json::from_value(case["ids"].clone()).unwrap();
             let found = chunks(&encoder.tokenizer, &LearnedWords::none(), prompt).unwrap();
             assert_eq!(found.into_iter().map(|chunk| chunk.ids).collect::<Vec<_>>(), ids, "{prompt}");
-            let embedding = encoder.encode(&input(prompt, ""), None, &[]).unwrap().positive.values().clone();
+            let embedding = encode(&mut encoder, &input(prompt, "")).unwrap().positive;
             assert_eq!(embedding.dim(), (1, 77 * ids.len(), 160), "{prompt}");
             for (chunk, expected) in
                 embedding.axis_chunks_iter(Axis(1), 77).zip(case["values"].as_array().unwrap())
@@ -232,41 +318,92 @@ mod tests {
             let tokens = encoder.tokenizer.encode(prompt).unwrap();
             assert_eq!(tokens.cut, 0);
             let plain = encoder.text_encoder.encode(&tokens, 1, None).unwrap();
-            assert_eq!(
-                encoder.encode(&input(prompt, ""), None, &[]).unwrap().positive.values().clone(),
-                plain,
-                "{prompt}"
-            );
+            assert_eq!(encode(&mut encoder, &input(prompt, "")).unwrap().positive, plain, "{prompt}");
         }
     }
 
     #[test]
     fn the_shorter_prompt_is_padded_with_empty_ones() {
         let mut encoder = encoder(None);
-        let one = encoder.encode(&input("a fox", ""), None, &[]).unwrap();
-        let both = encoder.encode(&input("a fox", "rain BREAK snow BREAK fog"), None, &[]).unwrap();
+        let one = encode(&mut encoder, &input("a fox", "")).unwrap();
+        let both = encode(&mut encoder, &input("a fox", "rain BREAK snow BREAK fog")).unwrap();
         let negative = both.negative.unwrap();
-        assert_eq!((both.positive.values().dim().1, negative.values().dim().1), (3 * 77, 3 * 77));
-        let parts: Vec<_> = both.positive.values().axis_chunks_iter(Axis(1), 77).collect();
+        assert_eq!((both.positive.dim().1, negative.dim().1), (3 * 77, 3 * 77));
+        let parts: Vec<_> = both.positive.axis_chunks_iter(Axis(1), 77).collect();
         let empty = one.negative.unwrap();
-        assert_eq!(parts, [one.positive.values().view(), empty.values().view(), empty.values().view()]);
+        assert_eq!(parts, [one.positive.view(), empty.view(), empty.view()]);
         let unguided = GenerationInput { guidance_scale: 1.0, ..input("a fox", "rain BREAK snow") };
-        let unguided = encoder.encode(&unguided, None, &[]).unwrap();
-        assert!(unguided.negative.is_none() && unguided.positive.values().dim().1 == 77);
+        let unguided = encode(&mut encoder, &unguided).unwrap();
+        assert!(unguided.negative.is_none() && unguided.positive.dim().1 == 77);
+    }
+
+    #[test]
+    fn each_text_of_a_changing_prompt_is_encoded_once() {
+        let mut encoder = encoder(None);
+        let steps = PromptSteps { steps: 4, before: None };
+        let request = input("a [fox|cat] AND [snow:ice:0.5] :0.3", "[rain::1]");
+        let prompts = encoder.encode(&request, &[], steps, None, &[]).unwrap();
+        assert_eq!(prompts.texts.len(), 6);
+        let mut alone = |prompt: &str| encode(&mut encoder, &input(prompt, "")).unwrap().positive;
+        for (step, [animal, ground]) in
+            (0..).zip([["a fox", "snow"], ["a cat", "snow"], ["a fox", "ice"], ["a cat", "ice"]])
+        {
+            let (texts, weights): (Vec<_>, Vec<_>) =
+                prompts.positives(0, step).map(|(text, weight)| (text.values(), weight)).unzip();
+            assert_eq!((texts, weights), (vec![&alone(animal), &alone(ground)], vec![1.0, 0.3]), "{step}");
+            let negative = prompts.negative(0, step).unwrap().values();
+            assert_eq!(negative, &alone(if step == 0 { "rain" } else { "" }), "{step}");
+        }
+    }
+
+    #[test]
+    fn texts_of_other_lengths_are_padded_as_in_a1111() {
+        let mut encoder = encoder(None);
+        let request = input("[a BREAK b:c:1] AND d", "e BREAK f BREAK g");
+        let prompts = encoder.encode(&request, &[], STEPS, None, &[]).unwrap();
+        let mut alone = |prompt: &str| encode(&mut encoder, &input(prompt, "")).unwrap().positive;
+        let [c, d, empty] = ["c", "d", ""].map(&mut alone);
+        let chunks = |text: &EncodedPrompt| {
+            text.values().axis_chunks_iter(Axis(1), 77).map(|chunk| chunk.to_owned()).collect::<Vec<_>>()
+        };
+        let [first, second] =
+            prompts.positives(0, 1).map(|(text, _)| chunks(text)).collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(first, [c, empty.clone(), empty.clone()], "alternatives end with empty prompts");
+        let last_vector = d.slice(s![.., -1.., ..]).broadcast(d.dim()).unwrap().to_owned();
+        assert_eq!(second, [d, last_vector, empty], "parts repeat their last vector");
+    }
+
+    #[test]
+    fn prompts_of_too_many_texts_are_refused() {
+        let mut encoder = encoder(None);
+        let many = "[a|b|c][d|e|f|g][h|i|j|k|l][m|n|o|p|q|r|s]";
+        let check =
+            crate::diffusion::pipeline::prompt_check::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);
+        let checked =
+            |prompt, steps| check.check(&[CheckedPrompt { field: "prompt", parts: vec![prompt] }], steps);
+        assert_eq!(checked(many, 250), Ok(()));
+        let sentence = "Its parts and changes make 257 texts, and each counts as many chunks as the longest: 1. At most \
+                        256 chunks are allowed together; change less of it, or shorten it.";
+        assert_eq!(checked(many, 500), Err(vec![("prompt", sentence.to_owned())]));
+        let steps = PromptSteps { steps: 500, before: None };
+        assert!(encoder.encode(&input(many, ""), &[], steps, None, &[]).is_err());
+        // The text encoder pads all of them to the longest.
+        let long = "BREAK ".repeat(20);
+        let both = [("prompt", "[a|b|c|d|e|f|g|h|i|j|k|l|m|n]"), ("negative_prompt", &long)];
+        let both = both.map(|(field, prompt)| CheckedPrompt { field, parts: vec![prompt] });
+        assert!(check.check(&both[..1], 50).is_ok() && check.check(&both[1..], 50).is_ok());
+        assert!(check.check(&both, 50).unwrap_err()[0].1.starts_with("Its parts and changes make 15 texts"));
     }
 
     #[test]
     fn a_unet_of_fixed_length_reads_the_first_chunks_and_the_cut_is_reported() {
         let long = input("a fox BREAK a cat", "");
         let mut fixed = encoder(Some(77));
-        let cut = fixed.encode(&long, None, &[]).unwrap();
-        assert_eq!((cut.cut, cut.positive.values().dim().1), (Some((1, 2)), 77));
-        assert_eq!(
-            cut.positive.values().clone(),
-            fixed.encode(&input("a fox", ""), None, &[]).unwrap().positive.values().clone()
-        );
-        let padded = encoder(Some(154)).encode(&input("a fox", ""), None, &[]).unwrap();
-        assert_eq!((padded.cut, padded.positive.values().dim().1), (None, 154));
+        let cut = encode(&mut fixed, &long).unwrap();
+        assert_eq!((cut.cut, cut.positive.dim().1), (Some((1, 2)), 77));
+        assert_eq!(cut.positive, encode(&mut fixed, &input("a fox", "")).unwrap().positive);
+        let padded = encode(&mut encoder(Some(154)), &input("a fox", "")).unwrap();
+        assert_eq!((padded.cut, padded.positive.dim().1), (None, 154));
     }
 
     #[test]
@@ -304,17 +441,18 @@ mod tests {
             (",".repeat(65_536), false),
         ] {
             let started = std::time::Instant::now();
-            let refused = crate::domain::PromptCheck::check(&check, &prompt).err();
+            let checked = [CheckedPrompt { field: "prompt", parts: vec![&prompt] }];
+            let refused = check.check(&checked, 50).err().map(|mut sentences| sentences.remove(0).1);
             if fits {
                 assert_eq!(refused, None, "{prompt:.20}");
-                encoder.encode(&input(&prompt, ""), None, &[]).unwrap();
+                encode(&mut encoder, &input(&prompt, "")).unwrap();
             } else {
                 let sentence = refused.unwrap();
                 assert_eq!(
                     sentence, "It fills more than 32 chunks of 75 tokens; shorten it.",
                     "{prompt:.20}"
                 );
-                assert!(encoder.encode(&input(&prompt, ""), None, &[]).is_err());
+                assert!(encode(&mut encoder, &input(&prompt, "")).is_err());
             }
             // Well under a second even unoptimised; what is not linear takes minutes.
             assert!(started.elapsed().as_secs() < 10, "{prompt:.20} took {:?}", started.elapsed());

@@ -6,16 +6,14 @@
 //! random numbers from the same seeds, at its own size, as A1111's `sample_hr_pass` does (modules/processing.py). It makes
 //! the last `strength × steps` of its steps, as diffusers' image-to-image pipeline does; A1111 makes one more.
 
-use std::rc::Rc;
-
 use ndarray::{Array4, Axis, concatenate, s};
 
-use super::adapted::Adapted;
 use super::enlarging::Enlarging;
 use super::interpolate::interpolate;
+use super::prepared::Prepared;
 use super::{DiffusionError, Generation, Pipeline};
-use crate::diffusion::schedulers::{self, Scheduler, SchedulerError, SchedulerOptions};
-use crate::domain::{GenerationInput, ImageSize, Target, Upscaler};
+use crate::diffusion::schedulers::{self, Scheduler, SchedulerError};
+use crate::domain::{DrawnPrompts, GenerationInput, ImageSize, Target, Upscaler};
 use crate::runtime::is_out_of_memory;
 
 /// What follows the first pass.
@@ -23,7 +21,7 @@ pub(super) struct SecondPass {
     /// The request of the second pass.
     input: GenerationInput,
     /// What the request was prepared with.
-    adapted: Option<Rc<Adapted>>,
+    prepared: Prepared,
     target: Target,
     upscaler: Upscaler,
     /// How far the picture is enlarged, in pieces.
@@ -41,6 +39,7 @@ pub(super) struct FirstPass {
     /// The request.
     pub input: GenerationInput,
     pub drawn_at: ImageSize,
+    pub drawn: Vec<DrawnPrompts>,
     /// All steps before the second pass.
     pub steps: u32,
 }
@@ -60,7 +59,7 @@ impl Pipeline {
     /// The second pass that the request asks for, with what the first one was prepared with.
     pub(super) fn second_pass(
         &self,
-        adapted: Option<Rc<Adapted>>,
+        prepared: Prepared,
         first: &GenerationInput,
         drawn_at: ImageSize,
     ) -> Result<Option<Box<SecondPass>>, DiffusionError> {
@@ -85,7 +84,7 @@ impl Pipeline {
             enlarging: None,
             enlarged: Vec::new(),
             input,
-            adapted,
+            prepared,
         })))
     }
 
@@ -94,7 +93,7 @@ impl Pipeline {
             input.scheduler,
             &self.model.description.scheduler,
             input.num_inference_steps as usize,
-            SchedulerOptions { karras: input.karras, ..SchedulerOptions::default() },
+            input.sampling,
         )
     }
 
@@ -112,6 +111,7 @@ impl Pipeline {
 
     fn try_to_enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
         let all = generation.progress().1;
+        let before = generation.input.num_inference_steps;
         let Some(next) = &mut generation.next else { return Ok(()) };
         let latents = if let Upscaler::Latent(mode) = &next.upscaler {
             interpolate(&generation.latents, self.latent_size(next.target.covers), *mode)
@@ -126,7 +126,7 @@ impl Pipeline {
         };
         let latents = middle(&latents, self.latent_size(next.target.kept));
         let mut second =
-            self.begin_pass(next.adapted.clone(), &next.input, generation.seed, Some(latents))?;
+            self.begin_pass(next.prepared.clone(), &next.input, generation.seed, Some((latents, before)))?;
         let steps = all - next.steps.max(1);
         second.follow(generation, steps);
         *generation = second;

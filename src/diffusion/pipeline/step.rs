@@ -1,10 +1,14 @@
 //! One denoising step of a batch: which images share a UNet call, and guidance.
 
-use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::iter;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use ndarray::{Array1, Array4, Axis, Zip, s};
 
-use super::guidance::rescale_noise_pred;
+use super::control::{OwnRows, residuals};
+use super::guidance::{compose, rescale_noise_pred};
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::nets::{ModelError, UNet, UNetRows, WorkingMemory};
 use crate::domain::ModelPart;
@@ -33,6 +37,7 @@ impl Pipeline {
     /// Removes from `units` those that can share a UNet call with the first one.
     fn take_call(&self, units: &mut Vec<Unit>, batch: &[&mut Generation]) -> Vec<Unit> {
         let first = &batch[units[0].generation];
+        let tokens = first.prompts.tokens(units[0].image);
         let mut call = Vec::new();
         units.retain(|unit| {
             let other = &batch[unit.generation];
@@ -40,7 +45,7 @@ impl Pipeline {
             let shares = is_one(first.adapted_unet(), other.adapted_unet())
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
-                && other.prompts.positive.values().dim() == first.prompts.positive.values().dim()
+                && other.prompts.tokens(unit.image) == tokens
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.batching.images;
             if taken {
@@ -51,36 +56,45 @@ impl Pipeline {
         call
     }
 
-    /// One UNet call: the negative rows of guided images first, then a positive row for every image, in the order of the
-    /// reference, then the rows that see no picture to change. Writes the guided prediction into each generation's
+    /// One UNet call: the negative rows of guided images first, then a positive row for each part of every image's prompt, in
+    /// the order of the reference, then the rows that see no picture to change. Writes the guided prediction into each generation's
     /// `noise_pred`.
     fn predict(&mut self, call: &[Unit], batch: &mut [&mut Generation]) -> Result<(), ModelError> {
-        let guided: Vec<Unit> =
-            call.iter().copied().filter(|unit| batch[unit.generation].guided_by().is_some()).collect();
+        let guided: Vec<Unit> = call
+            .iter()
+            .copied()
+            .filter(|unit| batch[unit.generation].guided_by(unit.image).is_some())
+            .collect();
         let blind = guided.iter().filter(|unit| batch[unit.generation].blind_input.is_some());
-        let rows = guided.iter().map(|unit| (unit, Row::Negative));
-        let rows = rows.chain(call.iter().map(|unit| (unit, Row::Positive)));
-        let rows = rows.chain(blind.map(|unit| (unit, Row::Blind)));
+        let negative = |unit: &Unit| batch[unit.generation].guided_by(unit.image);
+        let negatives = guided.iter().filter_map(|unit| Some((unit, negative(unit)?, Row::Negative)));
+        let positives = call.iter().flat_map(|unit| {
+            batch[unit.generation].positives(unit.image).map(move |(prompt, _)| (unit, prompt, Row::Positive))
+        });
+        let blinds = blind.filter_map(|unit| Some((unit, negative(unit)?, Row::Blind)));
+        let rows = negatives.chain(positives).chain(blinds);
+        let mut positive_rows = 0;
         let mut sample = Vec::new();
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         let mut guidance_scales = Vec::new();
-        for (unit, row) in rows {
+        for (unit, prompt, row) in rows {
             let generation = &batch[unit.generation];
-            let embedding = generation.guided_by().filter(|_| row != Row::Positive);
             let input = generation.blind_input.as_ref().filter(|_| row == Row::Blind);
             sample.push(input.unwrap_or(&generation.model_input).index_axis(Axis(0), unit.image));
-            embeddings.push(embedding.unwrap_or(&generation.prompts.positive));
+            embeddings.push(prompt);
+            positive_rows += usize::from(row == Row::Positive);
             timesteps.push(generation.timestep());
             guidance_scales.push(generation.input.guidance_scale);
         }
         let mismatch =
             |error: ndarray::ShapeError| ModelError::Run { part: ModelPart::UNet, reason: error.to_string() };
-        let rows = UNetRows {
+        let mut rows = UNetRows {
             sample: ndarray::stack(Axis(0), &sample).map_err(mismatch)?,
             embeddings,
             timesteps: Array1::from(timesteps),
             guidance_scales,
+            residuals: Vec::new(),
         };
         // All generations of a call have the same UNet and the same size.
         let Some(first) = call.first().map(|unit| &batch[unit.generation]) else { return Ok(()) };
@@ -92,28 +106,51 @@ impl Pipeline {
         };
         let taken = self.memory_needs.unet(first.drawn_at, rows.embeddings.len() as u64);
         let predicted: Array4<f32> = match first.adapted_unet() {
-            Some(unet) => unet.borrow_mut().predict(&rows, memory)?,
+            Some(unet) => {
+                let mut unet = unet.lock().unwrap_or_else(PoisonError::into_inner);
+                let (_, _, height, width) = rows.sample.dim();
+                let shapes = unet.residual_shapes(height, width);
+                if !shapes.is_empty() {
+                    rows.residuals = residuals(&own_rows(call, batch), &rows, &shapes, memory)?;
+                }
+                unet.predict(&rows, memory)?
+            }
             None => self.unet.predict(&rows, memory)?,
         };
         let gives_back = self.device.is_cpu() && memory == WorkingMemory::GiveBack;
         let kept = |before: u64| if gives_back { 0 } else { before.max(taken) };
         match adapted {
-            Some(adapted) => adapted.unet_keeps.set(kept(adapted.unet_keeps.get())),
+            Some(adapted) => {
+                let before = adapted.unet_keeps.load(Ordering::Relaxed);
+                adapted.unet_keeps.store(kept(before), Ordering::Relaxed);
+            }
             None => self.kept.unet = kept(self.kept.unet),
         }
 
         let mut negatives = predicted.outer_iter();
         let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
-        let mut blinds = predicted.slice(s![guided.len() + call.len().., .., .., ..]).into_outer_iter();
+        let mut blinds = predicted.slice(s![guided.len() + positive_rows.., .., .., ..]).into_outer_iter();
         for unit in call {
             let generation = &mut *batch[unit.generation];
-            let is_guided = generation.guided_by().is_some();
+            let is_guided = generation.guided_by(unit.image).is_some();
+            let step = generation.progress().0;
             let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
             let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
-            let conditional = positives.next().expect("a row for each image");
+            let unconditional = is_guided.then(|| negatives.next().expect("a row for each guided image"));
+            let mut weights = generation.prompts.positives(unit.image, step).map(|(_, weight)| weight);
+            let first = positives.next().expect("a row for each image");
+            let composed;
+            let conditional = match (weights.next(), weights.len()) {
+                (Some(weight), others @ 1..) => {
+                    let others = positives.by_ref().take(others).zip(weights);
+                    let parts = iter::once((first, weight)).chain(others);
+                    composed = compose(parts, unconditional.unwrap_or(first));
+                    composed.view()
+                }
+                _ => first,
+            };
             noise_pred.assign(&conditional);
-            if is_guided {
-                let unconditional = negatives.next().expect("a row for each guided image");
+            if let Some(unconditional) = unconditional {
                 match generation.input.image_guidance_scale.filter(|_| generation.blind_input.is_some()) {
                     None => {
                         noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));
@@ -133,8 +170,31 @@ impl Pipeline {
     }
 }
 
+/// The rows of each generation in a call, as [`Pipeline::predict`] orders them.
+fn own_rows<'a>(call: &[Unit], batch: &'a [&mut Generation]) -> Vec<OwnRows<'a>> {
+    let mut own: BTreeMap<usize, OwnRows<'a>> = BTreeMap::new();
+    for unit in call {
+        let generation: &'a Generation = &*batch[unit.generation];
+        let new = || OwnRows { generation, positive: Vec::new(), negative: Vec::new() };
+        own.entry(unit.generation).or_insert_with(new);
+    }
+    let mut rows = 0..;
+    for unit in call.iter().filter(|unit| batch[unit.generation].guided_by(unit.image).is_some()) {
+        if let Some(own) = own.get_mut(&unit.generation) {
+            own.negative.extend(rows.next());
+        }
+    }
+    for unit in call {
+        if let Some(own) = own.get_mut(&unit.generation) {
+            let parts = own.generation.positives(unit.image).count();
+            own.positive.extend(rows.by_ref().take(parts));
+        }
+    }
+    own.into_values().collect()
+}
+
 /// Whether two generations have the same UNet.
-fn is_one(a: Option<&RefCell<UNet>>, b: Option<&RefCell<UNet>>) -> bool {
+fn is_one(a: Option<&Mutex<UNet>>, b: Option<&Mutex<UNet>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => std::ptr::eq(a, b),
         (a, b) => a.is_none() && b.is_none(),

@@ -103,7 +103,7 @@ impl Upscaling {
         let image = self.enlarging.finish()?;
         let texts = self.texts();
         let png = PictureFile::Png.encode(&image, &texts)?.bytes;
-        Ok(Picture { seed, image, png, texts, flagged: false })
+        Ok(Picture { seed, image, png, texts, flagged: false, prompts: None })
     }
 
     /// In A1111's words, and as a request without its picture.

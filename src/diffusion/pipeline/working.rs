@@ -4,7 +4,7 @@
 //! figures are the estimates of `memory.rs`.
 
 use super::Pipeline;
-use super::adapted::{AdaptedModels, UNetOf};
+use super::adapted::UNetOf;
 use super::enlarging::Enlarging;
 use super::vae::Encoding;
 use crate::diffusion::image::drawing_size;
@@ -38,11 +38,11 @@ struct Pass<'a> {
 impl Pipeline {
     /// The bytes of the device's memory that it holds between two jobs, with those of an ordinary job. An estimate.
     pub fn memory(&self) -> u64 {
-        self.memory_for(&[]) + self.adapted_memory()
+        self.memory_for(&[]) + self.prepared_memory()
     }
 
     /// The most bytes that it holds while it draws these jobs together, and what an ordinary job needs at least.
-    /// [`Self::adapted_memory`] comes on top. An estimate.
+    /// [`Self::prepared_memory`] comes on top. An estimate.
     pub fn memory_for(&self, jobs: &[&GenerationInput]) -> u64 {
         let needs = &self.memory_needs;
         let usual = needs.usual_size();
@@ -86,15 +86,30 @@ impl Pipeline {
             + if checks { needs.checker() } else { 0 }
             + unet
             + largest_by_unet(adapted)
+            + self.controls(jobs)
             + decoder.unwrap_or(0)
             + encoder.unwrap_or(0)
             + self.upscalers_memory(jobs)
             + pictures.max(needs.pictures(usual, 1))
     }
 
-    /// The bytes of all copies with LoRAs that are kept or in use.
-    pub fn adapted_memory(&self) -> u64 {
-        self.adapted.as_ref().map_or(0, AdaptedModels::held)
+    /// The bytes that the jobs' ControlNets take besides their weights and a usual call of each, which are prepared.
+    fn controls(&self, jobs: &[&GenerationInput]) -> u64 {
+        let (needs, usual) = (&self.memory_needs, self.usual_unet_call());
+        let (mut further, mut given) = (Vec::new(), 0);
+        for Pass { job, size, rows_each } in self.passes(jobs) {
+            let images = (job.num_outputs as usize).min(self.batching.images) as u64;
+            let rows = images * rows_each;
+            if job.controlnets.is_empty() {
+                continue;
+            }
+            // Its calls are no larger than the UNet's.
+            let bytes = needs.unet(size, rows).saturating_sub(usual);
+            further
+                .extend(job.controlnets.iter().map(|unit| (unit.model.as_str(), bytes + needs.hint(size))));
+            given += needs.residuals(size, rows);
+        }
+        largest_of_each(further) + given
     }
 
     /// The bytes of a UNet call of the model's own size, as large as a server's calls are.
@@ -110,9 +125,9 @@ impl Pipeline {
         let mut all: Vec<Calls<'a>> = Vec::new();
         for Pass { job, size, rows_each } in self.passes(jobs) {
             let unet = match &self.adapted {
-                _ if job.loras.is_empty() => UNetOf::Model,
-                Some(adapted) => adapted.unet_of(&job.loras),
-                None => UNetOf::Unknown(&job.loras),
+                _ if job.loras.is_empty() && job.controlnets.is_empty() => UNetOf::Model,
+                Some(adapted) => adapted.unet_of(&job.loras, !job.controlnets.is_empty()),
+                None => UNetOf::Unknown(&job.loras, !job.controlnets.is_empty()),
             };
             let images = job.num_outputs as usize;
             match all.iter_mut().find(|calls| calls.size == size && calls.unet == unet) {
@@ -180,7 +195,12 @@ impl Pipeline {
 }
 
 /// The largest for each UNet, added up: each has a session of its own.
-fn largest_by_unet(mut bytes: Vec<(UNetOf<'_>, u64)>) -> u64 {
+fn largest_by_unet(bytes: Vec<(UNetOf<'_>, u64)>) -> u64 {
+    largest_of_each(bytes)
+}
+
+/// The largest number of each, added up.
+fn largest_of_each<T: PartialEq>(mut bytes: Vec<(T, u64)>) -> u64 {
     let mut sum = 0;
     while let Some((unet, first)) = bytes.pop() {
         let same = bytes.extract_if(.., |(other, _)| *other == unet).map(|(_, bytes)| bytes);

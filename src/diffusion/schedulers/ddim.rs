@@ -19,13 +19,10 @@ struct Ddim {
 }
 
 pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
-    let &Plan { config, steps, eta, .. } = plan;
+    let &Plan { config, steps, .. } = plan;
     config.refuse_unsupported()?;
-    if !(0.0..=1.0).contains(&eta) {
-        return Err(SchedulerError::value("eta", eta, "between 0 and 1"));
-    }
     let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Exact)?;
-    let timesteps = whole_timesteps(config, TimestepSpacing::Leading, steps)?;
+    let timesteps = whole_timesteps(plan, TimestepSpacing::Leading)?;
     let stride = table.len() / steps;
     let final_alpha = if config.set_alpha_to_one.unwrap_or(true) { 1.0 } else { table.alpha(0) };
     let alphas = |&t: &usize| {
@@ -35,7 +32,7 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
         alphas: timesteps.iter().map(alphas).collect(),
         prediction: config.prediction()?,
         clip: config.clip(true)?,
-        eta,
+        eta: plan.eta(0.0)?,
     };
     Ok((Schedule::by_alpha(&table, &timesteps), Box::new(sampler)))
 }

@@ -23,7 +23,7 @@ struct Ddpm {
 pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     let config = plan.config;
     config.refuse_unsupported()?;
-    let timesteps = whole_timesteps(config, TimestepSpacing::Leading, plan.steps)?;
+    let timesteps = whole_timesteps(plan, TimestepSpacing::Leading)?;
     let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Exact)?;
     let sampler = Ddpm {
         alphas: timesteps.iter().map(|&t| table.alpha(t)).chain([1.0]).collect(),

@@ -6,7 +6,6 @@
 
 use ndarray::{Array4, Zip};
 
-use super::config::FinalSigma;
 use super::dpm_solver::{Algorithm, DpmSolver, clipped, lambda};
 use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
@@ -26,7 +25,7 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     if solver.algorithm == Algorithm::SdeDpmSolver && solver.order == 3 {
         return Err(SchedulerError::value("solver_order", 3, "1 or 2 for \"sde-dpmsolver\""));
     }
-    let spacing = config.spacing(TimestepSpacing::Linspace)?;
+    let spacing = plan.timestep_spacing(TimestepSpacing::Linspace)?;
     // The reference does not round Karras timesteps of the cosine schedule.
     let cosine = config.beta_schedule.as_deref() == Some("squaredcos_cap_v2");
     let found = if cosine { FoundTimesteps::Fractional } else { FoundTimesteps::Rounded };
@@ -34,7 +33,7 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     let sampler = DpmM {
         solver,
         lower_order_final: config.lower_order_final.unwrap_or(true),
-        euler_at_final: config.euler_at_final.unwrap_or(false) || config.final_sigma()? == FinalSigma::Zero,
+        euler_at_final: config.euler_at_final.unwrap_or(false) || schedule.last_sigma() == 0.0,
     };
     Ok((schedule, Box::new(sampler)))
 }

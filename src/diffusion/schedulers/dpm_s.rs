@@ -8,7 +8,6 @@
 
 use ndarray::{Array4, Zip};
 
-use super::config::FinalSigma;
 use super::dpm_solver::{Algorithm, DpmSolver, clipped, lambda};
 use super::sampler::{Call, Sampler, State};
 use super::schedule::{DDPM_BETAS, FoundTimesteps, NoiseTable, ZeroSnr};
@@ -28,12 +27,15 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
         let expected = "\"dpmsolver++\", \"dpmsolver\" or \"sde-dpmsolver++\" for DPM-S";
         return Err(SchedulerError::value("algorithm_type", "sde-dpmsolver", expected));
     }
-    let (spacing, clipped) = (TimestepSpacing::Linspace, clipped(config, &table));
+    // The reference has no other spacing of timesteps, so the file is not asked.
+    let spacing = plan.asked_timesteps.unwrap_or(TimestepSpacing::Linspace);
+    let clipped = clipped(config, &table);
     let schedule = Schedule::solver(plan, &table, spacing, clipped, FoundTimesteps::Rounded)?;
-    let zero = config.final_sigma()? == FinalSigma::Zero;
+    let zero = schedule.last_sigma() == 0.0;
     // The reference switches this on by itself where the groups would not come out even.
     let lower = config.lower_order_final.unwrap_or(false) || zero || !steps.is_multiple_of(solver.order);
-    Ok((schedule, Box::new(DpmS { solver, orders: orders(steps, solver.order, lower, zero) })))
+    let orders = orders(schedule.timesteps.len(), solver.order, lower, zero);
+    Ok((schedule, Box::new(DpmS { solver, orders })))
 }
 
 /// 1, 2, … up to `order`, again and again; with `lower`, the last group is short enough to end on the
@@ -41,8 +43,10 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
 fn orders(steps: usize, order: usize, lower: bool, zero: bool) -> Vec<usize> {
     let mut list: Vec<usize> = (0..steps).map(|i| i % order + 1).collect();
     // A full last group would end on the highest order: 1, 2 becomes 1, 1 and 1, 2, 3 becomes 1, 2, 1.
-    if zero || (lower && order > 1 && steps.is_multiple_of(order)) {
-        list[steps - 1] = 1;
+    if (zero || (lower && order > 1 && steps.is_multiple_of(order)))
+        && let Some(last) = list.last_mut()
+    {
+        *last = 1;
     }
     list
 }

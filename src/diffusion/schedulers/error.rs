@@ -18,8 +18,8 @@ pub enum SchedulerError {
     Shape { what: &'static str, got: Vec<usize>, want: Vec<usize> },
     #[error("{0} cannot start from an image: it defines no way to add noise")]
     NoImageStart(&'static str),
-    #[error("{0} has no Karras sigmas")]
-    NoKarras(&'static str),
+    #[error("{scheduler} {reason}")]
+    Spacing { scheduler: &'static str, reason: String },
 }
 
 impl SchedulerError {

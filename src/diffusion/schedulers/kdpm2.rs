@@ -7,34 +7,15 @@
 use ndarray::{Array4, Zip};
 
 use super::config::FinalSigma;
-use super::heun::twice_after_the_first;
 use super::sampler::{Call, State};
-use super::schedule::{FoundTimesteps, K_BETAS, LogSigmas, NoiseTable, ZeroSnr};
-use super::{Denoise, NoiseLevel, Plan, PredictionType, Schedule, SchedulerError};
+use super::schedule::{FoundTimesteps, K_BETAS, NoiseTable, ZeroSnr};
+use super::{Denoise, Plan, PredictionType, Schedule, SchedulerError, two_calls};
 
-/// The schedule, with a middle between each sigma and the next one. The last step goes to its end at once.
-pub(super) fn schedule(plan: &Plan, middle: fn(f32, f32) -> f32) -> Result<Schedule, SchedulerError> {
+/// The schedule, with a middle between each sigma and the next one.
+pub(super) fn schedule(plan: &Plan, middle: impl Fn(f32, f32) -> f32) -> Result<Schedule, SchedulerError> {
     let table = NoiseTable::new(plan.config, K_BETAS, ZeroSnr::Ignored)?;
     let once = Schedule::k_diffusion(plan, &table, FoundTimesteps::Rounded, FinalSigma::Zero)?;
-    let logs = LogSigmas::new(&table.sigmas());
-    let (mut timesteps, mut shown) = (Vec::new(), Vec::new());
-    for (&t, pair) in once.timesteps.iter().zip(once.sigmas.windows(2)) {
-        let middle = middle(pair[0], pair[1]);
-        timesteps.extend([t, logs.timestep_f32(middle)]);
-        shown.extend([pair[0], middle]);
-    }
-    timesteps.pop();
-    shown.pop();
-    // As the reference lists them: the first, then each following one twice, and the last again. By this list
-    // images are noised, so for a second half to the level at which its step ends; the model sees the middle.
-    let mut sigmas = twice_after_the_first(&once.sigmas);
-    sigmas.extend(once.sigmas.last());
-    let divisor = |&sigma: &f32| NoiseLevel::variance_exploding(sigma).input_divisor();
-    Ok(Schedule {
-        input_divisors: shown.iter().map(divisor).collect(),
-        calls_per_step: 2,
-        ..Schedule::by_sigma(timesteps, sigmas, once.init_noise_sigma)
-    })
+    Ok(two_calls::schedule(&once, &table, middle))
 }
 
 /// `exp(lerp(ln a, ln b, 1/2))`, each function rounded to f32 as the reference's are; 0 with a 0.
@@ -45,12 +26,6 @@ pub(super) fn geometric_mean(a: f32, b: f32) -> f32 {
         return 0.0;
     }
     f64::from(log(b) - (log(b) - log(a)) * 0.5).exp() as f32
-}
-
-/// The sigmas of the step that a call belongs to: its start and its end. Even calls are first halves.
-pub(super) fn step_sigmas(call: &Call) -> (f32, f32) {
-    let first = call.index / 2 * 2;
-    (call.schedule.sigmas[first], call.schedule.sigmas[first + 1])
 }
 
 /// One call of a step from `sigma` over `middle` to `end`. Whether that ended the step.

@@ -3,13 +3,13 @@
 //! Luo et al. 2023 (arXiv 2310.04378), algorithm 3: x0 by the model, mixed with the latents by the boundary conditions
 //! `c_skip` = s²/(τ² + s²), `c_out` = τ/√(τ² + s²) (s = 1/2, τ = t·`timestep_scaling`), then noised again to the next
 //! timestep; the result is that of the last call. The timesteps are picked from the `original_inference_steps` of the
-//! distillation. The reference is diffusers' `LCMScheduler`.
+//! distillation, unless the request asks for a spacing. The reference is diffusers' `LCMScheduler`.
 
 use ndarray::{Array4, Zip};
 
 use super::sampler::{Call, Sampler, State};
-use super::schedule::{LCM_BETAS, NoiseTable, ZeroSnr};
-use super::{Parts, Plan, PredictionType, Schedule, SchedulerError};
+use super::schedule::{FoundTimesteps, LCM_BETAS, NoiseTable, ZeroSnr, whole_timesteps};
+use super::{Parts, Plan, PredictionType, Schedule, SchedulerError, TimestepSpacing};
 
 struct Lcm {
     scaling: f32,
@@ -20,15 +20,6 @@ struct Lcm {
 pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     let config = plan.config;
     config.refuse_unsupported()?;
-    let table = NoiseTable::new(config, LCM_BETAS, ZeroSnr::Exact)?;
-    let original = config.original_inference_steps.unwrap_or(50);
-    if !(1..=table.len()).contains(&original) {
-        let expected = format!("between 1 and num_train_timesteps ({})", table.len());
-        return Err(SchedulerError::value("original_inference_steps", original, expected));
-    }
-    if !(1..=original).contains(&plan.steps) {
-        return Err(SchedulerError::Steps { steps: plan.steps, min: 1, max: original });
-    }
     let scaling = config.timestep_scaling.unwrap_or(10.0);
     if !(scaling.is_finite() && scaling > 0.0) {
         return Err(SchedulerError::value("timestep_scaling", scaling, "a positive number"));
@@ -36,8 +27,34 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     #[expect(clippy::cast_possible_truncation, reason = "it scales timesteps in f32")]
     let scaling = scaling as f32;
     let sampler = Lcm { scaling, prediction: config.prediction()?, clip: config.clip(false)? };
-    let timesteps = timesteps(original, table.len() / original, plan.steps);
-    Ok((Schedule::by_alpha(&table, &timesteps), Box::new(sampler)))
+    Ok((schedule(plan)?, Box::new(sampler)))
+}
+
+/// The timesteps of the distillation, or those of the spacing that the request asks for.
+fn schedule(plan: &Plan) -> Result<Schedule, SchedulerError> {
+    if plan.sigma_spacing.is_some() {
+        let table = NoiseTable::new(plan.config, LCM_BETAS, ZeroSnr::Finite)?;
+        return Schedule::solver(plan, &table, TimestepSpacing::Linspace, 0, FoundTimesteps::Rounded);
+    }
+    let table = NoiseTable::new(plan.config, LCM_BETAS, ZeroSnr::Exact)?;
+    if let Some(spacing) = plan.asked_timesteps {
+        return Ok(Schedule::by_alpha(&table, &whole_timesteps(plan, spacing)?));
+    }
+    let original = original_steps(plan, &table)?;
+    Ok(Schedule::by_alpha(&table, &distilled_timesteps(original, table.len() / original, plan.steps)))
+}
+
+/// How many timesteps the model was distilled with. It draws no more steps than these.
+pub(super) fn original_steps(plan: &Plan, table: &NoiseTable) -> Result<usize, SchedulerError> {
+    let original = plan.config.original_inference_steps.unwrap_or(50);
+    if !(1..=table.len()).contains(&original) {
+        let expected = format!("between 1 and num_train_timesteps ({})", table.len());
+        return Err(SchedulerError::value("original_inference_steps", original, expected));
+    }
+    if !(1..=original).contains(&plan.steps) {
+        return Err(SchedulerError::Steps { steps: plan.steps, min: 1, max: original });
+    }
+    Ok(original)
 }
 
 /// Of the `original` timesteps, `stride` apart, so many as there are steps: `numpy.linspace` without its end,
@@ -48,7 +65,7 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     clippy::cast_sign_loss,
     reason = "timesteps and step counts lie far below 2^24"
 )]
-fn timesteps(original: usize, stride: usize, steps: usize) -> Vec<usize> {
+pub(super) fn distilled_timesteps(original: usize, stride: usize, steps: usize) -> Vec<usize> {
     let picked = |i: usize| (i as f64 * (original as f64 / steps as f64)).floor() as usize;
     (0..steps).map(|i| (original - picked(i)) * stride - 1).collect()
 }

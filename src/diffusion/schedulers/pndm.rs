@@ -31,7 +31,7 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     let &Plan { config, steps, .. } = plan;
     config.refuse_unsupported()?;
     let table = NoiseTable::new(config, DDPM_BETAS, ZeroSnr::Ignored)?;
-    let spaced = whole_timesteps(config, TimestepSpacing::Leading, steps)?;
+    let spaced = whole_timesteps(plan, TimestepSpacing::Leading)?;
     let stride = table.len() / steps;
     let skip = config.skip_prk_steps.unwrap_or(false);
     if !skip && steps < 4 {

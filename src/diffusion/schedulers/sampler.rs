@@ -4,11 +4,17 @@ use std::collections::VecDeque;
 
 use ndarray::Array4;
 
+use super::churn::Churn;
 use super::{Denoise, NoiseLevel, PredictionType, Schedule, SchedulerError};
-use crate::diffusion::noise::BatchNoise;
+use crate::diffusion::noise::{BatchNoise, BrownianNoise};
 
 /// The formula of one model call. It holds settings only: what changes from call to call is in [`State`].
 pub(super) trait Sampler: Send {
+    /// The noise that is added before steps, for samplers that have it and requests that ask for it.
+    fn churn(&self) -> Option<&Churn> {
+        None
+    }
+
     /// Takes the model's answer and moves `sample` on, in place. Shapes and the index have been checked.
     fn step(
         &self,
@@ -47,6 +53,18 @@ impl Call<'_> {
         let (_, c, h, w) = self.noise_pred.dim();
         self.noise.randn((c, h, w))
     }
+
+    /// Unit noise of the sample's shape for the way between two sigmas: the increment of a Brownian motion that depends on
+    /// the seed and the schedule's ends alone. So more steps refine the same noise.
+    pub fn brownian(&self, brownian: &mut Option<BrownianNoise>, from: f32, to: f32) -> Array4<f32> {
+        let motion = brownian.get_or_insert_with(|| {
+            let (_, c, h, w) = self.noise_pred.dim();
+            let sigmas = self.schedule.sigmas.iter().copied().filter(|sigma| *sigma > 0.0);
+            let ends = (sigmas.clone().fold(f32::INFINITY, f32::min), sigmas.fold(0.0, f32::max));
+            self.noise.brownian((c, h, w), ends)
+        });
+        motion.between(from, to)
+    }
 }
 
 /// What a sampler remembers from one call to the next. It is a plain value; with the schedule and the noise
@@ -61,6 +79,8 @@ pub(super) struct State {
     pub start: Option<Array4<f32>>,
     /// A sum of the answers within such a step (PNDM's Runge-Kutta).
     pub sum: Option<Array4<f32>>,
+    /// The noise of the whole way, for samplers that solve an SDE.
+    pub brownian: Option<BrownianNoise>,
 }
 
 impl State {

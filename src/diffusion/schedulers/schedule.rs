@@ -16,6 +16,7 @@ pub use self::numpy::torch_linspace;
 pub use self::spacing::{FoundTimesteps, SigmaSpacing, TimestepSpacing, whole_timesteps};
 
 use self::numpy::interpolate;
+use self::spacing::SigmaRange;
 use super::config::FinalSigma;
 use super::{Plan, SchedulerError};
 
@@ -71,29 +72,50 @@ impl Schedule {
         }
     }
 
-    /// k-diffusion's schedule with one call a step. Spaced sigmas lie between those of the first and the last
-    /// timestep, unless the file sets other ends.
+    /// k-diffusion's schedule with one call a step, as diffusers' classes have it. Their spaced sigmas lie between those of
+    /// the first and the last timestep, unless the file sets other ends. `found` says what becomes of Karras' timesteps.
     pub fn k_diffusion(
         plan: &Plan,
         table: &NoiseTable,
         found: FoundTimesteps,
         last: FinalSigma,
     ) -> Result<Self, SchedulerError> {
+        Self::by_table_or_timesteps(plan, table, Ends::Timesteps, found, last)
+    }
+
+    /// The same as k-diffusion itself has it: all spaced sigmas lie between the ends of the training table.
+    pub fn k_diffusion_alone(plan: &Plan, table: &NoiseTable) -> Result<Self, SchedulerError> {
+        Self::by_table_or_timesteps(plan, table, Ends::Table, FoundTimesteps::Fractional, FinalSigma::Zero)
+    }
+
+    fn by_table_or_timesteps(
+        plan: &Plan,
+        table: &NoiseTable,
+        between: Ends,
+        found: FoundTimesteps,
+        last: FinalSigma,
+    ) -> Result<Self, SchedulerError> {
         let config = plan.config;
         config.check_steps(plan.steps)?;
         config.refuse_unsupported()?;
-        let spacing = config.spacing(TimestepSpacing::Linspace)?;
+        let spacing = plan.timestep_spacing(TimestepSpacing::Linspace)?;
         let mut timesteps = fractional_timesteps(plan, spacing)?;
         let table_sigmas = table.sigmas();
         let mut sigmas: Vec<f64> = sigmas_at(&timesteps, &table_sigmas);
-        if let Some(spaced) = spaced_sigmas(plan, sigmas[plan.steps - 1], sigmas[0])? {
-            timesteps = timesteps_of(&spaced, &table_sigmas, found);
-            sigmas = spaced;
+        let ends = match between {
+            Ends::Timesteps => (sigmas[plan.steps - 1], sigmas[0]),
+            Ends::Table => (table_sigmas[0].into(), table_sigmas[table_sigmas.len() - 1].into()),
+        };
+        let mut end = ending(last, &table_sigmas);
+        let mut is_leading = spacing == TimestepSpacing::Leading;
+        if let Some(spaced) = spaced(plan, ends, &table_sigmas, (found, FoundTimesteps::Fractional))? {
+            (timesteps, sigmas) = (spaced.timesteps, spaced.sigmas);
+            end = spaced.end.unwrap_or(end);
+            is_leading &= spaced.is_of_diffusers && between == Ends::Timesteps;
         }
-        let sigmas = ending(&sigmas, last, &table_sigmas);
+        let sigmas = as_f32s(&sigmas, end);
         let max = sigmas.iter().copied().fold(0.0, f32::max);
-        let init_noise_sigma =
-            if spacing == TimestepSpacing::Leading { (max * max + 1.0).sqrt() } else { max };
+        let init_noise_sigma = if is_leading { (max * max + 1.0).sqrt() } else { max };
         Ok(Self::by_sigma(timesteps, sigmas, init_noise_sigma))
     }
 
@@ -111,11 +133,15 @@ impl Schedule {
         config.check_steps(plan.steps)?;
         let (train, offset) = (config.train_timesteps()?, config.offset()?);
         let table_sigmas = table.sigmas();
-        let (min, max) = (table_sigmas[0], table_sigmas[table_sigmas.len() - 1]);
-        let (timesteps, sigmas) = if let Some(spaced) = spaced_sigmas(plan, min.into(), max.into())? {
-            // The reference's timesteps are whole numbers: what is not rounded is cut off.
-            let timesteps = timesteps_of(&spaced, &table_sigmas, found);
-            (timesteps.into_iter().map(f32::trunc).collect(), spaced)
+        let ends = (table_sigmas[0].into(), table_sigmas[table_sigmas.len() - 1].into());
+        let mut end = ending(config.final_sigma()?, &table_sigmas);
+        let found = (found, FoundTimesteps::Rounded);
+        let (timesteps, sigmas) = if let Some(spaced) = spaced(plan, ends, &table_sigmas, found)? {
+            end = spaced.end.unwrap_or(end);
+            // The reference's timesteps are whole numbers: what is not rounded is cut off. 998.9999 is 999: in the
+            // reference the last bit of a processor's square root decides about it.
+            let whole = |t: f32| if t.ceil() - t < 1e-3 { t.ceil() } else { t.trunc() };
+            (spaced.timesteps.into_iter().map(whole).collect(), spaced.sigmas)
         } else {
             let offset = if spacing == TimestepSpacing::Leading { offset } else { 0 };
             let picked = spacing.solver_timesteps(table.len() - clipped, train, plan.steps);
@@ -123,19 +149,60 @@ impl Schedule {
             let sigmas = sigmas_at(&timesteps, &table_sigmas);
             (timesteps, sigmas)
         };
-        let sigmas = ending(&sigmas, config.final_sigma()?, &table_sigmas);
+        let sigmas = as_f32s(&sigmas, end);
         let levels =
             sigmas[..timesteps.len()].iter().map(|&sigma| NoiseLevel::variance_preserving(sigma)).collect();
         Ok(Self { sigmas, levels, ..Self::unscaled(timesteps) })
     }
+
+    /// The sigma at which the last step ends. For samplers that step by sigma.
+    pub fn last_sigma(&self) -> f32 {
+        self.sigmas.last().copied().unwrap_or(0.0)
+    }
+
+    /// Ends the last step at the sigma where it begins, which makes it idle, as some classes of the reference do.
+    pub fn repeat_last_sigma(&mut self) {
+        if let [.., before, last] = self.sigmas.as_mut_slice() {
+            *last = *before;
+        }
+    }
 }
 
-/// The sigmas that the plan spaces between `min` and `max`, or between the ends that the file sets; `None` where
-/// the timesteps come first.
-fn spaced_sigmas(plan: &Plan, min: f64, max: f64) -> Result<Option<Vec<f64>>, SchedulerError> {
+/// Between which sigmas diffusers' spacings lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Timesteps,
+    Table,
+}
+
+/// Sigmas that a spacing has laid, the timesteps found back from them, and where the last step ends if the spacing says so.
+struct Spaced {
+    timesteps: Vec<f32>,
+    sigmas: Vec<f64>,
+    end: Option<f64>,
+    is_of_diffusers: bool,
+}
+
+/// The sigmas that the plan spaces: between `ends` or those of the table, or between the ends that the file sets. `None`
+/// where the timesteps come first. `found` is what becomes of the timesteps: of Karras', and of those of the spacings that
+/// diffusers lacks.
+fn spaced(
+    plan: &Plan,
+    ends: (f64, f64),
+    table: &[f32],
+    (of_karras, others): (FoundTimesteps, FoundTimesteps),
+) -> Result<Option<Spaced>, SchedulerError> {
     let Some(spacing) = plan.sigma_spacing else { return Ok(None) };
+    let is_of_diffusers = spacing.is_of_diffusers();
+    let (min, max) = if is_of_diffusers { ends } else { (table[0].into(), table[table.len() - 1].into()) };
     let (file_min, file_max) = plan.config.sigma_ends()?;
-    Ok(Some(spacing.sigmas(file_min.unwrap_or(min), file_max.unwrap_or(max), plan.steps)))
+    let logs = &LogSigmas::new(table);
+    let range = SigmaRange { table, logs, min: file_min.unwrap_or(min), max: file_max.unwrap_or(max) };
+    let sigmas = spacing.sigmas(&range, plan.steps);
+    let found = spacing.found(of_karras, others);
+    #[expect(clippy::cast_possible_truncation, reason = "timesteps are f32, as in the reference")]
+    let timesteps = sigmas.iter().map(|&sigma| found.apply(logs.timestep(sigma)) as f32).collect();
+    Ok(Some(Spaced { timesteps, sigmas, end: spacing.end(&range), is_of_diffusers }))
 }
 
 /// The training sigmas at the timesteps.
@@ -157,20 +224,18 @@ fn fractional_timesteps(plan: &Plan, spacing: TimestepSpacing) -> Result<Vec<f32
     })
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "timesteps are f32, as in the reference")]
-fn timesteps_of(sigmas: &[f64], table_sigmas: &[f32], found: FoundTimesteps) -> Vec<f32> {
-    let logs = LogSigmas::new(table_sigmas);
-    sigmas.iter().map(|&sigma| found.apply(logs.timestep(sigma)) as f32).collect()
+/// The sigma at which the last step ends.
+fn ending(last: FinalSigma, table_sigmas: &[f32]) -> f64 {
+    match last {
+        FinalSigma::Zero => 0.0,
+        FinalSigma::SigmaMin => table_sigmas[0].into(),
+    }
 }
 
 /// The sigmas in f32, with the one at which the last step ends.
 #[expect(clippy::cast_possible_truncation, reason = "sigmas are f32, as in the reference")]
-fn ending(sigmas: &[f64], last: FinalSigma, table_sigmas: &[f32]) -> Vec<f32> {
-    let last = match last {
-        FinalSigma::Zero => 0.0,
-        FinalSigma::SigmaMin => table_sigmas[0],
-    };
-    sigmas.iter().map(|&sigma| sigma as f32).chain([last]).collect()
+fn as_f32s(sigmas: &[f64], end: f64) -> Vec<f32> {
+    sigmas.iter().chain([&end]).map(|&sigma| sigma as f32).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "timesteps lie far below 2^24")]

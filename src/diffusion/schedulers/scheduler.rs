@@ -46,6 +46,23 @@ impl Scheduler {
         Ok((level.signal, level.noise))
     }
 
+    /// Adds to `sample` the noise that its sampler wants to be there before call `i`. It comes once, before the input is
+    /// scaled.
+    pub fn prepare(
+        &self,
+        i: usize,
+        sample: &mut Array4<f32>,
+        noise: &mut BatchNoise,
+    ) -> Result<(), SchedulerError> {
+        check_index(i, self.timesteps().len())?;
+        if let Some(churn) = self.sampler.churn() {
+            let (_, c, h, w) = sample.dim();
+            check_shape("noise", &[noise.len(), c, h, w], sample.shape())?;
+            churn.add(i, &self.schedule, sample, noise);
+        }
+        Ok(())
+    }
+
     /// Writes the model's input at call `i` into `out`, which has the sample's shape.
     pub fn scale_model_input(
         &self,

@@ -1,5 +1,6 @@
 //! All schedulers with a closed-form model, `eps(x, t) = 0.3 x + 0.1 sin(t / 100)`.
 
+mod k_diffusion;
 mod reference;
 
 use ndarray::{Array4, Axis};
@@ -27,9 +28,9 @@ fn run(
     config: &SchedulerConfig,
     steps: usize,
     strength: Option<f64>,
-    options: SchedulerOptions,
+    sampling: Sampling,
 ) -> Result<Option<Run>, SchedulerError> {
-    let mut scheduler = build(kind, config, steps, options)?;
+    let mut scheduler = build(kind, config, steps, sampling)?;
     let mut noise = BatchNoise::new(NoiseSource::Cpu, [42]);
     let begin = strength.map_or(0, |s| scheduler.begin_index(steps, s));
     let mut sample = noise.randn((4, 8, 8));
@@ -45,25 +46,40 @@ fn run(
     let timesteps = scheduler.timesteps()[begin..].to_vec();
     let mut input = sample.clone();
     for (i, &t) in (begin..).zip(&timesteps) {
+        scheduler.prepare(i, &mut sample, &mut noise)?;
         scheduler.scale_model_input(&sample, i, input.view_mut())?;
         scheduler.step(&model(&input, t), i, &mut sample, &mut noise)?;
     }
     Ok(Some(Run { timesteps, schedule: scheduler.schedule, latents: sample }))
 }
 
-/// LCM has only the steps that it was distilled from.
+/// Distilled models have only the steps that they were distilled from.
 fn most(kind: SchedulerKind) -> usize {
-    if kind == SchedulerKind::Lcm { 50 } else { 500 }
+    if matches!(kind, SchedulerKind::Lcm | SchedulerKind::Tcd) { 50 } else { 500 }
+}
+
+fn spaced(spacing: Spacing) -> Sampling {
+    Sampling { spacing: Some(spacing), ..Sampling::default() }
 }
 
 #[test]
 fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
-        for steps in (1..=most(kind)).filter(|n| *n < 30 || n % 37 == 0 || *n > 498) {
-            for karras in [false, kind.has_karras()] {
-                let options = SchedulerOptions { karras, eta: 0.0 };
-                let once = || run(kind, &config, steps, None, options).unwrap().unwrap();
+        // Brownian motion costs as much as the rest of the test.
+        let few = matches!(
+            kind,
+            SchedulerKind::DpmSde
+                | SchedulerKind::DpmMSde
+                | SchedulerKind::DpmMSdeHeun
+                | SchedulerKind::Dpm3MSde
+        );
+        let is_drawn =
+            |n: &usize| if few { *n < 9 || *n == 100 } else { *n < 30 || n.is_multiple_of(37) || *n > 498 };
+        for steps in (1..=most(kind)).filter(is_drawn) {
+            for spacing in [None, Some(Spacing::Karras).filter(|karras| kind.takes(*karras))] {
+                let sampling = Sampling { spacing, ..Sampling::default() };
+                let once = || run(kind, &config, steps, None, sampling).unwrap().unwrap();
                 let (a, b) = (once(), once());
                 assert!(a.timesteps.iter().all(|t| (0.0..1000.0).contains(t)), "{kind} {steps}");
                 assert!(a.latents.iter().all(|x| x.is_finite()), "{kind} {steps}");
@@ -71,7 +87,7 @@ fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
             }
         }
         for steps in 1..=most(kind) {
-            build(kind, &config, steps, SchedulerOptions::default()).unwrap();
+            build(kind, &config, steps, Sampling::default()).unwrap();
         }
     }
 }
@@ -80,13 +96,58 @@ fn one_to_five_hundred_steps_stay_finite_and_are_repeatable() {
 fn schedulers_can_do_what_the_table_of_names_says() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
-        let with = |karras| build(kind, &config, 8, SchedulerOptions { karras, eta: 0.0 });
-        let plain = with(false).unwrap();
+        let plain = build(kind, &config, 8, Sampling::default()).unwrap();
         assert_eq!(plain.noising(0).is_ok(), kind.starts_from_image(), "{kind}");
-        match with(true) {
-            Ok(karras) => assert_ne!(karras.schedule.sigmas, plain.schedule.sigmas, "{kind}"),
-            Err(error) => assert_eq!(error, SchedulerError::NoKarras(kind.as_str())),
+        for spacing in Spacing::ALL {
+            match build(kind, &config, 8, spaced(spacing)) {
+                Ok(_) => assert!(kind.takes(spacing), "{kind} {spacing}"),
+                Err(error) => {
+                    assert!(!kind.takes(spacing), "{kind} {spacing}");
+                    assert!(error.to_string().starts_with(kind.as_str()), "{error}");
+                }
+            }
         }
+    }
+}
+
+#[test]
+fn every_spacing_of_every_step_count_falls_and_stays_finite() {
+    let config = SchedulerConfig::default();
+    for kind in SchedulerKind::ALL {
+        for spacing in Spacing::ALL.into_iter().filter(|spacing| kind.takes(*spacing)) {
+            for steps in [1, 2, 3, 11, 333, 500] {
+                let built = build(kind, &config, steps, spaced(spacing)).unwrap();
+                let what = format!("{kind} {spacing} {steps}");
+                assert!(built.timesteps().iter().all(|t| (0.0..1000.0).contains(t)), "{what}");
+                assert!(built.schedule.sigmas.windows(2).all(|pair| pair[0] >= pair[1]), "{what}");
+                // PNDM calls once more, and the original DDIM's steps may be more than were asked.
+                let made = built.timesteps().len().div_ceil(built.schedule.calls_per_step);
+                let more = if spacing == Spacing::DdimUniform { steps / 2 + 1 } else { 1 };
+                assert!((steps..=steps + more).contains(&made), "{what}: {made}");
+                if steps < 12 {
+                    let run = run(kind, &config, steps, None, spaced(spacing)).unwrap().unwrap();
+                    assert!(run.latents.iter().all(|x| x.is_finite()), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// What a sampler's numbers change, they change; what they leave alone keeps its bytes.
+#[test]
+fn numbers_change_the_samplers_that_have_them_and_no_others() {
+    let config = SchedulerConfig::default();
+    for kind in SchedulerKind::ALL {
+        let latents = |sampling| run(kind, &config, 6, None, sampling).unwrap().unwrap().latents;
+        let plain = latents(Sampling::default());
+        let (eta, noise) = (Sampling { eta: Some(0.5), ..Sampling::default() }, Some(1.1));
+        assert_eq!(latents(eta) != plain, kind.has_option("eta"), "{kind}");
+        let churn = Sampling { s_churn: Some(2.0), ..Sampling::default() };
+        assert_eq!(latents(churn) != plain, kind.has_option("s_churn"), "{kind}");
+        let louder = Sampling { s_noise: noise, ..churn };
+        assert_eq!(latents(louder) != latents(churn), kind.has_option("s_noise"), "{kind}");
+        let nowhere = Sampling { s_tmin: Some(5.0), s_tmax: Some(4.0), ..churn };
+        assert_eq!(latents(nowhere), plain, "{kind}");
     }
 }
 
@@ -95,7 +156,7 @@ fn an_image_does_not_depend_on_its_batch() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
         let together = |seeds: &[u64]| {
-            let mut scheduler = build(kind, &config, 6, SchedulerOptions::default()).unwrap();
+            let mut scheduler = build(kind, &config, 6, Sampling::default()).unwrap();
             let mut noise = BatchNoise::new(NoiseSource::Cpu, seeds.iter().copied());
             let mut sample = noise.randn((4, 8, 8));
             for i in 0..scheduler.timesteps().len() {
@@ -129,7 +190,7 @@ fn an_invalid_key_is_named_with_its_value() {
         (r#"{"thresholding":true}"#, "thresholding", "true"),
     ] {
         let made = SchedulerConfig::from_json(json)
-            .and_then(|config| build(SchedulerKind::Ddim, &config, 5, SchedulerOptions::default()).map(drop));
+            .and_then(|config| build(SchedulerKind::Ddim, &config, 5, Sampling::default()).map(drop));
         let said = made.unwrap_err().to_string();
         assert!(said.contains(key) && said.contains(value), "{json}: {said}");
     }
@@ -138,9 +199,9 @@ fn an_invalid_key_is_named_with_its_value() {
     let betas = SchedulerConfig { trained_betas: Some(vec![f32::NAN; 1000]), ..SchedulerConfig::default() };
     for kind in SchedulerKind::ALL {
         for config in [&nan, &wild, &betas] {
-            let options = SchedulerOptions { karras: kind.has_karras(), eta: 0.0 };
+            let karras = Some(Spacing::Karras).filter(|karras| kind.takes(*karras));
             // Some schedulers do not read the key, but none may panic.
-            if let Err(e) = build(kind, config, 5, options) {
+            if let Err(e) = build(kind, config, 5, Sampling { spacing: karras, ..Sampling::default() }) {
                 assert!(
                     e.to_string().contains("NaN")
                         || e.to_string().contains("sigma_min")
@@ -162,7 +223,7 @@ fn an_invalid_key_is_named_with_its_value() {
 fn calls_and_shapes_outside_the_schedule_are_refused() {
     let config = SchedulerConfig::default();
     for kind in SchedulerKind::ALL {
-        let options = SchedulerOptions::default();
+        let options = Sampling::default();
         assert!(build(kind, &config, 0, options).is_err());
         assert!(build(kind, &config, 1001, options).is_err());
         let mut scheduler = build(kind, &config, 4, options).unwrap();
@@ -182,18 +243,25 @@ fn calls_and_shapes_outside_the_schedule_are_refused() {
         assert_eq!(scheduler.begin_index(4, f64::NAN), calls);
         assert_eq!(scheduler.begin_index(4, 9.0), 0);
     }
-    let karras = SchedulerOptions { karras: true, eta: 0.0 };
-    assert!(build(SchedulerKind::Ddim, &config, 4, karras).is_err());
-    assert!(
-        build(SchedulerKind::Ddim, &config, 4, SchedulerOptions { karras: false, eta: f32::NAN }).is_err()
-    );
+    assert!(build(SchedulerKind::Ddim, &config, 4, spaced(Spacing::Karras)).is_err());
+    for kind in SchedulerKind::ALL.into_iter().filter(|kind| kind.has_option("eta")) {
+        for eta in [f32::NAN, -0.1, 1.1] {
+            assert!(build(kind, &config, 4, Sampling { eta: Some(eta), ..Sampling::default() }).is_err());
+        }
+    }
 }
 
 #[test]
 fn zero_terminal_snr_is_known_to_the_schedulers_whose_reference_knows_it() {
     use SchedulerKind as K;
     let (knows, ignores) = by_zero_snr();
-    assert_eq!(knows, [K::Ddim, K::Ddpm, K::DpmM, K::EulerA, K::EulerD, K::Lcm, K::UniPc]);
+    let of_diffusers = [K::Ddim, K::Ddpm, K::DpmM, K::EulerA, K::EulerD, K::Lcm, K::Tcd, K::UniPc];
+    let of_k_diffusion = [K::Dpm2SA, K::Dpm3MSde, K::DpmMSde, K::DpmMSdeHeun, K::DpmSde];
+    assert!(
+        knows.iter().all(|kind| of_diffusers.contains(kind) || of_k_diffusion.contains(kind)),
+        "{knows:?}"
+    );
+    assert_eq!(knows.len(), of_diffusers.len() + of_k_diffusion.len());
     assert_eq!(knows.len() + ignores.len(), K::ALL.len());
 }
 
@@ -207,6 +275,43 @@ fn list(kinds: &[SchedulerKind]) -> String {
     let (last, others) = kinds.split_last().unwrap();
     let others: Vec<_> = others.iter().map(|kind| kind.as_str()).collect();
     format!("{} and {last}", others.join(", "))
+}
+
+#[test]
+fn a_file_says_how_sigmas_are_spaced() {
+    let built = |kind, json: &str, sampling| {
+        build(kind, &SchedulerConfig::from_json(json).unwrap(), 8, sampling).map(|built| built.schedule)
+    };
+    let (euler, dpm_m) = (SchedulerKind::EulerD, SchedulerKind::DpmM);
+    for (key, spacing) in [
+        ("use_karras_sigmas", Spacing::Karras),
+        ("use_exponential_sigmas", Spacing::Exponential),
+        ("use_beta_sigmas", Spacing::Beta),
+    ] {
+        let file = format!(r#"{{"{key}":true,"steps_offset":1}}"#);
+        let asked = |kind| built(kind, r#"{"steps_offset":1}"#, spaced(spacing));
+        for kind in [euler, dpm_m, SchedulerKind::Heun, SchedulerKind::UniPc, SchedulerKind::Deis] {
+            assert_eq!(built(kind, &file, Sampling::default()), asked(kind), "{kind} {key}");
+            // What the request says goes before the file.
+            assert_eq!(
+                built(kind, &file, spaced(Spacing::Simple)),
+                built(kind, "{}", spaced(Spacing::Simple))
+            );
+        }
+        // These classes of the reference do not know the keys.
+        for kind in [SchedulerKind::EulerA, SchedulerKind::Lcm, SchedulerKind::Ddim] {
+            assert_eq!(
+                built(kind, &file, Sampling::default()),
+                built(kind, r#"{"steps_offset":1}"#, Sampling::default())
+            );
+        }
+    }
+    let lu = r#"{"use_lu_lambdas":true}"#;
+    assert_ne!(built(dpm_m, lu, Sampling::default()), built(dpm_m, "{}", Sampling::default()));
+    assert_eq!(built(euler, lu, Sampling::default()), built(euler, "{}", Sampling::default()));
+    let two = built(euler, r#"{"use_karras_sigmas":true,"use_beta_sigmas":true}"#, Sampling::default())
+        .unwrap_err();
+    assert!(two.to_string().contains("use_beta_sigmas is true, but must be false"), "{two}");
 }
 
 #[test]

@@ -44,11 +44,11 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
         let expected = "\"sigma_min\" with bh1, without predict_x0 or without lower_order_final";
         return Err(SchedulerError::value("final_sigmas_type", "zero", expected));
     }
-    let spacing = config.spacing(TimestepSpacing::Linspace)?;
+    let spacing = plan.timestep_spacing(TimestepSpacing::Linspace)?;
     let mut schedule = Schedule::solver(plan, &table, spacing, 0, FoundTimesteps::Rounded)?;
     if plan.sigma_spacing.is_some() && !zero {
         // The reference repeats the last spaced sigma.
-        schedule.sigmas[plan.steps] = schedule.sigmas[plan.steps - 1];
+        schedule.repeat_last_sigma();
     }
     let sampler = UniPc {
         prediction: config.prediction()?,

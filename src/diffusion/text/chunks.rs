@@ -6,6 +6,9 @@ use super::{LearnedWords, Piece, Tokenizer, TokenizerError, parse};
 
 /// The most chunks of a prompt, since every UNet call attends to all of them.
 pub const MAX_CHUNKS: usize = 32;
+/// The most chunks of all texts of a request: of its two prompts, their parts, and what they are at each step. They stay in
+/// memory until it is drawn.
+pub const MAX_ENCODED: usize = 256;
 /// A1111's default of `comma_padding_backtrack`.
 const COMMA_BACKTRACK: usize = 20;
 
@@ -22,6 +25,14 @@ pub struct Chunk {
 pub enum PromptError {
     #[error("It fills more than {MAX_CHUNKS} chunks of {room} tokens; shorten it.")]
     TooLong { room: usize },
+    /// The most chunks that prompts may fill, each of their texts as many as the longest.
+    #[error(
+        "Its parts and changes make {texts} texts, and each counts as many chunks as the longest: {chunks}. At most \
+         {MAX_ENCODED} chunks are allowed together; change less of it, or shorten it."
+    )]
+    TooMany { texts: usize, chunks: usize },
+    #[error("{0}")]
+    Wildcards(String),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A learned word that cannot be used.

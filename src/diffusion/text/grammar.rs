@@ -1,15 +1,16 @@
 //! A1111's grammar of emphasis: splits a prompt into pieces with weights. How a weight changes an embedding is decided
 //! in `prompt_encoder`. Follows `parse_prompt_attention` of A1111's `modules/prompt_parser.py`, also for unbalanced and odd input.
 //!
-//! - `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3; nested weights multiply.
+//! - `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3, `(word:-0.5)` -0.5; nested weights multiply.
 //! - `\(`, `\)`, `\[`, `\]`, `\\` mean the character; any other backslash is dropped.
 //! - `BREAK` as a word of its own ends a window of the text encoder.
 //! - A bracket that is never closed extends to the end; an extra closing bracket is text.
 
+use crate::domain::{is_space, whole_words};
+
 const ROUND: f64 = 1.1;
 const SQUARE: f64 = 1.0 / 1.1;
-/// The largest weight of a piece; the smallest is 0. Beyond it pictures are noise, and nobody means negative or infinite
-/// weights.
+/// The limit of a piece's weight in both directions. Beyond it pictures are noise.
 pub const MAX_WEIGHT: f32 = 10.0;
 /// Keeps products finite however deep brackets nest.
 const MAX_PRODUCT: f64 = 1e12;
@@ -17,7 +18,7 @@ const MAX_PRODUCT: f64 = 1e12;
 /// A piece of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
-    /// Text, which may be empty, and its weight, in 0…`MAX_WEIGHT`.
+    /// Text, which may be empty, and its weight, in ±`MAX_WEIGHT`.
     Text(String, f32),
     /// `BREAK`: what follows starts a new window.
     Break,
@@ -75,7 +76,7 @@ impl Brackets {
             while let Some(span) = spans.next_if(|span| span.start <= piece) {
                 if span.end > piece {
                     let outer = around.last().map_or(1.0, |&(_, product)| product);
-                    around.push((span.end, (outer * span.weight).min(MAX_PRODUCT)));
+                    around.push((span.end, (outer * span.weight).clamp(-MAX_PRODUCT, MAX_PRODUCT)));
                 }
             }
             around.last().map_or(1.0, |&(_, product)| product)
@@ -129,14 +130,10 @@ impl Reader {
     /// Adds text, split at each BREAK. The white space around a BREAK is dropped.
     fn text(&mut self, text: &str) {
         let mut start = 0;
-        for (at, word) in text.match_indices("BREAK") {
-            let end = at + word.len();
-            if text[..at].ends_with(is_word) || text[end..].starts_with(is_word) {
-                continue;
-            }
-            self.segment(&text[start..at], start > 0, true);
+        for found in whole_words(text, "BREAK") {
+            self.segment(&text[start..found.start], start > 0, true);
             self.pieces.push(None);
-            start = end;
+            start = found.end;
         }
         self.segment(&text[start..], start > 0, false);
     }
@@ -157,7 +154,7 @@ impl Reader {
         let mut joined: Vec<Piece> = Vec::new();
         for (piece, (round, square)) in self.pieces.into_iter().zip(weights) {
             #[expect(clippy::cast_possible_truncation, reason = "clamped")]
-            let weight = (round * square).clamp(0.0, f64::from(MAX_WEIGHT)) as f32;
+            let weight = (round * square).clamp(-f64::from(MAX_WEIGHT), f64::from(MAX_WEIGHT)) as f32;
             match (piece, joined.last_mut()) {
                 (None, _) => joined.push(Piece::Break),
                 #[expect(clippy::float_cmp, reason = "one weight is one product")]
@@ -181,17 +178,7 @@ fn weight(text: &str) -> Option<(f64, &str)> {
     let left = digits[end..].trim_start_matches(is_space).strip_prefix(')')?;
     // A1111 fails on 1.2.3; here it is text.
     let weight: f64 = number[..number.len() - digits.len() + end].parse().ok()?;
-    Some((weight.clamp(0.0, f64::from(MAX_WEIGHT)), left))
-}
-
-/// Python's `\s`.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
-}
-
-/// Python's `\w`.
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
+    Some((weight.clamp(-f64::from(MAX_WEIGHT), f64::from(MAX_WEIGHT)), left))
 }
 
 #[cfg(test)]

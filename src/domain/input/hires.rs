@@ -3,10 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::enlarged::{Enlarged, Target};
+use super::prompts::Prompts;
 use super::reader::{Reader, small};
-use super::{GenerationInput, ImageSize, InputRules, MAX_STEPS, shortest};
+use super::{GenerationInput, ImageSize, InputRules, MAX_STEPS, Sampling, shortest};
 use crate::domain::lora::has_lora_tags;
-use crate::domain::{SchedulerKind, Upscaler};
+use crate::domain::{SchedulerKind, Spacing, Upscaler};
 
 /// A second pass over the enlarged picture. What is None is as in the first pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +24,8 @@ pub struct Hires {
     pub prompt: Option<String>,
     pub negative_prompt: Option<String>,
     pub guidance_scale: Option<f32>,
-    /// With whether it uses Karras sigmas.
-    pub scheduler: Option<(SchedulerKind, bool)>,
+    /// With how its steps are spaced.
+    pub scheduler: Option<(SchedulerKind, Option<Spacing>)>,
 }
 
 /// A1111's defaults.
@@ -46,11 +47,11 @@ const FIELDS: [&str; 11] = [
 ];
 
 impl Hires {
-    /// Reads the object `hires` of a request for a picture of `size` with `scheduler`.
+    /// Reads the object `hires` of a request for a picture of `size` with `scheduler` and `steps`.
     pub(super) fn read(
         reader: &mut Reader,
         rules: &InputRules,
-        (size, scheduler): (ImageSize, SchedulerKind),
+        (size, scheduler, steps): (ImageSize, SchedulerKind, u32),
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         if rules.edits_images && reader.is_present("hires") {
@@ -69,13 +70,15 @@ impl Hires {
                 );
             }
         }
-        reader.within("hires", |reader| Self::fields(reader, rules, (size, scheduler), warnings)).flatten()
+        reader
+            .within("hires", |reader| Self::fields(reader, rules, (size, scheduler, steps), warnings))
+            .flatten()
     }
 
     fn fields(
         reader: &mut Reader,
         rules: &InputRules,
-        (size, first): (ImageSize, SchedulerKind),
+        (size, first, first_steps): (ImageSize, SchedulerKind, u32),
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         reader.refuse_unknown(&FIELDS);
@@ -96,8 +99,9 @@ impl Hires {
         }
         let steps = reader.integer("steps", 0, u64::from(MAX_STEPS)).map(small).filter(|steps| *steps > 0);
         let strength = reader.share("strength").unwrap_or(STRENGTH);
-        let prompt = reader.text("prompt", rules).filter(|prompt| !prompt.is_empty());
-        let negative_prompt = reader.text("negative_prompt", rules).filter(|prompt| !prompt.is_empty());
+        let own = Prompts::read(reader, rules, steps.unwrap_or(first_steps), false);
+        let [prompt, negative_prompt] =
+            [own.prompt, own.negative_prompt].map(|prompt| Some(prompt).filter(|prompt| !prompt.is_empty()));
         if prompt.as_deref().is_some_and(has_lora_tags) {
             warnings.push(
                 "LoRAs in hires.prompt have no effect: both passes use the LoRAs of the prompt.".to_owned(),
@@ -105,7 +109,7 @@ impl Hires {
         }
         let guidance_scale =
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
-        let scheduler = super::second_scheduler(reader, first);
+        let scheduler = super::sampling::second_scheduler(reader, first);
         let kind = scheduler.map_or(first, |(kind, _)| kind);
         if !kind.starts_from_image() {
             reader.unmet(
@@ -142,7 +146,7 @@ impl Hires {
         put("negative_prompt", json!(self.negative_prompt));
         put("guidance_scale", json!(self.guidance_scale.map(shortest)));
         put("scheduler", json!(self.scheduler.map(|(kind, _)| kind.as_str())));
-        put("spacing", json!(self.scheduler.filter(|(_, karras)| *karras).map(|_| "karras")));
+        put("spacing", json!(self.scheduler.and_then(|(_, spacing)| spacing).map(Spacing::as_str)));
         Value::Object(request)
     }
 }
@@ -157,7 +161,12 @@ impl GenerationInput {
     /// The request of the second pass. It starts from the enlarged picture.
     pub fn second_pass(&self) -> Option<Self> {
         let hires = self.hires.as_ref()?;
-        let (scheduler, karras) = hires.scheduler.unwrap_or((self.scheduler, self.karras));
+        let (scheduler, sampling) = match hires.scheduler {
+            None => (self.scheduler, self.sampling),
+            Some((kind, spacing)) if kind == self.scheduler => (kind, Sampling { spacing, ..self.sampling }),
+            // The numbers are those of another scheduler.
+            Some((kind, spacing)) => (kind, Sampling { spacing, ..Sampling::default() }),
+        };
         Some(Self {
             prompt: hires.prompt.clone().unwrap_or_else(|| self.prompt.clone()),
             negative_prompt: hires.negative_prompt.clone().unwrap_or_else(|| self.negative_prompt.clone()),
@@ -166,7 +175,7 @@ impl GenerationInput {
             guidance_scale: hires.guidance_scale.unwrap_or(self.guidance_scale),
             prompt_strength: hires.strength,
             scheduler,
-            karras,
+            sampling,
             hires: None,
             ..self.clone()
         })
@@ -213,8 +222,8 @@ mod tests {
         let second = input.second_pass().unwrap();
         assert_eq!((second.prompt.as_str(), second.negative_prompt.as_str()), ("a cat", "rain"));
         assert_eq!(
-            (second.num_inference_steps, second.scheduler, second.karras),
-            (9, SchedulerKind::DpmM, true)
+            (second.num_inference_steps, second.scheduler, second.sampling.spacing),
+            (9, SchedulerKind::DpmM, Some(Spacing::Karras))
         );
         let request = input.request_for(7, 0);
         assert_eq!(
@@ -225,7 +234,7 @@ mod tests {
             })
         );
         let spaced = parse(&json!({ "spacing": "karras" }), &json!({ "scheduler": "EULER-D" })).unwrap();
-        assert_eq!(spaced.hires.unwrap().scheduler, Some((SchedulerKind::EulerD, true)));
+        assert_eq!(spaced.hires.unwrap().scheduler, Some((SchedulerKind::EulerD, Some(Spacing::Karras))));
         let again =
             GenerationInput::parse(&request, &InputRules { grid: 8, ..InputRules::default() }).unwrap();
         assert_eq!(again.hires, input.hires);

@@ -1,7 +1,7 @@
 //! The pictures of a request, and the fields that say how to use them.
 
 use super::reader::Reader;
-use super::{ImageSource, InputRules, SchedulerKind};
+use super::{GenerationInput, ImageSource, InputRules, SchedulerKind};
 
 /// diffusers' default.
 pub const IMAGE_GUIDANCE_SCALE: f32 = 1.5;
@@ -48,6 +48,28 @@ impl Pictures {
             );
         }
         Self { init_image, mask, prompt_strength, image_guidance_scale: None }
+    }
+}
+
+impl GenerationInput {
+    /// All its pictures, by their names in the request.
+    pub fn pictures(&mut self) -> Vec<(String, &mut ImageSource)> {
+        let named = [("init_image", &mut self.init_image), ("mask", &mut self.mask)];
+        let named =
+            named.into_iter().filter_map(|(name, picture)| Some((name.to_owned(), picture.as_mut()?)));
+        let units = self.controlnets.iter_mut().enumerate();
+        let shown = units.map(|(index, unit)| (format!("controlnet[{index}].image"), &mut unit.image));
+        named.chain(shown).collect()
+    }
+
+    /// The same without its pictures, which have been read.
+    #[must_use]
+    pub fn without_pictures(mut self) -> Self {
+        (self.init_image, self.mask) = (None, None);
+        for unit in &mut self.controlnets {
+            unit.image = ImageSource::Bytes(Vec::new());
+        }
+        self
     }
 }
 

@@ -3,8 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::without_lora_tags;
-use super::{InputRules, MAX_PIXELS, MAX_PROMPT_BYTES, MIN_SIDE, Violations};
+use super::{MAX_PIXELS, MIN_SIDE, Violations};
 
 /// How much of a value an error sentence shows, in characters.
 const LONGEST_SHOWN: usize = 32;
@@ -65,27 +64,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn required_text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
+    pub fn required_string(&mut self, name: &str) -> Option<&'a str> {
         if self.get(name).is_none() {
             self.violation(format!("{name} is a required input."));
         }
-        self.text(name, rules)
-    }
-
-    /// A prompt.
-    pub fn text(&mut self, name: &str, rules: &InputRules) -> Option<String> {
-        let text = self.string(name)?;
-        if text.len() > MAX_PROMPT_BYTES {
-            self.unmet(
-                name,
-                &format!("It has {} bytes; at most {MAX_PROMPT_BYTES} are allowed.", text.len()),
-            );
-        } else if let Some(Err(sentence)) =
-            rules.prompts.as_ref().map(|prompts| prompts.check(&without_lora_tags(text)))
-        {
-            self.unmet(name, &sentence);
-        }
-        Some(text.to_owned())
+        self.string(name)
     }
 
     pub fn string(&mut self, name: &str) -> Option<&'a str> {
@@ -116,6 +99,11 @@ impl<'a> Reader<'a> {
             self.mistyped(name, "int");
         }
         None
+    }
+
+    /// An integer as it was sent, if it is one. Another call says what is wrong with it.
+    pub fn peek(&self, name: &str) -> Option<u64> {
+        self.get(name)?.as_u64()
     }
 
     /// A seed. It is None if it is absent or -1, which both mean a random one.
@@ -183,6 +171,11 @@ impl<'a> Reader<'a> {
 
     pub fn is_present(&self, name: &str) -> bool {
         self.get(name).is_some()
+    }
+
+    /// The value as it was sent, for fields that hold more than one value.
+    pub fn value(&self, name: &str) -> Option<&'a Value> {
+        self.get(name)
     }
 
     fn get(&self, name: &str) -> Option<&'a Value> {

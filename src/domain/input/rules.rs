@@ -3,18 +3,18 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::domain::{LoraShelf, SchedulerKind, UpscalerShelf};
+use super::CheckedPrompt;
+use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing, UpscalerShelf, WildcardShelf};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct InputRules {
     /// Width and height must be multiples of this many pixels.
     pub grid: u32,
     /// The default scheduler.
     pub scheduler: SchedulerKind,
-    /// Whether the default scheduler uses Karras sigmas.
-    pub karras: bool,
+    /// How the steps of the default scheduler are spaced.
+    pub spacing: Option<Spacing>,
     /// The default of `guidance_rescale`.
     pub guidance_rescale: f64,
     /// The default of `guidance_end`.
@@ -29,6 +29,10 @@ pub struct InputRules {
     pub embeds_guidance: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
+    /// The ControlNets for the model. None if it does not support ControlNets.
+    pub controlnets: Option<Arc<dyn ControlNetShelf>>,
+    /// The operator's wildcards. Without them, only those in braces are drawn.
+    pub wildcards: Option<Arc<dyn WildcardShelf>>,
     /// The upscaler models on the server. None if it has no folder for them.
     pub upscalers: Option<Arc<dyn UpscalerShelf>>,
     /// The model's own check of prompts.
@@ -37,8 +41,8 @@ pub struct InputRules {
 
 /// A check of prompts that needs the model's tokenizer.
 pub trait PromptCheck: Debug + Send + Sync {
-    /// Fails with a sentence that says why this prompt cannot be drawn. The LoRA tags are already removed.
-    fn check(&self, prompt: &str) -> Result<(), String>;
+    /// Fails with the fields of the prompts that cannot be drawn in so many steps, and a sentence each that says why.
+    fn check(&self, prompts: &[CheckedPrompt<'_>], steps: u32) -> Result<(), Vec<(&'static str, String)>>;
 }
 
 impl Default for InputRules {
@@ -47,7 +51,7 @@ impl Default for InputRules {
         Self {
             grid: 64,
             scheduler: SchedulerKind::KLms,
-            karras: false,
+            spacing: None,
             guidance_rescale: 0.0,
             guidance_end: 1.0,
             max_clip_skip: 1,
@@ -55,6 +59,8 @@ impl Default for InputRules {
             edits_images: false,
             embeds_guidance: false,
             loras: None,
+            controlnets: None,
+            wildcards: None,
             upscalers: None,
             prompts: None,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::domain::LoraShelf;
+use crate::domain::{LoraShelf, Spacing};
 
 /// The names of these schedulers, as error sentences list them.
 fn names(kinds: impl IntoIterator<Item = SchedulerKind>) -> String {
@@ -208,35 +208,106 @@ fn an_input_that_is_not_an_object_is_one_error() {
 }
 
 #[test]
-fn karras_comes_from_the_field_or_the_scheduler_name() {
-    let parsed = |input: Value| {
-        let parsed = GenerationInput::parse(&input, &InputRules::default()).unwrap();
-        (parsed.scheduler, parsed.karras)
+fn the_spacing_comes_from_the_fields_or_the_scheduler_name() {
+    use SchedulerKind as K;
+    use Spacing as S;
+    let parsed = |fields: Value| {
+        let mut input = json!({"prompt": ""});
+        input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        GenerationInput::parse(&input, &InputRules::default())
+            .map(|parsed| (parsed.scheduler, parsed.sampling.spacing))
+            .map_err(|violations| violations.0.join(" "))
     };
-    let input =
-        |scheduler: &str, karras: Value| json!({"prompt": "", "scheduler": scheduler, "karras": karras});
-    assert_eq!(parsed(input("DPM++ 2M Karras", json!(null))), (SchedulerKind::DpmM, true));
-    assert_eq!(parsed(input("DPM++ 2M Karras", json!(false))), (SchedulerKind::DpmM, false));
-    assert_eq!(parsed(input("EULER-D", json!(true))), (SchedulerKind::EulerD, true));
-    assert_eq!(parsed(json!({"prompt": "", "karras": true})), (SchedulerKind::KLms, true));
-    assert_eq!(
-        violations(&input("DDIM", json!(true))),
-        [format!(
-            "karras does not meet the constraints. DDIM has no Karras sigmas; choose one of {}.",
-            names(SchedulerKind::ALL.into_iter().filter(|kind| kind.has_karras()))
-        )]
-    );
-    assert!(violations(&input("Euler a Karras", json!(null)))[0].starts_with("scheduler does not meet"));
-    assert_eq!(violations(&input("DDIM", json!("yes"))), ["karras should be bool type, not str."]);
+    for (fields, expected) in [
+        (json!({}), (K::KLms, None)),
+        (json!({"scheduler": "DPM++ 2M Karras"}), (K::DpmM, Some(S::Karras))),
+        (json!({"scheduler": "DPM++ 2M Karras", "karras": false}), (K::DpmM, None)),
+        (json!({"scheduler": "DPM++ 2M Karras", "spacing": "beta"}), (K::DpmM, Some(S::Beta))),
+        (
+            json!({"scheduler": "DPM++ 2M SDE Exponential", "karras": false}),
+            (K::DpmMSde, Some(S::Exponential)),
+        ),
+        (json!({"scheduler": "EULER-D", "karras": true}), (K::EulerD, Some(S::Karras))),
+        (json!({"karras": true}), (K::KLms, Some(S::Karras))),
+        (json!({"karras": true, "spacing": "karras"}), (K::KLms, Some(S::Karras))),
+        (json!({"karras": false, "spacing": "SGM Uniform"}), (K::KLms, Some(S::SgmUniform))),
+        (json!({"scheduler": "DDIM", "spacing": "trailing"}), (K::Ddim, Some(S::Trailing))),
+    ] {
+        assert_eq!(parsed(fields.clone()), Ok(expected), "{fields}");
+    }
+    for (fields, expected) in [
+        (
+            json!({"scheduler": "DDIM", "karras": true}),
+            "karras does not meet the constraints. DDIM does not take the spacing karras; \
+             choose one of linspace, leading, trailing.",
+        ),
+        (
+            json!({"scheduler": "DDIM Karras"}),
+            "scheduler does not meet the constraints. DDIM does not take the spacing karras; \
+             choose one of linspace, leading, trailing.",
+        ),
+        (
+            json!({"scheduler": "TCD", "spacing": "beta"}),
+            "spacing does not meet the constraints. TCD spaces its steps in its own way, and takes no spacing.",
+        ),
+        (
+            json!({"karras": true, "spacing": "beta"}),
+            "karras does not meet the constraints. It is true, but spacing is \"beta\"; send only spacing.",
+        ),
+        (json!({"karras": "yes"}), "karras should be bool type, not str."),
+        (json!({"spacing": 1}), "spacing should be str type, not int."),
+        (
+            json!({"spacing": "random"}),
+            "spacing does not meet the constraints. It is \"random\"; it must be one of karras, exponential, \
+             polyexponential, sgm_uniform, simple, normal, ddim_uniform, beta, align_your_steps, kl_optimal, uniform, \
+             linspace, leading, trailing.",
+        ),
+    ] {
+        assert_eq!(parsed(fields.clone()), Err(expected.to_owned()), "{fields}");
+    }
 }
 
 #[test]
-fn a_model_s_default_karras_counts_only_for_its_default_scheduler() {
-    let rules = InputRules { scheduler: SchedulerKind::DpmM, karras: true, ..InputRules::default() };
-    let parsed = |input: Value| GenerationInput::parse(&input, &rules).unwrap();
-    assert!(parsed(json!({"prompt": ""})).karras);
-    assert!(!parsed(json!({"prompt": "", "karras": false})).karras);
-    assert!(!parsed(json!({"prompt": "", "scheduler": "DDIM"})).karras);
+fn numbers_that_a_scheduler_does_not_have_are_warnings() {
+    let parsed = |fields: Value| GenerationInput::parse(&fields, &InputRules::default()).unwrap();
+    let all = json!({"prompt": "", "eta": 0.5, "s_churn": 3, "s_tmin": 0.1, "s_tmax": 9, "s_noise": 1.01});
+    let with = |scheduler: &str| {
+        let mut input = all.clone();
+        input["scheduler"] = json!(scheduler);
+        let parsed = parsed(input);
+        let named = parsed.warnings.iter().map(|warning| warning.split(' ').next().unwrap().to_owned());
+        (parsed.sampling.numbers().map(|(name, _)| name).collect::<Vec<_>>(), named.collect::<Vec<_>>())
+    };
+    let churn = ["s_churn", "s_tmin", "s_tmax"];
+    assert_eq!(with("EULER-D").0, [&churn[..], &["s_noise"]].concat());
+    assert_eq!(with("EULER-D").1, ["eta"]);
+    assert_eq!(with("EULER-A"), (vec!["eta", "s_noise"], churn.map(str::to_owned).to_vec()));
+    assert_eq!(with("DDIM").0, ["eta"]);
+    assert!(with("DPM-M").0.is_empty());
+    let input = parsed(json!({"prompt": "", "scheduler": "DPM-M", "eta": 0.5}));
+    assert_eq!(input.warnings, ["eta has no effect with DPM-M."]);
+    // What A1111's clients always send changes nothing anywhere.
+    let neutral =
+        json!({"prompt": "", "scheduler": "DPM-M", "s_churn": 0, "s_tmin": 0, "s_tmax": 0, "s_noise": 1});
+    assert!(parsed(neutral).warnings.is_empty());
+    assert_eq!(
+        violations(&json!({"prompt": "", "eta": 1.5, "s_noise": -1, "s_churn": "x"})),
+        [
+            "eta does not meet the constraints. It is 1.5; it must be from 0 to 1.",
+            "s_churn should be float type, not str.",
+            "s_noise does not meet the constraints. It is -1; it must be from 0 to 2.",
+        ]
+    );
+}
+
+#[test]
+fn a_model_s_default_spacing_counts_only_for_its_default_scheduler() {
+    let spacing = Some(Spacing::Karras);
+    let rules = InputRules { scheduler: SchedulerKind::DpmM, spacing, ..InputRules::default() };
+    let parsed = |input: Value| GenerationInput::parse(&input, &rules).unwrap().sampling.spacing;
+    assert_eq!(parsed(json!({"prompt": ""})), spacing);
+    assert_eq!(parsed(json!({"prompt": "", "karras": false})), None);
+    assert_eq!(parsed(json!({"prompt": "", "scheduler": "DDIM"})), None);
 }
 
 #[test]
@@ -292,8 +363,13 @@ fn the_request_for_one_image_reproduces_it() {
         guidance_scale: 7.3,
         guidance_rescale: 0.7,
         guidance_end: 0.85,
-        scheduler: SchedulerKind::DpmM,
-        karras: true,
+        scheduler: SchedulerKind::DpmMSde,
+        sampling: Sampling {
+            spacing: Some(Spacing::Beta),
+            eta: Some(0.7),
+            s_noise: Some(1.1),
+            ..Sampling::default()
+        },
         seed: None,
         noise: NoiseSource::Cuda,
         ..GenerationInput::new("")
@@ -374,4 +450,67 @@ fn other_models_have_no_image_guidance() {
     let plain = GenerationInput::new("");
     assert_eq!((plain.rows_per_image(), plain.request_for(1, 0).get("image_guidance_scale")), (2, None));
     assert_eq!(GenerationInput { guidance_scale: 1.0, ..plain }.rows_per_image(), 1);
+}
+
+#[test]
+fn parts_of_a_prompt_are_rows_of_their_own_and_are_always_guided() {
+    let rows = |prompt: &str, guidance_scale: f32| {
+        let input = GenerationInput { guidance_scale, ..GenerationInput::new(prompt) };
+        (input.is_guided(), input.rows_per_image())
+    };
+    assert_eq!(rows("a fox", 7.0), (true, 2));
+    assert_eq!(rows("a fox AND snow AND ice :0.5", 7.0), (true, 4));
+    assert_eq!(rows("a fox AND snow", 1.0), (true, 3));
+    assert_eq!(rows("a fox <lora:AND AND:1>", 1.0), (false, 1));
+}
+
+#[test]
+fn and_is_refused_where_it_cannot_be_drawn() {
+    let refused = |prompt: &str, rules: &InputRules| {
+        let input = json!({"prompt": prompt, "init_image": "https://example.org/fox.png"});
+        GenerationInput::parse(&input, rules).unwrap_err().0.concat()
+    };
+    assert_eq!(
+        refused(&"a AND ".repeat(8), &InputRules::default()),
+        "prompt does not meet the constraints. AND joins 9 parts in it; at most 8 are allowed."
+    );
+    let edits = InputRules { edits_images: true, ..InputRules::default() };
+    assert_eq!(
+        refused("a AND b", &edits),
+        "prompt does not meet the constraints. AND in it is not supported by this model, because InstructPix2Pix guides by \
+         the picture as well."
+    );
+    let embeds = InputRules { embeds_guidance: true, ..InputRules::default() };
+    assert!(refused("a AND b", &embeds).ends_with("because its UNet takes the guidance scale itself."));
+}
+
+#[test]
+fn wildcards_are_read_only_where_they_are_asked_for() {
+    #[derive(Debug)]
+    struct Shelf;
+
+    impl crate::domain::WildcardShelf for Shelf {
+        fn find(&self, name: &str) -> Result<(), String> {
+            if name == "animal" { Ok(()) } else { Err(format!("There is no wildcard {name}.")) }
+        }
+
+        fn lines(&self, _name: &str) -> Result<Option<Vec<String>>, String> {
+            Ok(None)
+        }
+    }
+
+    let rules = InputRules { wildcards: Some(Arc::new(Shelf)), ..InputRules::default() };
+    let parse = |input: Value| GenerationInput::parse(&input, &rules);
+    let plain = parse(json!({"prompt": "{a|__nobody__}"})).unwrap();
+    assert_eq!((plain.wildcards, plain.request_for(1, 0).get("wildcards")), (false, None));
+    let input = parse(json!({"prompt": "__animal__", "wildcards": true})).unwrap();
+    assert_eq!((input.wildcards, &input.request_for(1, 0)["wildcards"]), (true, &json!(true)));
+    assert_eq!(
+        parse(json!({"prompt": "a", "negative_prompt": "{a|__nobody__}", "wildcards": true})).unwrap_err().0,
+        ["negative_prompt does not meet the constraints. There is no wildcard nobody."]
+    );
+    assert_eq!(
+        parse(json!({"prompt": "a", "wildcards": 1})).unwrap_err().0,
+        ["wildcards should be bool type, not int."]
+    );
 }

@@ -20,11 +20,14 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 13] = pages![
+pub(super) const PAGES: [Page; 16] = pages![
     "api",
     "input",
+    "samplers",
+    "prompts",
     "clients",
     "loras",
+    "controlnet",
     "hires",
     "events",
     "webhooks",

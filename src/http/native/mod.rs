@@ -1,12 +1,14 @@
 //! The native API: the hosted endpoint's contract, under `/v1/{endpoint}` and `/v2/{endpoint}`.
 //!
-//! Each operation has a file of its own, named like its route. `submission` reads the body of run and runsync.
+//! Each operation has a file of its own, named like its route. `submission` reads the body of run and runsync,
+//! and `provider` an `input` in the words of the AI SDK's provider.
 
 mod cancel;
 mod events;
 mod health;
 mod image;
 mod paths;
+mod provider;
 mod purge_queue;
 mod requests;
 mod retry;

@@ -1,10 +1,12 @@
-//! Reads the body of run and runsync into a job. The input is checked, and kept as the client sent it.
+//! Reads the body of run and runsync into a job. The input is checked, and kept as the client sent it, unless it
+//! is in the provider's dialect.
 
 use actix_web::web::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, error::Category};
 
+use super::provider::{self, Translated};
 use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, S3Config, Webhook};
 use crate::http::request::{ApiError, has_few_values};
 
@@ -49,7 +51,10 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
     }
     let body: Body = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
     let input = body.input.ok_or_else(|| ApiError::BadRequest("input is a required input.".to_owned()))?;
-    let parsed = GenerationInput::parse(&value_of("input", input)?, rules)?;
+    let value = value_of("input", input)?;
+    let translated = provider::translate(&value, rules).transpose();
+    let translated = translated.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    let parsed = GenerationInput::parse(translated.as_ref().map_or(&value, |ours| &ours.input), rules)?;
     let policy = match body.policy {
         None => Policy::default(),
         Some(policy) => Policy::parse(&value_of("policy", policy)?).map_err(ApiError::BadRequest)?,
@@ -62,7 +67,11 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
         Some(seed) => seed,
         None => random_seed()?,
     };
-    Ok(NewJob { endpoint, kind, input: input.get().to_owned(), seed, policy, s3_config, once: None, webhook })
+    let (input, finish) = match translated {
+        None => (input.get().to_owned(), None),
+        Some(Translated { input, finish }) => (input.to_string(), Some(finish)),
+    };
+    Ok(NewJob { endpoint, kind, input, seed, policy, s3_config, once: None, webhook, finish })
 }
 
 /// A field that may be absent.

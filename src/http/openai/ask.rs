@@ -192,6 +192,7 @@ fn words(fields: &Fields, to: &mut Translation) -> Result<(), FieldError> {
     }
     to.text("prompt", fields, &["prompt"])?;
     to.text("negative_prompt", fields, &["negative_prompt"])?;
+    to.flag("wildcards", fields, &["wildcards"])?;
     to.seed(fields, &["seed"])?;
     to.integer("num_inference_steps", fields, &["num_inference_steps", "steps", "step"])?;
     to.number("guidance_scale", fields, &["guidance_scale", "cfg_scale", "cfg"])?;
@@ -199,6 +200,10 @@ fn words(fields: &Fields, to: &mut Translation) -> Result<(), FieldError> {
     to.number("guidance_end", fields, &["guidance_end"])?;
     to.text("scheduler", fields, &["scheduler", "sampler_name", "sampler"])?;
     to.flag("karras", fields, &["karras"])?;
+    to.text("spacing", fields, &["spacing"])?;
+    for number in ["eta", "s_churn", "s_tmin", "s_tmax", "s_noise"] {
+        to.number(number, fields, &[number])?;
+    }
     to.integer("clip_skip", fields, &["clip_skip"])?;
     to.text("lora", fields, &["lora"])?;
     to.number("lora_scale", fields, &["lora_scale"])?;

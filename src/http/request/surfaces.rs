@@ -10,15 +10,17 @@ use ipnet::IpNet;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
     OpenAi,
+    HuggingFace,
 }
 
 impl Surface {
-    pub const ALL: [Self; 1] = [Self::OpenAi];
+    pub const ALL: [Self; 2] = [Self::OpenAi, Self::HuggingFace];
 
     /// The word for it in settings and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::HuggingFace => "huggingface",
         }
     }
 
@@ -26,6 +28,7 @@ impl Surface {
     pub fn title(self) -> &'static str {
         match self {
             Self::OpenAi => "OpenAI Images API",
+            Self::HuggingFace => "Hugging Face inference API",
         }
     }
 
@@ -33,6 +36,7 @@ impl Surface {
     pub fn path(self) -> &'static str {
         match self {
             Self::OpenAi => "/v1",
+            Self::HuggingFace => "/huggingface",
         }
     }
 }
@@ -156,8 +160,11 @@ mod tests {
     fn a_setting_that_names_no_surface_is_refused() {
         assert_eq!("all".parse(), Ok(Surfaces::default()));
         assert_eq!("none".parse::<Surfaces>().unwrap().iter().count(), 0);
-        assert_eq!("openai".parse(), Ok(Surfaces::default()));
-        assert_eq!("open-ai".parse::<Surfaces>().unwrap_err(), "unknown surface open-ai; choose from openai");
+        assert_eq!("openai,huggingface".parse(), Ok(Surfaces::default()));
+        assert_eq!(
+            "open-ai".parse::<Surfaces>().unwrap_err(),
+            "unknown surface open-ai; choose from openai, huggingface"
+        );
         assert!("".parse::<Surfaces>().is_err() && "openai,".parse::<Surfaces>().is_err());
         assert!("all".parse::<OpenSurfaces>().is_err());
         let error = "openai@lan".parse::<OpenSurfaces>().unwrap_err();

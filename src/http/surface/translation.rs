@@ -86,6 +86,7 @@ impl Translation {
             s3_config: None,
             once: None,
             webhook: None,
+            finish: None,
         })
     }
 }

@@ -53,8 +53,8 @@ fn a_picture_in_a_bucket_is_known_by_its_url() {
     let id = test.submit_job(for_bucket());
     let url = "https://s3.example/foxes/0.png?X-Amz-Signature=0123".to_owned();
     assert!(ended(test.claim().complete_stored(vec![
-        StoredImage { seed: 7, url: Some(url.clone()) },
-        StoredImage { seed: 8, url: None }
+        StoredImage { seed: 7, url: Some(url.clone()), prompts: None },
+        StoredImage { seed: 8, url: None, prompts: None }
     ])));
     let places = [ImagePlace::Bucket(url), ImagePlace::Withheld];
     assert_eq!(

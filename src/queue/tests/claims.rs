@@ -22,7 +22,10 @@ fn a_job_goes_from_submit_to_its_pictures() {
     assert_eq!(job.status, JobStatus::Completed);
     assert_eq!(job.input, r#"{"prompt":  "a fox"}"#);
     assert_eq!(job.gpu.as_deref(), Some("24"));
-    assert_eq!(job.images, [0, 1].map(|index| ImageRef { index, seed: u64::MAX, place: ImagePlace::Here }));
+    assert_eq!(
+        job.images,
+        [0, 1].map(|index| ImageRef { index, seed: u64::MAX, place: ImagePlace::Here, prompts: None })
+    );
     assert_eq!(job.started_at.unwrap().since(job.created_at), Duration::from_secs(2));
     assert_eq!(job.finished_at.unwrap().since(job.started_at.unwrap()), Duration::from_secs(3));
     let png = |endpoint: &EndpointId, index| test.run(test.queue.image(endpoint, &id, index)).unwrap();

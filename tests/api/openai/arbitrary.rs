@@ -17,7 +17,7 @@ use crate::helpers::{TestApp, keyed};
 const CASES: u32 = 600;
 
 /// The names of fields with a meaning.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 24] = [
     "prompt",
     "model",
     "n",
@@ -36,6 +36,8 @@ const FIELDS: [&str; 22] = [
     "cfg",
     "sampler",
     "karras",
+    "spacing",
+    "eta",
     "image",
     "images",
     "mask",

@@ -263,7 +263,9 @@ impl Studio {
     fn new(folder: &Path) -> Self {
         let folders = AddOnFolders {
             loras: folder.join("loras"),
+            controlnets: folder.join("controlnets"),
             embeddings: folder.join("embeddings"),
+            wildcards: folder.join("wildcards"),
             upscalers: folder.join("upscalers"),
             lora_memory: 0,
             look_every: Duration::ZERO,

@@ -18,8 +18,15 @@ use fake_hub::FakeHub;
 
 /// The command `stablehand models …` with this models folder and the fake hub.
 fn models(hub: &FakeHub, folder: &Path, args: &[&str]) -> Command {
-    let mut command = stablehand(&["models"]);
-    command.args(args).env("STABLEHAND_MODELS_DIR", folder).env("HF_ENDPOINT", &hub.url);
+    let mut command = on_hub(hub, "models", args);
+    command.env("STABLEHAND_MODELS_DIR", folder);
+    command
+}
+
+/// The command `stablehand WHAT …` with the fake hub.
+fn on_hub(hub: &FakeHub, what: &str, args: &[&str]) -> Command {
+    let mut command = stablehand(&[what]);
+    command.args(args).env("HF_ENDPOINT", &hub.url);
     for name in
         ["HF_TOKEN", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
     {

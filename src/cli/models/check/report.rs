@@ -60,7 +60,7 @@ impl Report<'_> {
             Some(side) => format!("; beyond {side} px enlarged"),
             None => String::new(),
         };
-        let karras = if rules.karras { " with Karras sigmas" } else { "" };
+        let spaced = rules.spacing.map(|spacing| format!(", spacing {spacing}")).unwrap_or_default();
         let spacing = scheduler.timestep_spacing.as_deref().unwrap_or("each scheduler's own");
         let source = description.prediction_source.as_ref();
         let source = source.map(|source| format!(" ({source} says so)")).unwrap_or_default();
@@ -117,7 +117,7 @@ impl Report<'_> {
                     scheduler.num_train_timesteps.unwrap_or(1000),
                 ),
             ),
-            ("scheduler", format!("{}{karras}, where a request names none", rules.scheduler)),
+            ("scheduler", format!("{}{spaced}, where a request names none", rules.scheduler)),
         ];
         usual.into_iter().chain(facts).map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -1,7 +1,8 @@
 //! What the keys of the file mean: each is checked here, with the default of the class that asks.
 
 use super::SchedulerConfig;
-use crate::diffusion::schedulers::{PredictionType, SchedulerError, TimestepSpacing};
+use crate::diffusion::schedulers::{PredictionType, SchedulerError, SigmaSpacing, TimestepSpacing};
+use crate::domain::{SchedulerKind, Spacing};
 
 /// The sigma at which the last step ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,34 @@ impl SchedulerConfig {
         }
     }
 
+    /// How the file spaces sigmas, for a class that knows its keys. (EULER-A's does not, whatever a request may ask of it.)
+    pub(in super::super) fn sigma_spacing(
+        &self,
+        kind: SchedulerKind,
+    ) -> Result<Option<SigmaSpacing>, SchedulerError> {
+        use SchedulerKind as K;
+        if !kind.takes(Spacing::Karras) || matches!(kind, K::EulerA | K::Lcm) {
+            return Ok(None);
+        }
+        let lu = self.use_lu_lambdas.filter(|_| kind == K::DpmM);
+        let keys = [
+            ("use_karras_sigmas", self.use_karras_sigmas, SigmaSpacing::Karras),
+            ("use_exponential_sigmas", self.use_exponential_sigmas, SigmaSpacing::Exponential),
+            ("use_beta_sigmas", self.use_beta_sigmas, SigmaSpacing::Beta),
+            ("use_lu_lambdas", lu, SigmaSpacing::Lu),
+        ];
+        let mut set = keys.into_iter().filter(|(_, flag, _)| *flag == Some(true));
+        let first = set.next();
+        match (first, set.next()) {
+            (Some((first, ..)), Some((key, ..))) => Err(SchedulerError::value(
+                key,
+                true,
+                format!("false: {first} is true, and only one of them can be"),
+            )),
+            (first, _) => Ok(first.map(|(_, _, spacing)| spacing)),
+        }
+    }
+
     pub(in super::super) fn final_sigma(&self) -> Result<FinalSigma, SchedulerError> {
         match self.final_sigmas_type.as_deref() {
             None | Some("zero") => Ok(FinalSigma::Zero),
@@ -116,13 +145,7 @@ impl SchedulerConfig {
 
     /// Refuses what the reference can do and this engine cannot. To ignore such a key would change the picture.
     pub(in super::super) fn refuse_unsupported(&self) -> Result<(), SchedulerError> {
-        let flags = [
-            ("thresholding", self.thresholding),
-            ("use_exponential_sigmas", self.use_exponential_sigmas),
-            ("use_beta_sigmas", self.use_beta_sigmas),
-            ("use_lu_lambdas", self.use_lu_lambdas),
-            ("use_flow_sigmas", self.use_flow_sigmas),
-        ];
+        let flags = [("thresholding", self.thresholding), ("use_flow_sigmas", self.use_flow_sigmas)];
         for (key, flag) in flags {
             if flag == Some(true) {
                 return Err(SchedulerError::value(key, true, "false: this engine does not implement it"));

@@ -1,8 +1,8 @@
-//! The way back from a sigma to its timestep.
+//! The way from a sigma to its timestep, and back.
 
 #![expect(clippy::cast_precision_loss, reason = "training timesteps lie far below 2^24")]
 
-use super::numpy::log;
+use super::numpy::{interpolate, log};
 
 /// The logarithms of the training sigmas. A timestep between two of them is found linearly.
 pub struct LogSigmas(Vec<f32>);
@@ -35,6 +35,11 @@ impl LogSigmas {
         let (low, high) = (self.0[i], self.0[i + 1]);
         let w = ((low - log_sigma) / (low - high)).clamp(0.0, 1.0);
         (1.0 - w) * i as f32 + w * (i + 1) as f32
+    }
+
+    /// The sigma of a (fractional) timestep: k-diffusion's `t_to_sigma`.
+    pub fn sigma(&self, timestep: f64) -> f64 {
+        interpolate(&self.0, timestep).exp()
     }
 
     /// The last entry, of those that have a next one, at which `holds`.

@@ -20,14 +20,9 @@ struct Tolerance {
     latents: f64,
 }
 
-fn tolerance(
-    kind: SchedulerKind,
-    config: &SchedulerConfig,
-    steps: usize,
-    options: SchedulerOptions,
-) -> Tolerance {
+fn tolerance(kind: SchedulerKind, config: &SchedulerConfig, steps: usize, sampling: Sampling) -> Tolerance {
     use SchedulerKind as K;
-    let karras = options.karras || config.use_karras_sigmas == Some(true);
+    let karras = sampling.spacing == Some(Spacing::Karras) || config.use_karras_sigmas == Some(true);
     // Timesteps are equal to the bit where they are arithmetic. Found from a sigma, they inherit the last
     // bit of torch's processor-dependent square root; KDPM2-A's come from sigma_down, a difference of
     // nearly equal squares, of which few steps leave few digits.
@@ -142,7 +137,7 @@ fn runs_with_latents() -> Vec<SchedulerKind> {
         of_golden.filter(|(_, run)| has_latents(run)).map(|(key, _)| kind_of(key.split('/').next().unwrap()));
     let of_extra = extra["runs"].as_array().unwrap().iter().filter(|run| has_latents(run));
     let of_extra = of_extra.map(|run| SchedulerKind::parse(run["kind"].as_str().unwrap()).unwrap().0);
-    of_golden.chain(of_extra).collect()
+    of_golden.chain(of_extra).chain(super::k_diffusion::runs_with_latents()).collect()
 }
 
 #[test]
@@ -152,7 +147,7 @@ fn every_scheduler_has_reference_values() {
         let count = runs.iter().filter(|run| **run == kind).count();
         assert!(
             count >= 10,
-            "{kind} has {count} runs: add its class to tests/golden/schedulers_extra_golden.py"
+            "{kind} has {count} runs: add its class to tests/golden/schedulers_extra_golden.py, or its function to samplers_golden.py"
         );
     }
 }
@@ -170,7 +165,7 @@ fn every_scheduler_makes_the_latents_of_diffusers() {
         let name = parts.next().unwrap();
         let steps: usize = parts.next().unwrap().parse().unwrap();
         let strength = parts.next().unwrap().strip_prefix("img2img").map(|s| s.parse::<f64>().unwrap());
-        let eta = if parts.next() == Some("eta1") { 1.0 } else { 0.0 };
+        let eta = (parts.next() == Some("eta1")).then_some(1.0);
         let mut config = base.clone();
         let kind = kind_of(name);
         if name.ends_with("LEADING") {
@@ -180,7 +175,8 @@ fn every_scheduler_makes_the_latents_of_diffusers() {
         } else if name.ends_with("SDE") {
             config.algorithm_type = Some("sde-dpmsolver++".into());
         }
-        let options = SchedulerOptions { karras: name.ends_with("KARRAS"), eta };
+        let spacing = name.ends_with("KARRAS").then_some(Spacing::Karras);
+        let options = Sampling { spacing, eta, ..Sampling::default() };
         let got = run(kind, &config, steps, strength, options);
         match got {
             Err(e) if want["error"].is_string() => assert!(!e.to_string().is_empty()),
@@ -203,7 +199,7 @@ fn other_configurations_make_the_latents_of_diffusers_too() {
     for want in golden["runs"].as_array().unwrap() {
         let kind = SchedulerKind::parse(want["kind"].as_str().unwrap()).unwrap().0;
         let config = SchedulerConfig::from_json(&want["config"].to_string()).unwrap();
-        let options = SchedulerOptions::default();
+        let options = Sampling::default();
         let steps = usize::try_from(want["steps"].as_u64().unwrap()).unwrap();
         let key = format!("{kind} {} {steps} {}", want["note"], want["strength"]);
         let got = run(kind, &config, steps, want["strength"].as_f64(), options);

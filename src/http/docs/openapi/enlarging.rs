@@ -4,7 +4,9 @@ use serde_json::json;
 use utoipa::openapi::{Object, ObjectBuilder};
 
 use super::schema::{choice, integer, number, object, or_null, text};
-use crate::domain::{MAX_ENLARGED_SIDE, MAX_PROMPT_BYTES, MAX_SCALE, MAX_STEPS, SchedulerKind, Upscaler};
+use crate::domain::{
+    MAX_ENLARGED_SIDE, MAX_PROMPT_BYTES, MAX_SCALE, MAX_STEPS, SchedulerKind, Spacing, Upscaler,
+};
 
 /// Every field of the objects, by its name in `input`.
 pub(super) fn fields() -> Vec<(&'static str, Object)> {
@@ -55,7 +57,7 @@ fn hires() -> Object {
             or_null(number("Guidance of the second pass; the same if absent").exclusive_minimum(Some(0)).maximum(Some(20))),
         )
         .property("scheduler", or_null(text(&format!("The scheduler of the second pass, such as {schedulers}; the same if absent"))))
-        .property("spacing", or_null(choice("How the second pass spaces its steps", ["karras"])));
+        .property("spacing", or_null(choice("How the second pass spaces its steps", Spacing::ALL.map(Spacing::as_str))));
     or_null(hires)
 }
 

@@ -1,5 +1,6 @@
 //! The body of run and runsync, field by field, with the limits that the parser enforces.
 
+use std::collections::BTreeSet;
 use std::iter;
 
 use serde_json::json;
@@ -8,8 +9,9 @@ use utoipa::openapi::{Object, ObjectBuilder, Schema, SchemaFormat};
 
 use super::schema::{choice, flag, integer, number, object, or_null, reference, text};
 use crate::domain::{
-    GenerationInput, InputRules, MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS,
-    MIN_SIDE, NoiseSource, Policy, SchedulerKind,
+    ControlMode, ControlResize, GenerationInput, InputRules, MAX_CONTROL_WEIGHT, MAX_MASK_BLUR, MAX_OUTPUTS,
+    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Policy, Preprocessor, SchedulerKind,
+    Spacing,
 };
 
 /// The body of run and runsync. Unknown keys are ignored, as the hosted service does.
@@ -88,6 +90,9 @@ scale weighs the blocks of the model.";
 const SCHEDULERS: &str = "The algorithm that removes the noise. The names that diffusers and A1111 use work as \
 well.";
 
+const SPACINGS: &str = "How the steps are spaced. Not every scheduler takes every spacing; a 400 names those that it takes. \
+Absent means as the model's own files say.";
+
 /// Every name of every scheduler: the contract's first, then those of A1111 and the aliases.
 fn scheduler_names() -> Vec<&'static str> {
     let mut names = SchedulerKind::ALL.map(SchedulerKind::as_str).to_vec();
@@ -121,6 +126,13 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         (
             "negative_prompt",
             or_null(text("What the picture does not show").max_length(Some(MAX_PROMPT_BYTES))),
+        ),
+        (
+            "wildcards",
+            or_null(
+                flag("Whether the seed draws {a|b} and the wildcards __name__ in both prompts")
+                    .default(Some(json!(false))),
+            ),
         ),
         ("width", side(&format!("In pixels; {pixels}"), defaults.size.width)),
         ("height", side(&format!("In pixels; {pixels}"), defaults.size.height)),
@@ -177,10 +189,22 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
         (
             "karras",
             or_null(
-                flag("Use Karras sigmas, with schedulers that support them")
-                    .default(Some(json!(rules.karras))),
+                flag("The same as spacing karras")
+                    .default(Some(json!(rules.spacing == Some(Spacing::Karras)))),
             ),
         ),
+        (
+            "spacing",
+            or_null(
+                choice(SPACINGS, Spacing::ALL.map(Spacing::as_str))
+                    .default(Some(json!(rules.spacing.map(Spacing::as_str)))),
+            ),
+        ),
+        ("eta", or_null(within("The share of noise that stochastic schedulers add at each step", 1))),
+        ("s_churn", or_null(within("Noise that EULER-D, HEUN and KDPM2-D add before their steps", 100))),
+        ("s_tmin", or_null(within("The lowest sigma at which s_churn adds noise", 10_000))),
+        ("s_tmax", or_null(within("The highest sigma at which s_churn adds noise; 0 means no limit", 10_000))),
+        ("s_noise", or_null(within("The deviation of the noise that is added at steps", 2))),
         (
             "seed",
             or_null(
@@ -230,6 +254,7 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
                     .maximum(Some(20)),
             ),
         ),
+        ("controlnet", controlnet()),
         (
             "nsfw",
             or_null(flag(
@@ -241,12 +266,59 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
     ]
 }
 
+/// One ControlNet, or a list of them.
+fn controlnet() -> Object {
+    let word = |default: &str| Some(json!(default));
+    let preprocessors = Preprocessor::ALL.into_iter().flat_map(|kind| [kind.as_str(), kind.a1111_name()]);
+    let preprocessors: BTreeSet<&str> = preprocessors.collect();
+    let weight =
+        number("The factor of what the ControlNet says").minimum(Some(0)).maximum(Some(MAX_CONTROL_WEIGHT));
+    let mut controlnet = object(
+        "A ControlNet that the picture follows, or a list of up to four. Some checkpoints take none: then this is refused",
+    )
+    .property("model", text("A ControlNet on the server, by name or file name"))
+    .property("image", image("The picture that it follows"))
+    .property("weight", or_null(weight.default(Some(json!(1.0)))))
+    .property("start", fraction("The share of the steps before which it says nothing", &json!(0)))
+    .property("end", fraction("The share of the steps after which it says nothing", &json!(1)))
+    .property(
+        "preprocess",
+        or_null(choice("What is done to the picture before", preprocessors).default(word("none"))),
+    )
+    .property("threshold_a", or_null(number("The preprocessor's first number")))
+    .property("threshold_b", or_null(number("The preprocessor's second number")))
+    .property(
+        "control_mode",
+        or_null(
+            choice("Who is heard more: the prompt or the ControlNet", ControlMode::ALL.map(ControlMode::as_str))
+                .default(word("balanced")),
+        ),
+    )
+    .property(
+        "resize_mode",
+        or_null(
+            choice("How the picture gets the drawing's size", ControlResize::ALL.map(ControlResize::as_str))
+                .default(word("crop")),
+        ),
+    )
+    .required("model")
+    .required("image")
+    .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(false)))
+    .build();
+    controlnet.schema_type = SchemaType::Array(vec![Type::Object, Type::Array, Type::Null]);
+    controlnet
+}
+
 fn image(about: &str) -> ObjectBuilder {
     text(&format!("{about}; an http(s) URL, a data URI or plain base64"))
 }
 
 fn bounded(about: &str, min: u64, max: u64, default: &serde_json::Value) -> Object {
     or_null(integer(about).minimum(Some(min)).maximum(Some(max)).default(Some(default.clone())))
+}
+
+fn within(about: &str, most: u64) -> ObjectBuilder {
+    number(about).minimum(Some(0)).maximum(Some(most))
 }
 
 fn fraction(about: &str, default: &serde_json::Value) -> Object {

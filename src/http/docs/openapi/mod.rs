@@ -4,6 +4,7 @@
 //! of the input, the rate limits in force and the names of events. Descriptions add the rest.
 
 mod enlarging;
+mod huggingface;
 mod images;
 mod input;
 mod operations;
@@ -57,7 +58,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .servers(Some([server("v2", "This version"), server("v1", "The same under its older name")]))
         .paths(operations::paths(api))
         .components(Some(
-            images::add_schemas(replies::add(ComponentsBuilder::new()), api)
+            huggingface::add_schemas(images::add_schemas(replies::add(ComponentsBuilder::new()), api), api)
                 .schema("Request", input::request())
                 .schema("Input", input::input(&rules))
                 .schema("Policy", input::policy())

@@ -8,10 +8,10 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, HttpMethod, Paths, Required, Response, ResponseBuilder, ResponsesBuilder};
 
-use super::images;
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
 use super::words::{Words, words};
+use super::{huggingface, images};
 use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
@@ -38,7 +38,7 @@ pub(super) fn paths(api: &Api) -> Paths {
     let paths = paths
         .path("/{endpoint}/images/{id}/{index}.png", image(api))
         .path("/{endpoint}/images/{id}/{index}/{finish}", finished_image(api));
-    images::add_paths(paths, api).build()
+    huggingface::add_paths(images::add_paths(paths, api), api).build()
 }
 
 fn describe(api: &Api, operation: Operation, words: &Words, method: &HttpMethod) -> OperationBuilder {

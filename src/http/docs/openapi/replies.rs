@@ -1,8 +1,8 @@
 //! The bodies of all answers, by name.
 
 use serde_json::json;
-use utoipa::openapi::schema::AdditionalProperties;
-use utoipa::openapi::{ComponentsBuilder, Object};
+use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder};
+use utoipa::openapi::{ComponentsBuilder, Object, Schema};
 
 use super::schema::{choice, flag, integer, list, number, object, or_null, reference, text};
 use crate::domain::JobStatus;
@@ -50,6 +50,25 @@ fn acknowledged(about: &str) -> Object {
         .build()
 }
 
+/// A list, or an object for the AI SDK's provider.
+fn output() -> Schema {
+    let url = "The URL of the first picture; absent if all were withheld";
+    let object = object("The same for an input in the dialect of RunPod's public endpoints")
+        .property("image_url", text(url))
+        .property("result", text(url))
+        .property("cost", integer("Always 0"))
+        .property("images", list("All pictures", reference("Picture")))
+        .required("cost")
+        .required("images")
+        .additional_properties(CLOSED);
+    OneOfBuilder::new()
+        .item(list("The pictures of a COMPLETED job", reference("Picture")))
+        .item(object)
+        .description(Some("The pictures of a COMPLETED job"))
+        .build()
+        .into()
+}
+
 fn job() -> Object {
     object("A job as it is now")
         .property("id", text(ID))
@@ -58,7 +77,7 @@ fn job() -> Object {
         .property("delayTime", integer("Milliseconds in the queue; so far, while the job waits").minimum(Some(0)))
         .property("executionTime", integer("Milliseconds of work, when the job has ended").minimum(Some(0)))
         .property("gpu", text("The memory of the device that draws the job, in GiB, or `cpu`"))
-        .property("output", list("The pictures of a COMPLETED job", reference("Picture")))
+        .property("output", output())
         .property("error", text("Why the job FAILED or TIMED_OUT"))
         .property(
             "warnings",
@@ -86,6 +105,8 @@ fn picture() -> Object {
                 "Its URL: needs no key, works until the job is deleted; null if the picture is withheld",
             )),
         )
+        .property("prompt", text("What wildcards became in the prompt; only with `wildcards`"))
+        .property("negative_prompt", text("The same for the negative prompt"))
         .property("nsfw", flag("True if the safety checker flagged the picture, which is then withheld"))
         .property(
             "seed",
@@ -154,6 +175,8 @@ fn stream() -> Object {
         .property("eta_ms", or_null(number("Estimated milliseconds left").minimum(Some(0))))
         .property("preview", text("The picture so far, as a data URI"))
         .property("image", or_null(text("The URL of a finished picture; null if the picture is withheld")))
+        .property("prompt", text("What wildcards became in the prompt; only with `wildcards`"))
+        .property("negative_prompt", text("The same for the negative prompt"))
         .property("nsfw", flag("True if the safety checker flagged the picture, which is then withheld"))
         .property("seed", integer("The seed that draws the picture again, alone").minimum(Some(0)))
         .additional_properties(CLOSED);

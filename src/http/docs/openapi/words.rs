@@ -15,12 +15,17 @@ pub(super) fn words(operation: Operation) -> Words {
     let (summary, about, answer) = match operation {
         Operation::Run => (
             "Submit a job",
-            "Queues a job and answers its id at once. The job is already on the disk.".to_owned(),
+            "Queues a job and answers its id at once. The job is already on the disk. An `input` with `size`, `guidance`, \
+             `image_format`, `enable_safety_checker`, `image`, `images` or `aspect_ratio` is read in the dialect of \
+             RunPod's public endpoints, and its `output` is an object."
+                .to_owned(),
             ("Submitted", "The job's id"),
         ),
         Operation::RunSync => (
             "Submit a job and wait for it",
-            "Queues a job and answers when it has ended. When `wait` is over, answers the job as it is then.".to_owned(),
+            "Queues a job and answers when it has ended. When `wait` is over, answers the job as it is then. `input` is read \
+             as by run."
+                .to_owned(),
             ("Job", "The job"),
         ),
         Operation::Status => (

@@ -1,0 +1,154 @@
+//! What ControlNets add to a UNet call.
+//!
+//! A ControlNet gives a value for each of the UNet's skip connections and one for its middle. Those of all ControlNets of a
+//! picture are added up, each with its weight (diffusers' `MultiControlNetModel`).
+
+use std::sync::{Arc, PoisonError};
+
+use ndarray::{Array1, Array4, ArrayViewMut3, Axis, Zip, s};
+
+use super::controlnets::LoadedControlNet;
+use super::{DiffusionError, Generation};
+use crate::diffusion::image::{ImageError, RgbImage, decode_image};
+use crate::diffusion::nets::{ControlRows, ModelError, UNetRows, WorkingMemory};
+use crate::domain::{ControlMode, ControlUnit, ImageSize, ImageSource, ModelPart};
+
+/// Channels of latents. Some UNets read more; a ControlNet does not.
+const LATENTS: usize = 4;
+/// From one value to the next deeper one, where the prompt or the ControlNet is more important: A1111's extension writes
+/// `weight * 0.825 ** (12 - i)` (`scripts/hook.py`, `soft_injection`), as lllyasviel's ControlNet does for its guess mode.
+const SOFTENING: f32 = 0.825;
+/// The exponent of the first of all values.
+const SOFTEST: f32 = 12.0;
+
+/// A generation's ControlNet with the picture that it follows.
+pub(super) struct Control {
+    loaded: Arc<LoadedControlNet>,
+    /// `[1, 3, 8 × height, 8 × width]`, 0 to 1.
+    hint: Array4<f32>,
+    weight: f32,
+    start: f64,
+    end: f64,
+    mode: ControlMode,
+}
+
+impl Control {
+    /// Reads the request's picture for a drawing of this size. `seed` moves contents about.
+    pub fn new(
+        loaded: Arc<LoadedControlNet>,
+        unit: &ControlUnit,
+        size: ImageSize,
+        seed: u64,
+    ) -> Result<Self, DiffusionError> {
+        let hint = hint(unit, size, seed).and_then(|map| map.to_hint()).map_err(|error| {
+            // The sentences of `ImageError` are about the picture to start from.
+            let reason = error.to_string().replace("the picture to start from", "the picture");
+            DiffusionError::ControlImage { model: unit.model.clone(), reason }
+        })?;
+        let ControlUnit { weight, start, end, mode, .. } = *unit;
+        Ok(Self { loaded, hint, weight, start, end, mode })
+    }
+
+    /// Whether it says something at this one of so many calls (diffusers' `controlnet_keep`).
+    fn is_active(&self, call: usize, calls: usize) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
+        let (call, calls) = (call as f64, calls.max(1) as f64);
+        self.weight > 0.0 && call / calls >= self.start && (call + 1.0) / calls <= self.end
+    }
+
+    /// Whether only the prediction for the prompt is controlled.
+    fn is_one_sided(&self) -> bool {
+        self.mode == ControlMode::Control || self.loaded.averages
+    }
+
+    /// The factor of value `index` of `count`.
+    fn scale(&self, index: usize, count: usize) -> f32 {
+        if self.mode == ControlMode::Balanced {
+            return self.weight;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "thirteen values")]
+        let depth = (count - 1 - index) as f32 / (count.max(2) - 1) as f32;
+        self.weight * SOFTENING.powf(SOFTEST * depth)
+    }
+}
+
+/// The map that a ControlNet of a request sees, at the size of the drawing.
+pub(super) fn hint(unit: &ControlUnit, size: ImageSize, seed: u64) -> Result<RgbImage, ImageError> {
+    let ImageSource::Bytes(bytes) = &unit.image else { return Err(ImageError::Unfetched) };
+    decode_image(bytes)?.preprocess(unit.preprocess, unit.thresholds, unit.resize, size, seed)
+}
+
+/// The rows of one generation in a call.
+pub(super) struct OwnRows<'a> {
+    pub generation: &'a Generation,
+    /// The rows for its prompt.
+    pub positive: Vec<usize>,
+    /// The rows to guide away from.
+    pub negative: Vec<usize>,
+}
+
+/// What the ControlNets of all generations in a call add to its rows. `shapes` are channels, height and width of each value.
+pub(super) fn residuals(
+    own_rows: &[OwnRows<'_>],
+    rows: &UNetRows<'_>,
+    shapes: &[[usize; 3]],
+    memory: WorkingMemory,
+) -> Result<Vec<Array4<f32>>, ModelError> {
+    let count = rows.embeddings.len();
+    let zeros = |[channels, height, width]: &[usize; 3]| Array4::zeros((count, *channels, *height, *width));
+    let mut sums: Vec<Array4<f32>> = shapes.iter().map(zeros).collect();
+    for own in own_rows {
+        let (call, calls) = own.generation.place();
+        for control in own.generation.controls.iter().filter(|control| control.is_active(call, calls)) {
+            let sides = if control.is_one_sided() { &[][..] } else { &own.negative };
+            let indices: Vec<usize> = sides.iter().chain(&own.positive).copied().collect();
+            let chosen = ControlRows {
+                sample: rows.sample.select(Axis(0), &indices).slice(s![.., ..LATENTS, .., ..]).to_owned(),
+                timesteps: Array1::from_iter(indices.iter().map(|row| rows.timesteps[*row])),
+                embeddings: indices.iter().map(|row| rows.embeddings[*row]).collect(),
+            };
+            let mut net = control.loaded.net.lock().unwrap_or_else(PoisonError::into_inner);
+            let given = net.residuals(&chosen, &control.hint, memory)?;
+            drop(net);
+            for (index, (sum, given)) in sums.iter_mut().zip(given).enumerate() {
+                let scale = control.scale(index, shapes.len());
+                if given.dim().1 != sum.dim().1
+                    || given.dim().2 != sum.dim().2
+                    || given.dim().3 != sum.dim().3
+                {
+                    let reason = format!("it gave {:?} where {:?} is needed", given.shape(), sum.shape());
+                    return Err(ModelError::Run { part: ModelPart::ControlNet, reason });
+                }
+                for (given, row) in given.outer_iter().zip(&indices) {
+                    let sum = sum.index_axis_mut(Axis(0), *row);
+                    match control.loaded.averages {
+                        true => add_means(sum, &given, scale),
+                        false => Zip::from(sum).and(given).for_each(|sum, given| *sum += scale * given),
+                    }
+                }
+            }
+        }
+    }
+    Ok(sums)
+}
+
+/// Adds the mean of each channel.
+fn add_means(mut sum: ArrayViewMut3<f32>, given: &ndarray::ArrayView3<f32>, scale: f32) {
+    for (mut sum, given) in sum.outer_iter_mut().zip(given.outer_iter()) {
+        let mean = given.mean().unwrap_or(0.0);
+        sum += scale * mean;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_softest_scale_is_a_tenth_as_in_diffusers_guess_mode() {
+        // torch.logspace(-1, 0, 13), for the extension's 0.825 ** (12 - i).
+        for index in 0..13_i16 {
+            let ours = super::SOFTENING.powf(f32::from(12 - index));
+            let guess = 10_f32.powf(f32::from(index) / 12.0 - 1.0);
+            assert!((ours - guess).abs() < 0.006 * guess, "{index}: {ours} {guess}");
+        }
+    }
+}

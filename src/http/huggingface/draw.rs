@@ -1,0 +1,33 @@
+//! `POST /huggingface` and `POST /huggingface/{model}`: one picture, as its bytes.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::ask::Ask;
+use super::{HuggingFace, HuggingFaceError};
+use crate::http::request::{Api, body as request_body};
+use crate::http::surface::{Dialect, Drawing, Visitor, body};
+
+pub async fn draw(
+    api: web::Data<Api>,
+    _visitor: Visitor<HuggingFace>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, HuggingFaceError> {
+    let sent = request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = accept.unwrap_or_default().to_owned();
+    let model = request.match_info().get("model").map(str::to_owned);
+    let served = api.clone();
+    let read =
+        move |sent: web::Bytes| Ask::read(&body::json(&sent)?, &served.endpoints, model.as_deref(), &accept);
+    let Ask { job, finish } = body::on_body(sent, read).await?;
+    let mut drawing = Drawing::submit(api.clone(), job, HuggingFace::SURFACE).await?;
+    let job = drawing.end().await?;
+    let picture = match job.images.first() {
+        Some(image) => drawing.picture(image, finish).await?,
+        None => None,
+    };
+    let picture = picture.ok_or(HuggingFaceError::Withheld)?;
+    Ok(HttpResponse::Ok().content_type(finish.format.content_type()).body(picture))
+}
