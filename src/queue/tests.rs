@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::domain::{ImagePlace, ImageRef, JobKind, NewImage, Policy, StoredImage};
+use crate::domain::{DrawnPrompts, ImagePlace, ImageRef, JobKind, NewImage, Policy, StoredImage};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LONG: Duration = Duration::from_mins(10);

@@ -119,7 +119,7 @@ fn an_invalid_flag_is_one_line() {
         (&["--scheduler", "FASTEST"], 2, &["--scheduler is \"FASTEST\"; it must be one of", "K-LMS"]),
         (&["--scheduler", "DDIM Karras"], 2, &["DDIM does not take the spacing karras"]),
         (&["--spacing", "random"], 2, &["--spacing is \"random\"; it must be one of karras, "]),
-        (&["--eta", "2"], 2, &["--eta is 2; it must be from 0 to 1."]),
+        (&["--eta", "1.5"], 2, &["--eta is 1.5; it must be from 0 to 1."]),
         (&["--scheduler", "DDIM", "--karras"], 2, &["DDIM does not take the spacing karras"]),
         (&["--noise", "gpu"], 2, &["noise", "cpu, cuda"]),
         (&["--clip-skip", "9"], 2, &["--clip-skip", "supports 1 to 3"]),

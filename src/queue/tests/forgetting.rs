@@ -98,6 +98,22 @@ fn no_byte_of_a_deleted_job_is_left_in_the_files() {
 }
 
 #[test]
+fn what_wildcards_became_is_told_and_forgotten_with_the_picture() {
+    let test = TestQueue::new();
+    let id = test.submit("{}");
+    let prompts =
+        DrawnPrompts { prompt: "<drawn-prompt>".to_owned(), negative_prompt: "<drawn-negative>".to_owned() };
+    let drawn = NewImage { prompts: Some(prompts.clone()), ..image("fox") };
+    assert!(ended(test.claim().complete(vec![drawn, image("fox")])));
+    let told: Vec<_> = test.find(&id).unwrap().images.into_iter().map(|image| image.prompts).collect();
+    assert_eq!(told, [Some(prompts), None]);
+    assert!(test.on_disk("<drawn-prompt>"));
+    test.pass(Duration::from_hours(1));
+    assert!(test.queue.sweep().unwrap().clean);
+    assert!(!test.on_disk("<drawn-prompt>") && !test.on_disk("<drawn-negative>"));
+}
+
+#[test]
 fn jobs_expire_on_time_even_if_the_clock_is_set_back_between_two_starts() {
     let mut test = TestQueue::new();
     let id = test.submit("{}");
