@@ -58,6 +58,7 @@ pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
         controlnets: data_dir.join("controlnets"),
         embeddings: data_dir.join("embeddings"),
         wildcards: data_dir.join("wildcards"),
+        upscalers: data_dir.join("upscalers"),
         lora_memory: DEFAULT_LORA_MEMORY,
         look_every: Duration::from_secs(1),
     }
@@ -136,6 +137,7 @@ impl ServeArgs {
                 controlnets: self.controlnet_dir.unwrap_or(usual.controlnets),
                 embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
                 wildcards: self.wildcard_dir.unwrap_or(usual.wildcards),
+                upscalers: self.upscaler_dir.unwrap_or(usual.upscalers),
                 lora_memory: self.lora_memory,
                 ..usual
             },

@@ -111,6 +111,7 @@ impl Studio {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folders = AddOnFolders {
+            upscalers: "/nowhere".into(),
             loras: dir.path().join("loras"),
             controlnets: dir.path().join("controlnets"),
             wildcards: dir.path().join("wildcards"),

@@ -164,6 +164,7 @@ impl Studio {
         let lora = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lora/kohya.safetensors");
         fs::copy(lora, folder("loras").join("kohya.safetensors")).unwrap();
         let folders = AddOnFolders {
+            upscalers: "/nowhere".into(),
             wildcards: "/nowhere".into(),
             loras: folder("loras"),
             controlnets: folder("controlnets"),

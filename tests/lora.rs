@@ -35,6 +35,7 @@ impl Studio {
             controlnets: dir.path().join("controlnets"),
             loras,
             embeddings,
+            upscalers: "/nowhere".into(),
             wildcards: "/nowhere".into(),
             lora_memory,
             look_every: Duration::ZERO,

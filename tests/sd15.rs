@@ -158,6 +158,7 @@ fn a_controlnet_draws_the_latents(device: DeviceChoice, tolerance: f64) {
     let case: ControlledCase =
         serde_json::from_slice(&fs::read(folder.join("golden/controlnet.json")).unwrap()).unwrap();
     let add_ons = AddOnFolders {
+        upscalers: "/nowhere".into(),
         wildcards: "/nowhere".into(),
         loras: folder.join("loras"),
         controlnets: folder.join("controlnets"),

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::diffusion::{self, Adaptation, DiffusionError, Generation, Made, Pipeline, Prepared, batch_rows};
+use crate::diffusion::{
+    self, Adaptation, DiffusionError, Generation, Made, Pipeline, Prepared, Upscaling, batch_rows,
+};
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
 use crate::runtime::{Device, DeviceChoice, Runtime, is_out_of_memory};
@@ -51,8 +53,15 @@ impl Model for PipelineModel {
     }
 }
 
+/// A job in progress.
+pub enum Work {
+    Drawing(Box<Generation>),
+    /// With the seed that names its picture.
+    Upscaling(Box<Upscaling>, u64),
+}
+
 impl Engine for Pipeline {
-    type Generation = Generation;
+    type Generation = Work;
     /// The model's parts with the job's LoRAs, and its ControlNets.
     type Prepared = Prepared;
     type Made = Made;
@@ -75,38 +84,61 @@ impl Engine for Pipeline {
         Pipeline::keep(self, made)
     }
 
-    fn begin(
-        &mut self,
-        prepared: Prepared,
-        input: &GenerationInput,
-        seed: u64,
-    ) -> Result<Generation, EngineError> {
-        Ok(self.begin_with(prepared, input, seed)?)
+    fn begin(&mut self, prepared: Prepared, input: &GenerationInput, seed: u64) -> Result<Work, EngineError> {
+        if let Some(upscaling) = self.begin_upscaling(input)? {
+            return Ok(Work::Upscaling(Box::new(upscaling), seed));
+        }
+        Ok(Work::Drawing(Box::new(self.begin_with(prepared, input, seed)?)))
     }
 
-    fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), EngineError> {
-        Ok(Pipeline::step(self, batch)?)
+    fn step(&mut self, batch: &mut [&mut Work]) -> Result<(), EngineError> {
+        let mut drawing = Vec::with_capacity(batch.len());
+        for work in batch {
+            match work {
+                Work::Drawing(generation) => drawing.push(&mut **generation),
+                Work::Upscaling(upscaling, _) => upscaling.step()?,
+            }
+        }
+        Ok(Pipeline::step(self, &mut drawing)?)
     }
 
-    fn progress(&self, generation: &Generation) -> (u32, u32) {
-        generation.progress()
+    fn progress(&self, work: &Work) -> (u32, u32) {
+        match work {
+            Work::Drawing(generation) => generation.progress(),
+            Work::Upscaling(upscaling, _) => upscaling.progress(),
+        }
     }
 
-    fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
-        Pipeline::preview(self, generation)
+    fn preview(&mut self, work: &Work) -> Option<Vec<u8>> {
+        match work {
+            Work::Drawing(generation) => Pipeline::preview(self, generation),
+            Work::Upscaling(..) => None,
+        }
     }
 
-    fn warnings(&self, generation: &Generation) -> Vec<String> {
-        generation.warnings().to_vec()
+    fn warnings(&self, work: &Work) -> Vec<String> {
+        match work {
+            Work::Drawing(generation) => generation.warnings().to_vec(),
+            Work::Upscaling(..) => Vec::new(),
+        }
     }
 
-    fn cut_short(&mut self, generation: &mut Generation) -> Result<(), EngineError> {
-        Ok(Pipeline::cut_short(self, generation)?)
+    fn cut_short(&mut self, work: &mut Work) -> Result<(), EngineError> {
+        match work {
+            Work::Drawing(generation) => Ok(Pipeline::cut_short(self, generation)?),
+            // Half of the tiles are no picture.
+            Work::Upscaling(..) => {
+                Err(EngineError::from_reason("a picture that is upscaled cannot be cut short"))
+            }
+        }
     }
 
-    fn finish(&mut self, generation: Generation) -> Result<Vec<NewImage>, EngineError> {
-        let pictures = Pipeline::finish(self, &generation);
-        drop(generation);
+    fn finish(&mut self, work: Work) -> Result<Vec<NewImage>, EngineError> {
+        let pictures = match &work {
+            Work::Drawing(generation) => Pipeline::finish(self, generation),
+            Work::Upscaling(upscaling, seed) => upscaling.finish(*seed).map(|picture| vec![picture]),
+        };
+        drop(work);
         // Its copy may be unused now.
         self.trim_copies();
         let images = pictures?.into_iter().map(|picture| NewImage {

@@ -13,6 +13,7 @@ mod print;
 mod runtime;
 mod serve;
 mod signals;
+mod upscale;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -47,6 +48,8 @@ enum Command {
     /// Give a chat program tools that draw
     #[command(long_about = mcp::ABOUT)]
     Mcp(Box<mcp::McpArgs>),
+    /// Enlarge a picture without a server
+    Upscale(Box<upscale::UpscaleArgs>),
     /// Download, list, check, convert and remove models
     Models(models::ModelsArgs),
     /// Download, list and remove ControlNets
@@ -122,6 +125,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 if url.is_some() { Ok(parsed.serve) } else { with_file(parsed.serve, &as_serve(&args)) };
             settings.and_then(|settings| mcp::mcp(url, key, settings))
         }
+        Ok(Cli { command: Command::Upscale(args) }) => upscale::upscale(&args),
         Ok(Cli { command: Command::Models(args) }) => match models::models(&args) {
             Ok(true) => Ok(()),
             // The report has said why.

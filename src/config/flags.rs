@@ -154,6 +154,9 @@ pub struct ServeArgs {
     /// Folder of wildcards (.txt); prompts draw a line of one by __name__ [default: wildcards in the data folder]
     #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR", help_heading = "Model")]
     pub wildcard_dir: Option<PathBuf>,
+    /// Folder of upscalers (.safetensors, .pth); requests use them by name [default: upscalers in the data folder]
+    #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR", help_heading = "Model")]
+    pub upscaler_dir: Option<PathBuf>,
     /// The most memory that each worker keeps for merged LoRAs, and as much again for ControlNets, within --memory-budget
     /// [default: 8GiB]
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",

@@ -18,7 +18,7 @@ pub use nets::{ModelError, Port};
 pub use noise::BatchNoise;
 pub use pipeline::{
     Adaptation, Adapted, AddOnFolders, DiffusionError, Generation, LoadedModel, Made, Making, MemoryNeeds,
-    Model, ModelDescription, PartReport, Picture, Pipeline, Prepared, batch_rows,
+    Model, ModelDescription, PartReport, Picture, Pipeline, Prepared, Upscalers, Upscaling, batch_rows,
 };
 pub use schedulers::{SchedulerConfig, build as build_scheduler};
 pub use text::{MAX_WEIGHT, Piece, Tokenizer, Tokens, parse as parse_prompt};

@@ -1,7 +1,9 @@
 //! The `input` of a request: parsed and checked once.
 
 mod controlnet;
+mod enlarged;
 mod fitted_size;
+mod hires;
 mod inpainting;
 mod loras;
 mod pictures;
@@ -9,11 +11,14 @@ mod prompts;
 mod reader;
 mod rules;
 mod sampling;
+mod upscale;
 mod variation;
 
 use serde_json::{Value, json};
 
 pub use self::controlnet::CONTROLNET_FIELDS;
+pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
+pub use self::hires::Hires;
 pub use self::inpainting::{
     InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_OUTPAINT, MAX_RESULT_SIDE, Outpaint,
     ResizeMode,
@@ -25,9 +30,12 @@ use self::prompts::Prompts;
 use self::reader::{Reader, small};
 pub use self::rules::{InputRules, PromptCheck};
 pub use self::sampling::Sampling;
+pub use self::upscale::{UPSCALE_GRID, Upscale};
 pub use self::variation::Variation;
 use super::lora::{Lora, LoraOrigin};
-use super::{ControlUnit, ImageSource, NoiseSource, SchedulerKind, prompt_parts, without_lora_tags};
+use super::{
+    ControlUnit, ImageSource, NoiseSource, SchedulerKind, Upscaler, prompt_parts, without_lora_tags,
+};
 
 /// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
@@ -96,6 +104,10 @@ pub struct GenerationInput {
     pub image_guidance_scale: Option<f32>,
     /// The ControlNets to follow.
     pub controlnets: Vec<ControlUnit>,
+    /// The second pass over the enlarged picture.
+    pub hires: Option<Hires>,
+    /// Enlarges `init_image`, and draws nothing.
+    pub upscale: Option<Upscale>,
     /// Whether to return pictures that the model's safety checker flags.
     pub nsfw: bool,
     /// What of the request has no effect, a sentence each.
@@ -135,6 +147,8 @@ impl GenerationInput {
             prompt_strength: 0.8,
             image_guidance_scale: None,
             controlnets: Vec::new(),
+            hires: None,
+            upscale: None,
             nsfw: true,
             warnings: Vec::new(),
         }
@@ -149,10 +163,13 @@ impl GenerationInput {
         let defaults = Self::new("");
 
         reader.refuse_unknown(&Self::FIELDS);
+        let upscale = Upscale::read(&mut reader, rules, &Self::FIELDS);
         let steps =
             reader.peek("num_inference_steps").filter(|steps| (1..=u64::from(MAX_STEPS)).contains(steps));
         let steps = steps.map_or(defaults.num_inference_steps, small);
-        let Prompts { prompt, negative_prompt, wildcards } = Prompts::read(&mut reader, rules, steps);
+        let needs_prompt = upscale.is_none();
+        let Prompts { prompt, negative_prompt, wildcards } =
+            Prompts::read(&mut reader, rules, steps, needs_prompt);
         let mut warnings = Vec::new();
         let loras = loras::read(&mut reader, rules, &prompt, &mut warnings);
         let clip_skip = clip_skip(&mut reader, rules);
@@ -179,6 +196,7 @@ impl GenerationInput {
         }
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
+        let hires = Hires::read(&mut reader, rules, (size, scheduler, steps), &mut warnings);
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let controlnets = controlnet::read(&mut reader, rules);
@@ -189,6 +207,12 @@ impl GenerationInput {
             Variation::read(&mut reader, rules, (size, inpainting.keeps_picture()), &mut warnings);
         if variation.tiling && !controlnets.is_empty() {
             reader.unmet("tiling", "It cannot be combined with controlnet, whose pictures have no rim.");
+        }
+        if variation.tiling && hires.is_some() {
+            reader.unmet(
+                "tiling",
+                "It cannot be combined with hires, whose enlarged picture would have seams.",
+            );
         }
         let nsfw = reader.flag("nsfw");
 
@@ -220,6 +244,8 @@ impl GenerationInput {
             prompt_strength: prompt_strength.unwrap_or(defaults.prompt_strength),
             image_guidance_scale,
             controlnets,
+            hires,
+            upscale,
             nsfw: nsfw.unwrap_or(defaults.nsfw),
             warnings,
         })
@@ -279,6 +305,9 @@ impl GenerationInput {
         if !self.controlnets.is_empty() {
             request["controlnet"] = controlnet::request_for(&self.controlnets);
         }
+        if let Some(hires) = &self.hires {
+            request["hires"] = hires.request();
+        }
         request
     }
 
@@ -298,7 +327,7 @@ impl GenerationInput {
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 31] = [
+    pub const FIELDS: [&str; 43] = [
         "prompt",
         "negative_prompt",
         "wildcards",
@@ -337,6 +366,8 @@ impl GenerationInput {
         "prompt_strength",
         "image_guidance_scale",
         "controlnet",
+        "hires",
+        "upscale",
         "nsfw",
         "lora",
         "lora_scale",

@@ -23,6 +23,7 @@ mod preprocessor;
 mod s3_config;
 mod scheduler;
 mod spacing;
+mod upscaler;
 mod web_url;
 mod webhook;
 mod wildcards;
@@ -36,10 +37,10 @@ pub use controlnet::{
 pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
-    CONTROLNET_FIELDS, CheckedPrompt, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, InpaintArea,
-    InpaintFill, Inpainting, InputRules, MAX_INPAINT_PADDING, MAX_MASK_BLUR, MAX_OUTPAINT, MAX_OUTPUTS,
-    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_RESULT_SIDE, MAX_STEPS, MIN_SIDE, Outpaint, PromptCheck, ResizeMode,
-    Sampling, Variation, Violations,
+    CONTROLNET_FIELDS, CheckedPrompt, Enlarged, GenerationInput, Hires, IMAGE_GUIDANCE_SCALE, ImageSize,
+    InpaintArea, InpaintFill, Inpainting, InputRules, MAX_ENLARGED_SIDE, MAX_INPAINT_PADDING, MAX_MASK_BLUR,
+    MAX_OUTPAINT, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_RESULT_SIDE, MAX_SCALE, MAX_STEPS, MIN_SIDE,
+    Outpaint, PromptCheck, ResizeMode, Sampling, Target, UPSCALE_GRID, Upscale, Variation, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,
@@ -60,6 +61,7 @@ pub use preprocessor::{Preprocessor, Threshold};
 pub use s3_config::S3Config;
 pub use scheduler::SchedulerKind;
 pub use spacing::Spacing;
+pub use upscaler::{LatentMode, PixelMode, Upscaler, UpscalerShelf};
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};
 pub use wildcards::{DrawnPrompts, WildcardShelf, draw_wildcards};

@@ -80,6 +80,7 @@ impl<M: Model> EngineSlot<M> {
         let now = needs(job, prepared);
         let changes = [
             ("a smaller picture", needs(&GenerationInput { size: SMALLEST, ..job.clone() }, prepared)),
+            ("a picture without hires", needs(&GenerationInput { hires: None, ..job.clone() }, prepared)),
             ("fewer outputs", needs(&GenerationInput { num_outputs: 1, ..job.clone() }, prepared)),
             ("a picture without LoRAs", needs(&GenerationInput { loras: Vec::new(), ..job.clone() }, 0)),
             (

@@ -59,6 +59,7 @@ fn drawn(folder: &Path, fields: &Value) -> Vec<u8> {
         controlnets: folder.join("controlnets"),
         embeddings: folder.join("embeddings"),
         wildcards: folder.join("wildcards"),
+        upscalers: folder.join("upscalers"),
         lora_memory: 0,
         look_every: Duration::ZERO,
     };

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
 use super::*;
@@ -27,6 +29,7 @@ fn add_ons(loras: &Path) -> AddOnFolders {
         controlnets: loras.join("none"),
         embeddings: loras.join("none"),
         wildcards: loras.join("none"),
+        upscalers: loras.join("upscalers"),
         lora_memory: u64::MAX,
         look_every: Duration::from_mins(1),
     }
@@ -142,6 +145,10 @@ fn four_at_once(model: &PipelineModel) -> Pipeline {
     model.load().unwrap().with_images_per_call(4)
 }
 
+fn drawing(pipeline: &mut Pipeline, input: &GenerationInput) -> Work {
+    Work::Drawing(Box::new(pipeline.begin(input, 1).unwrap()))
+}
+
 fn large(studio: &Studio, prompt: &str) -> GenerationInput {
     let request = serde_json::json!({"prompt": prompt, "num_inference_steps": 2, "num_outputs": 4});
     GenerationInput::parse(&request, studio.model.model.rules()).unwrap()
@@ -190,14 +197,14 @@ fn unused_copies_stay_within_the_limit_with_what_their_unets_keep() {
     let studio = Studio::new();
     let mut pipeline = four_at_once(&studio.with_lora_memory(0));
     let input = large(&studio, "a fox<lora:unet>");
-    let mut generation = pipeline.begin(&input, 1).unwrap();
+    let mut generation = drawing(&mut pipeline, &input);
     Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
     drop(generation);
     assert_eq!(Engine::prepared_memory(&pipeline), 0, "nothing may be kept");
 
     let (_, copy) = studio.sizes("unet");
     let mut pipeline = four_at_once(&studio.with_lora_memory(copy));
-    let mut generation = pipeline.begin(&input, 1).unwrap();
+    let mut generation = drawing(&mut pipeline, &input);
     // After the first of two steps its session keeps more than a usual call takes.
     Engine::step(&mut pipeline, &mut [&mut generation]).unwrap();
     drop(generation);
@@ -264,4 +271,33 @@ fn a_broken_lora_fails_its_job_with_its_name() {
     let error = studio.test.find(&broken).unwrap().error.unwrap();
     assert!(error.starts_with("The model failed: the LoRA broken cannot be used: "), "{error}");
     assert!(studio.completed(&next));
+}
+
+#[test]
+fn a_picture_is_upscaled_as_a_job_of_the_queue_tile_by_tile() {
+    let studio = Studio::new();
+    let folder = studio.loras.path().join("upscalers");
+    fs::create_dir(&folder).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/upscalers/x2.safetensors");
+    fs::copy(golden, folder.join("x2.safetensors")).unwrap();
+    fs::write(folder.join("broken.pth"), b"nothing").unwrap();
+    let picture = diffusion::RgbImage { width: 200, height: 40, pixels: vec![99; 200 * 40 * 3] };
+    let picture = STANDARD.encode(diffusion::encode_png(&picture, &[]).unwrap());
+    let upscale = |model: &str| {
+        let input = serde_json::json!({ "init_image": picture, "upscale": { "model": model, "scale": 1.5 } });
+        studio.test.submit(&input.to_string())
+    };
+    let mut worker = studio.worker();
+    let (model, filter, broken) = (upscale("x2"), upscale("nearest"), upscale("broken"));
+    assert_eq!(worker.tick(), TickOutcome::Worked);
+    assert_eq!(worker.progress_of(&model), Some((1, 3)), "of two tiles, and the last size");
+    work_off(&studio, &mut worker);
+    for job in [&model, &filter] {
+        assert!(studio.completed(job), "{:?}", studio.test.find(job).unwrap().error);
+        let png = studio.test.run(studio.test.queue.image(&endpoint(), job, 0)).unwrap().unwrap();
+        let size = diffusion::decode_image(&png).unwrap().size();
+        assert_eq!((size.width, size.height), (300, 60));
+    }
+    let error = studio.test.find(&broken).unwrap().error.unwrap();
+    assert!(error.contains("broken.pth"), "{error}");
 }

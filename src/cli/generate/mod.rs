@@ -1,6 +1,7 @@
 //! `stablehand generate`: a picture without a server, by the same three verbs in a loop.
 
 mod controlnet;
+mod hires;
 mod inpainting;
 mod output;
 mod sampling;
@@ -17,8 +18,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 
 use self::controlnet::ControlArg;
+use self::hires::HiresArgs;
 use self::inpainting::InpaintingArgs;
-use self::output::Output;
+pub(super) use self::output::Output;
 use self::sampling::SamplingArgs;
 use super::Failure;
 use super::open_model::open_model;
@@ -97,6 +99,8 @@ pub struct GenerateArgs {
     controlnet: Vec<ControlArg>,
     #[command(flatten)]
     inpainting: InpaintingArgs,
+    #[command(flatten)]
+    hires: HiresArgs,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
     #[arg(long, value_name = "FILE|NAME")]
     lora: Option<String>,
@@ -119,6 +123,9 @@ pub struct GenerateArgs {
     /// Folder of wildcards [default: wildcards in the data folder]
     #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
     wildcard_dir: Option<PathBuf>,
+    /// Folder of upscalers [default: upscalers in the data folder]
+    #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
+    upscaler_dir: Option<PathBuf>,
     /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
@@ -155,7 +162,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
         eprintln!("stablehand: {}: {warning}", model.name());
     }
     let mut generation = pipeline.begin(&input, seed)?;
-    let bar = progress_bar(generation.progress().1);
+    let bar = progress_bar(generation.progress().1, "steps");
     while !generation.is_done() {
         pipeline.step(&mut [&mut generation])?;
         bar.set_position(u64::from(generation.progress().0));
@@ -188,6 +195,7 @@ impl GenerateArgs {
             controlnets: self.controlnet_dir.clone().unwrap_or(usual.controlnets),
             embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
             wildcards: self.wildcard_dir.clone().unwrap_or(usual.wildcards),
+            upscalers: self.upscaler_dir.clone().unwrap_or(usual.upscalers),
             ..usual
         }
     }
@@ -218,6 +226,7 @@ impl GenerateArgs {
         input.insert("prompt_strength".into(), json!(self.prompt_strength));
         input.insert("image_guidance_scale".into(), json!(self.image_guidance));
         input.insert("controlnet".into(), ControlArg::request(&self.controlnet)?);
+        input.insert("hires".into(), self.hires.request());
         input.insert(
             "lora".into(),
             json!(self.lora.as_deref().map(|lora| name_of_file(lora).unwrap_or(lora))),
@@ -235,7 +244,7 @@ fn name_of_file(lora: &str) -> Option<&str> {
 }
 
 /// A picture file as a request would carry it.
-fn base64_of(path: &Path) -> Result<String, Failure> {
+pub(super) fn base64_of(path: &Path) -> Result<String, Failure> {
     let cannot_read = |error: io::Error| Failure::Other(format!("cannot read {}: {error}", path.display()));
     // One byte more than is taken shows that there is too much.
     let mut bytes = Vec::new();
@@ -245,11 +254,11 @@ fn base64_of(path: &Path) -> Result<String, Failure> {
 }
 
 /// The violations of a request, with its fields named as the flags that they came from.
-fn in_flags(violations: Violations) -> String {
+pub(super) fn in_flags(violations: Violations) -> String {
     let flag = |field: &str| match field {
         "num_inference_steps" => "--steps".to_owned(),
         "image_guidance_scale" => "--image-guidance".to_owned(),
-        field => format!("--{}", field.replace('_', "-")),
+        field => format!("--{}", field.replace(['_', '.'], "-")),
     };
     let sentence = |text: String| match text.split_once(' ') {
         Some((field, rest)) => format!("{}{}", flag(field), flatly(rest)),
@@ -278,16 +287,16 @@ fn seed(text: &str) -> Result<Number, String> {
 }
 
 /// JSON, in whose form the request is checked, has no word for other numbers.
-fn finite(text: &str) -> Result<f64, String> {
+pub(super) fn finite(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
     number.ok_or_else(|| "it must be a number".to_owned())
 }
 
-fn progress_bar(steps: u32) -> ProgressBar {
+pub(super) fn progress_bar(steps: u32, unit: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} steps  {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(u64::from(steps)).with_style(style)
 }

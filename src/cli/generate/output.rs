@@ -10,7 +10,7 @@ use crate::diffusion::{Picture, PictureFile};
 
 /// What `-o` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Output {
+pub(in crate::cli) enum Output {
     /// One PNG.
     Stdout,
     File {

@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use crate::domain::{ControlUnit, ImageSize, Lora, LoraOrigin, NoiseSource, Sampling, SchedulerKind};
+use crate::domain::{
+    ControlUnit, Enlarged, Hires, ImageSize, Lora, LoraOrigin, NoiseSource, Sampling, SchedulerKind,
+};
 
 /// How a picture was made.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,8 @@ pub struct Parameters<'a> {
     pub size: ImageSize,
     /// The size at which the model drew. If it is not `size`, the picture was enlarged.
     pub drawn_at: ImageSize,
+    /// The second pass, if it has one.
+    pub hires: Option<&'a Hires>,
     /// The prompt strength, if it started from a picture.
     pub strength: Option<f64>,
     /// `(read, all)` chunks of the prompts, if not all were read.
@@ -81,6 +85,9 @@ impl Parameters<'_> {
         items.push(("RNG", random_numbers(self.noise).to_owned()));
         if let Some(strength) = self.strength {
             items.push(("Denoising strength", strength.to_string()));
+        }
+        if let Some(hires) = self.hires {
+            items.extend(second_pass(hires));
         }
         if self.drawn_at != self.size {
             items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
@@ -146,6 +153,31 @@ fn controlnet(unit: &ControlUnit) -> String {
         unit.mode.a1111_name()
     );
     text
+}
+
+/// A1111's words for a second pass. `Hires CFG Scale` is Forge's.
+fn second_pass(hires: &Hires) -> Vec<(&'static str, String)> {
+    let mut items = vec![("Denoising strength", hires.strength.to_string())];
+    items.push(match hires.enlarged {
+        Enlarged::Scale(scale) => ("Hires upscale", scale.to_string()),
+        Enlarged::Sides { width, height } => {
+            ("Hires resize", format!("{}x{}", width.unwrap_or(0), height.unwrap_or(0)))
+        }
+    });
+    let optional = [
+        ("Hires steps", hires.steps.map(|steps| steps.to_string())),
+        ("Hires CFG Scale", hires.guidance_scale.map(|scale| scale.to_string())),
+        ("Hires upscaler", Some(hires.upscaler.a1111_name().to_owned())),
+        ("Hires sampler", hires.scheduler.map(|(kind, _)| kind.a1111_name().to_owned())),
+        (
+            "Hires schedule type",
+            hires.scheduler.and_then(|(_, spacing)| spacing).map(|spacing| spacing.a1111_name().to_owned()),
+        ),
+        ("Hires prompt", hires.prompt.clone()),
+        ("Hires negative prompt", hires.negative_prompt.clone()),
+    ];
+    items.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    items
 }
 
 /// The text of a picture that was drawn at `drawn` and then enlarged to `size`. A text that says another size stays as it
@@ -216,6 +248,7 @@ mod tests {
             noise: NoiseSource::Cpu,
             size: LARGE,
             drawn_at: LARGE,
+            hires: None,
             strength: None,
             prompt_cut: None,
             model: "tiny-sd",

@@ -108,6 +108,38 @@ impl RgbImage {
         self.resize_by(size, FilterType::Lanczos3)
     }
 
+    /// The picture at another size, as Pillow's `resize(size, NEAREST)` gives it.
+    #[must_use]
+    pub fn resize_nearest(&self, size: ImageSize) -> Self {
+        let source = |at: u32, from: u32, to: u32| {
+            (2 * u64::from(at) + 1) * u64::from(from) / (2 * u64::from(to.max(1)))
+        };
+        let mut pixels = Vec::with_capacity(size.width as usize * size.height as usize * 3);
+        for y in 0..size.height {
+            for x in 0..size.width {
+                let row = source(y, self.height, size.height) * u64::from(self.width);
+                let at = 3 * usize::try_from(row + source(x, self.width, size.width)).unwrap_or(usize::MAX);
+                pixels.extend_from_slice(self.pixels.get(at..at + 3).unwrap_or(&[0; 3]));
+            }
+        }
+        Self { width: size.width, height: size.height, pixels }
+    }
+
+    /// The middle of the picture, of this size at most.
+    #[must_use]
+    pub fn middle(self, size: ImageSize) -> Self {
+        let (width, height) = (size.width.min(self.width), size.height.min(self.height));
+        if (width, height) == (self.width, self.height) {
+            return self;
+        }
+        let (left, top) = ((self.width - width) / 2, (self.height - height) / 2);
+        let row = |y: u32| {
+            let start = ((top + y) as usize * self.width as usize + left as usize) * 3;
+            self.pixels.get(start..start + width as usize * 3).unwrap_or_default()
+        };
+        Self { width, height, pixels: (0..height).flat_map(row).copied().collect() }
+    }
+
     /// The same with another of Pillow's filters. `CatmullRom` is its BICUBIC.
     fn resize_by(&self, size: ImageSize, filter: FilterType) -> Result<Self, ImageError> {
         // Pillow resizes across first and rounds to bytes in between. The library would start with the columns.

@@ -16,6 +16,7 @@ mod safety_checker;
 mod session;
 mod text_encoder;
 mod unet;
+mod upscaler;
 mod vae;
 
 use super::files::{ControlNetError, FileError, LoraError};
@@ -30,6 +31,7 @@ pub use safety_checker::SafetyChecker;
 pub use session::{PartSession, WorkingMemory};
 pub use text_encoder::{TextEncoder, Vocabulary};
 pub use unet::{EDITING_CHANNELS, EncodedPrompt, UNet, UNetRows};
+pub use upscaler::{Tile, UpscalerNet, tiles, upscaler_memory};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};
 
 /// Why a model cannot be used. Each names the part or the file.
@@ -41,6 +43,8 @@ pub enum ModelError {
     Graph { part: ModelPart, reason: String },
     #[error("the model's {part} failed: {reason}")]
     Run { part: ModelPart, reason: String },
+    #[error("the upscaler {name} failed: {reason}")]
+    Upscaler { name: String, reason: String },
     #[error("cannot make the tensor {name}: {reason}")]
     Tensor { name: String, reason: String },
     #[error(transparent)]

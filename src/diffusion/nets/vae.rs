@@ -140,6 +140,11 @@ impl Posterior {
         self.mean
     }
 
+    /// The likeliest latents `[1, channels, h, w]`, scaled for the UNet.
+    pub fn likeliest(self) -> Array4<f32> {
+        self.mean * self.scaling_factor
+    }
+
     /// Latents `[images, channels, h, w]` for the UNet. Each image draws its own, as in diffusers with a list of
     /// generators.
     pub fn sample(&self, noise: &mut BatchNoise) -> Array4<f32> {

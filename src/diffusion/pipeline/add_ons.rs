@@ -1,4 +1,4 @@
-//! What an operator lays beside a model: folders of LoRAs, ControlNets, textual inversions and wildcards.
+//! What an operator lays beside a model: folders of LoRAs, ControlNets, textual inversions, wildcards and upscalers.
 //!
 //! Only models whose weights go into graphs of ours take the first three; an ONNX export has its weights in its graphs.
 
@@ -17,6 +17,7 @@ pub struct AddOnFolders {
     pub embeddings: PathBuf,
     /// The text files that prompts draw words from.
     pub wildcards: PathBuf,
+    pub upscalers: PathBuf,
     /// The most bytes that one pipeline keeps in parts of the model with LoRAs merged in.
     pub lora_memory: u64,
     /// How old the knowledge of what lies in the folders may be.

@@ -14,7 +14,6 @@ use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::Mask;
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::{BatchNoise, NoiseVariation};
-use crate::diffusion::schedulers;
 use crate::diffusion::text::PromptSteps;
 use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ModelPart};
 
@@ -38,24 +37,40 @@ impl Pipeline {
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
-        let Prepared { adapted, controlnets } = prepared;
+        // Both passes have the same random subseed.
         let input = &self.completed(input)?;
-        let scheduler = schedulers::build(
-            input.scheduler,
-            &self.model.description.scheduler,
-            input.num_inference_steps as usize,
-            input.sampling,
-        )?;
+        let for_second = input.hires.is_some().then(|| prepared.clone());
+        let mut generation = self.begin_pass(prepared, input, seed, None)?;
+        if let Some(prepared) = for_second {
+            generation.next = self.second_pass(prepared, input, generation.drawn_at)?;
+        }
+        Ok(generation)
+    }
+
+    /// One pass of a generation. A second pass starts from the latents in `enlarged`, and knows the steps of the first.
+    pub(super) fn begin_pass(
+        &mut self,
+        prepared: Prepared,
+        input: &GenerationInput,
+        seed: u64,
+        enlarged: Option<(Array4<f32>, u32)>,
+    ) -> Result<Generation, DiffusionError> {
+        let Prepared { adapted, controlnets } = prepared;
+        let (enlarged, before) = enlarged.unzip();
+        let input = &self.completed(input)?;
+        let scheduler = self.scheduler(input)?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
         let mut text_encoder =
             text_encoder.map(|text_encoder| text_encoder.lock().unwrap_or_else(PoisonError::into_inner));
         let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
         let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref())?;
-        let steps = PromptSteps { steps: input.num_inference_steps, before: None };
+        let steps = PromptSteps { steps: input.num_inference_steps, before };
         let prompts = self.prompts.encode(input, &drawn, steps, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
-        let drawn_at = self.drawing_size(input);
-        let (given, layout) = self.read(input, drawn_at)?;
+        // A second pass has the size that was asked for, however small a model draws.
+        let drawn_at = if enlarged.is_some() { input.size } else { self.drawing_size(input) };
+        let (mut given, layout) = self.read(input, drawn_at)?;
+        given.enlarged = enlarged;
         let controls = controlnets.into_iter().zip(&input.controlnets);
         let controls = controls.map(|(loaded, unit)| Control::new(loaded, unit, drawn_at, seed));
         let controls = controls.collect::<Result<Vec<_>, _>>()?;
@@ -177,11 +192,12 @@ impl Pipeline {
             fill: input.inpainting.fill,
             masked_image,
             edited_image: None,
+            enlarged: None,
         };
         Ok((given, layout))
     }
 
-    fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
+    pub(super) fn encode(&mut self, pixels: &Array4<f32>) -> Result<Posterior, DiffusionError> {
         let encoding = self.encoding.as_mut().ok_or_else(|| ModelError::Graph {
             part: ModelPart::VaeEncoder,
             reason: "it is missing, so the model cannot start from a picture".to_owned(),

@@ -7,7 +7,7 @@ use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline, tiling};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
-use crate::domain::Sampling;
+use crate::domain::{ImageSize, Sampling};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -15,10 +15,10 @@ impl Pipeline {
         if let Some(step) = generation.broken_at {
             return Err(DiffusionError::Latents { step, steps: generation.progress().1 });
         }
-        if !self.device.is_cpu() {
-            let decoded_at = self.size_with_rim(&generation.input, generation.drawn_at);
-            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(decoded_at));
+        if let Some(fault) = &generation.fault {
+            return Err(DiffusionError::Upscaling(fault.clone()));
         }
+        self.note_decoding(self.size_with_rim(&generation.input, generation.drawn_at));
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let mut image = match generation.input.variation.tiling {
@@ -38,10 +38,17 @@ impl Pipeline {
             let seed = generation.input.variation.seed_of(generation.seed, index);
             let texts = self.texts(generation, index);
             let png = PictureFile::Png.encode(&image, &texts)?.bytes;
-            let prompts = generation.drawn.get(index as usize).cloned();
+            let prompts = generation.drawn_prompts().get(index as usize).cloned();
             pictures.push(Picture { seed, image, png, texts, prompts, flagged });
         }
         Ok(pictures)
+    }
+
+    /// On a card, the decoder keeps what its largest call took.
+    pub(super) fn note_decoding(&mut self, size: ImageSize) {
+        if !self.device.is_cpu() {
+            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(size));
+        }
     }
 
     /// The picture from latents `[1, channels, height, width]`, not enlarged.
@@ -64,8 +71,18 @@ impl Pipeline {
     /// The parameters as text: in A1111's format for existing readers, and as the `input` of a request that draws the
     /// picture again.
     fn texts(&self, generation: &Generation, index: u32) -> PictureTexts {
-        let drawn = generation.drawn.get(index as usize).map(|drawn| in_request(drawn, &generation.input));
-        let input = drawn.as_ref().unwrap_or(&generation.input);
+        let request = generation.request();
+        let drawn = generation.drawn_prompts().get(index as usize).map(|drawn| {
+            let mut request = in_request(drawn, request);
+            // A second pass draws its own prompts.
+            if let (Some(hires), Some(second)) = (&mut request.hires, generation.drawn.get(index as usize)) {
+                hires.prompt = hires.prompt.as_ref().map(|_| second.prompt.clone());
+                hires.negative_prompt =
+                    hires.negative_prompt.as_ref().map(|_| second.negative_prompt.clone());
+            }
+            request
+        });
+        let input = drawn.as_ref().unwrap_or(request);
         let learned = generation.prompts.learned.iter();
         let ti_hashes: Vec<_> = learned.map(|word| (word.name.clone(), word.hash.clone())).collect();
         let spacing =
@@ -93,7 +110,8 @@ impl Pipeline {
             seed: input.variation.seed_of(generation.seed, index),
             noise: input.noise,
             size: input.size,
-            drawn_at: generation.drawn_at,
+            drawn_at: generation.first.as_ref().map_or(generation.drawn_at, |first| first.drawn_at),
+            hires: input.hires.as_ref(),
             strength: generation.strength,
             prompt_cut: generation.prompts.cut,
             model: &self.model.description.name,

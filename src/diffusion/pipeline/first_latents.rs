@@ -17,6 +17,8 @@ use crate::domain::InpaintFill;
 pub(super) struct Given {
     /// The picture to start from. If its latents have another size, they are stretched.
     pub image: Option<Posterior>,
+    /// Clean latents to start from instead, `[images, channels, h, w]`.
+    pub enlarged: Option<Array4<f32>>,
     /// How much of it may change.
     pub strength: f64,
     /// `[1, 1, h, w]`, 1 where it is repainted.
@@ -50,7 +52,7 @@ impl FirstLatents {
         scheduler: &Scheduler,
         noise: &mut BatchNoise,
     ) -> Result<Self, SchedulerError> {
-        let Given { image, strength, mask, fill, masked_image, edited_image } = given;
+        let Given { image, enlarged, strength, mask, fill, masked_image, edited_image } = given;
         if let Some(edited) = edited_image {
             let latents = noise.first(shape) * scheduler.init_noise_sigma();
             let shown = edited.mode();
@@ -63,11 +65,12 @@ impl FirstLatents {
         // The reference's `is_strength_max`, which its image-to-image pipeline does not have.
         #[expect(clippy::float_cmp, reason = "exactly 1, as the reference compares")]
         let is_pure_noise = mask.is_some() && strength == 1.0;
-        let begin = if image.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
+        let begin =
+            if image.is_some() || enlarged.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
 
         let image = match image {
             Some(_) if is_pure_noise && masked_image.is_some() => None,
-            image => image.map(|image| stretched(image.sample(noise), (shape.1, shape.2))),
+            image => image.map(|image| stretched(image.sample(noise), (shape.1, shape.2))).or(enlarged),
         };
         let fresh = noise.first(shape);
         let image = match (image, &mask) {

@@ -9,6 +9,7 @@ use super::conditioning::EncodedPrompts;
 use super::control::Control;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
+use super::second_pass::{FirstPass, SecondPass};
 use super::tiling::with_rim;
 use crate::diffusion::image::Overlay;
 use crate::diffusion::nets::{EncodedPrompt, UNet};
@@ -53,7 +54,13 @@ pub struct Generation {
     begin: usize,
     /// The next call.
     call: usize,
+    /// What follows this pass: the second one, until it has begun.
+    pub(super) next: Option<Box<SecondPass>>,
+    /// What came before it, if it is a second pass.
+    pub(super) first: Option<Box<FirstPass>>,
     warnings: Vec<String>,
+    /// Why it could not be enlarged. It is done then.
+    pub(super) fault: Option<String>,
     /// After which step its latents were no longer finite. It is done then.
     pub(super) broken_at: Option<u32>,
 }
@@ -106,6 +113,9 @@ impl Generation {
             overlay: None,
             begin,
             call: begin,
+            next: None,
+            first: None,
+            fault: None,
             broken_at: None,
         }
     }
@@ -139,7 +149,43 @@ impl Generation {
     }
 
     pub fn is_done(&self) -> bool {
-        self.call == self.scheduler.timesteps().len() || self.broken_at.is_some()
+        self.has_made_all_calls() && self.next.is_none() || self.has_failed()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.broken_at.is_some() || self.fault.is_some()
+    }
+
+    fn has_made_all_calls(&self) -> bool {
+        self.call == self.scheduler.timesteps().len()
+    }
+
+    /// Whether a UNet call is next.
+    pub(super) fn is_drawing(&self) -> bool {
+        !self.has_made_all_calls() && !self.has_failed()
+    }
+
+    /// Whether the first pass is over and the second has not begun.
+    pub(super) fn is_between_passes(&self) -> bool {
+        self.has_made_all_calls() && !self.is_done()
+    }
+
+    /// It comes after `first`, which took so many steps with all that lay between.
+    pub(super) fn follow(&mut self, first: &mut Self, steps: u32) {
+        let (input, drawn_at) = (first.input.clone(), first.drawn_at);
+        let drawn = std::mem::take(&mut first.drawn);
+        self.first = Some(Box::new(FirstPass { input, drawn_at, drawn, steps }));
+        self.warnings = std::mem::take(&mut first.warnings);
+    }
+
+    /// The prompts that were drawn for each picture.
+    pub(super) fn drawn_prompts(&self) -> &[DrawnPrompts] {
+        self.first.as_ref().map_or(&self.drawn, |first| &first.drawn)
+    }
+
+    /// The request of all passes.
+    pub(super) fn request(&self) -> &GenerationInput {
+        self.first.as_ref().map_or(&self.input, |first| &first.input)
     }
 
     /// Whether no UNet call follows the next one.
@@ -148,16 +194,24 @@ impl Generation {
     }
 
     /// The steps done and all steps: those requested, without those that a start from a picture skips. Schedulers that
-    /// call the UNet more than once per step count their calls in proportion.
+    /// call the UNet more than once per step count their calls in proportion. With a second pass, the steps of both, and
+    /// the pieces in which the picture is enlarged between them.
     pub fn progress(&self) -> (u32, u32) {
-        let all = self.scheduler.timesteps().len();
-        let asked = self.input.num_inference_steps as usize;
-        let steps = (all - self.begin) * asked / all.max(1);
-        let done = (self.call - self.begin) * steps / (all - self.begin).max(1);
-        let count = |steps| u32::try_from(steps).unwrap_or(u32::MAX);
+        let calls = self.scheduler.timesteps().len() - self.begin;
+        let steps = Self::steps_of(calls, self.scheduler.timesteps().len(), self.input.num_inference_steps);
+        let done = (self.call - self.begin) * steps as usize / calls.max(1);
+        let before = self.first.as_ref().map_or(0, |first| first.steps);
+        let (enlarged, after) = self.next.as_ref().map_or((0, 0), |next| next.progress());
+        let steps = before + steps + after;
         // What is broken is not stepped any more, so it is done.
-        let done = if self.broken_at.is_some() { steps } else { done };
-        (count(done), count(steps))
+        let is_over = self.is_done() && (self.has_failed() || self.first.is_some());
+        let done = if is_over { steps } else { before + u32::try_from(done).unwrap_or(u32::MAX) + enlarged };
+        (done, steps)
+    }
+
+    /// The steps that `calls` of `all` calls are, where all of them are `asked` steps.
+    pub(super) fn steps_of(calls: usize, all: usize, asked: u32) -> u32 {
+        u32::try_from(calls * asked as usize / all.max(1)).unwrap_or(u32::MAX)
     }
 
     /// The clean latents `[channels, height, width]` of the first image, according to the last prediction. None before the

@@ -10,6 +10,7 @@ use super::checking::Checking;
 use super::controlnets::ControlNets;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
+use super::upscalers::Upscalers;
 use super::vae::{Decoding, Encoding};
 use super::working::Kept;
 use crate::diffusion::files::{PartFiles, UNetConfig};
@@ -121,6 +122,7 @@ impl LoadedModel {
             kept: Kept::default(),
             adapted,
             controlnets,
+            upscalers: Upscalers::new(model.upscalers.clone(), &runtime),
             batching: Batching::usual(runtime.device()),
             device: runtime.device().clone(),
             model,

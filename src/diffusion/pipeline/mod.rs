@@ -15,11 +15,13 @@ mod control;
 mod controlnets;
 mod description;
 mod drawn_prompts;
+mod enlarging;
 mod finish;
 mod first_latents;
 mod float32;
 mod generation;
 mod guidance;
+mod interpolate;
 mod layout;
 mod loaded;
 mod memory;
@@ -30,9 +32,12 @@ mod preview;
 mod prompt_check;
 mod prompt_encoder;
 mod prompt_texts;
+mod second_pass;
 mod step;
 mod stretched_latents;
 mod tiling;
+mod upscalers;
+mod upscaling;
 mod vae;
 mod working;
 
@@ -51,6 +56,8 @@ pub use self::memory::MemoryNeeds;
 pub use self::model::Model;
 pub use self::prepared::{Adaptation, Made, Making, Prepared};
 use self::prompt_encoder::PromptEncoder;
+pub use self::upscalers::Upscalers;
+pub use self::upscaling::Upscaling;
 use self::vae::{Decoding, Encoding};
 use self::working::Kept;
 use super::files::LoraError;
@@ -79,6 +86,7 @@ pub struct Pipeline {
     adapted: Option<AdaptedModels>,
     /// ControlNets, where it can take them.
     controlnets: Option<ControlNets>,
+    upscalers: Upscalers,
     batching: Batching,
 }
 
@@ -128,6 +136,9 @@ pub enum DiffusionError {
     Prompt(#[from] PromptError),
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+    /// A picture cannot be enlarged: a sentence.
+    #[error("{0}")]
+    Upscaling(String),
     #[error("it was given up")]
     GivenUp,
 }

@@ -14,7 +14,8 @@ use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
-    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread, WildcardFolder,
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread,
+    UpscalerFolder, WildcardFolder,
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
@@ -33,6 +34,8 @@ pub struct Model {
     rules: InputRules,
     takes_add_ons: bool,
     pub(super) add_ons: Option<AddOns>,
+    /// Any model can be used with them. None without folders of add-ons.
+    pub(super) upscalers: Option<Arc<UpscalerFolder>>,
 }
 
 impl Model {
@@ -55,6 +58,9 @@ impl Model {
         let wildcards = add_ons
             .as_ref()
             .map(|folders| Arc::new(WildcardFolder::new(folders.wildcards.clone(), folders.look_every)) as _);
+        let upscalers = add_ons
+            .as_ref()
+            .map(|folders| Arc::new(UpscalerFolder::new(folders.upscalers.clone(), folders.look_every)));
         let add_ons = add_ons
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
@@ -72,6 +78,7 @@ impl Model {
                 .as_ref()
                 .filter(|_| !edits_images(&files) && !description.embeds_guidance)
                 .map(|add_ons| Arc::clone(&add_ons.controlnets) as _),
+            upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
@@ -88,6 +95,7 @@ impl Model {
             rules,
             takes_add_ons,
             add_ons,
+            upscalers,
         })
     }
 
@@ -253,6 +261,7 @@ mod tests {
                 controlnets: "/nowhere".into(),
                 embeddings: "/nowhere".into(),
                 wildcards: "/nowhere".into(),
+                upscalers: "/nowhere".into(),
                 lora_memory: 0,
                 look_every: Duration::from_mins(1),
             };

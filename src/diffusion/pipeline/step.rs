@@ -15,10 +15,13 @@ use crate::diffusion::nets::{ModelError, UNet, UNetRows, WorkingMemory};
 use crate::domain::ModelPart;
 
 impl Pipeline {
-    /// One denoising step of each generation that is not done yet.
+    /// One denoising step of each generation that is not done yet. Between two passes it is a piece of what lies there.
     pub fn step(&mut self, batch: &mut [&mut Generation]) -> Result<(), DiffusionError> {
+        for generation in batch.iter_mut().filter(|generation| generation.is_between_passes()) {
+            self.enlarge(generation)?;
+        }
         let mut units = Vec::new();
-        for (index, generation) in batch.iter_mut().enumerate().filter(|(_, g)| !g.is_done()) {
+        for (index, generation) in batch.iter_mut().enumerate().filter(|(_, g)| g.is_drawing()) {
             generation.scale_model_input()?;
             units.extend((0..generation.images()).map(|image| Unit { generation: index, image }));
         }
@@ -26,7 +29,7 @@ impl Pipeline {
             let call = self.take_call(&mut units, batch);
             self.predict(&call, batch)?;
         }
-        for generation in batch.iter_mut().filter(|generation| !generation.is_done()) {
+        for generation in batch.iter_mut().filter(|generation| generation.is_drawing()) {
             generation.advance()?;
         }
         Ok(())

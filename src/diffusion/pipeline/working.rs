@@ -5,9 +5,10 @@
 
 use super::Pipeline;
 use super::adapted::UNetOf;
+use super::enlarging::Enlarging;
 use super::{tiling, vae::Encoding};
 use crate::diffusion::image::drawing_size;
-use crate::domain::{GenerationInput, ImageSize, ResizeMode};
+use crate::domain::{GenerationInput, ImageSize, ResizeMode, Upscaler};
 
 /// Bytes that sessions keep between their runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +24,14 @@ struct Calls<'a> {
     unet: UNetOf<'a>,
     images: usize,
     /// The most rows that one of them takes.
+    rows_each: u64,
+}
+
+/// One pass of a job.
+struct Pass<'a> {
+    job: &'a GenerationInput,
+    size: ImageSize,
+    /// Rows of a UNet call that one picture takes.
     rows_each: u64,
 }
 
@@ -52,18 +61,21 @@ impl Pipeline {
             adapted.push((calls.unet, bytes.saturating_sub(counted.max(self.usual_unet_call()))));
         }
         let own_sizes = || jobs.iter().filter_map(|job| self.encoded_size(job));
+        let passes = self.passes(jobs);
+        let sizes = || passes.iter().map(|pass| pass.size);
         // On a CPU the two halves of the VAE take turns.
         let on_cpu = own_sizes().filter(|_| self.device.is_cpu());
-        let seen_at = jobs.iter().map(|job| self.size_with_rim(job, self.drawing_size(job)));
-        let decoder = seen_at.clone().chain(on_cpu).map(|size| needs.vae(size));
+        let decoder = sizes().chain(on_cpu).map(|size| needs.vae(size));
         let decoder = decoder.chain([needs.vae(usual), self.kept.decoder]).max();
         let reads = |job: &&&GenerationInput| {
             !self.device.is_cpu()
                 && (job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images())
         };
-        let encoder = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
+        let reading = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
         let on_card = own_sizes().filter(|_| !self.device.is_cpu()).map(|size| needs.vae(size));
-        let encoder = encoder.chain(on_card).chain([self.kept.encoder]).max();
+        let encoder =
+            reading.chain(self.enlarging_by_pixels(jobs).map(|size| needs.vae(size))).chain(on_card);
+        let encoder = encoder.chain([self.kept.encoder]).max();
         let pictures =
             jobs.iter().map(|job| needs.pictures(job.result_size(), u64::from(job.num_outputs))).sum::<u64>();
         // Loaded for one of these jobs, or for one before.
@@ -73,7 +85,7 @@ impl Pipeline {
             .is_some_and(|checking| checking.is_loaded() || jobs.iter().any(|job| !job.nsfw));
         let has_float32 =
             self.decoding.has_float32() || self.encoding.as_ref().is_some_and(Encoding::has_float32);
-        let in_float32 = seen_at.chain([usual]).map(|size| needs.vae_in_float32(size)).max();
+        let in_float32 = sizes().chain([usual]).map(|size| needs.vae_in_float32(size)).max();
         needs.weights()
             + in_float32.filter(|_| has_float32).unwrap_or(0)
             + if checks { needs.checker() } else { 0 }
@@ -82,6 +94,7 @@ impl Pipeline {
             + self.controls(jobs)
             + decoder.unwrap_or(0)
             + encoder.unwrap_or(0)
+            + self.upscalers_memory(jobs)
             + pictures.max(needs.pictures(usual, 1))
     }
 
@@ -89,10 +102,12 @@ impl Pipeline {
     fn controls(&self, jobs: &[&GenerationInput]) -> u64 {
         let (needs, usual) = (&self.memory_needs, self.usual_unet_call());
         let (mut further, mut given) = (Vec::new(), 0);
-        for job in jobs.iter().filter(|job| !job.controlnets.is_empty()) {
-            let (size, images) =
-                (self.drawing_size(job), (job.num_outputs as usize).min(self.batching.images) as u64);
-            let rows = images * u64::from(job.rows_per_image());
+        for Pass { job, size, rows_each } in self.passes(jobs) {
+            let images = (job.num_outputs as usize).min(self.batching.images) as u64;
+            let rows = images * rows_each;
+            if job.controlnets.is_empty() {
+                continue;
+            }
             // Its calls are no larger than the UNet's.
             let bytes = needs.unet(size, rows).saturating_sub(usual);
             further
@@ -133,15 +148,13 @@ impl Pipeline {
 
     fn calls_of<'a>(&'a self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {
         let mut all: Vec<Calls<'a>> = Vec::new();
-        for job in jobs {
-            let size = self.size_with_rim(job, self.drawing_size(job));
+        for Pass { job, size, rows_each } in self.passes(jobs) {
             let unet = match &self.adapted {
                 _ if job.loras.is_empty() && job.controlnets.is_empty() => UNetOf::Model,
                 Some(adapted) => adapted.unet_of(&job.loras, !job.controlnets.is_empty()),
                 None => UNetOf::Unknown(&job.loras, !job.controlnets.is_empty()),
             };
             let images = job.num_outputs as usize;
-            let rows_each = if self.unet.embeds_guidance() { 1 } else { u64::from(job.rows_per_image()) };
             match all.iter_mut().find(|calls| calls.size == size && calls.unet == unet) {
                 Some(calls) => {
                     calls.images += images;
@@ -151,6 +164,51 @@ impl Pipeline {
             }
         }
         all
+    }
+
+    /// The passes of jobs that draw.
+    fn passes<'a>(&self, jobs: &[&'a GenerationInput]) -> Vec<Pass<'a>> {
+        let mut passes = Vec::with_capacity(jobs.len());
+        for job in jobs.iter().copied().filter(|job| job.upscale.is_none()) {
+            let rows = |rows: u32| if self.unet.embeds_guidance() { 1 } else { u64::from(rows) };
+            let size = self.size_with_rim(job, self.drawing_size(job));
+            passes.push(Pass { job, size, rows_each: rows(job.rows_per_image()) });
+            if let Some(second) = job.second_pass() {
+                passes.push(Pass { job, size: second.size, rows_each: rows(second.rows_per_image()) });
+            }
+        }
+        passes
+    }
+
+    /// The sizes of pictures that are decoded, enlarged and encoded between two passes.
+    fn enlarging_by_pixels<'a>(
+        &self,
+        jobs: &'a [&GenerationInput],
+    ) -> impl Iterator<Item = ImageSize> + use<'a> {
+        let is_on_cpu = self.device.is_cpu();
+        let hires = jobs.iter().filter_map(|job| job.hires.as_ref());
+        hires.filter(move |hires| !is_on_cpu && !hires.upscaler.is_latent()).map(|hires| hires.target.covers)
+    }
+
+    /// The bytes of upscaler models for these jobs, and of the pictures that they make. The models are loaded one beside
+    /// the other.
+    fn upscalers_memory(&self, jobs: &[&GenerationInput]) -> u64 {
+        let mut names: Vec<&str> = Vec::new();
+        let mut bytes = 0;
+        for job in jobs {
+            let hires = job.hires.as_ref().map(|hires| &hires.upscaler);
+            let Some(Upscaler::Model(name)) = hires.or(job.upscale.as_ref().map(|job| &job.upscaler)) else {
+                continue;
+            };
+            // A file that cannot be read fails its job.
+            let Ok(known) = self.upscalers.look_at(name) else { continue };
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+                bytes += known.memory;
+            }
+            bytes += if self.device.is_cpu() { Enlarging::LARGEST } else { 0 };
+        }
+        bytes
     }
 
     /// The rows of the largest call.

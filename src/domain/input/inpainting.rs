@@ -319,6 +319,9 @@ impl Inpainting {
 impl GenerationInput {
     /// The size of the pictures that the request asks for, as far as it is known: that of a picture behind a URL is not.
     pub fn result_size(&self) -> ImageSize {
+        if let Some(hires) = &self.hires {
+            return hires.target.kept;
+        }
         let picture = self.init_image.as_ref().filter(|_| self.inpainting.keeps_picture());
         let from_picture =
             picture.and_then(ImageSource::size).and_then(|picture| self.inpainting.result_size(picture));

@@ -9,20 +9,20 @@ use super::{MAX_PIXELS, MIN_SIDE, Violations};
 const LONGEST_SHOWN: usize = 32;
 /// The most unknown fields that are named.
 const MOST_NAMED: usize = 20;
-/// How the sentence about an unknown field begins.
-const UNKNOWN: &str = "Unexpected input. ";
 /// The seeds, for error sentences.
 const SEEDS: &str = "a whole number from 0 to 18446744073709551615, or -1 for a random one";
 
 /// The fields of a request, and the violations so far.
 pub(super) struct Reader<'a> {
     fields: &'a Map<String, Value>,
+    /// What goes before its names in sentences, where it reads an object within another.
+    prefix: String,
     violations: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(fields: &'a Map<String, Value>) -> Self {
-        Self { fields, violations: Vec::new() }
+        Self { fields, prefix: String::new(), violations: Vec::new() }
     }
 
     /// Fails if there was any violation.
@@ -30,12 +30,25 @@ impl<'a> Reader<'a> {
         if self.violations.is_empty() { Ok(()) } else { Err(Violations(self.violations)) }
     }
 
+    /// Reads the object in the field `name`. Sentences name its fields `name.field`.
+    pub fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let Some(fields) = self.get(name)?.as_object() else {
+            self.mistyped(name, "dict");
+            return None;
+        };
+        let prefix = format!("{}{name}.", self.prefix);
+        let mut inner = Self { fields, prefix, violations: std::mem::take(&mut self.violations) };
+        let read = read(&mut inner);
+        self.violations = inner.violations;
+        Some(read)
+    }
+
     pub fn violation(&mut self, sentence: String) {
         self.violations.push(sentence);
     }
 
     pub fn unmet(&mut self, name: &str, constraint: &str) {
-        self.violation(format!("{name} does not meet the constraints. {constraint}"));
+        self.violation(format!("{}{name} does not meet the constraints. {constraint}", self.prefix));
     }
 
     pub fn refuse_unknown(&mut self, known: &[&str]) {
@@ -43,7 +56,7 @@ impl<'a> Reader<'a> {
         let more = unknown().count().saturating_sub(MOST_NAMED);
         let named = unknown().take(MOST_NAMED).map(|name| {
             let name: String = name.chars().take(64).collect();
-            format!("{UNKNOWN}{name} is not a valid input option.")
+            format!("Unexpected input. {}{name} is not a valid input option.", self.prefix)
         });
         self.violations.extend(named);
         if more > 0 {
@@ -64,23 +77,6 @@ impl<'a> Reader<'a> {
             self.mistyped(name, "str");
         }
         text
-    }
-
-    /// Reads an object by a reader of its own. What that refuses is named `name.field`.
-    pub fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Reader<'a>) -> T) -> Option<T> {
-        let Some(fields) = self.get(name)?.as_object() else {
-            self.mistyped(name, "dict");
-            return None;
-        };
-        let mut inner = Reader::new(fields);
-        let value = read(&mut inner);
-        self.violations.extend(inner.violations.into_iter().map(|sentence| {
-            match sentence.strip_prefix(UNKNOWN) {
-                Some(rest) => format!("{UNKNOWN}{name}.{rest}"),
-                None => format!("{name}.{sentence}"),
-            }
-        }));
-        Some(value)
     }
 
     pub fn flag(&mut self, name: &str) -> Option<bool> {
@@ -188,7 +184,7 @@ impl<'a> Reader<'a> {
 
     fn mistyped(&mut self, name: &str, wanted: &str) {
         let found = self.get(name).map_or("NoneType", python_type);
-        self.violation(format!("{name} should be {wanted} type, not {found}."));
+        self.violation(format!("{}{name} should be {wanted} type, not {found}.", self.prefix));
     }
 }
 

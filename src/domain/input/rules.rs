@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::CheckedPrompt;
-use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing, WildcardShelf};
+use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing, UpscalerShelf, WildcardShelf};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct InputRules {
     pub controlnets: Option<Arc<dyn ControlNetShelf>>,
     /// The operator's wildcards. Without them, only those in braces are drawn.
     pub wildcards: Option<Arc<dyn WildcardShelf>>,
+    /// The upscaler models on the server. None if it has no folder for them.
+    pub upscalers: Option<Arc<dyn UpscalerShelf>>,
     /// The model's own check of prompts.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
@@ -63,6 +65,7 @@ impl Default for InputRules {
             loras: None,
             controlnets: None,
             wildcards: None,
+            upscalers: None,
             prompts: None,
         }
     }

@@ -116,6 +116,28 @@ fn scheduler(reader: &mut Reader, rules: &InputRules) -> (SchedulerKind, Option<
     (scheduler, spacing)
 }
 
+/// The scheduler of a second pass with its spacing, if either is another than that of the `first` pass.
+pub(super) fn second_scheduler(
+    reader: &mut Reader,
+    first: SchedulerKind,
+) -> Option<(SchedulerKind, Option<Spacing>)> {
+    let asked = spacing(reader);
+    let (kind, named) = match reader.string("scheduler").map(str::to_owned) {
+        None => (first, Some(asked?)),
+        Some(name) => SchedulerKind::parse(&name).or_else(|| {
+            let known = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
+            reader.not_among("scheduler", &name, &known);
+            None
+        })?,
+    };
+    let spacing = asked.or(named);
+    if let Some(reason) = spacing.and_then(|spacing| kind.refuses(spacing)) {
+        let field = if asked.is_some() { "spacing" } else { "scheduler" };
+        reader.unmet(field, &format!("{kind} {reason}."));
+    }
+    Some((kind, spacing))
+}
+
 fn spacing(reader: &mut Reader) -> Option<Spacing> {
     let name = reader.string("spacing")?.to_owned();
     let spacing = Spacing::parse(&name);

@@ -20,7 +20,7 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 19] = pages![
+pub(super) const PAGES: [Page; 20] = pages![
     "api",
     "input",
     "samplers",
@@ -32,6 +32,7 @@ pub(super) const PAGES: [Page; 19] = pages![
     "mcp",
     "loras",
     "controlnet",
+    "hires",
     "events",
     "webhooks",
     "models",

@@ -23,7 +23,8 @@ const PICTURES: &[Picture] = pictures![
     "controlnet.png",
     "prompts.png",
     "inpainting.png",
-    "variations.png"
+    "variations.png",
+    "hires.png"
 ];
 
 pub(super) async fn picture(name: web::Path<String>) -> Result<HttpResponse, ApiError> {

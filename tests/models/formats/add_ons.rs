@@ -266,6 +266,7 @@ impl Studio {
             controlnets: folder.join("controlnets"),
             embeddings: folder.join("embeddings"),
             wildcards: folder.join("wildcards"),
+            upscalers: folder.join("upscalers"),
             lora_memory: 0,
             look_every: Duration::ZERO,
         };

@@ -147,6 +147,7 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
     fields.extend(drawing(rules));
     fields.extend(inpainting());
     fields.extend(variations(rules));
+    fields.extend(super::enlarging::fields());
     fields
 }
 

@@ -4,6 +4,7 @@
 //! of the input, the rate limits in force and the names of events. Descriptions add the rest.
 
 mod a1111;
+mod enlarging;
 mod huggingface;
 mod images;
 mod inpainting;

@@ -1,0 +1,188 @@
+//! Hires: a generation's second pass, from its first picture enlarged.
+//!
+//! When the first schedule has ended, [`Pipeline::step`] enlarges instead of calling the UNet, a piece at a time: the
+//! latents at once, or for each picture its decoding, the tiles of a model, and its encoding. Then the second pass begins
+//! as a generation of its own: from the enlarged latents, with noise on them, as image-to-image does. It begins with new
+//! random numbers from the same seeds, at its own size, as A1111's `sample_hr_pass` does (modules/processing.py). It makes
+//! the last `strength × steps` of its steps, as diffusers' image-to-image pipeline does; A1111 makes one more.
+
+use ndarray::{Array4, Axis, concatenate, s};
+
+use super::enlarging::Enlarging;
+use super::interpolate::interpolate;
+use super::prepared::Prepared;
+use super::{DiffusionError, Generation, Pipeline};
+use crate::diffusion::schedulers::{self, Scheduler, SchedulerError};
+use crate::domain::{DrawnPrompts, GenerationInput, ImageSize, Target, Upscaler};
+use crate::runtime::is_out_of_memory;
+
+/// What follows the first pass.
+pub(super) struct SecondPass {
+    /// The request of the second pass.
+    input: GenerationInput,
+    /// What the request was prepared with.
+    prepared: Prepared,
+    target: Target,
+    upscaler: Upscaler,
+    /// How far the picture is enlarged, in pieces.
+    done: u32,
+    pieces: u32,
+    /// The steps of the second pass.
+    steps: u32,
+    enlarging: Option<Enlarging>,
+    /// The latents of the pictures that are enlarged.
+    enlarged: Vec<Array4<f32>>,
+}
+
+/// What came before a second pass.
+pub(super) struct FirstPass {
+    /// The request.
+    pub input: GenerationInput,
+    pub drawn_at: ImageSize,
+    pub drawn: Vec<DrawnPrompts>,
+    /// All steps before the second pass.
+    pub steps: u32,
+}
+
+impl SecondPass {
+    /// Steps done between the passes, and all that come after the first pass. The last piece is not counted, unless the
+    /// second pass has no steps: the picture is not done before.
+    pub fn progress(&self) -> (u32, u32) {
+        (self.done.min(self.pieces - 1), self.pieces - 1 + self.steps.max(1))
+    }
+}
+
+/// A piece for the decoder and one for the encoder.
+const PIECES_BESIDE_TILES: u32 = 2;
+
+impl Pipeline {
+    /// The second pass that the request asks for, with what the first one was prepared with.
+    pub(super) fn second_pass(
+        &self,
+        prepared: Prepared,
+        first: &GenerationInput,
+        drawn_at: ImageSize,
+    ) -> Result<Option<Box<SecondPass>>, DiffusionError> {
+        let (Some(hires), Some(input)) = (&first.hires, first.second_pass()) else { return Ok(None) };
+        let scheduler = self.scheduler(&input)?;
+        let steps = scheduler.timesteps().len()
+            - scheduler.begin_index(input.num_inference_steps as usize, input.prompt_strength);
+        let each = match &hires.upscaler {
+            Upscaler::Latent(_) => None,
+            Upscaler::Pixels(_) => Some(PIECES_BESIDE_TILES),
+            Upscaler::Model(name) => {
+                let scale = self.upscalers.look_at(name)?.scale;
+                Some(PIECES_BESIDE_TILES + Enlarging::tiles(drawn_at, hires.target, scale, name)?)
+            }
+        };
+        Ok(Some(Box::new(SecondPass {
+            target: hires.target,
+            upscaler: hires.upscaler.clone(),
+            done: 0,
+            pieces: each.map_or(1, |each| each * first.num_outputs),
+            steps: Generation::steps_of(steps, scheduler.timesteps().len(), input.num_inference_steps),
+            enlarging: None,
+            enlarged: Vec::new(),
+            input,
+            prepared,
+        })))
+    }
+
+    pub(super) fn scheduler(&self, input: &GenerationInput) -> Result<Scheduler, SchedulerError> {
+        schedulers::build(
+            input.scheduler,
+            &self.model.description.scheduler,
+            input.num_inference_steps as usize,
+            input.sampling,
+        )
+    }
+
+    /// One piece of what lies between the passes. After the last one, `generation` is the second pass. What goes wrong
+    /// concerns this generation alone, except for a lack of memory.
+    pub(super) fn enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
+        match self.try_to_enlarge(generation) {
+            Err(error) if !is_out_of_memory(&error.to_string()) => {
+                generation.fault = Some(error.to_string());
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn try_to_enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
+        let all = generation.progress().1;
+        let before = generation.input.num_inference_steps;
+        let Some(next) = &mut generation.next else { return Ok(()) };
+        let latents = if let Upscaler::Latent(mode) = &next.upscaler {
+            interpolate(&generation.latents, self.latent_size(next.target.covers), *mode)
+        } else {
+            self.enlarge_pictures(&generation.latents, generation.drawn_at, next)?;
+            next.done += 1;
+            if next.enlarged.len() < generation.latents.dim().0 {
+                return Ok(());
+            }
+            let views: Vec<_> = next.enlarged.iter().map(|latents| latents.view()).collect();
+            concatenate(Axis(0), &views).map_err(|error| DiffusionError::Upscaling(error.to_string()))?
+        };
+        let latents = middle(&latents, self.latent_size(next.target.kept));
+        let mut second =
+            self.begin_pass(next.prepared.clone(), &next.input, generation.seed, Some((latents, before)))?;
+        let steps = all - next.steps.max(1);
+        second.follow(generation, steps);
+        *generation = second;
+        Ok(())
+    }
+
+    /// The next piece of the next picture.
+    fn enlarge_pictures(
+        &mut self,
+        latents: &Array4<f32>,
+        drawn_at: ImageSize,
+        next: &mut SecondPass,
+    ) -> Result<(), DiffusionError> {
+        match &mut next.enlarging {
+            None => {
+                let index = next.enlarged.len();
+                self.note_decoding(drawn_at);
+                let picture = self.decode(&latents.slice(s![index..=index, .., .., ..]).to_owned())?;
+                next.enlarging = Some(self.upscalers.enlarging(picture, next.target, &next.upscaler)?);
+            }
+            Some(enlarging) if !enlarging.is_done() => enlarging.step()?,
+            Some(enlarging) => {
+                // The middle is cut from the latents: the encoder sees all of the picture, as in A1111.
+                let picture = enlarging.finish()?;
+                next.enlarged.push(self.encode(&picture.to_tensor()?)?.likeliest());
+                next.enlarging = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Height and width of a picture's latents.
+    fn latent_size(&self, size: ImageSize) -> (usize, usize) {
+        let along = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
+        (along(size.height), along(size.width))
+    }
+}
+
+/// The middle of the latents. Where an odd number is cut, one more is cut behind.
+fn middle(latents: &Array4<f32>, (height, width): (usize, usize)) -> Array4<f32> {
+    let (_, _, rows, columns) = latents.dim();
+    let (top, left) = (rows.saturating_sub(height) / 2, columns.saturating_sub(width) / 2);
+    latents.slice(s![.., .., top..(top + height).min(rows), left..(left + width).min(columns)]).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_latents_is_what_a1111_keeps() {
+        let latents =
+            Array4::from_shape_fn((1, 1, 7, 4), |(_, _, y, x)| f32::from(u8::try_from(10 * y + x).unwrap()));
+        // Of three rows, `truncate_y // 2` is cut above and `(truncate_y + 1) // 2` below.
+        let kept = middle(&latents, (4, 4));
+        assert_eq!(kept, latents.slice(s![.., .., 1..5, ..]));
+        assert_eq!(middle(&latents, (7, 2)), latents.slice(s![.., .., .., 1..3]));
+    }
+}

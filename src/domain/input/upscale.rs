@@ -1,0 +1,88 @@
+//! `upscale`: a job that enlarges a picture and draws nothing.
+
+use super::enlarged::Enlarged;
+use super::hires::upscaler;
+use super::reader::Reader;
+use super::{InputRules, Upscaler};
+
+/// A picture is enlarged by an upscaler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upscale {
+    pub upscaler: Upscaler,
+    pub enlarged: Enlarged,
+}
+
+/// A picture that is only enlarged is not drawn on a grid.
+pub const UPSCALE_GRID: u32 = 1;
+const SCALE: f64 = 4.0;
+/// The fields that a job may have beside `upscale`.
+const BESIDE: [&str; 4] = ["upscale", "init_image", "num_outputs", "seed"];
+
+impl Upscale {
+    /// Reads the object `upscale`, whose fields are `model`, and `scale` or `width` and `height`.
+    pub(super) fn read(reader: &mut Reader, rules: &InputRules, known: &[&str]) -> Option<Self> {
+        let upscale = reader.within("upscale", |reader| {
+            reader.refuse_unknown(&["model", "scale", "width", "height"]);
+            let upscaler = upscaler(reader, rules, "model");
+            if upscaler.as_ref().is_some_and(Upscaler::is_latent) {
+                reader.unmet(
+                    "model",
+                    "It works on latents, and an upscaled picture has none; use another one.",
+                );
+            }
+            let enlarged = Enlarged::read(reader, SCALE);
+            Self { upscaler: upscaler.unwrap_or(Upscaler::LANCZOS), enlarged }
+        })?;
+        if !reader.is_present("init_image") {
+            reader.unmet("upscale", "It needs an init_image.");
+        }
+        for name in known.iter().filter(|name| !BESIDE.contains(name)) {
+            if !reader.is_present(name) {
+                continue;
+            }
+            reader.unmet("upscale", &format!("It cannot be combined with {name}: it draws nothing."));
+        }
+        Some(upscale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::GenerationInput;
+    use super::*;
+
+    fn parse(input: &Value) -> Result<GenerationInput, String> {
+        GenerationInput::parse(input, &InputRules::default()).map_err(|violations| violations.to_string())
+    }
+
+    #[test]
+    fn a_picture_is_upscaled_without_a_prompt() {
+        let picture = "https://example.org/fox.png";
+        let input = parse(&json!({ "upscale": { "scale": 2 }, "init_image": picture })).unwrap();
+        let expected = Upscale { upscaler: Upscaler::LANCZOS, enlarged: Enlarged::Scale(2.0) };
+        assert_eq!(input.upscale, Some(expected));
+    }
+
+    #[test]
+    fn upscaling_draws_nothing() {
+        const NO: &str = "does not meet the constraints.";
+        let picture = "https://example.org/fox.png";
+        for (input, sentence) in [
+            (json!({ "upscale": {} }), format!("upscale {NO} It needs an init_image.")),
+            (
+                json!({ "upscale": {}, "init_image": picture, "prompt": "a fox" }),
+                format!("upscale {NO} It cannot be combined with prompt: it draws nothing."),
+            ),
+            (
+                json!({ "upscale": { "model": "latent" }, "init_image": picture }),
+                format!(
+                    "upscale.model {NO} It works on latents, and an upscaled picture has none; use another one."
+                ),
+            ),
+        ] {
+            assert_eq!(parse(&input).unwrap_err(), sentence);
+        }
+    }
+}
