@@ -16,7 +16,7 @@ use self::pictures::Pictures;
 pub use self::prompts::CheckedPrompt;
 use self::prompts::Prompts;
 use self::reader::{Reader, small};
-pub use self::rules::{InputRules, PromptCheck};
+pub use self::rules::{InputRules, PromptCheck, PromptLength};
 pub use self::sampling::Sampling;
 use super::lora::{Lora, LoraOrigin};
 use super::{ControlUnit, ImageSource, NoiseSource, SchedulerKind, prompt_parts, without_lora_tags};

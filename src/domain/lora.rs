@@ -42,6 +42,8 @@ pub enum LoraOrigin {
 pub trait LoraShelf: Debug + Send + Sync {
     /// The name on the shelf of the LoRA that `name` means. The error is a sentence that says why there is none.
     fn find(&self, name: &str) -> Result<String, String>;
+    /// All names on the shelf, sorted.
+    fn names(&self) -> Vec<String>;
 }
 
 /// The prompt without its LoRA tags, as the text encoder reads it.
@@ -182,6 +184,10 @@ mod tests {
     impl LoraShelf for All {
         fn find(&self, name: &str) -> Result<String, String> {
             if name.starts_with("no") { Err(format!("There is no {name}.")) } else { Ok(name.to_owned()) }
+        }
+
+        fn names(&self) -> Vec<String> {
+            Vec::new()
         }
     }
 

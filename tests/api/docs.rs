@@ -132,6 +132,9 @@ fn answers_look_as_described() {
     let health = app.get("/v2/stable-diffusion-v1/health").json();
     fits("Health", &health);
     fits("Error", &app.get("/nowhere").json());
+    fits("Model", &app.get("/v2/stable-diffusion-v1/model").json());
+    let kept = app.post("/v2/stable-diffusion-v1/runsync", prompt("a dog")).id();
+    fits("Deleted", &app.post_text(&format!("/v2/stable-diffusion-v1/delete/{kept}"), "").json());
 }
 
 /// The names of the events that a listener gets from a job's first step to its end.

@@ -95,6 +95,10 @@ impl LoraShelf for LoraFolder {
     fn find(&self, name: &str) -> Result<String, String> {
         self.file(name).map(|file| file.name)
     }
+
+    fn names(&self) -> Vec<String> {
+        self.folder.list().keys().cloned().collect()
+    }
 }
 
 #[cfg(test)]

@@ -111,6 +111,11 @@ impl LearnedWords {
         self.words.is_empty()
     }
 
+    /// The words that can be used, and how many vectors each has.
+    pub fn usable(&self) -> impl Iterator<Item = (String, usize)> {
+        self.words.iter().filter_map(|word| Some((word.name.clone(), word.rows.as_ref().ok()?.len())))
+    }
+
     /// The word at the beginning of `ids`, and the number of ids that spell it.
     pub fn at(&self, ids: &[u32]) -> Option<(&LearnedWord, usize)> {
         let spellings = self.spellings.get(ids.first()?)?;

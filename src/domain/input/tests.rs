@@ -81,6 +81,10 @@ impl LoraShelf for FurAndInk {
             .find(|there| name.strip_suffix(".safetensors").unwrap_or(name) == *there);
         found.map(str::to_owned).ok_or_else(|| format!("There is no LoRA {name}."))
     }
+
+    fn names(&self) -> Vec<String> {
+        vec!["fur".to_owned(), "ink".to_owned()]
+    }
 }
 
 fn with_loras() -> InputRules {
