@@ -62,6 +62,7 @@
 //! | `http::surface` | `domain` `diffusion::image` `queue` `wire` `http::request` | what the other APIs have in common |
 //! | `http::openai` | `diffusion::image` `domain` `wire` `http::request` `http::surface` | OpenAI's Images API |
 //! | `http::huggingface` | `diffusion::image` `domain` `http::request` `http::surface` | Hugging Face's text-to-image and image-to-image |
+//! | `http::page` | `http::request` | the page to draw on |
 //! | `http::docs` | `domain` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |

@@ -208,15 +208,6 @@ fn the_reference_page_needs_no_other_host() {
 }
 
 #[test]
-fn a_browser_at_the_root_is_redirected_to_the_page() {
-    let app = TestApp::start();
-    let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-    let response = Request::new("GET", "/").header("Accept", accept).send(app.port);
-    assert_eq!((response.status, response.header("location")), (303, Some("docs")));
-    assert_eq!(Request::new("GET", "/").header("Accept", "*/*").send(app.port).status, 200);
-}
-
-#[test]
 fn a_malformed_host_does_not_get_into_the_page() {
     let app = TestApp::start();
     let host = "\"><script>alert(1)</script>";

@@ -26,6 +26,7 @@ mod limits;
 mod metrics;
 mod model;
 mod openai;
+mod page;
 mod paths;
 mod policy;
 mod provider;

@@ -64,10 +64,9 @@ impl InputRules {
     /// Whether the field of this name has an effect with the model.
     pub fn takes(&self, field: &str) -> bool {
         match field {
-            "init_image" => self.takes_images,
-            "mask" | "mask_invert" | "mask_blur" | "prompt_strength" => {
-                self.takes_images && !self.edits_images
-            }
+            "init_image" | "resize_mode" | "upscale" => self.takes_images,
+            "mask" | "mask_invert" | "mask_blur" | "prompt_strength" | "inpaint_area" | "inpaint_padding"
+            | "inpaint_fill" | "outpaint" => self.takes_images && !self.edits_images,
             "image_guidance_scale" => self.edits_images,
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),

@@ -20,7 +20,8 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 15] = pages![
+pub(super) const PAGES: [Page; 16] = pages![
+    "page",
     "api",
     "input",
     "samplers",

@@ -17,7 +17,7 @@ macro_rules! pictures {
 }
 
 /// All pictures that the pages show. A page shows one by `![what it shows](pictures/NAME.png)`.
-const PICTURES: &[Picture] = pictures!["samplers.png", "controlnet.png", "prompts.png"];
+const PICTURES: &[Picture] = pictures!["page.png", "samplers.png", "controlnet.png", "prompts.png"];
 
 pub(super) async fn picture(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let picture = PICTURES.iter().find(|picture| picture.name == name.as_str()).ok_or(ApiError::NO_ROUTE)?;

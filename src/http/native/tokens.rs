@@ -39,9 +39,8 @@ pub async fn tokens(
         tracing::error!(%error, "counting tokens failed");
         ApiError::Internal
     })?;
-    let length = length.map_err(|reason| {
-        ApiError::BadRequest(format!("prompt does not meet the constraints. {reason}"))
-    })?;
+    let length = length
+        .map_err(|reason| ApiError::BadRequest(format!("prompt does not meet the constraints. {reason}")))?;
     Ok(HttpResponse::Ok()
         .json(json!({ "tokens": length.tokens, "chunks": length.chunks, "room": length.room })))
 }

@@ -165,7 +165,10 @@ fn model() -> Object {
         .property("fields", names("The fields of `input` that have an effect", "A field"))
         .property(
             "required",
-            names("The fields that it cannot draw without; an InstructPix2Pix model needs `init_image`", "A field"),
+            names(
+                "The fields that it cannot draw without; an InstructPix2Pix model needs `init_image`",
+                "A field",
+            ),
         )
         .property("defaults", object("Its own defaults, by field"))
         .property("schedulers", list("The schedulers", reference("ModelScheduler")))
