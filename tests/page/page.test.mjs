@@ -360,6 +360,8 @@ describe("painting", () => {
     await page.getByRole("button", { name: "Done" }).click();
     await page.getByRole("button", { name: "Change the mask" }).waitFor();
     await shoot(page, "start");
+    await page.reload();
+    await page.getByRole("button", { name: "Change the mask" }).waitFor();
     await drawAndWait(page, "a sunflower at night");
     const { input } = await server.newest();
     assert.equal(input.mask_blur, 12);

@@ -30,7 +30,8 @@ export class DrawPanel extends EventTarget {
     this.select.replaceChildren(...endpoints.map((name) => h("option", { value: name }, name)));
     this.chooser.hidden = endpoints.length < 2;
     const last = this.keyring.recall("form");
-    await this.choose(endpoints.includes(last?.endpoint) ? last.endpoint : endpoints[0], last?.input, last?.open);
+    const input = last && { ...last.input, ...this.keyring.recall("start") };
+    await this.choose(endpoints.includes(last?.endpoint) ? last.endpoint : endpoints[0], input, last?.open);
   }
 
   /** The model of an endpoint, with the schemas of its fields. */
@@ -67,6 +68,7 @@ export class DrawPanel extends EventTarget {
     if (input) this.form.set(input);
     if (open) this.form.open = open;
     this.form.addEventListener("change", () => this.rememberSoon());
+    this.form.start?.addEventListener("change", () => this.keyring.remember("start", this.form.start.get()));
     this.form.addEventListener("fold", () => this.rememberSoon());
   }
 
@@ -76,7 +78,7 @@ export class DrawPanel extends EventTarget {
     this.timer = setTimeout(() => this.remember(), 300);
   }
 
-  /** Everything but the pictures, which are too large for it. */
+  /** Everything but the pictures: the starting picture is remembered when it changes, the others are too large. */
   remember() {
     const { init_image: _, mask: __, controlnet: ___, outpaint: ____, ...input } = this.form.get();
     this.keyring.remember("form", { endpoint: this.endpoint, input, open: this.form.open });

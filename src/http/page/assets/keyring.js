@@ -48,10 +48,12 @@ export class Keyring {
   }
 
   remember(name, value) {
+    const item = `stablehand.${name}`;
     try {
-      this.storage.setItem(`stablehand.${name}`, writeJson(value));
+      this.storage.setItem(item, writeJson(value));
     } catch {
-      // The browser gives no more room: the page works without.
+      // The browser gives no more room: the page works without, and what was there before is no longer true.
+      this.storage.removeItem(item);
     }
   }
 
