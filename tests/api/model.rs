@@ -25,7 +25,14 @@ fn a_model_names_the_fields_that_it_takes() {
     assert_eq!(names(&model["required"]), ["prompt"]);
     assert_eq!(model["defaults"]["scheduler"], "K-LMS");
     assert_eq!((&model["grid"], &model["max_clip_skip"]), (&64.into(), &1.into()));
-    assert!(model["schedulers"].as_array().unwrap().iter().any(|one| one["title"] == "Euler a"));
+    let scheduler =
+        |name: &str| model["schedulers"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+    let (ancestral, own) = (scheduler("EULER-A"), scheduler("IPNDM"));
+    assert_eq!((&ancestral["title"], &ancestral["from_image"]), (&"Euler a".into(), &true.into()));
+    assert!(
+        names(&ancestral["options"]).contains(&"eta") && names(&ancestral["spacings"]).contains(&"karras")
+    );
+    assert_eq!((&own["from_image"], names(&own["spacings"]).len()), (&false.into(), 0));
     assert_eq!(Request::new("GET", MODEL).send(app.port).status, 401);
 }
 

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::domain::{GenerationInput, InputRules, SchedulerKind};
+use crate::domain::{GenerationInput, InputRules, Sampling, SchedulerKind, Spacing};
 use crate::http::request::{Api, ApiError, Endpoint};
 
 pub async fn model(api: web::Data<Api>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
@@ -23,19 +23,27 @@ fn describe(name: &str, rules: &InputRules) -> Value {
     let mut words: Vec<String> = words.into_iter().map(|(word, _)| word).collect();
     words.sort_unstable();
     let required: &[&str] = if rules.edits_images { &["prompt", "init_image"] } else { &["prompt"] };
-    let schedulers = SchedulerKind::ALL.map(|kind| {
-        json!({ "name": kind.as_str(), "title": kind.a1111_name(), "from_image": kind.starts_from_image() })
-    });
     json!({
         "name": name,
         "fields": fields,
         "required": required,
         "defaults": defaults(rules),
-        "schedulers": schedulers,
+        "schedulers": SchedulerKind::ALL.map(scheduler),
         "grid": rules.grid,
         "max_clip_skip": rules.max_clip_skip.max(1),
         "loras": rules.loras.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
         "embeddings": words,
+    })
+}
+
+fn scheduler(kind: SchedulerKind) -> Value {
+    let spacings = Spacing::ALL.into_iter().filter(|spacing| kind.takes(*spacing)).map(Spacing::as_str);
+    json!({
+        "name": kind.as_str(),
+        "title": kind.a1111_name(),
+        "from_image": kind.starts_from_image(),
+        "spacings": spacings.collect::<Vec<_>>(),
+        "options": Sampling::FIELDS.into_iter().filter(|name| kind.has_option(name)).collect::<Vec<_>>(),
     })
 }
 

@@ -194,9 +194,19 @@ fn model_scheduler() -> Object {
         .property("name", text("Its name in `scheduler`"))
         .property("title", text("A1111's name for it"))
         .property("from_image", flag("Whether it can start from a picture"))
+        .property("spacings", list("The values of `spacing` that it takes", text("A spacing").build()))
+        .property(
+            "options",
+            list(
+                "The fields of `input` that only some schedulers have, and this one has",
+                text("A field").build(),
+            ),
+        )
         .required("name")
         .required("title")
         .required("from_image")
+        .required("spacings")
+        .required("options")
         .additional_properties(CLOSED)
         .build()
 }

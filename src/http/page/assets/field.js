@@ -84,6 +84,11 @@ class ChoiceField extends Field {
     this.select.value = option?.value ?? this.fallback ?? "";
   }
 
+  /** What is chosen, also if it is the default. */
+  get value() {
+    return this.select.value;
+  }
+
   /** Offers only some of the choices. */
   restrict(isOffered) {
     for (const option of this.select.options) option.hidden = option.disabled = !isOffered(option.value);

@@ -12,9 +12,11 @@ import { SizeField } from "./size_field.js";
 import { StartPicture } from "./start_picture.js";
 import { words } from "./words.js";
 
+/** What only some schedulers have. */
+const SAMPLING = ["eta", "s_churn", "s_tmin", "s_tmax", "s_noise"];
 /** The groups that are folded away, and the fields of each, in order. `more` has whatever is left. */
 const GROUPS = {
-  guidance: ["num_inference_steps", "guidance_scale", "scheduler", "spacing", "karras", "eta"],
+  guidance: ["num_inference_steps", "guidance_scale", "scheduler", "spacing", "karras", ...SAMPLING],
   loras: [],
   variation: ["subseed_strength", "subseed", "seed_resize_width", "seed_resize_height"],
   hires: ["hires"],
@@ -58,6 +60,7 @@ export class Form extends EventTarget {
       this.groups);
     for (const part of [this.prompt, this.negative, this.start, this.size, this.count, this.seed]) part?.addEventListener("change", () => this.changed());
     this.start?.addEventListener("change", () => this.followPicture());
+    this.fields.get("scheduler")?.addEventListener("change", () => this.followScheduler());
     this.followPicture();
   }
 
@@ -109,6 +112,17 @@ export class Form extends EventTarget {
     }).filter(Boolean);
   }
 
+  /** What depends on the scheduler. */
+  followScheduler() {
+    const name = this.fields.get("scheduler")?.value;
+    const { spacings, options } = this.model.schedulers.find((one) => one.name === name) ?? {};
+    if (!spacings) return;
+    const spacing = this.fields.get("spacing");
+    if (spacing) spacing.node.hidden = spacings.length === 0;
+    spacing?.restrict((value) => value === "" || spacings.includes(value));
+    for (const option of SAMPLING) if (this.fields.has(option)) this.fields.get(option).node.hidden = !options.includes(option);
+  }
+
   /** What depends on the starting picture. */
   followPicture() {
     if (!this.start) return;
@@ -119,6 +133,7 @@ export class Form extends EventTarget {
     const fromImage = new Set(this.model.schedulers.filter((one) => one.from_image).map((one) => one.name));
     const edits = this.model.required.includes("init_image");
     this.fields.get("scheduler")?.restrict((name) => !picture || edits || name === "" || fromImage.has(name));
+    this.followScheduler();
     if (picture?.width && picture !== this.sizedFor) {
       this.sizedFor = picture;
       const scale = Math.sqrt((512 * 512) / (picture.width * picture.height));
@@ -151,7 +166,7 @@ export class Form extends EventTarget {
       if (WITH_PICTURE.includes(name) && !pictures.init_image) continue;
       if (WITH_MASK.includes(name) && !pictures.mask) continue;
       if (WITHOUT_PICTURE.includes(name) && pictures.init_image) continue;
-      const value = field.get();
+      const value = field.node.hidden ? undefined : field.get();
       if (value !== undefined) input[name] = value;
     }
     if (pictures.init_image && this.start.outpaint && this.has("outpaint")) input.outpaint = this.start.outpaint;
@@ -172,6 +187,7 @@ export class Form extends EventTarget {
     this.count.set(input.num_outputs);
     this.seed.set(input.seed);
     for (const [name, field] of this.fields) field.set(input[name] ?? undefined);
+    this.followScheduler();
     if (input.karras && !input.spacing) this.fields.get("spacing")?.set("karras");
     this.changed();
   }
