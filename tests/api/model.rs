@@ -21,7 +21,7 @@ fn a_model_names_the_fields_that_it_takes() {
     // The scripted model takes no LoRAs, gives only its last layer, and is no InstructPix2Pix model.
     let missing: Vec<&str> =
         GenerationInput::FIELDS.into_iter().filter(|field| !fields.contains(field)).collect();
-    assert_eq!(missing, ["clip_skip", "image_guidance_scale", "lora", "lora_scale"]);
+    assert_eq!(missing, ["clip_skip", "image_guidance_scale", "controlnet", "lora", "lora_scale"]);
     assert_eq!(names(&model["required"]), ["prompt"]);
     assert_eq!(model["defaults"]["scheduler"], "K-LMS");
     assert_eq!((&model["grid"], &model["max_clip_skip"]), (&64.into(), &1.into()));

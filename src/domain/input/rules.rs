@@ -70,6 +70,7 @@ impl InputRules {
             "image_guidance_scale" => self.edits_images,
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),
+            "controlnet" => self.controlnets.is_some(),
             "clip_skip" => self.max_clip_skip > 1,
             _ => true,
         }

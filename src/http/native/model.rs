@@ -33,6 +33,7 @@ fn describe(name: &str, rules: &InputRules) -> Value {
         "max_clip_skip": rules.max_clip_skip.max(1),
         "loras": rules.loras.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
         "embeddings": words,
+        "controlnets": rules.controlnets.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
     })
 }
 

@@ -176,6 +176,11 @@ fn model() -> Object {
         .property("max_clip_skip", integer("The largest `clip_skip`").minimum(Some(1)))
         .property("loras", names("The LoRAs on the server, sorted; empty if the model takes none", "A name"))
         .property("embeddings", names("The words of textual inversions, sorted", "A word"))
+        .property(
+            "controlnets",
+            names("The ControlNets on the server, sorted; empty if the model takes none", "A name"),
+        )
+        .required("controlnets")
         .required("name")
         .required("fields")
         .required("required")

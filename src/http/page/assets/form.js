@@ -102,6 +102,7 @@ export class Form extends EventTarget {
     // With spacings, Karras is one of them.
     if (this.has("spacing")) placed.add("karras");
     return Object.entries(GROUPS).map(([group, names]) => {
+      if (group === "controlnet" && this.model.controlnets?.length === 0) return null;
       const wanted = group === "more" ? Object.keys(this.properties).filter((name) => !placed.has(name)) : names;
       const content = group === "loras"
         ? this.has("lora") && [new LoraList(this.prompt, this.model.loras).node]
