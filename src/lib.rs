@@ -64,6 +64,7 @@
 //! | `http::a1111` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | A1111's web UI API |
 //! | `http::huggingface` | `diffusion::image` `domain` `http::request` `http::surface` | Hugging Face's text-to-image and image-to-image |
 //! | `http::mcp` | `diffusion::image` `domain` `http::docs` `http::request` `http::surface` | the Model Context Protocol |
+//! | `http::page` | `http::request` | the page to draw on |
 //! | `http::docs` | `domain` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |

@@ -106,6 +106,9 @@ fn welcome<M>(app: &App<M>, config: &Config) -> String {
         return text;
     }
     let key = own_key.map_or("$STABLEHAND_API_KEY", |key| &key.key);
+    // Browsers send no fragment to a server, and the page takes it out of the address at once.
+    let fragment = own_key.map_or_else(String::new, |key| format!("#key={}", key.key));
+    let _ = writeln!(text, "Draw in a browser: {url}/{fragment}");
     let _ = write!(
         text,
         "Try it:\n\n  curl -X POST {url}/v2/{}/runsync \\\n      -H \"Authorization: Bearer {key}\" \\\n      \

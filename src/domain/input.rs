@@ -28,7 +28,7 @@ use self::pictures::Pictures;
 pub use self::prompts::CheckedPrompt;
 use self::prompts::Prompts;
 use self::reader::{Reader, small};
-pub use self::rules::{InputRules, PromptCheck};
+pub use self::rules::{InputRules, PromptCheck, PromptLength};
 pub use self::sampling::Sampling;
 pub use self::upscale::{UPSCALE_GRID, Upscale};
 pub use self::variation::Variation;

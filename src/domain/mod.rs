@@ -40,7 +40,8 @@ pub use input::{
     CONTROLNET_FIELDS, CheckedPrompt, Enlarged, GenerationInput, Hires, IMAGE_GUIDANCE_SCALE, ImageSize,
     InpaintArea, InpaintFill, Inpainting, InputRules, MAX_ENLARGED_SIDE, MAX_INPAINT_PADDING, MAX_MASK_BLUR,
     MAX_OUTPAINT, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_RESULT_SIDE, MAX_SCALE, MAX_STEPS, MIN_SIDE,
-    Outpaint, PromptCheck, ResizeMode, Sampling, Target, UPSCALE_GRID, Upscale, Variation, Violations,
+    Outpaint, PromptCheck, PromptLength, ResizeMode, Sampling, Target, UPSCALE_GRID, Upscale, Variation,
+    Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,

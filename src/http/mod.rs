@@ -5,6 +5,7 @@
 //!   [`crate::domain::NewJob`].
 //! - `surface`: what the surfaces have in common.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
+//! - `page`: the page to draw on, a client of the public API in the browser.
 //! - `docs`: what the server says about itself: the guide, the API reference and the OpenAPI document.
 //!
 //! `request` knows none of the others, and no surface knows another; `docs` reads what it describes from all. `routes` lists
@@ -18,6 +19,7 @@ mod mcp;
 mod metrics;
 mod native;
 mod openai;
+mod page;
 mod request;
 mod routes;
 mod server;

@@ -3,7 +3,7 @@
 use actix_web::web;
 
 use super::request::{Api, Methods, Surface, Surfaces, no_route, route};
-use super::{a1111, docs, huggingface, mcp, metrics, native, openai, surface};
+use super::{a1111, docs, huggingface, mcp, metrics, native, openai, page, surface};
 
 /// What surfaces remember between requests. All threads of the server share it.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ impl SurfaceStates {
 /// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of surfaces
 /// come before `/v1/{endpoint}`: the first that matches wins.
 pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &SurfaceStates) {
+    page::routes(config);
     docs::routes(config);
     config.service(route("/metrics", Methods::Get, metrics::metrics));
     for surface in surfaces.iter() {

@@ -132,6 +132,9 @@ fn answers_look_as_described() {
     let health = app.get("/v2/stable-diffusion-v1/health").json();
     fits("Health", &health);
     fits("Error", &app.get("/nowhere").json());
+    fits("Model", &app.get("/v2/stable-diffusion-v1/model").json());
+    let kept = app.post("/v2/stable-diffusion-v1/runsync", prompt("a dog")).id();
+    fits("Deleted", &app.post_text(&format!("/v2/stable-diffusion-v1/delete/{kept}"), "").json());
 }
 
 /// The names of the events that a listener gets from a job's first step to its end.
@@ -202,15 +205,6 @@ fn the_reference_page_needs_no_other_host() {
         assert!(!target.starts_with('/'), "{target} would not work behind a path prefix");
         assert_eq!(Request::new("GET", &format!("/{target}")).send(app.port).status, 200, "{target}");
     }
-}
-
-#[test]
-fn a_browser_at_the_root_is_redirected_to_the_page() {
-    let app = TestApp::start();
-    let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-    let response = Request::new("GET", "/").header("Accept", accept).send(app.port);
-    assert_eq!((response.status, response.header("location")), (303, Some("docs")));
-    assert_eq!(Request::new("GET", "/").header("Accept", "*/*").send(app.port).status, 200);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use serde_json::json;
+use stablehand::http::Surface;
 
 use crate::client::Request;
 use crate::helpers::{KEY, TestApp, VERSIONS, prompt};
@@ -100,11 +101,14 @@ fn the_root_names_the_product() {
     let response = Request::new("GET", "/").send(app.port);
     assert_eq!(response.status, 200);
     assert_eq!(response.header("server"), None);
+    let surfaces = Surface::ALL.map(|surface| {
+        json!({ "name": surface.name(), "title": surface.title(), "path": surface.path(), "needsKey": true })
+    });
     assert_eq!(
         response.json(),
         json!({
             "name": "stablehand", "version": env!("CARGO_PKG_VERSION"), "endpoints": ["stable-diffusion-v1"],
-            "docs": "/docs", "openapi": "/openapi.json",
+            "surfaces": surfaces, "docs": "/docs", "openapi": "/openapi.json",
         })
     );
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::prompt_texts::PromptTexts;
+use super::prompt_texts::{PromptText, PromptTexts};
 use crate::diffusion::files::TextualInversionFolder;
 use crate::diffusion::text::{LearnedWords, PromptSteps, Tokenizer, may_change};
-use crate::domain::{CheckedPrompt, PromptCheck};
+use crate::domain::{CheckedPrompt, GenerationInput, PromptCheck, PromptLength, prompt_parts};
 
 /// Checks prompts with a model's tokenizer.
 pub struct ChunkCheck {
@@ -57,5 +57,18 @@ impl PromptCheck for ChunkCheck {
     fn learned_words(&self) -> Vec<(String, usize)> {
         let words = self.textual_inversions.as_ref().map(|folder| folder.words());
         words.map(|words| words.usable().collect()).unwrap_or_default()
+    }
+
+    fn length(&self, prompt: &str) -> Result<PromptLength, String> {
+        let words = self.textual_inversions.as_ref().map(|folder| folder.words());
+        let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
+        let steps = PromptSteps { steps: GenerationInput::new("").num_inference_steps, before: None };
+        let mut texts = PromptTexts::new(&self.tokenizer, &words, steps);
+        for part in prompt_parts(prompt) {
+            texts.add(part.text, true).map_err(|error| error.to_string())?;
+        }
+        let tokens = |text: &PromptText| text.chunks.iter().map(|chunk| chunk.ids.len()).sum();
+        let tokens = texts.texts.iter().map(tokens).max().unwrap_or(0);
+        Ok(PromptLength { tokens, chunks: texts.longest(), room: self.tokenizer.room() })
     }
 }

@@ -43,9 +43,39 @@ pub struct InputRules {
 pub trait PromptCheck: Debug + Send + Sync {
     /// Fails with the fields of the prompts that cannot be drawn in so many steps, and a sentence each that says why.
     fn check(&self, prompts: &[CheckedPrompt<'_>], steps: u32) -> Result<(), Vec<(&'static str, String)>>;
+    /// How long this prompt is: its longest part, where it is longest if it changes from step to step. The LoRA tags are
+    /// already removed. Fails with a sentence that says why it cannot be drawn.
+    fn length(&self, prompt: &str) -> Result<PromptLength, String>;
     /// The words that textual inversions have taught the model, and how many vectors each has.
     fn learned_words(&self) -> Vec<(String, usize)> {
         Vec::new()
+    }
+}
+
+/// How much of a model's text encoder a prompt fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptLength {
+    pub tokens: usize,
+    /// At least one.
+    pub chunks: usize,
+    /// The tokens of one chunk.
+    pub room: usize,
+}
+
+impl InputRules {
+    /// Whether the field of this name has an effect with the model.
+    pub fn takes(&self, field: &str) -> bool {
+        match field {
+            "init_image" | "resize_mode" | "upscale" => self.takes_images,
+            "mask" | "mask_invert" | "mask_blur" | "prompt_strength" | "inpaint_area" | "inpaint_padding"
+            | "inpaint_fill" | "outpaint" => self.takes_images && !self.edits_images,
+            "image_guidance_scale" => self.edits_images,
+            "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
+            "lora" | "lora_scale" => self.loras.is_some(),
+            "controlnet" => self.controlnets.is_some(),
+            "clip_skip" => self.max_clip_skip > 1,
+            _ => true,
+        }
     }
 }
 

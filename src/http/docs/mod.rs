@@ -4,7 +4,6 @@
 //! Pages use nothing from other hosts, and relative links only, so that they work behind a path prefix.
 
 mod guide;
-mod index;
 mod layout;
 mod markdown;
 mod openapi;
@@ -26,7 +25,6 @@ img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(route("/", Methods::Get, index::index))
         .service(route("/docs", Methods::Get, reference::reference))
         .service(route("/docs/page.css", Methods::Get, style))
         .service(route("/docs/page.js", Methods::Get, script))

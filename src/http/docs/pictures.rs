@@ -24,7 +24,8 @@ const PICTURES: &[Picture] = pictures![
     "prompts.png",
     "inpainting.png",
     "variations.png",
-    "hires.png"
+    "hires.png",
+    "page.png"
 ];
 
 pub(super) async fn picture(name: web::Path<String>) -> Result<HttpResponse, ApiError> {

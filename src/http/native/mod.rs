@@ -4,9 +4,11 @@
 //! and `provider` an `input` in the words of the AI SDK's provider.
 
 mod cancel;
+mod delete;
 mod events;
 mod health;
 mod image;
+mod model;
 mod paths;
 mod provider;
 mod purge_queue;
@@ -18,6 +20,7 @@ mod status;
 mod status_sync;
 mod stream;
 mod submission;
+mod tokens;
 mod wait;
 
 use actix_web::dev::HttpServiceFactory;
@@ -47,6 +50,9 @@ pub(super) fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
         .service(operation(Operation::PurgeQueue, purge_queue::purge_queue))
         .service(operation(Operation::Requests, requests::requests))
         .service(operation(Operation::Health, health::health))
+        .service(operation(Operation::Delete, delete::delete))
+        .service(operation(Operation::Model, model::model))
+        .service(operation(Operation::Tokens, tokens::tokens))
         .service(route("/images/{id}/{index}.png", Methods::Get, image::image))
         .default_service(web::to(no_route))
 }

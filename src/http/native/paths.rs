@@ -20,14 +20,23 @@ impl Operation {
             Self::PurgeQueue => "/purge-queue",
             Self::Health => "/health",
             Self::Requests => "/requests",
+            Self::Delete => "/delete/{id}",
+            Self::Model => "/model",
+            Self::Tokens => "/tokens",
         }
     }
 
     pub(in crate::http) fn methods(self) -> Methods {
         match self {
-            Self::Run | Self::RunSync | Self::EventsUrl | Self::Retry | Self::PurgeQueue => Methods::Post,
+            Self::Run
+            | Self::RunSync
+            | Self::EventsUrl
+            | Self::Retry
+            | Self::PurgeQueue
+            | Self::Delete
+            | Self::Tokens => Methods::Post,
             Self::Status | Self::StatusSync | Self::Stream | Self::Cancel => Methods::GetOrPost,
-            Self::Events | Self::Health | Self::Requests => Methods::Get,
+            Self::Events | Self::Health | Self::Requests | Self::Model => Methods::Get,
         }
     }
 }

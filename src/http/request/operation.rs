@@ -17,10 +17,13 @@ pub enum Operation {
     PurgeQueue,
     Health,
     Requests,
+    Delete,
+    Model,
+    Tokens,
 }
 
 impl Operation {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Run,
         Self::RunSync,
         Self::Status,
@@ -33,6 +36,9 @@ impl Operation {
         Self::PurgeQueue,
         Self::Health,
         Self::Requests,
+        Self::Delete,
+        Self::Model,
+        Self::Tokens,
     ];
 
     /// The operation's name in the contract, in settings and in messages.
@@ -50,6 +56,9 @@ impl Operation {
             Self::PurgeQueue => "purge-queue",
             Self::Health => "health",
             Self::Requests => "requests",
+            Self::Delete => "delete",
+            Self::Model => "model",
+            Self::Tokens => "tokens",
         }
     }
 }

@@ -78,6 +78,14 @@ fn describe(api: &Api, operation: Operation, words: &Words, method: &HttpMethod)
                 .build(),
         ));
     }
+    if operation == Operation::Tokens {
+        described = described.request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", Content::new(Some(reference("Prompt"))))
+                .build(),
+        ));
+    }
     described.responses(responses(operation, words))
 }
 
@@ -102,6 +110,10 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
         refuse("400", "`wait` is not a number");
     } else if operation == Operation::Requests {
         refuse("400", "The query is not valid");
+    } else if operation == Operation::Delete {
+        refuse("400", "The job has not ended");
+    } else if operation == Operation::Tokens {
+        refuse("400", "The body is not valid, or the prompt is too long");
     }
     refuse("401", "No valid API key");
     if operation == Operation::Events {
@@ -111,6 +123,8 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
     refuse("405", "Wrong method: `Allow` lists the right ones");
     if submits(operation) {
         refuse("409", "The `Idempotency-Key` was already used for another request");
+    }
+    if submits(operation) || operation == Operation::Tokens {
         refuse("408", "The body arrived too slowly");
         refuse("413", "The body is too large");
     }

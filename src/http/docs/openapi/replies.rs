@@ -5,7 +5,7 @@ use utoipa::openapi::schema::{AdditionalProperties, OneOfBuilder};
 use utoipa::openapi::{ComponentsBuilder, Object, Schema};
 
 use super::schema::{choice, flag, integer, list, number, object, or_null, reference, text};
-use crate::domain::JobStatus;
+use crate::domain::{JobStatus, MAX_PROMPT_BYTES};
 
 const CLOSED: Option<AdditionalProperties<utoipa::openapi::Schema>> =
     Some(AdditionalProperties::FreeForm(false));
@@ -24,6 +24,11 @@ pub(super) fn add(components: ComponentsBuilder) -> ComponentsBuilder {
             acknowledged("The job's state after the request; a job that had already ended keeps its state"),
         )
         .schema("Purged", purged())
+        .schema("Deleted", deleted())
+        .schema("Model", model())
+        .schema("ModelScheduler", model_scheduler())
+        .schema("Prompt", prompt())
+        .schema("Tokens", tokens())
         .schema("Health", health())
         .schema("Stream", stream())
         .schema("EventsUrl", events_url())
@@ -140,6 +145,95 @@ fn purged() -> Object {
         .required("status")
         .additional_properties(CLOSED)
         .examples([json!({"removed": 2, "status": "completed"})])
+        .build()
+}
+
+fn deleted() -> Object {
+    object("A job that is deleted")
+        .property("id", text(ID))
+        .property("status", choice("Always the same", ["deleted"]))
+        .required("id")
+        .required("status")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn model() -> Object {
+    let names = |about: &str, item: &str| list(about, text(item).build());
+    object("What the model of an endpoint takes")
+        .property("name", text("Its name"))
+        .property("fields", names("The fields of `input` that have an effect", "A field"))
+        .property(
+            "required",
+            names(
+                "The fields that it cannot draw without; an InstructPix2Pix model needs `init_image`",
+                "A field",
+            ),
+        )
+        .property("defaults", object("Its own defaults, by field"))
+        .property("schedulers", list("The schedulers", reference("ModelScheduler")))
+        .property("grid", integer("Width and height are multiples of this").minimum(Some(1)))
+        .property("max_clip_skip", integer("The largest `clip_skip`").minimum(Some(1)))
+        .property("loras", names("The LoRAs on the server, sorted; empty if the model takes none", "A name"))
+        .property("embeddings", names("The words of textual inversions, sorted", "A word"))
+        .property(
+            "controlnets",
+            names("The ControlNets on the server, sorted; empty if the model takes none", "A name"),
+        )
+        .required("controlnets")
+        .required("name")
+        .required("fields")
+        .required("required")
+        .required("defaults")
+        .required("schedulers")
+        .required("grid")
+        .required("max_clip_skip")
+        .required("loras")
+        .required("embeddings")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn model_scheduler() -> Object {
+    object("A scheduler")
+        .property("name", text("Its name in `scheduler`"))
+        .property("title", text("A1111's name for it"))
+        .property("from_image", flag("Whether it can start from a picture"))
+        .property("spacings", list("The values of `spacing` that it takes", text("A spacing").build()))
+        .property(
+            "options",
+            list(
+                "The fields of `input` that only some schedulers have, and this one has",
+                text("A field").build(),
+            ),
+        )
+        .required("name")
+        .required("title")
+        .required("from_image")
+        .required("spacings")
+        .required("options")
+        .additional_properties(CLOSED)
+        .build()
+}
+
+fn prompt() -> Object {
+    object("A prompt to count")
+        .property("prompt", text("The prompt").max_length(Some(MAX_PROMPT_BYTES)))
+        .required("prompt")
+        .additional_properties(CLOSED)
+        .examples([json!({"prompt": "a red fox in the snow"})])
+        .build()
+}
+
+fn tokens() -> Object {
+    object("The length of a prompt")
+        .property("tokens", integer("Tokens, with the vectors of textual inversions").minimum(Some(0)))
+        .property("chunks", integer("Chunks that they fill").minimum(Some(1)))
+        .property("room", integer("The tokens of one chunk").minimum(Some(1)))
+        .required("tokens")
+        .required("chunks")
+        .required("room")
+        .additional_properties(CLOSED)
         .build()
 }
 

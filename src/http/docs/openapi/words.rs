@@ -76,6 +76,21 @@ pub(super) fn words(operation: Operation) -> Words {
             "The endpoint's jobs, newest first, in pages.".to_owned(),
             ("Requests", "One page"),
         ),
+        Operation::Delete => (
+            "Delete a job",
+            "Deletes a job that has ended, with its pictures, before its time is over.".to_owned(),
+            ("Deleted", "The job is deleted"),
+        ),
+        Operation::Model => (
+            "Look at the model",
+            "Which fields the model takes, its defaults, and the LoRAs and textual inversions that are there.".to_owned(),
+            ("Model", "The model"),
+        ),
+        Operation::Tokens => (
+            "Count a prompt's tokens",
+            "How many tokens and chunks the model reads. LoRA tags are not counted.".to_owned(),
+            ("Tokens", "The counts"),
+        ),
     };
     Words { summary, about, answer }
 }

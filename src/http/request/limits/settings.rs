@@ -41,8 +41,8 @@ impl RateLimits {
 }
 
 impl Default for RateLimits {
-    /// The hosted service's limits. It states none for retry and health. Events are our own; they get the limit of
-    /// stream, which they replace.
+    /// The hosted service's limits. It states none for retry and health. What is our own gets the limits of what is most
+    /// like it.
     fn default() -> Self {
         let limit = |per_window, at_once| Limit {
             per_window: NonZeroU32::new(per_window),
@@ -59,8 +59,10 @@ impl Default for RateLimits {
                     | Operation::StatusSync
                     | Operation::Stream
                     | Operation::Events
-                    | Operation::EventsUrl => limit(2000, 400),
-                    Operation::Cancel => limit(100, 20),
+                    | Operation::EventsUrl
+                    | Operation::Model
+                    | Operation::Tokens => limit(2000, 400),
+                    Operation::Cancel | Operation::Delete => limit(100, 20),
                     Operation::PurgeQueue => limit(2, 0),
                     Operation::Requests => limit(10, 2),
                     Operation::Retry | Operation::Health => Limit::default(),
@@ -152,6 +154,9 @@ mod tests {
                 ("purge-queue", (2, 0)),
                 ("health", (0, 0)),
                 ("requests", (10, 2)),
+                ("delete", (100, 20)),
+                ("model", (2000, 400)),
+                ("tokens", (2000, 400)),
             ]
         );
     }

@@ -1,0 +1,22 @@
+// A slider whose track is filled up to its thumb, in every browser.
+
+import { h } from "./element.js";
+
+export function makeSlider(properties) {
+  const slider = h("input", { type: "range", ...properties });
+  slider.addEventListener("input", () => fill(slider));
+  fill(slider);
+  return slider;
+}
+
+/** Moves the thumb. */
+export function slide(slider, value) {
+  slider.value = value;
+  fill(slider);
+}
+
+function fill(slider) {
+  const min = Number(slider.min || 0);
+  const max = Number(slider.max || 100);
+  slider.style.setProperty("--filled", `${(100 * (slider.value - min)) / (max - min)}%`);
+}

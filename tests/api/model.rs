@@ -1,0 +1,46 @@
+//! `GET /model`: what the model of an endpoint takes.
+
+use stablehand::domain::GenerationInput;
+
+use crate::client::Request;
+use crate::engine::Script;
+use crate::helpers::TestApp;
+
+const MODEL: &str = "/v2/stable-diffusion-v1/model";
+
+fn names(value: &serde_json::Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_model_names_the_fields_that_it_takes() {
+    let app = TestApp::start();
+    let model = app.get(MODEL).json();
+    assert_eq!(model["name"], "scripted");
+    let fields = names(&model["fields"]);
+    // The scripted model takes no LoRAs, gives only its last layer, and is no InstructPix2Pix model.
+    let missing: Vec<&str> =
+        GenerationInput::FIELDS.into_iter().filter(|field| !fields.contains(field)).collect();
+    assert_eq!(missing, ["clip_skip", "image_guidance_scale", "controlnet", "lora", "lora_scale"]);
+    assert_eq!(names(&model["required"]), ["prompt"]);
+    assert_eq!(model["defaults"]["scheduler"], "K-LMS");
+    assert_eq!((&model["grid"], &model["max_clip_skip"]), (&64.into(), &1.into()));
+    let scheduler =
+        |name: &str| model["schedulers"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+    let (ancestral, own) = (scheduler("EULER-A"), scheduler("IPNDM"));
+    assert_eq!((&ancestral["title"], &ancestral["from_image"]), (&"Euler a".into(), &true.into()));
+    assert!(
+        names(&ancestral["options"]).contains(&"eta") && names(&ancestral["spacings"]).contains(&"karras")
+    );
+    assert_eq!((&own["from_image"], names(&own["spacings"]).len()), (&false.into(), 0));
+    assert_eq!(Request::new("GET", MODEL).send(app.port).status, 401);
+}
+
+#[test]
+fn a_model_that_changes_pictures_needs_one_and_takes_no_mask() {
+    let app = TestApp::launch(|_| {}, Script::editing());
+    let model = app.get(MODEL).json();
+    assert_eq!(names(&model["required"]), ["prompt", "init_image"]);
+    let fields = names(&model["fields"]);
+    assert!(fields.contains(&"image_guidance_scale") && !fields.contains(&"mask"));
+}
