@@ -27,7 +27,7 @@ pub const REFRESHED: [&str; 4] = [
     "/sdapi/v1/refresh-loras",
     "/sdapi/v1/refresh-embeddings",
 ];
-/// The upscalers that need no model.
+/// The upscalers that need no model. The models of the server come behind them.
 const UPSCALERS: [&str; 3] = ["None", "Lanczos", "Nearest"];
 const LATENT_MODES: [&str; 6] = [
     "Latent",
@@ -61,9 +61,15 @@ pub async fn schedulers(_visitor: Visitor<A1111>) -> HttpResponse {
     HttpResponse::Ok().json(Spacings::here().map(row).collect::<Vec<_>>())
 }
 
-pub async fn upscalers(_visitor: Visitor<A1111>) -> HttpResponse {
-    let row = |name| json!({ "name": name, "model_name": null, "model_path": null, "model_url": null, "scale": ANY_SCALE });
-    HttpResponse::Ok().json(UPSCALERS.map(row))
+pub async fn upscalers(api: web::Data<Api>, _visitor: Visitor<A1111>) -> HttpResponse {
+    let shelves: Vec<_> = api.endpoints.iter().filter_map(|endpoint| endpoint.rules.upscalers.clone()).collect();
+    // It reads a folder.
+    let models = web::block(move || shelves.iter().flat_map(|shelf| shelf.names()).collect::<BTreeSet<_>>()).await;
+    let row = |name: String| {
+        json!({ "name": name, "model_name": null, "model_path": null, "model_url": null, "scale": ANY_SCALE })
+    };
+    let all = UPSCALERS.map(str::to_owned).into_iter().chain(models.unwrap_or_default());
+    HttpResponse::Ok().json(all.map(row).collect::<Vec<_>>())
 }
 
 pub async fn latent_upscale_modes(_visitor: Visitor<A1111>) -> HttpResponse {
