@@ -19,7 +19,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 DRAWING, KEY, BINARY = os.environ["DRAWING"], os.environ["KEY"], os.environ["BINARY"]
-TOOLS = ["generate_image", "edit_image", "get_job", "cancel_job", "list_models"]
+TOOLS = ["generate_image", "edit_image", "upscale_image", "get_job", "cancel_job", "list_models"]
 QUICK = {"prompt": "a red fox", "width": 128, "height": 128, "steps": 4, "seed": 7, "format": "png"}
 PNG = b"\x89PNG\r\n\x1a\n"
 MODES = ["auto", "legacy"]
@@ -117,6 +117,16 @@ async def test_a_picture_is_changed(client, way, folder):
         assert by_path.is_error and "stablehand mcp" in by_path.content[0].text, by_path
     else:
         assert picture(by_path) == changed
+
+
+@everywhere
+async def test_a_picture_is_enlarged(client, way, folder):
+    drawn = picture(await client.call_tool("generate_image", QUICK))
+    image = base64.b64encode(drawn).decode()
+    result = await client.call_tool("upscale_image", {"image": image, "scale": 2, "format": "png"})
+    assert picture(result).startswith(PNG)
+    [described] = result.structured_content["images"]
+    assert (described["width"], described["height"]) == (256, 256), described
 
 
 @everywhere

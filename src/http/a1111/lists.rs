@@ -62,12 +62,12 @@ pub async fn schedulers(_visitor: Visitor<A1111>) -> HttpResponse {
 }
 
 pub async fn upscalers(api: web::Data<Api>, _visitor: Visitor<A1111>) -> HttpResponse {
-    let shelves: Vec<_> = api.endpoints.iter().filter_map(|endpoint| endpoint.rules.upscalers.clone()).collect();
+    let shelves: Vec<_> =
+        api.endpoints.iter().filter_map(|endpoint| endpoint.rules.upscalers.clone()).collect();
     // It reads a folder.
-    let models = web::block(move || shelves.iter().flat_map(|shelf| shelf.names()).collect::<BTreeSet<_>>()).await;
-    let row = |name: String| {
-        json!({ "name": name, "model_name": null, "model_path": null, "model_url": null, "scale": ANY_SCALE })
-    };
+    let models =
+        web::block(move || shelves.iter().flat_map(|shelf| shelf.names()).collect::<BTreeSet<_>>()).await;
+    let row = |name: String| json!({ "name": name, "model_name": null, "model_path": null, "model_url": null, "scale": ANY_SCALE });
     let all = UPSCALERS.map(str::to_owned).into_iter().chain(models.unwrap_or_default());
     HttpResponse::Ok().json(all.map(row).collect::<Vec<_>>())
 }

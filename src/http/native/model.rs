@@ -34,6 +34,7 @@ fn describe(name: &str, rules: &InputRules) -> Value {
         "loras": rules.loras.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
         "embeddings": words,
         "controlnets": rules.controlnets.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
+        "upscalers": rules.upscalers.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
     })
 }
 

@@ -58,7 +58,10 @@ fn every_tool_is_described_with_the_limits_of_the_input() {
     let answer = ask(&app, &request(1, "tools/list", json!({})));
     let tools = answer["result"]["tools"].as_array().unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["generate_image", "edit_image", "get_job", "cancel_job", "list_models"]);
+    assert_eq!(
+        names,
+        ["generate_image", "edit_image", "upscale_image", "get_job", "cancel_job", "list_models"]
+    );
     for tool in tools {
         assert!(tool["description"].as_str().unwrap().len() > 30, "{tool}");
         for schema in ["inputSchema", "outputSchema"] {
@@ -94,7 +97,7 @@ fn every_tool_is_described_with_the_limits_of_the_input() {
     }
     assert_eq!(tools[1]["inputSchema"]["required"], json!(["prompt", "image"]));
     assert_eq!(
-        (&tools[2]["annotations"]["readOnlyHint"], &tools[3]["annotations"]["destructiveHint"]),
+        (&tools[3]["annotations"]["readOnlyHint"], &tools[4]["annotations"]["destructiveHint"]),
         (&json!(true), &json!(true))
     );
 }

@@ -180,7 +180,9 @@ fn model() -> Object {
             "controlnets",
             names("The ControlNets on the server, sorted; empty if the model takes none", "A name"),
         )
+        .property("upscalers", names("The upscaler models on the server, sorted", "A name"))
         .required("controlnets")
+        .required("upscalers")
         .required("name")
         .required("fields")
         .required("required")

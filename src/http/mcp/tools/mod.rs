@@ -22,19 +22,27 @@ use crate::http::surface::{FieldError, Fields, heavy};
 pub enum Tool {
     GenerateImage,
     EditImage,
+    UpscaleImage,
     GetJob,
     CancelJob,
     ListModels,
 }
 
 impl Tool {
-    pub const ALL: [Self; 5] =
-        [Self::GenerateImage, Self::EditImage, Self::GetJob, Self::CancelJob, Self::ListModels];
+    pub const ALL: [Self; 6] = [
+        Self::GenerateImage,
+        Self::EditImage,
+        Self::UpscaleImage,
+        Self::GetJob,
+        Self::CancelJob,
+        Self::ListModels,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::GenerateImage => "generate_image",
             Self::EditImage => "edit_image",
+            Self::UpscaleImage => "upscale_image",
             Self::GetJob => "get_job",
             Self::CancelJob => "cancel_job",
             Self::ListModels => "list_models",
@@ -50,6 +58,7 @@ impl Tool {
         match self {
             Self::GenerateImage => "Generate pictures",
             Self::EditImage => "Change a picture",
+            Self::UpscaleImage => "Enlarge a picture",
             Self::GetJob => "Look at a job",
             Self::CancelJob => "Cancel a job",
             Self::ListModels => "List models",
@@ -69,8 +78,12 @@ impl Tool {
                  describes the whole new picture, not only the change. With a mask, only the white areas of the mask are \
                  drawn anew. It waits and answers as generate_image does."
             }
+            Self::UpscaleImage => {
+                "Enlarges a picture by a factor or to a size, and returns it. What it shows stays as it is. It waits and \
+                 answers as generate_image does."
+            }
             Self::GetJob => {
-                "Waits for a job that generate_image or edit_image left unfinished, and returns its pictures when they are \
+                "Waits for a job that another tool left unfinished, and returns its pictures when they are \
                  there. Call it again while the status is IN_PROGRESS or IN_QUEUE."
             }
             Self::CancelJob => "Cancels a job that is waiting or being drawn.",
@@ -84,9 +97,9 @@ impl Tool {
     fn annotations(self) -> ToolAnnotations {
         let reads = matches!(self, Self::GetJob | Self::ListModels);
         let cancels = self == Self::CancelJob;
-        // A picture to edit may be a URL.
-        let hints =
-            ToolAnnotations::with_title(self.title()).read_only(reads).open_world(self == Self::EditImage);
+        let takes_picture = matches!(self, Self::EditImage | Self::UpscaleImage);
+        // A picture may be a URL.
+        let hints = ToolAnnotations::with_title(self.title()).read_only(reads).open_world(takes_picture);
         if reads { hints } else { hints.destructive(cancels).idempotent(cancels) }
     }
 
@@ -94,6 +107,7 @@ impl Tool {
         match self {
             Self::GenerateImage => schema::generate(endpoints),
             Self::EditImage => schema::edit(endpoints),
+            Self::UpscaleImage => schema::upscale(endpoints),
             Self::GetJob => schema::job(true),
             Self::CancelJob => schema::job(false),
             Self::ListModels => schema::nothing(),
@@ -124,6 +138,7 @@ impl Tool {
         match self {
             Self::GenerateImage => draw::draw(api, fields, order::generate, listener).await,
             Self::EditImage => draw::draw(api, fields, order::edit, listener).await,
+            Self::UpscaleImage => draw::draw(api, fields, order::upscale, listener).await,
             Self::GetJob => jobs::get(api, &fields, listener).await,
             Self::CancelJob => jobs::cancel(api, &fields).await,
             Self::ListModels => {

@@ -1,5 +1,7 @@
 //! What a call asks for, read into the `input` of a job.
 
+use serde_json::{Map, Value};
+
 use super::super::answer::JPEG_QUALITY;
 use super::super::{Mcp, McpError};
 use super::schema::{FORMAT, OWN_SIZE};
@@ -50,6 +52,26 @@ pub fn edit(fields: &Fields, endpoints: &Endpoints) -> Result<Order, McpError> {
     }
     translation.number("prompt_strength", fields, &["strength"])?;
     order(fields, endpoint, canvas, translation)
+}
+
+/// A picture that is only enlarged. Blocks while that is decoded.
+pub fn upscale(fields: &Fields, endpoints: &Endpoints) -> Result<Order, McpError> {
+    let endpoint = endpoint(fields, endpoints)?;
+    let image =
+        fields.text(&["image"])?.ok_or_else(|| FieldError::new("image", "image is a required input."))?;
+    source("image", &image)?;
+    let sizes = ["scale", "width", "height"]
+        .into_iter()
+        .filter_map(|name| Some((name, fields.value(&[name])?.clone())));
+    let mut upscale: Map<String, Value> = sizes.map(|(name, value)| (name.to_owned(), value)).collect();
+    if let Some(upscaler) = fields.text(&["upscaler"])? {
+        upscale.insert("model".to_owned(), upscaler.into());
+    }
+    let mut to = Translation::default();
+    to.set_from("init_image", "image", image);
+    to.set("upscale", upscale);
+    let finish = Finish { size: None, format: format(fields)?, quality: JPEG_QUALITY };
+    Ok(Order { job: to.into_job::<Mcp>(endpoint, JobKind::Held)?, finish })
 }
 
 fn has(fields: &Fields, name: &str) -> bool {
@@ -126,7 +148,7 @@ fn source(name: &str, text: &str) -> Result<ImageSource, FieldError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::domain::{EndpointId, InputRules};

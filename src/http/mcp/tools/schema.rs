@@ -50,6 +50,23 @@ pub fn edit(endpoints: &Endpoints) -> Map<String, Value> {
     finish(endpoints, properties, &["prompt", "image"])
 }
 
+pub fn upscale(endpoints: &Endpoints) -> Map<String, Value> {
+    let mut properties = fields(endpoints, &[("image", "init_image"), ("upscale", "upscale")]);
+    if let Some(Value::Object(image)) = properties.get_mut("image") {
+        image.insert(
+            "description".to_owned(),
+            json!("The picture to enlarge; an http(s) URL, a data URI or plain base64"),
+        );
+    }
+    let object =
+        properties.remove("upscale").and_then(|mut object| object.get_mut("properties").map(Value::take));
+    let Some(Value::Object(own)) = object else { return finish(endpoints, properties, &["image"]) };
+    // `model` is the model to draw with, in all tools.
+    let named = |(name, schema)| (if name == "model" { "upscaler".to_owned() } else { name }, plain(schema));
+    properties.extend(own.into_iter().map(named));
+    finish(endpoints, properties, &["image"])
+}
+
 /// `waits`: whether the tool waits for the job.
 pub fn job(waits: bool) -> Map<String, Value> {
     let id = json!({ "type": "string", "description": "The job_id of an earlier result" });
