@@ -58,7 +58,6 @@ pub struct ImageSize {
 
 /// A valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the request")]
 pub struct GenerationInput {
     /// The prompt as sent, including its LoRA tags.
     pub prompt: String,

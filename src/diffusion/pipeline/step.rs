@@ -129,50 +129,61 @@ impl Pipeline {
             None => self.kept.unet = kept(self.kept.unet),
         }
 
-        let mut negatives = predicted.outer_iter();
-        let mut positives = predicted.slice(s![guided.len().., .., .., ..]).into_outer_iter();
-        let mut blinds = predicted.slice(s![guided.len() + positive_rows.., .., .., ..]).into_outer_iter();
-        for unit in call {
-            let generation = &mut *batch[unit.generation];
-            let is_guided = generation.guided_by(unit.image).is_some();
-            let step = generation.progress().0;
-            let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
-            let has_rim = generation.has_rim();
-            let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
-            let negative = is_guided.then(|| negatives.next().expect("a row for each guided image"));
-            let unconditional = negative.map(|rows| within_rim(rows, has_rim));
-            let mut weights = generation.prompts.positives(unit.image, step).map(|(_, weight)| weight);
-            let first = within_rim(positives.next().expect("a row for each image"), has_rim);
-            let composed;
-            let conditional = match (weights.next(), weights.len()) {
-                (Some(weight), others @ 1..) => {
-                    let others =
-                        positives.by_ref().take(others).map(|rows| within_rim(rows, has_rim)).zip(weights);
-                    let parts = iter::once((first, weight)).chain(others);
-                    composed = compose(parts, unconditional.unwrap_or(first));
-                    composed.view()
-                }
-                _ => first,
-            };
-            noise_pred.assign(&conditional);
-            if let Some(unconditional) = unconditional {
-                match generation.input.image_guidance_scale.filter(|_| generation.blind_input.is_some()) {
-                    None => {
-                        noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));
-                    }
-                    // The negative row sees the picture to change, and the blind one does not.
-                    Some(image_scale) => {
-                        let blind = blinds.next().expect("a row for each guided image with a picture");
-                        let blind = within_rim(blind, has_rim);
-                        Zip::from(&mut noise_pred).and(&unconditional).and(&blind).for_each(|c, i, u| {
-                            *c = u + scale * (*c - i) + image_scale * (i - u);
-                        });
-                    }
-                }
-                rescale_noise_pred(noise_pred, conditional, rescale);
-            }
-        }
+        guide(&predicted, call, batch, (guided.len(), positive_rows));
         Ok(())
+    }
+}
+
+/// Writes the guided prediction of each image of a call into its generation. The rows are those of [`Pipeline::predict`]: so
+/// many `guided` ones, then so many `positive` ones, then the rest.
+fn guide(
+    predicted: &Array4<f32>,
+    call: &[Unit],
+    batch: &mut [&mut Generation],
+    (guided, positive_rows): (usize, usize),
+) {
+    let mut negatives = predicted.outer_iter();
+    let mut positives = predicted.slice(s![guided.., .., .., ..]).into_outer_iter();
+    let mut blinds = predicted.slice(s![guided + positive_rows.., .., .., ..]).into_outer_iter();
+    for unit in call {
+        let generation = &mut *batch[unit.generation];
+        let is_guided = generation.guided_by(unit.image).is_some();
+        let step = generation.progress().0;
+        let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
+        let has_rim = generation.has_rim();
+        let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
+        let negative = is_guided.then(|| negatives.next().expect("a row for each guided image"));
+        let unconditional = negative.map(|rows| within_rim(rows, has_rim));
+        let mut weights = generation.prompts.positives(unit.image, step).map(|(_, weight)| weight);
+        let first = within_rim(positives.next().expect("a row for each image"), has_rim);
+        let composed;
+        let conditional = match (weights.next(), weights.len()) {
+            (Some(weight), others @ 1..) => {
+                let others =
+                    positives.by_ref().take(others).map(|rows| within_rim(rows, has_rim)).zip(weights);
+                let parts = iter::once((first, weight)).chain(others);
+                composed = compose(parts, unconditional.unwrap_or(first));
+                composed.view()
+            }
+            _ => first,
+        };
+        noise_pred.assign(&conditional);
+        if let Some(unconditional) = unconditional {
+            match generation.input.image_guidance_scale.filter(|_| generation.blind_input.is_some()) {
+                None => {
+                    noise_pred.zip_mut_with(&unconditional, |c, u| *c = u + scale * (*c - u));
+                }
+                // The negative row sees the picture to change, and the blind one does not.
+                Some(image_scale) => {
+                    let blind = blinds.next().expect("a row for each guided image with a picture");
+                    let blind = within_rim(blind, has_rim);
+                    Zip::from(&mut noise_pred).and(&unconditional).and(&blind).for_each(|c, i, u| {
+                        *c = u + scale * (*c - i) + image_scale * (i - u);
+                    });
+                }
+            }
+            rescale_noise_pred(noise_pred, conditional, rescale);
+        }
     }
 }
 
