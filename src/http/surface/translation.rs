@@ -27,6 +27,11 @@ impl Translation {
     /// Sets a field to what the client sent as `sent_as`. The last one to set a field is the one whose value counts.
     pub fn set_from(&mut self, name: &'static str, sent_as: &str, value: impl Into<Value>) {
         self.set(name, value);
+        self.sent_as(name, sent_as);
+    }
+
+    /// Says by which name the client sent a field of an object, such as `upscale.scale`.
+    pub fn sent_as(&mut self, name: &'static str, sent_as: &str) {
         self.sent_as.retain(|(known, _)| *known != name);
         self.sent_as.push((name, sent_as.to_owned()));
     }

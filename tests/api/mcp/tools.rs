@@ -82,6 +82,20 @@ fn a_picture_is_changed_at_its_own_size() {
 }
 
 #[test]
+fn a_picture_is_enlarged_without_a_prompt() {
+    let app = drawing();
+    let enlarge = |fields: Value| {
+        let mut arguments = json!({"image": photo(128, 64)});
+        arguments.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        pictures(&result(&app, "upscale_image", arguments))[0].0.clone()
+    };
+    assert_eq!(enlarge(json!({"scale": "2", "upscaler": "nearest", "format": "png"})), "image/png");
+    assert_eq!(enlarge(json!({"width": 640})), "image/jpeg");
+    let refused = failure(&app, "upscale_image", json!({"image": photo(128, 64), "scale": 9}));
+    assert!(refused.starts_with("scale does not meet the constraints. It is 9"), "{refused}");
+}
+
+#[test]
 fn a_mistake_is_told_in_one_sentence() {
     let app = TestApp::start();
     for (tool, arguments, sentence) in [

@@ -1,6 +1,6 @@
 //! What a call asks for, read into the `input` of a job.
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::super::answer::JPEG_QUALITY;
 use super::super::{Mcp, McpError};
@@ -60,16 +60,30 @@ pub fn upscale(fields: &Fields, endpoints: &Endpoints) -> Result<Order, McpError
     let image =
         fields.text(&["image"])?.ok_or_else(|| FieldError::new("image", "image is a required input."))?;
     source("image", &image)?;
-    let sizes = ["scale", "width", "height"]
-        .into_iter()
-        .filter_map(|name| Some((name, fields.value(&[name])?.clone())));
-    let mut upscale: Map<String, Value> = sizes.map(|(name, value)| (name.to_owned(), value)).collect();
+    let mut upscale = Map::new();
+    if let Some(scale) = fields.number(&["scale"])? {
+        upscale.insert("scale".to_owned(), scale.into());
+    }
+    for name in ["width", "height"] {
+        if let Some(side) = fields.integer(&[name])? {
+            // 0 is refused, as any other number of pixels that there cannot be.
+            upscale.insert(name.to_owned(), u32::try_from(side).unwrap_or(0).into());
+        }
+    }
     if let Some(upscaler) = fields.text(&["upscaler"])? {
         upscale.insert("model".to_owned(), upscaler.into());
     }
     let mut to = Translation::default();
     to.set_from("init_image", "image", image);
     to.set("upscale", upscale);
+    for (name, argument) in [
+        ("upscale.scale", "scale"),
+        ("upscale.width", "width"),
+        ("upscale.height", "height"),
+        ("upscale.model", "upscaler"),
+    ] {
+        to.sent_as(name, argument);
+    }
     let finish = Finish { size: None, format: format(fields)?, quality: JPEG_QUALITY };
     Ok(Order { job: to.into_job::<Mcp>(endpoint, JobKind::Held)?, finish })
 }
@@ -148,7 +162,7 @@ fn source(name: &str, text: &str) -> Result<ImageSource, FieldError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::domain::{EndpointId, InputRules};
@@ -181,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_only_enlarged() {
+        let image = "https://pictures.example/fox.png";
+        let enlarged = |arguments: Value| {
+            input(&upscale(&fields(&arguments), &endpoints()).ok().unwrap())["upscale"].clone()
+        };
+        assert_eq!(enlarged(json!({"image": image})), json!({}));
+        let arguments = json!({"image": image, "scale": "2", "upscaler": "nearest"});
+        assert_eq!(enlarged(arguments), json!({"scale": 2.0, "model": "nearest"}));
+        assert_eq!(enlarged(json!({"image": image, "width": "640"})), json!({"width": 640}));
+    }
+
+    #[test]
     fn the_shortest_call_draws_a_jpeg_of_the_usual_size() {
         let order = generate(&fields(&json!({"prompt": "a fox"})), &endpoints()).ok().unwrap();
         assert_eq!(input(&order), json!({"prompt": "a fox", "width": 512, "height": 512}));
@@ -204,6 +230,18 @@ mod tests {
         ] {
             let error = generate(&fields(&arguments), &endpoints()).err().unwrap().to_string();
             assert!(error.starts_with(words), "{arguments}: {error}");
+        }
+        let image = "https://pictures.example/fox.png";
+        for (arguments, words) in [
+            (json!({"scale": "1"}), ""),
+            (json!({"image": image, "scale": 9}), "scale does not meet the constraints. It is 9"),
+            (json!({"image": image, "width": "-4"}), "width does not meet the constraints. It is 0;"),
+            (json!({"image": image, "scale": 2, "width": 99}), "scale does not meet the constraints."),
+            (json!({"image": image, "upscaler": "SwinIR"}), "upscaler does not meet the constraints."),
+            (json!({"image": image, "upscaler": "latent"}), "upscaler does not meet the constraints."),
+        ] {
+            let error = upscale(&fields(&arguments), &endpoints()).err().unwrap().to_string();
+            assert!(error.starts_with(words) && !error.contains("upscale."), "{arguments}: {error}");
         }
         for (image, words) in [
             (json!(null), "image is a required input."),
