@@ -104,7 +104,8 @@ impl Ask {
             .map_err(|_| FieldError::new("steps", format!("steps is {steps}; it must be at least 1.")))?;
         to.set_from("num_inference_steps", "steps", steps);
         let cfg_scale = fields.number(&["cfg_scale"])?.unwrap_or(CFG_SCALE);
-        to.set_from("guidance_scale", "cfg_scale", cfg_scale.clamp(1.0, MAX_GUIDANCE));
+        let cfg_scale = guidance("cfg_scale", cfg_scale, &mut warnings);
+        to.set_from("guidance_scale", "cfg_scale", cfg_scale);
         let sampling = sampling(&fields, &mut to, &mut warnings)?;
         to.set("noise", chosen.noise().as_str());
         let clip_skip = fields.integer(&["clip_skip"])?.and_then(|layers| u32::try_from(layers).ok());
@@ -121,6 +122,7 @@ impl Ask {
             }
         };
         if let Some(hires) = &hires {
+            hires.check_size(canvas.drawn, batches.pictures(), endpoint.rules.grid)?;
             hires.translate(&mut to);
         }
         scripts::translate(&fields, &mut to, &mut warnings)?;
@@ -230,6 +232,17 @@ fn tag(lora: &Value) -> Option<String> {
     let file = path.rsplit(['/', '\\']).next()?;
     let scale = lora.get("multiplier").and_then(Value::as_f64).unwrap_or(1.0);
     (!file.is_empty() && !file.contains([':', '<', '>'])).then(|| format!(" <lora:{file}:{scale}>"))
+}
+
+/// A CFG scale, brought within our limits. Another scale draws another picture, so the client hears of it.
+pub fn guidance(name: &str, asked: f64, warnings: &mut Vec<String>) -> f64 {
+    let scale = asked.clamp(1.0, MAX_GUIDANCE);
+    if (scale - asked).abs() > 0.0 {
+        warnings.push(format!(
+            "{name} is {asked}; {scale} was used, because it must be from 1 to {MAX_GUIDANCE}."
+        ));
+    }
+    scale
 }
 
 /// The sampler, the scheduler, and their numbers. As in A1111, a number that the sampler does not have means nothing.

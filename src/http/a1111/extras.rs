@@ -9,10 +9,11 @@ use super::error::A1111Error;
 use super::png_info::{decode, picture};
 use super::{A1111, State};
 use crate::diffusion::image::{decode_image, encode_png, png_texts};
-use crate::domain::{ImageSize, JobKind, NewJob, pixel_chunks};
+use crate::domain::{Enlarged, ImageSize, JobKind, NewJob, UPSCALE_GRID, pixel_chunks};
 use crate::http::request::{Api, ServedEndpoint, body as request_body};
 use crate::http::surface::{
-    Dialect, Drawing, FieldError, Fields, Finish, NotDrawn, Translation, Visitor, body, heavy, upload,
+    Dialect, Drawing, FieldError, Fields, Finish, MAX_TOTAL, NotDrawn, Translation, Visitor, body, heavy,
+    upload,
 };
 use crate::wire::JsonObject;
 
@@ -20,6 +21,13 @@ use crate::wire::JsonObject;
 const SCALE: f64 = 2.0;
 const SIDE: u32 = 512;
 const MOST_PICTURES: usize = 64;
+/// The fields of `upscale`, and the client's.
+const SENT_AS: [(&str, &str); 4] = [
+    ("upscale.model", "upscaler_1"),
+    ("upscale.scale", "upscaling_resize"),
+    ("upscale.width", "upscaling_resize_w"),
+    ("upscale.height", "upscaling_resize_h"),
+];
 /// Answers whose pictures are smaller need no room of their own.
 const ROOM: usize = 1024;
 
@@ -93,6 +101,16 @@ enum Target {
     },
 }
 
+impl Target {
+    /// The client's name of it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Scale(_) => "upscaling_resize",
+            Self::Size { .. } => "upscaling_resize_w",
+        }
+    }
+}
+
 /// Every picture of the request, enlarged. Pictures are read on a thread for blocking work.
 async fn enlarge(
     api: &web::Data<Api>,
@@ -106,7 +124,9 @@ async fn enlarge(
     let endpoint = endpoint.ok_or_else(|| A1111Error::Unsupported("This server has no model.".to_owned()))?;
     let read = move |sent: web::Bytes| {
         let fields = body::json(&sent)?;
-        Ok::<_, A1111Error>((Enlargement::read(&fields)?, pictures(&fields)?))
+        let (enlargement, pictures) = (Enlargement::read(&fields)?, pictures(&fields)?);
+        enlargement.check_total(&pictures)?;
+        Ok::<_, A1111Error>((enlargement, pictures))
     };
     let (enlargement, pictures) = body::on_body(sent, read).await?;
     let mut files = Vec::new();
@@ -171,6 +191,39 @@ impl Enlargement {
         Ok(Self { upscaler: upscaler("upscaler_1")?, to })
     }
 
+    /// Checks that all pictures fit into memory together as they are answered.
+    fn check_total(&self, pictures: &[Vec<u8>]) -> Result<(), FieldError> {
+        let total: u64 = pictures.iter().map(|picture| self.pixels(picture)).sum();
+        if total > MAX_TOTAL {
+            let name = if self.upscaler.is_none() { "imageList" } else { self.to.name() };
+            return Err(FieldError::new(
+                name,
+                format!("{name} asks for {total} pixels together; at most {MAX_TOTAL} are allowed."),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The pixels that a picture will have. 0 for one that cannot be read, which is refused later.
+    fn pixels(&self, picture: &[u8]) -> u64 {
+        let Some(size) = upload::size(&pixel_chunks(picture)) else { return 0 };
+        let own = u64::from(size.width) * u64::from(size.height);
+        if self.upscaler.is_none() {
+            return own;
+        }
+        let enlarged = match self.to {
+            Target::Scale(scale) => Enlarged::Scale(scale),
+            Target::Size { size: target, cuts } => {
+                let sides = sides(target, cuts, Some(size));
+                let side = |name| sides.iter().find(|(side, _)| *side == name).map(|(_, side)| *side);
+                Enlarged::Sides { width: side("width"), height: side("height") }
+            }
+        };
+        // One that would be too large is refused by the job.
+        let target = enlarged.target(size, UPSCALE_GRID).map_or(size, |target| target.kept);
+        u64::from(target.width) * u64::from(target.height)
+    }
+
     /// The job for one picture. Blocks while it checks the picture.
     fn job(&self, picture: &[u8], endpoint: &ServedEndpoint) -> Result<NewJob, A1111Error> {
         let mut upscale = Map::new();
@@ -187,6 +240,9 @@ impl Enlargement {
         }
         let mut to = Translation::default();
         to.set_from("upscale", "upscaler_1", upscale);
+        for (name, sent_as) in SENT_AS {
+            to.sent_as(name, sent_as);
+        }
         to.set_from("init_image", "image", upload::base64(&pixel_chunks(picture)));
         to.into_job::<A1111>(endpoint, JobKind::Held)
     }

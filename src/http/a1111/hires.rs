@@ -2,16 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
+use super::ask::guidance;
 use super::choices::shown;
 use super::sampler;
-use crate::domain::{GenerationInput, ImageSize, InputRules};
-use crate::http::surface::{Canvas, FieldError, Fields, Translation};
+use crate::domain::{Enlarged, GenerationInput, ImageSize, InputRules};
+use crate::http::surface::{Canvas, FieldError, Fields, Translation, fit_together};
 
 /// A second pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hires {
     /// The native field.
     field: Map<String, Value>,
+    /// The size in it, and the client's name of that.
+    enlarged: (Enlarged, &'static str),
     /// The steps of its first pass, for `/progress`.
     pub first_pass: u32,
 }
@@ -22,8 +25,16 @@ const STRENGTH: f64 = 0.75;
 /// Upscalers.
 const LATENT: &str = "Latent";
 const LANCZOS: &str = "Lanczos";
-/// Our largest.
-const MAX_GUIDANCE: f64 = 20.0;
+/// The fields of the native one, and the client's. Those of the size were checked before.
+const SENT_AS: [(&str, &str); 7] = [
+    ("hires.scale", "hr_scale"),
+    ("hires.width", "hr_resize_x"),
+    ("hires.height", "hr_resize_y"),
+    ("hires.steps", "hr_second_pass_steps"),
+    ("hires.prompt", "hr_prompt"),
+    ("hires.negative_prompt", "hr_negative_prompt"),
+    ("hires.scheduler", "hr_sampler_name"),
+];
 /// What clients send where the second pass is like the first one.
 const SAME: [&str; 4] = ["use same sampler", "use same scheduler", "use same checkpoint", "none"];
 
@@ -39,7 +50,7 @@ impl Hires {
             return Ok(None);
         }
         let mut field = Map::new();
-        target(fields, canvas, &mut field)?;
+        let enlarged = target(fields, canvas, &mut field)?;
         let upscaler = fields.text(&["hr_upscaler"])?;
         field.insert("upscaler".to_owned(), json!(upscaler_name(upscaler.as_deref(), rules, warnings)));
         if let Some(steps) = whole(fields, "hr_second_pass_steps")?.filter(|steps| *steps > 0) {
@@ -54,13 +65,13 @@ impl Hires {
         }
         // 1 is Forge's default, and means the first pass's.
         if let Some(cfg) = fields.number(&["hr_cfg"])?.filter(|cfg| *cfg > 1.0) {
-            field.insert("guidance_scale".to_owned(), json!(cfg.min(MAX_GUIDANCE)));
+            field.insert("guidance_scale".to_owned(), json!(guidance("hr_cfg", cfg, warnings)));
         }
         sampling(fields, &mut field, warnings)?;
         if another(fields, "hr_checkpoint_name")?.is_some() {
             warnings.push("hr_checkpoint_name was ignored: both passes use the same model.".to_owned());
         }
-        Ok(Some(Self { field, first_pass: steps }))
+        Ok(Some(Self { field, enlarged, first_pass: steps }))
     }
 
     /// How much of the enlarged picture may change.
@@ -68,31 +79,51 @@ impl Hires {
         self.field.get("strength").and_then(Value::as_f64).unwrap_or(STRENGTH)
     }
 
+    /// Checks that so many enlarged pictures fit into memory together.
+    pub fn check_size(&self, drawn: ImageSize, pictures: u32, grid: u32) -> Result<(), FieldError> {
+        let (enlarged, name) = self.enlarged;
+        let target = enlarged.target(drawn, grid);
+        target.and_then(|target| fit_together(target.kept, pictures)).map_err(|sentence| {
+            FieldError::new(name, format!("{name} does not meet the constraints. {sentence}"))
+        })
+    }
+
     pub fn translate(&self, to: &mut Translation) {
         to.set_from("hires", "enable_hr", self.field.clone());
+        for (name, sent_as) in SENT_AS {
+            to.sent_as(name, sent_as);
+        }
     }
 }
 
 /// The size of the second pass: a factor, one side, or both.
-fn target(fields: &Fields, canvas: Canvas, field: &mut Map<String, Value>) -> Result<(), FieldError> {
+fn target(
+    fields: &Fields,
+    canvas: Canvas,
+    field: &mut Map<String, Value>,
+) -> Result<(Enlarged, &'static str), FieldError> {
     let side = |name: &str| Ok::<_, FieldError>(whole(fields, name)?.filter(|side| *side > 0));
-    let sides = [("width", side("hr_resize_x")?), ("height", side("hr_resize_y")?)];
-    for (name, side) in sides.into_iter().filter_map(|(name, side)| Some((name, side?))) {
-        field.insert(name.to_owned(), json!(side));
+    let (width, height) = (side("hr_resize_x")?, side("hr_resize_y")?);
+    for (name, side) in [("width", width), ("height", height)] {
+        if let Some(side) = side {
+            field.insert(name.to_owned(), json!(side));
+        }
     }
     if !field.is_empty() {
-        return Ok(());
+        let name = if width.is_some() { "hr_resize_x" } else { "hr_resize_y" };
+        return Ok((Enlarged::Sides { width, height }, name));
     }
     let scale = fields.number(&["hr_scale"])?.unwrap_or(SCALE).max(1.0);
     let ImageSize { width, height } = canvas.asked;
     if canvas.enlarge_to().is_none() {
         field.insert("scale".to_owned(), json!(scale));
-    } else {
-        // The factor is one of the size that was asked, and the first pass is smaller than that.
-        field.insert("width".to_owned(), json!(scaled(width, scale)));
-        field.insert("height".to_owned(), json!(scaled(height, scale)));
+        return Ok((Enlarged::Scale(scale), "hr_scale"));
     }
-    Ok(())
+    // The factor is one of the size that was asked, and the first pass is smaller than that.
+    let (width, height) = (scaled(width, scale), scaled(height, scale));
+    field.insert("width".to_owned(), json!(width));
+    field.insert("height".to_owned(), json!(height));
+    Ok((Enlarged::Sides { width: Some(width), height: Some(height) }, "hr_scale"))
 }
 
 #[expect(

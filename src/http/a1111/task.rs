@@ -144,9 +144,10 @@ impl OpenTask<'_> {
         self.task.lock().is_interrupted
     }
 
-    /// Whether the current batch was stopped.
+    /// Whether the current batch was stopped. An interruption may come between two batches, and stops the one that begins.
     pub fn is_skipped(&self) -> bool {
-        self.task.lock().is_skipped
+        let now = self.task.lock();
+        now.is_skipped || now.is_interrupted
     }
 
     pub fn begin_batch(&self) {

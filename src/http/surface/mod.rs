@@ -27,6 +27,6 @@ pub use fields::{FieldError, Fields};
 pub use form::Form;
 pub use heavy::heavy;
 pub use picture::Finish;
-pub use size::{Canvas, MAX_SIDE, SHORTEST, read_size};
+pub use size::{Canvas, MAX_SIDE, MAX_TOTAL, SHORTEST, fit_together, read_size};
 pub use translation::Translation;
 pub use visitor::Visitor;

@@ -10,7 +10,7 @@ pub const MAX_SIDE: u32 = 4096;
 /// The shortest.
 pub const SHORTEST: u32 = 16;
 /// The most pixels of all the pictures of one answer together, which are in memory at the same time.
-const MAX_TOTAL: u64 = 1 << 26;
+pub const MAX_TOTAL: u64 = 1 << 26;
 
 /// What was asked for, and what is drawn for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +28,7 @@ impl Canvas {
                 "It is {width} × {height} pixels; each side must be from {SHORTEST} to {MAX_SIDE}."
             ));
         }
-        if u64::from(width) * u64::from(height) * u64::from(count) > MAX_TOTAL {
-            return Err(format!(
-                "{count} pictures of {width} × {height} are more than {MAX_TOTAL} pixels together; ask for fewer or smaller ones."
-            ));
-        }
+        fit_together(asked, count)?;
         Ok(Self { asked, drawn: asked.fitted(grid) })
     }
 
@@ -46,6 +42,16 @@ impl Canvas {
     pub fn enlarge_to(&self) -> Option<ImageSize> {
         (self.asked != self.drawn).then_some(self.asked)
     }
+}
+
+/// Whether the pictures of an answer fit into memory together. The error is a sentence.
+pub fn fit_together(ImageSize { width, height }: ImageSize, count: u32) -> Result<(), String> {
+    if u64::from(width) * u64::from(height) * u64::from(count) > MAX_TOTAL {
+        return Err(format!(
+            "{count} pictures of {width} × {height} are more than {MAX_TOTAL} pixels together; ask for fewer or smaller ones."
+        ));
+    }
+    Ok(())
 }
 
 /// A size such as `1024x1024` or `1024*1024`. None for `auto` and whatever else is no size.

@@ -82,14 +82,37 @@ fn several_pictures_are_answered_in_their_order() {
 }
 
 #[test]
+fn pictures_that_would_not_fit_into_memory_together_are_refused() {
+    let app = TestApp::start();
+    let list = |count: usize| json!(vec![json!({"data": png(), "name": "a"}); count]);
+    let large = json!({"resize_mode": 1, "upscaling_resize_w": 4096, "upscaling_resize_h": 4096});
+    for (count, fields, start) in [
+        (5, large.clone(), "upscaling_resize_w asks for 83886080 pixels together;"),
+        (64, json!({"upscaling_resize": 8, "upscaler_1": "Nearest"}), ""),
+    ] {
+        let mut body = json!({"imageList": list(count), "upscaler_1": "Lanczos"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let response = app.post(BATCH, body);
+        match start {
+            "" => assert_eq!(response.status, 200),
+            start => assert!(response.status == 422 && sentence(&response).starts_with(start)),
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused() {
     let app = TestApp::start();
     for (target, fields, start) in [
         (SINGLE, json!({}), "image is a required input."),
         (SINGLE, json!({"image": "AAAA"}), "image does not meet the constraints."),
         (SINGLE, json!({"image": "http://a.example/b.png"}), "image cannot be a URL"),
-        (SINGLE, json!({"image": png(), "upscaler_1": "LDSR"}), ""),
-        (SINGLE, json!({"image": png(), "upscaler_1": "Lanczos", "upscaling_resize": 100}), ""),
+        (SINGLE, json!({"image": png(), "upscaler_1": "LDSR"}), "upscaler_1 does not meet the constraints."),
+        (
+            SINGLE,
+            json!({"image": png(), "upscaler_1": "Lanczos", "upscaling_resize": 100}),
+            "upscaling_resize does not meet the constraints. It is 100",
+        ),
         (SINGLE, json!({"image": png(), "gfpgan_visibility": 1}), "gfpgan_visibility should be 0"),
         (
             SINGLE,

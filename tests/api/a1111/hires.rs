@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{info, txt2img};
+use super::{info, sentence, txt2img};
 use crate::helpers::{TestApp, with_input};
 
 /// The field `hires` of the job, and the warnings of the answer.
@@ -57,6 +57,26 @@ fn the_size_may_be_one_side_or_two() {
     assert_eq!((&large["width"], &large["height"]), (&json!(1536), &json!(1536)));
     let (both, _) = hires(&app, json!({"hr_resize_x": 800, "hr_resize_y": 600}));
     assert_eq!((&both["width"], &both["height"]), (&json!(800), &json!(600)));
+}
+
+#[test]
+fn second_passes_that_would_not_fit_into_memory_together_are_refused() {
+    let app = TestApp::start();
+    for (fields, start) in [
+        (
+            json!({"n_iter": 100, "hr_scale": 4}),
+            "hr_scale does not meet the constraints. 100 pictures of 1024 × 1024 are more than",
+        ),
+        (json!({"hr_resize_y": 5000}), "hr_resize_y does not meet the constraints. The picture would become"),
+        (json!({"hr_scale": 9}), "hr_scale does not meet the constraints."),
+        (json!({"hr_second_pass_steps": 501}), "hr_second_pass_steps does not meet the constraints."),
+    ] {
+        let mut body = json!({"prompt": "a dog", "enable_hr": true, "width": 256, "height": 256});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let response = txt2img(&app, body);
+        let sentence = sentence(&response);
+        assert!(response.status == 422 && sentence.starts_with(start), "{fields}: {sentence}");
+    }
 }
 
 #[test]

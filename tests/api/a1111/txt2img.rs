@@ -78,6 +78,17 @@ fn the_job_is_an_ordinary_one_with_an_ordinary_input() {
 }
 
 #[test]
+fn a_cfg_scale_beyond_our_limits_is_told() {
+    let app = TestApp::start();
+    for (asked, drawn) in [(30.0, 20.0), (0.5, 1.0)] {
+        let response = txt2img(&app, json!({"prompt": "a dog", "cfg_scale": asked}));
+        let warning = format!("cfg_scale is {asked}; {drawn} was used, because it must be from 1 to 20.");
+        assert_eq!(response.json()["warnings"], json!([warning]));
+        assert_eq!(info(&response)["cfg_scale"], json!(drawn));
+    }
+}
+
+#[test]
 fn batches_are_jobs_with_moved_seeds() {
     let app = TestApp::start();
     let draw = |fields: Value| {
