@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "golden/controlnets.rs"]
+mod controlnets;
+
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -14,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use serde_json::{Map, Value, json};
 use stablehand::diffusion::{AddOnFolders, Model, Picture, Pipeline};
-use stablehand::domain::{GenerationInput, InputRules};
+use stablehand::domain::{GenerationInput, InputRules, Violations};
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;
 
@@ -78,7 +81,40 @@ fn features() -> Vec<Feature> {
         feature("an ancestral scheduler", "scheduler", json!({"scheduler": "EULER-A"})),
         feature("two pictures", "outputs", json!({"num_outputs": 2})),
         feature("guidance that ends", "guidance", json!({"guidance_end": 0.4, "guidance_rescale": 0.5})),
+        feature(
+            "a ControlNet",
+            "controlnet",
+            json!({"controlnet": [{"model": "a", "image": picture, "preprocess": "canny"}]}),
+        ),
+        feature(
+            "two ControlNets",
+            "controlnet",
+            json!({"controlnet": [
+                {"model": "b", "image": picture, "end": 0.5},
+                {"model": "a", "image": mask, "control_mode": "control", "weight": 0.6},
+            ]}),
+        ),
+        feature("hires", "hires", json!({"hires": {"scale": 1.5, "strength": 0.6}})),
+        feature(
+            "hires by a model",
+            "hires",
+            json!({"hires": {"width": 128, "height": 64, "upscaler": "x2", "strength": 0.5, "steps": 6,
+                "prompt": "a [tree|house:0.5]", "guidance_scale": 3, "scheduler": "DPM-M"}}),
+        ),
     ]
+}
+
+/// What no request may ask for together.
+fn exclude_each_other(a: &Feature, b: &Feature) -> bool {
+    let are = |first: fn(&Feature) -> bool, second: fn(&Feature) -> bool| {
+        first(a) && second(b) || first(b) && second(a)
+    };
+    // What is drawn into a larger picture is no tile, and neither is what is enlarged or follows a picture.
+    let is_larger = |feature: &Feature| ["only masked", "outpainting"].contains(&feature.name);
+    are(|feature| feature.kind == "tile", is_larger)
+        || are(|feature| feature.kind == "tile", |feature| ["controlnet", "hires"].contains(&feature.kind))
+        // The first pass begins with noise.
+        || are(|feature| feature.kind == "hires", |feature| feature.kind == "picture")
 }
 
 fn png(image: RgbImage) -> String {
@@ -111,7 +147,7 @@ impl Studio {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folders = AddOnFolders {
-            upscalers: "/nowhere".into(),
+            upscalers: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/upscalers"),
             loras: dir.path().join("loras"),
             controlnets: dir.path().join("controlnets"),
             wildcards: dir.path().join("wildcards"),
@@ -127,21 +163,26 @@ impl Studio {
             fs::copy(golden.join(format!("{file}.safetensors")), folder.join(format!("{name}.safetensors")))
                 .unwrap();
         }
+        for name in ["a", "b"] {
+            controlnets::diffusers(name, &folders.controlnets);
+        }
+        fs::create_dir(&folders.wildcards).unwrap();
+        fs::write(folders.wildcards.join("colour.txt"), "green\nyellow\nblack\n").unwrap();
         let model = Model::open(None, Some(folders)).unwrap();
         let pipeline = model.load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
         Self { pipeline, rules: model.rules().clone(), _dir: dir }
     }
 
-    fn parse(&self, fields: &Map<String, Value>) -> GenerationInput {
+    fn read(&self, fields: &Map<String, Value>) -> Result<GenerationInput, Violations> {
         let usual = json!({"prompt": "a red heart", "width": 64, "height": 64, "num_inference_steps": 4,
             "scheduler": "EULER-D", "seed": SEED});
         let mut request = usual.as_object().unwrap().clone();
         request.extend(fields.clone());
-        GenerationInput::parse(&request.into(), &self.rules).unwrap()
+        GenerationInput::parse(&request.into(), &self.rules)
     }
 
     fn draw(&mut self, fields: &Map<String, Value>) -> Vec<Picture> {
-        let input = self.parse(fields);
+        let input = self.read(fields).unwrap();
         self.pipeline.draw(&input, SEED).unwrap()
     }
 
@@ -150,6 +191,10 @@ impl Studio {
         let mut request: Value = serde_json::from_str(&picture.texts.request).unwrap();
         for name in ["init_image", "mask"] {
             request[name] = fields.get(name).cloned().unwrap_or_default();
+        }
+        let units = fields.get("controlnet").and_then(Value::as_array).into_iter().flatten();
+        for (index, unit) in units.enumerate() {
+            request["controlnet"][index]["image"] = unit["image"].clone();
         }
         let input = GenerationInput::parse(&request, &self.rules).unwrap();
         self.pipeline.draw(&input, input.seed.unwrap()).unwrap().remove(0)
@@ -173,13 +218,15 @@ fn every_two_features_work_together() {
     let mut pairs = 0;
     for (at, first) in features.iter().enumerate() {
         for (further, second) in features.iter().enumerate().skip(at + 1) {
-            // What is drawn into a larger picture is no tile.
-            let is_refused = second.kind == "tile" && ["only masked", "outpainting"].contains(&first.name);
-            if first.kind == second.kind || is_refused {
+            if first.kind == second.kind {
                 continue;
             }
             let name = format!("{} with {}", first.name, second.name);
             let fields = together(&[first, second]);
+            if exclude_each_other(first, second) {
+                assert!(studio.read(&fields).is_err(), "{name}");
+                continue;
+            }
             let pictures = studio.draw(&fields);
             let picture = pictures.last().unwrap();
             assert_ne!(picture.image.pixels, alone[at].image.pixels, "{name}: the second has no effect");
@@ -195,28 +242,46 @@ fn every_two_features_work_together() {
     assert!(pairs > 100, "{pairs}");
 }
 
-#[test]
-fn all_features_work_together() {
+/// Draws all of them together, and again from the text of each picture.
+fn work_together(names: &[&str], further: &Value, size: (u32, u32)) {
     let mut studio = Studio::new();
-    let names = [
-        "LoRA",
-        "a long prompt",
-        "only masked",
-        "a variation",
-        "another size's noise",
-        "CUDA's noise",
-        "an ancestral scheduler",
-        "two pictures",
-        "guidance that ends",
-    ];
     let features = features();
     let chosen: Vec<&Feature> =
         names.iter().map(|name| features.iter().find(|feature| feature.name == *name).unwrap()).collect();
-    let fields = together(&chosen);
+    let mut fields = together(&chosen);
+    fields.extend(further.as_object().unwrap().clone());
     let pictures = studio.draw(&fields);
     assert_eq!(pictures.len(), 2);
     for picture in &pictures {
-        assert_eq!((picture.image.width, picture.image.height), (96, 80));
-        assert_eq!(studio.draw_again(picture, &fields).png, picture.png);
+        assert_eq!((picture.image.width, picture.image.height), size);
+        assert!(studio.draw_again(picture, &fields).png == picture.png, "{}", picture.texts.request);
     }
+}
+
+const EVERYWHERE: [&str; 7] = [
+    "LoRA",
+    "a variation",
+    "another size's noise",
+    "CUDA's noise",
+    "an ancestral scheduler",
+    "two pictures",
+    "guidance that ends",
+];
+const PROMPT: &str = "a {red|blue} [heart|tree] AND a __colour__ [moon::0.5] zorblax :0.7 BREAK (sky:1.3)";
+
+#[test]
+fn all_features_work_together_in_a_masked_area() {
+    let names = [&EVERYWHERE[..], &["only masked", "two ControlNets", "a long prompt"]].concat();
+    work_together(&names, &json!({}), (96, 80));
+    let prompt = json!({"prompt": PROMPT, "wildcards": true});
+    work_together(&names, &prompt, (96, 80));
+}
+
+#[test]
+fn all_features_work_together_in_two_passes() {
+    let names = [&EVERYWHERE[..], &["hires by a model", "two ControlNets"]].concat();
+    work_together(&names, &json!({"prompt": PROMPT, "wildcards": true}), (128, 64));
+    let hires = json!({"scale": 1.5, "prompt": "a {red|blue|white} [house:tree:1.5] AND __colour__ snow",
+        "negative_prompt": "{fog|rain}"});
+    work_together(&names, &json!({"prompt": PROMPT, "wildcards": true, "hires": hires}), (96, 96));
 }
