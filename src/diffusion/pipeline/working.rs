@@ -64,7 +64,7 @@ impl Pipeline {
         let passes = self.passes(jobs);
         let sizes = || passes.iter().map(|pass| pass.size);
         // On a CPU the two halves of the VAE take turns.
-        let on_cpu = own_sizes().filter(|_| self.device.is_cpu());
+        let on_cpu = own_sizes().chain(enlarged_by_pixels(jobs)).filter(|_| self.device.is_cpu());
         let decoder = sizes().chain(on_cpu).map(|size| needs.vae(size));
         let decoder = decoder.chain([needs.vae(usual), self.kept.decoder]).max();
         let reads = |job: &&&GenerationInput| {
@@ -72,9 +72,11 @@ impl Pipeline {
                 && (job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images())
         };
         let reading = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
-        let on_card = own_sizes().filter(|_| !self.device.is_cpu()).map(|size| needs.vae(size));
-        let encoder =
-            reading.chain(self.enlarging_by_pixels(jobs).map(|size| needs.vae(size))).chain(on_card);
+        // In each pass, an inpainting UNet sees a picture.
+        let shown = sizes().filter(|_| self.unet.is_inpainting());
+        let on_card = own_sizes().chain(enlarged_by_pixels(jobs)).chain(shown);
+        let on_card = on_card.filter(|_| !self.device.is_cpu()).map(|size| needs.vae(size));
+        let encoder = reading.chain(on_card);
         let encoder = encoder.chain([self.kept.encoder]).max();
         let pictures =
             jobs.iter().map(|job| needs.pictures(job.result_size(), u64::from(job.num_outputs))).sum::<u64>();
@@ -180,16 +182,6 @@ impl Pipeline {
         passes
     }
 
-    /// The sizes of pictures that are decoded, enlarged and encoded between two passes.
-    fn enlarging_by_pixels<'a>(
-        &self,
-        jobs: &'a [&GenerationInput],
-    ) -> impl Iterator<Item = ImageSize> + use<'a> {
-        let is_on_cpu = self.device.is_cpu();
-        let hires = jobs.iter().filter_map(|job| job.hires.as_ref());
-        hires.filter(move |hires| !is_on_cpu && !hires.upscaler.is_latent()).map(|hires| hires.target.covers)
-    }
-
     /// The bytes of upscaler models for these jobs, and of the pictures that they make. The models are loaded one beside
     /// the other.
     fn upscalers_memory(&self, jobs: &[&GenerationInput]) -> u64 {
@@ -220,6 +212,12 @@ impl Pipeline {
     }
 }
 
+/// The sizes at which pictures are encoded between two passes.
+fn enlarged_by_pixels(jobs: &[&GenerationInput]) -> impl Iterator<Item = ImageSize> {
+    let hires = jobs.iter().filter_map(|job| job.hires.as_ref());
+    hires.filter(|hires| !hires.upscaler.is_latent()).map(|hires| hires.target.covers)
+}
+
 /// The largest for each UNet, added up: each has a session of its own.
 fn largest_by_unet(bytes: Vec<(UNetOf<'_>, u64)>) -> u64 {
     largest_of_each(bytes)
@@ -240,10 +238,11 @@ mod tests {
     use std::io::Cursor;
 
     use image::{DynamicImage, ImageFormat};
+    use serde_json::json;
 
     use super::super::Model;
     use super::*;
-    use crate::domain::{ImageSource, InpaintArea, Inpainting, Lora, LoraOrigin, Variation};
+    use crate::domain::{Hires, ImageSource, InpaintArea, Inpainting, Lora, LoraOrigin, Variation};
     use crate::runtime::{DeviceChoice, Runtime};
 
     fn input(side: u32, num_outputs: u32, loras: &[&str]) -> GenerationInput {
@@ -290,6 +289,25 @@ mod tests {
         let more = pictures(1000, 800) - pictures(usual.width, usual.height);
         assert_eq!(further(&masked), more);
         assert_eq!(further(&masked.without_pictures()), more, "also while it is drawn");
+    }
+
+    #[test]
+    fn a_picture_that_is_cut_between_two_passes_is_encoded_whole() {
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        let pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap();
+        let needs = pipeline.memory_needs;
+        let hires = json!({"width": 64, "height": 1024, "upscaler": "lanczos"});
+        let request = json!({"prompt": "a fox", "width": 128, "height": 128, "hires": hires});
+        let job = GenerationInput::parse(&request, pipeline.model().rules()).unwrap();
+        let covers = ImageSize { width: 1024, height: 1024 };
+        assert_eq!(job.hires.as_ref().unwrap().target.covers, covers);
+        let latent = GenerationInput {
+            hires: job.hires.clone().map(|hires| Hires { upscaler: Upscaler::LATENT, ..hires }),
+            ..job.clone()
+        };
+        let kept = [latent.result_size(), latent.size].map(|size| needs.vae(size)).into_iter().max().unwrap();
+        let further = pipeline.memory_for(&[&job]) - pipeline.memory_for(&[&latent]);
+        assert_eq!(further, needs.vae(covers) - kept.max(needs.vae(needs.usual_size())));
     }
 
     #[test]
