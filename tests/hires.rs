@@ -164,3 +164,54 @@ fn a_second_pass_needs_more_memory_and_an_upscaler_its_own() {
     let [plain, latent, model] = [plain, latent, model].map(|input| pipeline.memory_for(&[&input]));
     assert!(plain < latent && latent < model, "{plain} {latent} {model}");
 }
+
+#[test]
+fn a_prompt_changes_at_the_steps_of_the_second_pass() {
+    let mut pipeline = pipeline();
+    let mut latents = |prompt: &str| {
+        let request = json!({ "prompt": "a fox", "width": 64, "height": 64, "num_inference_steps": 4,
+            "scheduler": "DDIM", "hires": { "scale": 1, "strength": 1, "prompt": prompt } });
+        let input = input(&pipeline, &request);
+        draw(&mut pipeline, &input, 5).latents().clone()
+    };
+    let (red, blue) = (latents("a red heart"), latents("a blue tree"));
+    let changed = latents("a [red heart:blue tree:1.5]");
+    assert!(changed != red && changed != blue);
+    assert_eq!(changed, latents("a [red heart:blue tree:6]"), "whole steps are counted on");
+    assert_eq!(red, latents("a [red heart:blue tree:8]"));
+    let alternating = latents("a [red heart|blue tree]");
+    assert!(alternating != red && alternating != blue && alternating != changed);
+}
+
+#[test]
+fn a_job_that_is_cut_short_before_its_second_pass_ends_with_the_first_picture() {
+    let mut pipeline = pipeline();
+    let plain = json!({ "prompt": "a fox", "width": 64, "height": 64, "num_inference_steps": 3 });
+    let mut hires = plain.clone();
+    hires["hires"] = json!({ "scale": 2, "upscaler": "x2" });
+    let (plain, hires) = (input(&pipeline, &plain), input(&pipeline, &hires));
+    let first = draw(&mut pipeline, &plain, 5);
+    for steps in 1..=4 {
+        let mut generation = pipeline.begin(&hires, 5).unwrap();
+        (0..steps).for_each(|_| pipeline.step(&mut [&mut generation]).unwrap());
+        pipeline.cut_short(&mut generation).unwrap();
+        assert!(generation.is_done(), "{steps}");
+        assert_eq!(generation.latents() == first.latents(), steps >= 3, "{steps}");
+        assert!(generation.warnings().iter().any(|sentence| sentence.contains("were stopped after")));
+        assert_eq!(pipeline.finish(&generation).unwrap()[0].image.width, 64);
+    }
+}
+
+#[test]
+fn the_warnings_of_both_passes_are_told_once() {
+    let mut pipeline = pipeline();
+    let request = json!({ "prompt": "embedding:nobody", "width": 64, "height": 64, "num_inference_steps": 2,
+        "hires": { "scale": 1, "prompt": "embedding:nobody embedding:noone" } });
+    let input = input(&pipeline, &request);
+    let generation = draw(&mut pipeline, &input, 5);
+    let told = |name: &str| {
+        let named = format!("embedding:{name} names no textual inversion");
+        generation.warnings().iter().filter(|sentence| sentence.starts_with(&named)).count()
+    };
+    assert_eq!((told("nobody"), told("noone")), (1, 1), "{:?}", generation.warnings());
+}

@@ -175,7 +175,19 @@ impl Generation {
         let (input, drawn_at) = (first.input.clone(), first.drawn_at);
         let drawn = std::mem::take(&mut first.drawn);
         self.first = Some(Box::new(FirstPass { input, drawn_at, drawn, steps }));
-        self.warnings = std::mem::take(&mut first.warnings);
+        let own = std::mem::replace(&mut self.warnings, std::mem::take(&mut first.warnings));
+        for sentence in own {
+            if !self.warnings.contains(&sentence) {
+                self.warnings.push(sentence);
+            }
+        }
+        // The text in the pictures tells the words of both passes.
+        for word in std::mem::take(&mut first.prompts.learned) {
+            if self.prompts.learned.iter().all(|known| known.name != word.name) {
+                self.prompts.learned.push(word);
+            }
+        }
+        self.prompts.cut = self.prompts.cut.max(first.prompts.cut);
     }
 
     /// The prompts that were drawn for each picture.
@@ -197,16 +209,26 @@ impl Generation {
     /// call the UNet more than once per step count their calls in proportion. With a second pass, the steps of both, and
     /// the pieces in which the picture is enlarged between them.
     pub fn progress(&self) -> (u32, u32) {
-        let calls = self.scheduler.timesteps().len() - self.begin;
-        let steps = Self::steps_of(calls, self.scheduler.timesteps().len(), self.input.num_inference_steps);
-        let done = (self.call - self.begin) * steps as usize / calls.max(1);
+        let (done, steps) = self.pass_progress();
         let before = self.first.as_ref().map_or(0, |first| first.steps);
         let (enlarged, after) = self.next.as_ref().map_or((0, 0), |next| next.progress());
         let steps = before + steps + after;
         // What is broken is not stepped any more, so it is done.
         let is_over = self.is_done() && (self.has_failed() || self.first.is_some());
-        let done = if is_over { steps } else { before + u32::try_from(done).unwrap_or(u32::MAX) + enlarged };
+        let done = if is_over { steps } else { before + done + enlarged };
         (done, steps)
+    }
+
+    /// The steps done and all steps of this pass alone.
+    fn pass_progress(&self) -> (u32, u32) {
+        let (done, calls) = self.place();
+        let steps = Self::steps_of(calls, self.scheduler.timesteps().len(), self.input.num_inference_steps);
+        (u32::try_from(done * steps as usize / calls.max(1)).unwrap_or(u32::MAX), steps)
+    }
+
+    /// The step of the next call, counted from 0 in each pass. Prompts change by it: they are encoded for each pass.
+    pub(super) fn step_of_pass(&self) -> u32 {
+        self.pass_progress().0
     }
 
     /// The steps that `calls` of `all` calls are, where all of them are `asked` steps.
@@ -237,14 +259,18 @@ impl Generation {
     }
 
     /// Takes what is predicted now as the end, as A1111 does when it is interrupted (`last_latent` in its
-    /// `modules/sd_samplers_common.py`). Where the scheduler cannot tell, the latents stay as they are.
+    /// `modules/sd_samplers_common.py`). No second pass follows. Where the scheduler cannot tell, the latents stay as they are.
     pub(super) fn cut_short(&mut self, prediction: PredictionType) -> Result<(), SchedulerError> {
         let (step, steps) = self.progress();
-        for image in 0..self.images() {
-            if let Some(clean) = self.predicted_original_of(image, prediction) {
-                self.latents.index_axis_mut(Axis(0), image).assign(&clean);
+        // Between two passes, the first picture is there already.
+        if self.is_drawing() {
+            for image in 0..self.images() {
+                if let Some(clean) = self.predicted_original_of(image, prediction) {
+                    self.latents.index_axis_mut(Axis(0), image).assign(&clean);
+                }
             }
         }
+        self.next = None;
         self.call = self.scheduler.timesteps().len();
         if let Some(original) = &self.original {
             original.restore(&mut self.latents, self.call, &self.scheduler)?;
@@ -255,7 +281,7 @@ impl Generation {
 
     /// The parts of an image's prompt for the next call, with their weights.
     pub(super) fn positives(&self, image: usize) -> impl Iterator<Item = (&EncodedPrompt, f32)> {
-        self.prompts.positives(image, self.progress().0)
+        self.prompts.positives(image, self.step_of_pass())
     }
 
     /// The negative prompt of an image for the next call, if that is guided: guidance may end before the steps do.
@@ -264,7 +290,7 @@ impl Generation {
         let (done, calls) = (self.call - self.begin, self.scheduler.timesteps().len() - self.begin);
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
         let is_guided = (done as f64) < self.input.guidance_end * calls as f64;
-        self.prompts.negative(image, self.progress().0).filter(|_| is_guided)
+        self.prompts.negative(image, self.step_of_pass()).filter(|_| is_guided)
     }
 
     /// The number of the next call, and of all calls, without those that a start from a picture skips.

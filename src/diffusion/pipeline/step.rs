@@ -148,7 +148,7 @@ fn guide(
     for unit in call {
         let generation = &mut *batch[unit.generation];
         let is_guided = generation.guided_by(unit.image).is_some();
-        let step = generation.progress().0;
+        let step = generation.step_of_pass();
         let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
         let has_rim = generation.has_rim();
         let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
