@@ -168,7 +168,7 @@ impl GenerationInput {
         let steps = steps.map_or(defaults.num_inference_steps, small);
         let needs_prompt = upscale.is_none();
         let Prompts { prompt, negative_prompt, wildcards } =
-            Prompts::read(&mut reader, rules, steps, needs_prompt);
+            Prompts::read(&mut reader, rules, steps, (needs_prompt, false));
         let mut warnings = Vec::new();
         let loras = loras::read(&mut reader, rules, &prompt, &mut warnings);
         let clip_skip = clip_skip(&mut reader, rules);
@@ -195,7 +195,7 @@ impl GenerationInput {
         }
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
-        let hires = Hires::read(&mut reader, rules, (size, scheduler, steps), &mut warnings);
+        let hires = Hires::read(&mut reader, rules, (size, scheduler, steps, wildcards), &mut warnings);
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let controlnets = controlnet::read(&mut reader, rules);

@@ -47,11 +47,12 @@ const FIELDS: [&str; 11] = [
 ];
 
 impl Hires {
-    /// Reads the object `hires` of a request for a picture of `size` with `scheduler` and `steps`.
+    /// Reads the object `hires` of a request for a picture of `size` with `scheduler` and `steps`, whose wildcards are drawn
+    /// or not.
     pub(super) fn read(
         reader: &mut Reader,
         rules: &InputRules,
-        (size, scheduler, steps): (ImageSize, SchedulerKind, u32),
+        first: (ImageSize, SchedulerKind, u32, bool),
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         if rules.edits_images && reader.is_present("hires") {
@@ -70,15 +71,13 @@ impl Hires {
                 );
             }
         }
-        reader
-            .within("hires", |reader| Self::fields(reader, rules, (size, scheduler, steps), warnings))
-            .flatten()
+        reader.within("hires", |reader| Self::fields(reader, rules, first, warnings)).flatten()
     }
 
     fn fields(
         reader: &mut Reader,
         rules: &InputRules,
-        (size, first, first_steps): (ImageSize, SchedulerKind, u32),
+        (size, first, first_steps, wildcards): (ImageSize, SchedulerKind, u32, bool),
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         reader.refuse_unknown(&FIELDS);
@@ -99,7 +98,7 @@ impl Hires {
         }
         let steps = reader.integer("steps", 0, u64::from(MAX_STEPS)).map(small).filter(|steps| *steps > 0);
         let strength = reader.share("strength").unwrap_or(STRENGTH);
-        let own = Prompts::read(reader, rules, steps.unwrap_or(first_steps), false);
+        let own = Prompts::read(reader, rules, steps.unwrap_or(first_steps), (false, wildcards));
         let [prompt, negative_prompt] =
             [own.prompt, own.negative_prompt].map(|prompt| Some(prompt).filter(|prompt| !prompt.is_empty()));
         if prompt.as_deref().is_some_and(has_lora_tags) {

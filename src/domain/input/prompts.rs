@@ -25,15 +25,20 @@ pub(super) struct Prompts {
 
 impl Prompts {
     /// `steps` are those of the request, or the default: prompts may change from step to step. A second pass and a job
-    /// that draws nothing need none.
-    pub fn read(reader: &mut Reader, rules: &InputRules, steps: u32, is_required: bool) -> Self {
+    /// that draws nothing need none. A second pass draws its wildcards if the first does.
+    pub fn read(
+        reader: &mut Reader,
+        rules: &InputRules,
+        steps: u32,
+        (is_required, wildcards): (bool, bool),
+    ) -> Self {
         let fields = ["prompt", "negative_prompt"];
         let prompt = match is_required {
             true => reader.required_string(fields[0]),
             false => reader.string(fields[0]),
         };
         let [prompt, negative_prompt] = [prompt, reader.string(fields[1])].map(Option::unwrap_or_default);
-        let wildcards = reader.flag("wildcards").unwrap_or(false);
+        let wildcards = reader.flag("wildcards").unwrap_or(wildcards);
         let texts = [prompt, negative_prompt].map(without_lora_tags);
         let mut checked = Vec::new();
         for (field, text) in fields.into_iter().zip(&texts) {

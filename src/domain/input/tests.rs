@@ -514,6 +514,12 @@ fn wildcards_are_read_only_where_they_are_asked_for() {
         ["negative_prompt does not meet the constraints. There is no wildcard nobody."]
     );
     assert_eq!(
+        parse(json!({"prompt": "a", "hires": {"prompt": "{a|__nobody__}"}, "wildcards": true}))
+            .unwrap_err()
+            .0,
+        ["hires.prompt does not meet the constraints. There is no wildcard nobody."]
+    );
+    assert_eq!(
         parse(json!({"prompt": "a", "wildcards": 1})).unwrap_err().0,
         ["wildcards should be bool type, not int."]
     );
