@@ -99,7 +99,7 @@ fn features() -> Vec<Feature> {
             "hires by a model",
             "hires",
             json!({"hires": {"width": 128, "height": 64, "upscaler": "x2", "strength": 0.5, "steps": 6,
-                "prompt": "a [tree|house:0.5]", "guidance_scale": 3, "scheduler": "DPM-M"}}),
+                "prompt": "a [tree:house:1.5]", "guidance_scale": 3, "scheduler": "DPM-M"}}),
         ),
     ]
 }
