@@ -5,7 +5,7 @@ use rusqlite::{Connection, named_params};
 use super::{Store, StoreError, content, rows};
 use crate::domain::{EndpointId, Job, JobStatus, Timestamp};
 
-/// A longer input is left out of a list: a page of such inputs could be a gigabyte.
+/// A longer input is left out of a list, and so are longer drawn prompts: a page of them could be a gigabyte.
 const MAX_INPUT_BYTES: usize = 16 * 1024;
 
 /// One page of jobs.
@@ -83,5 +83,9 @@ fn whole(db: &Connection, seq: i64, input: i64, job: Job) -> Result<Job, StoreEr
         Some(size) if size > MAX_INPUT_BYTES => String::new(),
         _ => content::text(db, input)?,
     };
-    rows::with_results(db, seq, Job { input, ..job })
+    let mut job = rows::with_results(db, seq, Job { input, ..job })?;
+    for image in &mut job.images {
+        image.prompts.take_if(|drawn| drawn.prompt.len() + drawn.negative_prompt.len() > MAX_INPUT_BYTES);
+    }
+    Ok(job)
 }
