@@ -75,7 +75,10 @@ fn no_byte_of_a_deleted_job_is_left_in_the_files() {
         if i % 3 == 0 {
             let job = test.claim();
             let png = job.input().replace("prompt", "image").repeat(1 + i % 4);
-            assert!(ended(job.complete(vec![image(&png), image(&png)])));
+            let prompts = DrawnPrompts { prompt: png.clone(), negative_prompt: String::new() };
+            assert!(ended(
+                job.complete(vec![image(&png), NewImage { prompts: Some(prompts), ..image(&png) }])
+            ));
         }
         let markers = [format!("<prompt-{i:04}>"), format!("<image-{i:04}>")];
         if lives { kept.push((id, markers)) } else { forgotten.push((id, markers)) }
