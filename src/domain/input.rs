@@ -1,6 +1,7 @@
 //! The `input` of a request: parsed and checked once.
 
 mod controlnet;
+mod drawn;
 mod enlarged;
 mod fitted_size;
 mod hires;

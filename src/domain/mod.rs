@@ -65,4 +65,4 @@ pub use spacing::Spacing;
 pub use upscaler::{LatentMode, PixelMode, Upscaler, UpscalerShelf};
 pub use web_url::{WebUrl, WebUrlError};
 pub use webhook::{Webhook, WebhookEvents};
-pub use wildcards::{DrawnPrompts, WildcardShelf, draw_wildcards};
+pub use wildcards::{DrawnPrompts, WildcardShelf};

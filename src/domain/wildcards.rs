@@ -4,6 +4,7 @@
 //! Both forms nest, also in the lines of files. `\{` is a plain brace. A brace that is never closed is text, and so is the
 //! name of a file that a line names and that does not exist. LoRA tags in files are left out. The same seed draws the same words, on every machine.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ use super::{MAX_PROMPT_BYTES, without_lora_tags};
 const DEEPEST: usize = 16;
 /// The most choices for one prompt. Each one may read a file.
 const MOST_DRAWS: usize = 200;
+/// The bytes of files that are kept for the other prompts of a request, about.
+const MOST_KEPT: usize = 16 << 20;
 
 /// The operator's wildcards.
 pub trait WildcardShelf: Debug + Send + Sync {
@@ -45,16 +48,44 @@ pub fn check_wildcards(prompt: &str, shelf: &dyn WildcardShelf) -> Result<(), St
     check(&parse(prompt)?, shelf)
 }
 
-/// The prompt with its wildcards drawn. `stream` keeps the prompts of one picture apart. The error is a sentence.
-pub fn draw_wildcards(
-    prompt: &str,
-    (seed, stream): (u64, u64),
-    shelf: &dyn WildcardShelf,
-) -> Result<String, String> {
-    let state = seed ^ stream.wrapping_mul(0xD134_2543_DE82_EF95);
-    let mut drawer = Drawer { shelf, random: SplitMix { state }, draws: 0, drawn: String::new() };
-    drawer.add(&parse(prompt)?, 0)?;
-    Ok(drawer.drawn)
+/// Draws the wildcards of one request. It keeps the files that it has read: a prompt may name one two hundred times, and
+/// each picture names it again.
+#[derive(Debug)]
+pub struct WildcardDrawer<'a> {
+    shelf: &'a dyn WildcardShelf,
+    read: BTreeMap<String, Vec<String>>,
+    /// Their bytes, about.
+    kept: usize,
+}
+
+impl<'a> WildcardDrawer<'a> {
+    pub fn new(shelf: &'a dyn WildcardShelf) -> Self {
+        Self { shelf, read: BTreeMap::new(), kept: 0 }
+    }
+
+    /// The prompt with its wildcards drawn. `stream` keeps the prompts of one picture apart. The error is a sentence.
+    pub fn draw(&mut self, prompt: &str, (seed, stream): (u64, u64)) -> Result<String, String> {
+        let state = seed ^ stream.wrapping_mul(0xD134_2543_DE82_EF95);
+        let random = SplitMix { state };
+        let mut drawing = Drawing { files: self, random, draws: 0, drawn: String::new() };
+        drawing.add(&parse(prompt)?, 0)?;
+        Ok(drawing.drawn)
+    }
+
+    /// The line of a file that a random number chooses. None if there is no such file.
+    fn line(&mut self, name: &str, random: u64) -> Result<Option<String>, String> {
+        if !self.read.contains_key(name) {
+            let Some(lines) = self.shelf.lines(name)? else { return Ok(None) };
+            let bytes: usize = lines.iter().map(|line| line.len() + size_of::<String>()).sum();
+            if self.kept + bytes > MOST_KEPT {
+                self.read.clear();
+                self.kept = 0;
+            }
+            self.kept += bytes;
+            self.read.insert(name.to_owned(), lines);
+        }
+        Ok(self.read.get(name).and_then(|lines| lines.get(scaled(random, lines.len())).cloned()))
+    }
 }
 
 enum Node<'a> {
@@ -153,19 +184,21 @@ fn file_name(text: &str) -> Option<&str> {
 
 /// The number in `2$$`, and the length of both.
 fn count(text: &str) -> Option<(usize, usize)> {
-    let (number, _) = text.split_once("$$")?;
-    let count = number.parse().ok().filter(|count| number.len() <= 2 && *count > 0)?;
-    Some((count, number.len() + 2))
+    let digits = text.bytes().take(3).take_while(u8::is_ascii_digit).count();
+    text[digits..].starts_with("$$").then_some(())?;
+    let count = text[..digits].parse().ok().filter(|count| digits <= 2 && *count > 0)?;
+    Some((count, digits + 2))
 }
 
-struct Drawer<'a> {
-    shelf: &'a dyn WildcardShelf,
+/// One prompt that is being drawn.
+struct Drawing<'a, 'b> {
+    files: &'a mut WildcardDrawer<'b>,
     random: SplitMix,
     draws: usize,
     drawn: String,
 }
 
-impl Drawer<'_> {
+impl Drawing<'_, '_> {
     fn add(&mut self, nodes: &[Node], depth: usize) -> Result<(), String> {
         for node in nodes {
             match node {
@@ -193,12 +226,9 @@ impl Drawer<'_> {
             ));
         }
         let draw = self.below(usize::MAX)?;
-        match self.shelf.lines(name)? {
-            Some(lines) if !lines.is_empty() => {
-                let line = &lines[scaled(draw as u64, lines.len())];
-                self.add(&parse(&without_lora_tags(line))?, depth + 1)
-            }
-            _ => self.text(&format!("__{name}__")),
+        match self.files.line(name, draw as u64)? {
+            Some(line) => self.add(&parse(&without_lora_tags(&line))?, depth + 1),
+            None => self.text(&format!("__{name}__")),
         }
     }
 
@@ -243,6 +273,7 @@ impl SplitMix {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use proptest::prelude::*;
 
@@ -270,7 +301,7 @@ mod tests {
     }
 
     fn draw(prompt: &str, seed: u64) -> Result<String, String> {
-        draw_wildcards(prompt, (seed, 0), &Shelf)
+        WildcardDrawer::new(&Shelf).draw(prompt, (seed, 0))
     }
 
     /// All that a hundred seeds draw.
@@ -299,8 +330,9 @@ mod tests {
 
     #[test]
     fn both_prompts_of_a_picture_are_drawn_on_their_own() {
-        let drawn =
-            |stream| (0..32).map(move |seed| draw_wildcards("{a|b}", (seed, stream), &Shelf).unwrap());
+        let drawn = |stream| {
+            (0..32).map(move |seed| WildcardDrawer::new(&Shelf).draw("{a|b}", (seed, stream)).unwrap())
+        };
         assert!(drawn(0).ne(drawn(1)));
     }
 
@@ -333,6 +365,31 @@ mod tests {
         assert_eq!(draw(&"{a}".repeat(300), 1).unwrap_err(), "It draws more than 200 wildcards.");
         assert!(draw("__long__ __long__", 1).unwrap_err().ends_with("more than 65536 bytes."));
         assert!(draw(&"{".repeat(60_000), 1).unwrap_err().contains("nest deeper"));
+    }
+
+    #[test]
+    fn a_file_is_read_once_for_all_pictures() {
+        #[derive(Debug, Default)]
+        struct Counted(AtomicUsize);
+
+        impl WildcardShelf for Counted {
+            fn find(&self, _name: &str) -> Result<(), String> {
+                Ok(())
+            }
+
+            fn lines(&self, name: &str) -> Result<Option<Vec<String>>, String> {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                Shelf.lines(name)
+            }
+        }
+
+        let shelf = Counted::default();
+        let mut drawer = WildcardDrawer::new(&shelf);
+        for seed in 0..10 {
+            let prompt = "__animal__ ".repeat(100);
+            assert_eq!(drawer.draw(&prompt, (seed, 0)), draw(&prompt, seed));
+        }
+        assert_eq!(shelf.0.load(Ordering::Relaxed), 1);
     }
 
     proptest! {

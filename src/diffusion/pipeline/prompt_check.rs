@@ -1,11 +1,12 @@
 //! Checks prompts when a request comes in: whether they fit into the chunks that are allowed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::prompt_texts::{PromptText, PromptTexts};
 use crate::diffusion::files::TextualInversionFolder;
-use crate::diffusion::text::{LearnedWords, PromptSteps, Tokenizer, may_change};
+use crate::diffusion::text::{LearnedWords, MAX_ENCODED, PromptError, PromptSteps, Tokenizer, may_change};
 use crate::domain::{CheckedPrompt, GenerationInput, PromptCheck, PromptLength, prompt_parts};
 
 /// Checks prompts with a model's tokenizer.
@@ -40,16 +41,25 @@ impl PromptCheck for ChunkCheck {
         let words = words.unwrap_or_else(|| Arc::new(LearnedWords::none()));
         let mut texts = PromptTexts::new(&self.tokenizer, &words, PromptSteps { steps, before: None });
         let mut sentences = Vec::new();
-        for prompt in prompts {
-            let mut parts = prompt.parts.iter();
-            if let Some(error) = parts.find_map(|part| texts.add(part, prompt.field == "prompt").err()) {
-                sentences.push((prompt.field, error.to_string()));
+        // The texts of all pictures, each with the chunks that it has in its picture.
+        let mut encoded = BTreeSet::new();
+        for picture in prompts.chunk_by(|one, other| one.picture == other.picture) {
+            let mut read = BTreeSet::new();
+            for prompt in picture {
+                let added = prompt.parts.iter().try_for_each(|part| {
+                    let timeline = texts.add(part, prompt.field == "prompt")?;
+                    read.extend(timeline.0.into_iter().map(|(_, text)| text));
+                    Ok::<_, PromptError>(())
+                });
+                let sentence = added.err().map(|error| (prompt.field, error.to_string()));
+                sentences.extend(sentence.filter(|sentence| !sentences.contains(sentence)));
             }
+            let longest = read.iter().map(|text| texts.texts[*text].chunks.len()).max().unwrap_or(0);
+            encoded.extend(read.into_iter().map(|text| (text, longest)));
         }
-        if sentences.is_empty()
-            && let Err(error) = texts.check(texts.longest())
-        {
-            sentences.push(("prompt", error.to_string()));
+        if sentences.is_empty() && encoded.iter().map(|(_, chunks)| chunks).sum::<usize>() > MAX_ENCODED {
+            let chunks = encoded.iter().map(|(_, chunks)| *chunks).max().unwrap_or(0);
+            sentences.push(("prompt", PromptError::TooMany { texts: encoded.len(), chunks }.to_string()));
         }
         if sentences.is_empty() { Ok(()) } else { Err(sentences) }
     }
@@ -69,6 +79,7 @@ impl PromptCheck for ChunkCheck {
         }
         let tokens = |text: &PromptText| text.chunks.iter().map(|chunk| chunk.ids.len()).sum();
         let tokens = texts.texts.iter().map(tokens).max().unwrap_or(0);
-        Ok(PromptLength { tokens, chunks: texts.longest(), room: self.tokenizer.room() })
+        let chunks = texts.texts.iter().map(|text| text.chunks.len()).max().unwrap_or(0);
+        Ok(PromptLength { tokens, chunks, room: self.tokenizer.room() })
     }
 }

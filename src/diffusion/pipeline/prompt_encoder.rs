@@ -379,8 +379,9 @@ mod tests {
         let many = "[a|b|c][d|e|f|g][h|i|j|k|l][m|n|o|p|q|r|s]";
         let check =
             crate::diffusion::pipeline::prompt_check::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);
-        let checked =
-            |prompt, steps| check.check(&[CheckedPrompt { field: "prompt", parts: vec![prompt] }], steps);
+        let checked = |prompt, steps| {
+            check.check(&[CheckedPrompt { field: "prompt", picture: 0, parts: vec![prompt] }], steps)
+        };
         assert_eq!(checked(many, 250), Ok(()));
         let sentence = "Its parts and changes make 257 texts, and each counts as many chunks as the longest: 1. At most \
                         256 chunks are allowed together; change less of it, or shorten it.";
@@ -390,9 +391,45 @@ mod tests {
         // The text encoder pads all of them to the longest.
         let long = "BREAK ".repeat(20);
         let both = [("prompt", "[a|b|c|d|e|f|g|h|i|j|k|l|m|n]"), ("negative_prompt", &long)];
-        let both = both.map(|(field, prompt)| CheckedPrompt { field, parts: vec![prompt] });
+        let both = both.map(|(field, prompt)| CheckedPrompt { field, picture: 0, parts: vec![prompt] });
         assert!(check.check(&both[..1], 50).is_ok() && check.check(&both[1..], 50).is_ok());
         assert!(check.check(&both, 50).unwrap_err()[0].1.starts_with("Its parts and changes make 15 texts"));
+        // Not all of the 250 texts are split: that would take long.
+        let options: Vec<String> = (0..250).map(|option| option.to_string()).collect();
+        let heavy = format!("{}[{}]", "BREAK ".repeat(30), options.join("|"));
+        let sentence = checked(&heavy, 500).unwrap_err().remove(0).1;
+        assert!(sentence.starts_with("Its parts and changes make 9 texts"), "{sentence}");
+    }
+
+    #[test]
+    fn pictures_are_checked_as_they_are_encoded() {
+        let mut encoder = encoder(None);
+        let check =
+            crate::diffusion::pipeline::prompt_check::ChunkCheck::new(Arc::clone(&encoder.tokenizer), None);
+        // A picture of 28 chunks twice, and as many with one chunk as still fit.
+        for (others, fits) in [(199, true), (200, false)] {
+            let drawn: Vec<_> = (0..=others)
+                .map(|picture| DrawnPrompts {
+                    prompt: if picture == 0 { "BREAK ".repeat(28) } else { format!("fox {picture}") },
+                    negative_prompt: String::new(),
+                })
+                .collect();
+            let checked: Vec<_> = (0..)
+                .zip(&drawn)
+                .flat_map(|(picture, drawn)| {
+                    [("prompt", &drawn.prompt), ("negative_prompt", &drawn.negative_prompt)]
+                        .map(|(field, prompt)| CheckedPrompt { field, picture, parts: vec![prompt.as_str()] })
+                })
+                .collect();
+            let refused = check.check(&checked, 50).err().map(|sentences| sentences[0].1.clone());
+            let encoded = encoder.encode(&input("", ""), &drawn, STEPS, None, &[]);
+            let error = encoded.err().map(|error| error.to_string());
+            let is_same = match (&error, &refused) {
+                (Some(error), Some(refused)) => error.ends_with(refused),
+                (error, refused) => error.is_none() && refused.is_none(),
+            };
+            assert!(is_same && refused.is_none() == fits, "{others}: {error:?} {refused:?}");
+        }
     }
 
     #[test]
@@ -441,7 +478,7 @@ mod tests {
             (",".repeat(65_536), false),
         ] {
             let started = std::time::Instant::now();
-            let checked = [CheckedPrompt { field: "prompt", parts: vec![&prompt] }];
+            let checked = [CheckedPrompt { field: "prompt", picture: 0, parts: vec![&prompt] }];
             let refused = check.check(&checked, 50).err().map(|mut sentences| sentences.remove(0).1);
             if fits {
                 assert_eq!(refused, None, "{prompt:.20}");

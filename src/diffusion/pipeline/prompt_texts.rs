@@ -9,6 +9,9 @@ use crate::diffusion::text::{
     may_change, stretches,
 };
 
+/// The most names behind `embedding:` that are reported.
+const MOST_UNKNOWN: usize = 10;
+
 /// A distinct text.
 #[derive(Debug, PartialEq)]
 pub(super) struct PromptText {
@@ -37,7 +40,12 @@ impl<'a> PromptTexts<'a> {
     /// Adds a part of a prompt, or a negative prompt.
     pub fn add(&mut self, prompt: &str, is_part: bool) -> Result<Timeline, PromptError> {
         let (prompt, unknown) = bare_names(prompt, self.words, self.tokenizer)?;
-        self.unknown.extend(unknown);
+        for name in unknown {
+            // A prompt may have thousands of names, and each one becomes a warning.
+            if self.unknown.len() < MOST_UNKNOWN && !self.unknown.contains(&name) {
+                self.unknown.push(name);
+            }
+        }
         let (own, mut timeline) = match may_change(&prompt) {
             false => (vec![chunks(self.tokenizer, self.words, &prompt)?], vec![(self.steps.steps, 0)]),
             true => self.changing(&prompt)?,
@@ -59,35 +67,29 @@ impl<'a> PromptTexts<'a> {
         }
     }
 
-    /// The chunks of the longest text.
-    pub fn longest(&self) -> usize {
-        self.texts.iter().map(|text| text.chunks.len()).max().unwrap_or(0)
-    }
-
-    /// Fails if all texts together, `chunks` each, are more than a request may have.
-    pub fn check(&self, chunks: usize) -> Result<(), PromptError> {
-        match self.texts.len() * chunks > MAX_ENCODED {
-            true => Err(PromptError::TooMany { texts: self.texts.len(), chunks }),
-            false => Ok(()),
-        }
-    }
-
-    /// The distinct texts of a prompt that may change, and the one of each stretch of steps.
+    /// The distinct texts of a prompt that may change, and the one of each stretch of steps. It stops at the first text
+    /// that is too much: to split hundreds of long texts takes seconds.
     #[expect(clippy::type_complexity, reason = "texts and a timeline of their numbers")]
     fn changing(&self, prompt: &str) -> Result<(Vec<Vec<Chunk>>, Vec<(u32, usize)>), PromptError> {
-        let mut own = Vec::new();
+        let mut own: Vec<Vec<Chunk>> = Vec::new();
+        let mut longest = 1;
         let mut numbers: HashMap<String, usize> = HashMap::new();
         let mut timeline: Vec<(u32, usize)> = Vec::new();
         for Stretch { last, text } in stretches(prompt, self.steps) {
             let number = match numbers.get(&text) {
                 Some(number) => *number,
-                None if own.len() == MAX_ENCODED => {
-                    return Err(PromptError::TooMany { texts: own.len() + 1, chunks: 1 });
-                }
                 None => {
-                    own.push(chunks(self.tokenizer, self.words, &text)?);
-                    numbers.insert(text, own.len() - 1);
-                    own.len() - 1
+                    let chunks = chunks(self.tokenizer, self.words, &text)?;
+                    longest = longest.max(chunks.len());
+                    let number = own.iter().position(|other| *other == chunks).unwrap_or(own.len());
+                    if number == own.len() {
+                        own.push(chunks);
+                    }
+                    numbers.insert(text, number);
+                    if own.len() * longest > MAX_ENCODED || numbers.len() > MAX_ENCODED {
+                        return Err(PromptError::TooMany { texts: numbers.len(), chunks: longest });
+                    }
+                    number
                 }
             };
             match timeline.last_mut().filter(|(_, before)| *before == number) {

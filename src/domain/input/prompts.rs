@@ -11,8 +11,22 @@ use crate::domain::without_lora_tags;
 pub struct CheckedPrompt<'a> {
     /// The field that it comes from.
     pub field: &'static str,
+    /// The number of its picture, where wildcards draw other prompts for each. 0 where all pictures have the same.
+    pub picture: u32,
     /// What `AND` joins.
     pub parts: Vec<&'a str>,
+}
+
+impl<'a> CheckedPrompt<'a> {
+    /// A prompt in which `AND` joins parts.
+    pub(super) fn composed(field: &'static str, picture: u32, text: &'a str) -> Self {
+        Self { field, picture, parts: prompt_parts(text).into_iter().map(|part| part.text).collect() }
+    }
+
+    /// A prompt in which AND is a plain word.
+    pub(super) fn plain(field: &'static str, picture: u32, text: &'a str) -> Self {
+        Self { field, picture, parts: vec![text] }
+    }
 }
 
 /// A request's prompts.
@@ -49,6 +63,7 @@ impl Prompts {
                 continue;
             }
             if wildcards {
+                // What they become is checked when the seed is known: `check_drawn`.
                 if let Some(Err(sentence)) =
                     rules.wildcards.as_deref().map(|shelf| check_wildcards(text, shelf))
                 {
@@ -56,12 +71,10 @@ impl Prompts {
                 }
                 continue;
             }
-            // AND is a plain word in a negative prompt.
-            let parts = match field {
-                "prompt" => prompt_parts(text).into_iter().map(|part| part.text).collect(),
-                _ => vec![text.as_ref()],
-            };
-            checked.push(CheckedPrompt { field, parts });
+            checked.push(match field {
+                "prompt" => CheckedPrompt::composed(field, 0, text),
+                _ => CheckedPrompt::plain(field, 0, text),
+            });
         }
         composition(reader, rules, &texts[0]);
         if let Some(Err(sentences)) = rules.prompts.as_ref().map(|rules| rules.check(&checked, steps)) {

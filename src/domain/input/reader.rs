@@ -12,6 +12,11 @@ const MOST_NAMED: usize = 20;
 /// The seeds, for error sentences.
 const SEEDS: &str = "a whole number from 0 to 18446744073709551615, or -1 for a random one";
 
+/// The sentence about a field that is not as it should be.
+pub(super) fn unmet(name: &str, constraint: &str) -> String {
+    format!("{name} does not meet the constraints. {constraint}")
+}
+
 /// The fields of a request, and the violations so far.
 pub(super) struct Reader<'a> {
     fields: &'a Map<String, Value>,
@@ -48,7 +53,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn unmet(&mut self, name: &str, constraint: &str) {
-        self.violation(format!("{}{name} does not meet the constraints. {constraint}", self.prefix));
+        self.violation(unmet(&format!("{}{name}", self.prefix), constraint));
     }
 
     pub fn refuse_unknown(&mut self, known: &[&str]) {

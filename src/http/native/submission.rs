@@ -8,10 +8,7 @@ use serde_json::{Value, error::Category};
 
 use super::provider::{self, Translated};
 use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, S3Config, Webhook};
-use crate::http::request::{ApiError, has_few_values};
-
-/// Parsing a body larger than this would delay other requests, so it happens on a thread for blocking work.
-const LARGE: usize = 16 * 1024;
+use crate::http::request::{ApiError, has_few_values, is_quickly_read};
 
 /// The fields with a meaning here. Others are ignored, as the hosted service does.
 #[derive(Deserialize)]
@@ -36,7 +33,7 @@ pub async fn read(
     rules: InputRules,
     kind: JobKind,
 ) -> Result<NewJob, ApiError> {
-    if body.len() <= LARGE {
+    if is_quickly_read(&body) {
         return parse(&body, endpoint, &rules, kind);
     }
     actix_web::web::block(move || parse(&body, endpoint, &rules, kind)).await.map_err(|error| {
@@ -67,6 +64,7 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
         Some(seed) => seed,
         None => random_seed()?,
     };
+    parsed.check_drawn(seed, rules)?;
     let (input, finish) = match translated {
         None => (input.get().to_owned(), None),
         Some(Translated { input, finish }) => (input.to_string(), Some(finish)),
@@ -126,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn wildcards_that_cannot_be_drawn_are_refused() {
+        let body = |prompt: &str| format!(r#"{{"input": {{"prompt": "{prompt}", "wildcards": true}}}}"#);
+        assert!(read(&body(&"{a}".repeat(200))).is_ok());
+        assert_eq!(
+            read(&body(&"{a}".repeat(201))).unwrap_err(),
+            "prompt does not meet the constraints. It draws more than 200 wildcards."
+        );
+    }
+
+    #[test]
     fn a_random_seed_has_16_bits() {
         for _ in 0..50 {
             assert!(read(r#"{"input": {"prompt": ""}}"#).unwrap().seed < 65_536);
@@ -165,10 +173,10 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused_without_an_overflow() {
-        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        // As deep as the number of values allows. What is deeper is not parsed at all.
-        let deep = nested(9_000);
-        assert!(read(&nested(200_000)).unwrap_err().contains("values"));
+        let deeper = "[".repeat(200_000) + &"]".repeat(200_000);
+        assert!(read(&deeper).unwrap_err().contains("more JSON values"));
+        // As many values as a body may have.
+        let deep = "[".repeat(9_000) + &"]".repeat(9_000);
         assert!(read(&deep).is_err());
         assert!(read(&format!(r#"{{"input": {deep}}}"#)).unwrap_err().contains("recursion limit"));
         assert!(read(&format!(r#"{{"input": {{"prompt": ""}}, "other": {deep}}}"#)).is_ok());

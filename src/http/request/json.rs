@@ -3,6 +3,16 @@
 /// The most values in one body. Requests have some dozens.
 const MOST_VALUES: usize = 10_000;
 
+/// Reading a body larger than this would delay other requests.
+const LARGE: usize = 16 * 1024;
+
+/// Whether a request's body may be read on a thread that serves other requests. A large one takes long, and wildcards are
+/// files. Their field may have escapes in its name.
+pub fn is_quickly_read(body: &[u8]) -> bool {
+    let has = |text: &[u8]| body.windows(text.len()).any(|window| window == text);
+    body.len() <= LARGE && !has(b"wildcards") && !has(b"\\u")
+}
+
 /// Whether a JSON text has few enough values to be parsed. It need not be valid.
 pub fn has_few_values(text: &[u8]) -> bool {
     let mut rest = text;
@@ -52,5 +62,13 @@ mod tests {
         for broken in ["", "\"", "\"\\", "\"a\\\"", "}{"] {
             assert!(has_few_values(broken.as_bytes()));
         }
+    }
+
+    #[test]
+    fn large_bodies_and_wildcards_are_not_read_quickly() {
+        assert!(is_quickly_read(br#"{"input": {"prompt": "a fox"}}"#));
+        assert!(!is_quickly_read(br#"{"wildcards": true}"#));
+        assert!(!is_quickly_read(br#"{"\u0077ildcards": true}"#));
+        assert!(!is_quickly_read(&[b' '; 20_000]));
     }
 }

@@ -32,7 +32,7 @@ pub use settings::{HttpSettings, MetricsAccess};
 pub use surfaces::{OpenSurfaces, Surface, Surfaces};
 
 pub(super) use browser::check_site;
-pub(super) use json::has_few_values;
+pub(super) use json::{has_few_values, is_quickly_read};
 pub(super) use observe::observe;
 pub(super) use path::enter;
 pub(super) use route::{Methods, no_route, route};

@@ -4,10 +4,7 @@ use actix_web::web::Bytes;
 use serde_json::Value;
 
 use super::{Fields, heavy};
-use crate::http::request::{ApiError, has_few_values};
-
-/// Parsing a body larger than this would delay other requests, so it happens on a thread for blocking work.
-const LARGE: usize = 16 * 1024;
+use crate::http::request::{ApiError, has_few_values, is_quickly_read};
 
 /// The fields of a JSON object. An empty body and `null` are an object without fields.
 pub fn json(body: &[u8]) -> Result<Fields, ApiError> {
@@ -28,12 +25,12 @@ pub fn json(body: &[u8]) -> Result<Fields, ApiError> {
     }
 }
 
-/// Runs `work` on a body: here if that is small, otherwise as heavy work.
+/// Runs `work` on a body: here if that is quick, otherwise as heavy work.
 pub async fn on_body<T: Send + 'static, E: From<ApiError> + Send + 'static>(
     body: Bytes,
     work: impl FnOnce(Bytes) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    if body.len() <= LARGE {
+    if is_quickly_read(&body) {
         return work(body);
     }
     heavy(move || work(body)).await?

@@ -87,6 +87,9 @@ impl Translation {
                 ApiError::Internal
             })?,
         };
+        parsed
+            .check_drawn(seed, &endpoint.rules)
+            .map_err(|violations| in_client_words(violations, &sent_as))?;
         Ok(NewJob {
             endpoint: endpoint.id.clone(),
             kind,
