@@ -124,6 +124,13 @@ fn wildcards_are_drawn_by_each_picture_s_seed_and_the_png_says_what_was_drawn() 
         let again = pipeline.draw(&parse(&request), seed).unwrap().remove(0);
         assert_eq!(again.png, picture.png, "{prompt}");
     }
+    // Only the pictures with AND are guided.
+    let mut unguided = wild.clone();
+    unguided["guidance_scale"] = json!(1);
+    for (seed, picture) in (40..).zip(pipeline.draw(&parse(&unguided), 40).unwrap()) {
+        let again = pipeline.draw(&parse(&request(&picture)), seed).unwrap().remove(0);
+        assert_eq!(again.png, picture.png, "{}", picture.texts.request);
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 CASES states for each prompt what A1111's documentation says that it is at each step: its parts with their weights, and the
 negative prompt. The loop below is composable diffusion (arXiv 2206.01714) with diffusers' schedulers: the prediction is
-u + scale * sum(weight * (part - u)), where u is the one for the negative prompt, or, behind guidance_end, that for the first
-part with a scale of 1 (A1111's `combine_denoised`). The networks are those of pipelines.py.
+u + scale * sum(weight * (part - u)), where u is the one for the negative prompt. Behind guidance_end the scale is 1. The
+networks are those of pipelines.py.
 """
 import json, os
 import torch
@@ -60,8 +60,8 @@ def main():
             negative = case["negatives"][min(step, len(case["negatives"]) - 1)]
             shown = scheduler.scale_model_input(latents, t)
             predictions = [(unet(shown, t, encode(text))[0], weight) for text, weight in parts]
-            is_guided = call < case["guidance_end"] * calls
-            u, scale = (unet(shown, t, encode(negative))[0], case["guidance_scale"]) if is_guided else (predictions[0][0], 1.0)
+            u = unet(shown, t, encode(negative))[0]
+            scale = case["guidance_scale"] if call < case["guidance_end"] * calls else 1.0
             noise_pred = u + scale * sum(weight * (prediction - u) for prediction, weight in predictions)
             latents = scheduler.step(noise_pred, t, latents).prev_sample
         case["latents"] = [float(value) for value in latents.flatten()]

@@ -284,13 +284,26 @@ impl Generation {
         self.prompts.positives(image, self.step_of_pass())
     }
 
-    /// The negative prompt of an image for the next call, if that is guided: guidance may end before the steps do.
+    /// The negative prompt of an image for the next call, if that needs it: guidance may end before the steps do. The parts
+    /// of a prompt are weighed against it to the end.
     pub(super) fn guided_by(&self, image: usize) -> Option<&EncodedPrompt> {
+        let step = self.step_of_pass();
+        let is_needed = self.is_guided() || self.prompts.positives(image, step).len() > 1;
+        self.prompts.negative(image, step).filter(|_| is_needed)
+    }
+
+    /// How strongly the next call is guided: 1 where guidance has ended.
+    pub(super) fn guidance_scale(&self) -> f32 {
+        if self.is_guided() { self.input.guidance_scale } else { 1.0 }
+    }
+
+    /// Whether guidance has not ended before the next call.
+    fn is_guided(&self) -> bool {
         // A start from a picture leaves out the first calls: the share is of those that are made.
-        let (done, calls) = (self.call - self.begin, self.scheduler.timesteps().len() - self.begin);
+        let (done, calls) = self.place();
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
         let is_guided = (done as f64) < self.input.guidance_end * calls as f64;
-        self.prompts.negative(image, self.step_of_pass()).filter(|_| is_guided)
+        is_guided
     }
 
     /// The number of the next call, and of all calls, without those that a start from a picture skips.

@@ -76,8 +76,9 @@ impl PromptEncoder {
             let parts = prompt_parts(&prompt)
                 .into_iter()
                 .map(|PromptPart { text, weight }| Ok(Part { weight, timeline: texts.add(text, true)? }));
-            let parts = parts.collect::<Result<_, PromptError>>()?;
-            let negative = match is_guided {
+            let parts = parts.collect::<Result<Vec<_>, PromptError>>()?;
+            // Wildcards may have left one part of several, which then needs no negative prompt to be weighed against.
+            let negative = match is_guided && (input.guidance_scale > 1.0 || parts.len() > 1) {
                 true => Some(texts.add(&without_lora_tags(negative_prompt), false)?),
                 false => None,
             };

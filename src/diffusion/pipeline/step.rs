@@ -149,7 +149,7 @@ fn guide(
         let generation = &mut *batch[unit.generation];
         let is_guided = generation.guided_by(unit.image).is_some();
         let step = generation.step_of_pass();
-        let (scale, rescale) = (generation.input.guidance_scale, generation.input.guidance_rescale);
+        let (scale, rescale) = (generation.guidance_scale(), generation.input.guidance_rescale);
         let has_rim = generation.has_rim();
         let mut noise_pred = generation.noise_pred.index_axis_mut(Axis(0), unit.image);
         let negative = is_guided.then(|| negatives.next().expect("a row for each guided image"));
