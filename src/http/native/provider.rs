@@ -82,8 +82,9 @@ fn picture(fields: &Fields) -> Result<Option<String>, FieldError> {
 /// `size` counts before `width` and `height`, and those before `aspect_ratio`.
 fn size(fields: &Fields) -> Result<ImageSize, FieldError> {
     let usual = GenerationInput::new("").size;
-    if let Some(size) = fields.text(&["size"])?.as_deref().and_then(read_size) {
-        return Ok(size);
+    if let Some(size) = fields.text(&["size"])? {
+        let sentence = "size should be WIDTH*HEIGHT, such as 512*512.";
+        return read_size(&size).ok_or_else(|| FieldError::new("size", sentence));
     }
     let side = |name| Ok(fields.integer(&[name])?.map(|side| u32::try_from(side).unwrap_or(0)));
     let (width, height) = (side("width")?, side("height")?);
@@ -158,6 +159,7 @@ mod tests {
         let refused =
             |input: &Value| translate(input, &InputRules::default()).unwrap().unwrap_err().to_string();
         assert_eq!(refused(&json!({"size": {}})), "size should be text.");
+        assert_eq!(refused(&json!({"size": "512"})), "size should be WIDTH*HEIGHT, such as 512*512.");
         assert_eq!(refused(&json!({"images": [7]})), "images should be a list of URLs or data URIs.");
         assert!(
             refused(&json!({"size": "9999*9999"}))
