@@ -14,7 +14,7 @@ use ndarray::Array4;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stablehand::diffusion::{AddOnFolders, Generation, Model, Picture, Pipeline};
-use stablehand::domain::{GenerationInput, ImageSize, SchedulerKind};
+use stablehand::domain::{GenerationInput, ImageSize, InputRules, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
 const GOLDEN: &str = include_str!("golden/pipelines/prompt_parts.json");
@@ -76,6 +76,26 @@ fn parts_and_changing_prompts_are_drawn_as_in_the_reference() {
         let distance = pictures::distance(side_by_side.latents(), generation.latents());
         assert!(distance <= 1e-4, "{}: {distance:e} beside others", case.prompt);
     }
+}
+
+#[test]
+fn a_second_pass_changes_its_prompt_by_its_own_steps() {
+    let mut pipeline = pipeline(1);
+    let mut drawn = |prompt: &str| {
+        let input = json!({
+            "prompt": "a red heart", "width": 64, "height": 64, "num_inference_steps": 6, "guidance_scale": 2,
+            "scheduler": "EULER-D", "hires": {"scale": 2, "steps": 8, "strength": 0.5, "prompt": prompt},
+        });
+        let input = GenerationInput::parse(&input, &InputRules::default()).unwrap();
+        let generation = pipeline.begin(&input, 7).unwrap();
+        finished(&mut pipeline, vec![generation]).remove(0).latents().clone()
+    };
+    let (heart, tree) = (drawn("a red heart"), drawn("a green tree"));
+    assert_ne!(heart, tree);
+    // It makes four of its eight steps.
+    assert_eq!(drawn("[a red heart:a green tree:1.5]"), heart);
+    let changed = drawn("[a red heart:a green tree:1.25]");
+    assert!(changed != heart && changed != tree);
 }
 
 /// The PNG's own request.
