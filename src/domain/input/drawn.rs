@@ -20,7 +20,7 @@ impl GenerationInput {
         let parts = |prompt: &str| prompt_parts(&without_lora_tags(prompt)).len();
         let most = parts(&self.prompt);
         let draw = |index: u32| {
-            let seed = Self::seed_of(seed, index);
+            let seed = self.variation.seed_of(seed, index);
             let mut draw = |field, prompt: &str, stream| {
                 drawer.draw(&without_lora_tags(prompt), (seed, stream)).map_err(|sentence| (field, sentence))
             };

@@ -570,6 +570,11 @@ fn what_wildcards_become_is_checked_for_every_picture() {
     }
     assert!(expected.len() > 2, "{drawn:?}");
     assert_eq!(input.check_drawn(5, &rules).unwrap_err().0, expected);
+    let variations = parse(json!({
+        "prompt": "{a|b|c|d|e|f|g|h}", "wildcards": true, "num_outputs": 4, "subseed": 1, "subseed_strength": 0.2,
+    }));
+    let drawn = variations.drawn_prompts(5, None).unwrap();
+    assert!(drawn.iter().all(|prompts| *prompts == drawn[0]), "variations of one seed have its words");
     let many = parse(json!({"prompt": "a", "negative_prompt": "{a}".repeat(201), "wildcards": true}));
     assert_eq!(
         many.check_drawn(5, &rules).unwrap_err().0,
