@@ -14,10 +14,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use ndarray::Array4;
+use ndarray::{Array4, s};
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use stablehand::diffusion::{AddOnFolders, Generation, Model, Pipeline};
+use stablehand::diffusion::{Adaptation, AddOnFolders, Generation, Model, Pipeline};
 use stablehand::domain::{
     ControlMode, ControlResize, ControlUnit, GenerationInput, ImageSize, Lora, LoraOrigin, Preprocessor,
     SchedulerKind,
@@ -312,6 +312,63 @@ fn a_controlled_unet_takes_no_weights_of_its_own_and_everything_is_given_back() 
     let larger = GenerationInput { size: ImageSize { width: 256, height: 256 }, ..input };
     let free = GenerationInput { controlnets: Vec::new(), ..larger.clone() };
     assert!(studio.pipeline.memory_for(&[&larger]) > studio.pipeline.memory_for(&[&free]));
+}
+
+#[test]
+fn what_a_controlnet_keeps_between_calls_counts_until_it_has_said_everything() {
+    let mut studio = Studio::new(diffusers);
+    let mut input = studio.input(&golden().cases[0]);
+    // Larger than a usual call, which has two rows.
+    (input.num_outputs, input.num_inference_steps) = (4, 4);
+    input.size = ImageSize { width: 128, height: 128 };
+    input.controlnets.truncate(1);
+    input.controlnets[0].end = 0.5;
+    let mut generation = studio.pipeline.begin(&input, 1).unwrap();
+    let mut held = vec![studio.pipeline.prepared_memory()];
+    while !generation.is_done() {
+        studio.pipeline.step(&mut [&mut generation]).unwrap();
+        held.push(studio.pipeline.prepared_memory());
+    }
+    let [begun, one, two, three, end] = held[..] else { panic!("{held:?}") };
+    assert!(one > two && two == three, "it has given back at its last call: {held:?}");
+    assert!(two > begun && end == begun, "the UNet keeps more until the end: {held:?}");
+    drop(generation);
+    // A job that ends before leaves what its sessions keep.
+    let mut cancelled = studio.pipeline.begin(&input, 1).unwrap();
+    studio.pipeline.step(&mut [&mut cancelled]).unwrap();
+    drop(cancelled);
+    assert_eq!(studio.pipeline.prepared_memory(), one);
+    studio.pipeline.drop_copies(u64::MAX);
+    assert_eq!(studio.pipeline.prepared_memory(), 0);
+}
+
+#[test]
+fn requests_that_share_a_controlnet_share_its_key() {
+    let mut studio = Studio::new(diffusers);
+    let cases = golden().cases;
+    let two = studio.input(cases.iter().find(|case| case.units.len() == 2).unwrap());
+    let one =
+        |index: usize| GenerationInput { controlnets: vec![two.controlnets[index].clone()], ..two.clone() };
+    let mut keys = |input: &GenerationInput| match studio.pipeline.adapt(input).unwrap() {
+        Adaptation::Make(making) => making.keys(),
+        Adaptation::Ready(_) => Vec::new(),
+    };
+    let (a, b, both) = (keys(&one(0)), keys(&one(1)), keys(&two));
+    assert_eq!((a.len(), both.len()), (2, 3), "a UNet, and the ControlNets");
+    assert!(a.iter().chain(&b).all(|key| both.contains(key)) && a != b);
+}
+
+#[test]
+fn a_shuffled_picture_is_shuffled_alike_when_one_of_several_is_drawn_again() {
+    let mut studio = Studio::new(diffusers);
+    let mut input = studio.input(&golden().cases[0]);
+    input.controlnets[0].preprocess = Preprocessor::Shuffle;
+    let again = input.clone();
+    input.num_outputs = 2;
+    let pair = studio.draw(&[(input, 7)]).remove(0);
+    let again = studio.draw(&[(again, 8)]).remove(0);
+    let second = pair.latents().slice(s![1..2, .., .., ..]).to_owned();
+    assert!(distance(again.latents(), &second) < 1e-4);
 }
 
 #[test]

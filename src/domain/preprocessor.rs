@@ -111,7 +111,9 @@ impl Preprocessor {
 
     /// The preprocessor of this name. The error is a sentence about the name.
     pub fn parse(name: &str) -> Result<Self, String> {
-        let known = |kind: &Self| kind.as_str() == name || kind.a1111_name() == name;
+        let known = |kind: &Self| {
+            [kind.as_str(), kind.a1111_name()].iter().any(|known| known.eq_ignore_ascii_case(name))
+        };
         if let Some(kind) = Self::ALL.into_iter().find(known) {
             return Ok(kind);
         }
@@ -159,6 +161,7 @@ mod tests {
                 assert!((threshold.min..=threshold.max).contains(&threshold.default));
             }
         }
+        assert_eq!(Preprocessor::parse("None"), Ok(Preprocessor::None), "as A1111's page shows it");
         for name in ["openpose_full", "depth_midas", "lineart_realistic", "softedge_hed"] {
             let sentence = Preprocessor::parse(name).unwrap_err();
             assert!(sentence.contains(name) && sentence.contains("preprocess none"), "{sentence}");

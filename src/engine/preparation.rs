@@ -17,9 +17,9 @@ pub struct Preparation<P, M> {
 /// How far it is.
 pub enum Stage<P, M> {
     Ready(P),
-    /// Jobs with equal keys need the same.
+    /// A key for each thing that is made. Jobs that have a key in common need the same thing.
     ToMake {
-        key: u64,
+        keys: Vec<u64>,
         make: Make<M>,
     },
 }
@@ -29,8 +29,8 @@ impl<P, M> Preparation<P, M> {
         Self { bytes, stage: Stage::Ready(prepared) }
     }
 
-    pub fn to_make(key: u64, bytes: u64, make: Make<M>) -> Self {
-        Self { bytes, stage: Stage::ToMake { key, make } }
+    pub fn to_make(keys: Vec<u64>, bytes: u64, make: Make<M>) -> Self {
+        Self { bytes, stage: Stage::ToMake { keys, make } }
     }
 
     /// Bytes that are still to be taken.
@@ -41,11 +41,11 @@ impl<P, M> Preparation<P, M> {
         }
     }
 
-    /// What is still to be made.
-    pub fn key(&self) -> Option<u64> {
-        match self.stage {
+    /// The keys of what is still to be made.
+    pub fn keys(&self) -> Option<&[u64]> {
+        match &self.stage {
             Stage::Ready(_) => None,
-            Stage::ToMake { key, .. } => Some(key),
+            Stage::ToMake { keys, .. } => Some(keys),
         }
     }
 }

@@ -78,11 +78,17 @@ impl<M: Model> EngineSlot<M> {
             self.engine().map_or(0, |engine| engine.memory_for(&[job])) + prepared
         };
         let now = needs(job, prepared);
+        let (for_what, without) = match (job.loras.is_empty(), job.controlnets.is_empty()) {
+            (_, true) => ("LoRAs", "a picture without LoRAs"),
+            (true, false) => ("ControlNets", "a picture without ControlNets"),
+            (false, false) => ("LoRAs and ControlNets", "a picture without LoRAs and ControlNets"),
+        };
+        let plain = GenerationInput { loras: Vec::new(), controlnets: Vec::new(), ..job.clone() };
         let changes = [
             ("a smaller picture", needs(&GenerationInput { size: SMALLEST, ..job.clone() }, prepared)),
             ("a picture without hires", needs(&GenerationInput { hires: None, ..job.clone() }, prepared)),
             ("fewer outputs", needs(&GenerationInput { num_outputs: 1, ..job.clone() }, prepared)),
-            ("a picture without LoRAs", needs(&GenerationInput { loras: Vec::new(), ..job.clone() }, 0)),
+            (without, needs(&plain, 0)),
             (
                 "a picture that is not checked (`nsfw: true`)",
                 needs(&GenerationInput { nsfw: true, ..job.clone() }, prepared),
@@ -93,13 +99,13 @@ impl<M: Model> EngineSlot<M> {
             changes.iter().filter(|(_, needs)| *needs <= budget).map(|(way, _)| *way).collect();
         let helpful: Vec<_> = changes.iter().filter(|(_, needs)| *needs < now).map(|(way, _)| *way).collect();
         let ways = if enough.is_empty() { helpful.join(" and ") } else { enough.join(" or ") };
-        let for_loras = match prepared {
+        let for_what = match prepared {
             0 => String::new(),
-            _ => format!(" ({} of it for its LoRAs)", ByteSize(prepared)),
+            _ => format!(" ({} of it for its {for_what})", ByteSize(prepared)),
         };
         let asks = if ways.is_empty() { String::new() } else { format!("ask for {ways}, or ") };
         format!(
-            "This needs about {} of memory{for_loras}, and models may use {}: {asks}let the server draw with a larger \
+            "This needs about {} of memory{for_what}, and models may use {}: {asks}let the server draw with a larger \
              --memory-budget or on another --device.",
             ByteSize(now),
             ByteSize(budget)
@@ -109,7 +115,10 @@ impl<M: Model> EngineSlot<M> {
     fn drop_asked(&mut self) {
         let bytes = self.memory.must_drop();
         if bytes > 0 && self.is_loaded() {
-            tracing::info!(bytes, "unused copies with LoRAs are dropped, because their memory is needed");
+            tracing::info!(
+                bytes,
+                "unused copies with LoRAs and unused ControlNets are dropped, because their memory is needed"
+            );
             // A panic has unloaded the engine.
             let _ = self.call(|engine| {
                 engine.drop_spares(bytes);

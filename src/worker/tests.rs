@@ -130,9 +130,13 @@ impl Engine for Scripted {
             }
             Ok(Made { prompt, used_at: Instant::now(), bytes })
         };
-        let mut hasher = DefaultHasher::new();
-        input.prompt.hash(&mut hasher);
-        Ok(Preparation::to_make(hasher.finish(), size, Box::new(make)))
+        let key = |thing: &str| {
+            let mut hasher = DefaultHasher::new();
+            thing.hash(&mut hasher);
+            hasher.finish()
+        };
+        let keys = input.prompt.split(" and ").map(key).collect();
+        Ok(Preparation::to_make(keys, size, Box::new(make)))
     }
 
     fn keep(&mut self, made: Made) -> Option<Rc<Made>> {

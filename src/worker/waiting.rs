@@ -40,7 +40,7 @@ struct Making<M: Model> {
     /// Whose it is; none if that job has ended.
     owner: Option<(ClaimedJob, GenerationInput)>,
     call: Call<Result<MadeBy<M>, EngineError>>,
-    key: u64,
+    keys: Vec<u64>,
     bytes: u64,
 }
 
@@ -155,8 +155,9 @@ impl<M: Model> Worker<M> {
         match kept {
             Ok(prepared) => {
                 for waiting in &mut self.waiting.jobs {
-                    // There is no need to make it once more.
-                    waiting.preparation.take_if(|preparation| preparation.key() == Some(making.key));
+                    // There is no need to make it once more: all of it, or one of several ControlNets.
+                    let has_it = |keys: &[u64]| keys.iter().any(|key| making.keys.contains(key));
+                    waiting.preparation.take_if(|preparation| preparation.keys().is_some_and(has_it));
                 }
                 let preparation = Some(Preparation::ready(prepared, making.bytes));
                 self.waiting.jobs.insert(0, WaitingJob { job, input, preparation });
@@ -199,7 +200,7 @@ impl<M: Model> Worker<M> {
             return None;
         }
         let to_make = preparation.bytes_to_make();
-        if preparation.key().is_some() && self.waiting.is_making() {
+        if preparation.keys().is_some() && self.waiting.is_making() {
             let preparation = Some(preparation);
             return Some((WaitsFor::Making, WaitingJob { job, input, preparation }));
         }
@@ -216,10 +217,10 @@ impl<M: Model> Worker<M> {
         }
         match preparation.stage {
             Stage::Ready(prepared) => self.begin(job, input, prepared),
-            Stage::ToMake { key, make } => {
+            Stage::ToMake { keys, make } => {
                 let call = self.errands.call(job.id(), move |given_up| make(given_up));
                 self.engine.set_making(to_make);
-                self.waiting.making = Some(Making { owner: Some((job, input)), call, key, bytes: to_make });
+                self.waiting.making = Some(Making { owner: Some((job, input)), call, keys, bytes: to_make });
             }
         }
         None

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use ndarray::{Array1, Array4, ArrayViewMut3, Axis, Zip, s};
 
 use super::controlnets::LoadedControlNet;
+use super::memory::MemoryNeeds;
 use super::{DiffusionError, Generation};
 use crate::diffusion::image::{ImageError, RgbImage, decode_image};
 use crate::diffusion::nets::{ControlRows, ModelError, UNetRows, WorkingMemory};
@@ -20,6 +21,9 @@ const LATENTS: usize = 4;
 const SOFTENING: f32 = 0.825;
 /// The exponent of the first of all values.
 const SOFTEST: f32 = 12.0;
+/// Contents are always moved about in the same way. With the job's seed, the request in picture i, whose seed is another one,
+/// would not draw that picture again.
+const SHUFFLE_SEED: u64 = 0;
 
 /// A generation's ControlNet with the picture that it follows.
 pub(super) struct Control {
@@ -33,14 +37,13 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Reads the request's picture for a drawing of this size. `seed` moves contents about.
+    /// Reads the request's picture for a drawing of this size.
     pub fn new(
         loaded: Arc<LoadedControlNet>,
         unit: &ControlUnit,
         size: ImageSize,
-        seed: u64,
     ) -> Result<Self, DiffusionError> {
-        let hint = hint(unit, size, seed).and_then(|map| map.to_hint()).map_err(|error| {
+        let hint = hint(unit, size).and_then(|map| map.to_hint()).map_err(|error| {
             // The sentences of `ImageError` are about the picture to start from.
             let reason = error.to_string().replace("the picture to start from", "the picture");
             DiffusionError::ControlImage { model: unit.model.clone(), reason }
@@ -54,6 +57,11 @@ impl Control {
         #[expect(clippy::cast_precision_loss, reason = "calls lie far below 2^53")]
         let (call, calls) = (call as f64, calls.max(1) as f64);
         self.weight > 0.0 && call / calls >= self.start && (call + 1.0) / calls <= self.end
+    }
+
+    /// Its memory after this one of so many calls. A ControlNet that says nothing at the next call may say nothing until the end.
+    fn memory_after(&self, call: usize, calls: usize) -> WorkingMemory {
+        if self.is_active(call + 1, calls) { WorkingMemory::Keep } else { WorkingMemory::GiveBack }
     }
 
     /// Whether only the prediction for the prompt is controlled.
@@ -73,9 +81,9 @@ impl Control {
 }
 
 /// The map that a ControlNet of a request sees, at the size of the drawing.
-pub(super) fn hint(unit: &ControlUnit, size: ImageSize, seed: u64) -> Result<RgbImage, ImageError> {
+fn hint(unit: &ControlUnit, size: ImageSize) -> Result<RgbImage, ImageError> {
     let ImageSource::Bytes(bytes) = &unit.image else { return Err(ImageError::Unfetched) };
-    decode_image(bytes)?.preprocess(unit.preprocess, unit.thresholds, unit.resize, size, seed)
+    decode_image(bytes)?.preprocess(unit.preprocess, unit.thresholds, unit.resize, size, SHUFFLE_SEED)
 }
 
 /// The rows of one generation in a call.
@@ -92,7 +100,7 @@ pub(super) fn residuals(
     own_rows: &[OwnRows<'_>],
     rows: &UNetRows<'_>,
     shapes: &[[usize; 3]],
-    memory: WorkingMemory,
+    needs: &MemoryNeeds,
 ) -> Result<Vec<Array4<f32>>, ModelError> {
     let count = rows.embeddings.len();
     let zeros = |[channels, height, width]: &[usize; 3]| Array4::zeros((count, *channels, *height, *width));
@@ -108,8 +116,12 @@ pub(super) fn residuals(
                 embeddings: indices.iter().map(|row| rows.embeddings[*row]).collect(),
             };
             let mut net = control.loaded.net.lock().unwrap_or_else(PoisonError::into_inner);
+            let memory = control.memory_after(call, calls);
             let given = net.residuals(&chosen, &control.hint, memory)?;
             drop(net);
+            let gives_back = needs.is_on_cpu && memory == WorkingMemory::GiveBack;
+            let taken = needs.control_call(own.generation.drawn_at, indices.len() as u64);
+            control.loaded.keeps(if gives_back { 0 } else { taken });
             for (index, (sum, given)) in sums.iter_mut().zip(given).enumerate() {
                 let scale = control.scale(index, shapes.len());
                 if given.dim().1 != sum.dim().1

@@ -3,7 +3,7 @@
 //! A generation holds its ControlNets until it ends. Then they are kept for further jobs, up to a limit, until their memory
 //! is needed; the least recently used is dropped first. Loading them takes seconds, so a server does it beside its jobs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -27,12 +27,23 @@ pub struct LoadedControlNet {
     pub(super) averages: bool,
     /// Its weights, with what a usual call takes.
     bytes: u64,
+    usual_call: u64,
+    /// What its session keeps between two calls.
+    kept: AtomicU64,
 }
 
 impl LoadedControlNet {
-    /// The bytes of its memory.
+    /// The bytes of its memory, with what its session keeps between two calls.
     pub fn held(&self) -> u64 {
-        self.bytes
+        self.bytes + self.kept.load(Ordering::Relaxed).saturating_sub(self.usual_call)
+    }
+
+    /// Its session keeps what a call took that needed so many bytes. 0: it has given everything back.
+    pub(super) fn keeps(&self, taken: u64) {
+        match taken {
+            0 => self.kept.store(0, Ordering::Relaxed),
+            _ => _ = self.kept.fetch_max(taken, Ordering::Relaxed),
+        }
     }
 }
 
@@ -42,6 +53,7 @@ pub struct LoadControlNet {
     key: Key,
     file: ControlNetFile,
     bytes: u64,
+    usual_call: u64,
 }
 
 impl LoadControlNet {
@@ -65,7 +77,9 @@ impl LoadControlNet {
         let net = Mutex::new(ControlNet::new(session)?);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(controlnet = self.file.name(), bytes = self.bytes, duration_ms, "loaded a ControlNet");
-        Ok(LoadedControlNet { key: self.key.clone(), net, averages: self.file.averages(), bytes: self.bytes })
+        let Self { bytes, usual_call, .. } = *self;
+        let (key, averages) = (self.key.clone(), self.file.averages());
+        Ok(LoadedControlNet { key, net, averages, bytes, usual_call, kept: AtomicU64::new(0) })
     }
 }
 
@@ -118,7 +132,14 @@ impl ControlNets {
             key,
             file,
             bytes,
+            usual_call,
         })))
+    }
+
+    /// The bytes that the session of a ControlNet keeps between two calls, as [`Self::held`] counts them.
+    pub(super) fn kept_by(&self, name: &str) -> u64 {
+        let named = self.all.iter().filter_map(Weak::upgrade).filter(|loaded| loaded.key.0 == name);
+        named.map(|loaded| loaded.kept.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 
     /// Keeps one that was loaded.

@@ -18,7 +18,7 @@ pub struct MemoryNeeds {
     float32_vae: u64,
     /// The safety checker's weights, which come on top where it is loaded.
     checker: u64,
-    is_on_cpu: bool,
+    pub(super) is_on_cpu: bool,
     /// Whether all attention scores are held at once, as in exported graphs. Ours do not.
     holds_scores: bool,
     /// Bytes of a value between two layers.
@@ -109,9 +109,14 @@ impl MemoryNeeds {
         rows * (maps + self.heads * self.scores(latents)) * self.value
     }
 
+    /// The bytes that a ControlNet's call of `rows` rows takes besides the weights. Its layers are half of the UNet's.
+    pub(super) fn control_call(&self, size: ImageSize, rows: u64) -> u64 {
+        self.unet(size, rows) + self.hint(size)
+    }
+
     /// The bytes that a ControlNet's layers for its picture take: maps of 16 features at the picture's size, and as much
     /// again for those behind them.
-    pub(super) fn hint(&self, size: ImageSize) -> u64 {
+    fn hint(&self, size: ImageSize) -> u64 {
         pixels(size) * HINT_VALUES * self.value
     }
 

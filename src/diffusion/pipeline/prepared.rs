@@ -82,18 +82,21 @@ impl Making {
         bytes
     }
 
-    /// The same for everything that makes the same.
-    pub fn key(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        if let Copy::Merge(merge) = &self.adapted {
-            merge.key().hash(&mut hasher);
-        }
-        for wanted in &self.controlnets {
-            if let WantedControlNet::Load(load) = wanted {
+    /// A key for the copy and for each ControlNet that is made: equal for those that are the same.
+    pub fn keys(&self) -> Vec<u64> {
+        let copy = match &self.adapted {
+            Copy::Ready(_) => None,
+            Copy::Merge(merge) => Some(merge.key()),
+        };
+        let of_controlnet = |wanted: &WantedControlNet| match wanted {
+            WantedControlNet::Ready(_) => None,
+            WantedControlNet::Load(load) => {
+                let mut hasher = DefaultHasher::new();
                 load.key().hash(&mut hasher);
+                Some(hasher.finish())
             }
-        }
-        hasher.finish()
+        };
+        copy.into_iter().chain(self.controlnets.iter().filter_map(of_controlnet)).collect()
     }
 
     /// Makes it. Ends early with an error if `given_up` becomes true.

@@ -113,7 +113,7 @@ impl Pipeline {
                 let (_, _, height, width) = rows.sample.dim();
                 let shapes = unet.residual_shapes(height, width);
                 if !shapes.is_empty() {
-                    rows.residuals = residuals(&own_rows(call, batch), &rows, &shapes, memory)?;
+                    rows.residuals = residuals(&own_rows(call, batch), &rows, &shapes, &self.memory_needs)?;
                 }
                 unet.predict(&rows, memory)?
             }

@@ -103,6 +103,7 @@ impl Pipeline {
     /// The bytes that the jobs' ControlNets take besides their weights and a usual call of each, which are prepared.
     fn controls(&self, jobs: &[&GenerationInput]) -> u64 {
         let (needs, usual) = (&self.memory_needs, self.usual_unet_call());
+        let kept = |name: &str| self.controlnets.as_ref().map_or(0, |controlnets| controlnets.kept_by(name));
         let (mut further, mut given) = (Vec::new(), 0);
         for Pass { job, size, rows_each } in self.passes(jobs) {
             let images = (job.num_outputs as usize).min(self.batching.images) as u64;
@@ -110,10 +111,10 @@ impl Pipeline {
             if job.controlnets.is_empty() {
                 continue;
             }
-            // Its calls are no larger than the UNet's.
-            let bytes = needs.unet(size, rows).saturating_sub(usual);
-            further
-                .extend(job.controlnets.iter().map(|unit| (unit.model.as_str(), bytes + needs.hint(size))));
+            let bytes = needs.control_call(size, rows);
+            let names = job.controlnets.iter().map(|unit| unit.model.as_str());
+            // Prepared ones count with the usual call, or with what they keep if that is more.
+            further.extend(names.map(|name| (name, bytes.saturating_sub(kept(name).max(usual)))));
             given += needs.residuals(size, rows);
         }
         largest_of_each(further) + given

@@ -88,3 +88,12 @@ fn what_has_been_made_for_one_job_changes_nothing_for_those_that_need_something_
     assert_eq!(bench.log.made.get(), 2);
     assert_eq!(bench.log.prepared.get(), 4, "only the other fox was looked at again");
 }
+
+#[test]
+fn a_job_that_needs_what_was_made_for_another_among_other_things_is_looked_at_again() {
+    let bench = Bench::new();
+    let ids = ["make a fox", "make a fox and make a cat"].map(|prompt| bench.submit(prompt, 1));
+    work_off_with_errands(&mut bench.worker(1));
+    assert!(ids.iter().all(|id| bench.completed(id)));
+    assert_eq!(bench.log.prepared.get(), 3);
+}
