@@ -73,9 +73,9 @@ impl Engine for Pipeline {
                 Preparation::ready(prepared, bytes)
             }
             Adaptation::Make(making) => {
-                let (keys, bytes) = (making.keys(), making.bytes());
+                let (keys, bytes, ready) = (making.keys(), making.bytes(), making.ready_bytes());
                 let make: Make<Made> = Box::new(move |given_up| Ok(making.run(given_up)?));
-                Preparation::to_make(keys, bytes, make)
+                Preparation::to_make(keys, bytes, ready, make)
             }
         })
     }

@@ -20,6 +20,8 @@ pub enum Stage<P, M> {
     /// A key for each thing that is made. Jobs that have a key in common need the same thing.
     ToMake {
         keys: Vec<u64>,
+        /// Bytes of what is not there yet.
+        bytes: u64,
         make: Make<M>,
     },
 }
@@ -29,15 +31,16 @@ impl<P, M> Preparation<P, M> {
         Self { bytes, stage: Stage::Ready(prepared) }
     }
 
-    pub fn to_make(keys: Vec<u64>, bytes: u64, make: Make<M>) -> Self {
-        Self { bytes, stage: Stage::ToMake { keys, make } }
+    /// `bytes` of it are still to be made, and `ready` bytes are there.
+    pub fn to_make(keys: Vec<u64>, bytes: u64, ready: u64, make: Make<M>) -> Self {
+        Self { bytes: bytes + ready, stage: Stage::ToMake { keys, bytes, make } }
     }
 
     /// Bytes that are still to be taken.
     pub fn bytes_to_make(&self) -> u64 {
         match self.stage {
             Stage::Ready(_) => 0,
-            Stage::ToMake { .. } => self.bytes,
+            Stage::ToMake { bytes, .. } => bytes,
         }
     }
 

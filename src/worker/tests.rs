@@ -136,7 +136,7 @@ impl Engine for Scripted {
             hasher.finish()
         };
         let keys = input.prompt.split(" and ").map(key).collect();
-        Ok(Preparation::to_make(keys, size, Box::new(make)))
+        Ok(Preparation::to_make(keys, size, 0, Box::new(make)))
     }
 
     fn keep(&mut self, made: Made) -> Option<Rc<Made>> {

@@ -41,6 +41,7 @@ struct Making<M: Model> {
     owner: Option<(ClaimedJob, GenerationInput)>,
     call: Call<Result<MadeBy<M>, EngineError>>,
     keys: Vec<u64>,
+    /// Of everything that the job is prepared with.
     bytes: u64,
 }
 
@@ -217,10 +218,10 @@ impl<M: Model> Worker<M> {
         }
         match preparation.stage {
             Stage::Ready(prepared) => self.begin(job, input, prepared),
-            Stage::ToMake { keys, make } => {
+            Stage::ToMake { keys, make, .. } => {
                 let call = self.errands.call(job.id(), move |given_up| make(given_up));
                 self.engine.set_making(to_make);
-                self.waiting.making = Some(Making { owner: Some((job, input)), call, keys, bytes: to_make });
+                self.waiting.making = Some(Making { owner: Some((job, input)), call, keys, bytes: preparation.bytes });
             }
         }
         None

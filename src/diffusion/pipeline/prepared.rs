@@ -23,9 +23,13 @@ pub struct Prepared {
 impl Prepared {
     /// The bytes of its memory.
     pub fn held(&self) -> u64 {
-        let adapted = self.adapted.as_ref().map_or(0, |adapted| adapted.held());
-        adapted + distinct(&self.controlnets).map(|loaded| loaded.held()).sum::<u64>()
+        held(self.adapted.as_ref(), &self.controlnets)
     }
+}
+
+fn held(adapted: Option<&Arc<Adapted>>, controlnets: &[Arc<LoadedControlNet>]) -> u64 {
+    let adapted = adapted.map_or(0, |adapted| adapted.held());
+    adapted + distinct(controlnets).map(|loaded| loaded.held()).sum::<u64>()
 }
 
 /// Each ControlNet once.
@@ -80,6 +84,20 @@ impl Making {
             }
         }
         bytes
+    }
+
+    /// The bytes of what is there already.
+    pub fn ready_bytes(&self) -> u64 {
+        let adapted = match &self.adapted {
+            Copy::Ready(adapted) => adapted.as_ref(),
+            Copy::Merge(_) => None,
+        };
+        let ready = |wanted: &WantedControlNet| match wanted {
+            WantedControlNet::Ready(loaded) => Some(Arc::clone(loaded)),
+            WantedControlNet::Load(_) => None,
+        };
+        let controlnets: Vec<_> = self.controlnets.iter().filter_map(ready).collect();
+        held(adapted, &controlnets)
     }
 
     /// A key for the copy and for each ControlNet that is made: equal for those that are the same.

@@ -103,7 +103,11 @@ fn unit(fields: &Map<String, Value>, shelf: &dyn ControlNetShelf) -> Result<Cont
     let weight = reader.number("weight", "from 0 to 2", |w| (0.0..=MAX_CONTROL_WEIGHT).contains(&w));
     let (start, end) = (reader.share("start").unwrap_or(0.0), reader.share("end").unwrap_or(1.0));
     if start >= end {
-        reader.unmet("start", &format!("It is {start}; it must be below end, which is {end}."));
+        // The field that was sent.
+        match reader.is_present("start") {
+            true => reader.unmet("start", &format!("It is {start}; it must be below end, which is {end}.")),
+            false => reader.unmet("end", &format!("It is {end}; it must be above start, which is {start}.")),
+        }
     }
     let preprocess = reader.string("preprocess").map(Preprocessor::parse);
     let preprocess =
@@ -271,6 +275,10 @@ mod tests {
             (
                 unit(json!({"start": 0.5, "end": 0.5})),
                 "controlnet.start does not meet the constraints. It is 0.5; it must be below",
+            ),
+            (
+                unit(json!({"end": 0})),
+                "controlnet.end does not meet the constraints. It is 0; it must be above start, which is 0.",
             ),
             (unit(json!({"preprocess": "openpose"})), "which needs a network"),
             (unit(json!({"threshold_a": 1})), "The preprocessor none does not take it."),
