@@ -221,7 +221,8 @@ impl<M: Model> Worker<M> {
             Stage::ToMake { keys, make, .. } => {
                 let call = self.errands.call(job.id(), move |given_up| make(given_up));
                 self.engine.set_making(to_make);
-                self.waiting.making = Some(Making { owner: Some((job, input)), call, keys, bytes: preparation.bytes });
+                self.waiting.making =
+                    Some(Making { owner: Some((job, input)), call, keys, bytes: preparation.bytes });
             }
         }
         None
