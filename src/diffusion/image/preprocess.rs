@@ -50,6 +50,15 @@ impl RgbImage {
         })
     }
 
+    /// The picture at another size, brought to it in the way of ControlNets.
+    pub(in crate::diffusion) fn fit_control(
+        &self,
+        size: ImageSize,
+        resize: ControlResize,
+    ) -> Result<Self, ImageError> {
+        fit(self, size, resize)
+    }
+
     /// The picture as ControlNets read it: `[1, 3, height, width]` of 0…1.
     pub(in crate::diffusion) fn to_hint(&self) -> Result<Array4<f32>, ImageError> {
         Ok(self.to_tensor()?.mapv(|value| value * 0.5 + 0.5))

@@ -72,7 +72,7 @@ impl Pipeline {
         let (mut given, layout) = self.read(input, drawn_at)?;
         given.enlarged = enlarged;
         let controls = controlnets.into_iter().zip(&input.controlnets);
-        let controls = controls.map(|(loaded, unit)| Control::new(loaded, unit, drawn_at));
+        let controls = controls.map(|(loaded, unit)| Control::new(loaded, unit, drawn_at, layout.window));
         let controls = controls.collect::<Result<Vec<_>, _>>()?;
         let latent_side = |pixels: u32| (pixels / self.model.description.vae_scale_factor) as usize;
         let latent_sides = |size: ImageSize| (latent_side(size.height), latent_side(size.width));

@@ -8,11 +8,12 @@ use std::sync::{Arc, PoisonError};
 use ndarray::{Array1, Array4, ArrayViewMut3, Axis, Zip, s};
 
 use super::controlnets::LoadedControlNet;
+use super::layout::Window;
 use super::memory::MemoryNeeds;
 use super::{DiffusionError, Generation};
 use crate::diffusion::image::{ImageError, RgbImage, decode_image};
 use crate::diffusion::nets::{ControlRows, ModelError, UNetRows, WorkingMemory};
-use crate::domain::{ControlMode, ControlUnit, ImageSize, ImageSource, ModelPart};
+use crate::domain::{ControlMode, ControlResize, ControlUnit, ImageSize, ImageSource, ModelPart, ResizeMode};
 
 /// Channels of latents. Some UNets read more; a ControlNet does not.
 const LATENTS: usize = 4;
@@ -37,13 +38,14 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Reads the request's picture for a drawing of this size.
+    /// Reads the request's picture for a drawing of this size, of the whole result or of what the window shows of it.
     pub fn new(
         loaded: Arc<LoadedControlNet>,
         unit: &ControlUnit,
         size: ImageSize,
+        window: Option<Window>,
     ) -> Result<Self, DiffusionError> {
-        let hint = hint(unit, size).and_then(|map| map.to_hint()).map_err(|error| {
+        let hint = hint(unit, size, window).and_then(|map| map.to_hint()).map_err(|error| {
             // The sentences of `ImageError` are about the picture to start from.
             let reason = error.to_string().replace("the picture to start from", "the picture");
             DiffusionError::ControlImage { model: unit.model.clone(), reason }
@@ -81,9 +83,16 @@ impl Control {
 }
 
 /// The map that a ControlNet of a request sees, at the size of the drawing.
-fn hint(unit: &ControlUnit, size: ImageSize) -> Result<RgbImage, ImageError> {
+fn hint(unit: &ControlUnit, size: ImageSize, window: Option<Window>) -> Result<RgbImage, ImageError> {
     let ImageSource::Bytes(bytes) = &unit.image else { return Err(ImageError::Unfetched) };
-    decode_image(bytes)?.preprocess(unit.preprocess, unit.thresholds, unit.resize, size, SHUFFLE_SEED)
+    let picture = decode_image(bytes)?;
+    let preprocess = |picture: &RgbImage, resize: ControlResize| {
+        picture.preprocess(unit.preprocess, unit.thresholds, resize, size, SHUFFLE_SEED)
+    };
+    let Some(Window { whole, region }) = window else { return preprocess(&picture, unit.resize) };
+    // The picture lies over the result, and is cut as that is (the extension's `scripts/controlnet.py`, "A1111 inpaint mask").
+    let part = region.cut(&picture.fit_control(whole, unit.resize)?).fit(size, ResizeMode::Fill)?;
+    preprocess(&part, ControlResize::Stretch)
 }
 
 /// The rows of one generation in a call.
@@ -154,6 +163,41 @@ fn add_means(mut sum: ArrayViewMut3<f32>, given: &ndarray::ArrayView3<f32>, scal
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::diffusion::image::Region;
+    use crate::domain::Preprocessor;
+
+    #[test]
+    fn a_controlnet_sees_the_part_of_its_picture_that_is_drawn() {
+        // Red, and green in the right half below.
+        let mut picture = image::RgbImage::from_pixel(64, 64, image::Rgb([255, 0, 0]));
+        for (x, y) in (32..64).flat_map(|x| (32..64).map(move |y| (x, y))) {
+            picture.put_pixel(x, y, image::Rgb([0, 255, 0]));
+        }
+        let mut png = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+        let unit = ControlUnit {
+            model: "a".to_owned(),
+            image: ImageSource::Bytes(png.into_inner()),
+            weight: 1.0,
+            start: 0.0,
+            end: 1.0,
+            preprocess: Preprocessor::None,
+            thresholds: [0.0; 2],
+            mode: ControlMode::Balanced,
+            resize: ControlResize::Crop,
+        };
+        let side = |side| ImageSize { width: side, height: side };
+        let window = |left| {
+            let region = Region { left, top: 320, width: 128, height: 128 };
+            Some(Window { whole: side(512), region })
+        };
+        assert_eq!(hint(&unit, side(64), window(320)).unwrap().pixels, [0, 255, 0].repeat(64 * 64));
+        assert_eq!(hint(&unit, side(64), window(64)).unwrap().pixels, [255, 0, 0].repeat(64 * 64));
+        let all = hint(&unit, side(64), None).unwrap();
+        assert_eq!(all.pixels, picture.into_raw());
+    }
+
     #[test]
     fn the_softest_scale_is_a_tenth_as_in_diffusers_guess_mode() {
         // torch.logspace(-1, 0, 13), for the extension's 0.825 ** (12 - i).

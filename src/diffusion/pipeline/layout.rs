@@ -15,8 +15,18 @@ pub(super) struct Layout {
     pub mask: Option<Mask>,
     /// What is laid over the finished pictures.
     pub overlay: Option<Overlay>,
+    /// None: the whole result is drawn.
+    pub window: Option<Window>,
     /// A sentence for the client.
     pub warning: Option<String>,
+}
+
+/// The region of the result that is drawn.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    /// The size of the result.
+    pub whole: ImageSize,
+    pub region: Region,
 }
 
 /// How large the drawing is.
@@ -86,7 +96,7 @@ impl Layout {
         {
             image = image.filled_from_surroundings(&mask);
         }
-        Ok(Self { image: Some(image), mask: mask_at(drawn_at)?, overlay, warning: None })
+        Ok(Self { image: Some(image), mask: mask_at(drawn_at)?, overlay, window: None, warning: None })
     }
 
     /// A region of the picture is drawn.
@@ -128,7 +138,8 @@ impl Layout {
             image = image.filled_from_surroundings(&mask);
         }
         let overlay = Some(overlay.drawn_within(region));
-        Ok(Self { image: Some(image), mask: Some(mask), overlay, warning: None })
+        let window = Some(Window { whole: size, region });
+        Ok(Self { image: Some(image), mask: Some(mask), overlay, window, warning: None })
     }
 }
 
