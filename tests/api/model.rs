@@ -33,6 +33,9 @@ fn a_model_names_the_fields_that_it_takes() {
         names(&ancestral["options"]).contains(&"eta") && names(&ancestral["spacings"]).contains(&"karras")
     );
     assert_eq!((&own["from_image"], names(&own["spacings"]).len()), (&false.into(), 0));
+    let (enlarging, preparing) = (names(&model["built_in_upscalers"]), names(&model["preprocessors"]));
+    assert!(enlarging.contains(&"latent-bicubic") && enlarging.contains(&"lanczos"));
+    assert_eq!(preparing.iter().filter(|name| name.starts_with("blur")).count(), 1, "one name each");
     assert_eq!(Request::new("GET", MODEL).send(app.port).status, 401);
 }
 
@@ -43,4 +46,5 @@ fn a_model_that_changes_pictures_needs_one_and_takes_no_mask() {
     assert_eq!(names(&model["required"]), ["prompt", "init_image"]);
     let fields = names(&model["fields"]);
     assert!(fields.contains(&"image_guidance_scale") && !fields.contains(&"mask"));
+    assert!(!fields.contains(&"hires"), "a request with it is refused");
 }

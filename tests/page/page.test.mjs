@@ -379,6 +379,84 @@ describe("painting", () => {
   });
 });
 
+describe("what the model has", () => {
+  /** Reads the size of a PNG from its header. */
+  const sizeOf = (png) => [png.readUInt32BE(16), png.readUInt32BE(20)];
+
+  test("a second, larger pass is drawn with what the form offers for it", async () => {
+    const page = await visit();
+    await setNumber(page, "Quality", "Steps", 4);
+    await page.getByRole("spinbutton", { name: "Width", exact: true }).first().fill("128");
+    await page.getByRole("spinbutton", { name: "Height", exact: true }).first().fill("128");
+    await unfold(page, "Second, larger pass");
+    await page.getByRole("checkbox", { name: "Draw it again, larger" }).check();
+    const group = page.locator("[data-group=hires]");
+    const options = await group.getByRole("combobox", { name: "Upscaler" }).locator("option").allTextContents();
+    assert.ok(options.includes("Latent, bicubic") && options.includes("Lanczos"), `${options}`);
+    await group.getByRole("combobox", { name: "Upscaler" }).selectOption("lanczos");
+    const samplers = await group.getByRole("combobox", { name: "Sampler" }).locator("option").evaluateAll((all) => all.map(({ value }) => value));
+    assert.ok(!samplers.includes("IPNDM"), "it cannot start from a picture");
+    await group.scrollIntoViewIfNeeded();
+    await shoot(page, "hires");
+    await checkAccess(page);
+    await drawAndWait(page, "a fish");
+    assert.deepEqual((await server.newest()).input.hires, { upscaler: "lanczos" });
+    assert.deepEqual(sizeOf(await newestPicture()), [256, 256]);
+    assert.equal(await page.locator("[data-group=controlnet]").count(), 0, "no ControlNet is there");
+  });
+
+  test("an edge of the frame is dragged outwards, is kept, and goes with its picture", async () => {
+    const page = await visit();
+    await setNumber(page, "Quality", "Steps", 4);
+    await page.getByRole("list", { name: "Pictures" }).getByRole("button").first().click();
+    await page.getByRole("button", { name: "As start picture" }).click();
+    const [{ width, height }] = [await page.locator(".thumb img").evaluate(({ naturalWidth, naturalHeight }) => ({ width: naturalWidth, height: naturalHeight }))];
+    await page.getByRole("button", { name: "Paint a mask" }).click();
+    const edge = await page.locator(".edge.right").boundingBox();
+    const drawn = await page.locator(".paint-picture").boundingBox();
+    await page.mouse.move(edge.x + edge.width / 2, edge.y + edge.height / 2);
+    await page.mouse.down();
+    // A quarter of the picture, on the screen and in its own pixels.
+    await page.mouse.move(edge.x + edge.width / 2 + drawn.width / 4, edge.y + edge.height / 2, { steps: 6 });
+    await page.mouse.up();
+    const right = Math.round(width / 4 / 8) * 8;
+    assert.equal(Number(await page.getByRole("spinbutton", { name: "Right" }).inputValue()), right);
+    await shoot(page, "outpaint");
+    await checkAccess(page);
+    await page.getByRole("button", { name: "Done" }).click();
+    await page.getByText(`Extended: right ${right} pixels.`).waitFor();
+    await page.getByRole("button", { name: "Change the mask" }).click();
+    assert.equal(Number(await page.getByRole("spinbutton", { name: "Right" }).inputValue()), right, "opened again, it is still there");
+    await page.getByRole("button", { name: "Done" }).click();
+    await page.reload();
+    await page.getByText(`Extended: right ${right} pixels.`).waitFor();
+    await drawAndWait(page, "a beach");
+    assert.deepEqual((await server.newest()).input.outpaint, { right });
+    assert.deepEqual(sizeOf(await newestPicture()), [width + right, height]);
+    await shoot(page, "outpainted");
+    await page.getByRole("button", { name: "Remove the picture" }).click();
+    await drop(page, await newestPicture(), "next.png", ".start");
+    await page.getByRole("button", { name: "Paint a mask" }).waitFor();
+    assert.equal(await page.getByText("Extended:").count(), 0, "another picture is not extended");
+  });
+
+  test("a starting picture is enlarged without being drawn", async () => {
+    const page = await visit();
+    await drop(page, await newestPicture(), "small.png", ".start");
+    const [width, height] = sizeOf(await newestPicture());
+    await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).check();
+    const enlarge = page.getByRole("combobox", { name: "Model" });
+    assert.deepEqual(await enlarge.locator("option").allTextContents(), ["Lanczos", "Nearest"]);
+    await page.getByRole("spinbutton", { name: "Times larger" }).first().fill("2");
+    await page.keyboard.press("Tab");
+    await shoot(page, "enlarge");
+    await drawAndWait(page, "not sent");
+    assert.deepEqual((await server.newest()).input.upscale, { scale: 2 });
+    assert.deepEqual(sizeOf(await newestPicture()), [2 * width, 2 * height]);
+    await page.getByRole("img", { name: "An enlarged picture" }).waitFor();
+  });
+});
+
 describe("trouble", () => {
   test("a server that restarts under the page is found again, and its job goes on", async () => {
     const page = await visit();

@@ -70,6 +70,7 @@ impl InputRules {
             "mask" | "mask_invert" | "mask_blur" | "prompt_strength" | "inpaint_area" | "inpaint_padding"
             | "inpaint_fill" | "outpaint" => self.takes_images && !self.edits_images,
             "image_guidance_scale" => self.edits_images,
+            "hires" => !self.edits_images,
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),
             "controlnet" => self.controlnets.is_some(),

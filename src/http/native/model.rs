@@ -3,7 +3,9 @@
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::domain::{GenerationInput, InputRules, Sampling, SchedulerKind, Spacing};
+use crate::domain::{
+    GenerationInput, InputRules, Preprocessor, Sampling, SchedulerKind, Spacing, Upscaler,
+};
 use crate::http::request::{Api, ApiError, Endpoint};
 
 pub async fn model(api: web::Data<Api>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {
@@ -34,8 +36,16 @@ fn describe(name: &str, rules: &InputRules) -> Value {
         "loras": rules.loras.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
         "embeddings": words,
         "controlnets": rules.controlnets.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
+        "preprocessors": Preprocessor::ALL.map(Preprocessor::as_str),
+        "built_in_upscalers": built_in_upscalers(rules),
         "upscalers": rules.upscalers.as_ref().map(|shelf| shelf.names()).unwrap_or_default(),
     })
+}
+
+/// Without the VAE encoder, no pixels become latents again.
+fn built_in_upscalers(rules: &InputRules) -> Vec<&'static str> {
+    let is_latent = |name: &str| Upscaler::parse(name, None).is_ok_and(|upscaler| upscaler.is_latent());
+    Upscaler::built_in().filter(|name| rules.takes_images || is_latent(name)).collect()
 }
 
 fn scheduler(kind: SchedulerKind) -> Value {

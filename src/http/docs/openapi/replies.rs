@@ -180,6 +180,13 @@ fn model() -> Object {
             "controlnets",
             names("The ControlNets on the server, sorted; empty if the model takes none", "A name"),
         )
+        .property("preprocessors", names("What prepares pictures for ControlNets", "A name"))
+        .required("preprocessors")
+        .property(
+            "built_in_upscalers",
+            names("What enlarges without a model on the server; names with `latent` are for `hires` alone", "A name"),
+        )
+        .required("built_in_upscalers")
         .property("upscalers", names("The upscaler models on the server, sorted", "A name"))
         .required("controlnets")
         .required("upscalers")

@@ -24,13 +24,13 @@ const GROUPS = {
   more: [],
 };
 /** Shown with the starting picture. */
-const WITH_PICTURE = ["prompt_strength", "image_guidance_scale", "resize_mode"];
-/** Shown with a mask. */
+const WITH_PICTURE = ["prompt_strength", "image_guidance_scale", "resize_mode", "upscale"];
+/** Shown with a mask, and when the picture is extended. */
 const WITH_MASK = ["mask_blur", "inpaint_area", "inpaint_padding", "inpaint_fill"];
 /** Not together with a starting picture. */
 const WITHOUT_PICTURE = ["hires"];
 /** Fields with a control of their own, or none: LoRAs are tags in the prompt, masks are painted. */
-const OWN = ["prompt", "negative_prompt", "width", "height", "num_outputs", "seed", "init_image", "mask", "mask_invert", "lora", "lora_scale", "outpaint", "upscale"];
+const OWN = ["prompt", "negative_prompt", "width", "height", "num_outputs", "seed", "init_image", "mask", "mask_invert", "lora", "lora_scale", "outpaint"];
 const REACH = { num_inference_steps: 60, guidance_scale: 20, inpaint_padding: 256 };
 
 export class Form extends EventTarget {
@@ -73,8 +73,8 @@ export class Form extends EventTarget {
     return names.filter((name) => this.has(name)).map((name) => {
       const schema = this.properties[name];
       const options = { default: this.model.defaults[name], reach: REACH[name], label: words.turnOn[name], choices: this.choices(name), failed: this.failed };
-      const field = this.isList(schema) ? new ListField(name, schema, { ...options, choices: this.partChoices() })
-        : schema.properties ? new ObjectField(name, schema, { ...options, choices: this.partChoices() })
+      const field = this.isList(schema) ? new ListField(name, schema, { ...options, choices: this.partChoices(name) })
+        : schema.properties ? new ObjectField(name, schema, { ...options, choices: this.partChoices(name) })
         : makeField(name, schema, options);
       field.addEventListener("change", () => this.changed());
       this.fields.set(name, field);
@@ -92,9 +92,16 @@ export class Form extends EventTarget {
   }
 
   /** The choices inside an object: names of schedulers and of what lies on the server. */
-  partChoices() {
-    const listed = (names) => names?.map((name) => [name, name]);
-    return { scheduler: this.choices("scheduler"), model: listed(this.model.controlnets), upscaler: listed(this.model.upscalers) };
+  partChoices(object) {
+    const { controlnets, preprocessors, upscalers, built_in_upscalers: builtIn, schedulers } = this.model;
+    const listed = (names) => names.map((name) => [name, words.choices[name] ?? name]);
+    return {
+      // The second pass starts from a picture.
+      hires: () => ({ scheduler: schedulers.filter((one) => one.from_image).map(({ name, title }) => [name, title]), upscaler: listed([...builtIn, ...upscalers]) }),
+      // A picture has no latents to enlarge.
+      upscale: () => ({ model: listed([...builtIn.filter((name) => !name.startsWith("latent") && name !== "none"), ...upscalers]) }),
+      controlnet: () => ({ model: listed(controlnets), preprocess: listed(preprocessors) }),
+    }[object]?.() ?? {};
   }
 
   makeGroups() {
@@ -127,18 +134,18 @@ export class Form extends EventTarget {
   /** What depends on the starting picture. */
   followPicture() {
     if (!this.start) return;
-    const { picture, mask } = this.start;
+    const { picture, mask, outpaint, extent } = this.start;
     this.withPicture.hidden = !picture;
-    this.withMask.hidden = !mask;
+    this.withMask.hidden = !mask && !outpaint;
     for (const fold of this.groups) if (WITHOUT_PICTURE.includes(fold.dataset.group)) fold.hidden = Boolean(picture);
     const fromImage = new Set(this.model.schedulers.filter((one) => one.from_image).map((one) => one.name));
     const edits = this.model.required.includes("init_image");
     this.fields.get("scheduler")?.restrict((name) => !picture || edits || name === "" || fromImage.has(name));
     this.followScheduler();
-    if (picture?.width && picture !== this.sizedFor) {
-      this.sizedFor = picture;
-      const scale = Math.sqrt((512 * 512) / (picture.width * picture.height));
-      this.size.set({ width: picture.width * scale, height: picture.height * scale });
+    if (extent && extent !== this.sizedFor) {
+      this.sizedFor = extent;
+      const scale = Math.sqrt((512 * 512) / (extent.width * extent.height));
+      this.size.set({ width: extent.width * scale, height: extent.height * scale });
     }
   }
 
@@ -162,15 +169,18 @@ export class Form extends EventTarget {
     if (count !== undefined) input.num_outputs = count;
     if (seed !== undefined) input.seed = seed;
     const pictures = this.start?.get() ?? {};
+    if (!this.has("outpaint")) delete pictures.outpaint;
+    const upscale = pictures.init_image && this.fields.get("upscale")?.get();
+    // Nothing is drawn, so nothing else has an effect.
+    if (upscale) return { init_image: pictures.init_image, upscale };
     Object.assign(input, pictures);
     for (const [name, field] of this.fields) {
       if (WITH_PICTURE.includes(name) && !pictures.init_image) continue;
-      if (WITH_MASK.includes(name) && !pictures.mask) continue;
+      if (WITH_MASK.includes(name) && !pictures.mask && !pictures.outpaint) continue;
       if (WITHOUT_PICTURE.includes(name) && pictures.init_image) continue;
       const value = field.node.hidden ? undefined : field.get();
       if (value !== undefined) input[name] = value;
     }
-    if (pictures.init_image && this.start.outpaint && this.has("outpaint")) input.outpaint = this.start.outpaint;
     return input;
   }
 
@@ -180,10 +190,7 @@ export class Form extends EventTarget {
     if (input.lora && !prompt.includes(`<lora:${input.lora}:`)) prompt += ` <lora:${input.lora}:${input.lora_scale ?? 1}>`;
     this.prompt.value = prompt;
     if (this.negative) this.negative.value = input.negative_prompt ?? "";
-    if (this.start && ("init_image" in input || !this.start.picture)) {
-      this.start.outpaint = input.outpaint;
-      this.start.set(input);
-    }
+    if (this.start && ("init_image" in input || !this.start.picture)) this.start.set(input);
     this.size.set(input);
     this.count.set(input.num_outputs);
     this.seed.set(input.seed);

@@ -3,12 +3,18 @@
 
 import { readJson, writeJson } from "./json.js";
 import { pngTexts } from "./png_texts.js";
+import { words } from "./words.js";
 
 const POLL_MS = 2500;
 const IDLE_MS = 15000;
 /** Streams at once. A browser opens six connections to a server, and pictures need some. */
 const STREAMS = 2;
 const ACTIVE = new Set(["IN_QUEUE", "IN_PROGRESS"]);
+
+/** What a request draws, in words. */
+function promptOf(input) {
+  return input?.prompt || (input?.upscale ? words.enlarged : input?.prompt);
+}
 
 /** One job. `pictures` are `{job, index, url, seed, nsfw}`; `preview` is a data URI. */
 class Job {
@@ -33,7 +39,7 @@ class Job {
   }
 
   get prompt() {
-    return this.input?.prompt ?? this.knownPrompt ?? "";
+    return promptOf(this.input) ?? this.knownPrompt ?? "";
   }
 }
 
@@ -255,7 +261,7 @@ export class Jobs extends EventTarget {
   async findPrompt(job) {
     const [{ url }] = job.pictures;
     const texts = await pngTexts(await this.api.picture(url));
-    job.knownPrompt = readJson(texts.stablehand ?? "{}").prompt;
+    job.knownPrompt = promptOf(readJson(texts.stablehand ?? "{}"));
     this.tell(job);
   }
 

@@ -8,17 +8,17 @@ const STEP = 8;
 const MOST = 512;
 
 export class OutpaintFrame extends EventTarget {
-  /** `scale` answers how many pixels of the screen one pixel of the result has. */
-  constructor(scale) {
+  /** `scale` answers how many pixels of the screen one pixel of the picture has; `pixels` are those that it begins with. */
+  constructor(scale, pixels = {}) {
     super();
     this.scale = scale;
-    this.pixels = Object.fromEntries(SIDES.map((side) => [side, 0]));
+    this.pixels = Object.fromEntries(SIDES.map((side) => [side, pixels[side] ?? 0]));
     this.edges = SIDES.map((side) => h("span", {
       class: `edge ${side}`, "aria-hidden": "true",
       onpointerdown: (event) => this.grab(event, side), onpointermove: (event) => this.drag(event), onpointerup: () => this.release(), onpointercancel: () => this.release(),
     }));
     this.inputs = Object.fromEntries(SIDES.map((side) => [side, h("input", {
-      id: uniqueId(side), type: "number", class: "number", min: 0, max: MOST, step: STEP, value: 0, onchange: (event) => this.set(side, event.target.valueAsNumber),
+      id: uniqueId(side), type: "number", class: "number", min: 0, max: MOST, step: STEP, value: this.pixels[side], onchange: (event) => this.set(side, event.target.valueAsNumber),
     })]));
     this.node = h("fieldset", { class: "outpaint" }, h("legend", {}, words.outpaint), h("p", { class: "help" }, words.outpaintHelp),
       SIDES.map((side) => h("div", { class: "field inline" }, h("label", { for: this.inputs[side].id }, words.sides[side]), this.inputs[side])));

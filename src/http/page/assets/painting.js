@@ -48,8 +48,8 @@ export class Painting {
     return h("button", { type: "button", class: "icon", title: label, "aria-label": label, onclick: act }, icon(name));
   }
 
-  /** Opens for a picture. Answers `{mask, outpaint}`, or null if the painting is discarded. */
-  async open({ picture, mask }, form) {
+  /** Opens for a picture. Answers `{mask, outpaint, extent}`, or null if the painting is discarded. */
+  async open({ picture, mask, outpaint }, form) {
     const image = await loadImage(picture.uri);
     this.form = form;
     this.image = image;
@@ -62,7 +62,7 @@ export class Painting {
     const feather = form.fields.get("mask_blur");
     this.featherRow.hidden = !feather;
     slide(this.featherInput, feather?.get() ?? 0);
-    this.frame = form.has("outpaint") ? new OutpaintFrame(() => this.shown) : null;
+    this.frame = form.has("outpaint") ? new OutpaintFrame(() => this.sheetWidth / this.image.naturalWidth, outpaint) : null;
     this.frame?.addEventListener("change", () => this.fit());
     this.extras.replaceChildren(...(this.frame ? [this.frame.node] : []));
     this.sheet.replaceChildren(image, this.mask.canvas, ...(this.frame?.edges ?? []));
@@ -77,7 +77,9 @@ export class Painting {
   done() {
     const mask = this.mask.isEmpty ? null : this.mask.uri();
     this.form.fields.get("mask_blur")?.set(Number(this.featherInput.value) || undefined);
-    this.finish({ mask, outpaint: this.frame?.get() });
+    const { left, right, top, bottom } = this.added;
+    const extent = { width: this.image.naturalWidth + left + right, height: this.image.naturalHeight + top + bottom };
+    this.finish({ mask, outpaint: this.frame?.get(), extent });
     this.node.close();
   }
 
@@ -86,14 +88,21 @@ export class Painting {
     this.answer = null;
   }
 
+  /** The pixels that are added at each side. */
+  get added() {
+    return this.frame?.pixels ?? { left: 0, right: 0, top: 0, bottom: 0 };
+  }
+
   /** Fits the picture, with what is added to it, into the window. */
   fit() {
     if (!this.image || !this.node.open) return;
-    const { width, height } = this.form.size.value;
-    const { left, right, top, bottom } = this.frame?.pixels ?? { left: 0, right: 0, top: 0, bottom: 0 };
+    // What is added counts pixels of the picture itself; without it, the picture gets the size of the result.
+    const { width, height } = this.frame?.get() ? { width: this.image.naturalWidth, height: this.image.naturalHeight } : this.form.size.value;
+    const { left, right, top, bottom } = this.added;
     const box = this.stage.getBoundingClientRect();
     const scale = Math.min((box.width - 48) / (width + left + right), (box.height - 48) / (height + top + bottom));
     this.shown = scale;
+    this.sheetWidth = width * scale;
     const style = { "--width": width * scale, "--height": height * scale, "--left": left * scale, "--right": right * scale, "--top": top * scale, "--bottom": bottom * scale };
     for (const [name, value] of Object.entries(style)) this.sheet.style.setProperty(name, `${value}px`);
     this.showFeather();
