@@ -185,7 +185,7 @@ class RangeField extends NumberField {
 class TextField extends Field {
   constructor(name, schema, options) {
     super(name, schema, options);
-    this.input = h("input", { type: "text", ...this.described, maxLength: schema.maxLength ?? -1, onchange: () => this.changed() });
+    this.input = h("input", { type: "text", ...this.described, maxLength: schema.maxLength ?? null, onchange: () => this.changed() });
     this.node = this.row(this.input);
   }
 

@@ -144,7 +144,9 @@ export class Form extends EventTarget {
     this.followScheduler();
     if (extent && extent !== this.sizedFor) {
       this.sizedFor = extent;
-      const scale = Math.sqrt((512 * 512) / (extent.width * extent.height));
+      const own = extent.width * extent.height;
+      // What is kept of an extended picture is not drawn smaller without need.
+      const scale = Math.sqrt((outpaint ? Math.min(own, this.size.most) : 512 * 512) / own);
       this.size.set({ width: extent.width * scale, height: extent.height * scale });
     }
   }
