@@ -3,9 +3,7 @@
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::domain::{
-    GenerationInput, InputRules, Preprocessor, Sampling, SchedulerKind, Spacing, Upscaler,
-};
+use crate::domain::{GenerationInput, InputRules, Preprocessor, Sampling, SchedulerKind, Spacing, Upscaler};
 use crate::http::request::{Api, ApiError, Endpoint};
 
 pub async fn model(api: web::Data<Api>, endpoint: Endpoint) -> Result<HttpResponse, ApiError> {

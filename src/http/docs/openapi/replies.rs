@@ -184,7 +184,10 @@ fn model() -> Object {
         .required("preprocessors")
         .property(
             "built_in_upscalers",
-            names("What enlarges without a model on the server; names with `latent` are for `hires` alone", "A name"),
+            names(
+                "What enlarges without a model on the server; names with `latent` are for `hires` alone",
+                "A name",
+            ),
         )
         .required("built_in_upscalers")
         .property("upscalers", names("The upscaler models on the server, sorted", "A name"))

@@ -60,7 +60,8 @@ export class Drops extends EventTarget {
 export async function settingsOf(file) {
   const texts = await pngTexts(file);
   try {
-    if (texts.stablehand) return readJson(texts.stablehand);
+    const own = readJson(texts.stablehand ?? "null");
+    if (own?.constructor === Object && ["string", "undefined"].includes(typeof own.prompt)) return own;
   } catch {
     // The other text may say it.
   }

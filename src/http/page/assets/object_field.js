@@ -93,7 +93,8 @@ export class ListField extends Field {
 
   set(value) {
     this.items = [];
-    for (const one of value ? [value].flat() : []) this.add(one);
+    // A file may say anything.
+    for (const one of (value ? [value].flat() : []).slice(0, this.most)) this.add(one);
     this.show();
   }
 }
