@@ -69,7 +69,9 @@ export class ServerView {
         row(words.workers, states.join(", ") || words.none),
         row(words.queueOf, Object.entries(words.counts).map(([state, text]) => `${jobs[state]} ${text}`).join(", ")),
         row(words.groups.loras, list(model.loras)),
-        row(words.learned, list(model.embeddings))),
+        row(words.learned, list(model.embeddings)),
+        row(words.groups.controlnet, list(model.controlnets)),
+        row(words.upscalers, list(model.upscalers))),
       jobs.inQueue > 0 && h("button", { type: "button", class: "quiet", onclick: (event) => this.purge(event.target, name) }, words.purge));
   }
 
