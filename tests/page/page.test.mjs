@@ -454,6 +454,9 @@ describe("what the model has", () => {
     assert.deepEqual((await server.newest()).input.upscale, { scale: 2 });
     assert.deepEqual(sizeOf(await newestPicture()), [2 * width, 2 * height]);
     await page.getByRole("img", { name: "An enlarged picture" }).waitFor();
+    await page.reload();
+    await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).waitFor();
+    assert.equal(await prompt(page).inputValue(), "not sent", "the form keeps what is not sent");
   });
 });
 

@@ -55,7 +55,7 @@ export class DrawPanel extends EventTarget {
     return schema;
   }
 
-  async choose(endpoint, input = this.form?.get(), open = this.form?.open) {
+  async choose(endpoint, input = this.form?.settings(), open = this.form?.open) {
     this.models.set(endpoint, await this.model(endpoint));
     this.endpoint = endpoint;
     this.select.value = endpoint;
@@ -80,7 +80,7 @@ export class DrawPanel extends EventTarget {
 
   /** Everything but the pictures: the starting picture is remembered when it changes, the others are too large. */
   remember() {
-    const { init_image: _, mask: __, controlnet: ___, outpaint: ____, ...input } = this.form.get();
+    const { init_image: _, mask: __, controlnet: ___, outpaint: ____, ...input } = this.form.settings();
     this.keyring.remember("form", { endpoint: this.endpoint, input, open: this.form.open });
   }
 

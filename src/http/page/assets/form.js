@@ -161,8 +161,14 @@ export class Form extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The request. Fields at their defaults are left out. */
+  /** The request. A picture that is only enlarged is not drawn, so the other settings do not go with it. */
   get() {
+    const { init_image, upscale, ...rest } = this.settings();
+    return upscale ? { init_image, upscale } : { ...rest, ...(init_image && { init_image }) };
+  }
+
+  /** All that the form says. Fields at their defaults are left out. */
+  settings() {
     const input = { prompt: this.prompt.value };
     if (this.negative?.value) input.negative_prompt = this.negative.value;
     Object.assign(input, this.size.get());
@@ -172,9 +178,6 @@ export class Form extends EventTarget {
     if (seed !== undefined) input.seed = seed;
     const pictures = this.start?.get() ?? {};
     if (!this.has("outpaint")) delete pictures.outpaint;
-    const upscale = pictures.init_image && this.fields.get("upscale")?.get();
-    // Nothing is drawn, so nothing else has an effect.
-    if (upscale) return { init_image: pictures.init_image, upscale };
     Object.assign(input, pictures);
     for (const [name, field] of this.fields) {
       if (WITH_PICTURE.includes(name) && !pictures.init_image) continue;
