@@ -580,7 +580,7 @@ fn what_wildcards_become_is_checked_for_every_picture() {
         many.check_drawn(5, &rules).unwrap_err().0,
         ["negative_prompt does not meet the constraints. It draws more than 200 wildcards."]
     );
-    let second = json!({"prompt": "a", "wildcards": true, "hires": {"scale": 1.5, "prompt": "{fox|fox}"}});
+    let second = json!({"prompt": "a", "wildcards": true, "hires": {"scale": 1.5, "prompt": "fo{x|x}"}});
     assert_eq!(
         parse(second).check_drawn(5, &rules).unwrap_err().0,
         ["hires.prompt does not meet the constraints. 0"]
