@@ -110,7 +110,10 @@ fn zero_terminal_snr_draws_as_a_folder_that_says_so() {
         assert!(said.contains(part), "no '{part}' in: {stdout}");
     }
     assert!(
-        said.contains("DDIM, DDPM, DPM-M, EULER-A, EULER-D, LCM, UNIPC draw with it as it was trained"),
+        said.contains(
+            "DDIM, DDPM, DPM-2S-A, DPM-3M-SDE, DPM-M, DPM-M-SDE, DPM-M-SDE-HEUN, DPM-SDE, EULER-A, EULER-D, LCM, \
+             TCD, UNIPC draw with it as it was trained"
+        ),
         "{said}"
     );
 }

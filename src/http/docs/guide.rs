@@ -20,8 +20,9 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 20] = pages![
+pub(super) const PAGES: [Page; 21] = pages![
     "api",
+    "page",
     "input",
     "samplers",
     "prompts",
