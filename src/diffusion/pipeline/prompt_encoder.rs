@@ -423,8 +423,8 @@ mod tests {
                 })
                 .collect();
             let refused = check.check(&checked, 50).err().map(|sentences| sentences[0].1.clone());
-            let encoded = encoder.encode(&input("", ""), &drawn, STEPS, None, &[]);
-            let error = encoded.err().map(|error| error.to_string());
+            let outcome = encoder.encode(&input("", ""), &drawn, STEPS, None, &[]);
+            let error = outcome.err().map(|error| error.to_string());
             let is_same = match (&error, &refused) {
                 (Some(error), Some(refused)) => error.ends_with(refused),
                 (error, refused) => error.is_none() && refused.is_none(),

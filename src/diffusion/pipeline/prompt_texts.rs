@@ -76,21 +76,20 @@ impl<'a> PromptTexts<'a> {
         let mut numbers: HashMap<String, usize> = HashMap::new();
         let mut timeline: Vec<(u32, usize)> = Vec::new();
         for Stretch { last, text } in stretches(prompt, self.steps) {
-            let number = match numbers.get(&text) {
-                Some(number) => *number,
-                None => {
-                    let chunks = chunks(self.tokenizer, self.words, &text)?;
-                    longest = longest.max(chunks.len());
-                    let number = own.iter().position(|other| *other == chunks).unwrap_or(own.len());
-                    if number == own.len() {
-                        own.push(chunks);
-                    }
-                    numbers.insert(text, number);
-                    if own.len() * longest > MAX_ENCODED || numbers.len() > MAX_ENCODED {
-                        return Err(PromptError::TooMany { texts: numbers.len(), chunks: longest });
-                    }
-                    number
+            let number = if let Some(number) = numbers.get(&text) {
+                *number
+            } else {
+                let chunks = chunks(self.tokenizer, self.words, &text)?;
+                longest = longest.max(chunks.len());
+                let number = own.iter().position(|other| *other == chunks).unwrap_or(own.len());
+                if number == own.len() {
+                    own.push(chunks);
                 }
+                numbers.insert(text, number);
+                if own.len() * longest > MAX_ENCODED || numbers.len() > MAX_ENCODED {
+                    return Err(PromptError::TooMany { texts: numbers.len(), chunks: longest });
+                }
+                number
             };
             match timeline.last_mut().filter(|(_, before)| *before == number) {
                 Some(same) => same.0 = last,

@@ -11,12 +11,12 @@ impl GenerationInput {
     pub fn drawn_prompts(
         &self,
         seed: u64,
-        shelf: Option<&dyn WildcardShelf>,
+        wildcards: Option<&dyn WildcardShelf>,
     ) -> Result<Vec<DrawnPrompts>, (&'static str, String)> {
         if !self.wildcards {
             return Ok(Vec::new());
         }
-        let mut drawer = WildcardDrawer::new(shelf.unwrap_or(&NoWildcards));
+        let mut drawer = WildcardDrawer::new(wildcards.unwrap_or(&NoWildcards));
         let parts = |prompt: &str| prompt_parts(&without_lora_tags(prompt)).len();
         let most = parts(&self.prompt);
         let draw = |index: u32| {

@@ -214,9 +214,9 @@ impl Enlargement {
         let enlarged = match self.to {
             Target::Scale(scale) => Enlarged::Scale(scale),
             Target::Size { size: target, cuts } => {
-                let sides = sides(target, cuts, Some(size));
-                let side = |name| sides.iter().find(|(side, _)| *side == name).map(|(_, side)| *side);
-                Enlarged::Sides { width: side("width"), height: side("height") }
+                let wanted = sides(target, cuts, Some(size));
+                let along = |name| wanted.iter().find(|(side, _)| *side == name).map(|(_, pixels)| *pixels);
+                Enlarged::Sides { width: along("width"), height: along("height") }
             }
         };
         // One that would be too large is refused by the job.

@@ -69,6 +69,6 @@ mod tests {
         assert!(is_quickly_read(br#"{"input": {"prompt": "a fox"}}"#));
         assert!(!is_quickly_read(br#"{"wildcards": true}"#));
         assert!(!is_quickly_read(br#"{"\u0077ildcards": true}"#));
-        assert!(!is_quickly_read(&[b' '; 20_000]));
+        assert!(!is_quickly_read(&vec![b' '; 20_000]));
     }
 }
