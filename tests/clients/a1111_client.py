@@ -123,7 +123,8 @@ def test_sd_backend_client_lists_what_there_is():
     assert isinstance(client, sdb.A1111Webservice)
     assert [model.name for model in client.list_checkpoints()] == [TITLE]
     names = lambda listed: [option.name.lower() for option in listed]
-    assert "euler a" in names(client.list_samplers()) and "karras" in names(client.list_schedulers())
+    # It gives samplers ComfyUI's names.
+    assert "euler_ancestral" in names(client.list_samplers()) and "karras" in names(client.list_schedulers())
     assert "lanczos" in names(client.list_upscalers())
     for listed in "vaes loras hypernetworks controlnet_models".split():
         assert getattr(client, f"list_{listed}")() == [], listed

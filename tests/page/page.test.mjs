@@ -302,7 +302,9 @@ describe("the gallery", () => {
 
   test("a zip has every picture", async () => {
     const page = await visit();
-    const count = await pictures(page).count();
+    const { requests } = await server.ask("requests?status=COMPLETED");
+    const count = requests.length;
+    await page.waitForFunction((count) => document.querySelectorAll(".pictures img").length >= count, count);
     const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download all" }).click()]);
     const path = `${OUTPUT}pictures.zip`;
     await download.saveAs(path);

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -55,20 +56,28 @@ export class Server {
 
   /** Asks the API as any client does. */
   async ask(path, body) {
-    const response = await fetch(`${this.url}v2/${ENDPOINT}/${path}`, {
-      method: body === undefined ? "GET" : "POST", headers: { Authorization: KEY },
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
-    return response.json();
+    for (;;) {
+      const response = await fetch(`${this.url}v2/${ENDPOINT}/${path}`, {
+        method: body === undefined ? "GET" : "POST", headers: { Authorization: KEY },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+      if (response.status !== 429) return response.json();
+      // The page asks too, with the same key: a quick test meets the limit of ten lists in ten seconds.
+      await setTimeout(1000 * Number(response.headers.get("retry-after")));
+    }
   }
 
   run(input) {
     return this.ask("run", { input });
   }
 
-  /** The newest job that is kept. */
+  /** The newest job that is kept, once it has ended. */
   async newest() {
     const { requests: [job] } = await this.ask("requests?limit=1");
-    return job && this.ask(`status/${job.id}`);
+    for (;;) {
+      const status = job && await this.ask(`status/${job.id}`);
+      if (!["IN_QUEUE", "IN_PROGRESS"].includes(status?.status)) return status;
+      await setTimeout(100);
+    }
   }
 }

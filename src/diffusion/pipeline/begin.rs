@@ -89,14 +89,6 @@ impl Pipeline {
             generation
                 .warn(format!("embedding:{name} names no textual inversion: it was read as plain words."));
         }
-        if layout.overlay.is_none() && drawn_at != input.size {
-            let text = |size: ImageSize| format!("{}×{}", size.width, size.height);
-            generation.warn(format!(
-                "the picture was drawn at {}, the size that this model draws, and enlarged to {}.",
-                text(drawn_at),
-                text(input.size)
-            ));
-        }
         layout.warning.into_iter().for_each(|sentence| generation.warn(sentence));
         generation.overlay = layout.overlay;
         for (lora, skipped) in adapted.iter().flat_map(|adapted| adapted.skipped()) {

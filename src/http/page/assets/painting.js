@@ -18,7 +18,7 @@ export class Painting {
     this.cursor = h("span", { class: "brush-cursor", hidden: true });
     this.sheet = h("div", { class: "paint-sheet", role: "application", tabIndex: 0, "aria-label": words.paintArea });
     this.stage = h("div", {
-      class: "paint-stage", onwheel: (event) => this.wheel(event),
+      class: "paint-stage", onwheel: (event) => this.wheel(event), ondragstart: (event) => event.preventDefault(),
       onpointerdown: (event) => this.begin(event), onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.end(event), onpointercancel: (event) => this.end(event), onpointerleave: () => this.hideCursor(),
     }, this.sheet, this.cursor);
@@ -152,7 +152,8 @@ export class Painting {
     this.at = { x: event.clientX, y: event.clientY };
     this.showCursor();
     if (event.pointerId !== this.pointer) return;
-    for (const one of event.getCoalescedEvents?.() ?? [event]) {
+    const passed = event.getCoalescedEvents?.() ?? [];
+    for (const one of passed.length > 0 ? passed : [event]) {
       const next = this.point(one);
       this.mask.line(this.last, next, { size: next.size, erases: this.erases });
       this.last = next;
@@ -160,7 +161,10 @@ export class Painting {
   }
 
   end(event) {
-    if (event.pointerId === this.pointer) this.pointer = undefined;
+    if (event.pointerId !== this.pointer) return;
+    // A busy browser may tell the end of a quick stroke before it tells the way there.
+    if (event.type === "pointerup") this.move(event);
+    this.pointer = undefined;
   }
 
   /** The arrows move the brush, Space lays it on and lifts it. True: the key was for this. */
