@@ -153,7 +153,10 @@ fn decode(text: &str) -> Result<Vec<u8>, String> {
     } else {
         LENIENT.decode(text)
     };
-    decoded.map_err(|error| format!("The base64 is invalid: {error}."))
+    decoded.map_err(|_| {
+        "It is not valid base64 (a server cannot read a path): send the file's bytes in base64, or a URL."
+            .to_owned()
+    })
 }
 
 fn check_length(bytes: usize) -> Result<(), String> {
@@ -230,7 +233,7 @@ mod tests {
         for (text, parts) in [
             ("", "empty"),
             ("data:image/png;base64,", "empty"),
-            ("hello!", "base64 is invalid"),
+            ("hello!", "is not valid base64"),
             ("aGk=", "PNG, JPEG, WebP, GIF, BMP or TIFF"),
             ("R0lGODlhAQABAAAAACw=", "The GIF file is cut short"),
             ("data:image/png;base64", "no comma"),
@@ -238,7 +241,7 @@ mod tests {
             ("data:image/png;base64,AAAAGGZ0eXBoZWljAAAAAG1pZjE=", "It is a HEIC picture"),
             ("data:,abc", "not in base64"),
             ("data:image/png,abc", "not in base64"),
-            ("data:image/png;base64,a*b", "base64 is invalid"),
+            ("data:image/png;base64,a*b", "is not valid base64"),
             ("file:///etc/passwd", "neither an http(s) URL"),
             ("http://a:22/b", "port 80, 443"),
         ] {
