@@ -39,7 +39,7 @@ pub fn upright_size(bytes: &[u8]) -> Result<ImageSize, ImageError> {
             ((image.width(), image.height()), orientation)
         } else {
             let mut decoder = decoder(bytes, format)?;
-            (decoder.dimensions(), orientation(&mut decoder))
+            (decoder.dimensions(), orientation(&mut decoder, bytes, format))
         };
         let is_turned = matches!(
             orientation,
@@ -66,7 +66,7 @@ fn upright(bytes: &[u8], format: PictureFormat) -> Result<DynamicImage, String> 
         unusual
     } else {
         let mut decoder = decoder(bytes, format)?;
-        let orientation = orientation(&mut decoder);
+        let orientation = orientation(&mut decoder, bytes, format);
         (DynamicImage::from_decoder(decoder).map_err(|error| sentence(&error))?, orientation)
     };
     image.apply_orientation(orientation);
@@ -98,8 +98,23 @@ fn decoder(bytes: &[u8], format: PictureFormat) -> Result<impl ImageDecoder + '_
 }
 
 /// Invalid metadata does not make the picture unreadable.
-fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
-    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+fn orientation(decoder: &mut impl ImageDecoder, bytes: &[u8], format: PictureFormat) -> Orientation {
+    let is_readable = format != PictureFormat::WebP || has_whole_exif(bytes);
+    let read = is_readable.then(|| decoder.orientation().ok()).flatten();
+    read.unwrap_or(Orientation::NoTransforms)
+}
+
+/// Whether the EXIF chunks of a WebP file end within it. `image` allocates the length that such a chunk claims, up to 4 GB.
+fn has_whole_exif(mut chunks: &[u8]) -> bool {
+    chunks = chunks.get(12..).unwrap_or_default();
+    while let [a, b, c, d, l0, l1, l2, l3, rest @ ..] = chunks {
+        let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
+        if [*a, *b, *c, *d] == *b"EXIF" && length > rest.len() {
+            return false;
+        }
+        chunks = rest.get(length.next_multiple_of(2)..).unwrap_or_default();
+    }
+    true
 }
 
 /// The first line of an error, at most 200 characters: these errors quote the file.
@@ -168,6 +183,25 @@ mod tests {
             let file = STANDARD.decode(&case.file).unwrap();
             let longer = [&file[..], b"\0\0\0\x18ftypmp42\xff\xda\xff\xd9IEND\x3b"].concat();
             assert_eq!(decode_image(&longer).unwrap(), decode_image(&file).unwrap(), "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn an_exif_chunk_that_claims_more_than_its_file_is_not_read() {
+        let exif_of = |file: &[u8]| file.windows(4).position(|name| name == b"EXIF");
+        let files = cases().into_iter().map(|case| STANDARD.decode(case.file).unwrap());
+        let whole =
+            files.filter(|file| file.starts_with(b"RIFF")).find(|file| exif_of(file).is_some()).unwrap();
+        assert!(has_whole_exif(&whole));
+        let at = exif_of(&whole).unwrap();
+        for length in [u32::MAX, u32::MAX - 1, 0x2625_001a] {
+            let mut file = whole.clone();
+            file[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+            assert!(!has_whole_exif(&file));
+            // Drawn as it lies in the file, not turned.
+            let size = decode_image(&file).unwrap().size();
+            assert_ne!(size, decode_image(&whole).unwrap().size());
+            assert_eq!(upright_size(&file).unwrap(), size);
         }
     }
 
