@@ -6,7 +6,7 @@
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions};
 
 use super::{ImageError, Region, RgbImage};
-use crate::domain::{ImageSize, Outpaint, ResizeMode};
+use crate::domain::{ControlResize, ImageSize, Outpaint, ResizeMode};
 
 impl RgbImage {
     /// The picture at another size. Latents are not stretched here, so `Latent` is the same as `Stretch`.
@@ -14,7 +14,20 @@ impl RgbImage {
         match mode {
             ResizeMode::Stretch | ResizeMode::Latent => self.resize(size),
             ResizeMode::Crop => self.cover(size),
-            ResizeMode::Fill => self.contain(size),
+            ResizeMode::Fill => self.contain(size, |_, edge, within| beyond(edge, within)),
+        }
+    }
+
+    /// The same in the way of A1111's ControlNet extension (`scripts/controlnet.py`, `detectmap_proc`), where a rim has
+    /// the colour of the border.
+    pub fn fit_control(&self, size: ImageSize, resize: ControlResize) -> Result<Self, ImageError> {
+        match resize {
+            ControlResize::Stretch => self.resize(size),
+            ControlResize::Crop => self.cover(size),
+            ControlResize::Fill => {
+                let colour = self.border_colour();
+                self.contain(size, |channel, _, _| colour[channel])
+            }
         }
     }
 
@@ -45,32 +58,33 @@ impl RgbImage {
         wide.resize_axis(size, &options.crop(0.0, top, f64::from(size.width), down))
     }
 
-    /// Scales the picture so that it lies within `size`, in the middle of a rim that goes on with its edges.
-    fn contain(&self, size: ImageSize) -> Result<Self, ImageError> {
+    /// Scales the picture so that it lies within `size`, in the middle of a rim. `rim` makes a value of it from its channel,
+    /// the edge's value and the one within.
+    fn contain(&self, size: ImageSize, rim: impl Fn(usize, u8, u8) -> u8) -> Result<Self, ImageError> {
         let inner = self.resize(self.scaled(size, !self.is_narrower_than(size)))?;
         let before = |all: u32, inner: u32| (all / 2).saturating_sub(inner / 2);
         let (left, top) = (before(size.width, inner.width), before(size.height, inner.height));
         let after = |all: u32, before: u32, inner: u32| all.saturating_sub(before + inner);
         let right = after(size.width, left, inner.width);
         let bottom = after(size.height, top, inner.height);
-        Ok(inner.framed(Outpaint { left, right, top, bottom }, beyond))
+        Ok(inner.framed(Outpaint { left, right, top, bottom }, rim))
     }
 
     /// The picture with more pixels around it, which repeat its edges.
     #[must_use]
     pub fn padded(&self, by: Outpaint) -> Self {
-        self.framed(by, |edge, _| edge)
+        self.framed(by, |_, edge, _| edge)
     }
 
-    /// A frame around the picture. `frame` makes a value of it from the edge's value and the one within.
-    fn framed(&self, by: Outpaint, frame: impl Fn(u8, u8) -> u8) -> Self {
+    /// A frame around the picture. `frame` makes a value of it from its channel, the edge's value and the one within.
+    fn framed(&self, by: Outpaint, frame: impl Fn(usize, u8, u8) -> u8) -> Self {
         let size = by.around(self.size());
         let mut pixels = Vec::with_capacity(size.width as usize * size.height as usize * 3);
         let (width, height) = (self.width as usize, self.height as usize);
         let row = |y: usize| &self.pixels[y * width * 3..][..width * 3];
         let mut add_row = |values: &[u8]| {
             let pixel = |x: usize| &values[x * 3..][..3];
-            let rim = |edge: &[u8], within: &[u8]| [0, 1, 2].map(|c| frame(edge[c], within[c]));
+            let rim = |edge: &[u8], within: &[u8]| [0, 1, 2].map(|c| frame(c, edge[c], within[c]));
             let left = rim(pixel(0), pixel(1.min(width - 1)));
             let right = rim(pixel(width - 1), pixel(width.saturating_sub(2)));
             pixels.extend(std::iter::repeat_n(left, by.left as usize).flatten());
@@ -78,7 +92,11 @@ impl RgbImage {
             pixels.extend(std::iter::repeat_n(right, by.right as usize).flatten());
         };
         let rim = |edge: &[u8], within: &[u8]| -> Vec<u8> {
-            edge.iter().zip(within).map(|(&edge, &within)| frame(edge, within)).collect()
+            edge.iter()
+                .zip(within)
+                .enumerate()
+                .map(|(at, (&edge, &within))| frame(at % 3, edge, within))
+                .collect()
         };
         let above = rim(row(0), row(1.min(height - 1)));
         let below = rim(row(height - 1), row(height.saturating_sub(2)));
@@ -86,6 +104,22 @@ impl RgbImage {
         (0..height).for_each(|y| add_row(row(y)));
         (0..by.bottom).for_each(|_| add_row(&below));
         Self { width: size.width, height: size.height, pixels }
+    }
+
+    /// The median of each channel along the border.
+    fn border_colour(&self) -> [u8; 3] {
+        let width = self.width.max(1) as usize;
+        let (last_x, last_y) = (width - 1, self.height.saturating_sub(1) as usize);
+        let pixels = self.pixels.as_chunks::<3>().0.iter().enumerate();
+        let border: Vec<&[u8; 3]> = pixels
+            .filter(|(at, _)| [0, last_x].contains(&(at % width)) || [0, last_y].contains(&(at / width)))
+            .map(|(_, pixel)| pixel)
+            .collect();
+        [0, 1, 2].map(|channel| {
+            let mut values: Vec<u8> = border.iter().map(|pixel| pixel[channel]).collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied().unwrap_or(0)
+        })
     }
 
     /// Whether `size` is wider in shape than the picture.
@@ -144,6 +178,22 @@ mod tests {
             // The rim of a picture that differs by one differs by up to 10/8.
             assert!(furthest <= Some(2), "{furthest:?} at {}", case["mode"]);
         }
+    }
+
+    #[test]
+    fn a_controlnet_s_picture_is_cropped_or_filled_with_its_border_s_colour() {
+        // Black, red, red, black.
+        let row = [[0; 3], [255, 0, 0], [255, 0, 0], [0; 3]].concat();
+        let wide = RgbImage { width: 4, height: 2, pixels: row.repeat(2) };
+        let square = wide.fit_control(ImageSize { width: 2, height: 2 }, ControlResize::Crop).unwrap();
+        assert_eq!(square.pixels, [255, 0, 0].repeat(4));
+        let filled = wide.fit_control(ImageSize { width: 4, height: 6 }, ControlResize::Fill).unwrap();
+        assert_eq!(&filled.pixels[4 * 2 * 3..4 * 4 * 3], &wide.pixels, "the picture is in the middle");
+        let colour = wide.border_colour();
+        assert_eq!(filled.pixels[..4 * 2 * 3], colour.repeat(8));
+        assert_eq!(filled.pixels[4 * 4 * 3..], colour.repeat(8));
+        // The border has as many red pixels as black ones, and the larger of two middle values counts.
+        assert_eq!(colour, [255, 0, 0]);
     }
 
     #[test]

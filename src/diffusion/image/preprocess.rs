@@ -4,7 +4,6 @@
 //! ("pixel perfect").
 
 mod canny;
-mod fit;
 mod shuffle;
 
 use fast_image_resize::FilterType;
@@ -12,7 +11,6 @@ use image::imageops::blur;
 use ndarray::Array4;
 
 use self::canny::canny;
-use self::fit::fit;
 use self::shuffle::shuffle;
 use super::{ImageError, RgbImage};
 use crate::domain::{ControlResize, ImageSize, Preprocessor};
@@ -31,7 +29,7 @@ impl RgbImage {
         size: ImageSize,
         seed: u64,
     ) -> Result<Self, ImageError> {
-        let fitted = fit(self, size, resize)?;
+        let fitted = self.fit_control(size, resize)?;
         Ok(match kind {
             Preprocessor::None => fitted,
             Preprocessor::Canny => canny(&fitted, numbers[0], numbers[1]),
@@ -48,15 +46,6 @@ impl RgbImage {
                 fitted.grey(|rgb| if is_white(rgb) { WHITE } else { 0 })
             }
         })
-    }
-
-    /// The picture at another size, brought to it in the way of ControlNets.
-    pub(in crate::diffusion) fn fit_control(
-        &self,
-        size: ImageSize,
-        resize: ControlResize,
-    ) -> Result<Self, ImageError> {
-        fit(self, size, resize)
     }
 
     /// The picture as ControlNets read it: `[1, 3, height, width]` of 0…1.
