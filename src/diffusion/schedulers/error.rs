@@ -8,8 +8,8 @@ pub enum SchedulerError {
     Json(String),
     #[error("scheduler configuration: {key} is {value}, but must be {expected}")]
     Value { key: &'static str, value: String, expected: String },
-    #[error("{steps} steps were requested, but this schedule has between {min} and {max}")]
-    Steps { steps: usize, min: usize, max: usize },
+    #[error("{field} is {steps}, but this schedule has between {min} and {max} steps")]
+    Steps { field: &'static str, steps: usize, min: usize, max: usize },
     #[error("model call {index} was requested, but the schedule has {len} model calls")]
     OutOfRange { index: usize, len: usize },
     #[error("model call {index} is the second half of a step, but the first half was not run")]
@@ -23,6 +23,20 @@ pub enum SchedulerError {
 }
 
 impl SchedulerError {
+    /// Too many steps, or too few.
+    pub(super) fn steps(steps: usize, min: usize, max: usize) -> Self {
+        Self::Steps { field: "num_inference_steps", steps, min, max }
+    }
+
+    /// The same where another field says how many steps there are.
+    #[must_use]
+    pub fn of_steps_in(self, field: &'static str) -> Self {
+        match self {
+            Self::Steps { steps, min, max, .. } => Self::Steps { field, steps, min, max },
+            other => other,
+        }
+    }
+
     pub(super) fn value(key: &'static str, value: impl Display, expected: impl Into<String>) -> Self {
         Self::Value { key, value: value.to_string(), expected: expected.into() }
     }

@@ -52,7 +52,7 @@ pub(super) fn original_steps(plan: &Plan, table: &NoiseTable) -> Result<usize, S
         return Err(SchedulerError::value("original_inference_steps", original, expected));
     }
     if !(1..=original).contains(&plan.steps) {
-        return Err(SchedulerError::Steps { steps: plan.steps, min: 1, max: original });
+        return Err(SchedulerError::steps(plan.steps, 1, original));
     }
     Ok(original)
 }

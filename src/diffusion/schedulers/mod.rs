@@ -37,7 +37,6 @@ mod ddpm;
 mod deis;
 mod denoise;
 mod dpm_2s_a;
-mod dpm_3m_sde;
 mod dpm_m;
 mod dpm_m_sde;
 mod dpm_s;
@@ -132,7 +131,7 @@ pub fn build(
         SchedulerKind::Ddpm => ddpm::build(plan),
         SchedulerKind::Deis => deis::build(plan),
         SchedulerKind::Dpm2SA => dpm_2s_a::build(plan),
-        SchedulerKind::Dpm3MSde => dpm_3m_sde::build(plan),
+        SchedulerKind::Dpm3MSde => dpm_m_sde::build(plan, dpm_m_sde::Rule::ThirdOrder),
         SchedulerKind::DpmM => dpm_m::build(plan),
         SchedulerKind::DpmMSde => dpm_m_sde::build(plan, dpm_m_sde::Rule::Midpoint),
         SchedulerKind::DpmMSdeHeun => dpm_m_sde::build(plan, dpm_m_sde::Rule::Heun),

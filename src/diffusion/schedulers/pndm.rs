@@ -35,7 +35,7 @@ pub(super) fn build(plan: &Plan) -> Result<Parts, SchedulerError> {
     let stride = table.len() / steps;
     let skip = config.skip_prk_steps.unwrap_or(false);
     if !skip && steps < 4 {
-        return Err(SchedulerError::Steps { steps, min: 4, max: table.len() });
+        return Err(SchedulerError::steps(steps, 4, table.len()));
     }
     let timesteps = if skip { doubled(&spaced) } else { with_runge_kutta(&spaced, stride) };
     let schedule = Schedule::by_alpha(&table, &timesteps);

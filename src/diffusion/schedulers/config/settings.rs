@@ -26,7 +26,7 @@ impl SchedulerConfig {
     /// No class can take more steps than the model was trained with.
     pub(in super::super) fn check_steps(&self, steps: usize) -> Result<(), SchedulerError> {
         let max = self.train_timesteps()?;
-        if (1..=max).contains(&steps) { Ok(()) } else { Err(SchedulerError::Steps { steps, min: 1, max }) }
+        if (1..=max).contains(&steps) { Ok(()) } else { Err(SchedulerError::steps(steps, 1, max)) }
     }
 
     pub fn prediction(&self) -> Result<PredictionType, SchedulerError> {
