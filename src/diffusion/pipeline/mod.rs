@@ -10,6 +10,7 @@ mod add_ons;
 mod batching;
 mod begin;
 mod checking;
+mod chunk_encoder;
 mod conditioning;
 mod control;
 mod controlnets;
