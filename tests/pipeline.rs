@@ -285,34 +285,52 @@ fn generations_in_one_batch_draw_what_each_draws_alone() {
     }
 }
 
+/// How many times nearer to the finished picture a scheduler's picture is when it is cut short after 12 of 20 steps than the
+/// latents are, as squared differences: nine tenths of what was measured. None where that says nothing: IPNDM cannot tell,
+/// and PNDM and DPM-3M-SDE leave the way in 20 steps with this model.
+fn least_gain(scheduler: SchedulerKind) -> Option<f64> {
+    use SchedulerKind::{
+        Ddim, Ddpm, Deis, Dpm2SA, Dpm3MSde, DpmM, DpmMSde, DpmMSdeHeun, DpmS, DpmSde, EulerA, EulerD, Heun,
+        Ipndm, KLms, Kdpm2A, Kdpm2D, Lcm, Pndm, Tcd, UniPc,
+    };
+    match scheduler {
+        Dpm2SA | DpmSde => Some(8.9),
+        Ddpm | EulerA | Heun | Tcd => Some(5.5),
+        DpmMSde | Kdpm2D => Some(4.8),
+        Ddim | KLms | Kdpm2A => Some(3.2),
+        Deis | DpmM | DpmMSdeHeun | DpmS | EulerD | UniPc => Some(2.4),
+        // After each step its latents are the clean ones with fresh noise.
+        Lcm => Some(1.08),
+        Dpm3MSde | Ipndm | Pndm => None,
+    }
+}
+
 #[test]
 fn a_generation_that_is_cut_short_shows_what_it_would_become() {
-    for scheduler in [SchedulerKind::EulerD, SchedulerKind::DpmM, SchedulerKind::Ddim] {
+    for scheduler in SchedulerKind::ALL {
+        let Some(least_gain) = least_gain(scheduler) else { continue };
         let input =
             GenerationInput { num_outputs: 2, scheduler, ..native("a red heart on a white background") };
         let whole = draw(&input, 7);
-        let [now, so_far] = [false, true].map(|cuts| {
-            PIPELINE.with_borrow_mut(|pipeline| {
-                let mut generation = pipeline.begin(&input, 7).unwrap();
-                while generation.progress().0 < 12 {
-                    pipeline.step(&mut [&mut generation]).unwrap();
-                }
-                if cuts {
-                    pipeline.cut_short(&mut generation).unwrap();
-                    assert!(generation.is_done());
-                    assert_eq!(generation.warnings(), ["The pictures were stopped after 12 of 20 steps."]);
-                }
-                pipeline.finish(&generation).unwrap()
-            })
+        let [now, so_far] = PIPELINE.with_borrow_mut(|pipeline| {
+            let mut generation = pipeline.begin(&input, 7).unwrap();
+            while generation.progress().0 < 12 {
+                pipeline.step(&mut [&mut generation]).unwrap();
+            }
+            let now = pipeline.finish(&generation).unwrap();
+            pipeline.cut_short(&mut generation).unwrap();
+            assert!(generation.is_done());
+            assert_eq!(generation.warnings(), ["The pictures were stopped after 12 of 20 steps."]);
+            [now, pipeline.finish(&generation).unwrap()]
         });
         for index in 0..2 {
-            let distance = |picture: &Picture| -> u64 {
+            let distance = |picture: &Picture| -> f64 {
                 let pixels = picture.image.pixels.iter().zip(&whole[index].image.pixels);
-                pixels.map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum()
+                pixels.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum()
             };
-            let (now, so_far) = (distance(&now[index]), distance(&so_far[index]));
             // The latents themselves are still noise.
-            assert!(so_far * 2 < now, "{scheduler} {index}: {so_far} of {now}");
+            let gain = distance(&now[index]) / distance(&so_far[index]);
+            assert!(gain > least_gain, "{scheduler} {index}: {gain}, and not {least_gain}");
         }
     }
 }
