@@ -9,7 +9,7 @@ use safetensors::serialize_to_file;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use stablehand::diffusion::Model;
-use stablehand::domain::SchedulerKind;
+use stablehand::domain::{GenerationInput, SchedulerKind, Spacing};
 
 use crate::check::{check, one_line};
 use crate::checkpoints::{
@@ -247,4 +247,33 @@ fn a_scheduler_s_file_decides_where_it_speaks() {
     assert_eq!(default(folder.path()), SchedulerKind::KLms);
     set(folder.path(), SCHEDULER, &json!({"rescale_betas_zero_snr": true}));
     assert_eq!(default(folder.path()), SchedulerKind::EulerD);
+}
+
+#[test]
+fn a_spacing_in_stablehand_json_is_that_of_the_model_s_own_scheduler() {
+    let folder = diffusers_folder();
+    set(folder.path(), "stablehand.json", &json!({"scheduler": "DPM-M", "spacing": "karras"}));
+    let mut pipeline = pipeline(folder.path()).unwrap();
+    let asked = |request: Value| GenerationInput::parse(&request, pipeline.model().rules()).unwrap();
+    let spacing = |request: Value| asked(request).sampling.spacing;
+    let plain = json!({"prompt": "a fox", "width": 64, "height": 64, "num_inference_steps": 4});
+    let with = |field: &str, value: Value| {
+        let mut request = plain.clone();
+        request[field] = value;
+        request
+    };
+    assert_eq!(spacing(plain.clone()), Some(Spacing::Karras));
+    assert_eq!(spacing(with("spacing", json!("exponential"))), Some(Spacing::Exponential));
+    assert_eq!(spacing(with("karras", json!(false))), None);
+    assert_eq!(
+        spacing(with("scheduler", json!("DPM-M"))),
+        None,
+        "a scheduler that was asked for has its own"
+    );
+    let drawn =
+        [plain.clone(), with("scheduler", json!("DPM++ 2M Karras")), with("scheduler", json!("DPM-M"))]
+            .map(asked)
+            .map(|input| pipeline.draw(&input, 5).unwrap().remove(0).image);
+    assert_eq!(drawn[0], drawn[1]);
+    assert_ne!(drawn[0], drawn[2]);
 }

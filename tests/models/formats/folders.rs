@@ -159,6 +159,13 @@ pub const ROWS: &[Row] = &[
     Row { what: "a guidance_end beyond the last step", becomes: Becomes::Refused(&["stablehand.json", "guidance_end is 2; it must be from 0 to 1"]), made: |bench| bench.configured("stablehand.json", |config| {
         config.insert("guidance_end".into(), 2.into());
     }) },
+    Row { what: "a spacing that nobody knows", becomes: Becomes::Refused(&["stablehand.json", "'steep' is not a spacing"]), made: |bench| bench.configured("stablehand.json", |config| {
+        config.insert("spacing".into(), "steep".into());
+    }) },
+    Row { what: "a spacing that its scheduler lacks", becomes: Becomes::Refused(&["stablehand.json", "DDIM"]), made: |bench| bench.configured("stablehand.json", |config| {
+        config.insert("scheduler".into(), "DDIM".into());
+        config.insert("spacing".into(), "karras".into());
+    }) },
     // diffusers: what is missing or elsewhere.
     Row { what: "no VAE", becomes: Becomes::Refused(&["vae_decoder"]), made: |bench| bench.folder(|path| fs::remove_dir_all(path.join("vae")).unwrap()) },
     Row { what: "no tokenizer", becomes: Becomes::Refused(&["tokenizer"]), made: |bench| bench.folder(|path| fs::remove_dir_all(path.join("tokenizer")).unwrap()) },
