@@ -3,7 +3,7 @@
 use super::enlarged::Enlarged;
 use super::hires::upscaler;
 use super::reader::Reader;
-use super::{InputRules, Upscaler};
+use super::{InputRules, MAX_OUTPUTS, Upscaler};
 
 /// A picture is enlarged by an upscaler.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,14 @@ impl Upscale {
             let enlarged = Enlarged::read(reader, SCALE);
             Self { upscaler: upscaler.unwrap_or(Upscaler::LANCZOS), enlarged }
         })?;
+        if let Some(outputs) =
+            reader.peek("num_outputs").filter(|outputs| (2..=u64::from(MAX_OUTPUTS)).contains(outputs))
+        {
+            reader.unmet(
+                "num_outputs",
+                &format!("It is {outputs}; with upscale it must be 1: there is one picture."),
+            );
+        }
         if !reader.is_present("init_image") {
             reader.unmet("upscale", "It needs an init_image.");
         }
@@ -74,6 +82,10 @@ mod tests {
             (
                 json!({ "upscale": {}, "init_image": picture, "prompt": "a fox" }),
                 format!("upscale {NO} It cannot be combined with prompt: it draws nothing."),
+            ),
+            (
+                json!({ "upscale": {}, "init_image": picture, "num_outputs": 2 }),
+                format!("num_outputs {NO} It is 2; with upscale it must be 1: there is one picture."),
             ),
             (
                 json!({ "upscale": { "model": "latent" }, "init_image": picture }),
