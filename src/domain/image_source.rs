@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Cursor;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -25,8 +26,9 @@ pub const MAX_IMAGE_PIXELS: u64 = 1 << 25;
 /// Where to get a picture from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ImageSource {
-    /// A picture file within the limits, in one of the [`PictureFormat`]s. Of an animation, the first frame is used.
-    Bytes(Vec<u8>),
+    /// A picture file within the limits, in one of the [`PictureFormat`]s. Of an animation, the first frame is used. Copies
+    /// of a request share it.
+    Bytes(Arc<[u8]>),
     /// A URL, which has not been fetched yet.
     Url(WebUrl),
 }
@@ -98,7 +100,7 @@ impl ImageSource {
                 "The picture has {width} × {height} pixels, but at most {MAX_IMAGE_PIXELS} are allowed: send a smaller one."
             ));
         }
-        Ok(Self::Bytes(bytes))
+        Ok(Self::Bytes(bytes.into()))
     }
 }
 
@@ -218,7 +220,7 @@ mod tests {
             format!("data:text/html; base64,{text}"),
             format!("data:;base64,{text}"),
         ] {
-            assert_eq!(ImageSource::parse(&form), Ok(ImageSource::Bytes(png.clone())), "{form}");
+            assert_eq!(ImageSource::parse(&form), Ok(ImageSource::Bytes(png.clone().into())), "{form}");
         }
         for url in ["http://a/b.png", "HTTPS://a"] {
             assert_eq!(ImageSource::parse(url), Ok(ImageSource::Url(url.parse().unwrap())));
@@ -333,7 +335,7 @@ mod tests {
             let picture = file(40, 30, format);
             let longer = [&picture[..], video].concat();
             let kept = if format == ImageFormat::Png { picture } else { longer.clone() };
-            assert_eq!(ImageSource::from_bytes(longer), Ok(ImageSource::Bytes(kept)), "{format:?}");
+            assert_eq!(ImageSource::from_bytes(longer), Ok(ImageSource::Bytes(kept.into())), "{format:?}");
         }
         // The video has what the picture lacks.
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
@@ -358,6 +360,6 @@ mod tests {
     fn the_debug_text_shows_no_bytes_and_no_url() {
         let url = ImageSource::parse("https://a/secret?token=secret").unwrap();
         assert!(!format!("{url:?}").contains("secret"));
-        assert_eq!(format!("{:?}", ImageSource::Bytes(vec![1, 2])), "Bytes(2 bytes)");
+        assert_eq!(format!("{:?}", ImageSource::Bytes([1, 2].into())), "Bytes(2 bytes)");
     }
 }

@@ -43,7 +43,7 @@ fn draw(pipeline: &mut Pipeline, input: &GenerationInput) -> Vec<ImageSize> {
 fn draw_all(pipeline: &mut Pipeline) {
     let long = format!("a red heart {}", "and a blue star ".repeat(25));
     let picture = pipeline.draw(&small("a red heart"), 7).map(|mut pictures| pictures.remove(0).png);
-    let picture = || Some(ImageSource::Bytes(picture.as_ref().unwrap().clone()));
+    let picture = || Some(ImageSource::Bytes(picture.as_ref().unwrap().as_slice().into()));
     // Latents of 9×13, on models that take multiples of 8; the nearest size on others.
     let grid = pipeline.model().rules().grid;
     let side = |latents: u32| (8 * latents).next_multiple_of(grid);

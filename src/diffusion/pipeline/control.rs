@@ -178,7 +178,7 @@ mod tests {
         picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
         let unit = ControlUnit {
             model: "a".to_owned(),
-            image: ImageSource::Bytes(png.into_inner()),
+            image: ImageSource::Bytes(png.into_inner().into()),
             weight: 1.0,
             start: 0.0,
             end: 1.0,

@@ -68,7 +68,7 @@ impl GenerationInput {
         self.inpainting.result = Some(self.result_size());
         (self.init_image, self.mask) = (None, None);
         for unit in &mut self.controlnets {
-            unit.image = ImageSource::Bytes(Vec::new());
+            unit.image = ImageSource::Bytes([].into());
         }
         self
     }

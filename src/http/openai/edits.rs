@@ -153,7 +153,7 @@ fn picture(name: &str, value: &Value) -> Result<Option<Picture>, FieldError> {
                 FieldError::new(name, format!("{name} does not meet the constraints. {sentence}"))
             })?;
             Ok(Some(match source {
-                ImageSource::Bytes(bytes) => Picture::File(bytes.into()),
+                ImageSource::Bytes(bytes) => Picture::File(Bytes::from_owner(bytes)),
                 ImageSource::Url(_) => Picture::Url(text.trim().to_owned()),
             }))
         }

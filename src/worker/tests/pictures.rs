@@ -9,7 +9,7 @@ fn picture(width: u32) -> (Vec<u8>, ImageSource) {
     pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
     let png = png.into_inner();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", png.len());
-    ([head.as_bytes(), &png].concat(), ImageSource::Bytes(png))
+    ([head.as_bytes(), &png].concat(), ImageSource::Bytes(png.into()))
 }
 
 /// A server that reads requests and never answers.
