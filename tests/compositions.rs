@@ -16,8 +16,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use serde_json::{Map, Value, json};
-use stablehand::diffusion::{AddOnFolders, Model, Picture, Pipeline};
-use stablehand::domain::{GenerationInput, InputRules, Violations};
+use stablehand::diffusion::{AddOnFolders, Model, Picture, Pipeline, decode_image};
+use stablehand::domain::{GenerationInput, ImageSize, InputRules, Violations};
 use stablehand::runtime::{DeviceChoice, Runtime};
 use tempfile::TempDir;
 
@@ -113,8 +113,8 @@ fn exclude_each_other(a: &Feature, b: &Feature) -> bool {
     let is_larger = |feature: &Feature| ["only masked", "outpainting"].contains(&feature.name);
     are(|feature| feature.kind == "tile", is_larger)
         || are(|feature| feature.kind == "tile", |feature| ["controlnet", "hires"].contains(&feature.kind))
-        // The first pass begins with noise.
-        || are(|feature| feature.kind == "hires", |feature| feature.kind == "picture")
+        // What is laid back into its picture cannot be cut.
+        || are(is_larger, |feature| feature.name == "hires by a model")
 }
 
 fn png(image: RgbImage) -> String {
@@ -275,6 +275,47 @@ fn all_features_work_together_in_a_masked_area() {
     work_together(&names, &json!({}), (96, 80));
     let prompt = json!({"prompt": PROMPT, "wildcards": true});
     work_together(&names, &prompt, (96, 80));
+}
+
+#[test]
+fn all_features_work_together_in_two_passes_over_a_masked_picture() {
+    let names = [&EVERYWHERE[..], &["surroundings", "hires", "two ControlNets"]].concat();
+    work_together(&names, &json!({"prompt": PROMPT, "wildcards": true}), (96, 96));
+    let names = [&EVERYWHERE[..], &["only masked", "hires", "a ControlNet", "a long prompt"]].concat();
+    work_together(&names, &json!({}), (96, 80));
+}
+
+#[test]
+fn two_passes_over_a_masked_picture_keep_the_rest_of_it() {
+    let mut studio = Studio::new();
+    let features = features();
+    let chosen = ["LoRA", "a ControlNet", "a mask", "hires"]
+        .map(|name| features.iter().find(|feature| feature.name == name).unwrap());
+    let mut fields = together(&chosen);
+    let prompt = "a red heart, ".repeat(25);
+    let length = studio.rules.prompts.as_ref().unwrap().length(&prompt).unwrap();
+    assert_eq!(length.chunks, 2, "154 tokens with what frames them");
+    fields.extend(json!({"prompt": prompt, "mask_blur": 1}).as_object().unwrap().clone());
+    let drawn = studio.draw(&fields).remove(0);
+    assert!(studio.draw_again(&drawn, &fields).png == drawn.png, "{}", drawn.texts.request);
+
+    let size = ImageSize { width: 96, height: 96 };
+    let bytes = STANDARD.decode(picture()).unwrap();
+    let enlarged = decode_image(&bytes).unwrap().resize(size).unwrap();
+    // The mask of `mask`, of 96 × 80 pixels, and what the blur and the resizing add to it.
+    let may_change = |x: u32, y: u32| (26..74).contains(&x) && (20..64).contains(&y);
+    let mut changed = 0;
+    for (at, (ours, theirs)) in (0..).zip(drawn.image.pixels.chunks(3).zip(enlarged.pixels.chunks(3))) {
+        let (x, y) = (at % size.width, at / size.width);
+        assert!(ours == theirs || may_change(x, y), "{x} {y}: {ours:?} {theirs:?}");
+        changed += u32::from(ours != theirs);
+    }
+    assert!(changed > 1000, "{changed}");
+    for without in ["lora", "controlnet", "mask", "hires"] {
+        let mut fields = fields.clone();
+        fields.remove(without);
+        assert_ne!(studio.draw(&fields)[0].image, drawn.image, "{without} has no effect");
+    }
 }
 
 #[test]

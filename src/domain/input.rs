@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 pub use self::controlnet::CONTROLNET_FIELDS;
 pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
+use self::hires::First;
 pub use self::hires::Hires;
 pub use self::inpainting::{
     InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_OUTPAINT, MAX_RESULT_SIDE, Outpaint,
@@ -196,15 +197,16 @@ impl GenerationInput {
         }
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
-        let hires = Hires::read(&mut reader, rules, (size, scheduler, steps, wildcards), &mut warnings);
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let controlnets = controlnet::read(&mut reader, rules);
         let inpainting = Inpainting::read(&mut reader, rules, &mut warnings);
         let size =
             inpainting.checked_size(&mut reader, rules, (size, has_size), (init_image.as_ref(), num_outputs));
-        let variation =
-            Variation::read(&mut reader, rules, (size, inpainting.keeps_picture()), &mut warnings);
+        let is_within_picture = inpainting.keeps_picture();
+        let first = First { size, scheduler, steps, wildcards, is_within_picture };
+        let hires = Hires::read(&mut reader, rules, first, &mut warnings);
+        let variation = Variation::read(&mut reader, rules, (size, is_within_picture), &mut warnings);
         if variation.tiling && !controlnets.is_empty() {
             reader.unmet("tiling", "It cannot be combined with controlnet, whose pictures have no rim.");
         }

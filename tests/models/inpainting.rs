@@ -5,7 +5,8 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use ndarray::Array4;
 use serde::Deserialize;
-use stablehand::diffusion::Model;
+use serde_json::json;
+use stablehand::diffusion::{Model, decode_image};
 use stablehand::domain::{GenerationInput, ImageSize, ImageSource, InpaintArea, Inpainting, SchedulerKind};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
@@ -134,4 +135,36 @@ fn the_masked_area_alone_is_drawn_as_by_diffusers() {
             assert_eq!(ours, theirs, "{} at {place:?}", case.png);
         }
     }
+}
+
+#[test]
+fn an_inpainting_unet_sees_the_mask_in_both_passes() {
+    let mut pipeline = load(&Folder::inpainting()).unwrap();
+    let hires = json!({"prompt": "a red heart", "width": 64, "height": 64, "num_inference_steps": 3, "mask_blur": 1,
+        "hires": {"scale": 2, "strength": 0.7}});
+    let plain = GenerationInput::parse(&hires, pipeline.model().rules()).unwrap();
+    let (width, height) = (96, 96);
+    let mask = masked_area_mask((width, height), [24, 24, 72, 72]);
+    let masked = GenerationInput {
+        init_image: Some(start_picture(width, height)),
+        mask: Some(mask.clone()),
+        ..plain.clone()
+    };
+    let mut draw = |input: &GenerationInput| pipeline.draw(input, 5).unwrap().remove(0).image;
+    let drawn = draw(&masked);
+    assert_eq!(drawn.size(), ImageSize { width: 128, height: 128 });
+    let ImageSource::Bytes(original) = start_picture(width, height) else { panic!("it has bytes") };
+    let enlarged = decode_image(&original).unwrap().resize(drawn.size()).unwrap();
+    // A blur of 1 and the filter reach five pixels at most.
+    let is_kept = |at: u32| !(27..101).contains(&at);
+    let mut places = (0..).map(|at| (at % 128, at / 128));
+    let pixels = drawn.pixels.chunks(3).zip(enlarged.pixels.chunks(3));
+    for ((ours, theirs), (x, y)) in pixels.zip(places.by_ref()) {
+        assert!(ours == theirs || !is_kept(x) && !is_kept(y), "{x} {y}");
+    }
+    // Without blur, the rest is what the UNet made of the picture that it saw. It saw another one, or none.
+    let unblended = GenerationInput { mask_blur: None, ..masked.clone() };
+    let other = GenerationInput { init_image: Some(mask), ..unblended.clone() };
+    let drawn = [&unblended, &other, &plain].map(&mut draw);
+    assert!(drawn[0] != drawn[1] && drawn[0] != drawn[2]);
 }

@@ -87,7 +87,7 @@ impl Parameters<'_> {
             items.push(("Denoising strength", strength.to_string()));
         }
         if let Some(hires) = self.hires {
-            items.extend(second_pass(hires));
+            items.extend(second_pass(hires, self.strength.is_some()));
         }
         if self.drawn_at != self.size {
             items.push(("Drawn at", format!("{}, enlarged", size(self.drawn_at))));
@@ -155,9 +155,11 @@ fn controlnet(unit: &ControlUnit) -> String {
     text
 }
 
-/// A1111's words for a second pass. `Hires CFG Scale` is Forge's.
-fn second_pass(hires: &Hires) -> Vec<(&'static str, String)> {
-    let mut items = vec![("Denoising strength", hires.strength.to_string())];
+/// A1111's words for a second pass. `Hires CFG Scale` is Forge's. A1111 has no second pass after a start from a picture,
+/// which has a strength of its own.
+fn second_pass(hires: &Hires, starts_from_picture: bool) -> Vec<(&'static str, String)> {
+    let strength = if starts_from_picture { "Hires denoising strength" } else { "Denoising strength" };
+    let mut items = vec![(strength, hires.strength.to_string())];
     items.push(match hires.enlarged {
         Enlarged::Scale(scale) => ("Hires upscale", scale.to_string()),
         Enlarged::Sides { width, height } => {

@@ -10,12 +10,13 @@ use super::drawn_prompts::drawn_prompts;
 use super::first_latents::{FirstLatents, Given};
 use super::layout::{Drawing, Layout};
 use super::prepared::{Adaptation, Prepared};
+use super::second_pass::FirstDrawing;
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::Mask;
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::{BatchNoise, NoiseVariation};
 use crate::diffusion::text::PromptSteps;
-use crate::domain::{GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ModelPart};
+use crate::domain::{DrawnPrompts, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ModelPart};
 
 impl Pipeline {
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`. LoRAs are merged first, here and now.
@@ -39,38 +40,46 @@ impl Pipeline {
     ) -> Result<Generation, DiffusionError> {
         // Both passes have the same random subseed.
         let input = &self.completed(input)?;
-        let for_second = input.hires.is_some().then(|| prepared.clone());
-        let mut generation = self.begin_pass(prepared, input, seed, None)?;
-        if let Some(prepared) = for_second {
-            generation.next = self.second_pass(prepared, input, generation.drawn_at)?;
-        }
+        let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref(), "")?;
+        // What cannot be done in the second pass is refused before the first.
+        let second = self.second_pass(&prepared, input, seed)?;
+        let mut generation = self.begin_pass(prepared, input, (seed, drawn), None)?;
+        generation.next = second;
         Ok(generation)
     }
 
-    /// One pass of a generation. A second pass starts from the latents in `enlarged`, and knows the steps of the first.
+    /// One pass of a generation, whose wildcards have been drawn. A second one starts from what the first drew.
     pub(super) fn begin_pass(
         &mut self,
         prepared: Prepared,
         input: &GenerationInput,
-        seed: u64,
-        enlarged: Option<(Array4<f32>, u32)>,
+        (seed, drawn): (u64, Vec<DrawnPrompts>),
+        second: Option<FirstDrawing>,
     ) -> Result<Generation, DiffusionError> {
         let Prepared { adapted, controlnets } = prepared;
-        let (enlarged, before) = enlarged.unzip();
         let input = &self.completed(input)?;
         let scheduler = self.scheduler(input)?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
         let mut text_encoder =
             text_encoder.map(|text_encoder| text_encoder.lock().unwrap_or_else(PoisonError::into_inner));
         let words = adapted.as_ref().map_or(&[][..], |adapted| adapted.words());
-        let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref())?;
+        let before = second.as_ref().map(|drawn| drawn.steps);
         let steps = PromptSteps { steps: input.num_inference_steps, before };
         let prompts = self.prompts.encode(input, &drawn, steps, text_encoder.as_deref_mut(), words)?;
         drop(text_encoder);
-        // A second pass has the size that was asked for, however small a model draws.
-        let drawn_at = if enlarged.is_some() { input.size } else { self.drawing_size(input) };
-        let (mut given, layout) = self.read(input, drawn_at)?;
-        given.enlarged = enlarged;
+        let asked = second.as_ref().map_or(input.size, |drawn| drawn.asked);
+        let drawing = Drawing {
+            asked,
+            first: self.drawn_for(asked),
+            // It has the size that was asked for, however small the model draws.
+            second: second.as_ref().map(|drawn| drawn.target),
+            latent: self.model.description.vae_scale_factor,
+            // The other UNets see the picture beside the latents, at their size.
+            stretches: !self.unet.is_inpainting() && !self.unet.edits_images(),
+        };
+        let drawn_at = drawing.size();
+        let (mut given, layout) = self.read(input, drawing)?;
+        given.enlarged = second.map(|drawn| drawn.latents);
         let controls = controlnets.into_iter().zip(&input.controlnets);
         let controls = controls.map(|(loaded, unit)| Control::new(loaded, unit, drawn_at, layout.window));
         let controls = controls.collect::<Result<Vec<_>, _>>()?;
@@ -150,15 +159,9 @@ impl Pipeline {
     }
 
     /// Encodes the pictures of a request. `Layout` keeps the overlay and its warning.
-    fn read(
-        &mut self,
-        input: &GenerationInput,
-        drawn_at: ImageSize,
-    ) -> Result<(Given, Layout), DiffusionError> {
-        let scale = self.model.description.vae_scale_factor;
-        // The other UNets see the picture beside the latents, at their size.
-        let stretched_by = (!self.unet.is_inpainting() && !self.unet.edits_images()).then_some(scale);
-        let mut layout = Layout::new(input, Drawing { size: drawn_at, stretched_by })?;
+    fn read(&mut self, input: &GenerationInput, drawing: Drawing) -> Result<(Given, Layout), DiffusionError> {
+        let (drawn_at, scale) = (drawing.size(), drawing.latent);
+        let mut layout = Layout::new(input, drawing)?;
         let image = layout.image.take().map(|image| image.to_tensor()).transpose()?;
         let blank = || Array4::zeros((1, 3, drawn_at.height as usize, drawn_at.width as usize));
         if self.unet.edits_images() {

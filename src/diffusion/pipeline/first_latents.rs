@@ -17,7 +17,7 @@ use crate::domain::InpaintFill;
 pub(super) struct Given {
     /// The picture to start from. If its latents have another size, they are stretched.
     pub image: Option<Posterior>,
-    /// Clean latents to start from instead, `[images, channels, h, w]`.
+    /// Clean latents that a second pass starts from, where the mask does not keep the picture: `[images, channels, h, w]`.
     pub enlarged: Option<Array4<f32>>,
     /// How much of it may change.
     pub strength: f64,
@@ -62,20 +62,22 @@ impl FirstLatents {
             };
             return Ok(Self { latents, begin: 0, conditioning: Some(conditioning), original: None });
         }
-        // The reference's `is_strength_max`, which its image-to-image pipeline does not have.
+        // The reference's `is_strength_max`, which its image-to-image pipeline does not have. A second pass starts from the
+        // drawing whatever its strength.
         #[expect(clippy::float_cmp, reason = "exactly 1, as the reference compares")]
-        let is_pure_noise = mask.is_some() && strength == 1.0;
+        let is_pure_noise = mask.is_some() && enlarged.is_none() && strength == 1.0;
         let begin =
             if image.is_some() || enlarged.is_some() { scheduler.begin_index(steps, strength) } else { 0 };
 
         let image = match image {
             Some(_) if is_pure_noise && masked_image.is_some() => None,
-            image => image.map(|image| stretched(image.sample(noise), (shape.1, shape.2))).or(enlarged),
+            image => image.map(|image| stretched(image.sample(noise), (shape.1, shape.2))),
         };
         let fresh = noise.first(shape);
-        let image = match (image, &mask) {
-            (Some(image), Some(mask)) => Some(filled(image, mask, fill, &fresh)?),
-            (image, _) => image,
+        let image = match (image, enlarged, &mask) {
+            (Some(image), Some(enlarged), Some(mask)) => Some(repainted(image, mask, &enlarged, 1.0)?),
+            (Some(image), None, Some(mask)) => Some(filled(image, mask, fill, &fresh)?),
+            (image, enlarged, _) => enlarged.or(image),
         };
         let conditioning = match (&mask, masked_image) {
             (Some(mask), Some(masked_image)) => Some(join(mask, &masked_image.sample(noise))?),
@@ -104,7 +106,7 @@ impl FirstLatents {
 /// The latents of a picture with its repainted part replaced. A1111's "latent noise" is that of the seed, with which the
 /// generation begins as well.
 fn filled(
-    mut image: Array4<f32>,
+    image: Array4<f32>,
     mask: &Array4<f32>,
     fill: InpaintFill,
     noise: &Array4<f32>,
@@ -114,12 +116,22 @@ fn filled(
         InpaintFill::Noise => 1.0,
         InpaintFill::Nothing => 0.0,
     };
+    repainted(image, mask, noise, share)
+}
+
+/// The latents of a picture, with `share` of other latents where the mask repaints it.
+fn repainted(
+    mut image: Array4<f32>,
+    mask: &Array4<f32>,
+    by: &Array4<f32>,
+    share: f32,
+) -> Result<Array4<f32>, SchedulerError> {
     let Some(mask) = mask.broadcast(image.dim()) else {
         let (got, want) = (mask.shape().to_vec(), image.shape().to_vec());
         return Err(SchedulerError::Shape { what: "mask", got, want });
     };
-    Zip::from(&mut image).and(mask).and(noise).for_each(|x, &mask, &noise| {
-        *x = (1.0 - mask) * *x + mask * share * noise;
+    Zip::from(&mut image).and(mask).and(by).for_each(|x, &mask, &by| {
+        *x = (1.0 - mask) * *x + mask * share * by;
     });
     Ok(image)
 }

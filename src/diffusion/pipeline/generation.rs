@@ -98,7 +98,7 @@ impl Generation {
                 .filter(|_| input.image_guidance_scale.is_none())
                 .map(|_| input.prompt_strength),
             warnings: input.warnings.clone(),
-            is_masked: input.mask.is_some() || input.inpainting.outpaint.is_some(),
+            is_masked: input.is_masked(),
             input: input.without_pictures(),
             seed,
             drawn_at,
@@ -188,6 +188,8 @@ impl Generation {
             }
         }
         self.prompts.cut = self.prompts.cut.max(first.prompts.cut);
+        // The text in the pictures tells how much of the client's picture the first pass changed.
+        self.strength = first.strength;
     }
 
     /// The prompts that were drawn for each picture.

@@ -1,10 +1,11 @@
 //! Lays out the pictures of a request: what is drawn of them, at which size, and what of them stays in the result.
 //!
 //! With `inpaint_area: masked` or `outpaint`, the result is the client's picture (with more pixels around it), and a region
-//! of it is drawn. Otherwise the whole picture is brought to the requested size.
+//! of it is drawn. Otherwise the whole picture is brought to the requested size. A second pass lays out the same at its
+//! own size, from the client's picture, and starts from it only where the mask keeps it.
 
 use crate::diffusion::image::{ImageError, Mask, Overlay, Region, RgbImage, decode_image};
-use crate::domain::{GenerationInput, ImageSize, ImageSource, InpaintArea, InpaintFill, ResizeMode};
+use crate::domain::{GenerationInput, ImageSize, ImageSource, InpaintArea, InpaintFill, ResizeMode, Target};
 
 /// The pictures of a request, ready to be encoded.
 #[derive(Default)]
@@ -32,26 +33,80 @@ pub(super) struct Window {
 /// How large the drawing is.
 #[derive(Clone, Copy)]
 pub(super) struct Drawing {
-    pub size: ImageSize,
-    /// The pixels along a side of a latent, where latents may be stretched.
-    pub stretched_by: Option<u32>,
+    /// The requested size.
+    pub asked: ImageSize,
+    /// The size at which the first pass draws.
+    pub first: ImageSize,
+    /// The size of a second pass, if it is one.
+    pub second: Option<Target>,
+    /// The pixels along a side of a latent.
+    pub latent: u32,
+    /// Whether latents may be stretched.
+    pub stretches: bool,
+}
+
+impl Drawing {
+    pub fn size(self) -> ImageSize {
+        self.second.map_or(self.first, |target| target.kept)
+    }
+
+    /// The size of the result, if that is not the picture's own.
+    fn result(self) -> ImageSize {
+        self.second.map_or(self.asked, |target| target.kept)
+    }
+
+    /// The picture, or its mask, at one of these two sizes.
+    fn fit(self, picture: &RgbImage, size: ImageSize, mode: ResizeMode) -> Result<RgbImage, ImageError> {
+        let size = self.second.map_or(size, |target| target.covers);
+        let fitted = match mode {
+            ResizeMode::Stretch | ResizeMode::Latent => picture.resize(size)?,
+            _ if size == self.asked => picture.fit(size, mode)?,
+            // Cut or framed in the shape of the result, which the drawing may have only nearly.
+            _ => picture.fit(multiple(self.asked, size), mode)?.resize(size)?,
+        };
+        Ok(match self.second {
+            Some(target) if target.kept != target.covers => self.kept(target).cut(&fitted),
+            _ => fitted,
+        })
+    }
+
+    /// The part of an enlarged picture that is kept, where the latents are cut as well.
+    fn kept(self, Target { covers, kept }: Target) -> Region {
+        let before = |covers: u32, kept: u32| (covers - kept) / self.latent / 2 * self.latent;
+        let (left, top) = (before(covers.width, kept.width), before(covers.height, kept.height));
+        Region { left, top, width: kept.width, height: kept.height }
+    }
+}
+
+/// The smallest multiple of `size` that covers `covered`.
+fn multiple(size: ImageSize, covered: ImageSize) -> ImageSize {
+    let times = covered.width.div_ceil(size.width.max(1)).max(covered.height.div_ceil(size.height.max(1)));
+    ImageSize { width: size.width * times, height: size.height * times }
 }
 
 impl Layout {
     /// Decodes the pictures, whose bytes must have been fetched.
     pub fn new(input: &GenerationInput, drawing: Drawing) -> Result<Self, ImageError> {
+        let laid_out = Self::of_pictures(input, drawing)?;
+        // Without a mask, a second pass needs no picture: it starts from the enlarged drawing.
+        let is_kept = drawing.second.is_none() || laid_out.mask.is_some();
+        Ok(Self { image: laid_out.image.filter(|_| is_kept), ..laid_out })
+    }
+
+    fn of_pictures(input: &GenerationInput, drawing: Drawing) -> Result<Self, ImageError> {
+        if drawing.second.is_some() && !input.is_masked() {
+            return Ok(Self::default());
+        }
         let image = input.init_image.as_ref().map(pixels).transpose()?;
         let mask = input.mask.as_ref().map(pixels).transpose()?;
         let keeps_picture = input.inpainting.keeps_picture();
         match (image, mask) {
-            (Some(image), mask)
-                if keeps_picture && (mask.is_some() || input.inpainting.outpaint.is_some()) =>
-            {
+            (Some(image), mask) if keeps_picture && input.is_masked() => {
                 Self::within(input, image, mask.as_ref(), drawing)
             }
             (Some(image), mask) => Self::whole(input, &image, mask.as_ref(), drawing),
             (None, Some(mask)) => {
-                let mask = Mask::new(&mask, drawing.size, input.mask_invert)?;
+                let mask = Mask::new(&mask, drawing.size(), input.mask_invert)?;
                 Ok(Self { mask: Some(mask), ..Self::default() })
             }
             (None, None) => Ok(Self::default()),
@@ -63,8 +118,9 @@ impl Layout {
         input: &GenerationInput,
         image: &RgbImage,
         mask: Option<&RgbImage>,
-        Drawing { size: drawn_at, stretched_by }: Drawing,
+        drawing: Drawing,
     ) -> Result<Self, ImageError> {
+        let (drawn_at, result) = (drawing.size(), drawing.result());
         let mode = input.inpainting.resize_mode;
         // The mask lies over the picture, whatever its own size is. A picture that is stretched needs no step between.
         let mask = match mask {
@@ -73,20 +129,17 @@ impl Layout {
             }
             mask => mask,
         };
-        let fit = |picture: &RgbImage, size: ImageSize| match mode {
-            ResizeMode::Stretch | ResizeMode::Latent => picture.resize(size),
-            // Cut or framed in the shape of the result, which the drawing may have only nearly.
-            _ if size == input.size => picture.fit(size, mode),
-            _ => picture.fit(input.size, mode)?.resize(size),
-        };
+        let fit = |picture: &RgbImage, size: ImageSize| drawing.fit(picture, size, mode);
         let mask_at =
             |size| mask.map(|mask| Mask::new(&fit(mask, size)?, size, input.mask_invert)).transpose();
-        let overlay = match (mask_at(input.size)?, input.mask_blur) {
-            (Some(mask), Some(blur)) => Some(Overlay::new(fit(image, input.size)?, &mask, blur)),
+        let overlay = match (mask_at(result)?, input.mask_blur) {
+            (Some(mask), Some(blur)) => Some(Overlay::new(fit(image, result)?, &mask, blur)),
             _ => None,
         };
-        let encoded_at = match (mode, stretched_by) {
-            (ResizeMode::Latent, Some(side)) => image.size().fitted(side),
+        let encoded_at = match mode {
+            ResizeMode::Latent if drawing.stretches && drawing.second.is_none() => {
+                image.size().fitted(drawing.latent)
+            }
             _ => drawn_at,
         };
         let mut image =
@@ -121,7 +174,7 @@ impl Layout {
         }
         let size = picture.size();
         let overlay = Overlay::new(picture, &whole_mask, blur);
-        let drawn_at = drawing.size;
+        let drawn_at = drawing.size();
         let Some(extent) = overlay.extent() else {
             // As A1111 does.
             let warning =
@@ -129,7 +182,7 @@ impl Layout {
             return Ok(Self { warning, ..Self::whole(input, overlay.original(), None, drawing)? });
         };
         let region = match inpainting.area {
-            InpaintArea::Masked => extent.padded(inpainting.padding, size).expanded(drawn_at, size),
+            InpaintArea::Masked => extent.padded(inpainting.padding, size).expanded(drawing.first, size),
             InpaintArea::Whole => Region::whole(size),
         };
         let mask = whole_mask.fit(region, drawn_at)?;

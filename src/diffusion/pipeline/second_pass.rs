@@ -5,9 +5,13 @@
 //! as a generation of its own: from the enlarged latents, with noise on them, as image-to-image does. It begins with new
 //! random numbers from the same seeds, at its own size, as A1111's `sample_hr_pass` does (modules/processing.py). It makes
 //! the last `strength × steps` of its steps, as diffusers' image-to-image pipeline does; A1111 makes one more.
+//!
+//! A request's mask holds in both passes. The second one keeps what the mask keeps of the client's picture at the second
+//! size, and starts from the enlarged drawing elsewhere. A1111 has no second pass with a mask.
 
 use ndarray::{Array4, Axis, concatenate, s};
 
+use super::drawn_prompts::drawn_prompts;
 use super::enlarging::Enlarging;
 use super::interpolate::interpolate;
 use super::prepared::Prepared;
@@ -20,6 +24,8 @@ use crate::runtime::is_out_of_memory;
 pub(super) struct SecondPass {
     /// The request of the second pass.
     input: GenerationInput,
+    /// The prompts of each picture, if wildcards draw them.
+    drawn: Vec<DrawnPrompts>,
     /// What the request was prepared with.
     prepared: Prepared,
     target: Target,
@@ -32,6 +38,17 @@ pub(super) struct SecondPass {
     enlarging: Option<Enlarging>,
     /// The latents of the pictures that are enlarged.
     enlarged: Vec<Array4<f32>>,
+}
+
+/// What a first pass has drawn.
+pub(super) struct FirstDrawing {
+    /// Its latents, enlarged, and cut to the size of the second pass.
+    pub latents: Array4<f32>,
+    pub target: Target,
+    /// The size that was asked for.
+    pub asked: ImageSize,
+    /// The steps that were asked for.
+    pub steps: u32,
 }
 
 /// What came before a second pass.
@@ -59,12 +76,16 @@ impl Pipeline {
     /// The second pass that the request asks for, with what the first one was prepared with.
     pub(super) fn second_pass(
         &self,
-        prepared: Prepared,
+        prepared: &Prepared,
         first: &GenerationInput,
-        drawn_at: ImageSize,
+        seed: u64,
     ) -> Result<Option<Box<SecondPass>>, DiffusionError> {
         let (Some(hires), Some(input)) = (&first.hires, first.second_pass()) else { return Ok(None) };
-        let scheduler = self.scheduler(&input)?;
+        let drawn = drawn_prompts(&input, seed, self.model.rules().wildcards.as_deref(), "hires.")?;
+        let scheduler = self.scheduler(&input).map_err(|error| match hires.steps {
+            Some(_) => error.of_steps_in("hires.steps"),
+            None => error,
+        })?;
         let steps = scheduler.timesteps().len()
             - scheduler.begin_index(input.num_inference_steps as usize, input.prompt_strength);
         let each = match &hires.upscaler {
@@ -72,7 +93,10 @@ impl Pipeline {
             Upscaler::Pixels(_) => Some(PIECES_BESIDE_TILES),
             Upscaler::Model(name) => {
                 let scale = self.upscalers.look_at(name)?.scale;
-                Some(PIECES_BESIDE_TILES + Enlarging::tiles(drawn_at, hires.target, scale, name)?)
+                Some(
+                    PIECES_BESIDE_TILES
+                        + Enlarging::tiles(self.drawing_size(first), hires.target, scale, name)?,
+                )
             }
         };
         Ok(Some(Box::new(SecondPass {
@@ -84,7 +108,8 @@ impl Pipeline {
             enlarging: None,
             enlarged: Vec::new(),
             input,
-            prepared,
+            drawn,
+            prepared: prepared.clone(),
         })))
     }
 
@@ -111,7 +136,7 @@ impl Pipeline {
 
     fn try_to_enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
         let all = generation.progress().1;
-        let before = generation.input.num_inference_steps;
+        let (asked, steps) = (generation.input.size, generation.input.num_inference_steps);
         let Some(next) = &mut generation.next else { return Ok(()) };
         let latents = if let Upscaler::Latent(mode) = &next.upscaler {
             interpolate(&generation.latents, self.latent_size(next.target.covers), *mode)
@@ -125,8 +150,10 @@ impl Pipeline {
             concatenate(Axis(0), &views).map_err(|error| DiffusionError::Upscaling(error.to_string()))?
         };
         let latents = middle(&latents, self.latent_size(next.target.kept));
+        let drawing = FirstDrawing { latents, target: next.target, asked, steps };
+        let drawn = next.drawn.clone();
         let mut second =
-            self.begin_pass(next.prepared.clone(), &next.input, generation.seed, Some((latents, before)))?;
+            self.begin_pass(next.prepared.clone(), &next.input, (generation.seed, drawn), Some(drawing))?;
         let steps = all - next.steps.max(1);
         second.follow(generation, steps);
         *generation = second;
@@ -145,11 +172,12 @@ impl Pipeline {
                 let index = next.enlarged.len();
                 self.note_decoding(drawn_at);
                 let picture = self.decode(&latents.slice(s![index..=index, .., .., ..]).to_owned())?;
-                next.enlarging = Some(self.upscalers.enlarging(picture, next.target, &next.upscaler)?);
+                // The middle is cut from the latents: the encoder sees all of the picture, as in A1111.
+                let whole = Target { kept: next.target.covers, ..next.target };
+                next.enlarging = Some(self.upscalers.enlarging(picture, whole, &next.upscaler)?);
             }
             Some(enlarging) if !enlarging.is_done() => enlarging.step()?,
             Some(enlarging) => {
-                // The middle is cut from the latents: the encoder sees all of the picture, as in A1111.
                 let picture = enlarging.finish()?;
                 next.enlarged.push(self.encode(&picture.to_tensor()?)?.likeliest());
                 next.enlarging = None;

@@ -72,14 +72,14 @@ impl Pipeline {
                 && (job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images())
         };
         let reading = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
-        // In each pass, an inpainting UNet sees a picture.
-        let shown = sizes().filter(|_| self.unet.is_inpainting());
+        // In each pass, an inpainting UNet sees a picture. Under a mask, a second pass keeps one.
+        let is_shown = |pass: &&Pass<'_>| self.unet.is_inpainting() || pass.job.is_masked();
+        let shown = passes.iter().filter(is_shown).map(|pass| pass.size);
         let on_card = own_sizes().chain(enlarged_by_pixels(jobs)).chain(shown);
         let on_card = on_card.filter(|_| !self.device.is_cpu()).map(|size| needs.vae(size));
         let encoder = reading.chain(on_card);
         let encoder = encoder.chain([self.kept.encoder]).max();
-        let pictures =
-            jobs.iter().map(|job| needs.pictures(job.result_size(), u64::from(job.num_outputs))).sum::<u64>();
+        let pictures = jobs.iter().map(|job| self.pictures(job)).sum::<u64>();
         // Loaded for one of these jobs, or for one before.
         let checks = self
             .checking
@@ -98,6 +98,12 @@ impl Pipeline {
             + encoder.unwrap_or(0)
             + self.upscalers_memory(jobs)
             + pictures.max(needs.pictures(usual, 1))
+    }
+
+    /// The bytes of a job's pictures. What is laid back into a smaller one is drawn at the size of its second pass.
+    fn pictures(&self, job: &GenerationInput) -> u64 {
+        let of = |size| self.memory_needs.pictures(size, u64::from(job.num_outputs));
+        of(job.result_size()).max(job.hires.as_ref().map_or(0, |hires| of(hires.target.kept)))
     }
 
     /// The bytes that the jobs' ControlNets take besides their weights and a usual call of each, which are prepared.

@@ -46,13 +46,24 @@ const FIELDS: [&str; 11] = [
     "spacing",
 ];
 
+/// What a second pass needs to know of the first.
+#[derive(Clone, Copy)]
+pub(super) struct First {
+    pub size: ImageSize,
+    pub scheduler: SchedulerKind,
+    pub steps: u32,
+    /// Whether the seed draws its wildcards.
+    pub wildcards: bool,
+    /// Whether it draws a region that is laid back into the picture.
+    pub is_within_picture: bool,
+}
+
 impl Hires {
-    /// Reads the object `hires` of a request for a picture of `size` with `scheduler` and `steps`, whose wildcards are drawn
-    /// or not.
+    /// Reads the object `hires` of a request.
     pub(super) fn read(
         reader: &mut Reader,
         rules: &InputRules,
-        first: (ImageSize, SchedulerKind, u32, bool),
+        first: First,
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         if rules.edits_images && reader.is_present("hires") {
@@ -61,30 +72,26 @@ impl Hires {
             );
             return None;
         }
-        for field in ["init_image", "mask"] {
-            if reader.is_present("hires") && reader.is_present(field) {
-                reader.unmet(
-                    "hires",
-                    &format!(
-                        "It cannot be combined with {field}: it begins with a picture drawn from the prompt."
-                    ),
-                );
-            }
-        }
         reader.within("hires", |reader| Self::fields(reader, rules, first, warnings)).flatten()
     }
 
     fn fields(
         reader: &mut Reader,
         rules: &InputRules,
-        (size, first, first_steps, wildcards): (ImageSize, SchedulerKind, u32, bool),
+        first: First,
         warnings: &mut Vec<String>,
     ) -> Option<Self> {
         reader.refuse_unknown(&FIELDS);
         let enlarged = Enlarged::read(reader, SCALE);
-        let target = enlarged.target(size, rules.grid);
-        if let Err(sentence) = &target {
-            reader.unmet("scale", sentence);
+        let target = enlarged.target(first.size, rules.grid);
+        match &target {
+            Err(sentence) => reader.unmet("scale", sentence),
+            Ok(target) if first.is_within_picture && target.covers != target.kept => reader.unmet(
+                "width",
+                "With inpaint_area masked or outpaint, the drawing is laid back into the picture and cannot be cut; name \
+                 only one of width and height.",
+            ),
+            Ok(_) => (),
         }
         let upscaler = upscaler(reader, rules, "upscaler").unwrap_or(Upscaler::LATENT);
         if !rules.takes_images && !upscaler.is_latent() {
@@ -98,7 +105,7 @@ impl Hires {
         }
         let steps = reader.integer("steps", 0, u64::from(MAX_STEPS)).map(small).filter(|steps| *steps > 0);
         let strength = reader.share("strength").unwrap_or(STRENGTH);
-        let own = Prompts::read(reader, rules, steps.unwrap_or(first_steps), (false, wildcards));
+        let own = Prompts::read(reader, rules, steps.unwrap_or(first.steps), (false, first.wildcards));
         let [prompt, negative_prompt] =
             [own.prompt, own.negative_prompt].map(|prompt| Some(prompt).filter(|prompt| !prompt.is_empty()));
         if prompt.as_deref().is_some_and(has_lora_tags) {
@@ -108,8 +115,8 @@ impl Hires {
         }
         let guidance_scale =
             reader.number("guidance_scale", "above 0 and at most 20", |g| g > 0.0 && g <= 20.0);
-        let scheduler = super::sampling::second_scheduler(reader, first);
-        let kind = scheduler.map_or(first, |(kind, _)| kind);
+        let scheduler = super::sampling::second_scheduler(reader, first.scheduler);
+        let kind = scheduler.map_or(first.scheduler, |(kind, _)| kind);
         if !kind.starts_from_image() {
             reader.unmet(
                 "scheduler",
@@ -157,7 +164,7 @@ pub(super) fn upscaler(reader: &mut Reader, rules: &InputRules, field: &str) -> 
 }
 
 impl GenerationInput {
-    /// The request of the second pass. It starts from the enlarged picture.
+    /// The request of the second pass. It starts from the enlarged drawing, and has the pictures of the first.
     pub fn second_pass(&self) -> Option<Self> {
         let hires = self.hires.as_ref()?;
         let (scheduler, sampling) = match hires.scheduler {
@@ -237,6 +244,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_in_a_sentence() {
         const NO: &str = "does not meet the constraints.";
+        const URL: &str = "https://example.org/fox.png";
         for (hires, beside, sentence) in [
             (json!(2), json!({}), "hires should be dict type, not int.".to_owned()),
             (
@@ -272,10 +280,11 @@ mod tests {
                 format!("hires.scheduler {NO} IPNDM cannot start from a picture; choose another scheduler."),
             ),
             (
-                json!({}),
-                json!({ "init_image": "https://example.org/fox.png" }),
+                json!({ "width": 256, "height": 256 }),
+                json!({ "init_image": URL, "mask": URL, "inpaint_area": "masked" }),
                 format!(
-                    "hires {NO} It cannot be combined with init_image: it begins with a picture drawn from the prompt."
+                    "hires.width {NO} With inpaint_area masked or outpaint, the drawing is laid back into the picture and \
+                     cannot be cut; name only one of width and height."
                 ),
             ),
         ] {

@@ -319,13 +319,16 @@ impl Inpainting {
 impl GenerationInput {
     /// The size of the pictures that the request asks for, as far as it is known: that of a picture behind a URL is not.
     pub fn result_size(&self) -> ImageSize {
-        if let Some(hires) = &self.hires {
-            return hires.target.kept;
-        }
         let picture = self.init_image.as_ref().filter(|_| self.inpainting.keeps_picture());
         let from_picture =
             picture.and_then(ImageSource::size).and_then(|picture| self.inpainting.result_size(picture));
-        from_picture.or(self.inpainting.result).unwrap_or(self.size)
+        let enlarged = self.hires.as_ref().map(|hires| hires.target.kept);
+        from_picture.or(self.inpainting.result).or(enlarged).unwrap_or(self.size)
+    }
+
+    /// Whether only a part of its picture is repainted.
+    pub fn is_masked(&self) -> bool {
+        self.mask.is_some() || self.inpainting.outpaint.is_some()
     }
 }
 

@@ -34,7 +34,7 @@ fn hires() -> Object {
     let prompt = |about: &str| or_null(text(about).max_length(Some(MAX_PROMPT_BYTES)));
     let schedulers = SchedulerKind::ALL.map(SchedulerKind::as_str).join(", ");
     let latent: Vec<_> = Upscaler::built_in().collect();
-    let hires = sized("Draws the picture, enlarges it, and draws it again at that size. Not with `init_image`", 2.0)
+    let hires = sized("Draws the picture, enlarges it, and draws it again at that size; with a mask, both times only what it shows", 2.0)
         .property(
             "upscaler",
             or_null(
