@@ -9,6 +9,9 @@
 
 mod budgets;
 mod card;
+mod controlled;
+#[path = "../golden/controlnets.rs"]
+mod controlnets;
 #[path = "../models/folders.rs"]
 #[expect(dead_code, reason = "shared with tests/models, which uses more of it")]
 mod folders;

@@ -2,10 +2,14 @@
 
 use ndarray::{Array1, Array4, Axis};
 
+use super::card_turn::OnTurn;
 use super::port::Port;
+use super::replay::{Call, Input, Output, Replays, Values};
 use super::session::{PartSession, WorkingMemory, ranked, tensor};
+use super::unet::{prompts, unique_number};
 use super::{EncodedPrompt, ModelError};
 use crate::domain::ModelPart;
+use crate::runtime::Runtime;
 
 /// What diffusers calls the picture, `[1, 3, 8 × height, 8 × width]`, 0 to 1.
 const HINT: &str = "controlnet_cond";
@@ -21,6 +25,21 @@ pub struct ControlNet {
     hint: Port,
     /// In the order of the UNet's inputs.
     residuals: Vec<Port>,
+    /// Captured graphs of its calls, on a card. Their bindings hold the session, too.
+    replays: Option<OnTurn<Replays>>,
+}
+
+/// The picture that a ControlNet follows. Its unique number shows whether a card has it already.
+pub struct Hint {
+    number: u64,
+    /// `[1, 3, 8 × height, 8 × width]`, 0 to 1.
+    values: Array4<f32>,
+}
+
+impl Hint {
+    pub fn new(values: Array4<f32>) -> Self {
+        Self { number: unique_number(), values }
+    }
 }
 
 /// The rows of one call. Row i of each field belongs together.
@@ -33,12 +52,13 @@ pub struct ControlRows<'a> {
 }
 
 impl ControlNet {
-    pub fn new(session: PartSession) -> Result<Self, ModelError> {
+    pub fn new(session: PartSession, runtime: &Runtime) -> Result<Self, ModelError> {
         let named = |name: &'static str| session.input(name, |port| port.name == name);
         let (sample, timestep) = (named("sample")?, named("timestep")?);
         let (encoder_hidden_states, hint) = (named("encoder_hidden_states")?, named(HINT)?);
         let residuals = residual_ports(session.outputs());
-        Ok(Self { session, sample, timestep, encoder_hidden_states, hint, residuals })
+        let replays = session.replays(runtime)?;
+        Ok(Self { session, sample, timestep, encoder_hidden_states, hint, residuals, replays })
     }
 
     /// What to add for each row: `[rows, channels, height, width]` for each skip connection, then for the middle. `hint` is
@@ -46,9 +66,27 @@ impl ControlNet {
     pub fn residuals(
         &mut self,
         rows: &ControlRows<'_>,
-        hint: &Array4<f32>,
+        hint: &Hint,
         memory: WorkingMemory,
     ) -> Result<Vec<Array4<f32>>, ModelError> {
+        if let Some(replays) = &mut self.replays {
+            let (count, _, height, width) = rows.sample.dim();
+            let picture = Values::Shared(hint.values.view().into_dyn());
+            let inputs = vec![
+                Input::rows(&self.sample.name, &rows.sample),
+                Input::rows(&self.timestep.name, &rows.timesteps),
+                prompts(&self.encoder_hidden_states, &rows.embeddings),
+                Input { name: &self.hint.name, values: picture, numbers: Some(vec![hint.number]) },
+            ];
+            let outputs = self.residuals.iter().map(|port| {
+                let shape = residual_shape(port, height, width).to_vec();
+                Output { name: &port.name, shape }
+            });
+            let call = Call { rows: count, inputs, outputs: outputs.collect() };
+            if let Some(outputs) = self.session.run_by(|session| replays.run(session, &call))? {
+                return outputs.into_iter().map(|output| ranked(ModelPart::ControlNet, output)).collect();
+            }
+        }
         let embeddings: Vec<_> =
             rows.embeddings.iter().map(|prompt| prompt.values().index_axis(Axis(0), 0)).collect();
         let embeddings = ndarray::stack(Axis(0), &embeddings)
@@ -57,11 +95,24 @@ impl ControlNet {
             (self.sample.name.as_str(), tensor(&self.sample, &rows.sample)?),
             (self.timestep.name.as_str(), tensor(&self.timestep, &rows.timesteps)?),
             (self.encoder_hidden_states.name.as_str(), tensor(&self.encoder_hidden_states, &embeddings)?),
-            (self.hint.name.as_str(), tensor(&self.hint, hint)?),
+            (self.hint.name.as_str(), tensor(&self.hint, &hint.values)?),
         ];
         let outputs = self.session.run_for_all(memory, inputs, &self.residuals)?;
         outputs.into_iter().map(|output| ranked(ModelPart::ControlNet, output)).collect()
     }
+
+    /// The bytes that its captured graphs' tensors take on a card.
+    pub fn bound_bytes(&self) -> u64 {
+        self.replays.as_ref().map_or(0, |replays| replays.bytes() as u64)
+    }
+}
+
+/// Channels, height and width of a value to add, for latents of this height and width.
+pub(super) fn residual_shape(port: &Port, height: usize, width: usize) -> [usize; 3] {
+    // A convolution with stride 2 rounds up.
+    let halved = |side: usize, times: u32| (0..times).fold(side, |side, _| side.div_ceil(2));
+    let channels = port.fixed(1).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+    [channels, halved(height, port.halvings(2)), halved(width, port.halvings(3))]
 }
 
 /// The ports for the values to add, in the order of their numbers, and then the middle's. Empty for graphs without them.

@@ -23,10 +23,11 @@ use super::files::{ControlNetError, FileError, LoraError};
 use crate::domain::ModelPart;
 use crate::runtime::RuntimeError;
 
-pub use controlnet::{ControlNet, ControlRows};
+pub use controlnet::{ControlNet, ControlRows, Hint};
 pub use graph_build::plain_build;
 pub use hidden_layers::HiddenLayers;
 pub use port::Port;
+pub use replay::MOST_BOUND_BYTES;
 pub use safety_checker::SafetyChecker;
 pub use session::{PartSession, WorkingMemory};
 pub use text_encoder::{TextEncoder, Vocabulary};

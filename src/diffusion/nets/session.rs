@@ -10,9 +10,11 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
+use super::card::CardMemory;
 use super::card_turn::{self, OnTurn};
 use super::graph_build::best_build;
 use super::port::{Port, element_name};
+use super::replay::Replays;
 use super::{ModelError, card};
 use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
 use crate::domain::ModelPart;
@@ -100,7 +102,6 @@ impl PartSession {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
         let is_on_card = !runtime.device().is_cpu();
         let turn = || is_on_card.then(card_turn::shared);
-        let is_controlled = matches!(filled, Filled::Controlled { .. });
         let (graph, shared, adjust) = match filled {
             Filled::Adjusted(adjust) => (files.graph(build)?, None, adjust),
             Filled::Controlled { shared, adjust } => (files.controlled_graph(build)?, shared, adjust),
@@ -126,10 +127,8 @@ impl PartSession {
                 // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
                 // place, and a graph with such nodes cannot be captured.
                 let is_wholly_on_card = is_on_card && build == GraphBuild::Cuda && graph.is_built_in();
-                // What ControlNets give comes from outside the card, at addresses that change.
                 let captures = is_wholly_on_card
-                    && part == ModelPart::UNet
-                    && !is_controlled
+                    && matches!(part, ModelPart::UNet | ModelPart::ControlNet)
                     && !runtime.card_settings().no_captures;
                 let _turn = turn();
                 let on_card = match runtime.device().is_cpu() {
@@ -289,9 +288,13 @@ impl PartSession {
         self.weights.as_ref()
     }
 
-    /// Whether runs of this session can be captured.
-    pub fn captures(&self) -> bool {
-        self.uncaptured.is_some()
+    /// A place for captured graphs of its runs. None if they cannot be captured.
+    pub(super) fn replays(&self, runtime: &Runtime) -> Result<Option<OnTurn<Replays>>, ModelError> {
+        if self.uncaptured.is_none() {
+            return Ok(None);
+        }
+        let memory = CardMemory::open(runtime)?;
+        Ok(memory.map(|memory| OnTurn::new(Replays::new(memory, self.part), true)))
     }
 
     /// Runs it by `run`, which may bind tensors. Takes no turn on the card: `run` knows whether it captures.

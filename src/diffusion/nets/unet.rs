@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use ndarray::{Array1, Array3, Array4, ArrayD, Axis, IxDyn};
 
-use ort::session::Session;
-
-use super::card::CardMemory;
 use super::card_turn::OnTurn;
-use super::controlnet::residual_ports;
+use super::controlnet::{residual_ports, residual_shape};
 use super::guidance::guidance_embedding;
 use super::port::Port;
-use super::replay::{Names, Replays};
+use super::replay::{Call, Input, Output, Replays, Values};
 use super::session::{PartSession, WorkingMemory, ranked, tensor};
 use super::{ModelError, TextEncoder};
 use crate::diffusion::files::Weights;
@@ -69,17 +66,25 @@ pub struct EncodedPrompt {
 impl EncodedPrompt {
     /// `values` are `[1, tokens, dim]`.
     pub fn new(values: Array3<f32>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), values }
+        Self { number: unique_number(), values }
     }
 
     pub fn values(&self) -> &Array3<f32> {
         &self.values
     }
+}
 
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
+/// A number that no other value has.
+pub(super) fn unique_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The embeddings of a call's rows for captured graphs.
+pub(super) fn prompts<'a>(port: &'a Port, embeddings: &[&'a EncodedPrompt]) -> Input<'a> {
+    let rows = embeddings.iter().map(|prompt| prompt.values.index_axis(Axis(0), 0).into_dyn()).collect();
+    let numbers = Some(embeddings.iter().map(|prompt| prompt.number).collect());
+    Input { name: &port.name, values: Values::Rows(rows), numbers }
 }
 
 impl UNet {
@@ -117,8 +122,7 @@ impl UNet {
             return Err(session
                 .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
         }
-        let memory = if session.captures() { CardMemory::open(runtime)? } else { None };
-        let replays = memory.map(|memory| OnTurn::new(Replays::new(memory), true));
+        let replays = session.replays(runtime)?;
         let stated = sample.fixed(1).and_then(|channels| usize::try_from(channels).ok());
         let channels = stated.unwrap_or(USUAL_CHANNELS);
         Ok(Self {
@@ -199,16 +203,22 @@ impl UNet {
             guidance_embedding(&rows.guidance_scales, width)
         });
         if let Some(replays) = &mut self.replays {
-            let names = Names {
-                sample: &self.sample.name,
-                timestep: &self.timestep.name,
-                encoder_hidden_states: &self.encoder_hidden_states.name,
-                timestep_cond: self.timestep_cond.as_ref().map(|port| port.name.as_str()),
-                out_sample: &self.out_sample.name,
-            };
-            let call = |session: &mut Session| replays.predict(session, &names, rows, guidance.as_ref());
-            if let Some(predicted) = self.session.run_by(call)? {
-                return Ok(predicted);
+            let mut inputs = vec![
+                Input::rows(&self.sample.name, &rows.sample),
+                Input::rows(&self.timestep.name, &rows.timesteps),
+                prompts(&self.encoder_hidden_states, &rows.embeddings),
+            ];
+            if let (Some(port), Some(guidance)) = (&self.timestep_cond, &guidance) {
+                inputs.push(Input::rows(&port.name, guidance));
+            }
+            let residuals = self.residuals.iter().zip(&rows.residuals);
+            inputs.extend(residuals.map(|(port, residual)| Input::rows(&port.name, residual)));
+            let (count, _, height, width) = rows.sample.dim();
+            let predicted =
+                Output { name: &self.out_sample.name, shape: vec![USUAL_CHANNELS, height, width] };
+            let call = Call { rows: count, inputs, outputs: vec![predicted] };
+            if let Some(mut outputs) = self.session.run_by(|session| replays.run(session, &call))? {
+                return ranked(ModelPart::UNet, outputs.remove(0));
             }
         }
         let embeddings: Vec<_> =
@@ -236,12 +246,12 @@ impl UNet {
     /// Channels, height and width of each value that it takes from ControlNets, for latents of this height and width. Empty
     /// for a UNet that takes none.
     pub fn residual_shapes(&self, height: usize, width: usize) -> Vec<[usize; 3]> {
-        // A convolution with stride 2 rounds up.
-        let halved = |side: usize, times: u32| (0..times).fold(side, |side, _| side.div_ceil(2));
-        let channels = |port: &Port| port.fixed(1).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
-        let shape =
-            |port: &Port| [channels(port), halved(height, port.halvings(2)), halved(width, port.halvings(3))];
-        self.residuals.iter().map(shape).collect()
+        self.residuals.iter().map(|port| residual_shape(port, height, width)).collect()
+    }
+
+    /// The bytes that its captured graphs' tensors take on a card.
+    pub fn bound_bytes(&self) -> u64 {
+        self.replays.as_ref().map_or(0, |replays| replays.bytes() as u64)
     }
 
     /// Its weights in memory, for another session with the same. `None` if a card or its graph has them.

@@ -12,7 +12,7 @@ use super::layout::Window;
 use super::memory::MemoryNeeds;
 use super::{DiffusionError, Generation};
 use crate::diffusion::image::{ImageError, RgbImage, decode_image};
-use crate::diffusion::nets::{ControlRows, ModelError, UNetRows, WorkingMemory};
+use crate::diffusion::nets::{ControlRows, Hint, ModelError, UNetRows, WorkingMemory};
 use crate::domain::{ControlMode, ControlResize, ControlUnit, ImageSize, ImageSource, ModelPart, ResizeMode};
 
 /// Channels of latents. Some UNets read more; a ControlNet does not.
@@ -29,8 +29,7 @@ const SHUFFLE_SEED: u64 = 0;
 /// A generation's ControlNet with the picture that it follows.
 pub(super) struct Control {
     loaded: Arc<LoadedControlNet>,
-    /// `[1, 3, 8 × height, 8 × width]`, 0 to 1.
-    hint: Array4<f32>,
+    hint: Hint,
     weight: f32,
     start: f64,
     end: f64,
@@ -51,7 +50,7 @@ impl Control {
             DiffusionError::ControlImage { model: unit.model.clone(), reason }
         })?;
         let ControlUnit { weight, start, end, mode, .. } = *unit;
-        Ok(Self { loaded, hint, weight, start, end, mode })
+        Ok(Self { loaded, hint: Hint::new(hint), weight, start, end, mode })
     }
 
     /// Whether it says something at this one of so many calls (diffusers' `controlnet_keep`).
@@ -127,9 +126,10 @@ pub(super) fn residuals(
             let mut net = control.loaded.net.lock().unwrap_or_else(PoisonError::into_inner);
             let memory = control.memory_after(call, calls);
             let given = net.residuals(&chosen, &control.hint, memory)?;
+            let bound = net.bound_bytes();
             drop(net);
             let gives_back = needs.is_on_cpu && memory == WorkingMemory::GiveBack;
-            let taken = needs.control_call(own.generation.drawn_at, indices.len() as u64);
+            let taken = needs.control_call(own.generation.drawn_at, indices.len() as u64) + bound;
             control.loaded.keeps(if gives_back { 0 } else { taken });
             for (index, (sum, given)) in sums.iter_mut().zip(given).enumerate() {
                 let scale = control.scale(index, shapes.len());

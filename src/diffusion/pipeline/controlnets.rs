@@ -74,7 +74,7 @@ impl LoadControlNet {
         let session = PartSession::load_adjusted(self.file.files(), &self.runtime, &|weights| {
             Ok(self.file.complete(weights)?)
         })?;
-        let net = Mutex::new(ControlNet::new(session)?);
+        let net = Mutex::new(ControlNet::new(session, &self.runtime)?);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(controlnet = self.file.name(), bytes = self.bytes, duration_ms, "loaded a ControlNet");
         let Self { bytes, usual_call, .. } = *self;

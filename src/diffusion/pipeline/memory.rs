@@ -4,7 +4,7 @@
 //! run. Nothing is loaded for them. `working.rs` adds them up for the jobs of a batch.
 
 use crate::diffusion::files::{FileError, ModelFiles, PartFiles, PartGraph, UNetConfig};
-use crate::diffusion::nets::{pixels_per_call, plain_build};
+use crate::diffusion::nets::{MOST_BOUND_BYTES, pixels_per_call, plain_build};
 use crate::domain::{ImageSize, ModelPart};
 use crate::runtime::Device;
 
@@ -44,9 +44,10 @@ const VAE_MAPS: u64 = 8;
 const ATTENTION_MAPS: u64 = 2;
 /// Values of a ControlNet's first layers for each pixel.
 const HINT_VALUES: u64 = 64;
-/// What ControlNets give, for each latent pixel and feature of the UNet's first level: five maps, for one ControlNet, for the sum
-/// and for the session.
-const RESIDUAL_MAPS: u64 = 16;
+/// What a ControlNet gives, for each latent pixel and feature of the UNet's first level: five maps and a bit.
+const RESIDUAL_MAPS: u64 = 6;
+/// How often that is in memory on a CPU: for one ControlNet, for the sum and for the session.
+const RESIDUAL_COPIES: u64 = 3;
 /// The finished pictures, for each of their pixels: a few copies of three values.
 const PICTURE_VALUES: u64 = 12;
 
@@ -120,12 +121,14 @@ impl MemoryNeeds {
         pixels(size) * HINT_VALUES * self.value
     }
 
-    /// The bytes of what ControlNets give, and of their sum. They are never on a card for longer than a call.
-    pub(super) fn residuals(&self, size: ImageSize, rows: u64) -> u64 {
+    /// The bytes of what so many ControlNets give, and of their sum. A card holds them where captured graphs have them: for
+    /// the UNet and for each ControlNet, with padded rows.
+    pub(super) fn residuals(&self, size: ImageSize, rows: u64, controlnets: u64) -> u64 {
+        let of = |rows: u64| rows * self.latents(pixels(size)) * self.unet_channels * RESIDUAL_MAPS * F32;
         if self.is_on_cpu {
-            rows * self.latents(pixels(size)) * self.unet_channels * RESIDUAL_MAPS * F32
+            of(rows) * RESIDUAL_COPIES
         } else {
-            0
+            (controlnets + 1) * of(rows.next_power_of_two()).min(MOST_BOUND_BYTES as u64)
         }
     }
 

@@ -107,7 +107,7 @@ impl Pipeline {
         };
         let seen_at = self.size_with_rim(&first.input, first.drawn_at);
         let taken = self.memory_needs.unet(seen_at, rows.embeddings.len() as u64);
-        let predicted: Array4<f32> = match first.adapted_unet() {
+        let (predicted, bound) = match first.adapted_unet() {
             Some(unet) => {
                 let mut unet = unet.lock().unwrap_or_else(PoisonError::into_inner);
                 let (_, _, height, width) = rows.sample.dim();
@@ -115,12 +115,12 @@ impl Pipeline {
                 if !shapes.is_empty() {
                     rows.residuals = residuals(&own_rows(call, batch), &rows, &shapes, &self.memory_needs)?;
                 }
-                unet.predict(&rows, memory)?
+                (unet.predict(&rows, memory)?, unet.bound_bytes())
             }
-            None => self.unet.predict(&rows, memory)?,
+            None => (self.unet.predict(&rows, memory)?, self.unet.bound_bytes()),
         };
         let gives_back = self.device.is_cpu() && memory == WorkingMemory::GiveBack;
-        let kept = |before: u64| if gives_back { 0 } else { before.max(taken) };
+        let kept = |before: u64| if gives_back { 0 } else { before.max(taken + bound) };
         match adapted {
             Some(adapted) => {
                 let before = adapted.unet_keeps.load(Ordering::Relaxed);

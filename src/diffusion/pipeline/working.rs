@@ -121,7 +121,7 @@ impl Pipeline {
             let names = job.controlnets.iter().map(|unit| unit.model.as_str());
             // Prepared ones count with the usual call, or with what they keep if that is more.
             further.extend(names.map(|name| (name, bytes.saturating_sub(kept(name).max(usual)))));
-            given += needs.residuals(size, rows);
+            given += needs.residuals(size, rows, job.controlnets.len() as u64);
         }
         largest_of_each(further) + given
     }
