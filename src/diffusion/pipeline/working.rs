@@ -8,7 +8,11 @@ use super::adapted::UNetOf;
 use super::enlarging::Enlarging;
 use super::{tiling, vae::Encoding};
 use crate::diffusion::image::drawing_size;
-use crate::domain::{GenerationInput, ImageSize, ResizeMode, Upscaler};
+use crate::diffusion::text::{MAX_ENCODED, may_change};
+use crate::domain::{GenerationInput, ImageSize, ResizeMode, Upscaler, prompt_parts};
+
+/// The bytes of a prompt that fill a chunk: four for each of its 75 tokens.
+const BYTES_OF_A_CHUNK: usize = 300;
 
 /// Bytes that sessions keep between their runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +84,7 @@ impl Pipeline {
         let encoder = reading.chain(on_card);
         let encoder = encoder.chain([self.kept.encoder]).max();
         let pictures = jobs.iter().map(|job| self.pictures(job)).sum::<u64>();
+        let texts = jobs.iter().map(|job| self.encoded_prompts(job)).sum::<u64>();
         // Loaded for one of these jobs, or for one before.
         let checks = self
             .checking
@@ -97,6 +102,7 @@ impl Pipeline {
             + decoder.unwrap_or(0)
             + encoder.unwrap_or(0)
             + self.upscalers_memory(jobs)
+            + texts
             + pictures.max(needs.pictures(usual, 1))
     }
 
@@ -104,6 +110,20 @@ impl Pipeline {
     fn pictures(&self, job: &GenerationInput) -> u64 {
         let of = |size| self.memory_needs.pictures(size, u64::from(job.num_outputs));
         of(job.result_size()).max(job.hires.as_ref().map_or(0, |hires| of(hires.target.kept)))
+    }
+
+    /// The bytes of a job's encoded prompts, at most as far as their words tell. They are never on a card for longer than a
+    /// call.
+    fn encoded_prompts(&self, job: &GenerationInput) -> u64 {
+        if !self.device.is_cpu() {
+            return 0;
+        }
+        let steps = |prompt: &str| if may_change(prompt) { job.num_inference_steps as usize } else { 1 };
+        let chunks = |prompt: &str| 1 + prompt.len() / BYTES_OF_A_CHUNK + prompt.matches("BREAK").count();
+        let of = |prompt: &str| prompt_parts(prompt).len() * steps(prompt) * chunks(prompt);
+        let pictures = if job.wildcards { job.num_outputs as usize } else { 1 };
+        let encoded = ((of(&job.prompt) + of(&job.negative_prompt)) * pictures).min(MAX_ENCODED);
+        (encoded * self.prompts.window() * self.unet.text_width() * size_of::<f32>()) as u64
     }
 
     /// The bytes that the jobs' ControlNets take besides their weights and a usual call of each, which are prepared.
@@ -299,6 +319,21 @@ mod tests {
     }
 
     #[test]
+    fn a_job_takes_its_encoded_prompts_as_well() {
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        let pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap();
+        let texts = |prompt: &str| pipeline.encoded_prompts(&GenerationInput::new(prompt));
+        let chunk = 77 * 160 * 4;
+        assert_eq!(texts("a fox"), 2 * chunk, "with the negative prompt");
+        assert_eq!(texts("a fox AND a cat BREAK snow"), 5 * chunk);
+        assert_eq!(texts("a [fox:cat:0.5]"), 51 * chunk, "a text for each step");
+        assert_eq!(texts(&"[a|b] BREAK ".repeat(100)), 256 * chunk, "as many as are encoded");
+        let idle = pipeline.memory_for(&[]);
+        let job = input(pipeline.memory_needs.usual_size().width, 1, &[]);
+        assert_eq!(pipeline.memory_for(&[&job]), idle + 2 * chunk);
+    }
+
+    #[test]
     fn a_picture_that_is_cut_between_two_passes_is_encoded_whole() {
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
         let pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap();
@@ -329,7 +364,8 @@ mod tests {
         let unet = |rows: u64| needs.unet(needs.usual_size(), rows);
         let beside = |jobs: &[&GenerationInput]| {
             let pictures: u64 = jobs.iter().map(|job| needs.pictures(job.size, job.num_outputs.into())).sum();
-            pipeline.memory_for(jobs) - needs.weights() - pictures - needs.vae(needs.usual_size())
+            let texts: u64 = jobs.iter().map(|job| pipeline.encoded_prompts(job)).sum();
+            pipeline.memory_for(jobs) - needs.weights() - pictures - texts - needs.vae(needs.usual_size())
         };
         assert_eq!(beside(&[&large]), unet(2));
         assert_eq!(beside(&[&large, &small]), unet(2), "one after the other");
