@@ -54,7 +54,7 @@ pub(super) struct Output<'a> {
 impl<'a> Input<'a> {
     /// Row i of `values` for each row of the call.
     pub fn rows<D: ndarray::RemoveAxis>(name: &'a str, values: &'a ndarray::Array<f32, D>) -> Self {
-        let rows = values.axis_iter(Axis(0)).map(|row| row.into_dyn()).collect();
+        let rows = values.axis_iter(Axis(0)).map(ndarray::ArrayBase::into_dyn).collect();
         Self { name, values: Values::Rows(rows), numbers: None }
     }
 }
@@ -316,7 +316,7 @@ mod tests {
         let whole = |values: [f32; 12]| values.map(|value| format!("{value}")).join(" ");
         let mut values = [-1.0; 12];
         // In standard layout, and with exchanged axes.
-        fill(&mut values, rows.outer_iter().map(|row| row.into_dyn()));
+        fill(&mut values, rows.outer_iter().map(ndarray::ArrayBase::into_dyn));
         assert_eq!(whole(values), "0 1 2 3 4 5 6 7 8 9 10 11");
         fill(&mut values, rows.outer_iter().map(|row| row.reversed_axes().into_dyn()));
         assert_eq!(whole(values), "0 2 1 3 4 6 5 7 8 10 9 11");
