@@ -80,7 +80,7 @@ fn controlled_calls_of_several_shapes_are_captured_beside_each_other() {
         for side in [128, 104] {
             pipeline.draw(&controlled(&pipeline, side, &["a"]), 7).unwrap();
         }
-        let (counts, _) = card.count(|| {
+        let (counts, ()) = card.count(|| {
             for side in [104, 128] {
                 let input = controlled(&pipeline, side, &["a"]);
                 let mut generation = pipeline.begin(&input, 7).unwrap();
