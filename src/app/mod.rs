@@ -8,6 +8,8 @@ mod device_memory;
 mod diffusion_engine;
 mod error;
 mod port;
+#[cfg(target_os = "linux")]
+mod supervisor;
 mod threads;
 
 use std::io;
@@ -35,7 +37,7 @@ use crate::runtime;
 use crate::secrets::{self, OwnApiKey};
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
-use port::reachable;
+pub use port::reachable;
 use threads::{Threads, WorkerSettings};
 
 /// An endpoint as the server needs it.
@@ -131,7 +133,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     ///
     /// 1. Serve requests.
     /// 2. Start the background threads: the workers, which load their models; the watch on device memory; the
-    ///    webhooks; the sweeper.
+    ///    webhooks; the sweeper; what tells systemd how the server is.
     /// 3. Wait for a reason to end.
     /// 4. Answer those who wait for a job, and take no new connection.
     /// 5. Let the background threads end: within the grace, workers finish their jobs or put them back, and webhook
@@ -151,14 +153,25 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             residency: residency.clone(),
             unload_after: config.unload_after,
         };
+        #[cfg(target_os = "linux")]
+        let with_workers: Vec<_> = {
+            let endpoints = self.endpoints.iter().filter(|endpoint| endpoint.workers > 0);
+            endpoints.map(|endpoint| endpoint.id.clone()).collect()
+        };
         let server = rt::spawn(server);
         threads.spawn_workers(self.endpoints, &settings)?;
         threads.spawn_device_memory(residency, metrics)?;
         threads.spawn_webhooks(&self.webhooks, config.webhooks_at_once as usize)?;
         threads.spawn_sweeper(config.sweep_interval)?;
+        #[cfg(target_os = "linux")]
+        if let Some(supervised) = supervisor::Supervised::by_systemd(reachable(self.address), with_workers) {
+            threads.spawn("supervisor", move |queue, stop| supervised.report(queue, stop))?;
+        }
 
         let outcome = wait_for_end(stop, &mut threads, server).await;
 
+        #[cfg(target_os = "linux")]
+        supervisor::stopping();
         self.stopping.send_replace(true);
         let answered = handle.stop(true);
         threads.ask_to_stop(config.shutdown_grace);

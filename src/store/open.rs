@@ -28,6 +28,9 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/09-finish.sql")),
     M::up(include_str!("../../migrations/10-drawn-prompts.sql")),
 ];
+/// The version of the schema that this program writes.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
+pub(super) const SCHEMA: u32 = STEPS.len() as u32;
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, so that `file` and this program recognise it.
 pub(super) const APPLICATION_ID: i32 = 0x7374_6864;
@@ -109,7 +112,7 @@ pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, Stor
 /// At this many pages of the log, 64 MiB, a commit copies it into the database itself.
 const LONGEST_LOG: u32 = 16_384;
 /// Each connection is used by one thread at a time; the types make sure of that.
-const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
 fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -117,6 +120,16 @@ fn owner_only() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+/// The version of a database's schema: 0 for an empty one, none for another program's.
+pub(super) fn schema_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
+    let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: u32 = db.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
+    // The schema is committed just before the application id.
+    let is_ours = application == APPLICATION_ID || application == 0 && (tables == 0) == (version == 0);
+    Ok(u32::try_from(version).ok().filter(|_| is_ours))
 }
 
 /// Refuses a file that is no database or another program's, and leaves it as it is.
