@@ -7,6 +7,7 @@ mod data_dir;
 mod device_memory;
 mod diffusion_engine;
 mod error;
+mod open_files;
 mod port;
 #[cfg(target_os = "linux")]
 mod supervisor;
@@ -67,17 +68,19 @@ pub struct App<M> {
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
     endpoints: Vec<Endpoint<M>>,
+    /// The most connections at the same time.
+    connections: usize,
 }
 
 /// How long an answer under way may take once the server stops.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// How long a step may take after the workers' grace is over.
 const STEP_GRACE: Duration = Duration::from_secs(5);
-const MAX_CONNECTIONS: usize = 10_000;
 
 impl<M: Model + Clone + Send + 'static> App<M> {
     /// Takes the port and the data folder. Blocks while the database opens.
     pub fn build(config: &Config, endpoints: Vec<Endpoint<M>>, clock: Clock) -> Result<Self, AppError> {
+        let connections = open_files::connections()?;
         // The port first: a second server on one machine should fail before it touches the jobs.
         let (listener, address) = port::bind(config.listen)?;
         data_dir::prepare(&config.data_dir)?;
@@ -126,6 +129,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             stopping,
             own_api_key,
             endpoints,
+            connections,
         })
     }
 
@@ -141,7 +145,8 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     /// 6. Close the queue. It comes last, since all others write to it.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { config, queue, metrics, .. } = self;
-        let server = http::serve(self.listener, self.api, &config.http.cors_origins, server_limits())?;
+        let server =
+            http::serve(self.listener, self.api, &config.http.cors_origins, server_limits(self.connections))?;
         let handle = server.handle();
 
         let woken = queue.clone();
@@ -243,10 +248,10 @@ fn post_with(fetcher: Fetcher) -> Post {
 }
 
 /// A few server threads are enough: they mostly wait for the queue, and the cores are for the engines.
-fn server_limits() -> ServerLimits {
+fn server_limits(connections: usize) -> ServerLimits {
     ServerLimits {
         threads: thread::available_parallelism().map_or(2, usize::from).clamp(1, 4),
-        connections: MAX_CONNECTIONS,
+        connections,
         shutdown_timeout: ANSWER_GRACE,
     }
 }

@@ -53,9 +53,9 @@ pub fn back_up(dir: &Path, file: &Path, secrets: &[Secret]) -> Result<u64, Backu
     let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let copy = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     // One snapshot, without the pages that are free. Writers need not wait.
-    let target =
-        copy.path().to_str().ok_or_else(|| unwritable("the name of its folder is not UTF-8".to_owned()))?;
-    let copied = source.db().execute("vacuum into ?1", params![target]);
+    // The name need not be UTF-8.
+    let target = copy.path().as_os_str().as_encoded_bytes();
+    let copied = source.db().execute("vacuum into cast(?1 as text)", params![target]);
     copied.map_err(|error| unwritable(StoreError::from(error).to_string()))?;
     drop(source);
     if !secrets.is_empty() {
@@ -178,6 +178,19 @@ mod tests {
             restored.read(|db| Ok(db.pragma_query_value(None, name, |row| row.get::<_, i64>(0))?)).unwrap()
         };
         assert_eq!((pragma("page_size"), pragma("auto_vacuum")), (4096, 2));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_s_name_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let place = TempDir::new().unwrap();
+        let folder = place.path().join(std::ffi::OsStr::from_bytes(b"mod\xe9l"));
+        fs::create_dir(&folder).unwrap();
+        drop(open(&folder.join("data")).unwrap());
+        back_up(&folder.join("data"), &folder.join("copy"), &[]).unwrap();
+        restore(&folder.join("copy"), &folder.join("again")).unwrap();
+        drop(open(&folder.join("again")).unwrap());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub async fn observe(
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     // Whoever watches the server asks every few seconds, for ever.
-    let is_probe = status < 400 && (route.ends_with("/live") || route.ends_with("/ready"));
+    let is_probe = route.ends_with("/live") || route.ends_with("/ready");
     span.in_scope(|| match is_probe {
         true => tracing::debug!(method, route, status, ms, "request"),
         false => tracing::info!(method, route, status, ms, "request"),
