@@ -28,7 +28,11 @@ impl Supervised {
     /// None: nobody waits to be told.
     pub fn by_systemd(address: SocketAddr, endpoints: Vec<EndpointId>) -> Option<Self> {
         std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
-        Some(Self { address, endpoints, watchdog: sd_notify::watchdog_enabled() })
+        Some(Self {
+            address,
+            endpoints,
+            watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
+        })
     }
 
     /// Reports until it is asked to stop. Blocks: for a thread of its own.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+use rusqlite_migration::{Error as MigrationError, M, Migrations};
 
 use super::StoreError;
 use super::content::PAGE;
@@ -74,9 +74,6 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "temp_store", "memory")?;
     db.set_prepared_statement_cache_capacity(64);
     MIGRATIONS.to_latest(&mut db).map_err(|error| match error {
-        MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
-            StoreError::Newer(path.to_owned())
-        }
         MigrationError::RusqliteError { err, .. } => err.into(),
         error => {
             tracing::error!(%error, "the job database's schema could not be brought up to date");
@@ -132,18 +129,12 @@ pub(super) fn schema_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
     Ok(u32::try_from(version).ok().filter(|_| is_ours))
 }
 
-/// Refuses a file that is no database or another program's, and leaves it as it is.
+/// Refuses a file that is no database, another program's or a newer stablehand's, and leaves it as it is.
 fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), StoreError> {
-    let look = || -> rusqlite::Result<(i32, u32)> {
-        let owner = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let tables = db.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
-        Ok((owner, tables))
-    };
-    match look() {
-        Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
-        // The schema is committed just before the application id.
-        Ok((0, _)) if MIGRATIONS.current_version(db).is_ok_and(|v| usize::from(&v) > 0) => Ok(()),
-        Ok(_) => Err(StoreError::NotOurs(path.to_owned())),
+    match schema_version(db) {
+        Ok(Some(version)) if version > SCHEMA => Err(StoreError::Newer(path.to_owned())),
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(StoreError::NotOurs(path.to_owned())),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
             Err(StoreError::NotOurs(path.to_owned()))
         }
