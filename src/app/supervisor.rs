@@ -47,9 +47,10 @@ impl Supervised {
         let Some(watchdog) = self.watchdog else { return };
         while !stop.is_stopping() {
             // Whoever does not hear from this server in time restarts it.
-            match self.is_alive() {
-                true => tell(&[NotifyState::Watchdog]),
-                false => tracing::error!("the server does not answer, or a worker is stuck"),
+            if self.is_alive() {
+                tell(&[NotifyState::Watchdog]);
+            } else {
+                tracing::error!("the server does not answer, or a worker is stuck");
             }
             stop.rest(watchdog / 3);
         }

@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Which server is asked.
 #[derive(Debug, Args)]
 #[command(mut_args(|arg| arg.hide_env_values(true)))]
+#[expect(clippy::doc_markdown, reason = "the help text is for a terminal")]
 pub(super) struct AddressArgs {
     /// Address of the server, such as https://draw.example [default: this machine, at --listen]
     #[arg(long, env = "STABLEHAND_URL", value_name = "URL", value_parser = server_url)]

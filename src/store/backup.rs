@@ -56,7 +56,10 @@ pub fn back_up(dir: &Path, file: &Path, secrets: &[Secret]) -> Result<u64, Backu
     // The name need not be UTF-8.
     let target = copy.path().as_os_str().as_encoded_bytes();
     let copied = source.db().execute("vacuum into cast(?1 as text)", params![target]);
-    copied.map_err(|error| unwritable(StoreError::from(error).to_string()))?;
+    copied.map_err(|error| match StoreError::from(error) {
+        StoreError::Full => unwritable("its disk is full".to_owned()),
+        error => unwritable(error.to_string()),
+    })?;
     drop(source);
     if !secrets.is_empty() {
         let write = || -> rusqlite::Result<()> {

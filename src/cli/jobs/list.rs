@@ -18,6 +18,7 @@ const PAGE: usize = 100;
 const PROMPT: usize = 60;
 
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "the help text is for a terminal")]
 pub(super) struct ListArgs {
     /// Only jobs in this state, such as IN_QUEUE
     #[arg(long, value_parser = |text: &str| JobStatus::parse(text).ok_or_else(unknown))]

@@ -35,9 +35,12 @@ pub async fn observe(
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     // Whoever watches the server asks every few seconds, for ever.
     let is_probe = route.ends_with("/live") || route.ends_with("/ready");
-    span.in_scope(|| match is_probe {
-        true => tracing::debug!(method, route, status, ms, "request"),
-        false => tracing::info!(method, route, status, ms, "request"),
+    span.in_scope(|| {
+        if is_probe {
+            tracing::debug!(method, route, status, ms, "request");
+        } else {
+            tracing::info!(method, route, status, ms, "request");
+        }
     });
     Ok(response)
 }
