@@ -3,6 +3,7 @@
 //! A flag ([`flags`]) wins over the environment, the environment over the configuration file ([`file`]), and the file
 //! over the default. [`values`] reads the text of a value.
 
+mod environment;
 mod file;
 mod flags;
 mod values;
@@ -20,15 +21,18 @@ use crate::queue::QueueSettings;
 use crate::runtime::DeviceChoice;
 use crate::webhooks::WebhookSecret;
 
+pub use environment::forget_empty_variables;
 pub use file::{ConfigFile, EndpointTable};
 pub use flags::{AuthMode, ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs};
-pub use values::size;
+pub use values::{address, server_url, size};
 
 /// The most workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
 /// Enough for two sets of merged LoRAs of Stable Diffusion v1 in single precision, or four in half precision. The memory
 /// budget may allow fewer.
 const DEFAULT_LORA_MEMORY: u64 = 8 << 30;
+/// A few thousand jobs that begin with a picture, or any number without one.
+const DEFAULT_QUEUE_BYTES: u64 = 4 << 30;
 
 /// Who may use the server.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,6 +122,7 @@ impl ServeArgs {
             sync_retention: self.sync_retention.unwrap_or(defaults.sync_retention),
             sync_waited_retention: self.sync_retention.unwrap_or(defaults.sync_waited_retention),
             queue_limit: self.queue_limit,
+            queue_bytes: self.queue_bytes,
             ..defaults
         };
         // clap would repeat the secret in its error, so it is parsed here.

@@ -69,7 +69,7 @@
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
 //! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
-//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `size_text` `store` | a file for each command |
+//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `secrets` `size_text` `store` | a file for each command |
 
 pub mod app;
 pub mod cli;

@@ -15,6 +15,9 @@ const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 const API_KEY_FILE: &str = "api-key";
 const API_KEY_PREFIX: &str = "sh_";
 
+/// The files of all secrets.
+const FILES: [&str; 3] = [SIGNING_KEY_FILE, WEBHOOK_SECRET_FILE, API_KEY_FILE];
+
 /// An error with a secret, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -58,6 +61,30 @@ pub fn webhook_secret(data_dir: &Path) -> Result<WebhookSecret, SecretError> {
     let make = |bytes| format!("{}{}", WebhookSecret::PREFIX, STANDARD.encode(bytes));
     let (secret, _) = read_or_make(&path, make)?;
     secret.parse().map_err(|_| SecretError::Damaged { path: path.display().to_string() })
+}
+
+/// The secrets that the data folder has, each with the name of its file.
+pub fn all(data_dir: &Path) -> Result<Vec<(String, String)>, SecretError> {
+    let mut found = Vec::new();
+    for name in FILES {
+        let path = data_dir.join(name);
+        match read(&path) {
+            Ok(secret) => found.push((name.to_owned(), secret)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(SecretError::File { path: path.display().to_string(), source }),
+        }
+    }
+    Ok(found)
+}
+
+/// Writes the files of secrets that another data folder had. Names that no secret has are ignored.
+pub fn put_back(data_dir: &Path, secrets: &[(String, String)]) -> Result<(), SecretError> {
+    for (name, secret) in secrets.iter().filter(|(name, _)| FILES.contains(&name.as_str())) {
+        let path = data_dir.join(name);
+        let failed = |source| SecretError::File { path: path.display().to_string(), source };
+        write_new(&path, secret).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Reads the one line of a file. If there is no file, creates it with `make` from 32 random bytes, and returns true.
@@ -140,6 +167,20 @@ mod tests {
         own_api_key(dir.path()).unwrap();
         assert_eq!(mode(), 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn secrets_move_to_another_folder_and_replace_none() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let key = own_api_key(dir.path()).unwrap().key;
+        signing_key(dir.path()).unwrap();
+        let mut secrets = all(dir.path()).unwrap();
+        secrets.push(("../elsewhere".to_owned(), "no secret's name".to_owned()));
+        put_back(other.path(), &secrets).unwrap();
+        assert_eq!(own_api_key(other.path()).unwrap().key, key);
+        assert_eq!(signing_key(other.path()).unwrap(), signing_key(dir.path()).unwrap());
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 2);
+        assert!(put_back(other.path(), &secrets).is_err());
     }
 
     #[test]

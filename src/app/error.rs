@@ -22,6 +22,11 @@ pub enum AppError {
     PortInUse(SocketAddr),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "this process may have only {limit} files open at once, and the server needs {least}: raise the limit (`ulimit -n`, or \
+         LimitNOFILE= of a service)"
+    )]
+    OpenFiles { limit: u64, least: u64 },
     #[error("{0}")]
     Worker(String),
     #[error("the server failed: {0}")]

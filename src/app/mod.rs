@@ -7,7 +7,10 @@ mod data_dir;
 mod device_memory;
 mod diffusion_engine;
 mod error;
+mod open_files;
 mod port;
+#[cfg(target_os = "linux")]
+mod supervisor;
 mod threads;
 
 use std::io;
@@ -35,7 +38,7 @@ use crate::runtime;
 use crate::secrets::{self, OwnApiKey};
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
-use port::reachable;
+pub use port::reachable;
 use threads::{Threads, WorkerSettings};
 
 /// An endpoint as the server needs it.
@@ -65,17 +68,19 @@ pub struct App<M> {
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
     endpoints: Vec<Endpoint<M>>,
+    /// The most connections at the same time.
+    connections: usize,
 }
 
 /// How long an answer under way may take once the server stops.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// How long a step may take after the workers' grace is over.
 const STEP_GRACE: Duration = Duration::from_secs(5);
-const MAX_CONNECTIONS: usize = 10_000;
 
 impl<M: Model + Clone + Send + 'static> App<M> {
     /// Takes the port and the data folder. Blocks while the database opens.
     pub fn build(config: &Config, endpoints: Vec<Endpoint<M>>, clock: Clock) -> Result<Self, AppError> {
+        let connections = open_files::connections()?;
         // The port first: a second server on one machine should fail before it touches the jobs.
         let (listener, address) = port::bind(config.listen)?;
         data_dir::prepare(&config.data_dir)?;
@@ -124,6 +129,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             stopping,
             own_api_key,
             endpoints,
+            connections,
         })
     }
 
@@ -131,7 +137,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     ///
     /// 1. Serve requests.
     /// 2. Start the background threads: the workers, which load their models; the watch on device memory; the
-    ///    webhooks; the sweeper.
+    ///    webhooks; the sweeper; what tells systemd how the server is.
     /// 3. Wait for a reason to end.
     /// 4. Answer those who wait for a job, and take no new connection.
     /// 5. Let the background threads end: within the grace, workers finish their jobs or put them back, and webhook
@@ -139,7 +145,8 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     /// 6. Close the queue. It comes last, since all others write to it.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { config, queue, metrics, .. } = self;
-        let server = http::serve(self.listener, self.api, &config.http.cors_origins, server_limits())?;
+        let server =
+            http::serve(self.listener, self.api, &config.http.cors_origins, server_limits(self.connections))?;
         let handle = server.handle();
 
         let woken = queue.clone();
@@ -151,14 +158,25 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             residency: residency.clone(),
             unload_after: config.unload_after,
         };
+        #[cfg(target_os = "linux")]
+        let with_workers: Vec<_> = {
+            let endpoints = self.endpoints.iter().filter(|endpoint| endpoint.workers > 0);
+            endpoints.map(|endpoint| endpoint.id.clone()).collect()
+        };
         let server = rt::spawn(server);
         threads.spawn_workers(self.endpoints, &settings)?;
         threads.spawn_device_memory(residency, metrics)?;
         threads.spawn_webhooks(&self.webhooks, config.webhooks_at_once as usize)?;
         threads.spawn_sweeper(config.sweep_interval)?;
+        #[cfg(target_os = "linux")]
+        if let Some(supervised) = supervisor::Supervised::by_systemd(reachable(self.address), with_workers) {
+            threads.spawn("supervisor", move |queue, stop| supervised.report(queue, stop))?;
+        }
 
         let outcome = wait_for_end(stop, &mut threads, server).await;
 
+        #[cfg(target_os = "linux")]
+        supervisor::stopping();
         self.stopping.send_replace(true);
         let answered = handle.stop(true);
         threads.ask_to_stop(config.shutdown_grace);
@@ -230,10 +248,10 @@ fn post_with(fetcher: Fetcher) -> Post {
 }
 
 /// A few server threads are enough: they mostly wait for the queue, and the cores are for the engines.
-fn server_limits() -> ServerLimits {
+fn server_limits(connections: usize) -> ServerLimits {
     ServerLimits {
         threads: thread::available_parallelism().map_or(2, usize::from).clamp(1, 4),
-        connections: MAX_CONNECTIONS,
+        connections,
         shutdown_timeout: ANSWER_GRACE,
     }
 }

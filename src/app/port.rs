@@ -17,7 +17,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), App
 }
 
 /// The address that a client on this machine can use: a server on 0.0.0.0 is reached on 127.0.0.1.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

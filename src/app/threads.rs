@@ -131,7 +131,11 @@ impl Threads {
         }
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce(&JobQueue, &Stop) + Send + 'static) -> io::Result<()> {
+    pub fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&JobQueue, &Stop) + Send + 'static,
+    ) -> io::Result<()> {
         let (queue, stop) = (self.queue.clone(), self.stop.clone());
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&queue, &stop))?;
         self.handles.push(thread);

@@ -1,31 +1,38 @@
 //! The command line. Each command has its own file. All of them fail in the same way: one line on stderr and an exit
 //! code.
 
+mod backup;
 mod bench;
+mod completions;
 mod controlnets;
 mod doctor;
 mod generate;
+mod health;
+mod jobs;
+mod man;
 mod mcp;
 mod models;
 mod open_model;
 mod paragraph;
 mod print;
+mod remote;
 mod runtime;
 mod serve;
 mod signals;
 mod upscale;
+mod usage;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
 use crate::diffusion::{DiffusionError, ModelError};
 use crate::hub::HubError;
 use crate::runtime::RuntimeError;
+use usage::one_line;
 
 /// Stable Diffusion as a service on your own machine, in one binary
 #[derive(Parser)]
@@ -59,9 +66,28 @@ enum Command {
     /// Say whether the server would work here, and on which device
     #[command(long_about = doctor::ABOUT)]
     Doctor(Box<doctor::DoctorArgs>),
+    /// Ask a running server whether it is ready
+    #[command(long_about = health::ABOUT)]
+    Health(health::HealthArgs),
+    /// List, show and cancel the jobs of a running server
+    Jobs(jobs::JobsArgs),
+    /// Copy jobs and pictures into one file
+    #[command(long_about = backup::BACKUP_ABOUT)]
+    Backup(backup::BackupArgs),
+    /// Make a data folder from a backup
+    #[command(long_about = backup::RESTORE_ABOUT)]
+    Restore(backup::RestoreArgs),
+    /// Check a data folder
+    #[command(long_about = backup::CHECK_ABOUT)]
+    Check(backup::CheckArgs),
     /// Measure what this machine draws
     #[command(long_about = bench::ABOUT)]
     Bench(bench::BenchArgs),
+    /// Print completions for a shell
+    #[command(long_about = completions::ABOUT)]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual, or write a page for every command
+    Man(man::ManArgs),
     /// Print the licences of stablehand and of everything inside the binary
     Licenses,
 }
@@ -116,37 +142,7 @@ impl From<HubError> for Failure {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = with_default_command(args);
     let outcome = match Cli::try_parse_from(&args) {
-        Ok(Cli { command: Command::Serve(parsed) }) => with_file(*parsed, &args).and_then(serve::serve),
-        Ok(Cli { command: Command::Generate(args) }) => generate::generate(&args),
-        Ok(Cli { command: Command::Mcp(parsed) }) => {
-            let (url, key) = parsed.server();
-            // A running server has its own settings.
-            let settings =
-                if url.is_some() { Ok(parsed.serve) } else { with_file(parsed.serve, &as_serve(&args)) };
-            settings.and_then(|settings| mcp::mcp(url, key, settings))
-        }
-        Ok(Cli { command: Command::Upscale(args) }) => upscale::upscale(&args),
-        Ok(Cli { command: Command::Models(args) }) => match models::models(&args) {
-            Ok(true) => Ok(()),
-            // The report has said why.
-            Ok(false) => return ExitCode::FAILURE,
-            Err(failure) => Err(failure),
-        },
-        Ok(Cli { command: Command::Controlnets(args) }) => controlnets::controlnets(&args),
-        Ok(Cli { command: Command::Runtime(args) }) => runtime::runtime(&args),
-        Ok(Cli { command: Command::Doctor(parsed) }) => {
-            let json = parsed.json();
-            match with_file(parsed.serve, &as_serve(&args))
-                .and_then(|settings| doctor::doctor(json, settings))
-            {
-                Ok(true) => Ok(()),
-                // The report has said why.
-                Ok(false) => return ExitCode::FAILURE,
-                Err(failure) => Err(failure),
-            }
-        }
-        Ok(Cli { command: Command::Bench(args) }) => bench::bench(&args),
-        Ok(Cli { command: Command::Licenses }) => licenses(),
+        Ok(Cli { command }) => obey(command, &args),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let _ = error.print();
@@ -156,12 +152,48 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // The report has said why.
+        Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             eprintln!("stablehand: {failure}");
             ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
+}
+
+/// Runs a command. False: what it reports is bad.
+fn obey(command: Command, args: &[OsString]) -> Result<bool, Failure> {
+    match command {
+        Command::Doctor(parsed) => {
+            let json = parsed.json();
+            let settings = with_file(parsed.serve, &as_serve(args))?;
+            return doctor::doctor(json, settings);
+        }
+        Command::Models(args) => return models::models(&args),
+        Command::Health(args) => return health::health(&args),
+        Command::Check(args) => return backup::check(&args),
+        Command::Serve(parsed) => serve::serve(with_file(*parsed, args)?),
+        Command::Mcp(parsed) => {
+            let (url, key) = parsed.server();
+            // A running server has its own settings.
+            let settings =
+                if url.is_some() { parsed.serve } else { with_file(parsed.serve, &as_serve(args))? };
+            mcp::mcp(url, key, settings)
+        }
+        Command::Generate(args) => generate::generate(&args),
+        Command::Upscale(args) => upscale::upscale(&args),
+        Command::Controlnets(args) => controlnets::controlnets(&args),
+        Command::Runtime(args) => runtime::runtime(&args),
+        Command::Jobs(args) => jobs::jobs(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Completions(args) => completions::completions(&args, Cli::command()),
+        Command::Man(args) => man::man(&args, Cli::command()),
+        Command::Licenses => licenses(),
+    }?;
+    Ok(true)
 }
 
 const LICENSES: &str = "stablehand is licensed under MIT OR Apache-2.0.\n";
@@ -177,9 +209,7 @@ fn licenses() -> Result<(), Failure> {
         text.push_str("\n==== ONNX Runtime (MIT, Copyright (c) Microsoft Corporation) ====\n\n");
         text.push_str(&crate::runtime::notices());
     }
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Failure::Other(format!("cannot write to standard output: {error}")))
+    print::print(&text)
 }
 
 /// Parses the arguments again, with the values from the configuration file as the defaults.
@@ -217,34 +247,6 @@ fn with_default_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
     args
 }
 
-/// The standard library's words for numbers that cannot be read, and ours. All whole numbers here are unsigned.
-const NUMBERS: [(&str, &str); 5] = [
-    ("invalid digit found in string", "it must be a whole number, 0 or more"),
-    ("cannot parse integer from empty string", "it must be a whole number, 0 or more"),
-    ("number too large to fit in target type", "it is too large"),
-    ("invalid float literal", "it must be a number"),
-    ("cannot parse float from empty string", "it must be a number"),
-];
-
-/// The sentence of a usage error, without the usage text after it. It ends with what was meant, if clap knows.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first.trim_start_matches("error:").split_whitespace().collect();
-    let mut sentence = words.join(" ");
-    for (librarys, ours) in NUMBERS {
-        sentence = sentence.replace(librarys, ours);
-    }
-    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    let meant = kinds.into_iter().filter_map(|kind| error.get(kind)).find_map(|meant| match meant {
-        ContextValue::String(meant) => Some(meant.as_str()),
-        // The most similar comes last.
-        ContextValue::Strings(meant) => meant.last().map(String::as_str),
-        _ => None,
-    });
-    meant.map_or_else(|| sentence.clone(), |meant| format!("{sentence}: did you mean '{meant}'?"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,30 +265,6 @@ mod tests {
         assert_eq!(args("stablehand serve --auth off"), ["stablehand", "serve", "--auth", "off"]);
         for asked in ["stablehand --help", "stablehand -V", "stablehand generate"] {
             assert_eq!(args(asked).len(), 2, "{asked}");
-        }
-    }
-
-    #[test]
-    fn a_mistyped_word_gets_the_right_one() {
-        for (line, meant) in [
-            ("stablehand genrate", "generate"),
-            ("stablehand models chek", "check"),
-            ("stablehand runtime instal", "install"),
-            ("stablehand --retension 1m", "--retention"),
-            ("stablehand --log-format jsn", "json"),
-        ] {
-            let error = Cli::try_parse_from(args(line)).err().unwrap();
-            let sentence = one_line(&error);
-            assert!(sentence.ends_with(&format!(": did you mean '{meant}'?")), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn usage_errors_are_one_line() {
-        for line in ["stablehand nonsense", "stablehand --nonsense", "stablehand --retention soon"] {
-            let error = Cli::try_parse_from(args(line)).err().unwrap();
-            let sentence = one_line(&error);
-            assert!(!sentence.is_empty() && !sentence.contains('\n'), "{sentence}");
         }
     }
 }

@@ -76,7 +76,8 @@ pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> 
         .map_err(|_| Failure::Usage(format!("invalid value '{filter}' for '--log <FILTER>'")))?;
     let keeps_secrets =
         filter_fn(|line| line.target().starts_with("stablehand") || *line.level() <= Level::INFO);
-    let lines = fmt::layer().with_writer(io::stderr);
+    // Where standard error is closed, a line about that would go nowhere, and the attempt would end the thread.
+    let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),

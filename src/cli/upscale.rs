@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::generate::{Output, base64_of, finite, in_flags, progress_bar};
+use super::print::print;
 use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::{Upscalers, decode_image};
@@ -77,7 +78,8 @@ pub(super) fn upscale(args: &UpscaleArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     if let Some(path) = args.output.write(&picture, 0, 1)? {
         let by = Upscaler::a1111_name(&upscale.upscaler);
-        println!("{}  {by}  {}×{}", path.display(), picture.image.width, picture.image.height);
+        let (width, height) = (picture.image.width, picture.image.height);
+        print(&format!("{}  {by}  {width}×{height}\n", path.display()))?;
     }
     Ok(())
 }

@@ -7,9 +7,12 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::values::{
-    address, budget, grace, host, interval, origin, public_url, retention, size, unload_after,
+    address, budget, grace, host, interval, origin, public_url, queue_bytes, retention, size, unload_after,
 };
-use super::{ConfigError, DEFAULT_LORA_MEMORY, EndpointTable, MAX_WORKERS, default_data_dir, models_dir_in};
+use super::{
+    ConfigError, DEFAULT_LORA_MEMORY, DEFAULT_QUEUE_BYTES, EndpointTable, MAX_WORKERS, default_data_dir,
+    models_dir_in,
+};
 use crate::fetch::AllowedAddresses;
 use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces};
 use crate::runtime::DeviceChoice;
@@ -186,6 +189,10 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_QUEUE_LIMIT", value_name = "N", default_value_t = 10_000,
         value_parser = clap::value_parser!(u64).range(1..), help_heading = "Jobs")]
     pub queue_limit: u64,
+    /// Most bytes on the disk that the inputs of an endpoint's waiting jobs may take; further jobs are refused [default: 4GiB]
+    #[arg(long, env = "STABLEHAND_QUEUE_BYTES", value_name = "SIZE", default_value_t = DEFAULT_QUEUE_BYTES,
+        value_parser = queue_bytes, hide_default_value = true, help_heading = "Jobs")]
+    pub queue_bytes: u64,
     /// How long a stop waits for the running job; then the job goes back to the queue
     #[arg(long, env = "STABLEHAND_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s",
         value_parser = grace, help_heading = "Jobs")]

@@ -10,7 +10,8 @@ use url::Url;
 /// The smallest memory budget: no model fits into less.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+/// The address and port of a listener.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     let loopback = || {
         let port = text.strip_prefix("localhost:")?.parse().ok()?;
         Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
@@ -35,6 +36,17 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
         return Err("it should name a host".to_owned());
     }
     Ok(base.to_owned())
+}
+
+/// Reads the address of a server for `--url`. Its path may be that of the tools or not.
+pub fn server_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|_| format!("{text} is not a URL such as http://127.0.0.1:8000"))?;
+    match url.scheme() {
+        "http" | "https" => {}
+        other => return Err(format!("its scheme is {other}; it must be http or https")),
+    }
+    let text = text.trim_end_matches('/');
+    Ok(text.strip_suffix("/mcp").unwrap_or(text).to_owned())
 }
 
 pub(super) fn origin(text: &str) -> Result<String, String> {
@@ -97,6 +109,15 @@ pub(super) fn budget(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The largest request must have a place in an empty queue.
+pub(super) fn queue_bytes(text: &str) -> Result<u64, String> {
+    const SMALLEST: ByteSize = ByteSize::mib(32);
+    match size(text)? {
+        bytes if bytes < SMALLEST.as_u64() => Err(format!("it should be at least {SMALLEST}")),
+        bytes => Ok(bytes),
+    }
+}
+
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .map_err(|_| "it should be a time such as 30m, 90s or 1h 30m".to_owned())?;
@@ -105,4 +126,23 @@ fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, Str
     }
     let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
     Err(format!("it should be from {min} to {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_address_is_read_with_and_without_the_path() {
+        for text in [
+            "http://127.0.0.1:8000",
+            "http://127.0.0.1:8000/",
+            "http://127.0.0.1:8000/mcp",
+            "http://127.0.0.1:8000/mcp/",
+        ] {
+            assert_eq!(server_url(text).as_deref(), Ok("http://127.0.0.1:8000"), "{text}");
+        }
+        assert_eq!(server_url("https://a.example/draw").as_deref(), Ok("https://a.example/draw"));
+        assert!(server_url("127.0.0.1").is_err() && server_url("ftp://a.example").is_err());
+    }
 }

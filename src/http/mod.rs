@@ -6,6 +6,7 @@
 //! - `surface`: what the surfaces have in common.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
 //! - `page`: the page to draw on, a client of the public API in the browser.
+//! - `probes`: whether the server is alive and ready.
 //! - `docs`: what the server says about itself: the guide, the API reference and the OpenAPI document.
 //!
 //! `request` knows none of the others, and no surface knows another; `docs` reads what it describes from all. `routes` lists
@@ -20,6 +21,7 @@ mod metrics;
 mod native;
 mod openai;
 mod page;
+mod probes;
 mod request;
 mod routes;
 mod server;

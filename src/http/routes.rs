@@ -3,7 +3,7 @@
 use actix_web::web;
 
 use super::request::{Api, Methods, Surface, Surfaces, no_route, route};
-use super::{a1111, docs, huggingface, mcp, metrics, native, openai, page, surface};
+use super::{a1111, docs, huggingface, mcp, metrics, native, openai, page, probes, surface};
 
 /// What surfaces remember between requests. All threads of the server share it.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ impl SurfaceStates {
 pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &SurfaceStates) {
     page::routes(config);
     docs::routes(config);
+    probes::routes(config);
     config.service(route("/metrics", Methods::Get, metrics::metrics));
     for surface in surfaces.iter() {
         match surface {

@@ -228,14 +228,18 @@ fn signed(count: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
-    #[test]
-    fn the_page_shows_what_was_counted() {
+    /// A page with every measurement.
+    fn full_page() -> String {
         let metrics = Metrics::default();
         let endpoint = EndpointId::default();
         metrics.request("/v2/{endpoint}/run", "POST", 200, Duration::from_millis(2));
+        metrics.job_started(&endpoint, Duration::from_millis(2));
         metrics.step(&endpoint, Duration::from_millis(20));
+        metrics.image(&endpoint, Duration::from_millis(200));
         metrics.jobs_at_once(&endpoint, 4);
         metrics.job_submitted("native", &endpoint);
         metrics.job_ended(&endpoint, JobStatus::Completed);
@@ -251,8 +255,12 @@ mod tests {
             database_bytes: 4096,
             ..Load::default()
         };
-        let page =
-            metrics.page(&load, &[WorkerLoad { endpoint: "a".to_owned(), idle: 1, ..WorkerLoad::default() }]);
+        metrics.page(&load, &[WorkerLoad { endpoint: "a".to_owned(), idle: 1, ..WorkerLoad::default() }])
+    }
+
+    #[test]
+    fn the_page_shows_what_was_counted() {
+        let page = full_page();
         for line in [
             r#"stablehand_requests_total{route="/v2/{endpoint}/run",method="POST",code="200"} 1"#,
             r#"stablehand_request_seconds_bucket{route="/v2/{endpoint}/run",le="0.0025"} 1"#,
@@ -287,6 +295,27 @@ mod tests {
         for name in ["process_resident_memory_bytes ", "process_open_fds ", "process_cpu_seconds_total "] {
             let value = page.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             assert!(value.parse::<f64>().unwrap() >= 0.0, "{name}{value}");
+        }
+    }
+
+    #[test]
+    fn the_dashboard_and_the_alerts_name_only_measurements_that_there_are() {
+        let page = full_page();
+        let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        let known: HashSet<&str> = families.collect();
+        let is_known = |name: &str| {
+            let suffixes = ["", "_total", "_bucket", "_count", "_info"];
+            suffixes
+                .iter()
+                .any(|suffix| name.strip_suffix(suffix).is_some_and(|family| known.contains(family)))
+        };
+        for text in [include_str!("../../deploy/alerts.yaml"), include_str!("../../deploy/grafana.json")] {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let names: HashSet<&str> = words.filter(|word| word.starts_with("stablehand_")).collect();
+            assert!(names.len() > 5, "{names:?}");
+            for name in names {
+                assert!(is_known(name), "{name} is not in {known:?}");
+            }
         }
     }
 }

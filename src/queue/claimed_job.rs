@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::running::Running;
 use super::{JobQueue, QueueError};
-use crate::domain::{EndpointId, JobId, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp};
+use crate::domain::{
+    EndpointId, JobId, JobStatus, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp,
+};
 use crate::store::{Claim, End};
 
 /// The shortest time between two messages about progress to a webhook.
@@ -185,6 +187,10 @@ impl ClaimedJob {
         inner.board.notify(&self.claim.id);
         if let (true, Some(status)) = (effect, status) {
             inner.metrics.job_ended(&self.claim.endpoint, status);
+            if status == JobStatus::Completed {
+                let took = self.queue.now().since(self.claim.started_at);
+                inner.workers.get(&self.claim.endpoint).pace.note(took);
+            }
         }
         if self.claim.webhook.is_some() {
             inner.outbox.signal.raise();

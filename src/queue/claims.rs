@@ -62,6 +62,6 @@ impl JobQueue {
     }
 
     pub fn workers(&self, endpoint: &EndpointId) -> WorkerCounts {
-        self.inner.workers.get(endpoint).counters.counts()
+        self.inner.workers.get(endpoint).states.counts()
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::readiness::Pace;
 use super::work_signal::WorkSignal;
-use super::workers::{StateCounters, WorkerCounts};
+use super::workers::{States, WorkerCounts};
 use crate::domain::EndpointId;
 use crate::metrics::WorkerLoad;
 
@@ -14,7 +16,8 @@ use crate::metrics::WorkerLoad;
 #[derive(Default)]
 pub(super) struct EndpointWorkers {
     pub(super) signal: WorkSignal,
-    pub(super) counters: StateCounters,
+    pub(super) states: States,
+    pub(super) pace: Pace,
     /// How often its engines were asked to unload.
     unloads: AtomicU64,
 }
@@ -46,10 +49,16 @@ impl WorkersByEndpoint {
     /// The workers of each endpoint, as the metrics show them.
     pub(super) fn load(&self) -> Vec<WorkerLoad> {
         let load = |(endpoint, workers): (&EndpointId, &Arc<EndpointWorkers>)| {
-            let WorkerCounts { initializing, throttled, idle, running, .. } = workers.counters.counts();
+            let WorkerCounts { initializing, throttled, idle, running, .. } = workers.states.counts();
             WorkerLoad { endpoint: endpoint.to_string(), initializing, throttled, idle, running }
         };
         self.all().iter().map(load).collect()
+    }
+
+    /// Whether no worker has been at one turn with its jobs for too long.
+    pub(super) fn make_progress(&self) -> bool {
+        let now = Instant::now();
+        self.all().values().all(|workers| workers.states.make_progress(now))
     }
 
     /// Wakes every worker, with work or without.

@@ -7,6 +7,10 @@ use crate::store::StoreError;
 pub enum QueueError {
     #[error("{limit} jobs are queued already, which is the limit; try again later")]
     TooManyQueued { limit: u64 },
+    #[error(
+        "the inputs of the queued jobs take as many bytes as they may, which are {limit}; try again later"
+    )]
+    TooManyBytesQueued { limit: u64 },
     #[error("another request was made under the same key")]
     KeyReused,
     /// It may work later without a restart: the disk is full, the database is locked, or the server is shutting down.

@@ -10,6 +10,7 @@ mod claims;
 mod endpoint_workers;
 mod error;
 mod outbox;
+mod readiness;
 mod receivers;
 mod running;
 mod settings;
@@ -39,7 +40,7 @@ use crate::domain::{
 };
 use crate::metrics::{Load, Metrics, WorkerLoad};
 pub use crate::store::{Describe, JobFilter, JobPage, NoRetry};
-use crate::store::{Inserted, NewRow, Store, StoreError};
+use crate::store::{Inserted, NewRow, QueueLimit, Store, StoreError};
 
 /// The queue. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -96,12 +97,14 @@ impl JobQueue {
         let retention = settings.retention_for(job.kind);
         let workers = workers.get(&job.endpoint);
         let row = NewRow { id: id.clone(), job, retention, now: self.now() };
-        let insert = store.insert(row, settings.queue_limit).after(move |_| workers.signal.raise());
+        let limit = QueueLimit { jobs: settings.queue_limit, bytes: settings.queue_bytes };
+        let insert = store.insert(row, limit).after(move |_| workers.signal.raise());
         match insert.await? {
             Inserted::Queued => Ok(Submitted { id, status: JobStatus::InQueue }),
             Inserted::Known(id, status) => Ok(Submitted { id, status }),
             Inserted::KeyReused => Err(QueueError::KeyReused),
-            Inserted::Full => Err(QueueError::TooManyQueued { limit: settings.queue_limit }),
+            Inserted::Full => Err(QueueError::TooManyQueued { limit: limit.jobs }),
+            Inserted::TooLarge => Err(QueueError::TooManyBytesQueued { limit: limit.bytes }),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct QueueSettings {
     pub max_attempts: u32,
     /// How many jobs of one endpoint may be queued.
     pub queue_limit: u64,
+    /// How many bytes the inputs of an endpoint's queued jobs may take.
+    pub queue_bytes: u64,
 }
 
 impl Default for QueueSettings {
@@ -31,6 +33,7 @@ impl Default for QueueSettings {
             sync_waited_retention: Duration::from_mins(5),
             max_attempts: 3,
             queue_limit: 10_000,
+            queue_bytes: 4 << 30,
         }
     }
 }

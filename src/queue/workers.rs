@@ -1,8 +1,10 @@
-//! How many workers an endpoint has, and what they are doing.
+//! How many workers an endpoint has, what they are doing, and whether each still makes progress.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use super::board::locked;
 use super::endpoint_workers::EndpointWorkers;
 
 /// The workers as `/health` shows them.
@@ -29,36 +31,86 @@ pub enum WorkerState {
     Running,
 }
 
+/// How long a worker may take for one turn with its jobs. The longest turns are steps and decodings of large pictures on a
+/// CPU, which take minutes; a worker that takes longer is stuck, as in a driver that never answers.
+const LONGEST_TURN: Duration = Duration::from_mins(15);
+
 /// One worker's entry in the counts. Dropping it removes the worker from them.
 pub struct WorkerEntry {
     endpoint: Arc<EndpointWorkers>,
-    state: WorkerState,
+    number: u64,
     /// The requests to unload that it has followed, or that came before it had an engine.
     unloads_seen: u64,
 }
 
-/// The workers in each state.
+/// What the workers of one endpoint are doing.
 #[derive(Default)]
-pub(super) struct StateCounters([AtomicU32; 4]);
+pub(super) struct States(Mutex<Table>);
 
-impl StateCounters {
+#[derive(Default)]
+struct Table {
+    last_number: u64,
+    workers: HashMap<u64, (WorkerState, Instant)>,
+    /// Whether one of them has been able to work.
+    has_been_ready: bool,
+}
+
+impl States {
     pub(super) fn counts(&self) -> WorkerCounts {
-        let [initializing, throttled, idle, running] =
-            [0, 1, 2, 3].map(|state| self.0[state].load(Ordering::SeqCst));
-        WorkerCounts { idle, initializing, ready: idle + running, running, throttled }
+        let mut counts = WorkerCounts::default();
+        for (state, _) in locked(&self.0).workers.values() {
+            *match state {
+                WorkerState::Initializing => &mut counts.initializing,
+                WorkerState::Throttled => &mut counts.throttled,
+                WorkerState::Idle => &mut counts.idle,
+                WorkerState::Running => &mut counts.running,
+            } += 1;
+        }
+        counts.ready = counts.idle + counts.running;
+        counts
     }
 
-    fn counter(&self, state: WorkerState) -> &AtomicU32 {
-        &self.0[state as usize]
+    /// Whether there are workers, of which one has been able to work. One that loads its engine again later counts.
+    pub(super) fn have_been_ready(&self) -> bool {
+        let table = locked(&self.0);
+        table.has_been_ready && !table.workers.is_empty()
+    }
+
+    /// Whether none has been at one turn with its jobs for too long at `now`.
+    pub(super) fn make_progress(&self, now: Instant) -> bool {
+        let is_stuck = |(state, since): &(WorkerState, Instant)| {
+            *state == WorkerState::Running && now.saturating_duration_since(*since) > LONGEST_TURN
+        };
+        !locked(&self.0).workers.values().any(is_stuck)
+    }
+
+    fn enter(&self) -> u64 {
+        let mut table = locked(&self.0);
+        table.last_number += 1;
+        let number = table.last_number;
+        table.workers.insert(number, (WorkerState::Initializing, Instant::now()));
+        number
+    }
+
+    /// Notes that a worker makes progress, and its state if it is a new one.
+    fn note(&self, number: u64, new: Option<WorkerState>) {
+        let mut table = locked(&self.0);
+        table.has_been_ready |= matches!(new, Some(WorkerState::Idle | WorkerState::Running));
+        if let Some((state, since)) = table.workers.get_mut(&number) {
+            *state = new.unwrap_or(*state);
+            *since = Instant::now();
+        }
+    }
+
+    fn leave(&self, number: u64) {
+        locked(&self.0).workers.remove(&number);
     }
 }
 
 impl WorkerEntry {
     pub(super) fn new(endpoint: Arc<EndpointWorkers>) -> Self {
-        let state = WorkerState::Initializing;
-        endpoint.counters.counter(state).fetch_add(1, Ordering::SeqCst);
-        let unloads_seen = endpoint.unloads();
-        Self { endpoint, state, unloads_seen }
+        let (number, unloads_seen) = (endpoint.states.enter(), endpoint.unloads());
+        Self { endpoint, number, unloads_seen }
     }
 
     /// Whether it was asked to unload its engine since the last [`Self::follow_unload`].
@@ -72,14 +124,53 @@ impl WorkerEntry {
     }
 
     pub fn set(&mut self, state: WorkerState) {
-        self.endpoint.counters.counter(self.state).fetch_sub(1, Ordering::SeqCst);
-        self.endpoint.counters.counter(state).fetch_add(1, Ordering::SeqCst);
-        self.state = state;
+        self.endpoint.states.note(self.number, Some(state));
+    }
+
+    /// Says that the worker still makes progress, for whoever watches it.
+    pub fn note_progress(&self) {
+        self.endpoint.states.note(self.number, None);
     }
 }
 
 impl Drop for WorkerEntry {
     fn drop(&mut self) {
-        self.endpoint.counters.counter(self.state).fetch_sub(1, Ordering::SeqCst);
+        self.endpoint.states.leave(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_at_one_step_for_too_long_makes_no_progress() {
+        let endpoint = Arc::new(EndpointWorkers::default());
+        let mut entry = WorkerEntry::new(Arc::clone(&endpoint));
+        let later = || Instant::now() + LONGEST_TURN + Duration::from_secs(1);
+        // Loading a model may take long, and a worker without a job has nothing to do.
+        for state in [WorkerState::Initializing, WorkerState::Throttled, WorkerState::Idle] {
+            entry.set(state);
+            assert!(endpoint.states.make_progress(later()), "{state:?}");
+        }
+        entry.set(WorkerState::Running);
+        assert!(endpoint.states.make_progress(Instant::now()));
+        assert!(!endpoint.states.make_progress(later()));
+        drop(entry);
+        assert!(endpoint.states.make_progress(later()));
+    }
+
+    #[test]
+    fn an_endpoint_has_been_ready_once_a_worker_was() {
+        let endpoint = Arc::new(EndpointWorkers::default());
+        assert!(!endpoint.states.have_been_ready());
+        let mut entry = WorkerEntry::new(Arc::clone(&endpoint));
+        assert!(!endpoint.states.have_been_ready());
+        entry.set(WorkerState::Idle);
+        entry.set(WorkerState::Initializing);
+        assert!(endpoint.states.have_been_ready());
+        assert_eq!(endpoint.states.counts(), WorkerCounts { initializing: 1, ..WorkerCounts::default() });
+        drop(entry);
+        assert!(!endpoint.states.have_been_ready());
     }
 }

@@ -141,9 +141,13 @@ pub fn unpack(cache: &Path) -> Result<Unpacked, RuntimeError> {
         }
     }
     let mut last = String::new();
+    let mut distrusted = String::new();
     for (folder, lack) in places.iter().zip(reasons) {
         let written = match lack {
-            Lack::Distrusted(why) => Err(format!("{} {why}", folder.display())),
+            Lack::Distrusted(why) => {
+                distrusted = format!("{} {why}", folder.display());
+                Err(distrusted.clone())
+            }
             Lack::Unreadable(error) => Err(error.to_string()),
             Lack::Missing => write_whole(folder).map_err(|error| error.to_string()),
         };
@@ -153,6 +157,10 @@ pub fn unpack(cache: &Path) -> Result<Unpacked, RuntimeError> {
             Ok(unpacked) => return Ok(unpacked),
             Err(reason) => last = reason,
         }
+    }
+    // Why this user needs a copy, and why there is none.
+    if !distrusted.is_empty() && distrusted != last {
+        last = format!("{distrusted}, and this user cannot write a copy: {last}");
     }
     Err(RuntimeError::Cache { path: cache.to_owned(), reason: last })
 }

@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use nvml_wrapper::Nvml;
 
-use super::Device;
+use super::{Device, cgroup};
 
 /// What CUDA, cuDNN and cuBLAS take of a card. An H100 held about so much more than its models (`docs/gpu.md`).
 const CUDA_MEMORY: u64 = 1_000_000_000;
@@ -100,12 +100,10 @@ fn card(index: u32, visible: Option<&str>) -> Option<Card> {
     }
 }
 
-/// The machine's memory in bytes, or the container's limit.
+/// The machine's memory in bytes, or the limit of this process's container or service.
 pub fn machine_memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(mem_total)?;
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = limits.iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
-    Some(limit.map_or(machine, |limit: u64| limit.min(machine)))
+    Some(cgroup::memory_limit().map_or(machine, |limit| limit.min(machine)))
 }
 
 /// The machine's memory, and how much of it all programs use. A container's limit is not looked at.

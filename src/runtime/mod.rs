@@ -3,6 +3,7 @@
 //! Knows nothing of models or pictures: it is given a graph and returns a session.
 
 mod attention;
+mod cgroup;
 mod cores;
 mod cuda_libraries;
 mod device;

@@ -62,6 +62,12 @@ fn lay_out(content: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// How many bytes the blob for a content of this length has.
+pub(super) fn stored_size(length: usize) -> u64 {
+    let record = LOCAL + length.div_ceil(OVERFLOW).max(1) * OVERFLOW;
+    (record - record_header(record)) as u64
+}
+
 /// The content that `lay_out` was given.
 fn pick_up(blob: &[u8]) -> Option<Vec<u8>> {
     let (length, _) = blob.split_first_chunk::<LENGTH>()?;
@@ -92,6 +98,7 @@ mod tests {
         for length in [0, 1, 7, 488, 489, 4091, 4092, 4093, 8184, 8185, 100_000, 1_100_000] {
             let content: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
             assert_eq!(pick_up(&lay_out(&content)).unwrap(), content, "{length}");
+            assert_eq!(stored_size(length), lay_out(&content).len() as u64, "{length}");
         }
     }
 

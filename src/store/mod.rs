@@ -18,7 +18,9 @@
 //! | `FAILED`, `TIMED_OUT` | `IN_QUEUE` | a client's retry | [`requeue`] |
 //! | `IN_PROGRESS` | `IN_QUEUE`, `FAILED` | the next start after a crash | [`requeue`] |
 
+mod backup;
 mod bucket_keys;
+mod check;
 mod checkpointer;
 mod claim;
 mod content;
@@ -30,8 +32,10 @@ mod images;
 mod latest_time;
 mod list;
 mod load;
+mod look;
 mod open;
 mod outbox;
+mod queued_bytes;
 mod requeue;
 mod retention;
 mod rows;
@@ -52,6 +56,8 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
+pub use backup::{BackupError, Secret, back_up, restore};
+pub use check::{Findings, check};
 pub use claim::Claim;
 pub use end::End;
 pub use error::StoreError;
@@ -60,7 +66,7 @@ pub use outbox::{Describe, Message};
 pub use requeue::{NoRetry, Requeued};
 pub use retention::Forgotten;
 pub use schema::{FolderState, is_in_use};
-pub use submit::{Inserted, NewRow};
+pub use submit::{Inserted, NewRow, QueueLimit};
 pub use writer::Write;
 
 /// One open data folder. No other process has it open as long as this lives.
@@ -83,6 +89,7 @@ impl Store {
         let lock = open::lock(dir)?;
         let path = dir.join(open::DATABASE);
         let connection = open::connect(&path)?;
+        queued_bytes::watch(&connection)?;
         let readers = open::readers(&path)?;
         let checkpointer = checkpointer::Checkpointer::start(&path)?;
         let writer = writer::Writer::start(connection, checkpointer.nudge())?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rusqlite_migration::{Error as MigrationError, M, MigrationDefinitionError, Migrations};
+use rusqlite_migration::{Error as MigrationError, M, Migrations};
 
 use super::StoreError;
 use super::content::PAGE;
@@ -28,6 +28,9 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/09-finish.sql")),
     M::up(include_str!("../../migrations/10-drawn-prompts.sql")),
 ];
+/// The version of the schema that this program writes.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
+pub(super) const SCHEMA: u32 = STEPS.len() as u32;
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, so that `file` and this program recognise it.
 pub(super) const APPLICATION_ID: i32 = 0x7374_6864;
@@ -71,9 +74,6 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "temp_store", "memory")?;
     db.set_prepared_statement_cache_capacity(64);
     MIGRATIONS.to_latest(&mut db).map_err(|error| match error {
-        MigrationError::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
-            StoreError::Newer(path.to_owned())
-        }
         MigrationError::RusqliteError { err, .. } => err.into(),
         error => {
             tracing::error!(%error, "the job database's schema could not be brought up to date");
@@ -109,7 +109,7 @@ pub(super) fn readers(path: &Path) -> Result<Pool<SqliteConnectionManager>, Stor
 /// At this many pages of the log, 64 MiB, a commit copies it into the database itself.
 const LONGEST_LOG: u32 = 16_384;
 /// Each connection is used by one thread at a time; the types make sure of that.
-const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
 fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -119,18 +119,22 @@ fn owner_only() -> OpenOptions {
     options
 }
 
-/// Refuses a file that is no database or another program's, and leaves it as it is.
+/// The version of a database's schema: 0 for an empty one, none for another program's.
+pub(super) fn schema_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
+    let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: u32 = db.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
+    // The schema is committed just before the application id.
+    let is_ours = application == APPLICATION_ID || application == 0 && (tables == 0) == (version == 0);
+    Ok(u32::try_from(version).ok().filter(|_| is_ours))
+}
+
+/// Refuses a file that is no database, another program's or a newer stablehand's, and leaves it as it is.
 fn refuse_strangers(db: &Connection, path: &Path) -> Result<(), StoreError> {
-    let look = || -> rusqlite::Result<(i32, u32)> {
-        let owner = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let tables = db.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
-        Ok((owner, tables))
-    };
-    match look() {
-        Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
-        // The schema is committed just before the application id.
-        Ok((0, _)) if MIGRATIONS.current_version(db).is_ok_and(|v| usize::from(&v) > 0) => Ok(()),
-        Ok(_) => Err(StoreError::NotOurs(path.to_owned())),
+    match schema_version(db) {
+        Ok(Some(version)) if version > SCHEMA => Err(StoreError::Newer(path.to_owned())),
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(StoreError::NotOurs(path.to_owned())),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
             Err(StoreError::NotOurs(path.to_owned()))
         }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 
-use super::open::{APPLICATION_ID, DATABASE, LOCK, STEPS};
+use super::open::{APPLICATION_ID, DATABASE, LOCK, SCHEMA};
 
 /// What a data folder's database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,15 +47,14 @@ impl FolderState {
             u32::from_be_bytes(bytes)
         };
         let (version, application) = (number(USER_VERSION), number(APPLICATION));
-        let current = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
         // Our mark is written just after the schema, so an unmarked database gets the benefit of the doubt.
         let is_ours = application == APPLICATION_ID.cast_unsigned() || application == 0;
         Ok(if !header.starts_with(MAGIC) || !is_ours {
             Self::Foreign
-        } else if version > current {
+        } else if version > SCHEMA {
             Self::Newer
         } else {
-            Self::Ours { version, current }
+            Self::Ours { version, current: SCHEMA }
         })
     }
 }
@@ -90,8 +89,7 @@ mod tests {
             names
         };
         let before = names();
-        let current = u32::try_from(STEPS.len()).unwrap();
-        let ours = FolderState::Ours { version: current, current };
+        let ours = FolderState::Ours { version: SCHEMA, current: SCHEMA };
         assert_eq!(FolderState::read(dir.path()).unwrap(), ours);
         assert!(!is_in_use(dir.path()));
         assert_eq!(names(), before);

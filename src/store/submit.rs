@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, named_params};
 
 use super::idempotency::{self, Earlier};
-use super::{Store, StoreError, Write, bucket_keys, content, disk_space, outbox};
+use super::{Store, StoreError, Write, bucket_keys, content, disk_space, outbox, queued_bytes};
 use crate::domain::{JobId, JobStatus, NewJob, Timestamp};
 
 /// A job on its way into the queue.
@@ -18,12 +18,22 @@ pub struct NewRow {
     pub now: Timestamp,
 }
 
+/// How much may be queued at one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimit {
+    pub jobs: u64,
+    /// Of the jobs' inputs, as they lie on the disk.
+    pub bytes: u64,
+}
+
 /// What became of a submitted job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inserted {
     Queued,
-    /// The queue is full.
+    /// As many jobs are queued as may be.
     Full,
+    /// With this job, the inputs of the queued jobs would take more bytes than they may.
+    TooLarge,
     /// The same request was made before. This is its job.
     Known(JobId, JobStatus),
     /// Another request was made with the same key.
@@ -31,8 +41,13 @@ pub enum Inserted {
 }
 
 impl Store {
-    /// Appends a job to its endpoint's queue, unless `limit` jobs are in it already or the same request was made before.
-    pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
+    /// Refuses if the disk has too little free space for another job.
+    pub fn has_room(&self) -> Result<(), StoreError> {
+        disk_space::check(&self.dir)
+    }
+
+    /// Appends a job to its endpoint's queue, unless that is full or the same request was made before.
+    pub fn insert(&self, row: NewRow, limit: QueueLimit) -> Write<'_, Inserted> {
         let dir = Arc::clone(&self.dir);
         self.writer.grouped(move |db| {
             disk_space::check(&dir)?;
@@ -41,7 +56,7 @@ impl Store {
     }
 }
 
-fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreError> {
+fn insert(db: &Connection, row: &NewRow, limit: QueueLimit) -> Result<Inserted, StoreError> {
     if let Some(once) = &row.job.once {
         match idempotency::find(db, once, row.now)? {
             None => {}
@@ -54,8 +69,12 @@ fn insert(db: &Connection, row: &NewRow, limit: u64) -> Result<Inserted, StoreEr
             "select coalesce(sum(jobs), 0) from tally where endpoint = :endpoint and counted = 'IN_QUEUE'",
         )?
         .query_row(named_params! {":endpoint": row.job.endpoint.as_str()}, |row| row.get(0))?;
-    if queued.cast_unsigned() >= limit {
+    if queued.cast_unsigned() >= limit.jobs {
         return Ok(Inserted::Full);
+    }
+    let bytes = queued_bytes::of(db, row.job.endpoint.as_str())?;
+    if bytes.saturating_add(content::stored_size(row.job.input.len())) > limit.bytes {
+        return Ok(Inserted::TooLarge);
     }
     let NewRow { id, job, retention, now } = row;
     let input = content::insert(db, job.input.as_bytes())?;

@@ -101,13 +101,54 @@ fn only_the_owner_can_read_the_folder_and_its_files() {
     let parent = TempDir::new().unwrap();
     let dir = parent.path().join("made");
     let store = open(&dir).unwrap();
-    store.insert(row("{}"), 1).wait().unwrap();
+    store.insert(row("{}"), room(1)).wait().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
     for entry in fs::read_dir(&dir).unwrap() {
         let path = entry.unwrap().path();
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
+}
+
+fn room(jobs: u64) -> QueueLimit {
+    QueueLimit { jobs, bytes: u64::MAX }
+}
+
+#[test]
+fn the_bytes_of_queued_inputs_are_counted_through_every_transition() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).unwrap();
+    let endpoint = EndpointId::default();
+    let counted =
+        |store: &Store| store.writer.alone(|db| queued_bytes::of(db, EndpointId::DEFAULT)).wait().unwrap();
+    let one = content::stored_size(2);
+    let rows: [NewRow; 3] = std::array::from_fn(|_| row("{}"));
+    let ids: Vec<JobId> = rows.iter().map(|row| row.id.clone()).collect();
+    for row in rows {
+        store.insert(row, room(100)).wait().unwrap();
+    }
+    assert_eq!(counted(&store), 3 * one);
+    let limit = QueueLimit { jobs: 100, bytes: 4 * one };
+    assert_eq!(store.insert(row(&"x".repeat(5000)), limit).wait(), Ok(Inserted::TooLarge));
+    assert_eq!(store.insert(row("{}"), limit).wait(), Ok(Inserted::Queued));
+    assert_eq!(store.insert(row("{}"), limit).wait(), Ok(Inserted::TooLarge));
+    let claim = store.claim(&endpoint, "cpu", NOW).wait().unwrap().unwrap();
+    assert_eq!(counted(&store), 3 * one);
+    store.end(&claim.id, claim.attempt, End::Released, NOW).wait().unwrap();
+    assert_eq!(counted(&store), 4 * one);
+    store.cancel(&endpoint, &ids[1], NOW).wait().unwrap();
+    assert_eq!(counted(&store), 3 * one);
+    let claim = store.claim(&endpoint, "cpu", NOW).wait().unwrap().unwrap();
+    store.end(&claim.id, claim.attempt, End::Failed { error: "no".to_owned() }, NOW).wait().unwrap();
+    assert_eq!(counted(&store), 2 * one);
+    store.retry(&endpoint, &claim.id, NOW).wait().unwrap().unwrap().unwrap();
+    assert_eq!(counted(&store), 3 * one);
+    // The next start counts the rows.
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(counted(&store), 3 * one);
+    while store.purge(&endpoint, i64::MAX).wait().unwrap().more {}
+    assert_eq!(counted(&store), 0);
 }
 
 #[test]
@@ -133,7 +174,7 @@ fn a_failed_write_in_a_group_undoes_only_itself() {
         });
         is_held.recv().unwrap();
         let sent: Vec<_> = [first, twice, again, second]
-            .map(|row| store.insert(row, 100).into_future())
+            .map(|row| store.insert(row, room(100)).into_future())
             .into_iter()
             .chain([store
                 .writer
@@ -165,14 +206,14 @@ fn a_full_disk_is_survived_without_a_restart() {
     let store = open(dir.path()).unwrap();
     let kept = row("{}");
     let id = kept.id.clone();
-    store.insert(kept, 100).wait().unwrap();
+    store.insert(kept, room(100)).wait().unwrap();
     store.provoke("pragma max_page_count = 1");
     let big = "x".repeat(1_000_000);
-    assert_eq!(store.insert(row(&big), 100).wait(), Err(StoreError::Full));
-    assert_eq!(store.insert(row(&big), 100).wait(), Err(StoreError::Full));
+    assert_eq!(store.insert(row(&big), room(100)).wait(), Err(StoreError::Full));
+    assert_eq!(store.insert(row(&big), room(100)).wait(), Err(StoreError::Full));
     assert!(store.find(&EndpointId::default(), &id, NOW).unwrap().is_some());
     store.provoke("pragma max_page_count = 1000000");
-    assert_eq!(store.insert(row(&big), 100).wait(), Ok(Inserted::Queued));
+    assert_eq!(store.insert(row(&big), room(100)).wait(), Ok(Inserted::Queued));
     assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 2);
 }
 
@@ -183,9 +224,9 @@ fn another_programs_lock_is_reported_and_does_no_harm() {
     store.provoke("pragma busy_timeout = 1");
     let intruder = Connection::open(dir.path().join("stablehand.db")).unwrap();
     intruder.execute_batch("begin immediate").unwrap();
-    assert_eq!(store.insert(row("{}"), 100).wait(), Err(StoreError::Locked));
+    assert_eq!(store.insert(row("{}"), room(100)).wait(), Err(StoreError::Locked));
     intruder.execute_batch("rollback").unwrap();
-    assert_eq!(store.insert(row("{}"), 100).wait(), Ok(Inserted::Queued));
+    assert_eq!(store.insert(row("{}"), room(100)).wait(), Ok(Inserted::Queued));
 }
 
 #[test]
@@ -193,7 +234,7 @@ fn after_close_writes_are_refused_and_nothing_hangs() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path()).unwrap();
     store.close();
-    assert_eq!(store.insert(row("{}"), 100).wait(), Err(StoreError::Closed));
+    assert_eq!(store.insert(row("{}"), room(100)).wait(), Err(StoreError::Closed));
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl<M: Model> Worker<M> {
     /// 6. Step every job once.
     /// 7. Publish how far each job is, and end those that are done, cancelled, expired or overdue.
     pub fn tick(&mut self) -> TickOutcome {
+        self.entry.note_progress();
         if self.stop.grace_is_over() {
             self.release_all();
         }
@@ -282,6 +283,7 @@ impl<M: Model> Worker<M> {
                 return unwritten.abandon();
             }
             tracing::warn!(job = %id, attempt, %error, "the job's end cannot be written yet; trying again");
+            self.entry.note_progress();
             (self.pause)(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
             ended = unwritten.retry();

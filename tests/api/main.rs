@@ -31,6 +31,7 @@ mod openai;
 mod page;
 mod paths;
 mod policy;
+mod probes;
 mod provider;
 mod purge_queue;
 mod requests;

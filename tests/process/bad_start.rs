@@ -93,6 +93,54 @@ fn an_unusable_onnx_runtime_is_named() {
     assert_refused(&serve(data.path(), &[], &cache), 1, &["STABLEHAND_CACHE_DIR"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn too_few_open_files_are_named_with_the_remedy() {
+    let data = data_dir();
+    let served = stablehand(&["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--data-dir"]);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 20 && exec \"$0\" \"$@\""])
+        .arg(served.get_program())
+        .args(served.get_args());
+    command.arg(data.path()).env("STABLEHAND_API_KEYS", KEY);
+    assert_refused(&output(command), 1, &["only 20 files", "ulimit -n"]);
+}
+
+#[test]
+fn empty_variables_are_unset_ones() {
+    let data = data_dir();
+    let server = Server::start_with(data.path(), |command| {
+        for name in ["MODEL", "PUBLIC_URL", "API_KEYS", "RETENTION", "WORKERS", "ORT_DYLIB", "CONFIG"] {
+            command.env(format!("STABLEHAND_{name}"), "");
+        }
+        command.env("TMPDIR", "");
+    });
+    let key = fs::read_to_string(data.path().join("api-key")).unwrap();
+    let health = server.url("health");
+    assert_eq!(ureq::get(health).header("Authorization", key.trim()).call().unwrap().status(), 200);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    for line in ["\"$0\" --help | true", "\"$0\" licenses | head -1", "\"$0\" man | head -1"] {
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &format!("{line}; exit ${{PIPESTATUS[0]}}")]).arg(stablehand(&[]).get_program());
+        let output = output(command);
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    }
+    // The server does not end with the reader of its log.
+    let data = data_dir();
+    let server = Server::start_with(data.path(), |command| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stderr(writer);
+    });
+    let id = server.submit(&small("a dog")).unwrap();
+    assert_eq!(server.wait(&id)["status"], "COMPLETED");
+}
+
 #[test]
 fn invalid_settings_are_usage_errors() {
     let data = data_dir();

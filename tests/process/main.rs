@@ -11,9 +11,12 @@ mod generate;
 mod helpers;
 mod hub;
 mod kills;
+mod operate;
 mod pictures;
 mod restart;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod shared_cache;
+#[cfg(target_os = "linux")]
+mod supervised;
 mod surfaces;

@@ -24,6 +24,7 @@ pub(super) use self::output::Output;
 use self::sampling::SamplingArgs;
 use super::Failure;
 use super::open_model::open_model;
+use super::print::print;
 use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::AddOnFolders;
@@ -176,9 +177,9 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     for (index, picture) in pictures.iter().enumerate() {
         if let Some(path) = args.output.write(picture, index, pictures.len())? {
             let (width, height) = (picture.image.width, picture.image.height);
-            println!("{}  seed {}  {width}×{height}", path.display(), picture.seed);
+            print(&format!("{}  seed {}  {width}×{height}\n", path.display(), picture.seed))?;
             if let Some(drawn) = &picture.prompts {
-                println!("    {}", drawn.prompt);
+                print(&format!("    {}\n", drawn.prompt))?;
             }
         }
     }

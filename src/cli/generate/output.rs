@@ -1,6 +1,6 @@
 //! Where `generate` puts its pictures. The name of the file chooses the format.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,9 @@ fn numbered(path: &Path, index: usize, count: usize) -> PathBuf {
     if count == 1 {
         return path.to_owned();
     }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().map_or_else(|| "png".into(), |extension| extension.to_string_lossy());
-    path.with_file_name(format!("{stem}-{index}.{extension}"))
+    // Names need not be UTF-8.
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{index}."));
+    name.push(path.extension().unwrap_or(OsStr::new("png")));
+    path.with_file_name(name)
 }

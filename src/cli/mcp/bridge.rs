@@ -54,18 +54,6 @@ struct Link {
     beginning: Option<Value>,
 }
 
-/// Reads the address of a server for `--url`. Its path may be that of the tools or not.
-pub(super) fn server_url(text: &str) -> Result<String, String> {
-    let url =
-        url::Url::parse(text).map_err(|_| format!("{text} is not a URL such as http://127.0.0.1:8000"))?;
-    match url.scheme() {
-        "http" | "https" => {}
-        other => return Err(format!("its scheme is {other}; it must be http or https")),
-    }
-    let text = text.trim_end_matches('/');
-    Ok(text.strip_suffix("/mcp").unwrap_or(text).to_owned())
-}
-
 impl Bridge {
     pub(super) fn new(server: &str, key: Option<String>, roots: RootCerts) -> Self {
         let config = Agent::config_builder()
@@ -371,20 +359,6 @@ fn write(message: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_servers_address_is_read_with_and_without_the_path() {
-        for text in [
-            "http://127.0.0.1:8000",
-            "http://127.0.0.1:8000/",
-            "http://127.0.0.1:8000/mcp",
-            "http://127.0.0.1:8000/mcp/",
-        ] {
-            assert_eq!(server_url(text).as_deref(), Ok("http://127.0.0.1:8000"), "{text}");
-        }
-        assert_eq!(server_url("https://a.example/draw").as_deref(), Ok("https://a.example/draw"));
-        assert!(server_url("127.0.0.1").is_err() && server_url("ftp://a.example").is_err());
-    }
 
     #[test]
     fn the_rest_of_a_line_is_skipped() {

@@ -15,7 +15,7 @@ use clap::Args;
 use self::bridge::Bridge;
 use super::Failure;
 use super::serve::start_log;
-use crate::config::ServeArgs;
+use crate::config::{ServeArgs, server_url};
 use crate::fetch::root_certificates;
 
 pub(super) const ABOUT: &str = "Give a chat program such as Claude Desktop or LM Studio tools that draw, over the Model \
@@ -27,7 +27,7 @@ folders. The model is loaded for the first picture and leaves memory ten minutes
 #[expect(clippy::doc_markdown, reason = "the help text is for a terminal")]
 pub struct McpArgs {
     /// Address of a running server, such as http://127.0.0.1:8000 [default: draw in this process]
-    #[arg(long, env = "STABLEHAND_URL", value_name = "URL", value_parser = bridge::server_url)]
+    #[arg(long, env = "STABLEHAND_URL", value_name = "URL", value_parser = server_url)]
     url: Option<String>,
     /// API key of that server; safer in the environment, because `ps` shows flags
     #[arg(long, env = "STABLEHAND_API_KEY", value_name = "KEY", hide_env_values = true)]

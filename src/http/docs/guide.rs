@@ -20,7 +20,8 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 21] = pages![
+pub(super) const PAGES: [Page; 22] = pages![
+    "install",
     "api",
     "page",
     "input",

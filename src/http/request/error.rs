@@ -54,6 +54,8 @@ pub enum ApiError {
     LockedOut { retry_after_s: u64 },
     #[error("The queue is full: {limit} jobs are waiting; try again later.")]
     TooManyQueued { limit: u64 },
+    #[error("The queue is full: the inputs of the jobs that wait take {limit} bytes; try again later.")]
+    TooManyBytesQueued { limit: u64 },
     #[error("{0}")]
     Unavailable(String),
     #[error("Internal server error: the server's log has the details.")]
@@ -75,7 +77,7 @@ impl ApiError {
                 Some(*retry_after_s)
             }
             Self::TooManyAtOnce { .. } => Some(1),
-            Self::TooManyQueued { .. } => Some(10),
+            Self::TooManyQueued { .. } | Self::TooManyBytesQueued { .. } => Some(10),
             Self::Unavailable(_) => Some(2),
             _ => None,
         }
@@ -98,7 +100,8 @@ impl ResponseError for ApiError {
             Self::RateLimited { .. }
             | Self::TooManyAtOnce { .. }
             | Self::LockedOut { .. }
-            | Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | Self::TooManyQueued { .. }
+            | Self::TooManyBytesQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -144,6 +147,7 @@ impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::TooManyQueued { limit } => Self::TooManyQueued { limit },
+            QueueError::TooManyBytesQueued { limit } => Self::TooManyBytesQueued { limit },
             QueueError::KeyReused => Self::KeyReused,
             QueueError::Unavailable(sentence) => {
                 tracing::warn!(reason = %sentence, "the queue is unavailable");

@@ -33,7 +33,15 @@ pub async fn observe(
         api.metrics.request(route, method, status, elapsed);
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    span.in_scope(|| tracing::info!(method, route, status, ms, "request"));
+    // Whoever watches the server asks every few seconds, for ever.
+    let is_probe = route.ends_with("/live") || route.ends_with("/ready");
+    span.in_scope(|| {
+        if is_probe {
+            tracing::debug!(method, route, status, ms, "request");
+        } else {
+            tracing::info!(method, route, status, ms, "request");
+        }
+    });
     Ok(response)
 }
 

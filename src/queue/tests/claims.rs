@@ -125,6 +125,14 @@ fn no_job_is_queued_beyond_the_limit() {
     assert_eq!(refused, QueueError::TooManyQueued { limit: 2 });
     test.cancel(&first);
     test.submit("{}");
+    // Each input takes a page.
+    let test = TestQueue::with(QueueSettings { queue_bytes: 10_000, ..Default::default() });
+    let first = test.submit("{}");
+    test.submit("{}");
+    let refused = test.run(test.queue.submit(new_job("{}"))).unwrap_err();
+    assert_eq!(refused, QueueError::TooManyBytesQueued { limit: 10_000 });
+    test.cancel(&first);
+    test.submit("{}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use utoipa::openapi::{Content, HttpMethod, Paths, Required, Response, ResponseBu
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
 use super::words::{Words, words};
-use super::{a1111, huggingface, images};
+use super::{a1111, huggingface, images, probes};
 use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
@@ -38,7 +38,8 @@ pub(super) fn paths(api: &Api) -> Paths {
     let paths = paths
         .path("/{endpoint}/images/{id}/{index}.png", image(api))
         .path("/{endpoint}/images/{id}/{index}/{finish}", finished_image(api));
-    a1111::add_paths(huggingface::add_paths(images::add_paths(paths, api), api), api).build()
+    let paths = a1111::add_paths(huggingface::add_paths(images::add_paths(paths, api), api), api);
+    probes::add_paths(paths).build()
 }
 
 fn describe(api: &Api, operation: Operation, words: &Words, method: &HttpMethod) -> OperationBuilder {
