@@ -13,7 +13,7 @@ use crate::redirects::RedirectError;
 pub enum FetchError {
     #[error("it {0}")]
     Url(#[from] WebUrlError),
-    #[error("the address of {host} is not public")]
+    #[error("the address of {host} is not public; the server's operator can allow it with --allow-addresses")]
     NotPublic { host: String },
     #[error("there is no host {host}")]
     NoHost { host: String },

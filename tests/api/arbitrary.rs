@@ -75,6 +75,7 @@ fn field() -> impl Strategy<Value = String> {
         .map(str::to_owned)
         .chain(valid()["input"].as_object().unwrap().keys().cloned())
         .chain(valid()["policy"].as_object().unwrap().keys().cloned())
+        .chain(in_the_dialect()["input"].as_object().unwrap().keys().cloned())
         .collect();
     prop_oneof![4 => select(known), 1 => any::<String>()].prop_map(|name| json!(name).to_string())
 }
@@ -93,12 +94,23 @@ fn valid() -> Value {
     })
 }
 
+/// A valid request in the dialect of `RunPod`'s public endpoints.
+fn in_the_dialect() -> Value {
+    json!({
+        "input": {
+            "prompt": "a dog", "size": "128*128", "aspect_ratio": "16:9", "guidance": 7.5, "image_format": "png", "seed": -1,
+            "enable_safety_checker": true, "image": null, "images": [], "num_inference_steps": 2,
+        },
+    })
+}
+
 /// A valid body with up to two values replaced, and sometimes one byte changed.
 fn almost_valid() -> impl Strategy<Value = Vec<u8>> {
     let replaced = vec((any::<Index>(), json_text()), 0..3);
     let spoilt = prop_oneof![4 => Just(None), 1 => (any::<Index>(), any::<u8>()).prop_map(Some)];
-    (replaced, spoilt).prop_map(|(replaced, spoilt)| {
-        let mut text = valid().to_string();
+    let body = select(vec![valid(), valid(), in_the_dialect()]);
+    (body, replaced, spoilt).prop_map(|(body, replaced, spoilt)| {
+        let mut text = body.to_string();
         for (place, value) in replaced {
             // A value begins after a colon and ends before the next comma.
             let colons: Vec<_> = text.match_indices("\":").map(|(at, _)| at + 2).collect();

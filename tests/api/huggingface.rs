@@ -1,8 +1,15 @@
 //! Hugging Face's text-to-image and image-to-image: whole requests, as its clients send them.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
+use stablehand::http::RateLimits;
 
+use crate::arbitrary::json_text;
 use crate::client::Request;
+use crate::engine::Script;
 use crate::helpers::{TestApp, keyed};
 
 const ROUTE: &str = "/huggingface";
@@ -51,4 +58,61 @@ fn refusals_are_objects_with_one_sentence() {
     let response = keyed("GET", ROUTE).send(app.port);
     assert_eq!((response.status, response.header("allow")), (405, Some("POST")));
     assert_eq!(Request::new("POST", ROUTE).send(app.port).status, 401);
+}
+
+/// The names of fields with a meaning.
+const FIELDS: [&str; 11] = [
+    "inputs",
+    "parameters",
+    "prompt",
+    "negative_prompt",
+    "width",
+    "height",
+    "num_inference_steps",
+    "guidance_scale",
+    "seed",
+    "strength",
+    "target_size",
+];
+
+/// A JSON object; names may repeat.
+fn object(first: &'static str) -> impl Strategy<Value = String> {
+    let usual = select(vec![
+        "null",
+        "2",
+        "\"64\"",
+        "true",
+        "-1",
+        "\"a fox\"",
+        "{}",
+        "[]",
+        "{\"width\": 64}",
+        "\"data:,\"",
+    ]);
+    let value = prop_oneof![4 => usual.prop_map(str::to_owned), 1 => json_text()];
+    let field = (select(FIELDS.to_vec()), value).prop_map(|(name, value)| format!(",\"{name}\":{value}"));
+    vec(field, 0..6).prop_map(move |fields| format!("{{{first}{}}}", fields.concat()))
+}
+
+#[test]
+fn every_json_body_gets_a_picture_or_a_sentence() {
+    let app = TestApp::launch(|config| config.http.rate_limits = RateLimits::OFF, Script::drawing());
+    let body = prop_oneof![
+        4 => object("\"num_inference_steps\": 2").prop_map(|sent| format!("{{\"inputs\":\"a fox\",\"parameters\":{sent}}}")),
+        2 => object("\"inputs\":\"a fox\""),
+        1 => json_text(),
+    ];
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    TestRunner::new(config)
+        .run(&body, |body| {
+            let response = keyed("POST", ROUTE).body(body.as_str()).send(app.port);
+            prop_assert!(response.status < 500, "{} {:?}", body, response);
+            if response.status == 200 {
+                prop_assert!(response.body.starts_with(b"\x89PNG"), "{:?}", response);
+            } else {
+                prop_assert!(!response.error().is_empty(), "{} {:?}", body, response);
+            }
+            Ok(())
+        })
+        .unwrap();
 }

@@ -28,6 +28,7 @@ mod mcp;
 mod metrics;
 mod model;
 mod openai;
+mod overhead;
 mod page;
 mod paths;
 mod policy;

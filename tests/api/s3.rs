@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::helpers::TestApp;
+use crate::mcp;
 
 const ACCESS_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const ACCESS_SECRET: &str = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY";
@@ -101,6 +102,24 @@ fn pictures_go_to_the_bucket_and_the_output_links_them() {
 }
 
 #[test]
+fn a_chat_program_that_looks_at_such_a_job_is_told_where_its_pictures_are() {
+    let (app, s3) = (app(), S3Server::start());
+    let job = runsync(&app, &s3.config());
+    let result = mcp::result(&app, "get_job", json!({"job_id": job["id"]}));
+    let fields = &result["structuredContent"];
+    let expected: Vec<Value> = job["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|picture| json!({"seed": picture["seed"], "url": picture["image"]}))
+        .collect();
+    assert_eq!((&fields["images"], &fields["withheld"]), (&json!(expected), &json!(0)), "{result}");
+    let [text] = &result["content"].as_array().unwrap()[..] else { panic!("{result}") };
+    let text = text["text"].as_str().unwrap();
+    assert!(text.starts_with("Here are 2 pictures: in the job's bucket at http://127.0.0.1:"), "{text}");
+}
+
+#[test]
 fn a_bucket_that_refuses_the_upload_fails_the_job_with_its_reason() {
     let (app, s3) = (app(), S3Server::start());
     for (field, value, code) in
@@ -122,7 +141,7 @@ fn a_bucket_at_a_private_address_is_refused() {
     let job = runsync(&app, &s3.config());
     assert_eq!(
         job["error"],
-        "The pictures could not be stored in the bucket foxes: the address of 127.0.0.1 is not public."
+        "The pictures could not be stored in the bucket foxes: the address of 127.0.0.1 is not public; the server's operator can allow it with --allow-addresses."
     );
 }
 

@@ -1,8 +1,5 @@
 //! What all surfaces share: which are on, which need no key, and that no route forgets to ask for one.
 
-use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
 use stablehand::config::Access;
 use stablehand::http::RateLimits;
 
@@ -84,7 +81,7 @@ fn without_a_key_nothing_answers_but_pings_and_pages() {
         }
     }
     assert!(refused > 40, "{refused}");
-    // Routes that no document describes.
+    // No document describes this one.
     assert_eq!(Request::new("GET", "/metrics").send(app.port).status, 401);
     for method in ["POST", "DELETE"] {
         assert_eq!(Request::new(method, "/mcp").send(app.port).status, 401);
@@ -100,50 +97,5 @@ fn with_authentication_off_surfaces_need_no_key_either() {
     for authorization in ["", "Basic", "Bearer whatever"] {
         let request = Request::new("GET", "/v1/models").header("Authorization", authorization);
         assert_eq!(request.send(app.port).status, 200);
-    }
-}
-
-/// Prints what a picture costs through each API, without the drawing. Run it with `--ignored --nocapture`.
-#[test]
-#[ignore = "prints times"]
-fn times() {
-    const ROUNDS: u32 = 500;
-    let app =
-        TestApp::launch(|config| config.http.rate_limits = RateLimits::OFF, crate::engine::Script::drawing());
-    let native = || {
-        let input = json!({"input": {"prompt": "a dog", "num_inference_steps": 1}});
-        let body = app.post("/v2/stable-diffusion-v1/runsync", input).json();
-        let url = body["output"][0]["image"].as_str().unwrap().to_owned();
-        let target = url.split_once("/v2/").unwrap().1;
-        assert_eq!(Request::new("GET", &format!("/v2/{target}")).send(app.port).status, 200);
-    };
-    let submitted = || {
-        let input = json!({"input": {"prompt": "a dog", "num_inference_steps": 1}});
-        assert_eq!(app.post("/v2/stable-diffusion-v1/runsync", input).status, 200);
-    };
-    let openai = |fields: Value| {
-        let mut body = json!({"prompt": "a dog", "steps": 1});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        assert_eq!(app.post("/v1/images/generations", body).status, 200);
-    };
-    let ways: [(&str, &dyn Fn()); 4] = [
-        ("native: runsync", &submitted),
-        ("native: runsync, then the picture", &native),
-        ("openai: b64_json", &|| openai(json!({"response_format": "b64_json"}))),
-        ("openai: url", &|| openai(json!({"response_format": "url"}))),
-    ];
-    // In turns, so that what else the machine does meets all of them alike.
-    let mut times = [const { Vec::<Duration>::new() }; 4];
-    for _ in 0..ROUNDS {
-        for ((_, draw), times) in ways.iter().zip(&mut times) {
-            let start = Instant::now();
-            draw();
-            times.push(start.elapsed());
-        }
-    }
-    for ((name, _), mut times) in ways.into_iter().zip(times) {
-        times.sort();
-        let share = |percent: usize| times[times.len() * percent / 100];
-        println!("{name}: 10 % {:.2?}, 25 % {:.2?}, median {:.2?}", share(10), share(25), share(50));
     }
 }

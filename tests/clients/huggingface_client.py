@@ -3,10 +3,11 @@
 import io
 import os
 import sys
-import traceback
 
 import huggingface_hub
 from PIL import Image
+
+import tap
 
 DRAWING, KEY = os.environ["DRAWING"], os.environ["KEY"]
 QUICK = {"num_inference_steps": 2, "seed": 7}
@@ -50,20 +51,5 @@ def test_refusals_have_our_sentences():
             raise AssertionError("it was accepted")
 
 
-def main():
-    failed = False
-    for name, test in list(globals().items()):
-        if not name.startswith("test_"):
-            continue
-        try:
-            test()
-            print(f"ok - {name[5:].replace('_', ' ')}", flush=True)
-        except Exception:
-            failed = True
-            traceback.print_exc()
-            print(f"not ok - {name[5:].replace('_', ' ')}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tap.run(globals()))

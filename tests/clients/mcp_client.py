@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import urllib.request
 from pathlib import Path
 
@@ -17,6 +16,8 @@ import httpx2
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+
+import tap
 
 DRAWING, KEY, BINARY = os.environ["DRAWING"], os.environ["KEY"], os.environ["BINARY"]
 TOOLS = ["generate_image", "edit_image", "upscale_image", "get_job", "cancel_job", "list_models"]
@@ -209,22 +210,5 @@ def test_everything_was_forgotten():
     raise AssertionError(jobs)
 
 
-def main():
-    failed = False
-    for name, test in list(globals().items()):
-        if not name.startswith("test_"):
-            continue
-        try:
-            test()
-            print(f"ok - {name[5:].replace('_', ' ')}", flush=True)
-        except Exception:
-            failed = True
-            print(f"not ok - {name[5:].replace('_', ' ')}")
-            for line in traceback.format_exc().splitlines():
-                print(f"  {line}")
-            sys.stdout.flush()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tap.run(globals()))

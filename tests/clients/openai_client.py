@@ -6,11 +6,12 @@ import os
 import struct
 import sys
 import time
-import traceback
 import urllib.request
 import zlib
 
 import openai
+
+import tap
 
 DRAWING, WAITING, KEY = os.environ["DRAWING"], os.environ["WAITING"], os.environ["KEY"]
 QUICK = {"steps": 2, "seed": 7}
@@ -193,20 +194,5 @@ def test_a_client_that_gives_up_cancels_its_job():
     raise AssertionError(health())
 
 
-def main():
-    failed = False
-    for name, test in list(globals().items()):
-        if not name.startswith("test_"):
-            continue
-        try:
-            test()
-            print(f"ok - {name[5:].replace('_', ' ')}", flush=True)
-        except Exception:
-            failed = True
-            traceback.print_exc()
-            print(f"not ok - {name[5:].replace('_', ' ')}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tap.run(globals()))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import traceback
 
 DRAWING, WAITING, KEY = os.environ["DRAWING"], os.environ["WAITING"], os.environ["KEY"]
 ENDPOINT = "stable-diffusion-v1"
@@ -17,6 +16,8 @@ import requests
 import runpod
 from runpod.endpoint.asyncio import asyncio_runner
 from runpod.http_client import AsyncClientSession
+
+import tap
 
 runpod.api_key = KEY
 
@@ -140,20 +141,5 @@ def test_the_asyncio_client_runs_cancels_and_purges():
     asyncio.run(talk())
 
 
-def main():
-    failed = False
-    for name, test in list(globals().items()):
-        if not name.startswith("test_"):
-            continue
-        try:
-            test()
-            print(f"ok - {name[5:].replace('_', ' ')}", flush=True)
-        except Exception:
-            failed = True
-            traceback.print_exc()
-            print(f"not ok - {name[5:].replace('_', ' ')}", flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tap.run(globals()))

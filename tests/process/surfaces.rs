@@ -7,14 +7,25 @@ use std::time::Duration;
 
 use crate::helpers::{KEY, Server, data_dir};
 
+/// Routes of every API that take pictures.
+const TARGETS: [&str; 7] = [
+    "/v1/images/edits",
+    "/v1/images/generations",
+    "/sdapi/v1/img2img",
+    "/sdapi/v1/extra-batch-images",
+    "/huggingface",
+    "/mcp",
+    "/v2/stable-diffusion-v1/runsync",
+];
+
 /// Begins a form, sends so many parts of 50 MB, or as many as are taken, and returns the answer's first bytes.
-fn send_parts(server: &Server, framing: &str, parts: usize) -> String {
+fn send_parts(server: &Server, target: &str, framing: &str, parts: usize) -> String {
     let chunked = framing.starts_with("Transfer-Encoding");
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(
         stream,
-        "POST /v1/images/edits HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\n{framing}\r\n\
+        "POST {target} HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\n{framing}\r\n\
          Content-Type: multipart/form-data; boundary=X\r\n\r\n"
     )
     .unwrap();
@@ -51,8 +62,11 @@ fn twenty_parts_of_fifty_megabytes_are_refused_before_they_are_held() {
     let data = data_dir();
     let server = Server::start_without_workers(data.path());
     let before = peak_mib(&server);
-    for framing in [format!("Content-Length: {}", 20 * (50 << 20)), "Transfer-Encoding: chunked".to_owned()] {
-        assert_eq!(send_parts(&server, &framing, 20), "HTTP/1.1 413", "{framing}");
+    let framings = [format!("Content-Length: {}", 20 * (50 << 20)), "Transfer-Encoding: chunked".to_owned()];
+    for target in TARGETS {
+        for framing in &framings {
+            assert_eq!(send_parts(&server, target, framing, 20), "HTTP/1.1 413", "{target} {framing}");
+        }
     }
     let grown = peak_mib(&server) - before;
     assert!(grown < 96, "it took {grown} MiB more");

@@ -124,8 +124,26 @@ fn unit(
             unit[name] = json!(value);
         }
     }
+    if let Some(resolution) = other_resolution(fields, &module, to)? {
+        warnings.push(format!(
+            "processor_res is {resolution} and was ignored: the picture of a unit of ControlNet is prepared at the size that \
+             is drawn, as with pixel_perfect."
+        ));
+    }
     unit["preprocess"] = json!(module);
     Ok(Some(unit))
+}
+
+/// The resolution at which the extension would prepare the picture, if it is another than ours: the shorter side that is
+/// drawn.
+fn other_resolution(fields: &Fields, module: &str, to: &Translation) -> Result<Option<i128>, FieldError> {
+    let Some(resolution) = fields.integer(&["processor_res"])?.filter(|resolution| *resolution > 0) else {
+        return Ok(None);
+    };
+    let is_prepared = Preprocessor::parse(module).is_ok_and(|known| known != Preprocessor::None);
+    let is_ours = fields.flag(&["pixel_perfect"])? == Some(true);
+    let drawn = ["width", "height"].into_iter().filter_map(|side| to.get(side)?.as_u64()).min();
+    Ok((is_prepared && !is_ours && drawn.map(i128::from) != Some(resolution)).then_some(resolution))
 }
 
 /// The picture: text, or an object with the picture and a mask.
@@ -206,6 +224,29 @@ mod tests {
         ]);
         assert_eq!(units(&json!([named, numbered, blurred]), &mut warnings), Ok(expected));
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_resolution_that_has_no_effect_is_said() {
+        let warned = |more: Value| {
+            let mut unit = json!({"model": "a", "image": "AAAA", "module": "canny", "processor_res": 640});
+            unit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let (mut to, mut warnings) = (Translation::default(), Vec::new());
+            to.set("width", 512);
+            to.set("height", 768);
+            translate(&json!([unit]), &mut to, &mut warnings).unwrap();
+            warnings.concat()
+        };
+        assert!(warned(json!({})).starts_with("processor_res is 640 and was ignored"));
+        for same in [
+            json!({"processor_res": 512}),
+            json!({"processor_res": "-1"}),
+            json!({"processor_res": null}),
+            json!({"pixel_perfect": true}),
+            json!({"module": "none"}),
+        ] {
+            assert_eq!(warned(same.clone()), "", "{same}");
+        }
     }
 
     #[test]

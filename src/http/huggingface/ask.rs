@@ -6,7 +6,7 @@ use super::{HuggingFace, HuggingFaceError};
 use crate::diffusion::image::PictureFile;
 use crate::domain::{GenerationInput, ImageSize, ImageSource, JobKind, NewJob};
 use crate::http::request::{Endpoints, ServedEndpoint};
-use crate::http::surface::{Canvas, FieldError, Fields, Finish, Translation, upload};
+use crate::http::surface::{Canvas, FieldError, Fields, Finish, SurfaceError, Translation, upload};
 
 /// JPEG's quality.
 const QUALITY: u8 = 90;
@@ -68,10 +68,7 @@ fn endpoint<'a>(
         None => endpoints.default_one(),
         Some(name) => endpoints.named(name),
     };
-    found.ok_or_else(|| HuggingFaceError::NoModel {
-        name: name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(64).collect(),
-        known: endpoints.names().join(", "),
-    })
+    Ok(found.ok_or_else(|| SurfaceError::no_model(name.unwrap_or_default(), endpoints))?)
 }
 
 /// The size: `width` and `height`, also those of `target_size`; otherwise that of the picture to change.

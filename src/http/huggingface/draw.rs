@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::ask::Ask;
 use super::{HuggingFace, HuggingFaceError};
 use crate::http::request::{Api, body as request_body};
-use crate::http::surface::{Dialect, Drawing, Visitor, body};
+use crate::http::surface::{Dialect, Drawing, SurfaceError, Visitor, body};
 
 pub async fn draw(
     api: web::Data<Api>,
@@ -28,6 +28,6 @@ pub async fn draw(
         Some(image) => drawing.picture(image, finish).await?,
         None => None,
     };
-    let picture = picture.ok_or(HuggingFaceError::Withheld)?;
+    let picture = picture.ok_or(SurfaceError::Withheld)?;
     Ok(HttpResponse::Ok().content_type(finish.format.content_type()).body(picture))
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::McpError;
 use crate::diffusion::image::PictureFile;
-use crate::domain::{ImageSize, JobId, JobOutline, JobStatus, Progress};
-use crate::http::surface::{Canvas, Drawing, Finish, upload};
+use crate::domain::{ImagePlace, ImageSize, JobId, JobOutline, JobStatus, Progress};
+use crate::http::surface::{Canvas, Drawing, Finish, SurfaceError, upload};
 
 /// Good enough that nobody sees it, and a tenth of a PNG: chat programs refuse large results (some more than 1 MB).
 pub const JPEG_QUALITY: u8 = 90;
@@ -40,7 +40,7 @@ impl JobName {
     }
 }
 
-/// The pictures of a completed job.
+/// The pictures of a completed job. Of those that its client had put into a bucket, the answer has the URLs.
 pub async fn pictures(
     drawing: &Drawing,
     job: JobOutline,
@@ -49,6 +49,10 @@ pub async fn pictures(
     let (mut described, mut contents, mut withheld) = (Vec::new(), Vec::new(), 0_u32);
     let mime_type = finish.format.content_type();
     for image in &job.images {
+        if let ImagePlace::Bucket(url) = &image.place {
+            described.push(json!({ "seed": image.seed, "url": url }));
+            continue;
+        }
         let Some(file) = drawing.picture(image, finish).await? else {
             withheld += 1;
             continue;
@@ -59,10 +63,10 @@ pub async fn pictures(
         }));
         contents.push(ContentBlock::image(upload::base64(&file), mime_type));
     }
-    if contents.is_empty() {
-        return Err(McpError::Blocked);
+    if described.is_empty() {
+        return Err(SurfaceError::Withheld.into());
     }
-    let mut text = format!("Here {}: {}.", counted(contents.len()), seeds(&described));
+    let mut text = format!("Here {}: {}.", counted(described.len()), each(&described));
     if withheld > 0 {
         let _ = write!(text, " The safety checker withheld {withheld} more.");
     }
@@ -84,11 +88,15 @@ fn counted(pictures: usize) -> String {
     if pictures == 1 { "is the picture".to_owned() } else { format!("are {pictures} pictures") }
 }
 
-fn seeds(described: &[Value]) -> String {
-    let each = described
-        .iter()
-        .map(|picture| format!("{} × {}, seed {}", picture["width"], picture["height"], picture["seed"]));
-    each.collect::<Vec<_>>().join("; ")
+fn each(described: &[Value]) -> String {
+    let one = |picture: &Value| {
+        let place = match picture["url"].as_str() {
+            Some(url) => format!("in the job's bucket at {url}"),
+            None => format!("{} × {}", picture["width"], picture["height"]),
+        };
+        format!("{place}, seed {}", picture["seed"])
+    };
+    described.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// A job that takes longer than a call may.

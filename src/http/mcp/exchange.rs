@@ -94,7 +94,12 @@ pub async fn post(
     }
     let is_stream = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
     if !is_stream {
-        return Ok(response.body(whole(answered).await));
+        let is_plain = parts.headers.get("content-type").is_none_or(|kind| kind != "application/json");
+        let whole = whole(answered).await;
+        return match status(parts.status) {
+            status if status.is_success() || !is_plain => Ok(response.body(whole)),
+            status => Err(refused(status, &whole)),
+        };
     }
     // Our own compression would hold events back to fill a buffer.
     response.insert_header(ContentEncoding::Identity);
@@ -135,6 +140,16 @@ fn carry(headers: &HeaderMap, message: Message) -> Result<http::Request<Full<Byt
         .extension(message.arguments)
         .body(Full::new(message.json.into()))
         .map_err(|_| ApiError::Internal.into())
+}
+
+/// A refusal of `rmcp` that is plain text.
+fn refused(status: StatusCode, text: &[u8]) -> McpError {
+    let sentence = String::from_utf8_lossy(text).trim().trim_end_matches('.').to_owned();
+    if status.is_server_error() {
+        tracing::error!(%status, %sentence, "a message of MCP could not be served");
+        return ApiError::Internal.into();
+    }
+    McpError::Protocol { status, sentence }
 }
 
 fn status(status: http::StatusCode) -> StatusCode {

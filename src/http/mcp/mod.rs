@@ -29,15 +29,20 @@ impl Dialect for Mcp {
     type Error = McpError;
 }
 
-/// `/mcp`, and nothing else. The server never speaks first, so there is no stream to GET; the protocol wants 405 then.
+/// Clients get `/mcp`. The OpenAPI document describes paths below `/v2` and `/v1`.
+const PREFIXES: [&str; 3] = ["", "/v2", "/v1"];
+
+/// `/mcp`, and nothing below. The server never speaks first, so there is no stream to GET; the protocol wants 405 then.
 pub(super) fn routes(config: &mut web::ServiceConfig, exchange: &web::Data<Exchange>) {
     let is = |method: Method| guard::fn_guard(move |context| context.head().method == method);
-    config.service(
-        web::resource(Surface::Mcp.path())
-            .app_data(exchange.clone())
-            .app_data(Operation::RunSync)
-            .route(web::route().guard(is(Method::POST)).to(exchange::post))
-            .route(web::route().guard(is(Method::DELETE)).to(exchange::end_session))
-            .default_service(web::to(|| async { Err::<&str, _>(error::other_method()) })),
-    );
+    for prefix in PREFIXES {
+        config.service(
+            web::resource(format!("{prefix}{}", Surface::Mcp.path()))
+                .app_data(exchange.clone())
+                .app_data(Operation::RunSync)
+                .route(web::route().guard(is(Method::POST)).to(exchange::post))
+                .route(web::route().guard(is(Method::DELETE)).to(exchange::end_session))
+                .default_service(web::to(|| async { Err::<&str, _>(error::other_method()) })),
+        );
+    }
 }

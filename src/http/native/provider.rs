@@ -91,7 +91,9 @@ fn size(fields: &Fields) -> Result<ImageSize, FieldError> {
     if width.is_some() || height.is_some() {
         return Ok(ImageSize { width: width.unwrap_or(usual.width), height: height.unwrap_or(usual.height) });
     }
-    Ok(fields.text(&["aspect_ratio"])?.as_deref().and_then(of_shape).unwrap_or(usual))
+    let Some(ratio) = fields.text(&["aspect_ratio"])? else { return Ok(usual) };
+    let sentence = "aspect_ratio should be WIDTH:HEIGHT, such as 16:9.";
+    of_shape(&ratio).ok_or_else(|| FieldError::new("aspect_ratio", sentence))
 }
 
 /// A size such as `16:9` of the usual number of pixels.
@@ -169,7 +171,8 @@ mod tests {
             refused(&json!({"guidance": 1, "width": -5})).starts_with("width does not meet the constraints.")
         );
         for ratio in ["0:1", "1:0", "a:b", "-1:1", "1e300:1e-300", "nan:1"] {
-            let _ = translate(&json!({"aspect_ratio": ratio}), &InputRules::default());
+            let sentence = refused(&json!({"aspect_ratio": ratio}));
+            assert_eq!(sentence, "aspect_ratio should be WIDTH:HEIGHT, such as 16:9.", "{ratio}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::ask::Ask;
 use super::error::OpenAiError;
 use crate::domain::{JobOutline, Timestamp};
 use crate::http::request::Api;
-use crate::http::surface::{Drawing, files, heavy};
+use crate::http::surface::{Drawing, SurfaceError, files, heavy};
 use crate::wire::JsonObject;
 
 /// More than the text of an answer needs for a picture beside the file, and for everything else.
@@ -41,7 +41,7 @@ pub async fn whole(
         }
     }
     if pictures.is_empty() {
-        return Err(OpenAiError::Blocked);
+        return Err(SurfaceError::Withheld.into());
     }
     let created = api.queue.now().unix_seconds();
     let body = heavy(move || body(created, pictures, &job.warnings, &ask)).await?;

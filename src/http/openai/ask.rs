@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::diffusion::image::PictureFile;
 use crate::domain::{ImageSize, JobKind, MAX_OUTPUTS, NewJob};
 use crate::http::request::{Endpoints, ServedEndpoint};
-use crate::http::surface::{Canvas, FieldError, Fields, Finish, Translation, read_size};
+use crate::http::surface::{Canvas, FieldError, Fields, Finish, SurfaceError, Translation, read_size};
 
 use super::OpenAi;
 use super::error::OpenAiError;
@@ -97,21 +97,16 @@ impl Ask {
 }
 
 /// The endpoint that a model's name means.
-fn endpoint<'a>(endpoints: &'a Endpoints, model: Option<&str>) -> Result<&'a ServedEndpoint, OpenAiError> {
+fn endpoint<'a>(endpoints: &'a Endpoints, model: Option<&str>) -> Result<&'a ServedEndpoint, SurfaceError> {
     let name = model.unwrap_or_default();
     if let Some(endpoint) = endpoints.named(name) {
         return Ok(endpoint);
     }
     let is_openai = OPENAI_MODELS.into_iter().any(|known| name.starts_with(known));
     if name.is_empty() || is_openai || endpoints.iter().len() == 1 {
-        return endpoints.default_one().ok_or_else(|| no_model(name, endpoints));
+        return endpoints.default_one().ok_or_else(|| SurfaceError::no_model(name, endpoints));
     }
-    Err(no_model(name, endpoints))
-}
-
-pub fn no_model(name: &str, endpoints: &Endpoints) -> OpenAiError {
-    let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    OpenAiError::NoModel { name, known: endpoints.names().join(", ") }
+    Err(SurfaceError::no_model(name, endpoints))
 }
 
 fn count(fields: &Fields) -> Result<u32, FieldError> {
@@ -120,9 +115,15 @@ fn count(fields: &Fields) -> Result<u32, FieldError> {
     u32::try_from(count).ok().filter(|count| (1..=MAX_OUTPUTS).contains(count)).ok_or_else(bounds)
 }
 
-/// The size in `size`. None for `auto` and whatever else is no size.
-pub fn size(fields: &Fields) -> Option<ImageSize> {
-    fields.value(&["size"]).and_then(Value::as_str).and_then(read_size)
+/// The size in `size`. None for `auto`.
+pub fn size(fields: &Fields) -> Result<Option<ImageSize>, FieldError> {
+    let Some(size) = fields.value(&["size"]) else { return Ok(None) };
+    let text = size.as_str().unwrap_or_default().trim();
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    let unread = || FieldError::new("size", "size should be WIDTHxHEIGHT, such as 512x768, or auto.");
+    read_size(text).map(Some).ok_or_else(unread)
 }
 
 /// The size: `width` and `height` if there are any, since nobody sends those by accident; otherwise `size`.
@@ -139,7 +140,7 @@ fn canvas(
         side.map(|side| u32::try_from(side).map_err(|_| unmet())).transpose()
     };
     let (width, height) = (pixels("width")?, pixels("height")?);
-    let size = size(fields);
+    let size = size(fields)?;
     if let (None, None, None, Some(picture)) = (width, height, size, picture) {
         return Ok(Canvas::like(picture, grid));
     }
@@ -286,12 +287,30 @@ mod tests {
     }
 
     #[test]
-    fn a_size_or_quality_of_an_odd_type_counts_as_none() {
+    fn a_quality_of_an_odd_type_counts_as_none() {
         for odd in [json!([512, 768]), json!({}), json!({"width": 64}), json!(768), json!(true), json!([])] {
-            for name in ["size", "quality"] {
-                let expected = json!({"prompt": "a", "num_outputs": 1, "width": 512, "height": 512});
-                assert_eq!(input(&json!({"prompt": "a", name: odd})), expected, "{name}: {odd}");
-            }
+            let expected = json!({"prompt": "a", "num_outputs": 1, "width": 512, "height": 512});
+            assert_eq!(input(&json!({"prompt": "a", "quality": odd})), expected, "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for none in [json!(null), json!(""), json!("auto"), json!(" Auto ")] {
+            assert_eq!(input(&json!({"prompt": "a", "size": none}))["width"], 512, "{none}");
+        }
+        for odd in [
+            json!("large"),
+            json!("512"),
+            json!("512x"),
+            json!("-1x5"),
+            json!([512, 768]),
+            json!({}),
+            json!(768),
+        ] {
+            let error = read(&json!({"prompt": "a", "size": odd})).err().unwrap();
+            assert_eq!(error.to_string(), "size should be WIDTHxHEIGHT, such as 512x768, or auto.", "{odd}");
+            assert_eq!(error.object()["param"], "size", "{odd}");
         }
     }
 

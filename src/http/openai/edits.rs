@@ -54,7 +54,7 @@ fn read(content_type: &str, sent: Bytes, endpoints: &Endpoints) -> Result<(Ask, 
     };
     let size = match &pictures.image.1 {
         Picture::File(bytes) => upload::size(bytes),
-        Picture::Url(_) if says_its_size(&fields) => None,
+        Picture::Url(_) if says_its_size(&fields)? => None,
         // It is fetched after the job has begun, when its size is settled. Our default would squash it.
         Picture::Url(_) => {
             return Err(FieldError::new(
@@ -77,9 +77,9 @@ fn read(content_type: &str, sent: Bytes, endpoints: &Endpoints) -> Result<(Ask, 
     Ok((ask, job))
 }
 
-fn says_its_size(fields: &Fields) -> bool {
+fn says_its_size(fields: &Fields) -> Result<bool, FieldError> {
     let has = |name| fields.name_of(&[name]).is_some();
-    ask::size(fields).is_some() || has("width") && has("height")
+    Ok(ask::size(fields)?.is_some() || has("width") && has("height"))
 }
 
 /// `image`, `image[]` and `image[0]` are all in use.

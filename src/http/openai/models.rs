@@ -4,10 +4,9 @@ use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::OpenAi;
-use super::ask::no_model;
 use super::error::OpenAiError;
 use crate::http::request::{Api, ServedEndpoint};
-use crate::http::surface::Visitor;
+use crate::http::surface::{SurfaceError, Visitor};
 
 pub async fn models(api: web::Data<Api>, _visitor: Visitor<OpenAi>) -> HttpResponse {
     let data: Vec<Value> = api.endpoints.iter().map(|endpoint| model(&api, endpoint)).collect();
@@ -19,7 +18,7 @@ pub async fn one(
     _visitor: Visitor<OpenAi>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, OpenAiError> {
-    let endpoint = api.endpoints.named(&id).ok_or_else(|| no_model(&id, &api.endpoints))?;
+    let endpoint = api.endpoints.named(&id).ok_or_else(|| SurfaceError::no_model(&id, &api.endpoints))?;
     Ok(HttpResponse::Ok().json(model(&api, endpoint)))
 }
 

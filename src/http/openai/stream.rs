@@ -13,7 +13,7 @@ use super::error::OpenAiError;
 use super::respond::Kind;
 use crate::domain::{ImagePlace, JobOutline};
 use crate::http::request::{Api, InFlight};
-use crate::http::surface::{Drawing, Finish, Moment};
+use crate::http::surface::{Drawing, Finish, Moment, SurfaceError};
 
 /// The time between two comments that keep an idle connection open; shorter than any proxy's timeout.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -98,7 +98,7 @@ impl Connection {
                         Ok(Ok(Moment::Step(_))) => {}
                         Ok(Ok(Moment::Completed(job))) => {
                             if job.images.iter().all(|image| image.place == ImagePlace::Withheld) {
-                                return Err(OpenAiError::Blocked);
+                                return Err(SurfaceError::Withheld.into());
                             }
                             self.stage = Stage::Completed { job, next: 0 };
                         }

@@ -3,14 +3,15 @@
 //!
 //! In: `body` and `form` read what was sent, `fields` its loose types, `upload` pictures, `size` sizes beyond the limit,
 //! `translation` makes the job. Out: `drawing` submits it, waits, and forgets it; `picture` enlarges and encodes; `files`
-//! serves such pictures by URL. `heavy` keeps large work off the server's threads. `dialect` says what a surface is, and
-//! `visitor` who may use it.
+//! serves such pictures by URL. `error` says why there is none. `heavy` keeps large work off the server's threads. `dialect`
+//! says what a surface is, and `visitor` who may use it.
 //!
-//! Nothing here knows a field or an error of any surface.
+//! Nothing here knows a field of any surface, or the form of its errors.
 
 pub(super) mod body;
 mod dialect;
 mod drawing;
+mod error;
 mod fields;
 pub(super) mod files;
 mod form;
@@ -23,6 +24,7 @@ mod visitor;
 
 pub use dialect::{Dialect, options, route};
 pub use drawing::{Drawing, Moment, NotDrawn};
+pub use error::SurfaceError;
 pub use fields::{FieldError, Fields};
 pub use form::Form;
 pub use heavy::heavy;

@@ -54,7 +54,7 @@ pub fn fit_together(ImageSize { width, height }: ImageSize, count: u32) -> Resul
     Ok(())
 }
 
-/// A size such as `1024x1024` or `1024*1024`. None for `auto` and whatever else is no size.
+/// A size such as `1024x1024` or `1024*1024`. None for whatever else.
 pub fn read_size(text: &str) -> Option<ImageSize> {
     let (width, height) = text.trim().split_once(['x', 'X', '*', '×'])?;
     Some(ImageSize { width: width.trim().parse().ok()?, height: height.trim().parse().ok()? })

@@ -52,7 +52,7 @@ fn a_picture_that_cannot_be_fetched_fails_its_job_and_says_why() {
         (url(&missing, "/"), "could not be fetched: 127.0.0.1 answered with HTTP 404."),
         (
             "http://169.254.169.254/latest".to_owned(),
-            "could not be fetched: the address of 169.254.169.254 is not public.",
+            "could not be fetched: the address of 169.254.169.254 is not public; the server's operator can allow it with --allow-addresses.",
         ),
         (
             url(&text, "/"),

@@ -46,8 +46,13 @@ fn open_webui_sets_its_model_and_draws_two() {
     let title = send("GET", "/sdapi/v1/sd-models", "").json()[0]["title"].clone();
     options["sd_model_checkpoint"] = title;
     assert_eq!(send("POST", "/sdapi/v1/options", &options.to_string()).status, 200);
+    // Where its user chose no model.
+    options["sd_model_checkpoint"] = json!("");
+    assert_eq!(send("POST", "/sdapi/v1/options", &options.to_string()).json(), Value::Null);
+    // The last three are its user's additional parameters.
     let body = json!({
         "prompt": "a dog", "batch_size": 2, "width": 512, "height": 512, "steps": 50, "negative_prompt": "",
+        "sampler_name": "Euler a", "scheduler": "Karras", "cfg_scale": 5,
     });
     let answer = send("POST", TXT2IMG, &body.to_string());
     assert_eq!(answer.json()["images"], json!([SCRIPTED, SCRIPTED]));

@@ -145,6 +145,8 @@ fn random_messages_get_an_answer_and_never_a_5xx() {
         "wait_seconds",
         "format",
         "model",
+        "scale",
+        "upscaler",
     ]);
     let method = select(vec![
         "initialize",
@@ -155,7 +157,7 @@ fn random_messages_get_an_answer_and_never_a_5xx() {
         "server/discover",
         "x",
     ]);
-    let tool = select(vec!["generate_image", "edit_image", "get_job", "cancel_job", "list_models", "x"]);
+    let tool = select(vec!["generate_image", "edit_image", "upscale_image", "get_job", "cancel_job", "x"]);
     let params = prop_oneof![
         3 => (tool, arguments).prop_map(|(tool, arguments)| format!("{{\"name\":\"{tool}\",\"arguments\":{arguments}}}")),
         1 => object(vec!["name", "arguments", "_meta", "protocolVersion", "capabilities", "clientInfo", "requestId", "cursor"]),

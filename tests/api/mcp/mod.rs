@@ -104,7 +104,7 @@ fn ask(app: &TestApp, message: &Value) -> Value {
 }
 
 /// The result of a tool.
-fn result(app: &TestApp, tool: &str, arguments: Value) -> Value {
+pub fn result(app: &TestApp, tool: &str, arguments: Value) -> Value {
     let answer = ask(app, &call(1, tool, arguments));
     assert_eq!(answer["id"], 1, "{answer}");
     answer["result"].clone()

@@ -175,6 +175,38 @@ fn a_version_that_nobody_knows_is_refused() {
 }
 
 #[test]
+fn what_the_protocol_refuses_is_an_error_of_json_rpc_too() {
+    let app = TestApp::start();
+    let ping = request(1, "ping", json!({})).to_string();
+    let sent = |kind: &str, accept: &str| {
+        let request = keyed("POST", ENDPOINT).header("Content-Type", kind).header("Accept", accept);
+        request.body(ping.as_str()).send(app.port)
+    };
+    for (kind, accept, status) in [
+        ("application/json", "*/*", 406),
+        ("application/json", "application/json", 406),
+        ("text/plain", ACCEPT, 415),
+        ("application/json", ACCEPT, 200),
+    ] {
+        let response = sent(kind, accept);
+        assert_eq!(response.status, status, "{kind} {accept}: {}", response.text());
+        if status != 200 {
+            assert_eq!(response.header("content-type"), Some("application/json"));
+            let body = response.json();
+            let sentence = body["error"]["message"].as_str().unwrap();
+            assert!(!sentence.is_empty() && sentence.ends_with('.'), "{body}");
+            assert_eq!((&body["error"]["code"], &body["id"]), (&json!(-32600), &Value::Null), "{body}");
+        }
+    }
+    // The document describes paths below these.
+    for target in ["/v1/mcp", "/v2/mcp"] {
+        let request =
+            keyed("POST", target).header("Content-Type", "application/json").header("Accept", ACCEPT);
+        assert_eq!(request.body(ping.as_str()).send(app.port).status, 200, "{target}");
+    }
+}
+
+#[test]
 fn a_surface_that_is_off_has_no_route() {
     let app = TestApp::with(|config| config.http.surfaces = "openai".parse().unwrap());
     assert_eq!(posted(call(1, "list_models", json!({})).to_string()).send(app.port).status, 404);

@@ -108,7 +108,7 @@ fn a_mistake_is_told_in_one_sentence() {
         (
             "generate_image",
             json!({"prompt": "a", "model": "flux"}),
-            "There is no model flux on this server. It has stable-diffusion-v1.",
+            "The model flux is not here: this server has stable-diffusion-v1.",
         ),
         (
             "generate_image",

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::forms::TestForm;
 use super::{EDITS, GENERATIONS, SCRIPTED};
 use crate::client::{Request, Response};
 use crate::engine::Script;
@@ -19,20 +18,32 @@ fn open_webui_draws_and_edits() {
     let app = TestApp::start();
     let drawn = app.post(
         GENERATIONS,
-        json!({"model": "dall-e-2", "prompt": "a dog", "n": 1, "size": "512x512", "response_format": "b64_json"}),
+        json!({
+            "model": "dall-e-2", "prompt": "a dog", "n": 1, "size": "512x512", "response_format": "b64_json", "steps": 10,
+            "negative_prompt": "blurry",
+        }),
     );
     assert_eq!(drawn.json()["data"], json!([{"b64_json": SCRIPTED}]));
     // It prefers a URL if there is one, and then refuses to fetch it from a private address.
     let body = json!({"model": "gpt-image-1", "prompt": "a dog", "n": 1, "size": "512x512"});
     assert_eq!(fields(&app.post(GENERATIONS, body)), ["b64_json"]);
     let picture = crate::engine::picture(stablehand::domain::ImageSize { width: 64, height: 64 });
-    let form = TestForm::default().text("model", "gpt-image-1").text("prompt", "a dog").text("n", "1");
-    for form in [
-        form.clone().file("image", "image.png", &picture),
-        form.file("image[]", "image_0.png", &picture).file("image[]", "image_1.png", &picture),
-    ] {
-        let target = format!("{EDITS}?api-version=2025-04-01-preview");
-        assert_eq!(fields(&form.post(&app, &target)), ["b64_json"]);
+    // Its HTTP library writes the type of every part, before its name.
+    let text = |name: &str, value: &str| {
+        let head = "Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data";
+        format!("--X\r\n{head}; name=\"{name}\"\r\n\r\n{value}\r\n").into_bytes()
+    };
+    let file = |name: &str| {
+        let head = "Content-Type: image/png\r\nContent-Disposition: form-data";
+        let head = format!("--X\r\n{head}; name=\"{name}\"; filename=\"a.png\"\r\n\r\n");
+        [head.as_bytes(), &picture, b"\r\n"].concat()
+    };
+    for files in [vec![file("image")], vec![file("image[]"), file("image[]")]] {
+        let texts = [text("model", "gpt-image-1"), text("prompt", "a dog")];
+        let body = [texts.concat(), files.concat(), b"--X--\r\n".to_vec()].concat();
+        let request = keyed("POST", &format!("{EDITS}?api-version=2025-04-01-preview"));
+        let request = request.header("Content-Type", "multipart/form-data; boundary=X").body(body);
+        assert_eq!(fields(&request.send(app.port)), ["b64_json"]);
     }
 }
 

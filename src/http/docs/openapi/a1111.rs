@@ -6,14 +6,11 @@ use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::AdditionalProperties;
-use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{
-    ComponentsBuilder, Content, HttpMethod, Object, ObjectBuilder, Ref, Response, ResponseBuilder,
-};
+use utoipa::openapi::{ComponentsBuilder, Content, HttpMethod, Object, ObjectBuilder, Ref};
 
-use super::operations::{AZURE, BASIC, BEARER, PLAIN, header_for};
 use super::parameters::query;
 use super::schema::{flag, integer, list, number, object, or_null, reference, text};
+use super::surface::{DRAWING, json_body, keyed, refusing};
 use crate::http::request::{Api, Surface};
 
 const TAG: &str = "A1111 web UI";
@@ -169,9 +166,7 @@ fn operation(Row(_, path, id, summary, body, answer): &Row) -> OperationBuilder 
     if *path == "/internal/ping" {
         return operation;
     }
-    for scheme in [BEARER, PLAIN, AZURE, BASIC] {
-        operation = operation.security(SecurityRequirement::new(scheme, [] as [&str; 0]));
-    }
+    operation = keyed(operation);
     if *id == "progress" {
         operation = operation.parameter(query("skip_current_image", flag("Leaves the preview out")));
     }
@@ -182,23 +177,14 @@ fn operation(Row(_, path, id, summary, body, answer): &Row) -> OperationBuilder 
             .content("application/json", content);
         operation = operation.request_body(Some(body.build()));
     }
-    for (code, why) in REFUSALS {
-        operation = operation.response(*code, refusal(code, why));
-    }
-    operation
+    refusing(operation, ERROR, DRAWING.into_iter().chain(REFUSALS))
 }
 
-const REFUSALS: &[(&str, &str)] = &[
+const REFUSALS: [(&str, &str); 4] = [
     ("400", "The body is no JSON object"),
-    ("401", "No valid API key"),
     ("404", "No picture to start from"),
-    ("405", "Wrong method: `Allow` lists the right ones"),
-    ("408", "The body arrived too slowly"),
-    ("413", "The body is too large"),
     ("422", "A field is not valid, or without what it asks for another picture would come out"),
-    ("429", "Too many requests in 10 seconds or at once, or the queue is full"),
     ("500", "The job failed"),
-    ("503", "The server cannot write to its disk now, or is stopping"),
 ];
 
 fn about(id: &str) -> &'static str {
@@ -376,17 +362,4 @@ fn progress() -> Object {
         .required("progress")
         .required("state")
         .build()
-}
-
-fn json_body(about: &str, schema: &str) -> Response {
-    ResponseBuilder::new()
-        .description(about)
-        .content("application/json", Content::new(Some(reference(schema))))
-        .build()
-}
-
-fn refusal(code: &str, why: &str) -> Response {
-    let mut response = json_body(why, ERROR);
-    response.headers.extend(header_for(code));
-    response
 }

@@ -4,12 +4,11 @@ use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::AdditionalProperties;
-use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{ComponentsBuilder, Content, HttpMethod, Object, Required, Response, ResponseBuilder};
+use utoipa::openapi::{ComponentsBuilder, Content, HttpMethod, Object, Required, ResponseBuilder};
 
-use super::operations::{AZURE, BASIC, BEARER, PLAIN, header_for};
 use super::parameters::path;
 use super::schema::{integer, number, object, or_null, reference, text};
+use super::surface::{DRAWING, keyed, refusing};
 use crate::http::request::{Api, Surface};
 
 pub(super) fn add_paths(paths: PathsBuilder, api: &Api) -> PathsBuilder {
@@ -53,20 +52,16 @@ fn drawing(id: &str) -> OperationBuilder {
                 .content("application/json", Content::new(Some(reference("Inference"))))
                 .build(),
         ));
-    let operation = [BEARER, PLAIN, AZURE, BASIC].into_iter().fold(operation, |operation, scheme| {
-        operation.security(SecurityRequirement::new(scheme, [] as [&str; 0]))
-    });
-    operation
-        .response("200", picture)
-        .response("400", refusal("400", "A field is not valid, or the safety checker withheld the picture"))
-        .response("401", refusal("401", "No valid API key"))
-        .response("404", refusal("404", "No such model"))
-        .response("405", refusal("405", "Wrong method: `Allow` lists the right ones"))
-        .response("408", refusal("408", "The body arrived too slowly"))
-        .response("413", refusal("413", "The body is too large"))
-        .response("429", refusal("429", "Too many requests in 10 seconds or at once, or the queue is full"))
-        .response("500", refusal("500", "The job failed"))
-        .response("503", refusal("503", "The server cannot write to its disk now, or is stopping"))
+    let operation = keyed(operation).response("200", picture);
+    refusing(
+        operation,
+        "Error",
+        DRAWING.into_iter().chain([
+            ("400", "A field is not valid, or the safety checker withheld the picture"),
+            ("404", "No such model"),
+            ("500", "The job failed"),
+        ]),
+    )
 }
 
 fn request() -> Object {
@@ -102,13 +97,4 @@ fn request() -> Object {
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .examples([json!({ "inputs": "a red fox in the snow", "parameters": { "seed": 42 } })])
         .build()
-}
-
-fn refusal(code: &str, why: &str) -> Response {
-    let mut response = ResponseBuilder::new()
-        .description(why)
-        .content("application/json", Content::new(Some(reference("Error"))))
-        .build();
-    response.headers.extend(header_for(code));
-    response
 }

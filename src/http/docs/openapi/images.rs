@@ -6,14 +6,13 @@ use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::AdditionalProperties;
-use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{
-    ComponentsBuilder, Content, HttpMethod, Object, ObjectBuilder, Required, Response, ResponseBuilder,
+    ComponentsBuilder, Content, HttpMethod, Object, ObjectBuilder, Required, ResponseBuilder,
 };
 
-use super::operations::{AZURE, BASIC, BEARER, PLAIN, header_for};
 use super::parameters::path;
 use super::schema::{choice, flag, integer, list, number, object, or_null, reference, text};
+use super::surface::{DRAWING, json_body, keyed, refusing};
 use crate::domain::MAX_OUTPUTS;
 use crate::http::request::{Api, Surface};
 
@@ -90,20 +89,15 @@ fn drawing(id: &str, summary: &str) -> OperationBuilder {
         .content("application/json", Content::new(Some(reference("Images"))))
         .content("text/event-stream", Content::new(Some(text("Events").build())))
         .build();
-    operation(id, summary)
-        .response("200", images)
-        .response("400", refusal("400", "A field is not valid, or the safety checker withheld all pictures"))
-        .response("401", refusal("401", "No valid API key"))
-        .response("404", refusal("404", "No such model"))
-        .response("405", refusal("405", "Wrong method: `Allow` lists the right ones"))
-        .response("408", refusal("408", "The body arrived too slowly"))
-        .response("413", refusal("413", "The body is too large"))
-        .response("429", refusal("429", "Too many requests in 10 seconds or at once, or the queue is full"))
-        .response(
-            "500",
-            refusal("500", "The job failed. `x-should-retry: false` says that another try would fail too"),
-        )
-        .response("503", refusal("503", "The server cannot write to its disk now, or is stopping"))
+    refusing(
+        operation(id, summary).response("200", images),
+        ERROR,
+        DRAWING.into_iter().chain([
+            ("400", "A field is not valid, or the safety checker withheld all pictures"),
+            ("404", "No such model"),
+            ("500", "The job failed. `x-should-retry: false` says that another try would fail too"),
+        ]),
+    )
 }
 
 fn models() -> OperationBuilder {
@@ -111,27 +105,28 @@ fn models() -> OperationBuilder {
 }
 
 fn model() -> OperationBuilder {
-    looking("model", "Look at a model")
+    let operation = looking("model", "Look at a model")
         .parameter(path("id", text("The model's id")))
-        .response("200", json_body("The endpoint", "OpenAiModel"))
-        .response("404", refusal("404", "No such model"))
+        .response("200", json_body("The endpoint", "OpenAiModel"));
+    refusing(operation, ERROR, [("404", "No such model")])
 }
 
 fn looking(id: &str, summary: &str) -> OperationBuilder {
-    operation(id, summary)
-        .description(Some("As OpenAI's clients ask. Each endpoint of this server is a model."))
-        .response("401", refusal("401", "No valid API key"))
-        .response("405", refusal("405", "Wrong method: `Allow` lists the right ones"))
-        .response("429", refusal("429", "Too many requests in 10 seconds or at once"))
-        .response("500", refusal("500", "Internal server error"))
+    refusing(
+        operation(id, summary)
+            .description(Some("As OpenAI's clients ask. Each endpoint of this server is a model.")),
+        ERROR,
+        [
+            ("401", "No valid API key"),
+            ("405", "Wrong method: `Allow` lists the right ones"),
+            ("429", "Too many requests in 10 seconds or at once"),
+            ("500", "Internal server error"),
+        ],
+    )
 }
 
 fn operation(id: &str, summary: &str) -> OperationBuilder {
-    let operation =
-        OperationBuilder::new().operation_id(Some(format!("openai-{id}"))).summary(Some(summary)).tag(TAG);
-    [BEARER, PLAIN, AZURE, BASIC].into_iter().fold(operation, |operation, scheme| {
-        operation.security(SecurityRequirement::new(scheme, [] as [&str; 0]))
-    })
+    keyed(OperationBuilder::new().operation_id(Some(format!("openai-{id}"))).summary(Some(summary)).tag(TAG))
 }
 
 /// The fields that generations and edits share.
@@ -288,17 +283,4 @@ fn error() -> Object {
         .required("message")
         .required("type");
     object("Why the request was refused, in OpenAI's form").property("error", error).required("error").build()
-}
-
-fn json_body(about: &str, schema: &str) -> Response {
-    ResponseBuilder::new()
-        .description(about)
-        .content("application/json", Content::new(Some(reference(schema))))
-        .build()
-}
-
-fn refusal(code: &str, why: &str) -> Response {
-    let mut response = json_body(why, ERROR);
-    response.headers.extend(header_for(code));
-    response
 }

@@ -9,11 +9,13 @@ mod huggingface;
 mod images;
 mod inpainting;
 mod input;
+mod mcp;
 mod operations;
 mod parameters;
 mod probes;
 mod replies;
 mod schema;
+mod surface;
 mod words;
 
 pub(in crate::http) use input::fields as input_fields;
@@ -63,7 +65,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .servers(Some([server("v2", "This version"), server("v1", "The same under its older name")]))
         .paths(operations::paths(api))
         .components(Some(
-            [images::add_schemas, huggingface::add_schemas, a1111::add_schemas]
+            [images::add_schemas, huggingface::add_schemas, a1111::add_schemas, mcp::add_schemas]
                 .into_iter()
                 .fold(probes::add_schemas(replies::add(ComponentsBuilder::new())), |components, add| {
                     add(components, api)

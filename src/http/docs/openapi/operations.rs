@@ -10,8 +10,9 @@ use utoipa::openapi::{Content, HttpMethod, Paths, Required, Response, ResponseBu
 
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
+use super::surface::json_body;
 use super::words::{Words, words};
-use super::{a1111, huggingface, images, probes};
+use super::{a1111, huggingface, images, mcp, probes};
 use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
@@ -38,7 +39,9 @@ pub(super) fn paths(api: &Api) -> Paths {
     let paths = paths
         .path("/{endpoint}/images/{id}/{index}.png", image(api))
         .path("/{endpoint}/images/{id}/{index}/{finish}", finished_image(api));
-    let paths = a1111::add_paths(huggingface::add_paths(images::add_paths(paths, api), api), api);
+    let paths = [images::add_paths, huggingface::add_paths, a1111::add_paths, mcp::add_paths]
+        .into_iter()
+        .fold(paths, |paths, add| add(paths, api));
     probes::add_paths(paths).build()
 }
 
@@ -97,7 +100,7 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
         Operation::Events => responses
             .response("200", events(about))
             .response("204", Response::new("The listener has already received the last event")),
-        _ => responses.response("200", json(about, schema)),
+        _ => responses.response("200", json_body(about, schema)),
     };
     let mut refuse = |code: &str, why: &str| {
         let builder = std::mem::take(&mut responses);
@@ -202,15 +205,8 @@ fn limit(limit: Limit) -> String {
     }
 }
 
-fn json(about: &str, schema: &str) -> Response {
-    ResponseBuilder::new()
-        .description(about)
-        .content("application/json", Content::new(Some(reference(schema))))
-        .build()
-}
-
 fn refusal(code: &str, why: &str) -> Response {
-    let mut response = json(why, "Error");
+    let mut response = json_body(why, "Error");
     response.headers.extend(header_for(code));
     response
 }

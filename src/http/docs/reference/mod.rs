@@ -15,7 +15,7 @@ use utoipa::openapi::{Components, OpenApi, RefOr, Response, Schema};
 use self::fields::{kind, schema};
 use super::layout::{self, Place, snippet};
 use super::openapi;
-use crate::http::request::Api;
+use crate::http::request::{Api, Surface};
 
 pub async fn reference(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     let base = api.base_url(&request);
@@ -64,7 +64,7 @@ struct Path<'a> {
 
 impl<'a> Path<'a> {
     fn described(path: &'a str, item: &'a PathItem) -> Option<Self> {
-        let known = [("POST", &item.post), ("GET", &item.get)];
+        let known = [("POST", &item.post), ("GET", &item.get), ("DELETE", &item.delete)];
         let operation = known.iter().find_map(|(_, operation)| operation.as_ref())?;
         Some(Self {
             id: operation.operation_id.as_deref().unwrap_or(path),
@@ -165,6 +165,9 @@ fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> Str
     };
     let mut line =
         format!("curl {method}\"{base}/v2{target}\" \\\n  -H \"Authorization: Bearer $STABLEHAND_API_KEY\"");
+    if path.full == Surface::Mcp.path() {
+        line.push_str(" \\\n  -H 'Accept: application/json, text/event-stream'");
+    }
     let body = path.operation.request_body.as_ref();
     if body.is_some_and(|body| body.content.contains_key("multipart/form-data")) {
         line.push_str(" \\\n  -F image=@picture.png \\\n  -F mask=@mask.png \\\n  -F prompt='a red fox'");

@@ -8,7 +8,7 @@ use super::schema::{FORMAT, OWN_SIZE};
 use crate::diffusion::image::PictureFile;
 use crate::domain::{ImageSize, ImageSource, JobKind, MAX_OUTPUTS, NewJob};
 use crate::http::request::{Endpoints, ServedEndpoint};
-use crate::http::surface::{Canvas, FieldError, Fields, Finish, Translation, upload};
+use crate::http::surface::{Canvas, FieldError, Fields, Finish, SurfaceError, Translation, upload};
 
 /// A job, and how its pictures are answered.
 pub struct Order {
@@ -118,10 +118,7 @@ fn endpoint<'a>(fields: &Fields, endpoints: &'a Endpoints) -> Result<&'a ServedE
         "" => endpoints.default_one(),
         name => endpoints.named(name),
     };
-    found.ok_or_else(|| McpError::NoModel {
-        name: name.chars().filter(|c| !c.is_control()).take(64).collect(),
-        known: endpoints.names().join(", "),
-    })
+    Ok(found.ok_or_else(|| SurfaceError::no_model(&name, endpoints))?)
 }
 
 fn canvas(fields: &Fields, endpoint: &ServedEndpoint, default: ImageSize) -> Result<Canvas, FieldError> {
@@ -225,7 +222,7 @@ mod tests {
             (json!({"prompt": "a", "format": "gif"}), "format should be one of png, jpeg, webp."),
             (
                 json!({"prompt": "a", "model": "flux"}),
-                "There is no model flux on this server. It has anything, first.",
+                "The model flux is not here: this server has anything, first.",
             ),
         ] {
             let error = generate(&fields(&arguments), &endpoints()).err().unwrap().to_string();

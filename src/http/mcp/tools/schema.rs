@@ -97,8 +97,9 @@ pub fn pictures() -> Map<String, Value> {
             "width": { "type": "integer" },
             "height": { "type": "integer" },
             "mime_type": { "type": "string" },
+            "url": { "type": "string", "description": "Where the picture is, if its job has put it into a bucket" },
         },
-        "required": ["seed", "width", "height", "mime_type"],
+        "required": ["seed"],
     });
     let properties = json!({
         "job_id": { "type": "string", "description": "For get_job and cancel_job, while the job is not finished" },
