@@ -4,6 +4,7 @@
 mod bench;
 mod controlnets;
 mod doctor;
+mod flag_words;
 mod generate;
 mod mcp;
 mod models;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::flag_words::with_flags;
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
 use crate::diffusion::{DiffusionError, ModelError};
 use crate::hub::HubError;
@@ -99,7 +101,7 @@ impl From<RuntimeError> for Failure {
 
 impl From<DiffusionError> for Failure {
     fn from(error: DiffusionError) -> Self {
-        Self::Other(error.to_string())
+        Self::Other(with_flags(&error.to_string()))
     }
 }
 

@@ -23,11 +23,12 @@ use self::inpainting::InpaintingArgs;
 pub(super) use self::output::Output;
 use self::sampling::SamplingArgs;
 use super::Failure;
+use super::flag_words::{in_flags, with_flags};
 use super::open_model::open_model;
 use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::AddOnFolders;
-use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
+use crate::domain::{GenerationInput, MAX_IMAGE_BYTES};
 use crate::runtime::{DeviceChoice, Runtime};
 
 #[derive(Debug, Args)]
@@ -140,7 +141,7 @@ pub struct GenerateArgs {
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), Some(args.add_on_folders()), || args.folders.models_dir())?;
     let input = GenerationInput::parse(&args.request(model.description().native_side)?, model.rules())
-        .map_err(|violations| Failure::Usage(in_flags(violations)))?;
+        .map_err(|violations| Failure::Usage(in_flags(&violations, |field| args.typed(field))))?;
     if args.output == Output::Stdout && input.num_outputs > 1 {
         return Err(Failure::Usage(
             "standard output takes one picture: for more, name a file with -o".to_owned(),
@@ -170,7 +171,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let pictures = pipeline.finish(&generation)?;
     bar.finish_and_clear();
     for warning in generation.warnings() {
-        eprintln!("stablehand: {warning}");
+        eprintln!("stablehand: {}", with_flags(warning));
     }
 
     for (index, picture) in pictures.iter().enumerate() {
@@ -197,6 +198,22 @@ impl GenerateArgs {
             wildcards: self.wildcard_dir.clone().unwrap_or(usual.wildcards),
             upscalers: self.upscaler_dir.clone().unwrap_or(usual.upscalers),
             ..usual
+        }
+    }
+
+    /// How the user gave what the request has in this field, where that is no flag of the same name.
+    fn typed(&self, field: &str) -> Option<String> {
+        let with_path = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!("{flag} {}", path.display()))
+        };
+        match field {
+            "prompt" => Some("the prompt".to_owned()),
+            "init_image" => with_path("--init-image", &self.init_image),
+            "mask" => with_path("--mask", &self.mask),
+            _ => match field.split_once('.')? {
+                ("outpaint", side) => Some(format!("{side} in --outpaint")),
+                (unit, field) => ControlArg::typed(&self.controlnet, unit, field),
+            },
         }
     }
 
@@ -251,31 +268,6 @@ pub(super) fn base64_of(path: &Path) -> Result<String, Failure> {
     let file = File::open(path).map_err(cannot_read)?;
     file.take(MAX_IMAGE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
     Ok(STANDARD.encode(bytes))
-}
-
-/// The violations of a request, with its fields named as the flags that they came from.
-pub(super) fn in_flags(violations: Violations) -> String {
-    let flag = |field: &str| match field {
-        "num_inference_steps" => "--steps".to_owned(),
-        "image_guidance_scale" => "--image-guidance".to_owned(),
-        field => format!("--{}", field.replace(['_', '.'], "-")),
-    };
-    let sentence = |text: String| match text.split_once(' ') {
-        Some((field, rest)) => format!("{}{}", flag(field), flatly(rest)),
-        None => text,
-    };
-    Violations(violations.0.into_iter().map(sentence).collect()).to_string()
-}
-
-/// What a violation says about its field, without the hosted worker's words: `--width is 65; it must be …`.
-fn flatly(rest: &str) -> String {
-    match rest.strip_prefix("does not meet the constraints. ") {
-        None => format!(" {rest}"),
-        Some(constraint) => match constraint.strip_prefix("It is ") {
-            Some(value) => format!(" is {value}"),
-            None => format!(": {constraint}"),
-        },
-    }
 }
 
 /// A seed as a request has it. Bounds are checked with the request.
