@@ -12,6 +12,7 @@ mod input;
 mod operations;
 mod parameters;
 mod replies;
+mod request;
 mod schema;
 mod words;
 
@@ -65,9 +66,9 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
             [images::add_schemas, huggingface::add_schemas, a1111::add_schemas]
                 .into_iter()
                 .fold(replies::add(ComponentsBuilder::new()), |components, add| add(components, api))
-                .schema("Request", input::request())
+                .schema("Request", request::request())
                 .schema("Input", input::input(&rules))
-                .schema("Policy", input::policy())
+                .schema("Policy", request::policy())
                 .security_scheme(operations::BEARER, bearer())
                 .security_scheme(operations::PLAIN, plain())
                 .security_scheme(operations::AZURE, azure())
