@@ -96,7 +96,7 @@ mod tests {
         let request = json!({
             "prompt": "a ".repeat(40_000), "width": 65, "num_inference_steps": 0, "scheduler": "DDIMM", "seed": -2,
             "mask": "https://example.org/mask.png", "outpaint": {"left": 9999}, "karras": true, "spacing": "beta",
-            "hires": {"scale": 9},
+            "hires": {"upscaler": "lanczos"}, "tiling": true,
         });
         let violations = GenerationInput::parse(&request, &InputRules::default()).unwrap_err();
         let typed = |field: &str| (field == "prompt").then(|| "the prompt".to_owned());
@@ -107,8 +107,7 @@ mod tests {
             "--steps is 0; it must be a whole number from 1 to 500.",
             "--seed is -2; it must be",
             "--mask needs --init-image.",
-            "the second pass (--hires-…) cannot be combined with mask: it begins",
-            "--hires-scale is 9; it must be from 1 to 8.",
+            "--tiling cannot be combined with the second pass (--hires-…), whose",
             "--outpaint-left is 9999;",
             "give only spacing.",
         ] {
