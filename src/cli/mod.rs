@@ -154,6 +154,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 let _ = error.print();
                 return ExitCode::SUCCESS;
             }
+            // A command of commands, without one.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                return ExitCode::from(2);
+            }
             _ => Err(Failure::Usage(one_line(&error))),
         },
     };

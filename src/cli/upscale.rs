@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::flag_words::in_flags;
-use super::generate::{Output, base64_of, finite, progress_bar};
+use super::generate::{Output, base64_of, finite, progress_bar, with_file};
 use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::{Upscalers, decode_image};
@@ -88,7 +88,11 @@ impl UpscaleArgs {
     fn typed(&self, field: &str) -> Option<String> {
         match field {
             "init_image" => Some(self.input.display().to_string()),
-            field => field.strip_prefix("upscale.").map(|field| format!("--{field}")),
+            field => {
+                let field = field.strip_prefix("upscale.")?;
+                let model = if field == "model" { with_file("--model", &self.model) } else { None };
+                model.or_else(|| Some(format!("--{field}")))
+            }
         }
     }
 

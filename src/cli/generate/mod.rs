@@ -31,6 +31,12 @@ use crate::diffusion::AddOnFolders;
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES};
 use crate::runtime::{DeviceChoice, Runtime};
 
+/// The headings of `--help`, beside that of the flags that most pictures need.
+const SAMPLING: &str = "Sampling";
+const PICTURES: &str = "Pictures as input";
+const WORDS: &str = "LoRAs and wildcards";
+const FOLDERS: &str = "Folders";
+
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
     /// What to draw
@@ -52,19 +58,19 @@ pub struct GenerateArgs {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
-    #[arg(long, value_name = "SOURCE", default_value = "cpu")]
+    #[arg(long, help_heading = SAMPLING, value_name = "SOURCE", default_value = "cpu")]
     noise: String,
     /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(long, help_heading = SAMPLING, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     clip_skip: u32,
     /// How closely to follow the prompt, above 0 and up to 20; 1 or less turns guidance off
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     guidance_scale: f64,
     /// How much of the contrast that guidance adds is taken back, 0 to 1 [default: the model's own, or 0]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     guidance_rescale: Option<f64>,
     /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     guidance_end: Option<f64>,
     /// What not to draw
     #[arg(long, value_name = "TEXT")]
@@ -79,53 +85,54 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     num_outputs: u32,
     /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = PICTURES, value_name = "FILE")]
     init_image: Option<PathBuf>,
     /// Mask for --init-image: white areas are repainted, black areas are kept
-    #[arg(long, value_name = "FILE", requires = "init_image")]
+    #[arg(long, help_heading = PICTURES, value_name = "FILE", requires = "init_image")]
     mask: Option<PathBuf>,
     /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default:
     /// off, or 4 with --inpaint-area masked or --outpaint]
-    #[arg(long, value_name = "PX", requires = "init_image", allow_negative_numbers = true)]
+    #[arg(long, help_heading = PICTURES, value_name = "PX", requires = "init_image", allow_negative_numbers = true)]
     mask_blur: Option<u32>,
     /// How much of --init-image may change, 0 to 1 [default: 0.8]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, help_heading = PICTURES, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     prompt_strength: Option<f64>,
     /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
-    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true, requires = "init_image")]
+    #[arg(long, help_heading = PICTURES, value_name = "SCALE", requires = "init_image", value_parser = finite,
+        allow_negative_numbers = true)]
     image_guidance: Option<f64>,
     /// ControlNet and the picture that it follows, as NAME=FILE; behind it further fields of the request:
     /// canny=house.png,weight=0.8,preprocess=canny. May be given up to four times
-    #[arg(long, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
+    #[arg(long, help_heading = PICTURES, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
     controlnet: Vec<ControlArg>,
     #[command(flatten)]
     inpainting: InpaintingArgs,
     #[command(flatten)]
     hires: HiresArgs,
     /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, help_heading = WORDS, value_name = "FILE|NAME")]
     lora: Option<String>,
     /// Strength of --lora, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora",
+    #[arg(long, help_heading = WORDS, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora",
         allow_negative_numbers = true)]
     lora_scale: f64,
     /// Folder of LoRAs [default: loras in the data folder]
-    #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
     lora_dir: Option<PathBuf>,
     /// Folder of ControlNets [default: controlnets in the data folder]
-    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
     controlnet_dir: Option<PathBuf>,
     /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
-    #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
     embeddings_dir: Option<PathBuf>,
     /// Draw the prompts' wildcards by the seed: {a|b} is one of the two, __name__ a line of name.txt in --wildcard-dir
-    #[arg(long)]
+    #[arg(long, help_heading = WORDS)]
     wildcards: bool,
     /// Folder of wildcards [default: wildcards in the data folder]
-    #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
     wildcard_dir: Option<PathBuf>,
     /// Folder of upscalers [default: upscalers in the data folder]
-    #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
     upscaler_dir: Option<PathBuf>,
     /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
@@ -134,7 +141,7 @@ pub struct GenerateArgs {
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
     device: DeviceChoice,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = FOLDERS)]
     folders: ModelsDirArgs,
 }
 
@@ -210,6 +217,7 @@ impl GenerateArgs {
             "prompt" => Some("the prompt".to_owned()),
             "init_image" => with_path("--init-image", &self.init_image),
             "mask" => with_path("--mask", &self.mask),
+            "lora" => with_file("--lora", self.lora.as_ref()?),
             _ => match field.split_once('.')? {
                 ("outpaint", side) => Some(format!("{side} in --outpaint")),
                 (unit, field) => ControlArg::typed(&self.controlnet, unit, field),
@@ -258,6 +266,16 @@ impl GenerateArgs {
 fn name_of_file(lora: &str) -> Option<&str> {
     let path = Path::new(lora);
     path.file_name().filter(|_| path.is_file())?.to_str()
+}
+
+/// A flag whose value is a file of weights or a name in a folder, for sentences that say that there is no such name. None
+/// if the value does not look like a file's.
+pub(super) fn with_file(flag: &str, value: &str) -> Option<String> {
+    let why = match Path::new(value).is_file() {
+        true => "whose ending is not that of weights",
+        false => "which is no file",
+    };
+    value.contains(['.', '/', '\\']).then(|| format!("{flag} {value}, {why}"))
 }
 
 /// A picture file as a request would carry it.
