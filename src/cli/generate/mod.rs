@@ -55,23 +55,9 @@ pub struct GenerateArgs {
     /// Scheduler, such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, or K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
-    #[arg(long, help_heading = SAMPLING, value_name = "SOURCE", default_value = "cpu")]
-    noise: String,
-    /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
-    #[arg(long, help_heading = SAMPLING, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
-    clip_skip: u32,
     /// How closely to follow the prompt, above 0 and up to 20; 1 or less turns guidance off
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     guidance_scale: f64,
-    /// How much of the contrast that guidance adds is taken back, 0 to 1 [default: the model's own, or 0]
-    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
-    guidance_rescale: Option<f64>,
-    /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
-    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
-    guidance_end: Option<f64>,
     /// What not to draw
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
@@ -84,6 +70,27 @@ pub struct GenerateArgs {
     /// Number of pictures, 1 to 10
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     num_outputs: u32,
+    /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
+    /// [default: the built-in tiny-sd]
+    #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Device: auto, cpu, cuda or cuda:N
+    #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
+    device: DeviceChoice,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
+    #[arg(long, help_heading = SAMPLING, value_name = "SOURCE", default_value = "cpu")]
+    noise: String,
+    /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
+    #[arg(long, help_heading = SAMPLING, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    clip_skip: u32,
+    /// How much of the contrast that guidance adds is taken back, 0 to 1 [default: the model's own, or 0]
+    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    guidance_rescale: Option<f64>,
+    /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
+    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    guidance_end: Option<f64>,
     /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
     #[arg(long, help_heading = PICTURES, value_name = "FILE")]
     init_image: Option<PathBuf>,
@@ -134,13 +141,6 @@ pub struct GenerateArgs {
     /// Folder of upscalers [default: upscalers in the data folder]
     #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
     upscaler_dir: Option<PathBuf>,
-    /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
-    /// [default: the built-in tiny-sd]
-    #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
-    model: Option<PathBuf>,
-    /// Device: auto, cpu, cuda or cuda:N
-    #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
-    device: DeviceChoice,
     #[command(flatten, next_help_heading = FOLDERS)]
     folders: ModelsDirArgs,
 }
