@@ -8,6 +8,7 @@ mod hires;
 mod image_size;
 mod inpainting;
 mod loras;
+mod outpaint;
 mod pictures;
 mod prompts;
 mod reader;
@@ -23,9 +24,9 @@ pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
 pub use self::hires::Hires;
 pub use self::image_size::{ImageSize, MAX_PIXELS, MIN_SIDE};
 pub use self::inpainting::{
-    InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_OUTPAINT, MAX_RESULT_SIDE, Outpaint,
-    ResizeMode,
+    InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_RESULT_SIDE, ResizeMode,
 };
+pub use self::outpaint::{MAX_OUTPAINT, Outpaint};
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
 pub use self::prompts::CheckedPrompt;

@@ -28,7 +28,7 @@ impl UpscalerFolder {
                 let few: Vec<_> = built_in.chain(there.into_iter().take(FEW)).collect();
                 format!("There is no upscaler {name}; use one of {}.", few.join(", "))
             }
-            ambiguous => ambiguous.sentence(KIND, name),
+            ambiguous @ NotFound::Ambiguous(_) => ambiguous.sentence(KIND, name),
         })
     }
 }
