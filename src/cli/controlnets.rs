@@ -10,7 +10,7 @@ use super::models::pull::{hub, pull_into, sha256};
 use super::print::print;
 use crate::config::ControlNetDirArgs;
 use crate::diffusion::ControlNetFolder;
-use crate::hub::{ModelRef, ModelsDir};
+use crate::hub::{HubError, ModelRef, ModelsDir};
 use crate::size_text::size_text;
 
 const PULL: &str = "Download a ControlNet for Stable Diffusion v1 from a hub or a URL: a repository of diffusers \
@@ -110,6 +110,15 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
 }
 
 fn rm(args: &RmArgs) -> Result<(), Failure> {
-    let (name, bytes) = ModelsDir::new(args.folders.controlnet_dir()?).remove(&args.name)?;
+    let removed = ModelsDir::new(args.folders.controlnet_dir()?).remove(&args.name);
+    let (name, bytes) = removed.map_err(|error| match error {
+        HubError::NotPulled { name, similar } => {
+            let meant = similar.map(|similar| format!(" (did you mean {similar}?)")).unwrap_or_default();
+            Failure::Other(format!(
+                "no ControlNet '{name}' has been pulled{meant}: `stablehand controlnets list` shows what is there"
+            ))
+        }
+        error => error.into(),
+    })?;
     print(&format!("removed {name} ({})\n", size_text(bytes)))
 }

@@ -6,6 +6,7 @@ mod bench;
 mod completions;
 mod controlnets;
 mod doctor;
+mod flag_words;
 mod generate;
 mod health;
 mod jobs;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::flag_words::with_flags;
 use crate::config::{ConfigError, ConfigFile, ServeArgs};
 use crate::diffusion::{DiffusionError, ModelError};
 use crate::hub::HubError;
@@ -125,7 +127,7 @@ impl From<RuntimeError> for Failure {
 
 impl From<DiffusionError> for Failure {
     fn from(error: DiffusionError) -> Self {
-        Self::Other(error.to_string())
+        Self::Other(with_flags(&error.to_string()))
     }
 }
 
@@ -147,6 +149,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 let _ = error.print();
                 return ExitCode::SUCCESS;
+            }
+            // A command of commands, without one.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                return ExitCode::from(2);
             }
             _ => Err(Failure::Usage(one_line(&error))),
         },

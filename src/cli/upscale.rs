@@ -7,7 +7,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use serde_json::json;
 
 use super::Failure;
-use super::generate::{Output, base64_of, finite, in_flags, progress_bar};
+use super::flag_words::in_flags;
+use super::generate::{Output, base64_of, finite, progress_bar, with_file};
 use super::print::print;
 use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
@@ -63,7 +64,7 @@ pub(super) fn upscale(args: &UpscaleArgs) -> Result<(), Failure> {
         "upscale": { "model": name, "scale": args.scale, "width": args.width, "height": args.height },
     });
     let input = GenerationInput::parse(&request, &rules)
-        .map_err(|violations| Failure::Usage(in_flags(violations).replace("--upscale-", "--")))?;
+        .map_err(|violations| Failure::Usage(in_flags(&violations, |field| args.typed(field))))?;
     let (Some(upscale), Some(ImageSource::Bytes(bytes))) = (&input.upscale, &input.init_image) else {
         return Err(Failure::Usage("the picture to enlarge must be a file".to_owned()));
     };
@@ -85,6 +86,18 @@ pub(super) fn upscale(args: &UpscaleArgs) -> Result<(), Failure> {
 }
 
 impl UpscaleArgs {
+    /// How the user gave what the request has in this field.
+    fn typed(&self, field: &str) -> Option<String> {
+        match field {
+            "init_image" => Some(self.input.display().to_string()),
+            field => {
+                let field = field.strip_prefix("upscale.")?;
+                let model = if field == "model" { with_file("--model", &self.model) } else { None };
+                model.or_else(|| Some(format!("--{field}")))
+            }
+        }
+    }
+
     fn folder(&self) -> PathBuf {
         // Without a data folder, look in the working folder.
         let usual = || usual_add_ons(&self.folders.data_dir().unwrap_or_default()).upscalers;

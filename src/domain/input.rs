@@ -3,10 +3,12 @@
 mod controlnet;
 mod drawn;
 mod enlarged;
-mod fitted_size;
+mod fields;
 mod hires;
+mod image_size;
 mod inpainting;
 mod loras;
+mod outpaint;
 mod pictures;
 mod prompts;
 mod reader;
@@ -21,10 +23,11 @@ pub use self::controlnet::CONTROLNET_FIELDS;
 pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
 use self::hires::First;
 pub use self::hires::Hires;
+pub use self::image_size::{ImageSize, MAX_PIXELS, MIN_SIDE};
 pub use self::inpainting::{
-    InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_OUTPAINT, MAX_RESULT_SIDE, Outpaint,
-    ResizeMode,
+    InpaintArea, InpaintFill, Inpainting, MAX_INPAINT_PADDING, MAX_RESULT_SIDE, ResizeMode,
 };
+pub use self::outpaint::{MAX_OUTPAINT, Outpaint};
 pub use self::pictures::IMAGE_GUIDANCE_SCALE;
 use self::pictures::Pictures;
 pub use self::prompts::CheckedPrompt;
@@ -42,21 +45,11 @@ use super::{
 /// The longest accepted prompt, in bytes. A model reads far less.
 pub const MAX_PROMPT_BYTES: usize = 65_536;
 pub const MAX_OUTPUTS: u32 = 10;
-/// The largest `width × height`.
-pub const MAX_PIXELS: u32 = 786_432;
-pub const MIN_SIDE: u32 = 64;
 pub const MAX_STEPS: u32 = 500;
 /// In pixels: the maximum of A1111's slider.
 pub const MAX_MASK_BLUR: u64 = 64;
 /// The number of layers of SD v1's text encoder.
 const MAX_CLIP_SKIP: u32 = 12;
-
-/// The size of a picture, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageSize {
-    pub width: u32,
-    pub height: u32,
-}
 
 /// A valid request for pictures.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,7 +167,7 @@ impl GenerationInput {
         let mut warnings = Vec::new();
         let loras = loras::read(&mut reader, rules, &prompt, &mut warnings);
         let clip_skip = clip_skip(&mut reader, rules);
-        let size = size(&mut reader, rules, defaults.size);
+        let size = ImageSize::read(&mut reader, rules, defaults.size);
         let has_size = reader.is_present("width") || reader.is_present("height");
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
         let num_inference_steps = reader.integer("num_inference_steps", 1, u64::from(MAX_STEPS));
@@ -327,55 +320,6 @@ impl GenerationInput {
     }
 }
 
-impl GenerationInput {
-    /// The names of all fields.
-    pub const FIELDS: [&str; 43] = [
-        "prompt",
-        "negative_prompt",
-        "wildcards",
-        "clip_skip",
-        "width",
-        "height",
-        "num_outputs",
-        "num_inference_steps",
-        "guidance_scale",
-        "guidance_rescale",
-        "guidance_end",
-        "scheduler",
-        "karras",
-        "spacing",
-        "eta",
-        "s_churn",
-        "s_tmin",
-        "s_tmax",
-        "s_noise",
-        "seed",
-        "noise",
-        Variation::FIELDS[0],
-        Variation::FIELDS[1],
-        Variation::FIELDS[2],
-        Variation::FIELDS[3],
-        Variation::FIELDS[4],
-        "init_image",
-        "mask",
-        "mask_invert",
-        "mask_blur",
-        Inpainting::FIELDS[0],
-        Inpainting::FIELDS[1],
-        Inpainting::FIELDS[2],
-        Inpainting::FIELDS[3],
-        Inpainting::FIELDS[4],
-        "prompt_strength",
-        "image_guidance_scale",
-        "controlnet",
-        "hires",
-        "upscale",
-        "nsfw",
-        "lora",
-        "lora_scale",
-    ];
-}
-
 fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
     let layer = small(reader.integer("clip_skip", 1, u64::from(MAX_CLIP_SKIP))?);
     if layer <= rules.max_clip_skip {
@@ -391,18 +335,6 @@ fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
         },
     );
     None
-}
-
-fn size(reader: &mut Reader, rules: &InputRules, default: ImageSize) -> ImageSize {
-    let width = reader.side("width", rules.grid).unwrap_or(default.width);
-    let height = reader.side("height", rules.grid).unwrap_or(default.height);
-    if u64::from(width) * u64::from(height) > u64::from(MAX_PIXELS) {
-        reader.unmet(
-            "width",
-            &format!("width × height is {width} × {height}; at most {MAX_PIXELS} pixels are allowed."),
-        );
-    }
-    ImageSize { width, height }
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

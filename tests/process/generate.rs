@@ -96,9 +96,20 @@ fn a_picture_is_repainted_where_the_mask_is_white() {
     assert_refused(
         &draw(&["--init-image", "no.png"]),
         2,
-        &["--init-image", "PNG, JPEG, WebP, GIF, BMP or TIFF"],
+        &["--init-image no.png is not a picture", "PNG, JPEG, WebP, GIF, BMP or TIFF"],
     );
     assert_refused(&draw(&["--init-image", "none.png"]), 1, &["cannot read none.png"]);
+    assert_refused(
+        &draw(&["--controlnet", "canny=no.png,weight=x"]),
+        2,
+        &[
+            "--controlnet canny=no.png is not a picture",
+            "weight in --controlnet canny=no.png must be a number",
+        ],
+    );
+    let mut upscale = stablehand(&["upscale", "no.png", "large.png"]);
+    upscale.current_dir(folder.path());
+    assert_refused(&output(upscale), 2, &["no.png is not a picture"]);
 }
 
 #[test]
@@ -127,7 +138,13 @@ fn an_invalid_flag_is_one_line() {
         (&["--guidance-scale", "nan"], 2, &["--guidance-scale", "a number"]),
         (&["--device", "cuda:7"], 1, &["CUDA device 7 cannot be used"]),
         (&["--model", "/nowhere"], 1, &["/nowhere", "not a Stable Diffusion model"]),
-        (&["-o", "/nowhere/fox.png", "--steps", "1"], 1, &["cannot write /nowhere/fox.png"]),
+        (&["-o", "/nowhere/fox.png", "--steps", "1"], 2, &["there is no folder /nowhere"]),
+        (
+            &["--lora", "nope.safetensors"],
+            2,
+            &["--lora nope.safetensors, which is no file: There is no LoRA"],
+        ),
+        (&["--hires-scale", "9"], 2, &["--hires-scale is 9"]),
     ] {
         let mut command = stablehand(&["generate", "a red fox"]);
         command.args(args);

@@ -41,6 +41,17 @@ impl ControlArg {
         let all = all.iter().map(request).collect::<Result<Vec<_>, Failure>>()?;
         Ok(if all.is_empty() { Value::Null } else { json!(all) })
     }
+
+    /// How the user gave a field of `controlnet[INDEX]`.
+    pub fn typed(all: &[Self], unit: &str, field: &str) -> Option<String> {
+        let index: usize = unit.strip_prefix("controlnet[")?.strip_suffix(']')?.parse().ok()?;
+        let Self { model, image, .. } = all.get(index)?;
+        let flag = format!("--controlnet {model}={}", image.display());
+        Some(match field {
+            "model" | "image" => flag,
+            field => format!("{field} in {flag}"),
+        })
+    }
 }
 
 fn pair(item: &str) -> Result<(&str, &str), String> {

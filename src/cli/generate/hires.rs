@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::finite;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Larger pictures")]
 #[expect(clippy::struct_field_names, reason = "each is the name of its flag")]
 pub(super) struct HiresArgs {
     /// Draw the picture, enlarge it by this factor (1 to 8), and draw it again at that size

@@ -6,7 +6,10 @@ use serde_json::{Map, Number, Value, json};
 use super::{finite, seed};
 use crate::domain::Outpaint;
 
+const VARIATIONS: &str = "Variations and tiles";
+
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::PICTURES)]
 pub(super) struct InpaintingArgs {
     /// What is drawn of --init-image: whole, or masked, which draws the mask's surroundings at full size and lays them
     /// back into the picture [default: whole]
@@ -26,19 +29,19 @@ pub(super) struct InpaintingArgs {
     #[arg(long, value_name = "SIDES", requires = "init_image", value_parser = outpaint)]
     outpaint: Option<Value>,
     /// Seed of the noise to blend in; each further picture adds 1 [default: a random one]
-    #[arg(long, allow_negative_numbers = true, value_parser = seed)]
+    #[arg(long, help_heading = VARIATIONS, allow_negative_numbers = true, value_parser = seed)]
     subseed: Option<Number>,
     /// How much of the noise of --subseed is blended in, 0 to 1; above 0 all pictures have the same seed [default: 0]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, help_heading = VARIATIONS, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     subseed_strength: Option<f64>,
     /// Width of the picture whose noise the seed stands for [default: that of the picture]
-    #[arg(long, value_name = "PX", allow_negative_numbers = true)]
+    #[arg(long, help_heading = VARIATIONS, value_name = "PX", allow_negative_numbers = true)]
     seed_resize_width: Option<u32>,
     /// Height of the picture whose noise the seed stands for [default: that of the picture]
-    #[arg(long, value_name = "PX", allow_negative_numbers = true)]
+    #[arg(long, help_heading = VARIATIONS, value_name = "PX", allow_negative_numbers = true)]
     seed_resize_height: Option<u32>,
     /// Draw a picture whose opposite edges fit together
-    #[arg(long)]
+    #[arg(long, help_heading = VARIATIONS)]
     tiling: bool,
 }
 

@@ -23,13 +23,20 @@ use self::inpainting::InpaintingArgs;
 pub(super) use self::output::Output;
 use self::sampling::SamplingArgs;
 use super::Failure;
+use super::flag_words::{in_flags, with_flags};
 use super::open_model::open_model;
 use super::print::print;
 use super::runtime::use_installed_runtimes;
 use crate::config::{ModelsDirArgs, usual_add_ons};
 use crate::diffusion::AddOnFolders;
-use crate::domain::{GenerationInput, MAX_IMAGE_BYTES, Violations};
+use crate::domain::{GenerationInput, MAX_IMAGE_BYTES};
 use crate::runtime::{DeviceChoice, Runtime};
+
+/// The headings of `--help`, beside that of the flags that most pictures need.
+const SAMPLING: &str = "Sampling";
+const PICTURES: &str = "Pictures as input";
+const WORDS: &str = "LoRAs and wildcards";
+const FOLDERS: &str = "Folders";
 
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -49,23 +56,9 @@ pub struct GenerateArgs {
     /// Scheduler, such as DDIM, EULER-A, DPM-M, K-LMS or "DPM++ 2M Karras" [default: the model's own, or K-LMS]
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
-    #[arg(long, value_name = "SOURCE", default_value = "cpu")]
-    noise: String,
-    /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
-    clip_skip: u32,
     /// How closely to follow the prompt, above 0 and up to 20; 1 or less turns guidance off
     #[arg(long, default_value_t = 7.5, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     guidance_scale: f64,
-    /// How much of the contrast that guidance adds is taken back, 0 to 1 [default: the model's own, or 0]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
-    guidance_rescale: Option<f64>,
-    /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
-    guidance_end: Option<f64>,
     /// What not to draw
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
@@ -78,55 +71,6 @@ pub struct GenerateArgs {
     /// Number of pictures, 1 to 10
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     num_outputs: u32,
-    /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
-    #[arg(long, value_name = "FILE")]
-    init_image: Option<PathBuf>,
-    /// Mask for --init-image: white areas are repainted, black areas are kept
-    #[arg(long, value_name = "FILE", requires = "init_image")]
-    mask: Option<PathBuf>,
-    /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default:
-    /// off, or 4 with --inpaint-area masked or --outpaint]
-    #[arg(long, value_name = "PX", requires = "init_image", allow_negative_numbers = true)]
-    mask_blur: Option<u32>,
-    /// How much of --init-image may change, 0 to 1 [default: 0.8]
-    #[arg(long, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
-    prompt_strength: Option<f64>,
-    /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
-    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true, requires = "init_image")]
-    image_guidance: Option<f64>,
-    /// ControlNet and the picture that it follows, as NAME=FILE; behind it further fields of the request:
-    /// canny=house.png,weight=0.8,preprocess=canny. May be given up to four times
-    #[arg(long, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
-    controlnet: Vec<ControlArg>,
-    #[command(flatten)]
-    inpainting: InpaintingArgs,
-    #[command(flatten)]
-    hires: HiresArgs,
-    /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
-    #[arg(long, value_name = "FILE|NAME")]
-    lora: Option<String>,
-    /// Strength of --lora, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora",
-        allow_negative_numbers = true)]
-    lora_scale: f64,
-    /// Folder of LoRAs [default: loras in the data folder]
-    #[arg(long, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
-    lora_dir: Option<PathBuf>,
-    /// Folder of ControlNets [default: controlnets in the data folder]
-    #[arg(long, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
-    controlnet_dir: Option<PathBuf>,
-    /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
-    #[arg(long, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
-    embeddings_dir: Option<PathBuf>,
-    /// Draw the prompts' wildcards by the seed: {a|b} is one of the two, __name__ a line of name.txt in --wildcard-dir
-    #[arg(long)]
-    wildcards: bool,
-    /// Folder of wildcards [default: wildcards in the data folder]
-    #[arg(long, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
-    wildcard_dir: Option<PathBuf>,
-    /// Folder of upscalers [default: upscalers in the data folder]
-    #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
-    upscaler_dir: Option<PathBuf>,
     /// Model: a checkpoint (.safetensors, .ckpt), a folder (diffusers or ONNX), or the name of a pulled model
     /// [default: the built-in tiny-sd]
     #[arg(long, env = "STABLEHAND_MODEL", value_name = "MODEL")]
@@ -135,13 +79,77 @@ pub struct GenerateArgs {
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
     device: DeviceChoice,
     #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
+    #[arg(long, help_heading = SAMPLING, value_name = "SOURCE", default_value = "cpu")]
+    noise: String,
+    /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
+    #[arg(long, help_heading = SAMPLING, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    clip_skip: u32,
+    /// How much of the contrast that guidance adds is taken back, 0 to 1 [default: the model's own, or 0]
+    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    guidance_rescale: Option<f64>,
+    /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
+    #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    guidance_end: Option<f64>,
+    /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
+    #[arg(long, help_heading = PICTURES, value_name = "FILE")]
+    init_image: Option<PathBuf>,
+    /// Mask for --init-image: white areas are repainted, black areas are kept
+    #[arg(long, help_heading = PICTURES, value_name = "FILE", requires = "init_image")]
+    mask: Option<PathBuf>,
+    /// Copy the kept areas of --init-image over the result, with the edge blurred by this many pixels [default:
+    /// off, or 4 with --inpaint-area masked or --outpaint]
+    #[arg(long, help_heading = PICTURES, value_name = "PX", requires = "init_image", allow_negative_numbers = true)]
+    mask_blur: Option<u32>,
+    /// How much of --init-image may change, 0 to 1 [default: 0.8]
+    #[arg(long, help_heading = PICTURES, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
+    prompt_strength: Option<f64>,
+    /// How closely to follow --init-image, with InstructPix2Pix models [default: 1.5]
+    #[arg(long, help_heading = PICTURES, value_name = "SCALE", requires = "init_image", value_parser = finite,
+        allow_negative_numbers = true)]
+    image_guidance: Option<f64>,
+    /// ControlNet and the picture that it follows, as NAME=FILE; behind it further fields of the request:
+    /// canny=house.png,weight=0.8,preprocess=canny. May be given up to four times
+    #[arg(long, help_heading = PICTURES, value_name = "NAME=FILE", value_parser = ControlArg::parse)]
+    controlnet: Vec<ControlArg>,
+    #[command(flatten)]
+    inpainting: InpaintingArgs,
+    #[command(flatten)]
+    hires: HiresArgs,
+    /// LoRA: a file (.safetensors, .pt, .bin), or a name in --lora-dir; put more into the prompt as <lora:NAME:0.8>
+    #[arg(long, help_heading = WORDS, value_name = "FILE|NAME")]
+    lora: Option<String>,
+    /// Strength of --lora, 0 to 1
+    #[arg(long, help_heading = WORDS, value_name = "SHARE", default_value_t = 1.0, value_parser = finite, requires = "lora",
+        allow_negative_numbers = true)]
+    lora_scale: f64,
+    /// Folder of LoRAs [default: loras in the data folder]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_LORA_DIR", value_name = "DIR")]
+    lora_dir: Option<PathBuf>,
+    /// Folder of ControlNets [default: controlnets in the data folder]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_CONTROLNET_DIR", value_name = "DIR")]
+    controlnet_dir: Option<PathBuf>,
+    /// Folder of textual inversions; prompts use them by name [default: embeddings in the data folder]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_EMBEDDINGS_DIR", value_name = "DIR")]
+    embeddings_dir: Option<PathBuf>,
+    /// Draw the prompts' wildcards by the seed: {a|b} is one of the two, __name__ a line of name.txt in --wildcard-dir
+    #[arg(long, help_heading = WORDS)]
+    wildcards: bool,
+    /// Folder of wildcards [default: wildcards in the data folder]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_WILDCARD_DIR", value_name = "DIR")]
+    wildcard_dir: Option<PathBuf>,
+    /// Folder of upscalers [default: upscalers in the data folder]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
+    upscaler_dir: Option<PathBuf>,
+    #[command(flatten, next_help_heading = FOLDERS)]
     folders: ModelsDirArgs,
 }
 
 pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), Some(args.add_on_folders()), || args.folders.models_dir())?;
     let input = GenerationInput::parse(&args.request(model.description().native_side)?, model.rules())
-        .map_err(|violations| Failure::Usage(in_flags(violations)))?;
+        .map_err(|violations| Failure::Usage(in_flags(&violations, |field| args.typed(field))))?;
     if args.output == Output::Stdout && input.num_outputs > 1 {
         return Err(Failure::Usage(
             "standard output takes one picture: for more, name a file with -o".to_owned(),
@@ -171,7 +179,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let pictures = pipeline.finish(&generation)?;
     bar.finish_and_clear();
     for warning in generation.warnings() {
-        eprintln!("stablehand: {warning}");
+        eprintln!("stablehand: {}", with_flags(warning));
     }
 
     for (index, picture) in pictures.iter().enumerate() {
@@ -198,6 +206,23 @@ impl GenerateArgs {
             wildcards: self.wildcard_dir.clone().unwrap_or(usual.wildcards),
             upscalers: self.upscaler_dir.clone().unwrap_or(usual.upscalers),
             ..usual
+        }
+    }
+
+    /// How the user gave what the request has in this field, where that is no flag of the same name.
+    fn typed(&self, field: &str) -> Option<String> {
+        let with_path = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!("{flag} {}", path.display()))
+        };
+        match field {
+            "prompt" => Some("the prompt".to_owned()),
+            "init_image" => with_path("--init-image", &self.init_image),
+            "mask" => with_path("--mask", &self.mask),
+            "lora" => with_file("--lora", self.lora.as_ref()?),
+            _ => match field.split_once('.')? {
+                ("outpaint", side) => Some(format!("{side} in --outpaint")),
+                (unit, field) => ControlArg::typed(&self.controlnet, unit, field),
+            },
         }
     }
 
@@ -244,6 +269,16 @@ fn name_of_file(lora: &str) -> Option<&str> {
     path.file_name().filter(|_| path.is_file())?.to_str()
 }
 
+/// A flag whose value is a file of weights or a name in a folder, for sentences that say that there is no such name. None
+/// if the value does not look like a file's.
+pub(super) fn with_file(flag: &str, value: &str) -> Option<String> {
+    let why = match Path::new(value).is_file() {
+        true => "whose ending is not that of weights",
+        false => "which is no file",
+    };
+    value.contains(['.', '/', '\\']).then(|| format!("{flag} {value}, {why}"))
+}
+
 /// A picture file as a request would carry it.
 pub(super) fn base64_of(path: &Path) -> Result<String, Failure> {
     let cannot_read = |error: io::Error| Failure::Other(format!("cannot read {}: {error}", path.display()));
@@ -252,31 +287,6 @@ pub(super) fn base64_of(path: &Path) -> Result<String, Failure> {
     let file = File::open(path).map_err(cannot_read)?;
     file.take(MAX_IMAGE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
     Ok(STANDARD.encode(bytes))
-}
-
-/// The violations of a request, with its fields named as the flags that they came from.
-pub(super) fn in_flags(violations: Violations) -> String {
-    let flag = |field: &str| match field {
-        "num_inference_steps" => "--steps".to_owned(),
-        "image_guidance_scale" => "--image-guidance".to_owned(),
-        field => format!("--{}", field.replace(['_', '.'], "-")),
-    };
-    let sentence = |text: String| match text.split_once(' ') {
-        Some((field, rest)) => format!("{}{}", flag(field), flatly(rest)),
-        None => text,
-    };
-    Violations(violations.0.into_iter().map(sentence).collect()).to_string()
-}
-
-/// What a violation says about its field, without the hosted worker's words: `--width is 65; it must be …`.
-fn flatly(rest: &str) -> String {
-    match rest.strip_prefix("does not meet the constraints. ") {
-        None => format!(" {rest}"),
-        Some(constraint) => match constraint.strip_prefix("It is ") {
-            Some(value) => format!(" is {value}"),
-            None => format!(": {constraint}"),
-        },
-    }
 }
 
 /// A seed as a request has it. Bounds are checked with the request.

@@ -25,6 +25,12 @@ impl Output {
             return Ok(Self::Stdout);
         }
         let path = PathBuf::from(name);
+        // Said before anything is drawn.
+        if let Some(folder) =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        {
+            return Err(format!("there is no folder {}", folder.display()));
+        }
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         let format = match extension.as_deref() {
             None | Some("png") => PictureFile::Png,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::finite;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::SAMPLING)]
 pub(super) struct SamplingArgs {
     /// Use Karras sigmas, as "DPM++ 2M Karras" does
     #[arg(long)]

@@ -18,6 +18,8 @@ use super::extension_rank;
 /// leads back.
 const DEEPEST: usize = 4;
 const MOST_FILES: usize = 20_000;
+/// The most names in one sentence.
+pub(super) const FEW: usize = 10;
 
 /// A file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,39 @@ pub enum NotFound {
     /// With the known names, sorted.
     Unknown(Vec<String>),
     Ambiguous(Vec<String>),
+}
+
+/// What the files of a folder are, for sentences.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// Such as "LoRA".
+    pub one: &'static str,
+    /// The flag that names the folder.
+    pub flag: &'static str,
+}
+
+impl NotFound {
+    /// A sentence for whoever asked for `name`.
+    pub(super) fn sentence(&self, Kind { one, flag }: Kind, name: &str) -> String {
+        match self {
+            Self::Unknown(there) if there.is_empty() => {
+                format!("There is no {one} {name}: the folder of {one}s ({flag}) is empty.")
+            }
+            Self::Unknown(there) if there.len() <= FEW => {
+                format!("There is no {one} {name}; use one of {}.", there.join(", "))
+            }
+            Self::Unknown(there) => {
+                format!(
+                    "There is no {one} {name} among the {} in the folder of {one}s ({flag}).",
+                    there.len()
+                )
+            }
+            Self::Ambiguous(files) => {
+                let few: Vec<_> = files.iter().take(FEW).map(String::as_str).collect();
+                format!("More than one {one} is called {name}: ask for one of {}.", few.join(", "))
+            }
+        }
+    }
 }
 
 impl AddOnFile {

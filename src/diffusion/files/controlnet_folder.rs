@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound, find_in};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Kind, Listing, find_in};
 use crate::domain::ControlNetShelf;
 
-/// The most names in one sentence.
-const FEW: usize = 10;
+const KIND: Kind = Kind { one: "ControlNet", flag: "--controlnet-dir" };
 /// What diffusers calls the weights in a folder, the preferred form first. Others are variants of the same weights.
 const WEIGHTS: [&str; 2] = ["diffusion_pytorch_model.fp16", "diffusion_pytorch_model"];
 pub(super) const CONFIG: &str = "config.json";
@@ -50,22 +49,7 @@ impl ControlNetFolder {
     /// The file that `name` means, or a sentence that says why there is none.
     pub fn file(&self, name: &str) -> Result<AddOnFile, String> {
         let shown: String = name.chars().take(80).collect();
-        find_in(&self.list(), name).map_err(|error| match error {
-            NotFound::Unknown(there) if there.is_empty() => format!(
-                "There is no ControlNet {shown}: this server has none. (The operator can put ControlNets into \
-                 --controlnet-dir.)"
-            ),
-            NotFound::Unknown(there) if there.len() <= FEW => {
-                format!("There is no ControlNet {shown}. This server has: {}.", there.join(", "))
-            }
-            NotFound::Unknown(there) => {
-                format!("There is no ControlNet {shown} among the {} that this server has.", there.len())
-            }
-            NotFound::Ambiguous(files) => {
-                let few: Vec<_> = files.iter().take(FEW).map(String::as_str).collect();
-                format!("More than one ControlNet is called {shown}: ask for one of {}.", few.join(", "))
-            }
-        })
+        find_in(&self.list(), name).map_err(|error| error.sentence(KIND, &shown))
     }
 }
 
@@ -92,7 +76,7 @@ mod tests {
             std::fs::write(path, "").unwrap();
         };
         let folder = || ControlNetFolder::new(dir.path().to_owned(), Duration::ZERO);
-        assert!(folder().find("canny").unwrap_err().contains("this server has none"));
+        assert!(folder().find("canny").unwrap_err().ends_with("(--controlnet-dir) is empty."));
         for file in [
             "control_v11p_sd15_canny.pth",
             "sd15/tile.safetensors",
@@ -111,7 +95,7 @@ mod tests {
         assert_eq!(depth.file_name(), "diffusion_pytorch_model.fp16.safetensors");
         assert_eq!(
             folder.find("../secret").unwrap_err(),
-            "There is no ControlNet ../secret. This server has: control_v11p_sd15_canny, sd-controlnet-depth, sd15/tile."
+            "There is no ControlNet ../secret; use one of control_v11p_sd15_canny, sd-controlnet-depth, sd15/tile."
         );
     }
 }

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::add_on_folder::{AddOnFile, AddOnFolder, Listing, NotFound, composed};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Kind, Listing, NotFound, composed};
 use super::{TensorFile, extension_rank};
 use crate::domain::LoraShelf;
 
-/// The most names in one sentence.
-const FEW: usize = 10;
+const KIND: Kind = Kind { one: "LoRA", flag: "--lora-dir" };
 /// The most files that are opened to find second names.
 const MOST_OPENED: usize = 2000;
 const SECOND_NAME: &str = "ss_output_name";
@@ -43,21 +42,7 @@ impl LoraFolder {
             }
             found => found,
         };
-        found.map_err(|error| match error {
-            NotFound::Unknown(there) if there.is_empty() => format!(
-                "There is no LoRA {name}: this server has none. (The operator can put files of LoRAs into --lora-dir.)"
-            ),
-            NotFound::Unknown(there) if there.len() <= FEW => {
-                format!("There is no LoRA {name}. This server has: {}.", there.join(", "))
-            }
-            NotFound::Unknown(there) => {
-                format!("There is no LoRA {name} among the {} that this server has.", there.len())
-            }
-            NotFound::Ambiguous(files) => {
-                let few: Vec<_> = files.iter().take(FEW).map(String::as_str).collect();
-                format!("More than one LoRA is called {name}: ask for one of {}.", few.join(", "))
-            }
-        })
+        found.map_err(|error| error.sentence(KIND, name))
     }
 
     /// None where no file has it.
@@ -109,15 +94,15 @@ mod tests {
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let dir = tempfile::tempdir().unwrap();
         let folder = || LoraFolder::new(dir.path().to_owned(), Duration::ZERO);
-        assert!(folder().find("fox").unwrap_err().starts_with("There is no LoRA fox: this server has none."));
+        assert_eq!(
+            folder().find("fox").unwrap_err(),
+            "There is no LoRA fox: the folder of LoRAs (--lora-dir) is empty."
+        );
         for file in ["ink.safetensors", "a/fur.safetensors", "old.pt"] {
             std::fs::create_dir_all(dir.path().join("a")).unwrap();
             std::fs::write(dir.path().join(file), "").unwrap();
         }
-        assert_eq!(
-            folder().find("fox").unwrap_err(),
-            "There is no LoRA fox. This server has: a/fur, ink, old."
-        );
+        assert_eq!(folder().find("fox").unwrap_err(), "There is no LoRA fox; use one of a/fur, ink, old.");
         assert_eq!(folder().find("fur").unwrap(), "a/fur");
         assert_eq!(folder().find("old.pt").unwrap(), "old");
     }

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::add_on_folder::{AddOnFile, AddOnFolder, NotFound};
+use super::add_on_folder::{AddOnFile, AddOnFolder, FEW, Kind, NotFound};
 use crate::domain::{Upscaler, UpscalerShelf};
 
-/// The most names in one sentence.
-const FEW: usize = 10;
+const KIND: Kind = Kind { one: "upscaler", flag: "--upscaler-dir" };
 
 /// A folder of upscaler models, shared by all threads.
 #[derive(Debug)]
@@ -27,12 +26,9 @@ impl UpscalerFolder {
             NotFound::Unknown(there) => {
                 let built_in = Upscaler::built_in().map(str::to_owned);
                 let few: Vec<_> = built_in.chain(there.into_iter().take(FEW)).collect();
-                format!("There is no upscaler {name}. This server has: {}.", few.join(", "))
+                format!("There is no upscaler {name}; use one of {}.", few.join(", "))
             }
-            NotFound::Ambiguous(files) => {
-                let few: Vec<_> = files.into_iter().take(FEW).collect();
-                format!("More than one upscaler is called {name}: ask for one of {}.", few.join(", "))
-            }
+            ambiguous @ NotFound::Ambiguous(_) => ambiguous.sentence(KIND, name),
         })
     }
 }
@@ -61,7 +57,7 @@ mod tests {
         assert_eq!(folder.names(), ["4x-ink", "RealESRGAN_x4plus"]);
         assert_eq!(folder.find("RealESRGAN_x4plus.pth").unwrap(), "RealESRGAN_x4plus");
         let unknown = folder.find("SwinIR").unwrap_err();
-        assert!(unknown.starts_with("There is no upscaler SwinIR. This server has: latent, "), "{unknown}");
+        assert!(unknown.starts_with("There is no upscaler SwinIR; use one of latent, "), "{unknown}");
         assert!(unknown.ends_with("lanczos, nearest, 4x-ink, RealESRGAN_x4plus."), "{unknown}");
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::add_on_folder::composed;
+use super::add_on_folder::{Kind, NotFound, composed};
 use crate::domain::WildcardShelf;
 
 const EXTENSION: &str = ".txt";
@@ -19,8 +19,7 @@ const LARGEST: u64 = 1 << 20;
 /// The deepest level of folders, and the most files that are listed.
 const DEEPEST: usize = 4;
 const MOST_FILES: usize = 20_000;
-/// The most names in one sentence.
-const FEW: usize = 10;
+const KIND: Kind = Kind { one: "wildcard", flag: "--wildcard-dir" };
 
 /// A folder of wildcards, shared by all threads.
 #[derive(Debug)]
@@ -60,16 +59,7 @@ impl WildcardShelf for WildcardFolder {
         if listing.contains_key(composed(name).as_ref()) {
             return Ok(());
         }
-        Err(match listing.len() {
-            0 => format!(
-                "There is no wildcard {name}: this server has none. (The operator can put text files into --wildcard-dir.)"
-            ),
-            1..=FEW => {
-                let names: Vec<&str> = listing.keys().map(String::as_str).collect();
-                format!("There is no wildcard {name}. This server has: {}.", names.join(", "))
-            }
-            count => format!("There is no wildcard {name} among the {count} that this server has."),
-        })
+        Err(NotFound::Unknown(listing.keys().cloned().collect()).sentence(KIND, name))
     }
 
     fn lines(&self, name: &str) -> Result<Option<Vec<String>>, String> {
@@ -141,14 +131,14 @@ mod tests {
         assert_eq!(folder.lines("animal"), Ok(None));
         assert_eq!(
             folder.find("animal").unwrap_err(),
-            "There is no wildcard animal. This server has: a/animal, caf\u{e9}."
+            "There is no wildcard animal; use one of a/animal, caf\u{e9}."
         );
     }
 
     #[test]
     fn an_empty_folder_says_where_files_go() {
         let (_dir, folder) = folder(&[("notes.md", "")]);
-        assert!(folder.find("x").unwrap_err().starts_with("There is no wildcard x: this server has none."));
+        assert!(folder.find("x").unwrap_err().ends_with("(--wildcard-dir) is empty."));
     }
 
     #[cfg(unix)]

@@ -107,3 +107,97 @@ fn edits(reader: &mut Reader, warnings: &mut Vec<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn violations(input: &Value) -> Vec<String> {
+        GenerationInput::parse(input, &InputRules::default()).unwrap_err().0
+    }
+
+    #[test]
+    fn an_init_image_needs_a_model_with_a_vae_encoder() {
+        let url = "https://example.org/fox.png";
+        let request = json!({"prompt": "", "init_image": url, "mask": url, "prompt_strength": 1});
+        let input = GenerationInput::parse(&request, &InputRules::default()).unwrap();
+        assert_eq!(input.init_image, Some(ImageSource::Url(url.parse().unwrap())));
+        assert_eq!((input.mask, input.mask_invert), (input.init_image, false));
+        assert!((input.prompt_strength - 1.0).abs() < f64::EPSILON);
+
+        let rules = InputRules { takes_images: false, ..InputRules::default() };
+        assert_eq!(
+            GenerationInput::parse(&json!({"prompt": "", "init_image": url}), &rules).unwrap_err().0,
+            ["init_image is not supported by this model, because it has no VAE encoder."]
+        );
+        assert_eq!(
+            violations(&json!({"prompt": "", "mask": url})),
+            ["mask does not meet the constraints. It needs an init_image."]
+        );
+        assert_eq!(
+            violations(&json!({"prompt": "", "init_image": url, "scheduler": "IPNDM"})),
+            [
+                "scheduler does not meet the constraints. IPNDM cannot start from an init_image; choose another scheduler."
+            ]
+        );
+    }
+
+    #[test]
+    fn a_model_that_changes_pictures_needs_one_and_takes_no_mask() {
+        let rules = InputRules { edits_images: true, ..InputRules::default() };
+        let parse = |input: Value| GenerationInput::parse(&input, &rules);
+        let url = "https://example.org/fox.png";
+        let input = parse(json!({"prompt": "", "init_image": url, "scheduler": "IPNDM"})).unwrap();
+        assert_eq!((input.image_guidance_scale, input.rows_per_image()), (Some(1.5), 3));
+        assert_eq!(input.request_for(1, 0)["image_guidance_scale"], json!(1.5));
+        let input = parse(json!({"prompt": "", "init_image": url, "image_guidance_scale": 0.5})).unwrap();
+        assert_eq!(
+            (input.image_guidance_scale, input.is_guided(), input.rows_per_image()),
+            (Some(0.5), false, 1)
+        );
+
+        assert_eq!(
+            parse(json!({"prompt": ""})).unwrap_err().0,
+            [
+                "init_image is a required input: this model (InstructPix2Pix) changes a picture as the prompt says."
+            ]
+        );
+        assert_eq!(
+            parse(json!({"prompt": "", "init_image": url, "mask": url})).unwrap_err().0,
+            ["mask is not supported by this model, because InstructPix2Pix changes the whole picture."]
+        );
+        let refused =
+            parse(json!({"prompt": "", "init_image": url, "image_guidance_scale": 0})).unwrap_err().0;
+        assert!(refused[0].starts_with("image_guidance_scale does not meet the constraints."), "{refused:?}");
+
+        let warned = |strength: Value| {
+            parse(json!({"prompt": "", "init_image": url, "prompt_strength": strength})).unwrap().warnings
+        };
+        assert_eq!(
+            warned(json!(0.8)),
+            ["prompt_strength has no effect with this model (InstructPix2Pix): use image_guidance_scale."]
+        );
+        assert!(warned(Value::Null).is_empty());
+    }
+
+    #[test]
+    fn other_models_have_no_image_guidance() {
+        let input = json!({"prompt": "", "image_guidance_scale": 1.5});
+        let input = GenerationInput::parse(&input, &InputRules::default()).unwrap();
+        assert_eq!(
+            (input.image_guidance_scale, input.warnings),
+            (
+                None,
+                vec![
+                    "image_guidance_scale has no effect with this model, because it is no InstructPix2Pix model."
+                        .to_owned()
+                ]
+            )
+        );
+        let plain = GenerationInput::new("");
+        assert_eq!((plain.rows_per_image(), plain.request_for(1, 0).get("image_guidance_scale")), (2, None));
+        assert_eq!(GenerationInput { guidance_scale: 1.0, ..plain }.rows_per_image(), 1);
+    }
+}

@@ -162,3 +162,143 @@ fn number(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::{GenerationInput, InputRules};
+
+    #[test]
+    fn every_documented_scheduler_name_is_known() {
+        for (name, kind) in [
+            ("K-LMS", SchedulerKind::KLms),
+            ("KLMS", SchedulerKind::KLms),
+            ("K_EULER", SchedulerKind::EulerD),
+            ("DPMSolverMultistep", SchedulerKind::DpmM),
+        ] {
+            let input =
+                GenerationInput::parse(&json!({"prompt": "", "scheduler": name}), &InputRules::default())
+                    .unwrap();
+            assert_eq!(input.scheduler, kind);
+        }
+    }
+
+    #[test]
+    fn a_model_may_have_its_own_default_scheduler() {
+        let rules = InputRules { scheduler: SchedulerKind::EulerD, ..InputRules::default() };
+        let scheduler = |input: Value| GenerationInput::parse(&input, &rules).unwrap().scheduler;
+        assert_eq!(scheduler(json!({"prompt": ""})), SchedulerKind::EulerD);
+        assert_eq!(scheduler(json!({"prompt": "", "scheduler": "K-LMS"})), SchedulerKind::KLms);
+    }
+
+    #[test]
+    fn the_spacing_comes_from_the_fields_or_the_scheduler_name() {
+        use SchedulerKind as K;
+        use Spacing as S;
+        let parsed = |fields: Value| {
+            let mut input = json!({"prompt": ""});
+            input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            GenerationInput::parse(&input, &InputRules::default())
+                .map(|parsed| (parsed.scheduler, parsed.sampling.spacing))
+                .map_err(|violations| violations.0.join(" "))
+        };
+        for (fields, expected) in [
+            (json!({}), (K::KLms, None)),
+            (json!({"scheduler": "DPM++ 2M Karras"}), (K::DpmM, Some(S::Karras))),
+            (json!({"scheduler": "DPM++ 2M Karras", "karras": false}), (K::DpmM, None)),
+            (json!({"scheduler": "DPM++ 2M Karras", "spacing": "beta"}), (K::DpmM, Some(S::Beta))),
+            (
+                json!({"scheduler": "DPM++ 2M SDE Exponential", "karras": false}),
+                (K::DpmMSde, Some(S::Exponential)),
+            ),
+            (json!({"scheduler": "EULER-D", "karras": true}), (K::EulerD, Some(S::Karras))),
+            (json!({"karras": true}), (K::KLms, Some(S::Karras))),
+            (json!({"karras": true, "spacing": "karras"}), (K::KLms, Some(S::Karras))),
+            (json!({"karras": false, "spacing": "SGM Uniform"}), (K::KLms, Some(S::SgmUniform))),
+            (json!({"scheduler": "DDIM", "spacing": "trailing"}), (K::Ddim, Some(S::Trailing))),
+        ] {
+            assert_eq!(parsed(fields.clone()), Ok(expected), "{fields}");
+        }
+        for (fields, expected) in [
+            (
+                json!({"scheduler": "DDIM", "karras": true}),
+                "karras does not meet the constraints. DDIM does not take the spacing karras; \
+                 choose one of linspace, leading, trailing.",
+            ),
+            (
+                json!({"scheduler": "DDIM Karras"}),
+                "scheduler does not meet the constraints. DDIM does not take the spacing karras; \
+                 choose one of linspace, leading, trailing.",
+            ),
+            (
+                json!({"scheduler": "TCD", "spacing": "beta"}),
+                "spacing does not meet the constraints. TCD spaces its steps in its own way, and takes no spacing.",
+            ),
+            (
+                json!({"karras": true, "spacing": "beta"}),
+                "karras does not meet the constraints. It is true, but spacing is \"beta\"; send only spacing.",
+            ),
+            (json!({"karras": "yes"}), "karras should be bool type, not str."),
+            (json!({"spacing": 1}), "spacing should be str type, not int."),
+            (
+                json!({"spacing": "random"}),
+                "spacing does not meet the constraints. It is \"random\"; it must be one of karras, exponential, \
+                 polyexponential, sgm_uniform, simple, normal, ddim_uniform, beta, align_your_steps, kl_optimal, uniform, \
+                 linspace, leading, trailing.",
+            ),
+        ] {
+            assert_eq!(parsed(fields.clone()), Err(expected.to_owned()), "{fields}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_a_scheduler_does_not_have_are_warnings() {
+        let parsed = |fields: Value| GenerationInput::parse(&fields, &InputRules::default()).unwrap();
+        let all =
+            json!({"prompt": "", "eta": 0.5, "s_churn": 3, "s_tmin": 0.1, "s_tmax": 9, "s_noise": 1.01});
+        let with = |scheduler: &str| {
+            let mut input = all.clone();
+            input["scheduler"] = json!(scheduler);
+            let parsed = parsed(input);
+            let named = parsed.warnings.iter().map(|warning| warning.split(' ').next().unwrap().to_owned());
+            (parsed.sampling.numbers().map(|(name, _)| name).collect::<Vec<_>>(), named.collect::<Vec<_>>())
+        };
+        let churn = ["s_churn", "s_tmin", "s_tmax"];
+        assert_eq!(with("EULER-D").0, [&churn[..], &["s_noise"]].concat());
+        assert_eq!(with("EULER-D").1, ["eta"]);
+        assert_eq!(with("EULER-A"), (vec!["eta", "s_noise"], churn.map(str::to_owned).to_vec()));
+        assert_eq!(with("DDIM").0, ["eta"]);
+        assert!(with("DPM-M").0.is_empty());
+        let input = parsed(json!({"prompt": "", "scheduler": "DPM-M", "eta": 0.5}));
+        assert_eq!(input.warnings, ["eta has no effect with DPM-M."]);
+        // What A1111's clients always send changes nothing anywhere.
+        let neutral =
+            json!({"prompt": "", "scheduler": "DPM-M", "s_churn": 0, "s_tmin": 0, "s_tmax": 0, "s_noise": 1});
+        assert!(parsed(neutral).warnings.is_empty());
+        assert_eq!(
+            GenerationInput::parse(
+                &json!({"prompt": "", "eta": 1.5, "s_noise": -1, "s_churn": "x"}),
+                &InputRules::default()
+            )
+            .unwrap_err()
+            .0,
+            [
+                "eta does not meet the constraints. It is 1.5; it must be from 0 to 1.",
+                "s_churn should be float type, not str.",
+                "s_noise does not meet the constraints. It is -1; it must be from 0 to 2.",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_model_s_default_spacing_counts_only_for_its_default_scheduler() {
+        let spacing = Some(Spacing::Karras);
+        let rules = InputRules { scheduler: SchedulerKind::DpmM, spacing, ..InputRules::default() };
+        let parsed = |input: Value| GenerationInput::parse(&input, &rules).unwrap().sampling.spacing;
+        assert_eq!(parsed(json!({"prompt": ""})), spacing);
+        assert_eq!(parsed(json!({"prompt": "", "karras": false})), None);
+        assert_eq!(parsed(json!({"prompt": "", "scheduler": "DDIM"})), None);
+    }
+}

@@ -14,6 +14,7 @@ mod operations;
 mod parameters;
 mod probes;
 mod replies;
+mod request;
 mod schema;
 mod surface;
 mod words;
@@ -70,9 +71,9 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
                 .fold(probes::add_schemas(replies::add(ComponentsBuilder::new())), |components, add| {
                     add(components, api)
                 })
-                .schema("Request", input::request())
+                .schema("Request", request::request())
                 .schema("Input", input::input(&rules))
-                .schema("Policy", input::policy())
+                .schema("Policy", request::policy())
                 .security_scheme(operations::BEARER, bearer())
                 .security_scheme(operations::PLAIN, plain())
                 .security_scheme(operations::AZURE, azure())

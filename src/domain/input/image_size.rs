@@ -1,8 +1,33 @@
-//! The largest size that is drawn for a size that is not: beyond the limit, or off the model's grid.
+//! The size of a picture: what a request may ask for, and the largest size that is drawn for one that is not drawn itself.
 
-use super::{ImageSize, MAX_PIXELS, MIN_SIDE};
+use super::InputRules;
+use super::reader::Reader;
+
+/// The largest `width × height`.
+pub const MAX_PIXELS: u32 = 786_432;
+pub const MIN_SIDE: u32 = 64;
+
+/// The size of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSize {
+    pub width: u32,
+    pub height: u32,
+}
 
 impl ImageSize {
+    /// Reads `width` and `height`.
+    pub(super) fn read(reader: &mut Reader, rules: &InputRules, default: Self) -> Self {
+        let width = reader.side("width", rules.grid).unwrap_or(default.width);
+        let height = reader.side("height", rules.grid).unwrap_or(default.height);
+        if u64::from(width) * u64::from(height) > u64::from(MAX_PIXELS) {
+            reader.unmet(
+                "width",
+                &format!("width × height is {width} × {height}; at most {MAX_PIXELS} pixels are allowed."),
+            );
+        }
+        Self { width, height }
+    }
+
     /// The largest size of this shape within [`MAX_PIXELS`] and on the grid. Sides are rounded down, as A1111 does.
     #[must_use]
     #[expect(

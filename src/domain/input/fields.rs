@@ -1,0 +1,52 @@
+//! The names of a request's fields.
+
+use super::{GenerationInput, Inpainting, Variation};
+
+impl GenerationInput {
+    /// The names of all fields.
+    pub const FIELDS: [&str; 43] = [
+        "prompt",
+        "negative_prompt",
+        "wildcards",
+        "clip_skip",
+        "width",
+        "height",
+        "num_outputs",
+        "num_inference_steps",
+        "guidance_scale",
+        "guidance_rescale",
+        "guidance_end",
+        "scheduler",
+        "karras",
+        "spacing",
+        "eta",
+        "s_churn",
+        "s_tmin",
+        "s_tmax",
+        "s_noise",
+        "seed",
+        "noise",
+        Variation::FIELDS[0],
+        Variation::FIELDS[1],
+        Variation::FIELDS[2],
+        Variation::FIELDS[3],
+        Variation::FIELDS[4],
+        "init_image",
+        "mask",
+        "mask_invert",
+        "mask_blur",
+        Inpainting::FIELDS[0],
+        Inpainting::FIELDS[1],
+        Inpainting::FIELDS[2],
+        Inpainting::FIELDS[3],
+        Inpainting::FIELDS[4],
+        "prompt_strength",
+        "image_guidance_scale",
+        "controlnet",
+        "hires",
+        "upscale",
+        "nsfw",
+        "lora",
+        "lora_scale",
+    ];
+}
