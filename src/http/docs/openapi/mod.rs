@@ -9,6 +9,7 @@ mod huggingface;
 mod images;
 mod inpainting;
 mod input;
+mod library;
 mod operations;
 mod parameters;
 mod replies;
@@ -64,7 +65,9 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .components(Some(
             [images::add_schemas, huggingface::add_schemas, a1111::add_schemas]
                 .into_iter()
-                .fold(replies::add(ComponentsBuilder::new()), |components, add| add(components, api))
+                .fold(library::add_schemas(replies::add(ComponentsBuilder::new())), |components, add| {
+                    add(components, api)
+                })
                 .schema("Request", input::request())
                 .schema("Input", input::input(&rules))
                 .schema("Policy", input::policy())

@@ -11,7 +11,7 @@ use utoipa::openapi::{Content, HttpMethod, Paths, Required, Response, ResponseBu
 use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
 use super::words::{Words, words};
-use super::{a1111, huggingface, images};
+use super::{a1111, huggingface, images, library};
 use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
@@ -38,6 +38,7 @@ pub(super) fn paths(api: &Api) -> Paths {
     let paths = paths
         .path("/{endpoint}/images/{id}/{index}.png", image(api))
         .path("/{endpoint}/images/{id}/{index}/{finish}", finished_image(api));
+    let paths = library::add_paths(paths);
     a1111::add_paths(huggingface::add_paths(images::add_paths(paths, api), api), api).build()
 }
 
@@ -201,14 +202,14 @@ fn limit(limit: Limit) -> String {
     }
 }
 
-fn json(about: &str, schema: &str) -> Response {
+pub(super) fn json(about: &str, schema: &str) -> Response {
     ResponseBuilder::new()
         .description(about)
         .content("application/json", Content::new(Some(reference(schema))))
         .build()
 }
 
-fn refusal(code: &str, why: &str) -> Response {
+pub(super) fn refusal(code: &str, why: &str) -> Response {
     let mut response = json(why, "Error");
     response.headers.extend(header_for(code));
     response
