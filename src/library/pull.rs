@@ -97,26 +97,30 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// Ends the pull if it, or what is left of it, is too large.
-    fn check_size(&self, bytes: u64, missing: u64) {
-        if bytes > MOST_BYTES {
-            let most = size_text(MOST_BYTES);
-            self.stop.set(Some(HubError::Refused(format!(
-                "it is larger than {most}, which is more than any model that this server draws with"
-            ))));
-        }
+    /// Ends the pull if it is too large for this server.
+    fn check_size(&self, bytes: u64) {
         // If the system does not tell the free space, a full disk fails the download.
-        let free = fs4::available_space(self.folder.path());
-        if let Ok(free) = free
-            && free < missing.saturating_add(RESERVE)
-        {
-            self.stop.set(Some(HubError::Refused(format!(
-                "the disk of this server has only {} free, and {} of that are for its jobs: free some space",
-                size_text(free),
-                size_text(RESERVE)
-            ))));
+        let free = fs4::available_space(self.folder.path()).ok();
+        if let Some(reason) = too_large(bytes, free) {
+            self.stop.set(Some(HubError::Refused(reason)));
         }
     }
+}
+
+/// Why a pull of so many bytes must not go on, with so many bytes free on the disk.
+pub(super) fn too_large(bytes: u64, free: Option<u64>) -> Option<String> {
+    if bytes > MOST_BYTES {
+        let most = size_text(MOST_BYTES);
+        return Some(format!(
+            "it is larger than {most}, which is more than any model that this server draws with"
+        ));
+    }
+    let free = free.filter(|free| *free < RESERVE)?;
+    Some(format!(
+        "the disk of this server has only {} free, and {} of it stay free for jobs: make room and pull again",
+        size_text(free),
+        size_text(RESERVE)
+    ))
 }
 
 impl PullProgress for Progress<'_> {
@@ -129,8 +133,7 @@ impl PullProgress for Progress<'_> {
             Ok(Some(model)) => users(self.served, &model.path()),
             _ => Vec::new(),
         };
-        // What is there already counts as missing here: only the pull itself knows what it can keep.
-        self.check_size(bytes.unwrap_or(0), 0);
+        self.check_size(bytes.unwrap_or(0));
         if !endpoints.is_empty() {
             self.stop.set(Some(HubError::Refused(format!(
                 "there is a new version of {name}, but {} draws with the one that is here: pull it when the server is stopped",
@@ -143,7 +146,7 @@ impl PullProgress for Progress<'_> {
         self.handle.update(|task| task.bytes = bytes);
         if bytes.abs_diff(self.looked.get()) >= LOOK_EVERY {
             self.looked.set(bytes);
-            self.check_size(bytes, 0);
+            self.check_size(bytes);
         }
     }
 

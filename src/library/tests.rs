@@ -4,6 +4,7 @@ use std::sync::mpsc::channel;
 
 use super::task::Outcome;
 use super::*;
+use crate::library::pull::too_large;
 
 fn task(name: &str) -> Task {
     Task::new(Work::Pull, Kind::Model, name.to_owned())
@@ -79,4 +80,14 @@ fn an_error_becomes_a_sentence_without_paths() {
     assert_eq!(shown(full), "org/name needs 2 GB more, but the disk has only 1 GB free.");
     let refused = HubError::Refused("it is a model of another family".to_owned());
     assert_eq!(sentence(&refused), "It is a model of another family.");
+}
+
+#[test]
+fn a_pull_is_bounded_and_leaves_room_on_the_disk() {
+    assert_eq!(too_large(16 << 30, Some(1 << 30)), None);
+    assert_eq!(too_large(16 << 30, None), None, "some systems do not tell");
+    let reason = too_large((16 << 30) + 1, Some(1 << 40)).unwrap();
+    assert_eq!(reason, "it is larger than 17.2 GB, which is more than any model that this server draws with");
+    let reason = too_large(0, Some((1 << 30) - 1)).unwrap();
+    assert!(reason.contains("only 1.1 GB free, and 1.1 GB of it stay free for jobs"), "{reason}");
 }

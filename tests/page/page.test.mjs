@@ -96,8 +96,10 @@ async function draw(page, text) {
 const PATIENCE_MS = 15_000;
 
 /** Draws and waits for the picture of that job: the gallery may still load others. */
-async function drawAndWait(page, text) {
-  const [answer] = await Promise.all([page.waitForResponse((response) => response.url().endsWith("/run")), draw(page, text)]);
+const drawAndWait = (page, text) => answered(page, () => draw(page, text));
+
+async function answered(page, act) {
+  const [answer] = await Promise.all([page.waitForResponse((response) => response.url().endsWith("/run")), act()]);
   const { id } = await answer.json();
   await page.locator(`.pictures img[src*="${id}"]`).first().waitFor();
 }
@@ -530,13 +532,16 @@ describe("what the model has", () => {
     const page = await visit();
     await drop(page, await newestPicture(), "small.png", ".start");
     const [width, height] = sizeOf(await newestPicture());
+    await prompt(page).fill("not sent");
     await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).check();
-    const enlarge = page.getByRole("combobox", { name: "Model" });
+    assert.ok(await prompt(page).isHidden() && await page.getByText("Fit the picture").isHidden(), "what is not sent is not shown");
+    const enlarge = page.getByRole("combobox", { name: "Upscaler" });
     assert.deepEqual(await enlarge.locator("option").allTextContents(), ["Lanczos", "Nearest"]);
     await page.getByRole("spinbutton", { name: "Times larger" }).first().fill("2");
     await page.keyboard.press("Tab");
     await shoot(page, "enlarge");
-    await drawAndWait(page, "not sent");
+    await checkAccess(page);
+    await answered(page, () => drawButton(page).click());
     assert.deepEqual((await server.newest()).input.upscale, { scale: 2 });
     assert.deepEqual(sizeOf(await newestPicture()), [2 * width, 2 * height]);
     await page.getByRole("img", { name: "An enlarged picture" }).waitFor();
@@ -545,7 +550,7 @@ describe("what the model has", () => {
     assert.ok(await page.getByRole("button", { name: "Vary" }).isHidden(), "nothing was drawn that could be varied");
     await page.keyboard.press("Escape");
     await page.reload();
-    await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).waitFor();
+    await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).uncheck();
     assert.equal(await prompt(page).inputValue(), "not sent", "the form keeps what is not sent");
   });
 });

@@ -48,11 +48,12 @@ export class Form extends EventTarget {
     this.fields = new Map();
     this.failed = tools.failed;
     this.withPicture = h("div", { class: "parts" }, this.make(WITH_PICTURE));
-    this.withMask = h("div", { class: "parts" }, this.make(WITH_MASK));
+    this.withMask = h("div", { class: "parts masking" }, this.make(WITH_MASK));
+    this.fields.get("upscale")?.node.classList.add("enlarges");
     this.groups = this.makeGroups();
     this.node = h("div", { class: "form-parts" },
       this.prompt.node, this.negative?.node,
-      this.start && h("section", { class: "part", "aria-label": words.start }, h("h3", {}, words.start), this.start.node, this.withPicture, this.withMask),
+      this.start && h("section", { class: "part enlarges", "aria-label": words.start }, h("h3", {}, words.start), this.start.node, this.withPicture, this.withMask),
       h("section", { class: "part", "aria-label": words.size }, h("h3", {}, words.size), this.size.node),
       h("section", { class: "part pair" }, this.count.node, this.seed.node),
       this.groups);
@@ -164,6 +165,9 @@ export class Form extends EventTarget {
       fold.querySelector(".mark").textContent = isOn ? "•" : "";
       fold.querySelector(".mark").title = isOn ? words.on : "";
     }
+    // What is not sent is not shown, but kept.
+    const enlarges = this.start?.picture && this.fields.get("upscale")?.get() !== undefined;
+    this.node.classList.toggle("enlarging", Boolean(enlarges));
     this.dispatchEvent(new Event("change"));
   }
 

@@ -262,7 +262,7 @@ export const words = {
     seed_resize_width: { label: "Seed from width", help: "Keeps the composition of a picture of that width." },
     seed_resize_height: { label: "Seed from height", help: "Keeps the composition of a picture of that height." },
     scale: { label: "Times larger" },
-    upscaler: { label: "Upscaler" },
+    upscaler: { label: "Upscaler", help: "How the picture is enlarged before it is drawn again." },
     steps: { label: "Steps", help: "0: as many as in the first pass." },
     strength: { label: "How much may change" },
     weight: { label: "Weight" },
@@ -277,4 +277,6 @@ export const words = {
     prompt: { label: "Its own prompt" },
     negative_prompt: { label: "Its own negative prompt" },
   },
+  /** Parts of objects that have other words there. */
+  parts: { "upscale.model": { label: "Upscaler", help: "How the picture is enlarged." } },
 };
