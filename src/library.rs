@@ -144,15 +144,17 @@ impl Library {
         self.check_rights()?;
         let order = pull::Order::new(&self.0.settings, kind, checked(name)?, sha256)?;
         let served = self.0.served.clone();
-        self.begin(Task::new(Work::Pull, kind, order.shown()), move |handle| order.run(handle, &served))
+        self.0
+            .tasks
+            .begin(Task::new(Work::Pull, kind, order.shown()), move |handle| order.run(handle, &served))
     }
 
     /// Begins to check whether a model draws.
     pub fn check(&self, name: &str) -> Result<Task, LibraryError> {
         self.check_rights()?;
-        let path = self.path_of(checked(name)?)?;
+        let (name, path) = self.model(checked(name)?)?;
         let folder = self.0.settings.models.clone();
-        self.begin(Task::new(Work::Check, Kind::Model, name.to_owned()), move |handle| {
+        self.0.tasks.begin(Task::new(Work::Check, Kind::Model, name), move |handle| {
             check::run(path.as_deref(), &folder, handle)
         })
     }
@@ -161,7 +163,7 @@ impl Library {
     pub fn remove(&self, kind: Kind, name: &str) -> Result<(String, u64), LibraryError> {
         self.check_rights()?;
         let folder = self.0.settings.folder(kind);
-        let found = self.pulled(&folder, checked(name)?)?;
+        let found = pulled(&folder, checked(name)?)?;
         let name = match &found {
             Found::Whole(model) => model.manifest.name.clone(),
             Found::Part(unfinished) => unfinished.name.clone(),
@@ -188,44 +190,23 @@ impl Library {
         }
     }
 
-    fn begin(
-        &self,
-        task: Task,
-        work: impl FnOnce(&task::Handle) -> task::Outcome + Send + 'static,
-    ) -> Result<Task, LibraryError> {
-        self.0.tasks.begin(task, work)
-    }
-
     fn check_rights(&self) -> Result<(), LibraryError> {
         if self.may_change() { Ok(()) } else { Err(LibraryError::ReadOnly) }
     }
 
-    fn pulled(&self, folder: &ModelsDir, name: &str) -> Result<Found, LibraryError> {
-        if let Some(model) = folder.find(name).map_err(refused)? {
-            return Ok(Found::Whole(model));
-        }
-        if let Some(part) = folder.unfinished().map_err(refused)?.into_iter().find(|part| part.name == name) {
-            return Ok(Found::Part(part));
-        }
-        let is_elsewhere = folder.find_copied(name).is_some() || name == BUILT_IN;
-        Err(match is_elsewhere || in_cache(name).is_some() {
-            true => LibraryError::Invalid(format!(
-                "{name} was not pulled by this server, so it does not remove it."
-            )),
-            false => LibraryError::Missing { name: name.to_owned() },
-        })
-    }
-
-    /// The path of a model that is here. The built-in model has none.
-    fn path_of(&self, name: &str) -> Result<Option<PathBuf>, LibraryError> {
+    /// The full name and the path of a model that is here. The built-in model has no path.
+    fn model(&self, name: &str) -> Result<(String, Option<PathBuf>), LibraryError> {
         let folder = self.0.settings.folder(Kind::Model);
         if let Some(model) = folder.find(name).map_err(refused)? {
-            return Ok(Some(model.path()));
+            let path = model.path();
+            return Ok((model.manifest.name, Some(path)));
         }
-        let elsewhere = || folder.find_copied(name).map(|copied| copied.path).or_else(|| in_cache(name));
-        match elsewhere() {
-            Some(path) => Ok(Some(path)),
-            None if name == BUILT_IN => Ok(None),
+        if let Some(copied) = folder.find_copied(name) {
+            return Ok((copied.name, Some(copied.path)));
+        }
+        match in_cache(name) {
+            Some(path) => Ok((name.to_owned(), Some(path))),
+            None if name == BUILT_IN => Ok((name.to_owned(), None)),
             None => Err(LibraryError::Missing { name: name.to_owned() }),
         }
     }
@@ -235,6 +216,23 @@ impl Library {
 enum Found {
     Whole(PulledModel),
     Part(Unfinished),
+}
+
+/// What `name` means in a folder of what was pulled.
+fn pulled(folder: &ModelsDir, name: &str) -> Result<Found, LibraryError> {
+    if let Some(model) = folder.find(name).map_err(refused)? {
+        return Ok(Found::Whole(model));
+    }
+    if let Some(part) = folder.unfinished().map_err(refused)?.into_iter().find(|part| part.name == name) {
+        return Ok(Found::Part(part));
+    }
+    let is_elsewhere = folder.find_copied(name).is_some() || name == BUILT_IN;
+    Err(match is_elsewhere || in_cache(name).is_some() {
+        true => {
+            LibraryError::Invalid(format!("{name} was not pulled by this server, so it does not remove it."))
+        }
+        false => LibraryError::Missing { name: name.to_owned() },
+    })
 }
 
 fn in_cache(name: &str) -> Option<PathBuf> {

@@ -67,7 +67,7 @@ impl Place {
 }
 
 impl Library {
-    /// Looks at the disk.
+    /// Looks at the disk. What other programs keep for this user is shown only to those who may use it here.
     pub fn list(&self) -> Result<Listing, LibraryError> {
         let served = &self.0.served;
         let (mut items, mut unfinished) = (vec![built_in(served)], Vec::new());
@@ -75,7 +75,10 @@ impl Library {
             let folder = self.0.settings.folder(kind);
             items.extend(folder.list().map_err(refused)?.iter().map(|model| pulled(kind, model, served)));
             if kind == Kind::Model {
-                items.extend(elsewhere(&folder, served));
+                items.extend(copied(&folder, served));
+                if self.may_change() {
+                    items.extend(cached(served));
+                }
             }
             let parts = folder.unfinished().map_err(refused)?;
             unfinished.extend(parts.into_iter().map(|Unfinished { name, bytes, .. }| Part {
@@ -101,27 +104,24 @@ fn pulled(kind: Kind, model: &PulledModel, served: &[Served]) -> Item {
     }
 }
 
-/// The models that others brought.
-fn elsewhere(folder: &ModelsDir, served: &[Served]) -> Vec<Item> {
-    let item = |name, form, bytes, place, path: &Path| Item {
-        kind: Kind::Model,
-        name,
-        form,
-        bytes,
-        place,
-        pulled_at: None,
-        endpoints: users(served, path),
-    };
-    let copied = folder.copied().into_iter().map(|model| {
-        let form = if model.path.is_dir() { "folder" } else { "file" };
-        item(model.name, form.to_owned(), model.bytes, Place::Copied, &model.path)
-    });
-    let cached = HubCache::of_this_user().map(|cache| cache.list()).unwrap_or_default();
-    let cached = cached.into_iter().filter(|model| model.problem.is_none()).map(|model| {
+fn copied(folder: &ModelsDir, served: &[Served]) -> impl Iterator<Item = Item> {
+    folder.copied().into_iter().map(|model| {
+        let form = if model.path.is_dir() { "folder" } else { "file" }.to_owned();
+        brought(model.name, form, model.bytes, Place::Copied, &model.path, served)
+    })
+}
+
+fn cached(served: &[Served]) -> impl Iterator<Item = Item> {
+    let models = HubCache::of_this_user().map(|cache| cache.list()).unwrap_or_default();
+    models.into_iter().filter(|model| model.problem.is_none()).map(|model| {
         let form = model.form();
-        item(model.name, form, model.bytes, Place::Cache, &model.path)
-    });
-    copied.chain(cached).collect()
+        brought(model.name, form, model.bytes, Place::Cache, &model.path, served)
+    })
+}
+
+/// A model that others brought.
+fn brought(name: String, form: String, bytes: u64, place: Place, path: &Path, served: &[Served]) -> Item {
+    Item { kind: Kind::Model, name, form, bytes, place, pulled_at: None, endpoints: users(served, path) }
 }
 
 fn built_in(served: &[Served]) -> Item {

@@ -117,7 +117,7 @@ pub(super) fn too_large(bytes: u64, free: Option<u64>) -> Option<String> {
     }
     let free = free.filter(|free| *free < RESERVE)?;
     Some(format!(
-        "the disk of this server has only {} free, and {} of it stay free for jobs: make room and pull again",
+        "the disk of this server has only {} free, and the last {} are for its jobs: make room and pull again",
         size_text(free),
         size_text(RESERVE)
     ))

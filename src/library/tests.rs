@@ -14,7 +14,7 @@ fn wait(tasks: &Tasks, id: &str) -> Task {
     loop {
         match tasks.find(id) {
             Some(task) if matches!(task.status, Status::InProgress | Status::Cancelling) => {
-                thread::yield_now()
+                thread::yield_now();
             }
             ended => return ended.unwrap(),
         }
@@ -89,5 +89,5 @@ fn a_pull_is_bounded_and_leaves_room_on_the_disk() {
     let reason = too_large((16 << 30) + 1, Some(1 << 40)).unwrap();
     assert_eq!(reason, "it is larger than 17.2 GB, which is more than any model that this server draws with");
     let reason = too_large(0, Some((1 << 30) - 1)).unwrap();
-    assert!(reason.contains("only 1.1 GB free, and 1.1 GB of it stay free for jobs"), "{reason}");
+    assert!(reason.contains("only 1.1 GB free, and the last 1.1 GB are for its jobs"), "{reason}");
 }

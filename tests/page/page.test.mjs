@@ -230,6 +230,23 @@ describe("drawing", () => {
     await page.getByRole("alert").filter({ hasText: "It fills more than 32 chunks" }).waitFor();
   });
 
+  test("a key that is held down draws once, and one that composes a letter cancels nothing", async () => {
+    const page = await visit();
+    await setNumber(page, "Quality", "Steps", 300);
+    await prompt(page).fill("a whale");
+    await page.keyboard.down("Control");
+    for (let press = 0; press < 5; press += 1) await page.keyboard.down("Enter");
+    await page.keyboard.up("Enter");
+    await page.keyboard.up("Control");
+    await jobs(page).getByText(/Step/).waitFor();
+    await page.evaluate(() => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", isComposing: true, bubbles: true })));
+    await page.waitForTimeout(300);
+    const { inQueue, inProgress } = (await server.ask("health")).jobs;
+    assert.deepEqual([inQueue, inProgress], [0, 1]);
+    await page.keyboard.press("Escape");
+    await jobs(page).first().waitFor({ state: "detached" });
+  });
+
   test("goes on while the page is away, and the form is as it was", async () => {
     const page = await visit();
     await setNumber(page, "Quality", "Steps", 200);
@@ -732,7 +749,8 @@ describe("every screen", () => {
     await drawButton(page).tap();
     await page.waitForFunction(() => {
       const tile = document.querySelector(".job, .pictures li")?.getBoundingClientRect();
-      return tile && tile.top >= 0 && tile.top < innerHeight / 2;
+      const foot = document.querySelector(".panel-foot").getBoundingClientRect();
+      return tile && tile.top >= 0 && tile.bottom <= foot.top;
     });
     const picture = page.getByRole("button", { name: "a green frog", exact: true });
     await picture.waitFor();

@@ -44,14 +44,13 @@ impl Operator {
         self.folder.path().join("data/models")
     }
 
-    fn ask(&self, request: ureq::RequestBuilder<ureq::typestate::WithoutBody>) -> (u16, Value) {
-        let request = request.header("Authorization", KEY).config().http_status_as_error(false).build();
-        let mut response = request.call().unwrap();
-        (response.status().as_u16(), response.body_mut().read_json().unwrap())
+    fn get(&self, path: &str) -> Value {
+        let url = format!("http://{}/v2/library{path}", self.server.address());
+        ureq::get(url).header("Authorization", KEY).call().unwrap().body_mut().read_json().unwrap()
     }
 
     fn library(&self) -> Value {
-        self.ask(ureq::get(format!("http://{}/v2/library", self.server.address()))).1
+        self.get("")
     }
 
     fn post(&self, what: &str, body: &Value) -> (u16, Value) {
@@ -62,7 +61,7 @@ impl Operator {
     }
 
     fn task(&self, id: &str) -> Value {
-        self.ask(ureq::get(format!("http://{}/v2/library/tasks/{id}", self.server.address()))).1
+        self.get(&format!("/tasks/{id}"))
     }
 
     /// Begins a task and waits for its end.
@@ -307,7 +306,10 @@ fn a_check_says_what_the_command_prints() {
     fs::create_dir_all(operator.models()).unwrap();
     fs::write(operator.models().join("broken.safetensors"), safetensors(100, 1)).unwrap();
     let task = operator.done("check", &json!({"name": "broken"}));
-    assert_eq!((&task["status"], &task["error"]), (&json!("FAILED"), &json!("broken does not draw.")));
+    assert_eq!(
+        (&task["status"], &task["error"]),
+        (&json!("FAILED"), &json!("broken.safetensors does not draw."))
+    );
     let report = task["report"].as_str().unwrap();
     assert!(report.starts_with("broken") && report.contains("does not draw"), "{report}");
     assert!(!report.contains(operator.folder.path().to_str().unwrap()), "{report}");
