@@ -23,7 +23,7 @@ use crate::webhooks::WebhookSecret;
 
 pub use environment::forget_empty_variables;
 pub use file::{ConfigFile, EndpointTable};
-pub use flags::{AuthMode, ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs};
+pub use flags::{ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs, Switch};
 pub use values::{address, server_url, size};
 
 /// The most workers of one endpoint.
@@ -88,6 +88,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The folder of pulled models.
     pub models_dir: PathBuf,
+    /// Whether clients may pull, check and remove models.
+    pub manage_models: bool,
     pub queue: QueueSettings,
     pub sweep_interval: Duration,
     pub shutdown_grace: Duration,
@@ -130,6 +132,8 @@ impl ServeArgs {
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("invalid webhook secret: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
+        let manage_models =
+            self.manage_models.map_or(access == Access::Everybody, |manage| manage == Switch::On);
         let endpoints = self.endpoint_configs();
         let data_dir = self.data_dir.map_or_else(default_data_dir, Ok)?;
         let usual = usual_add_ons(&data_dir);
@@ -158,6 +162,7 @@ impl ServeArgs {
                 surfaces: self.surfaces,
                 open_surfaces: self.open_surfaces,
             },
+            manage_models,
             models_dir: self.models_dir.unwrap_or_else(|| models_dir_in(&data_dir)),
             data_dir,
             queue,
@@ -191,7 +196,7 @@ impl ServeArgs {
     }
 
     fn access(&self) -> Result<Access, ConfigError> {
-        if self.auth == AuthMode::Off {
+        if self.auth == Switch::Off {
             return Ok(Access::Everybody);
         }
         let mut keys: Vec<String> = Vec::new();

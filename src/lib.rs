@@ -41,7 +41,8 @@
 //! | `wire` | `domain` | the status body and the signed URLs in it |
 //! | `redirects` | `domain` | how a call follows a redirect |
 //! | `fetch` | `domain` `redirects` | calls to hosts that clients name |
-//! | `hub` | `domain` `private_dir` `redirects` `size_text` | models from where people publish them, for the operator |
+//! | `hub` | `domain` `fetch` `private_dir` `redirects` `size_text` | models from where people publish them |
+//! | `library` | `domain` `fetch` `hub` `size_text` | the models of a running server: what is here, pulls, checks, removal |
 //! | `store` | `domain` `metrics` `private_dir` | the only SQL |
 //! | `queue` | `domain` `metrics` `store` | where HTTP and the workers meet |
 //! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
@@ -56,8 +57,8 @@
 //! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
 //! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
 //! | `sweeper` | `queue` | when expired jobs are deleted |
-//! | `http` | `domain` `metrics` `queue` `wire` | the server and its route table |
-//! | `http::request` | `domain` `metrics` `queue` `wire` | what every request goes through |
+//! | `http` | `domain` `library` `metrics` `queue` `wire` | the server and its route table |
+//! | `http::request` | `domain` `library` `metrics` `queue` `wire` | what every request goes through |
 //! | `http::native` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | the hosted service's API |
 //! | `http::surface` | `domain` `diffusion::image` `queue` `wire` `http::request` | what the other APIs have in common |
 //! | `http::openai` | `diffusion::image` `domain` `wire` `http::request` `http::surface` | OpenAI's Images API |
@@ -65,10 +66,10 @@
 //! | `http::huggingface` | `diffusion::image` `domain` `http::request` `http::surface` | Hugging Face's text-to-image and image-to-image |
 //! | `http::mcp` | `diffusion::image` `domain` `http::docs` `http::request` `http::surface` | the Model Context Protocol |
 //! | `http::page` | `http::request` | the page to draw on |
-//! | `http::docs` | `domain` `wire` `http::native` `http::request` | what the server says about itself |
+//! | `http::docs` | `domain` `library` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
-//! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
+//! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `library` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
 //! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `secrets` `size_text` `store` | a file for each command |
 
 pub mod app;
@@ -80,6 +81,7 @@ pub mod engine;
 pub mod fetch;
 pub mod http;
 pub mod hub;
+pub mod library;
 pub mod metrics;
 pub mod private_dir;
 pub mod queue;

@@ -15,6 +15,7 @@ mod threads;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -32,6 +33,7 @@ use crate::domain::{Clock, EndpointId, InputRules};
 use crate::engine::{Model, Residency};
 use crate::fetch::Fetcher;
 use crate::http::{self, Api, Endpoints, Limiter, MemoryProbe, MemoryUse, ServedEndpoint, ServerLimits};
+use crate::library::{Library, LibrarySettings, Served};
 use crate::metrics::Metrics;
 use crate::queue::JobQueue;
 use crate::runtime;
@@ -49,6 +51,8 @@ pub struct Endpoint<M> {
     pub rules: InputRules,
     /// The name of its model.
     pub model_name: String,
+    /// Where its model lies. The built-in one lies nowhere.
+    pub model_path: Option<PathBuf>,
     /// Whether its model is loaded at the start, if there is enough memory.
     pub preload: bool,
     /// The model. Each worker loads an engine of its own from it.
@@ -114,6 +118,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             signer,
             public_url: config.public_url.clone(),
             listen: reachable(address),
+            library: library(config, &endpoints),
             memory: MemoryProbe { machine: machine_memory_use, card: first_card },
             stopping: stop_seen,
         });
@@ -145,6 +150,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     /// 6. Close the queue. It comes last, since all others write to it.
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { config, queue, metrics, .. } = self;
+        let library = self.api.library.clone();
         let server =
             http::serve(self.listener, self.api, &config.http.cors_origins, server_limits(self.connections))?;
         let handle = server.handle();
@@ -178,6 +184,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
         #[cfg(target_os = "linux")]
         supervisor::stopping();
         self.stopping.send_replace(true);
+        let _ = web::block(move || library.stop()).await;
         let answered = handle.stop(true);
         threads.ask_to_stop(config.shutdown_grace);
         threads.join(config.shutdown_grace + STEP_GRACE).await;
@@ -218,6 +225,20 @@ async fn wait_for_end(
         Either::Left((Either::Right((sentence, _)), _)) => Err(AppError::Worker(sentence)),
         Either::Right((ended, _)) => Err(AppError::Server(ended_early(ended))),
     }
+}
+
+/// What clients see of the models on the disk, and may change there.
+fn library<M>(config: &Config, endpoints: &[Endpoint<M>]) -> Library {
+    let settings = LibrarySettings {
+        models: config.models_dir.clone(),
+        controlnets: config.add_ons.controlnets.clone(),
+        loras: config.add_ons.loras.clone(),
+        upscalers: config.add_ons.upscalers.clone(),
+        may_change: config.manage_models,
+        allowed: config.allow_addresses.clone(),
+    };
+    let served = |one: &Endpoint<M>| Served { endpoint: one.id.clone(), path: one.model_path.clone() };
+    Library::new(settings, endpoints.iter().map(served).collect())
 }
 
 fn machine_memory_use() -> Option<MemoryUse> {

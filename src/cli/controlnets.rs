@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use super::models::pull::{hub, pull_into, sha256};
+use super::models::pull::{pull_into, sha256};
 use super::print::print;
 use crate::config::ControlNetDirArgs;
 use crate::diffusion::ControlNetFolder;
-use crate::hub::{HubError, ModelRef, ModelsDir};
+use crate::hub::{Hub, HubError, ModelRef, ModelsDir};
 use crate::size_text::size_text;
 
 const PULL: &str = "Download a ControlNet for Stable Diffusion v1 from a hub or a URL: a repository of diffusers \
@@ -68,7 +68,7 @@ pub(super) fn controlnets(args: &ControlNetsArgs) -> Result<(), Failure> {
 }
 
 fn pull(args: &PullArgs) -> Result<(), Failure> {
-    let hub = hub()?.for_controlnets();
+    let hub = Hub::from_environment()?.for_controlnets();
     let reference = ModelRef::parse(&args.controlnet, hub.base())?;
     let path = args.folders.controlnet_dir()?;
     let (pulled, verb) = pull_into(&ModelsDir::new(path.clone()), &hub, &reference, args.sha256.as_deref())?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 
 use tracing::Level;
 use tracing_subscriber::filter::filter_fn;
@@ -55,10 +56,11 @@ pub(super) fn endpoint(
         _ => Failure::Other(format!("endpoint {}: {failure}", endpoint.id)),
     })?;
     let (rules, model_name) = (model.rules().clone(), model.name().to_owned());
+    let model_path = model.path().map(Path::to_owned);
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
     let memory_budget = config.memory_budget;
     let model = PipelineModel { endpoint: id.clone(), model, device, memory_budget };
-    Ok(Endpoint { id, workers, rules, model_name, preload, model })
+    Ok(Endpoint { id, workers, rules, model_name, model_path, preload, model })
 }
 
 /// They log as errors what only clients did: those that speak no HTTP, and those that go before they are answered. Any

@@ -41,9 +41,9 @@ pub struct EndpointTable {
 }
 
 const ENDPOINTS: &str = "endpoints";
-/// What comes after `/v1` in the routes of surfaces.
-const RESERVED: [&str; 7] =
-    ["controlnet", "huggingface", "images", "internal", "models", "predictions", "sdapi"];
+/// What comes after `/v1` in the routes of surfaces and of the library.
+const RESERVED: [&str; 8] =
+    ["controlnet", "huggingface", "images", "internal", "library", "models", "predictions", "sdapi"];
 /// Flags that make no sense in a file.
 const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 

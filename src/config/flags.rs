@@ -76,7 +76,7 @@ pub struct ServeArgs {
         hide_possible_values = true,
         help_heading = "Access"
     )]
-    pub auth: AuthMode,
+    pub auth: Switch,
 
     /// Request limits per key: off, or changes to the hosted service's limits, as OPERATION=N/M (N in 10 seconds, M at
     /// the same time), such as run=500/50,cancel=off,unauthorized=20
@@ -128,6 +128,16 @@ pub struct ServeArgs {
     /// Folder of pulled models [default: models in the data folder]
     #[arg(long, env = "STABLEHAND_MODELS_DIR", value_name = "DIR", help_heading = "Model")]
     pub models_dir: Option<PathBuf>,
+    /// Whether clients may pull, check and remove models through the API and the page: on or off. All keys are alike, so
+    /// every client with a key could fill the disk [default: off; on with --auth off]
+    #[arg(
+        long,
+        env = "STABLEHAND_MANAGE_MODELS",
+        value_name = "on|off",
+        hide_possible_values = true,
+        help_heading = "Model"
+    )]
+    pub manage_models: Option<Switch>,
     /// Device to draw on: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
@@ -229,7 +239,7 @@ pub enum LogFormat {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AuthMode {
+pub enum Switch {
     On,
     Off,
 }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::resolver::NotPublic;
+use super::resolver::is_refusal;
 use crate::domain::{WebUrl, WebUrlError};
 use crate::redirects::RedirectError;
 
@@ -51,7 +51,7 @@ impl FetchError {
         match error {
             ureq::Error::Timeout(_) => Self::TimedOut { host, limit },
             ureq::Error::HostNotFound => Self::NoHost { host },
-            ureq::Error::Other(inner) if inner.is::<NotPublic>() => Self::NotPublic { host },
+            error if is_refusal(&error) => Self::NotPublic { host },
             ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Self::Untrusted { host },
             // rustls reports a failed handshake like this.
             ureq::Error::Io(error) if url.is_https() && error.kind() == ErrorKind::InvalidData => {

@@ -25,7 +25,7 @@ use ureq::{Agent, AsSendBody, Body};
 
 pub use addresses::AllowedAddresses;
 pub use error::FetchError;
-use resolver::CheckedResolver;
+pub use resolver::{CheckedResolver, is_refusal};
 
 use crate::domain::{MAX_IMAGE_BYTES, WebUrl};
 use crate::redirects;

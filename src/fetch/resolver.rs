@@ -20,7 +20,12 @@ pub struct CheckedResolver<R> {
 
 /// The cause inside a [`ureq::Error`] when an address was refused.
 #[derive(Debug)]
-pub struct NotPublic;
+struct NotPublic;
+
+/// Whether a call failed because an address was refused.
+pub fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Other(inner) if inner.is::<NotPublic>())
+}
 
 impl<R: Resolver> Resolver for CheckedResolver<R> {
     fn resolve(

@@ -4,6 +4,7 @@
 //! - `openai`, `a1111`, `huggingface`, `mcp`: surfaces: other programs' APIs, which turn their requests into the same
 //!   [`crate::domain::NewJob`].
 //! - `surface`: what the surfaces have in common.
+//! - `library`: the models on the disk, for the operator.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
 //! - `page`: the page to draw on, a client of the public API in the browser.
 //! - `probes`: whether the server is alive and ready.
@@ -16,6 +17,7 @@
 mod a1111;
 mod docs;
 mod huggingface;
+mod library;
 mod mcp;
 mod metrics;
 mod native;

@@ -3,7 +3,7 @@
 use actix_web::web;
 
 use super::request::{Api, Methods, Surface, Surfaces, no_route, route};
-use super::{a1111, docs, huggingface, mcp, metrics, native, openai, page, probes, surface};
+use super::{a1111, docs, huggingface, library, mcp, metrics, native, openai, page, probes, surface};
 
 /// What surfaces remember between requests. All threads of the server share it.
 #[derive(Clone)]
@@ -18,8 +18,8 @@ impl SurfaceStates {
     }
 }
 
-/// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of surfaces
-/// come before `/v1/{endpoint}`: the first that matches wins.
+/// All routes. Published clients mix `/v1` and `/v2`, so both lead to the same operations. The fixed routes of
+/// surfaces and of the library come before `/v1/{endpoint}`: the first that matches wins.
 pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &SurfaceStates) {
     page::routes(config);
     docs::routes(config);
@@ -33,6 +33,7 @@ pub fn routes(config: &mut web::ServiceConfig, surfaces: &Surfaces, states: &Sur
             Surface::Mcp => mcp::routes(config, &states.mcp),
         }
     }
+    library::routes(config);
     surface::files::routes(config);
     config
         .service(native::endpoint("/v1/{endpoint}"))

@@ -1,19 +1,25 @@
 //! GET requests to hubs and to the servers that they redirect to.
 //!
 //! `fetch` calls URLs from strangers. This client calls URLs from the operator, so every address is allowed, and the
-//! proxy from the environment is used. Tokens are secret: the hub's is sent only to the origin of the hub, and the one
-//! for downloads only to the origin of the URL that the operator gave.
+//! proxy from the environment is used. Where a running server's clients name the URL, the rules of `fetch` hold for its
+//! addresses, without a proxy. Tokens are secret: the hub's is sent only to the origin of the hub, and the one for
+//! downloads only to the origin of the URL that the operator gave.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
+use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use super::HubError;
 use crate::domain::WebUrl;
+use crate::fetch::{AllowedAddresses, CheckedResolver, is_refusal};
 use crate::redirects::{self, RedirectError};
 
 const CONNECT_TIME: Duration = Duration::from_secs(20);
@@ -86,20 +92,17 @@ impl Client {
         let bearer = |name, token: Option<&str>| token.map(|token| bearer(name, token)).transpose();
         let hub_token = bearer("HF_TOKEN", hub_token)?;
         let download_token = bearer("STABLEHAND_DOWNLOAD_TOKEN", download_token)?;
-        let config = Agent::config_builder()
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(USER_AGENT)
-            .accept_encoding("identity")
-            .max_response_header_size(MAX_HEADER_BYTES)
-            .timeout_resolve(Some(CONNECT_TIME))
-            .timeout_connect(Some(CONNECT_TIME))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
-            .build();
-        let (agent, hub) = (Agent::new_with_config(config), base.as_url().origin());
+        let (agent, hub) = (Agent::new_with_config(config(roots).build()), base.as_url().origin());
         Ok(Self { agent, hub, hub_token, download_token })
+    }
+
+    /// The same for URLs that a server's clients name: it calls only public addresses and those that are `allowed`, and
+    /// sends no token but the hub's.
+    pub fn for_clients(self, roots: RootCerts, allowed: AllowedAddresses) -> Self {
+        let resolver = CheckedResolver { lookup: DefaultResolver::default(), allowed };
+        let config = config(roots).proxy(None).build();
+        let agent = Agent::with_parts(config, DefaultConnector::new(), resolver);
+        Self { agent, download_token: None, ..self }
     }
 
     pub fn has_hub_token(&self) -> bool {
@@ -176,6 +179,20 @@ impl Client {
         let request = request.body(()).map_err(|error| failed(error.into(), url))?;
         self.agent.run(request).map_err(|error| failed(error, url))
     }
+}
+
+fn config(roots: RootCerts) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(USER_AGENT)
+        .accept_encoding("identity")
+        .max_response_header_size(MAX_HEADER_BYTES)
+        .timeout_resolve(Some(CONNECT_TIME))
+        .timeout_connect(Some(CONNECT_TIME))
+        .timeout_recv_response(Some(SILENCE))
+        .timeout_per_read(Some(SILENCE))
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
 }
 
 /// The header that sends the token. `name` is the variable that it comes from.
@@ -262,6 +279,7 @@ fn failed(error: ureq::Error, url: &WebUrl) -> HubError {
     match error {
         ureq::Error::Timeout(_) => HubError::TimedOut { host, limit: SILENCE },
         ureq::Error::HostNotFound => HubError::NoHost { host },
+        error if is_refusal(&error) => HubError::NotPublic { host },
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => HubError::Untrusted { host },
         // rustls reports a failed handshake like this.
         ureq::Error::Io(error) if url.is_https() && error.kind() == ErrorKind::InvalidData => {

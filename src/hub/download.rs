@@ -35,6 +35,8 @@ pub trait DownloadProgress {
     fn position(&self, bytes: u64);
     /// Something went wrong, but the download continues.
     fn note(&self, sentence: &str);
+    /// Whether the download should end here, and why.
+    fn stop(&self) -> Option<HubError>;
 }
 
 /// One download: the source, the target path, the HTTP client and the receiver of progress.
@@ -122,6 +124,7 @@ impl Download<'_> {
         let mut highest = partial.size();
         while self.source.size != Some(partial.size()) {
             self.progress.position(partial.size());
+            self.go_on()?;
             match self.request(partial) {
                 Ok(()) if self.source.size.is_none() && partial.size() > 0 => return Ok(()),
                 Ok(()) if self.source.size.is_none() => {
@@ -248,6 +251,7 @@ impl Download<'_> {
             }
             partial.append(&buffer[..read]).map_err(|error| self.disk(error))?;
             self.progress.position(served);
+            self.go_on()?;
         }
         if self.source.size.is_some_and(|size| partial.size() < size) {
             let reason = "the connection ended early".to_owned();
@@ -266,6 +270,11 @@ impl Download<'_> {
         let mut head = [0; 9];
         let is_safetensors = partial.head(&mut head)? == head.len() && is_safetensors(head, partial.size());
         Ok(!(is_safetensors || head.starts_with(ZIP) || head.starts_with(PICKLE)))
+    }
+
+    /// Fails if the download should end here.
+    fn go_on(&self) -> Result<(), HubError> {
+        self.progress.stop().map_or(Ok(()), Err)
     }
 
     fn mismatch(&self, stated: &Checksum, found: &str) -> HubError {

@@ -16,6 +16,8 @@ pub enum HubError {
     #[error("{0}")]
     Refused(String),
 
+    #[error("the address of {host} is not public: the operator can allow it with --allow-addresses")]
+    NotPublic { host: String },
     #[error("there is no host {host}: check the network and HF_ENDPOINT")]
     NoHost { host: String },
     #[error("cannot reach {host} ({reason}): try again later; what can be resumed is kept")]
@@ -52,6 +54,8 @@ pub enum HubError {
     )]
     Checksum { host: String, file: String, kind: &'static str, stated: String, found: String },
 
+    #[error("it was cancelled; what can be resumed is kept")]
+    Cancelled,
     #[error("another stablehand process is working on {name}: wait until it is done, or stop it")]
     Busy { name: String },
     #[error(

@@ -4,6 +4,8 @@
 //! model families are refused. A model appears in the folder only when it is complete. Interrupted downloads resume. Of a
 //! model's contents, this room reads only the configurations. All calls block.
 //!
+//! A running server pulls for its clients too, with [`Hub::for_clients`].
+//!
 //! What the hub's own programs have downloaded is found in their cache ([`HubCache`]) and used from there.
 //!
 //! The `hf-hub` crate is not used: it keeps its own cache of links, does not resume or check downloads, takes no other
@@ -32,6 +34,7 @@ mod snapshot;
 mod staging;
 mod url_plan;
 
+use std::env;
 use std::fmt::Write as _;
 
 use ureq::tls::RootCerts;
@@ -46,6 +49,7 @@ pub use reference::{ModelRef, Repository};
 pub use similar::similar;
 
 use crate::domain::WebUrl;
+use crate::fetch::{AllowedAddresses, root_certificates};
 use client::Client;
 
 /// A hub, with the client that calls it.
@@ -95,6 +99,19 @@ impl Hub {
         Ok(Self { base, client, wanted: Wanted::Model })
     }
 
+    /// The hub that the environment names, with the tokens there.
+    pub fn from_environment() -> Result<Self, HubError> {
+        let (base, token) = (variable("HF_ENDPOINT")?, variable("HF_TOKEN")?);
+        let download_token = variable("STABLEHAND_DOWNLOAD_TOKEN")?;
+        Self::new(base.as_deref(), token.as_deref(), download_token.as_deref(), roots()?)
+    }
+
+    /// The same for what a server's clients ask for: it calls only public addresses and those that are `allowed`, uses no
+    /// proxy, and sends no token but the hub's, to the hub.
+    pub fn for_clients(self, allowed: AllowedAddresses) -> Result<Self, HubError> {
+        Ok(Self { client: self.client.for_clients(roots()?, allowed), ..self })
+    }
+
     /// The same, but a repository's ControlNet is pulled and not its model.
     #[must_use]
     pub fn for_controlnets(self) -> Self {
@@ -113,6 +130,21 @@ impl Hub {
         }
         let url = url.as_str().parse();
         url.map_err(|error| HubError::Reference(format!("the URL at {} {error}", self.base.host())))
+    }
+}
+
+fn roots() -> Result<RootCerts, HubError> {
+    root_certificates().map_err(|error| HubError::Reference(error.to_string()))
+}
+
+/// An environment variable, unless it is unset or empty.
+fn variable(name: &str) -> Result<Option<String>, HubError> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(HubError::Reference(format!("{name} should be valid UTF-8")))
+        }
     }
 }
 

@@ -23,6 +23,10 @@ pub trait PullProgress {
     fn file(&self, path: &str, bytes: u64);
     /// Something went wrong, but the pull continues.
     fn note(&self, sentence: &str);
+    /// Whether the pull should end here, and why. It is asked often.
+    fn stop(&self) -> Option<HubError> {
+        None
+    }
 }
 
 /// The outcome of a pull.
@@ -57,6 +61,7 @@ impl Hub {
         }
         progress.begin(&plan.name, plan.files.len(), plan.bytes());
         plan.notes.iter().for_each(|note| progress.note(note));
+        go_on(progress)?;
         let staging = models.stage(plan.place.clone(), &plan.name)?;
         let files = match self.gather(&plan, before.as_ref(), models, &staging, progress) {
             Ok(files) => files,
@@ -89,6 +94,7 @@ impl Hub {
         let mut done = 0;
         let mut files = Vec::with_capacity(plan.files.len());
         for file in &plan.files {
+            go_on(progress)?;
             let pulled =
                 self.fetch(plan, file, &file.path.under(&staging.folder), &Offset { progress, done })?;
             done += pulled.size;
@@ -96,6 +102,7 @@ impl Hub {
             progress.file(&pulled.path, pulled.size);
             files.push(pulled);
         }
+        go_on(progress)?;
         Ok(files)
     }
 
@@ -135,6 +142,11 @@ impl Hub {
         let fetched = download.run()?;
         Ok(pulled(fetched.size, fetched.sha256))
     }
+}
+
+/// Fails if the pull should end here.
+fn go_on(progress: &dyn PullProgress) -> Result<(), HubError> {
+    progress.stop().map_or(Ok(()), Err)
 }
 
 impl Plan {
@@ -219,5 +231,9 @@ impl DownloadProgress for Offset<'_> {
 
     fn note(&self, sentence: &str) {
         self.progress.note(sentence);
+    }
+
+    fn stop(&self) -> Option<HubError> {
+        self.progress.stop()
     }
 }

@@ -78,6 +78,7 @@ impl TestApp {
             http: HttpSettings::default(),
             data_dir: dir.path().join("data"),
             models_dir: dir.path().join("models"),
+            manage_models: false,
             queue: QueueSettings::default(),
             sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
@@ -100,6 +101,7 @@ impl TestApp {
                 workers: endpoint.workers,
                 rules: InputRules { edits_images: script.edits_images, ..InputRules::default() },
                 model_name: "scripted".to_owned(),
+                model_path: None,
                 preload: endpoint.preload,
                 model: ScriptedModel(Arc::clone(&script)),
             }

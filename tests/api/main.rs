@@ -23,6 +23,7 @@ mod helpers;
 mod huggingface;
 mod idempotency;
 mod image;
+mod library;
 mod limits;
 mod mcp;
 mod metrics;

@@ -200,6 +200,14 @@ fn a_file_sets_what_the_flags_leave_open() {
 }
 
 #[test]
+fn models_are_managed_where_no_key_is_needed_or_a_setting_says_so() {
+    let manages = |flags: &[&str]| config_with("", flags).unwrap().manage_models;
+    assert!(!manages(&[]) && !manages(&["--api-keys", "a"]));
+    assert!(manages(&["--auth", "off"]) && manages(&["--manage-models", "on"]));
+    assert!(!manages(&["--auth", "off", "--manage-models", "off"]));
+}
+
+#[test]
 fn a_file_defines_endpoints_and_the_flags_fill_in() {
     let file = "device = 'cpu'\n[endpoints.b-model]\nmodel = '/models/b'\nworkers = 0\npreload = false\n\n\
                 [endpoints.a-model]\ndevice = 'cuda:1'\n";

@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { after, afterEach, before, describe, test } from "node:test";
 
@@ -14,6 +16,8 @@ import { pngWithText } from "./png.mjs";
 
 const OUTPUT = fileURLToPath(new URL("./output/", import.meta.url));
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+/** Where the files of the page come from, if not from the binary. */
+const ASSETS = process.env.STABLEHAND_PAGE && resolve(process.env.STABLEHAND_PAGE);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 
@@ -40,8 +44,9 @@ afterEach(async () => {
 });
 
 /** A fresh browser at the page. Errors of scripts and of the policy fail the test; refusals of the server may come. */
-async function visit({ key = KEY, ...options } = {}) {
+async function visit({ key = KEY, at = server, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });
+  if (ASSETS) await context.route(/\/page\/[^/]+\/[^/]+$/, (route) => route.fulfill({ path: join(ASSETS, basename(new URL(route.request().url()).pathname)) }));
   const page = await context.newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
@@ -58,7 +63,7 @@ async function visit({ key = KEY, ...options } = {}) {
   });
   context.setDefaultTimeout(PATIENCE_MS);
   open.push({ context, errors });
-  await page.goto(`${server.url}${key ? `#key=${key}` : ""}`);
+  await page.goto(`${at.url}${key ? `#key=${key}` : ""}`);
   if (key === KEY) await prompt(page).waitFor();
   return page;
 }
@@ -90,10 +95,13 @@ async function draw(page, text) {
 // Actions fail early, so that a failure costs seconds.
 const PATIENCE_MS = 15_000;
 
-async function drawAndWait(page, text) {
-  const before = await pictures(page).count();
-  await draw(page, text);
-  await page.waitForFunction((count) => document.querySelectorAll(".pictures img").length > count, before);
+/** Draws and waits for the picture of that job: the gallery may still load others. */
+const drawAndWait = (page, text) => answered(page, () => draw(page, text));
+
+async function answered(page, act) {
+  const [answer] = await Promise.all([page.waitForResponse((response) => response.url().endsWith("/run")), act()]);
+  const { id } = await answer.json();
+  await page.locator(`.pictures img[src*="${id}"]`).first().waitFor();
 }
 
 async function checkAccess(page) {
@@ -110,6 +118,24 @@ async function drop(page, bytes, name, target = "body") {
     return data;
   }, [Buffer.from(bytes).toString("base64"), name]);
   for (const type of ["dragenter", "dragover", "drop"]) await page.dispatchEvent(target, type, { dataTransfer: transfer });
+}
+
+const middle = async (locator) => {
+  const { x, y, width, height } = await locator.boundingBox();
+  return { x: x + width / 2, y: y + height / 2 };
+};
+
+/** Moves a finger over the page. */
+async function swipe(page, from, by) {
+  const devtools = await page.context().newCDPSession(page);
+  const touch = (type, ...touchPoints) => devtools.send("Input.dispatchTouchEvent", { type, touchPoints });
+  await touch("touchStart", from);
+  for (let part = 1; part <= 10; part += 1) {
+    await touch("touchMove", { x: from.x + (by.x * part) / 10, y: from.y + (by.y * part) / 10 });
+    await page.waitForTimeout(16);
+  }
+  await touch("touchEnd");
+  await page.waitForTimeout(300);
 }
 
 async function newestPicture() {
@@ -202,6 +228,23 @@ describe("drawing", () => {
     assert.equal((await server.newest()).status, "CANCELLED");
     await draw(page, "word ".repeat(3000));
     await page.getByRole("alert").filter({ hasText: "It fills more than 32 chunks" }).waitFor();
+  });
+
+  test("a key that is held down draws once, and one that composes a letter cancels nothing", async () => {
+    const page = await visit();
+    await setNumber(page, "Quality", "Steps", 300);
+    await prompt(page).fill("a whale");
+    await page.keyboard.down("Control");
+    for (let press = 0; press < 5; press += 1) await page.keyboard.down("Enter");
+    await page.keyboard.up("Enter");
+    await page.keyboard.up("Control");
+    await jobs(page).getByText(/Step/).waitFor();
+    await page.evaluate(() => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", isComposing: true, bubbles: true })));
+    await page.waitForTimeout(300);
+    const { inQueue, inProgress } = (await server.ask("health")).jobs;
+    assert.deepEqual([inQueue, inProgress], [0, 1]);
+    await page.keyboard.press("Escape");
+    await jobs(page).first().waitFor({ state: "detached" });
   });
 
   test("goes on while the page is away, and the form is as it was", async () => {
@@ -312,6 +355,22 @@ describe("the gallery", () => {
     assert.equal(Number(listed), count);
   });
 
+  test("what a picture puts into the form can be taken back", async () => {
+    const page = await visit();
+    await prompt(page).fill("a long prompt that took an hour");
+    await setNumber(page, "Quality", "Steps", 33);
+    await drop(page, pngWithText("parameters", "a cat\nSteps: 23, Seed: 1"), "a1111.png");
+    await page.getByText("The form has the settings of this picture.").waitFor();
+    assert.equal(await prompt(page).inputValue(), "a cat");
+    await page.getByRole("button", { name: "Undo", exact: true }).click();
+    assert.equal(await prompt(page).inputValue(), "a long prompt that took an hour");
+    assert.equal(await page.getByRole("spinbutton", { name: "Steps", exact: true }).inputValue(), "33");
+    await page.getByRole("button", { name: "Back to the defaults" }).click();
+    assert.equal(await page.getByRole("spinbutton", { name: "Steps", exact: true }).inputValue(), "50");
+    await page.getByRole("button", { name: "Undo", exact: true }).click();
+    assert.equal(await page.getByRole("spinbutton", { name: "Steps", exact: true }).inputValue(), "33");
+  });
+
   test("a dropped picture fills the form: one of ours, and one of A1111", async () => {
     const page = await visit();
     const [job] = (await server.ask("requests?status=COMPLETED&limit=1")).requests;
@@ -357,11 +416,20 @@ describe("painting", () => {
     await area.focus();
     for (const key of ["Space", "Shift+ArrowUp", "Space"]) await page.keyboard.press(key);
     await page.getByRole("slider", { name: "Soft edge" }).fill("12");
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Discard what you painted?" }).waitFor();
+    await area.focus();
+    await page.getByRole("button", { name: "Discard", exact: true }).waitFor();
     await shoot(page, "painting");
     await checkAccess(page);
     await page.getByRole("button", { name: "Done" }).click();
     await page.getByRole("button", { name: "Change the mask" }).waitFor();
     await shoot(page, "start");
+    const around = page.getByRole("spinbutton", { name: "Around the mask" });
+    assert.ok(await around.isHidden(), "it matters only where the masked area alone is drawn");
+    await page.getByRole("combobox", { name: "Redraw" }).selectOption("masked");
+    await around.waitFor();
+    await page.getByRole("combobox", { name: "Redraw" }).selectOption("whole");
     await page.reload();
     await page.getByRole("button", { name: "Change the mask" }).waitFor();
     await drawAndWait(page, "a sunflower at night");
@@ -407,6 +475,41 @@ describe("what the model has", () => {
     assert.equal(await page.locator("[data-group=controlnet]").count(), 0, "no ControlNet is there");
   });
 
+  test("a control keeps its picture over a reload, and a LoRA can be undone", async () => {
+    const own = new Server();
+    const weights = Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), Buffer.from("{}")]);
+    for (const [folder, name] of [["controlnets", "canny"], ["loras", "ink"]]) {
+      mkdirSync(join(own.folder, "data", folder), { recursive: true });
+      writeFileSync(join(own.folder, "data", folder, `${name}.safetensors`), weights);
+    }
+    await own.start();
+    try {
+      const page = await visit({ at: own });
+      await unfold(page, "ControlNet");
+      await page.getByRole("button", { name: "Add a control" }).click();
+      const control = page.getByRole("group", { name: "Control 1" });
+      await control.locator("input[type=file]").setInputFiles({ name: "map.png", mimeType: "image/png", buffer: pngWithText("a", "b") });
+      await control.getByRole("img", { name: "Picture" }).waitFor();
+      await control.getByRole("spinbutton", { name: "Weight" }).fill("0.7");
+      await page.keyboard.press("Tab");
+      await page.reload();
+      await control.getByRole("img", { name: "Picture" }).waitFor();
+      assert.equal(await control.getByRole("spinbutton", { name: "Weight" }).inputValue(), "0.7");
+      await checkAccess(page);
+
+      await prompt(page).fill("a fox");
+      await unfold(page, "LoRAs");
+      await page.getByRole("combobox", { name: "Add a LoRA" }).selectOption("ink");
+      assert.equal(await prompt(page).inputValue(), "a fox <lora:ink:1>");
+      await page.getByRole("button", { name: "Remove ink" }).click();
+      assert.equal(await prompt(page).inputValue(), "a fox");
+      await prompt(page).press("Control+z");
+      assert.equal(await prompt(page).inputValue(), "a fox <lora:ink:1>");
+    } finally {
+      await own.close();
+    }
+  });
+
   test("an edge of the frame is dragged outwards, is kept, and goes with its picture", async () => {
     const page = await visit();
     await setNumber(page, "Quality", "Steps", 4);
@@ -427,7 +530,7 @@ describe("what the model has", () => {
     await checkAccess(page);
     await page.getByRole("button", { name: "Done" }).click();
     await page.getByText(`Extended: right ${right} pixels.`).waitFor();
-    await page.getByRole("button", { name: "Change the mask" }).click();
+    await page.getByRole("button", { name: "Change the extension" }).click();
     assert.equal(Number(await page.getByRole("spinbutton", { name: "Right" }).inputValue()), right, "opened again, it is still there");
     await page.getByRole("button", { name: "Done" }).click();
     await page.reload();
@@ -446,18 +549,25 @@ describe("what the model has", () => {
     const page = await visit();
     await drop(page, await newestPicture(), "small.png", ".start");
     const [width, height] = sizeOf(await newestPicture());
+    await prompt(page).fill("not sent");
     await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).check();
-    const enlarge = page.getByRole("combobox", { name: "Model" });
+    assert.ok(await prompt(page).isHidden() && await page.getByText("Fit the picture").isHidden(), "what is not sent is not shown");
+    const enlarge = page.getByRole("combobox", { name: "Upscaler" });
     assert.deepEqual(await enlarge.locator("option").allTextContents(), ["Lanczos", "Nearest"]);
     await page.getByRole("spinbutton", { name: "Times larger" }).first().fill("2");
     await page.keyboard.press("Tab");
     await shoot(page, "enlarge");
-    await drawAndWait(page, "not sent");
+    await checkAccess(page);
+    await answered(page, () => drawButton(page).click());
     assert.deepEqual((await server.newest()).input.upscale, { scale: 2 });
     assert.deepEqual(sizeOf(await newestPicture()), [2 * width, 2 * height]);
     await page.getByRole("img", { name: "An enlarged picture" }).waitFor();
+    await page.getByRole("button", { name: "An enlarged picture" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Again with this seed" }).waitFor();
+    assert.ok(await page.getByRole("button", { name: "Vary" }).isHidden(), "nothing was drawn that could be varied");
+    await page.keyboard.press("Escape");
     await page.reload();
-    await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).waitFor();
+    await page.getByRole("checkbox", { name: "Only enlarge it, without drawing" }).uncheck();
     assert.equal(await prompt(page).inputValue(), "not sent", "the form keeps what is not sent");
   });
 });
@@ -487,6 +597,108 @@ describe("the server's view", () => {
     await checkAccess(page);
     await page.getByRole("link", { name: "Draw", exact: true }).click();
     await prompt(page).waitFor();
+  });
+});
+
+describe("the models on the disk", () => {
+  const SIZE = 3_000_000;
+
+  /** A site that sends a file of weights, half of it at once and the rest when it may. */
+  async function site() {
+    const file = Buffer.concat([Buffer.from("\x08\0\0\0\0\0\0\0{}      ", "latin1"), Buffer.alloc(SIZE - 16)]);
+    let go;
+    const rest = new Promise((resolve) => {
+      go = resolve;
+    });
+    const listener = createServer(async ({ headers }, response) => {
+      const from = Number(headers.range?.match(/bytes=(\d+)-/)?.[1] ?? 0);
+      const own = { etag: '"1"', "content-length": SIZE - from, ...(from > 0 && { "content-range": `bytes ${from}-${SIZE - 1}/${SIZE}` }) };
+      response.writeHead(from > 0 ? 206 : 200, own);
+      response.write(file.subarray(from, Math.max(from, SIZE / 2)));
+      await rest;
+      response.end(file.subarray(Math.max(from, SIZE / 2)));
+    });
+    await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
+    return { url: `http://127.0.0.1:${listener.address().port}/dream.safetensors`, go, close: () => listener.close() };
+  }
+
+  test("are pulled with progress, checked and removed, by the keyboard too", async () => {
+    const page = await visit();
+    await page.getByRole("link", { name: "Server" }).click();
+    const here = page.getByRole("list", { name: "On the disk" }).getByRole("listitem");
+    await here.filter({ hasText: "tiny-sd" }).getByText("in use by stable-diffusion-v1").waitFor();
+    assert.equal(await here.getByRole("button", { name: "Remove" }).count(), 0, "what is inside the binary stays there");
+
+    const file = await site();
+    const name = page.getByRole("textbox", { name: "Pull a model from a hub" });
+    await name.fill(file.url);
+    await page.keyboard.press("Enter");
+    const work = page.locator(".task");
+    await work.getByText("1.50 MB of 3.00 MB").waitFor();
+    assert.equal(await page.getByRole("progressbar", { name: "Progress" }).evaluate((bar) => bar.value), 0.5);
+    await shoot(page, "pulling");
+    await checkAccess(page);
+    assert.ok(await page.getByRole("button", { name: "Pull", exact: true }).isDisabled());
+    file.go();
+    await work.getByText(/dream.safetensors has been pulled: start the server with --model/).waitFor();
+    assert.equal(await name.inputValue(), "");
+
+    const dream = here.filter({ hasText: "dream.safetensors" });
+    await dream.getByRole("button", { name: /^Check/ }).press("Enter");
+    await work.getByText(/dream.safetensors does not draw/).first().waitFor();
+    await shoot(page, "checked");
+    await checkAccess(page);
+    await work.getByRole("button", { name: "Close" }).click();
+    await here.filter({ hasText: "tiny-sd" }).getByRole("button", { name: "Check tiny-sd" }).click();
+    await work.getByText("tiny-sd draws.", { exact: true }).waitFor();
+    await work.getByText(/^Works$/m).waitFor();
+
+    await dream.getByRole("button", { name: /^Remove/ }).press("Enter");
+    await page.getByRole("button", { name: "Remove it from the disk?" }).press("Enter");
+    await page.getByText(/dream.safetensors is removed: 3.00 MB are free./).waitFor();
+    await dream.waitFor({ state: "detached" });
+    file.close();
+  });
+
+  test("a pull that is cancelled goes on later, and hosts of the server's own network are refused", async () => {
+    const page = await visit();
+    await page.getByRole("link", { name: "Server" }).click();
+    const work = page.locator(".task");
+    const pull = async (url) => {
+      await page.getByRole("textbox", { name: "Pull a model from a hub" }).fill(url);
+      await page.getByRole("button", { name: "Pull", exact: true }).click();
+    };
+    await pull("http://127.0.0.2:2000/a.safetensors");
+        await work.getByText("The address of 127.0.0.2 is not public").waitFor();
+    await pull("no such name");
+    await page.getByText("'no such name' cannot be pulled").waitFor();
+
+    const file = await site();
+    await pull(file.url);
+    await work.getByText("1.50 MB of 3.00 MB").waitFor();
+    await page.reload();
+    await work.getByText("1.50 MB of 3.00 MB").waitFor();
+    await work.getByRole("button", { name: "Cancel" }).click();
+    await work.getByText(/^Stopping/).waitFor();
+    file.go();
+    await work.getByText(/is not complete. Pull it again/).waitFor();
+    await page.getByRole("listitem").filter({ hasText: "not complete" }).waitFor();
+    await pull(file.url);
+    await work.getByText(/dream.safetensors has been pulled/).waitFor();
+    file.close();
+  });
+
+  test("are only shown where clients may not change them", async () => {
+    const closed = await new Server({ STABLEHAND_MANAGE_MODELS: "off" }).start();
+    try {
+      const page = await visit({ at: closed });
+      await page.getByRole("link", { name: "Server" }).click();
+      await page.getByText("Start the server with --manage-models on").waitFor();
+      assert.equal(await page.getByRole("button", { name: /Check|Remove|Pull/ }).count(), 0);
+      await checkAccess(page);
+    } finally {
+      await closed.close();
+    }
   });
 });
 
@@ -525,14 +737,27 @@ describe("every screen", () => {
     assert.equal(await overflow(), 0);
     await unfold(page, "Quality");
     await page.getByRole("spinbutton", { name: "Steps", exact: true }).fill("5");
+    const slider = page.locator("[data-group=guidance] input[type=range]").first();
+    await slider.scrollIntoViewIfNeeded();
+    const box = await slider.boundingBox();
+    await swipe(page, { x: box.x + box.width * 0.9, y: box.y + box.height / 2 }, { x: 0, y: -150 });
+    assert.equal(await slider.inputValue(), "5", "a finger that scrolls the page moves no slider");
+    await swipe(page, await middle(slider), { x: 60, y: 0 });
+    assert.notEqual(await slider.inputValue(), "5");
+    await page.getByRole("spinbutton", { name: "Steps", exact: true }).fill("60");
     await prompt(page).fill("a green frog");
     await drawButton(page).tap();
+    await page.waitForFunction(() => {
+      const tile = document.querySelector(".job, .pictures li")?.getBoundingClientRect();
+      const foot = document.querySelector(".panel-foot").getBoundingClientRect();
+      return tile && tile.top >= 0 && tile.bottom <= foot.top;
+    });
     const picture = page.getByRole("button", { name: "a green frog", exact: true });
     await picture.waitFor();
     await picture.scrollIntoViewIfNeeded();
     await shoot(page, "phone-pictures");
     await picture.tap();
-    await page.getByRole("dialog", { name: "Picture" }).getByText(/Steps: 5/).waitFor();
+    await page.getByRole("dialog", { name: "Picture" }).getByText(/Steps: 60/).waitFor();
     assert.equal(await overflow(), 0);
     await shoot(page, "phone-viewer");
   });

@@ -13,7 +13,8 @@ export const KEY = "page-key";
 export const ENDPOINT = "stable-diffusion-v1";
 
 export class Server {
-  constructor() {
+  constructor(settings = {}) {
+    this.settings = settings;
     this.folder = mkdtempSync(join(tmpdir(), "stablehand-page-"));
     this.listen = "127.0.0.1:0";
   }
@@ -25,6 +26,7 @@ export class Server {
       env: {
         ...own, STABLEHAND_LISTEN: this.listen, STABLEHAND_DEVICE: "cpu", STABLEHAND_DATA_DIR: join(this.folder, "data"),
         STABLEHAND_CACHE_DIR: join(ROOT, "target/tmp/cache"), STABLEHAND_API_KEYS: KEY, STABLEHAND_LOG: "warn",
+        STABLEHAND_MANAGE_MODELS: "on", STABLEHAND_ALLOW_ADDRESSES: "127.0.0.1", HF_HUB_CACHE: join(this.folder, "no-hub"), ...this.settings,
       },
       stdio: ["ignore", "pipe", "inherit"],
     });

@@ -2,7 +2,6 @@
 //! elsewhere.
 
 use std::cell::Cell;
-use std::env;
 use std::io::{self, IsTerminal as _};
 
 use clap::Args;
@@ -13,7 +12,6 @@ use crate::cli::print::print;
 use crate::cli::signals::exit_on_signal;
 use crate::config::ModelsDirArgs;
 use crate::domain::Clock;
-use crate::fetch::root_certificates;
 use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled, PulledModel};
 use crate::size_text::size_text;
 
@@ -36,7 +34,7 @@ pub(super) struct PullArgs {
 }
 
 pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
-    let hub = hub()?;
+    let hub = Hub::from_environment()?;
     let reference = ModelRef::parse(&args.model, hub.base())?;
     let models = ModelsDir::new(args.folders.models_dir()?);
     tell_of_the_cache(&reference);
@@ -49,14 +47,6 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
         manifest.form(),
         quoted(&manifest.name)
     ))
-}
-
-/// The hub that the environment names.
-pub(in crate::cli) fn hub() -> Result<Hub, Failure> {
-    let (base, token) = (variable("HF_ENDPOINT")?, variable("HF_TOKEN")?);
-    let download_token = variable("STABLEHAND_DOWNLOAD_TOKEN")?;
-    let roots = root_certificates().map_err(|error| Failure::Other(error.to_string()))?;
-    Ok(Hub::new(base.as_deref(), token.as_deref(), download_token.as_deref(), roots)?)
 }
 
 /// Pulls into a folder. Returns what is there now, and what has become of it.
@@ -96,15 +86,6 @@ fn tell_of_the_cache(reference: &ModelRef) {
 /// The name as a shell reads it: in quotation marks if it has a space.
 fn quoted(name: &str) -> String {
     if name.contains(' ') { format!("'{}'", name.replace('\'', r"'\''")) } else { name.to_owned() }
-}
-
-/// An environment variable, unless it is unset or empty.
-fn variable(name: &str) -> Result<Option<String>, Failure> {
-    match env::var(name) {
-        Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
-        Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{name} should be valid UTF-8"))),
-    }
 }
 
 pub(in crate::cli) fn sha256(text: &str) -> Result<String, String> {

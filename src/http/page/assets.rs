@@ -26,6 +26,7 @@ macro_rules! assets {
 
 static ASSETS: &[Asset] = &assets![
     "api.js",
+    "bytes.js",
     "completions.js",
     "count_field.js",
     "door.js",
@@ -42,6 +43,7 @@ static ASSETS: &[Asset] = &assets![
     "jobs_view.js",
     "json.js",
     "keyring.js",
+    "library_view.js",
     "lora_list.js",
     "main.js",
     "mask_canvas.js",
@@ -62,6 +64,7 @@ static ASSETS: &[Asset] = &assets![
     "stage.js",
     "start_picture.js",
     "style.css",
+    "sure_button.js",
     "toast.js",
     "viewer.js",
     "words.js",

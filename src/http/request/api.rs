@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{ApiError, ApiKeys, Endpoints, HttpSettings, Limiter};
 use crate::domain::{EndpointId, Job, JobId, NewJob, Timestamp};
+use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::queue::{Drained, JobQueue, Submitted};
 use crate::wire::UrlSigner;
@@ -32,6 +33,8 @@ pub struct Api {
     pub listen: SocketAddr,
     /// How much memory is in use.
     pub memory: MemoryProbe,
+    /// The models on the disk.
+    pub library: Library,
     /// Becomes true when the server stops. Requests that wait are answered then.
     pub stopping: watch::Receiver<bool>,
 }

@@ -34,6 +34,12 @@ pub enum ApiError {
     UnknownHost,
     #[error("{0}")]
     NotFound(&'static str),
+    #[error("{0}")]
+    Missing(String),
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("{0}")]
+    Conflict(String),
     #[error("This route accepts {allowed}.")]
     MethodNotAllowed { allowed: &'static str },
     #[error("This Idempotency-Key was already used for another request: use a new key for each request.")]
@@ -89,12 +95,14 @@ impl ResponseError for ApiError {
         match self {
             Self::BadRequest(_) | Self::TooManyValues | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::BadSignature | Self::Expired | Self::AnotherSite | Self::UnknownHost => {
-                StatusCode::FORBIDDEN
-            }
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::BadSignature
+            | Self::Expired
+            | Self::AnotherSite
+            | Self::UnknownHost
+            | Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) | Self::Missing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::KeyReused => StatusCode::CONFLICT,
+            Self::KeyReused | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited { .. }

@@ -47,13 +47,13 @@ impl Methods {
 }
 
 /// One route: `handler` for the methods that it accepts, 405 for all others.
-pub fn route<F, Args>(path: &'static str, methods: Methods, handler: F) -> Resource
+pub fn route<F, Args>(path: impl Into<String>, methods: Methods, handler: F) -> Resource
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    web::resource(path)
+    web::resource(path.into())
         .route(web::route().guard(methods.guard()).to(handler))
         .default_service(web::to(move || async move { Err::<&str, _>(methods.refusal()) }))
 }

@@ -8,6 +8,7 @@ mod links;
 mod list_and_rm;
 mod pulled;
 mod refused;
+mod served;
 mod sites;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ mod huggingface;
 mod images;
 mod inpainting;
 mod input;
+mod library;
 mod mcp;
 mod operations;
 mod parameters;
@@ -46,6 +47,11 @@ its pictures half an hour after the job ended. After runsync it is one minute, o
 `wait`.\n\nRepeated slashes in a path collapse. Every error is a JSON object with one sentence, `error`. Every \
 answer has an `X-Request-Id`: the client's own if it sent a usable one.";
 
+/// The answers that no other program's API has.
+fn own_schemas() -> ComponentsBuilder {
+    library::add_schemas(probes::add_schemas(replies::add(ComponentsBuilder::new())))
+}
+
 /// The document, with the address that this client used.
 pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
     let base = api.base_url(request);
@@ -68,9 +74,7 @@ pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
         .components(Some(
             [images::add_schemas, huggingface::add_schemas, a1111::add_schemas, mcp::add_schemas]
                 .into_iter()
-                .fold(probes::add_schemas(replies::add(ComponentsBuilder::new())), |components, add| {
-                    add(components, api)
-                })
+                .fold(own_schemas(), |components, add| add(components, api))
                 .schema("Request", request::request())
                 .schema("Input", input::input(&rules))
                 .schema("Policy", request::policy())

@@ -12,7 +12,7 @@ use super::parameters::{endpoint, idempotency_key, page, path, query, wait};
 use super::schema::{choice, integer, object, reference, text};
 use super::surface::json_body;
 use super::words::{Words, words};
-use super::{a1111, huggingface, images, mcp, probes};
+use super::{a1111, huggingface, images, library, mcp, probes};
 use crate::http::request::{Api, Limit, Operation};
 use crate::wire::JobEvent;
 
@@ -42,7 +42,7 @@ pub(super) fn paths(api: &Api) -> Paths {
     let paths = [images::add_paths, huggingface::add_paths, a1111::add_paths, mcp::add_paths]
         .into_iter()
         .fold(paths, |paths, add| add(paths, api));
-    probes::add_paths(paths).build()
+    probes::add_paths(library::add_paths(paths)).build()
 }
 
 fn describe(api: &Api, operation: Operation, words: &Words, method: &HttpMethod) -> OperationBuilder {
@@ -205,7 +205,7 @@ fn limit(limit: Limit) -> String {
     }
 }
 
-fn refusal(code: &str, why: &str) -> Response {
+pub(super) fn refusal(code: &str, why: &str) -> Response {
     let mut response = json_body(why, "Error");
     response.headers.extend(header_for(code));
     response

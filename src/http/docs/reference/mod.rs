@@ -155,7 +155,8 @@ fn curl(path: &Path, components: &Components, base: &str, endpoint: &str) -> Str
     if path.id == "image" || path.id == "finished-image" {
         return "curl -o picture.png \"$IMAGE_URL\"".to_owned();
     }
-    let target = path.full.replace("{endpoint}", endpoint).replace("{id}", "$JOB");
+    let id = if path.full.contains("/tasks/") { "$TASK" } else { "$JOB" };
+    let target = path.full.replace("{endpoint}", endpoint).replace("{id}", id);
     let method = if path.methods == ["GET"]
         || path.operation.request_body.is_none() && path.methods.contains(&"GET")
     {

@@ -79,6 +79,32 @@ export class Api {
     return (await this.fetch("GET", "metrics")).text();
   }
 
+  library() {
+    return this.json("GET", "v2/library");
+  }
+
+  /** Begins a task. `kind` is `model` or `controlnet`. */
+  pullModel(kind, name) {
+    return this.json("POST", "v2/library/pull", { name, kind });
+  }
+
+  /** Begins a task. */
+  checkModel(name) {
+    return this.json("POST", "v2/library/check", { name });
+  }
+
+  removeModel(kind, name) {
+    return this.json("POST", "v2/library/remove", { name, kind });
+  }
+
+  task(id) {
+    return this.json("GET", `v2/library/tasks/${id}`);
+  }
+
+  cancelTask(id) {
+    return this.json("POST", `v2/library/tasks/${id}/cancel`);
+  }
+
   /** The events of a job, until it ends or `signal` stops it. */
   async *events(endpoint, id, signal) {
     const response = await this.fetch("GET", `v2/${endpoint}/events/${id}`, undefined, { signal });

@@ -30,7 +30,8 @@ export class DrawPanel extends EventTarget {
     this.select.replaceChildren(...endpoints.map((name) => h("option", { value: name }, name)));
     this.chooser.hidden = endpoints.length < 2;
     const last = this.keyring.recall("form");
-    const input = last && { ...last.input, ...this.keyring.recall("start") };
+    const controls = this.keyring.recall("controls");
+    const input = last && { ...last.input, ...this.keyring.recall("start"), ...(controls && { controlnet: controls }) };
     await this.choose(endpoints.includes(last?.endpoint) ? last.endpoint : endpoints[0], input, last?.open);
   }
 
@@ -68,7 +69,10 @@ export class DrawPanel extends EventTarget {
     if (input) this.form.set(input);
     if (open) this.form.open = open;
     this.form.addEventListener("change", () => this.rememberSoon());
-    this.form.start?.addEventListener("change", () => this.keyring.remember("start", this.form.start.get()));
+    this.form.start?.addEventListener("change", () => this.rememberPictures("start", this.form.start.get()));
+    this.form.fields.get("controlnet")?.addEventListener("change", () => {
+      this.hasNewControls = true;
+    });
     this.form.addEventListener("fold", () => this.rememberSoon());
   }
 
@@ -78,20 +82,34 @@ export class DrawPanel extends EventTarget {
     this.timer = setTimeout(() => this.remember(), 300);
   }
 
-  /** Everything but the pictures: the starting picture is remembered when it changes, the others are too large. */
+  rememberPictures(name, value) {
+    const isKept = this.keyring.remember(name, value ?? null);
+    if (!isKept && !this.hasWarned) this.toasts.say(words.notKept, "bad");
+    this.hasWarned = !isKept;
+  }
+
+  /** Everything but the pictures, which are large: they are remembered when they change. */
   remember() {
+    if (this.hasNewControls) this.rememberPictures("controls", this.form.fields.get("controlnet").get());
+    this.hasNewControls = false;
     const { init_image: _, mask: __, controlnet: ___, outpaint: ____, ...input } = this.form.settings();
     this.keyring.remember("form", { endpoint: this.endpoint, input, open: this.form.open });
   }
 
   backToDefaults() {
+    const before = this.state;
     this.form.set({ prompt: this.form.prompt.value, init_image: null });
-    this.toasts.say(words.resetDone);
+    this.toasts.say(words.resetDone, "plain", { label: words.takeBack, act: () => this.put(before) });
   }
 
-  fill(input) {
-    this.form.set(input);
-    this.dispatchEvent(new Event("filled"));
+  /** What the form says, to be put back. */
+  get state() {
+    return { endpoint: this.endpoint, input: { init_image: null, ...this.form.settings() } };
+  }
+
+  async put({ endpoint, input }) {
+    if (endpoint !== this.endpoint) await this.choose(endpoint, input);
+    else this.form.set(input);
   }
 
   submitted(event) {
@@ -105,7 +123,9 @@ export class DrawPanel extends EventTarget {
     this.error.hidden = true;
     this.button.setAttribute("aria-busy", "true");
     try {
-      return await this.jobs.submit(endpoint, input);
+      const job = await this.jobs.submit(endpoint, input);
+      this.dispatchEvent(new Event("sent"));
+      return job;
     } catch (refusal) {
       if (refusal.status !== 401) this.refuse(refusal.message);
     } finally {

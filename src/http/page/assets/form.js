@@ -27,8 +27,6 @@ const GROUPS = {
 const WITH_PICTURE = ["prompt_strength", "image_guidance_scale", "resize_mode", "upscale"];
 /** Shown with a mask, and when the picture is extended. */
 const WITH_MASK = ["mask_blur", "inpaint_area", "inpaint_padding", "inpaint_fill"];
-/** Not together with a starting picture. */
-const WITHOUT_PICTURE = ["hires"];
 /** Fields with a control of their own, or none: LoRAs are tags in the prompt, masks are painted. */
 const OWN = ["prompt", "negative_prompt", "width", "height", "num_outputs", "seed", "init_image", "mask", "mask_invert", "lora", "lora_scale", "outpaint"];
 const REACH = { num_inference_steps: 60, guidance_scale: 20, inpaint_padding: 256 };
@@ -50,17 +48,20 @@ export class Form extends EventTarget {
     this.fields = new Map();
     this.failed = tools.failed;
     this.withPicture = h("div", { class: "parts" }, this.make(WITH_PICTURE));
-    this.withMask = h("div", { class: "parts" }, this.make(WITH_MASK));
+    this.withMask = h("div", { class: "parts masking" }, this.make(WITH_MASK));
+    this.fields.get("upscale")?.node.classList.add("enlarges");
     this.groups = this.makeGroups();
     this.node = h("div", { class: "form-parts" },
       this.prompt.node, this.negative?.node,
-      this.start && h("section", { class: "part", "aria-label": words.start }, h("h3", {}, words.start), this.start.node, this.withPicture, this.withMask),
+      this.start && h("section", { class: "part enlarges", "aria-label": words.start }, h("h3", {}, words.start), this.start.node, this.withPicture, this.withMask),
       h("section", { class: "part", "aria-label": words.size }, h("h3", {}, words.size), this.size.node),
       h("section", { class: "part pair" }, this.count.node, this.seed.node),
       this.groups);
     for (const part of [this.prompt, this.negative, this.start, this.size, this.count, this.seed]) part?.addEventListener("change", () => this.changed());
     this.start?.addEventListener("change", () => this.followPicture());
     this.fields.get("scheduler")?.addEventListener("change", () => this.followScheduler());
+    this.fields.get("inpaint_area")?.addEventListener("change", () => this.followArea());
+    this.followArea();
     this.followPicture();
   }
 
@@ -131,13 +132,19 @@ export class Form extends EventTarget {
     for (const option of SAMPLING) if (this.fields.has(option)) this.fields.get(option).node.hidden = !options.includes(option);
   }
 
+  /** What is around the mask matters only where that area alone is drawn. */
+  followArea() {
+    const area = this.fields.get("inpaint_area")?.value;
+    const padding = this.fields.get("inpaint_padding");
+    if (padding) padding.node.hidden = area !== "masked";
+  }
+
   /** What depends on the starting picture. */
   followPicture() {
     if (!this.start) return;
     const { picture, mask, outpaint, extent } = this.start;
     this.withPicture.hidden = !picture;
     this.withMask.hidden = !mask && !outpaint;
-    for (const fold of this.groups) if (WITHOUT_PICTURE.includes(fold.dataset.group)) fold.hidden = Boolean(picture);
     const fromImage = new Set(this.model.schedulers.filter((one) => one.from_image).map((one) => one.name));
     const edits = this.model.required.includes("init_image");
     this.fields.get("scheduler")?.restrict((name) => !picture || edits || name === "" || fromImage.has(name));
@@ -158,6 +165,9 @@ export class Form extends EventTarget {
       fold.querySelector(".mark").textContent = isOn ? "•" : "";
       fold.querySelector(".mark").title = isOn ? words.on : "";
     }
+    // What is not sent is not shown, but kept.
+    const enlarges = this.start?.picture && this.fields.get("upscale")?.get() !== undefined;
+    this.node.classList.toggle("enlarging", Boolean(enlarges));
     this.dispatchEvent(new Event("change"));
   }
 
@@ -182,7 +192,6 @@ export class Form extends EventTarget {
     for (const [name, field] of this.fields) {
       if (WITH_PICTURE.includes(name) && !pictures.init_image) continue;
       if (WITH_MASK.includes(name) && !pictures.mask && !pictures.outpaint) continue;
-      if (WITHOUT_PICTURE.includes(name) && pictures.init_image) continue;
       const value = field.node.hidden ? undefined : field.get();
       if (value !== undefined) input[name] = value;
     }
@@ -201,6 +210,7 @@ export class Form extends EventTarget {
     this.seed.set(input.seed);
     for (const [name, field] of this.fields) field.set(input[name] ?? undefined);
     this.followScheduler();
+    this.followArea();
     if (input.karras && !input.spacing) this.fields.get("spacing")?.set("karras");
     this.changed();
   }

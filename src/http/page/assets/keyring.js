@@ -47,13 +47,16 @@ export class Keyring {
     }
   }
 
+  /** Whether the browser has room for it. */
   remember(name, value) {
     const item = `stablehand.${name}`;
     try {
       this.storage.setItem(item, writeJson(value));
+      return true;
     } catch {
-      // The browser gives no more room: the page works without, and what was there before is no longer true.
+      // The page works without, and what was there before is no longer true.
       this.storage.removeItem(item);
+      return false;
     }
   }
 

@@ -49,24 +49,29 @@ export class LoraList {
       h("span", { class: "lora-name", title: name }, name),
       makeSlider({ min: 0, max: 1.5, tabIndex: -1, ...properties }),
       h("input", { type: "number", class: "number", min: -10, max: 10, ...properties }),
-      h("button", { type: "button", class: "icon", title: words.removeLora(name), "aria-label": words.removeLora(name), onclick: () => this.change(index, () => "") }, icon("close")));
+      h("button", { type: "button", class: "icon", title: words.removeLora(name), "aria-label": words.removeLora(name), onclick: () => this.remove(index) }, icon("close")));
   }
 
   scale(index, value) {
-    if (value !== "") this.change(index, (tag) => `<lora:${tag.name}:${Number(value)}${tag.rest}>`);
+    if (value === "") return;
+    const tag = this.tags[index];
+    const { value: text } = this.prompt;
+    // While the slider moves, the prompt must not take the focus from it.
+    this.prompt.value = `${text.slice(0, tag.at)}<lora:${tag.name}:${Number(value)}${tag.rest}>${text.slice(tag.at + tag.whole.length)}`;
   }
 
-  change(index, write) {
-    const tag = this.tags[index];
+  remove(index) {
+    const { at, whole } = this.tags[index];
     const { value } = this.prompt;
-    const text = write(tag);
-    const end = tag.at + tag.whole.length;
-    this.prompt.value = text === "" ? (value.slice(0, tag.at) + value.slice(end)).replace(/ {2,}/g, " ").trim() : value.slice(0, tag.at) + text + value.slice(end);
+    const hasSpace = value[at - 1] === " ";
+    this.prompt.replace(hasSpace ? at - 1 : at, at + whole.length, "");
   }
 
   add(name) {
     this.select.value = "";
     if (!name || this.tags.some((tag) => tag.name === name)) return;
-    this.prompt.value = `${this.prompt.value.trimEnd()} <lora:${name}:1>`.trimStart();
+    const { value } = this.prompt;
+    this.prompt.replace(value.trimEnd().length, value.length, `${value.trim() && " "}<lora:${name}:1>`);
+    this.select.focus();
   }
 }

@@ -31,7 +31,7 @@ const panel = new DrawPanel({ api, keyring, jobs, toasts, paint: (subject, form)
 const gallery = new Gallery({ jobs, api, toasts });
 const jobsView = new JobsView({ jobs, toasts, gallery });
 const viewer = new Viewer({ api, jobs, gallery, toasts });
-const server = new ServerView({ api, toasts, jobs });
+const server = new ServerView({ api, toasts, jobs, changed: () => panel.choose(panel.endpoint) });
 const drops = new Drops();
 
 const connection = h("p", { class: "connection", role: "status", hidden: true });
@@ -115,6 +115,10 @@ jobs.addEventListener("change", ({ detail: job }) => {
   }
 });
 
+// On a narrow screen the pictures are below the form.
+panel.addEventListener("sent", () => {
+  if (matchMedia("(max-width: 60rem)").matches) gallery.node.scrollIntoView({ block: "start" });
+});
 gallery.addEventListener("example", ({ detail }) => {
   panel.form.prompt.value = detail;
   panel.submitted();
@@ -130,11 +134,12 @@ drops.addEventListener("settings", ({ detail }) => fill(detail, panel.endpoint, 
 drops.addEventListener("picture", ({ detail }) => startFrom(detail, words.asStartDone));
 drops.addEventListener("bare", ({ detail }) => startFrom(detail, words.noParameters));
 
+/** Fills the form. What was in it can be taken back: somebody has written it. */
 async function fill(request, endpoint, sentence) {
   location.hash = "#draw";
-  if (endpoint !== panel.endpoint) await panel.choose(endpoint, request);
-  else panel.fill(request);
-  toasts.say(sentence);
+  const before = panel.state;
+  await panel.put({ endpoint, input: request });
+  toasts.say(sentence, "plain", { label: words.takeBack, act: () => panel.put(before) });
   panel.form.prompt.area.focus();
 }
 
@@ -148,6 +153,8 @@ async function startFrom(blob, sentence) {
 addEventListener("hashchange", showView);
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || main.hidden) return;
+  // Of a key that is held down, the first press counts. A press that ends the composing of a letter is for that alone.
+  if (event.repeat || event.isComposing) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     panel.submitted();

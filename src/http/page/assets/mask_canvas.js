@@ -78,6 +78,10 @@ export class MaskCanvas {
     this.context.globalCompositeOperation = "source-over";
   }
 
+  get isChanged() {
+    return this.past.length > 0;
+  }
+
   get isEmpty() {
     const { data } = this.snapshot();
     for (let at = 3; at < data.length; at += 4) if (data[at] > 127) return false;

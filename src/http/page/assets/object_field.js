@@ -13,7 +13,7 @@ export class ObjectField extends Field {
     this.isOn = Boolean(options.always);
     const listed = schema.properties ?? {};
     this.parts = Object.entries(listed).map(([part, partSchema]) =>
-      /image$/.test(part) ? new PictureField(part, partSchema, options) : makeField(part, partSchema, { choices: options.choices?.[part], default: this.first(part, options) }));
+      /image$/.test(part) ? new PictureField(part, partSchema, options) : makeField(part, partSchema, { choices: options.choices?.[part], default: this.first(part, options), ...words.parts[`${name}.${part}`] }));
     for (const part of this.parts) part.addEventListener("change", () => this.changed());
     this.body = h("div", { class: "parts", hidden: !this.isOn }, this.parts.map((part) => part.node));
     this.toggle = !options.always && h("input", {

@@ -6,6 +6,7 @@ import { MaskCanvas } from "./mask_canvas.js";
 import { OutpaintFrame } from "./outpaint_frame.js";
 import { loadImage } from "./picture_file.js";
 import { makeSlider, slide } from "./slider.js";
+import { sureButton } from "./sure_button.js";
 import { words } from "./words.js";
 
 const LARGEST_BRUSH = 300;
@@ -28,7 +29,8 @@ export class Painting {
     this.featherInput = makeSlider({ id: `${id}-feather`, min: 0, max: 64, value: 0, oninput: () => this.showFeather() });
     this.featherRow = h("label", { class: "paint-slider" }, words.feather, this.featherInput);
     this.extras = h("div", { class: "paint-extras" });
-    this.node = h("dialog", { class: "painting", "aria-label": words.painting, onkeydown: (event) => this.pressed(event), onclose: () => this.finish(null) },
+    this.discard = sureButton({ label: words.dismiss, question: words.dismissSure, act: () => this.node.close(), isNeeded: () => this.isChanged });
+    this.node = h("dialog", { class: "painting", "aria-label": words.painting, onkeydown: (event) => this.pressed(event), oncancel: (event) => this.cancelled(event), onclose: () => this.finish(null) },
       h("div", { class: "paint-bar", role: "toolbar", "aria-label": words.painting },
         this.brush, this.eraser,
         h("label", { class: "paint-slider" }, words.brushSize, this.sizeInput), this.featherRow,
@@ -37,7 +39,7 @@ export class Painting {
         this.tool("invert", `${words.invert} (I)`, () => this.mask.invert()),
         this.tool("bin", words.clear, () => this.mask.clear()),
         h("span", { class: "spread" }),
-        h("button", { type: "button", class: "quiet", onclick: () => this.node.close() }, words.dismiss),
+        this.discard,
         h("button", { type: "button", class: "primary", onclick: () => this.done() }, words.done)),
       h("div", { class: "paint-main" }, this.stage, this.extras));
     this.resizes = new ResizeObserver(() => this.fit());
@@ -56,6 +58,7 @@ export class Painting {
     image.alt = "";
     image.className = "paint-picture";
     this.mask = new MaskCanvas(image.naturalWidth, image.naturalHeight);
+    this.before = JSON.stringify(outpaint);
     this.at = null;
     this.isPenDown = false;
     if (mask) await this.mask.load(mask);
@@ -81,6 +84,19 @@ export class Painting {
     const extent = { width: this.image.naturalWidth + left + right, height: this.image.naturalHeight + top + bottom };
     this.finish({ mask, outpaint: this.frame?.get(), extent });
     this.node.close();
+  }
+
+  /** Whether something would be lost. */
+  get isChanged() {
+    return Boolean(this.mask?.isChanged) || JSON.stringify(this.frame?.get()) !== this.before;
+  }
+
+  /** Escape asks as the button does: a painting takes longer than a press of a key. */
+  cancelled(event) {
+    if (!this.isChanged || this.discard.classList.contains("danger")) return;
+    event.preventDefault();
+    this.discard.focus();
+    this.discard.click();
   }
 
   finish(result) {

@@ -78,7 +78,8 @@ export class PromptField extends EventTarget {
   replace(start, end, text) {
     this.area.focus();
     this.area.setSelectionRange(start, end);
-    if (!document.execCommand("insertText", false, text)) this.area.setRangeText(text, start, end, "end");
+    const isDone = text ? document.execCommand("insertText", false, text) : document.execCommand("delete");
+    if (!isDone) this.area.setRangeText(text, start, end, "end");
     this.changed();
   }
 }

@@ -1,23 +1,29 @@
 // The operator's view: endpoints, workers, queue, memory, failures, and what other programs need to connect.
 
+import { bytesText } from "./bytes.js";
 import { h } from "./element.js";
 import { icon } from "./icons.js";
+import { writeJson } from "./json.js";
+import { LibraryView } from "./library_view.js";
 import { readMetrics } from "./metrics.js";
 import { copyText } from "./save_file.js";
+import { sureButton } from "./sure_button.js";
 import { words } from "./words.js";
 
 const LOOK_MS = 4000;
 
 export class ServerView {
-  constructor({ api, toasts, jobs }) {
+  constructor({ api, toasts, jobs, changed }) {
     Object.assign(this, { api, toasts, jobs });
     this.endpoints = h("div", { class: "cards" });
+    this.library = new LibraryView({ api, toasts, changed });
     this.memory = h("dl", { class: "facts" });
     this.failures = h("ul", { class: "failures" });
     this.clients = h("ul", { class: "clients" });
     this.version = h("p", { class: "help" });
     this.node = h("div", { class: "server", hidden: true },
-      h("section", {}, h("h2", {}, words.models), this.endpoints, h("p", { class: "help" }, words.moreModels)),
+      h("section", {}, h("h2", {}, words.models), this.endpoints),
+      this.library.node,
       h("section", {}, h("h2", {}, words.memory), this.memory),
       h("section", {}, h("h2", {}, words.failures), this.failures),
       h("section", {}, h("h2", {}, words.clients), h("p", { class: "help" }, words.clientsAbout), this.clients),
@@ -39,15 +45,17 @@ export class ServerView {
   /** Looks at the server for as long as the view is open. */
   set isOpen(isOpen) {
     this.node.hidden = !isOpen;
+    this.library.isOpen = isOpen;
     clearTimeout(this.timer);
     if (isOpen) this.look();
   }
 
   async look() {
     try {
-      const cards = [];
-      for (const name of this.names) cards.push(this.card(name, await this.models(name), await this.api.health(name)));
-      this.endpoints.replaceChildren(...cards);
+      const seen = [];
+      for (const name of this.names) seen.push([name, await this.models(name), await this.api.health(name)]);
+      this.showCards(seen);
+      await this.library.look();
       this.showMemory(readMetrics(await this.api.metrics()));
       this.showFailures();
     } catch (refusal) {
@@ -55,6 +63,14 @@ export class ServerView {
     }
     clearTimeout(this.timer);
     if (!this.node.hidden) this.timer = setTimeout(() => this.look(), LOOK_MS);
+  }
+
+  /** They are made anew only when something has changed, so that a button keeps its focus. */
+  showCards(seen) {
+    const shown = writeJson(seen);
+    if (shown === this.shown) return;
+    this.shown = shown;
+    this.endpoints.replaceChildren(...seen.map((one) => this.card(...one)));
   }
 
   card(name, model, { jobs, workers }) {
@@ -72,17 +88,10 @@ export class ServerView {
         row(words.learned, list(model.embeddings)),
         row(words.groups.controlnet, list(model.controlnets)),
         row(words.upscalers, list(model.upscalers))),
-      jobs.inQueue > 0 && h("button", { type: "button", class: "quiet", onclick: (event) => this.purge(event.target, name) }, words.purge));
+      jobs.inQueue > 0 && sureButton({ label: words.purge, question: words.purgeSure, act: () => this.purge(name) }));
   }
 
-  async purge(button, name) {
-    if (button.dataset.sure !== "yes") {
-      button.dataset.sure = "yes";
-      button.textContent = words.purgeSure;
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.look(), LOOK_MS);
-      return;
-    }
+  async purge(name) {
     try {
       const { removed } = await this.api.purge(name);
       this.toasts.say(words.purged(removed));
@@ -97,12 +106,12 @@ export class ServerView {
     const facts = [];
     for (const { labels, value } of metrics.stablehand_device_memory_bytes ?? []) {
       const used = metrics.stablehand_device_memory_used_bytes?.find((one) => one.labels.device === labels.device);
-      facts.push([labels.device, `${size(used?.value ?? 0)} / ${size(value)}`, (used?.value ?? 0) / value]);
+      facts.push([labels.device, `${bytesText(used?.value ?? 0)} / ${bytesText(value)}`, (used?.value ?? 0) / value]);
     }
     const resident = metrics.process_resident_memory_bytes?.[0];
-    if (resident) facts.push([words.process, size(resident.value)]);
+    if (resident) facts.push([words.process, bytesText(resident.value)]);
     const database = metrics.stablehand_database_bytes?.[0];
-    if (database) facts.push([words.database, size(database.value)]);
+    if (database) facts.push([words.database, bytesText(database.value)]);
     this.memory.replaceChildren(...facts.flatMap(([term, text, share]) => [
       h("dt", {}, term), h("dd", {}, text, share !== undefined && h("meter", { value: share, max: 1, high: 0.9, "aria-label": term })),
     ]));
@@ -117,10 +126,4 @@ export class ServerView {
   async copy(text) {
     await copyText(text).then(() => this.toasts.say(words.copied), () => this.toasts.say(words.notCopied, "bad"));
   }
-}
-
-function size(bytes) {
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1000)));
-  return `${(bytes / 1000 ** power).toPrecision(3)} ${units[power]}`;
 }

@@ -79,7 +79,7 @@ export class StartPicture extends EventTarget {
       isShown && this.mask && h("span", { class: "mask" }));
     thumb.querySelector(".mask")?.style.setProperty("mask-image", `url("${this.mask}")`);
     const remove = h("button", { type: "button", class: "icon", title: words.removePicture, "aria-label": words.removePicture, onclick: () => this.remove() }, icon("close"));
-    const paint = this.paint && isShown && h("button", { type: "button", class: "quiet", onclick: () => this.openPainting() }, icon("brush"), this.mask || this.outpaint ? words.paintAgain : words.paint);
+    const paint = this.paint && isShown && h("button", { type: "button", class: "quiet", onclick: () => this.openPainting() }, icon("brush"), this.mask ? words.paintAgain : this.outpaint ? words.extendAgain : words.paint);
     const unmask = this.mask && h("button", {
       type: "button", class: "quiet", onclick: () => {
         this.mask = null;

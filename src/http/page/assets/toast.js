@@ -10,8 +10,13 @@ export class Toasts {
     this.node = h("div", { class: "toasts", role: "status", "aria-live": "polite", popover: "manual" });
   }
 
-  say(sentence, kind = "plain") {
-    const toast = h("p", { class: `toast ${kind}` }, sentence);
+  /** `way`: something that can be done about it, as `{label, act}`. */
+  say(sentence, kind = "plain", way = null) {
+    const press = () => {
+      toast.remove();
+      way.act();
+    };
+    const toast = h("p", { class: `toast ${kind}` }, sentence, way && h("button", { type: "button", onclick: press }, way.label));
     this.node.append(toast);
     while (this.node.children.length > 3) this.node.firstChild.remove();
     if (this.node.matches(":popover-open")) this.node.hidePopover();
@@ -19,6 +24,6 @@ export class Toasts {
     setTimeout(() => {
       toast.remove();
       if (!this.node.children.length && this.node.matches(":popover-open")) this.node.hidePopover();
-    }, kind === "bad" ? 2 * SHOWN_MS : SHOWN_MS);
+    }, kind === "bad" || way ? 2 * SHOWN_MS : SHOWN_MS);
   }
 }

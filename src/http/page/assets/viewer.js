@@ -21,12 +21,13 @@ export class Viewer extends EventTarget {
     this.warnings = h("ul", { class: "warnings" });
     this.compareButton = this.action("compare", words.compare, () => this.compare());
     this.compareButton.setAttribute("aria-pressed", "false");
+    this.varyButton = this.action("vary", words.vary, () => this.tell("vary"));
     this.deleteButton = this.action("bin", words.delete, () => this.delete());
     const side = h("aside", { class: "side", "aria-label": words.parameters },
       this.prompt,
       h("div", { class: "actions" },
         this.action("again", words.again, () => this.tell("again")),
-        this.action("vary", words.vary, () => this.tell("vary")),
+        this.varyButton,
         this.action("picture", words.asStart, () => this.tell("start")),
         this.compareButton,
         this.action("save", words.download, () => this.download()),
@@ -82,8 +83,12 @@ export class Viewer extends EventTarget {
     this.warnings.replaceChildren(...(job.warnings ?? []).map((sentence) => h("li", {}, sentence)));
     this.settings.textContent = "";
     this.texts = this.api.picture(picture.url).then(pngTexts).catch(() => ({}));
+    // A picture that was only enlarged has no seed to vary.
+    this.varyButton.hidden = Boolean(job.input?.upscale);
     const texts = await this.texts;
-    if (this.picture === picture) this.settings.textContent = texts.parameters ?? `Seed: ${picture.seed}`;
+    if (this.picture !== picture) return;
+    this.settings.textContent = texts.parameters ?? `Seed: ${picture.seed}`;
+    this.varyButton.hidden ||= Boolean(ownRequest(texts).upscale);
   }
 
   /** The next picture, or the one before. `isGone`: the open one is no longer there. */
@@ -98,13 +103,7 @@ export class Viewer extends EventTarget {
   async request() {
     const { picture } = this;
     const [input, texts] = await Promise.all([this.jobs.inputOf(picture.job).catch(() => ({})), this.texts]);
-    let own = {};
-    try {
-      own = readJson(texts.stablehand ?? "{}");
-    } catch {
-      // Another program has written it.
-    }
-    const request = { ...input, seed: picture.seed, num_outputs: 1, ...own };
+    const request = { ...input, seed: picture.seed, num_outputs: 1, ...ownRequest(texts) };
     return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== null && value !== ""));
   }
 
@@ -182,5 +181,15 @@ export class Viewer extends EventTarget {
     this.gallery.focus(this.picture);
     this.stage.reset();
     this.picture = null;
+  }
+}
+
+/** The request that a picture's file says it was drawn from. */
+function ownRequest({ stablehand = "{}" }) {
+  try {
+    return readJson(stablehand) ?? {};
+  } catch {
+    // Another program has written it.
+    return {};
   }
 }
