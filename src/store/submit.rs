@@ -1,6 +1,5 @@
 //! Submitting: a job enters its endpoint's queue as `IN_QUEUE`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, named_params};
@@ -33,9 +32,8 @@ pub enum Inserted {
 impl Store {
     /// Appends a job to its endpoint's queue, unless `limit` jobs are in it already or the same request was made before.
     pub fn insert(&self, row: NewRow, limit: u64) -> Write<'_, Inserted> {
-        let dir = Arc::clone(&self.dir);
         self.writer.grouped(move |db| {
-            disk_space::check(&dir)?;
+            disk_space::check(db)?;
             insert(db, &row, limit)
         })
     }

@@ -1,13 +1,17 @@
 //! Webhooks.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stablehand::fetch::AllowedAddresses;
 use stablehand::webhooks::WebhookSecret;
 
-use crate::helpers::{TestApp, prompt};
+use crate::helpers::{TestApp, prompt, wait_until_forgotten};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -110,6 +114,42 @@ fn a_waiting_webhook_is_delivered_after_a_restart() {
     app.restart();
     let told: Value = serde_json::from_str(&receiver.receive().1).unwrap();
     assert_eq!((&told["id"], &told["status"]), (&json!(id), &json!("COMPLETED")));
+}
+
+#[test]
+fn a_message_leaves_out_what_is_too_large_and_goes_with_its_job() {
+    let (app, receiver) = (app(), Receiver::new());
+    let negative = "a cat, ".repeat(10_000);
+    let mut request = body(&receiver, json!(null));
+    request["input"]["negative_prompt"] = json!(negative);
+    let id = app.submit(&request);
+    let told: Value = serde_json::from_str(&receiver.receive().1).unwrap();
+    let input =
+        json!({"prompt": "a dog", "negative_prompt": format!("(left out: {} bytes)", negative.len())});
+    assert_eq!((&told["id"], &told["status"], &told["input"]), (&json!(id), &json!("COMPLETED"), &input));
+    assert_eq!(app.status(&id).json()["input"]["negative_prompt"], json!(negative));
+
+    // Nobody answers.
+    drop(receiver);
+    let url = "http://127.0.0.1:9/?key=url-marker";
+    let id = app.submit(&json!({"input": {"prompt": "prompt-marker"}, "webhook": url}));
+    app.wait(&id);
+    let found = |marker: &str| on_disk(app.data_dir(), marker);
+    assert!(found("prompt-marker") && found("url-marker"));
+    app.advance_ms(31 * 60 * 1000);
+    wait_until_forgotten(&app);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while found("prompt-marker") || found("url-marker") {
+        assert!(Instant::now() < deadline, "the sweeper empties the log");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn on_disk(dir: &Path, marker: &str) -> bool {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file());
+    files
+        .map(|path| fs::read(path).unwrap())
+        .any(|bytes| bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
 }
 
 #[test]
