@@ -9,6 +9,8 @@ use url::Url;
 
 /// The smallest memory budget: no model fits into less.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
+/// Room for the largest body.
+const SMALLEST_BODY_MEMORY: ByteSize = ByteSize::mib(32);
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let loopback = || {
@@ -93,6 +95,15 @@ pub(super) fn unload_after(text: &str) -> Result<Duration, String> {
 pub(super) fn budget(text: &str) -> Result<u64, String> {
     match size(text)? {
         bytes if bytes < SMALLEST_BUDGET.as_u64() => Err(format!("it should be at least {SMALLEST_BUDGET}")),
+        bytes => Ok(bytes),
+    }
+}
+
+pub(super) fn body_memory(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < SMALLEST_BODY_MEMORY.as_u64() => {
+            Err(format!("it should be at least {SMALLEST_BODY_MEMORY}"))
+        }
         bytes => Ok(bytes),
     }
 }

@@ -54,6 +54,8 @@ pub enum ApiError {
     LockedOut { retry_after_s: u64 },
     #[error("The queue is full: {limit} jobs are waiting; try again later.")]
     TooManyQueued { limit: u64 },
+    #[error("The server receives too many request bodies at once: try again in 2 s.")]
+    TooManyBodies,
     #[error("{0}")]
     Unavailable(String),
     #[error("Internal server error: the server's log has the details.")]
@@ -76,7 +78,7 @@ impl ApiError {
             }
             Self::TooManyAtOnce { .. } => Some(1),
             Self::TooManyQueued { .. } => Some(10),
-            Self::Unavailable(_) => Some(2),
+            Self::TooManyBodies | Self::Unavailable(_) => Some(2),
             _ => None,
         }
     }
@@ -99,7 +101,7 @@ impl ResponseError for ApiError {
             | Self::TooManyAtOnce { .. }
             | Self::LockedOut { .. }
             | Self::TooManyQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyBodies | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
