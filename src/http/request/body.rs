@@ -124,8 +124,12 @@ impl<'a> Kept<'a> {
         if length <= self.room || length > self.limit || self.has_no_room {
             return;
         }
-        self.has_no_room = !self.memory.hold(&mut self.held, length - self.room);
-        self.room = length;
+        if self.memory.hold(&mut self.held, length - self.room) {
+            self.room = length;
+            self.bytes.reserve(length - self.bytes.len());
+        } else {
+            self.has_no_room = true;
+        }
     }
 
     fn push(&mut self, chunk: &[u8]) {

@@ -64,7 +64,12 @@ impl Stream {
     }
 
     /// Reads at most `most` bytes, and returns how many.
-    fn read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<usize>> {
+    fn read_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         let room = buf.remaining().min(most);
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut part))?;
@@ -85,7 +90,7 @@ impl Stream {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let count = self.read(cx, buf, length - self.piece);
+        let count = self.read_some(cx, buf, length - self.piece);
         match &count {
             Poll::Ready(Ok(count)) => self.piece += count,
             _ => self.piece = 0,
@@ -133,7 +138,7 @@ impl AsyncRead for Stream {
             Wanted::Head => this.read_head(cx, buf),
             Wanted::Body(None) => this.read_piece(cx, buf, BODY_PIECE).map_ok(drop),
             Wanted::Body(Some(left)) if left > 0 => {
-                let count = ready!(this.read(cx, buf, usize::try_from(left).unwrap_or(usize::MAX)))?;
+                let count = ready!(this.read_some(cx, buf, usize::try_from(left).unwrap_or(usize::MAX)))?;
                 this.connection.received(count);
                 Poll::Ready(Ok(()))
             }
@@ -162,5 +167,129 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::IpAddr;
+    use std::time::Instant;
+
+    use actix_web::rt::System;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::http::request::connection::Visitors;
+
+    const PATIENT: Patience = Patience {
+        idle: Duration::from_mins(1),
+        head: Duration::from_mins(1),
+        answer: Duration::from_mins(1),
+    };
+    const BRIEF: Duration = Duration::from_millis(50);
+
+    /// A connection, and the client at its other end.
+    async fn connect(patience: Patience) -> (Stream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let place = Visitors::new(1, "none".parse().unwrap()).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
+        (Stream::new(TcpStream::from_std(server).unwrap(), patience, place), client)
+    }
+
+    /// What is read within a moment; none if nothing is.
+    async fn read(stream: &mut Stream) -> Option<usize> {
+        let mut buffer = vec![0; 64 * 1024];
+        timeout(BRIEF, stream.read(&mut buffer)).await.ok().map(Result::unwrap)
+    }
+
+    #[test]
+    fn a_client_that_sends_ahead_is_read_only_as_far_as_is_wanted() {
+        System::new().block_on(async {
+            let (mut stream, mut client) = connect(PATIENT).await;
+            let connection = stream.connection().clone();
+            client.write_all(&[b'x'; 32 * 1024]).unwrap();
+            assert_eq!(read(&mut stream).await, Some(HEAD_PIECE));
+            let answering = connection.answer();
+            assert_eq!(read(&mut stream).await, None);
+            let receiving = connection.receive(Some(10_000));
+            assert_eq!(read(&mut stream).await, Some(10_000));
+            assert_eq!(read(&mut stream).await, None);
+            drop(receiving);
+            assert_eq!(read(&mut stream).await, None);
+            drop(answering);
+            assert_eq!(read(&mut stream).await, Some(HEAD_PIECE));
+            let _answering = connection.answer();
+            let _receiving = connection.receive(None);
+            assert_eq!(read(&mut stream).await, Some(BODY_PIECE - HEAD_PIECE));
+        });
+    }
+
+    #[test]
+    fn a_task_that_reads_nothing_is_woken_when_something_is_wanted() {
+        System::new().block_on(async {
+            let (mut stream, mut client) = connect(PATIENT).await;
+            let connection = stream.connection().clone();
+            let answering = connection.answer();
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let later = async {
+                tokio::time::sleep(BRIEF).await;
+                drop(answering);
+            };
+            let mut buffer = [0; 100];
+            let (count, ()) = tokio::join!(timeout(Duration::from_secs(30), stream.read(&mut buffer)), later);
+            assert_eq!(count.unwrap().unwrap(), 18);
+        });
+    }
+
+    #[test]
+    fn a_client_that_leaves_is_noticed_while_it_is_answered() {
+        System::new().block_on(async {
+            let (mut stream, client) = connect(PATIENT).await;
+            let _answering = stream.connection().answer();
+            assert_eq!(read(&mut stream).await, None);
+            drop(client);
+            assert_eq!(read(&mut stream).await, Some(0));
+        });
+    }
+
+    #[test]
+    fn a_request_that_does_not_come_ends_the_connection() {
+        System::new().block_on(async {
+            let (mut stream, mut client) = connect(Patience { head: BRIEF, ..PATIENT }).await;
+            client.write_all(b"GET").unwrap();
+            assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 3);
+            client.write_all(b" /").unwrap();
+            assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 2);
+            assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0, "the rest of the head is late");
+            let (mut stream, _client) = connect(Patience { idle: BRIEF, ..PATIENT }).await;
+            assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0);
+            // An answer may take any time.
+            drop(stream.connection().answer());
+            let _answering = stream.connection().answer();
+            assert_eq!(timeout(4 * BRIEF, stream.read(&mut [0; 100])).await.ok().map(Result::unwrap), None);
+        });
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_is_given_up() {
+        System::new().block_on(async {
+            let (mut stream, mut client) = connect(Patience { answer: 4 * BRIEF, ..PATIENT }).await;
+            let answer = vec![b'x'; 64 << 20];
+            let began = Instant::now();
+            let error = stream.write_all(&answer).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(began.elapsed() >= 4 * BRIEF);
+            drop(stream);
+            let mut read = 0;
+            let mut buffer = vec![0; 1 << 20];
+            while let Ok(count @ 1..) = client.read(&mut buffer) {
+                read += count;
+            }
+            assert!(read < answer.len());
+        });
     }
 }
