@@ -4,6 +4,8 @@
 
 mod bad_disk;
 mod bad_start;
+#[cfg(target_os = "linux")]
+mod connections;
 mod convert;
 mod endpoints;
 mod files;
@@ -12,6 +14,8 @@ mod helpers;
 mod hub;
 mod kills;
 mod pictures;
+#[cfg(unix)]
+mod proxies;
 mod restart;
 mod runtime;
 #[cfg(target_os = "linux")]

@@ -198,7 +198,7 @@ const REFUSALS: &[(&str, &str)] = &[
     ("422", "A field is not valid, or without what it asks for another picture would come out"),
     ("429", "Too many requests in 10 seconds or at once, or the queue is full"),
     ("500", "The job failed"),
-    ("503", "The server cannot write to its disk now, or is stopping"),
+    ("503", "The server cannot write to its disk now, receives too much at once, or is stopping"),
 ];
 
 fn about(id: &str) -> &'static str {

@@ -66,7 +66,13 @@ fn drawing(id: &str) -> OperationBuilder {
         .response("413", refusal("413", "The body is too large"))
         .response("429", refusal("429", "Too many requests in 10 seconds or at once, or the queue is full"))
         .response("500", refusal("500", "The job failed"))
-        .response("503", refusal("503", "The server cannot write to its disk now, or is stopping"))
+        .response(
+            "503",
+            refusal(
+                "503",
+                "The server cannot write to its disk now, receives too much at once, or is stopping",
+            ),
+        )
 }
 
 fn request() -> Object {

@@ -103,7 +103,13 @@ fn drawing(id: &str, summary: &str) -> OperationBuilder {
             "500",
             refusal("500", "The job failed. `x-should-retry: false` says that another try would fail too"),
         )
-        .response("503", refusal("503", "The server cannot write to its disk now, or is stopping"))
+        .response(
+            "503",
+            refusal(
+                "503",
+                "The server cannot write to its disk now, receives too much at once, or is stopping",
+            ),
+        )
 }
 
 fn models() -> OperationBuilder {
