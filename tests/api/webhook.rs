@@ -129,8 +129,8 @@ fn a_message_leaves_out_what_is_too_large_and_goes_with_its_job() {
     assert_eq!(app.status(&id).json()["input"], input);
 
     // Nobody answers.
+    let url = format!("{}?key=url-marker", receiver.url());
     drop(receiver);
-    let url = "http://127.0.0.1:9/?key=url-marker";
     let id = app.submit(&json!({"input": {"prompt": "prompt-marker"}, "webhook": url}));
     app.wait(&id);
     let found = |marker: &str| on_disk(app.data_dir(), marker);

@@ -1,4 +1,4 @@
-//! nginx and HAProxy in front of the server, with the settings of `docs/proxy.md`. They must be installed.
+//! nginx and `HAProxy` in front of the server, with the settings of `docs/proxy.md`. They must be installed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -37,10 +37,9 @@ impl Proxy {
         let site = block("nginx")
             .replace("listen 443 ssl", &format!("listen 127.0.0.1:{port}"))
             .replace("127.0.0.1:8000", server.address());
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {}/{name};\n", dir.path().display()))
-            .collect();
+            .concat();
         let user = if std::os::unix::fs::MetadataExt::uid(&dir.path().metadata().unwrap()) == 0 {
             "user root;"
         } else {

@@ -191,7 +191,7 @@ mod tests {
     const BRIEF: Duration = Duration::from_millis(50);
 
     /// A connection, and the client at its other end.
-    async fn connect(patience: Patience) -> (Stream, std::net::TcpStream) {
+    fn connect(patience: Patience) -> (Stream, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -209,9 +209,9 @@ mod tests {
     #[test]
     fn a_client_that_sends_ahead_is_read_only_as_far_as_is_wanted() {
         System::new().block_on(async {
-            let (mut stream, mut client) = connect(PATIENT).await;
+            let (mut stream, mut client) = connect(PATIENT);
             let connection = stream.connection().clone();
-            client.write_all(&[b'x'; 32 * 1024]).unwrap();
+            client.write_all(&vec![b'x'; 32 * 1024]).unwrap();
             assert_eq!(read(&mut stream).await, Some(HEAD_PIECE));
             let answering = connection.answer();
             assert_eq!(read(&mut stream).await, None);
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_task_that_reads_nothing_is_woken_when_something_is_wanted() {
         System::new().block_on(async {
-            let (mut stream, mut client) = connect(PATIENT).await;
+            let (mut stream, mut client) = connect(PATIENT);
             let connection = stream.connection().clone();
             let answering = connection.answer();
             client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_client_that_leaves_is_noticed_while_it_is_answered() {
         System::new().block_on(async {
-            let (mut stream, client) = connect(PATIENT).await;
+            let (mut stream, client) = connect(PATIENT);
             let _answering = stream.connection().answer();
             assert_eq!(read(&mut stream).await, None);
             drop(client);
@@ -259,13 +259,13 @@ mod tests {
     #[test]
     fn a_request_that_does_not_come_ends_the_connection() {
         System::new().block_on(async {
-            let (mut stream, mut client) = connect(Patience { head: BRIEF, ..PATIENT }).await;
+            let (mut stream, mut client) = connect(Patience { head: BRIEF, ..PATIENT });
             client.write_all(b"GET").unwrap();
             assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 3);
             client.write_all(b" /").unwrap();
             assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 2);
             assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0, "the rest of the head is late");
-            let (mut stream, _client) = connect(Patience { idle: BRIEF, ..PATIENT }).await;
+            let (mut stream, _client) = connect(Patience { idle: BRIEF, ..PATIENT });
             assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 0);
             // An answer may take any time.
             drop(stream.connection().answer());
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_client_that_reads_nothing_is_given_up() {
         System::new().block_on(async {
-            let (mut stream, mut client) = connect(Patience { answer: 4 * BRIEF, ..PATIENT }).await;
+            let (mut stream, mut client) = connect(Patience { answer: 4 * BRIEF, ..PATIENT });
             let answer = vec![b'x'; 64 << 20];
             let began = Instant::now();
             let error = stream.write_all(&answer).await.unwrap_err();
