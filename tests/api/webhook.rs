@@ -62,6 +62,7 @@ fn app() -> TestApp {
     TestApp::with(|config| {
         config.allow_addresses = "127.0.0.1".parse().unwrap();
         config.webhook_secret = Some(SECRET.parse().unwrap());
+        config.sweep_interval = Duration::from_millis(100);
     })
 }
 
