@@ -18,7 +18,7 @@ use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
 use crate::http::HttpSettings;
 use crate::queue::QueueSettings;
-use crate::runtime::DeviceChoice;
+use crate::runtime::{self, DeviceChoice};
 use crate::webhooks::WebhookSecret;
 
 pub use environment::forget_empty_variables;
@@ -161,6 +161,8 @@ impl ServeArgs {
                 hosts: self.hosts,
                 surfaces: self.surfaces,
                 open_surfaces: self.open_surfaces,
+                trusted_proxies: self.trusted_proxies,
+                body_memory: self.body_memory.unwrap_or_else(usual_body_memory),
             },
             manage_models,
             models_dir: self.models_dir.unwrap_or_else(|| models_dir_in(&data_dir)),
@@ -219,6 +221,12 @@ impl ServeArgs {
         }
         Ok(if keys.is_empty() { Access::OwnKey } else { Access::Keys(keys) })
     }
+}
+
+/// A 64th of the machine's memory, from 64 MiB to 1 GiB. What is read of a body takes a few times its size for a moment.
+fn usual_body_memory() -> u64 {
+    let machine = runtime::machine_memory().unwrap_or(16 << 30);
+    (machine / 64).clamp(64 << 20, 1 << 30)
 }
 
 /// A third of the shortest retention, and at most 30 s, so that expired jobs are deleted soon.

@@ -32,7 +32,9 @@ use crate::config::Config;
 use crate::domain::{Clock, EndpointId, InputRules};
 use crate::engine::{Model, Residency};
 use crate::fetch::Fetcher;
-use crate::http::{self, Api, Endpoints, Limiter, MemoryProbe, MemoryUse, ServedEndpoint, ServerLimits};
+use crate::http::{
+    self, Api, BodyMemory, Endpoints, Limiter, MemoryProbe, MemoryUse, ServedEndpoint, ServerLimits,
+};
 use crate::library::{Library, LibrarySettings, Served};
 use crate::metrics::Metrics;
 use crate::queue::JobQueue;
@@ -114,6 +116,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             limiter: Limiter::new(&config.http.rate_limits),
             metrics: metrics.clone(),
             settings: config.http.clone(),
+            body_memory: BodyMemory::new(config.http.body_memory),
             started_at: queue.now(),
             signer,
             public_url: config.public_url.clone(),
@@ -273,6 +276,7 @@ fn server_limits(connections: usize) -> ServerLimits {
     ServerLimits {
         threads: thread::available_parallelism().map_or(2, usize::from).clamp(1, 4),
         connections,
+        connections_of_one: connections / 10,
         shutdown_timeout: ANSWER_GRACE,
     }
 }

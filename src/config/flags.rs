@@ -7,14 +7,15 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::values::{
-    address, budget, grace, host, interval, origin, public_url, queue_bytes, retention, size, unload_after,
+    address, body_memory, budget, grace, host, interval, origin, public_url, queue_bytes, retention, size,
+    unload_after,
 };
 use super::{
     ConfigError, DEFAULT_LORA_MEMORY, DEFAULT_QUEUE_BYTES, EndpointTable, MAX_WORKERS, default_data_dir,
     models_dir_in,
 };
 use crate::fetch::AllowedAddresses;
-use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces};
+use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces, TrustedProxies};
 use crate::runtime::DeviceChoice;
 
 /// The flags of `stablehand serve`.
@@ -60,6 +61,21 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_HOSTS", value_name = "NAMES", value_delimiter = ',',
         value_parser = host, help_heading = "Network")]
     pub hosts: Vec<String>,
+
+    /// Networks of the reverse proxies whose X-Forwarded headers count, separated by commas; none trusts no proxy
+    #[arg(
+        long,
+        env = "STABLEHAND_TRUSTED_PROXIES",
+        value_name = "NETWORKS",
+        default_value = "127.0.0.0/8,::1",
+        help_heading = "Network"
+    )]
+    pub trusted_proxies: TrustedProxies,
+    /// Memory for the bodies of requests that arrive at the same time, such as 256MiB [default: 1/64 of the machine's,
+    /// from 64MiB to 1GiB]
+    #[arg(long, env = "STABLEHAND_BODY_MEMORY", value_name = "SIZE", value_parser = body_memory,
+        help_heading = "Network")]
+    pub body_memory: Option<u64>,
 
     /// API keys, separated by commas; safer in the environment, because `ps` shows flags
     #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]

@@ -9,6 +9,8 @@ use url::Url;
 
 /// The smallest memory budget: no model fits into less.
 const SMALLEST_BUDGET: ByteSize = ByteSize::mib(16);
+/// Room for the largest body of a request.
+const LARGEST_BODY: ByteSize = ByteSize::mib(32);
 
 /// The address and port of a listener.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
@@ -111,9 +113,17 @@ pub(super) fn budget(text: &str) -> Result<u64, String> {
 
 /// The largest request must have a place in an empty queue.
 pub(super) fn queue_bytes(text: &str) -> Result<u64, String> {
-    const SMALLEST: ByteSize = ByteSize::mib(32);
+    at_least(LARGEST_BODY, text)
+}
+
+/// The largest body must fit.
+pub(super) fn body_memory(text: &str) -> Result<u64, String> {
+    at_least(LARGEST_BODY, text)
+}
+
+fn at_least(smallest: ByteSize, text: &str) -> Result<u64, String> {
     match size(text)? {
-        bytes if bytes < SMALLEST.as_u64() => Err(format!("it should be at least {SMALLEST}")),
+        bytes if bytes < smallest.as_u64() => Err(format!("it should be at least {smallest}")),
         bytes => Ok(bytes),
     }
 }

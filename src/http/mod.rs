@@ -30,7 +30,7 @@ mod server;
 mod surface;
 
 pub use request::{
-    Api, ApiError, ApiKeys, Endpoints, HttpSettings, Limit, Limiter, MemoryProbe, MemoryUse, MetricsAccess,
-    OpenSurfaces, Operation, RateLimits, ServedEndpoint, Surface, Surfaces,
+    Api, ApiError, ApiKeys, BodyMemory, Endpoints, HttpSettings, Limit, Limiter, MemoryProbe, MemoryUse,
+    MetricsAccess, OpenSurfaces, Operation, RateLimits, ServedEndpoint, Surface, Surfaces, TrustedProxies,
 };
 pub use server::{ServerLimits, serve};

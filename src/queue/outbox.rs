@@ -1,7 +1,7 @@
 //! The outbox: messages to webhooks, from the database to those who deliver them.
 //!
-//! A message is delivered by one thread at a time and tried [`TRIES`] times. It is deleted only when it has arrived or
-//! is given up. If the process dies during a delivery, the next process delivers the message again, under the same
+//! A message is delivered by one thread at a time and tried [`TRIES`] times. It is deleted when it has arrived, is given up,
+//! or its job is deleted. If the process dies during a delivery, the next process delivers the message again, under the same
 //! name.
 
 use std::collections::HashMap;
@@ -103,17 +103,16 @@ impl OutboxMessage {
         Ok(self.queue.inner.store.forget_message(self.message.id).wait()?)
     }
 
-    /// The try has failed. True: the message is due again later. False: that was the last try, and it is deleted. Blocks.
+    /// The try has failed. True: the message is due again later. False: that was the last try, or its job is gone, and it
+    /// is deleted. Blocks.
     pub fn failed(&self) -> Result<bool, QueueError> {
         let store = &self.queue.inner.store;
         self.queue.inner.outbox.receivers().failed(self.message.receiver, self.queue.now());
-        let again = self.number() < TRIES;
-        if again {
-            store.postpone_message(self.message.id, self.queue.now() + BETWEEN_TRIES).wait()?;
-        } else {
-            store.forget_message(self.message.id).wait()?;
+        if self.number() < TRIES {
+            return Ok(store.postpone_message(self.message.id, self.queue.now() + BETWEEN_TRIES).wait()?);
         }
-        Ok(again)
+        store.forget_message(self.message.id).wait()?;
+        Ok(false)
     }
 }
 

@@ -74,7 +74,6 @@ pub struct Store {
     writer: writer::Writer,
     checkpointer: checkpointer::Checkpointer,
     readers: Pool<SqliteConnectionManager>,
-    dir: Arc<Path>,
     /// Something was deleted whose bytes may still be in the log file.
     traces: Arc<AtomicBool>,
     /// Writes the messages to webhooks.
@@ -94,7 +93,7 @@ impl Store {
         let checkpointer = checkpointer::Checkpointer::start(&path)?;
         let writer = writer::Writer::start(connection, checkpointer.nudge())?;
         let traces = Arc::new(AtomicBool::new(true));
-        Ok(Self { writer, checkpointer, readers, dir: dir.into(), traces, describe, _lock: lock })
+        Ok(Self { writer, checkpointer, readers, traces, describe, _lock: lock })
     }
 
     /// Finishes the writes that were sent, and refuses further ones.

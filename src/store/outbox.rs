@@ -1,7 +1,7 @@
 //! Messages on their way to webhooks.
 //!
 //! [`Describe`], which is given when the store is opened, writes a message's body in the same transaction as the change
-//! that it reports. From then on the message does not depend on its job.
+//! that it reports. From then on nothing that becomes of the job changes it, but the message is deleted with its job.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use sha2::{Digest, Sha256};
 
-use super::{Store, StoreError, Write, content, rows};
+use super::{Store, StoreError, Write, content, disk_space, rows};
 use crate::domain::{Job, JobId, Progress, Timestamp, WebUrl, Webhook, WebhookEvents};
 
 /// Writes the body of a message about a job as it is at that moment.
-pub type Describe = Arc<dyn Fn(&Job, Option<Progress>, Timestamp) -> String + Send + Sync>;
+pub type Describe = Arc<dyn Fn(Job, Option<Progress>, Timestamp) -> String + Send + Sync>;
 
 /// A message that is due.
 #[derive(Debug, Clone)]
@@ -87,12 +87,13 @@ impl Store {
         })
     }
 
-    /// Keeps a message for another try.
-    pub fn postpone_message(&self, id: i64, until: Timestamp) -> Write<'_, ()> {
+    /// Keeps a message for another try. False: it was deleted with its job.
+    pub fn postpone_message(&self, id: i64, until: Timestamp) -> Write<'_, bool> {
         self.writer.grouped(move |db| {
-            db.prepare_cached("update outbox set tries = tries + 1, due_at = :until where id = :id")?
+            let kept = db
+                .prepare_cached("update outbox set tries = tries + 1, due_at = :until where id = :id")?
                 .execute(named_params! {":id": id, ":until": until.0})?;
-            Ok(())
+            Ok(kept > 0)
         })
     }
 
@@ -152,21 +153,26 @@ pub(super) fn announce(
         .query_row(named_params! {":job": seq}, |row| row.get(0))
         .optional()?;
     let Some(url) = url else { return Ok(()) };
-    let job = rows::at(db, seq)?;
+    let mut job = rows::at(db, seq)?;
+    if disk_space::is_short(db) {
+        // Messages that cannot be delivered must not use up what the ends of other jobs need.
+        job.input.clear();
+    }
+    let id = job.id.clone();
     let url = content::text(db, url)?;
     let receiver = receiver(&url)?;
     let progress = if let Event::Progress(progress) = event { Some(progress) } else { None };
-    let body = content::insert(db, describe(&job, progress, now).as_bytes())?;
+    let body = content::insert(db, describe(job, progress, now).as_bytes())?;
     let url = content::insert(db, url.as_bytes())?;
     // The new message replaces an older one about progress. If that is being delivered right now, it is not tried again.
     db.prepare_cached("delete from outbox where job = :job and event = 'progress'")?
-        .execute(named_params! {":job": job.id.as_str()})?;
+        .execute(named_params! {":job": id.as_str()})?;
     db.prepare_cached(
         "insert into outbox (job, event, receiver, url, body, due_at)
          values (:job, :event, :receiver, :url, :body, :now)",
     )?
     .execute(named_params! {
-        ":job": job.id.as_str(), ":event": event.as_str(), ":receiver": receiver, ":url": url, ":body": body,
+        ":job": id.as_str(), ":event": event.as_str(), ":receiver": receiver, ":url": url, ":body": body,
         ":now": now.0,
     })?;
     Ok(())

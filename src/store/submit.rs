@@ -1,6 +1,5 @@
 //! Submitting: a job enters its endpoint's queue as `IN_QUEUE`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, named_params};
@@ -43,14 +42,13 @@ pub enum Inserted {
 impl Store {
     /// Refuses if the disk has too little free space for another job.
     pub fn has_room(&self) -> Result<(), StoreError> {
-        disk_space::check(&self.dir)
+        self.read(disk_space::check)
     }
 
     /// Appends a job to its endpoint's queue, unless that is full or the same request was made before.
     pub fn insert(&self, row: NewRow, limit: QueueLimit) -> Write<'_, Inserted> {
-        let dir = Arc::clone(&self.dir);
         self.writer.grouped(move |db| {
-            disk_space::check(&dir)?;
+            disk_space::check(db)?;
             insert(db, &row, limit)
         })
     }

@@ -3,6 +3,7 @@
 //! This room signs and posts. Which message is due and how often it is tried is the queue's business. How a request is
 //! made is passed in, so that tests need no network. Only a 200 is a success, as with the hosted service.
 
+mod abridged;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use std::{io, thread};
 
 pub use secret::WebhookSecret;
+
+use abridged::abridged;
 
 use crate::domain::WebUrl;
 use crate::metrics::Metrics;
@@ -49,10 +52,10 @@ pub enum Delivery {
     GivenUp,
 }
 
-/// Writes the body of a message: the status body, with image URLs under `base`.
+/// Writes the body of a message: the status body, with image URLs under `base`, and without what is too large.
 pub fn describe(signer: UrlSigner, base: String) -> Describe {
     Arc::new(move |job, progress, now| {
-        status_body(job, progress, now, &JobUrls { base: &base, signer: &signer })
+        status_body(&abridged(job), progress, now, &JobUrls { base: &base, signer: &signer })
     })
 }
 

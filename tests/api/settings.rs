@@ -134,7 +134,15 @@ fn values_are_read_and_checked() {
 #[test]
 fn limits_and_origins_are_read_and_checked() {
     let http = config(&[]).unwrap().http;
-    assert_eq!(http, stablehand::http::HttpSettings::default());
+    // A share of the machine's memory.
+    assert!((64 << 20..=1 << 30).contains(&http.body_memory), "{}", http.body_memory);
+    let usual = stablehand::http::HttpSettings { body_memory: http.body_memory, ..Default::default() };
+    assert_eq!(http, usual);
+    for refused in [["--body-memory", "1MiB"], ["--trusted-proxies", "proxy.example"]] {
+        assert!(config(&refused).is_err(), "{refused:?}");
+    }
+    let http = config(&["--body-memory", "100MiB", "--trusted-proxies", "none"]).unwrap().http;
+    assert_eq!((http.body_memory, http.trusted_proxies), (100 << 20, "none".parse().unwrap()));
     let http = config(&["--rate-limits", "off", "--cors-origins", "https://a.example,http://localhost:3000"])
         .unwrap()
         .http;

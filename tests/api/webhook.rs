@@ -1,13 +1,17 @@
 //! Webhooks.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stablehand::fetch::AllowedAddresses;
 use stablehand::webhooks::WebhookSecret;
 
-use crate::helpers::{TestApp, prompt};
+use crate::helpers::{TestApp, prompt, wait_until_forgotten};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -58,6 +62,7 @@ fn app() -> TestApp {
     TestApp::with(|config| {
         config.allow_addresses = "127.0.0.1".parse().unwrap();
         config.webhook_secret = Some(SECRET.parse().unwrap());
+        config.sweep_interval = Duration::from_millis(100);
     })
 }
 
@@ -110,6 +115,41 @@ fn a_waiting_webhook_is_delivered_after_a_restart() {
     app.restart();
     let told: Value = serde_json::from_str(&receiver.receive().1).unwrap();
     assert_eq!((&told["id"], &told["status"]), (&json!(id), &json!("COMPLETED")));
+}
+
+#[test]
+fn a_message_leaves_out_what_is_too_large_and_goes_with_its_job() {
+    let (app, receiver) = (app(), Receiver::new());
+    let long = "a cat, ".repeat(6_000);
+    let input = json!({"prompt": long, "negative_prompt": long, "num_outputs": 2});
+    let id = app.submit(&json!({"input": input, "webhook": receiver.url()}));
+    let told: Value = serde_json::from_str(&receiver.receive().1).unwrap();
+    let left_out = json!("(left out: 42000 bytes)");
+    let short = json!({"prompt": left_out, "negative_prompt": left_out, "num_outputs": 2});
+    assert_eq!((&told["id"], &told["status"], &told["input"]), (&json!(id), &json!("COMPLETED"), &short));
+    assert_eq!(app.status(&id).json()["input"], input);
+
+    // Nobody answers.
+    let url = format!("{}?key=url-marker", receiver.url());
+    drop(receiver);
+    let id = app.submit(&json!({"input": {"prompt": "prompt-marker"}, "webhook": url}));
+    app.wait(&id);
+    let found = |marker: &str| on_disk(app.data_dir(), marker);
+    assert!(found("prompt-marker") && found("url-marker"));
+    app.advance_ms(31 * 60 * 1000);
+    wait_until_forgotten(&app);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while found("prompt-marker") || found("url-marker") {
+        assert!(Instant::now() < deadline, "the sweeper empties the log");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn on_disk(dir: &Path, marker: &str) -> bool {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file());
+    files
+        .map(|path| fs::read(path).unwrap())
+        .any(|bytes| bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
 }
 
 #[test]

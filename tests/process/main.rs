@@ -4,6 +4,8 @@
 
 mod bad_disk;
 mod bad_start;
+#[cfg(target_os = "linux")]
+mod connections;
 mod convert;
 mod endpoints;
 mod files;
@@ -13,6 +15,8 @@ mod hub;
 mod kills;
 mod operate;
 mod pictures;
+#[cfg(unix)]
+mod proxies;
 mod restart;
 mod runtime;
 #[cfg(target_os = "linux")]

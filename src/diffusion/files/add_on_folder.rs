@@ -1,18 +1,19 @@
 //! A folder that the operator drops add-ons into (LoRAs, textual inversions), listed by name.
 //!
 //! A name from a client never becomes a path: it is compared with the names of the files that were found. This module
-//! looks at names, sizes and times only; it does not read files.
+//! looks at names, sizes and times only; it does not read files. It looks on a thread of its own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use super::extension_rank;
+use super::refreshed::Refreshed;
 
 /// The deepest level of folders and the most files that are listed: more than people have, and a limit where a link
 /// leads back.
@@ -37,10 +38,7 @@ pub type Listing = Arc<BTreeMap<String, AddOnFile>>;
 /// A folder of add-ons, shared by all threads.
 #[derive(Debug)]
 pub struct AddOnFolder {
-    path: PathBuf,
-    /// How long a listing is used before the folder is read again.
-    look_every: Duration,
-    listed: Mutex<Option<(Instant, Listing)>>,
+    listed: Refreshed<BTreeMap<String, AddOnFile>>,
 }
 
 /// Why a name does not mean a file that can be read.
@@ -98,23 +96,20 @@ impl AddOnFile {
 impl AddOnFolder {
     /// The folder need not exist yet. A path of a file means a folder with only that file.
     pub fn new(path: PathBuf, look_every: Duration) -> Self {
-        Self { path, look_every, listed: Mutex::new(None) }
+        let look = move |_: &_| {
+            let mut found = BTreeMap::new();
+            match path.is_file() {
+                true => add(&mut found, path.clone(), ""),
+                false => list_into(&mut found, &path, "", 0),
+            }
+            found
+        };
+        Self { listed: Refreshed::new(look_every, look) }
     }
 
     /// The files as of the last look at the folder.
     pub fn list(&self) -> Listing {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, listing)) = listed.as_ref().filter(|(at, _)| at.elapsed() < self.look_every) {
-            return Arc::clone(listing);
-        }
-        let mut found = BTreeMap::new();
-        match self.path.is_file() {
-            true => add(&mut found, self.path.clone(), ""),
-            false => list_into(&mut found, &self.path, "", 0),
-        }
-        let listing = Arc::new(found);
-        *listed = Some((Instant::now(), Arc::clone(&listing)));
-        listing
+        self.listed.get()
     }
 
     /// The file that `name` means: its name in the folder, with or without its extension, or the last segment of that

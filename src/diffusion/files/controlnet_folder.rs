@@ -3,11 +3,12 @@
 //! A ControlNet is a file, or a folder as diffusers writes it: `config.json` with the weights beside it. Such a folder's
 //! name is the ControlNet's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::add_on_folder::{AddOnFile, AddOnFolder, Kind, Listing, find_in};
+use super::refreshed::Refreshed;
 use crate::domain::ControlNetShelf;
 
 const KIND: Kind = Kind { one: "ControlNet", flag: "--controlnet-dir" };
@@ -17,12 +18,13 @@ pub(super) const CONFIG: &str = "config.json";
 
 /// A folder of ControlNets, shared by all threads.
 #[derive(Debug)]
-pub struct ControlNetFolder(AddOnFolder);
+pub struct ControlNetFolder(Refreshed<BTreeMap<String, AddOnFile>>);
 
 impl ControlNetFolder {
     /// The folder need not be there yet.
     pub fn new(path: PathBuf, look_every: Duration) -> Self {
-        Self(AddOnFolder::new(path, look_every))
+        let folder = AddOnFolder::new(path, Duration::ZERO);
+        Self(Refreshed::new(look_every, move |_| controlnets_in(&folder.list())))
     }
 
     /// The files of weights, each with the name of its ControlNet.
@@ -32,18 +34,7 @@ impl ControlNetFolder {
 
     /// The same by name.
     fn list(&self) -> Listing {
-        let files = self.0.list();
-        let named = |file: &AddOnFile| {
-            let Some((folder, weights)) = file.name.rsplit_once('/') else { return Some(file.clone()) };
-            if !file.path.with_file_name(CONFIG).is_file() {
-                return Some(file.clone());
-            }
-            let rank = WEIGHTS.iter().position(|name| *name == weights)?;
-            let has_better =
-                WEIGHTS[..rank].iter().any(|name| files.contains_key(&format!("{folder}/{name}")));
-            (!has_better).then(|| AddOnFile { name: folder.to_owned(), ..file.clone() })
-        };
-        Arc::new(files.values().filter_map(named).map(|file| (file.name.clone(), file)).collect())
+        self.0.get()
     }
 
     /// The file that `name` means, or a sentence that says why there is none.
@@ -51,6 +42,20 @@ impl ControlNetFolder {
         let shown: String = name.chars().take(80).collect();
         find_in(&self.list(), name).map_err(|error| error.sentence(KIND, &shown))
     }
+}
+
+/// The files of ControlNets among all files.
+fn controlnets_in(files: &BTreeMap<String, AddOnFile>) -> BTreeMap<String, AddOnFile> {
+    let named = |file: &AddOnFile| {
+        let Some((folder, weights)) = file.name.rsplit_once('/') else { return Some(file.clone()) };
+        if !file.path.with_file_name(CONFIG).is_file() {
+            return Some(file.clone());
+        }
+        let rank = WEIGHTS.iter().position(|name| *name == weights)?;
+        let has_better = WEIGHTS[..rank].iter().any(|name| files.contains_key(&format!("{folder}/{name}")));
+        (!has_better).then(|| AddOnFile { name: folder.to_owned(), ..file.clone() })
+    };
+    files.values().filter_map(named).map(|file| (file.name.clone(), file)).collect()
 }
 
 impl ControlNetShelf for ControlNetFolder {

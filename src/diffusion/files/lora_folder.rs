@@ -1,14 +1,15 @@
 //! The folder with the operator's LoRAs. Requests name them by their files.
 //!
 //! A LoRA may have a second name, which its trainer noted in the file (`ss_output_name`). A1111 writes that one into
-//! prompts.
+//! prompts. The files are opened to look for it on a thread of its own, each one once.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::add_on_folder::{AddOnFile, AddOnFolder, Kind, Listing, NotFound, composed};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Kind, NotFound, composed};
+use super::refreshed::Refreshed;
 use super::{TensorFile, extension_rank};
 use crate::domain::LoraShelf;
 
@@ -20,18 +21,26 @@ const SECOND_NAME: &str = "ss_output_name";
 /// A folder of LoRAs, shared by all threads.
 #[derive(Debug)]
 pub struct LoraFolder {
-    folder: AddOnFolder,
-    /// The second names of the files in a listing, read when one is first needed.
-    second_names: Mutex<Option<(Listing, SecondNames)>>,
+    folder: Arc<AddOnFolder>,
+    second_names: Refreshed<SecondNames>,
 }
 
-/// A second name, and the files that have it.
-type SecondNames = Arc<BTreeMap<String, Vec<String>>>;
+#[derive(Default)]
+struct SecondNames {
+    /// A second name, and the files that have it.
+    files: BTreeMap<String, Vec<String>>,
+    /// The second name of each file that was opened, if it has one.
+    opened: Vec<(AddOnFile, Option<String>)>,
+}
 
 impl LoraFolder {
     /// The folder need not be there yet.
     pub fn new(path: PathBuf, look_every: Duration) -> Self {
-        Self { folder: AddOnFolder::new(path, look_every), second_names: Mutex::new(None) }
+        let folder = Arc::new(AddOnFolder::new(path, look_every));
+        let listed = Arc::clone(&folder);
+        let second_names =
+            Refreshed::new(look_every, move |before: &SecondNames| before.read_again(&listed.list()));
+        Self { folder, second_names }
     }
 
     /// The file that `name` means, or a sentence that says why there is none.
@@ -47,31 +56,35 @@ impl LoraFolder {
 
     /// None where no file has it.
     fn by_second_name(&self, name: &str) -> Option<Result<AddOnFile, NotFound>> {
-        let files = self.second_names().get(composed(name).as_ref())?.clone();
+        let files = self.second_names.get().files.get(composed(name).as_ref())?.clone();
         Some(match files.as_slice() {
             [only] => self.folder.find(only),
             _ => Err(NotFound::Ambiguous(files)),
         })
     }
+}
 
-    fn second_names(&self) -> SecondNames {
-        let listing = self.folder.list();
-        let mut read = self.second_names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, names)) = read.as_ref().filter(|(read_at, _)| *read_at == listing) {
-            return Arc::clone(names);
-        }
-        let mut names = BTreeMap::<String, Vec<String>>::new();
+impl SecondNames {
+    /// The second names in a folder. Files that were opened before are not opened again unless they have changed.
+    fn read_again(&self, listing: &BTreeMap<String, AddOnFile>) -> Self {
+        let known: BTreeMap<&str, &(AddOnFile, Option<String>)> =
+            self.opened.iter().map(|known| (known.0.name.as_str(), known)).collect();
+        let mut names = Self::default();
         // Files of torch have no notes.
         let may_have_notes = |file: &&AddOnFile| extension_rank(&file.file_name()) == Some(0);
         for file in listing.values().filter(may_have_notes).take(MOST_OPENED) {
-            // A request for a broken file reports it.
-            let Ok(opened) = TensorFile::open(&file.path) else { continue };
-            if let Some(name) = opened.note(SECOND_NAME) {
-                names.entry(composed(name).into_owned()).or_default().push(file.name.clone());
+            let second = match known.get(file.name.as_str()) {
+                Some((same, second)) if same == file => second.clone(),
+                // A request for a broken file reports it.
+                _ => TensorFile::open(&file.path)
+                    .ok()
+                    .and_then(|opened| opened.note(SECOND_NAME).map(|name| composed(name).into_owned())),
+            };
+            if let Some(second) = &second {
+                names.files.entry(second.clone()).or_default().push(file.name.clone());
             }
+            names.opened.push((file.clone(), second));
         }
-        let names = Arc::new(names);
-        *read = Some((listing, Arc::clone(&names)));
         names
     }
 }

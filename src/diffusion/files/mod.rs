@@ -31,6 +31,7 @@ mod part_files;
 mod quoted_name;
 #[cfg(test)]
 pub(in crate::diffusion) mod reads;
+mod refreshed;
 mod refusal;
 mod shards;
 mod tensor_file;

@@ -1,12 +1,14 @@
-//! The folder with the operator's textual inversions. Each file is a word for prompts.
+//! The folder with the operator's textual inversions. Each file is a word for prompts. The files are read on a thread of its
+//! own.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::add_on_folder::{AddOnFile, AddOnFolder, Listing};
+use super::refreshed::Refreshed;
 use super::textual_inversion::{TextualInversion, short_hash};
 use crate::diffusion::text::{Learned, LearnedWords, Tokenizer};
 
@@ -15,37 +17,49 @@ const LARGEST: u64 = 16 << 20;
 
 /// A folder of textual inversions for one model, shared by all threads.
 pub struct TextualInversionFolder {
-    folder: AddOnFolder,
+    words: Refreshed<Words>,
+}
+
+/// The words of the files in a listing.
+#[derive(Default)]
+struct Words {
+    read: Option<(Listing, Arc<LearnedWords>)>,
+}
+
+/// Reads files for one model.
+struct Reader {
     tokenizer: Arc<Tokenizer>,
     /// The width of the model's own vectors.
     width: usize,
-    read: Mutex<Option<(Listing, Arc<LearnedWords>)>>,
 }
 
 impl fmt::Debug for TextualInversionFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TextualInversionFolder").field(&self.folder).finish()
+        f.debug_tuple("TextualInversionFolder").field(&self.words).finish()
     }
 }
 
 impl TextualInversionFolder {
     /// The folder need not be there yet.
     pub fn new(path: PathBuf, look_every: Duration, tokenizer: Arc<Tokenizer>, width: usize) -> Self {
-        Self { folder: AddOnFolder::new(path, look_every), tokenizer, width, read: Mutex::new(None) }
+        let (folder, reader) = (AddOnFolder::new(path, Duration::ZERO), Reader { tokenizer, width });
+        let read = move |before: &Words| {
+            let listing = folder.list();
+            let same = before.read.as_ref().filter(|(read_at, _)| *read_at == listing);
+            let words = same.map_or_else(|| Arc::new(reader.read(&listing)), |(_, words)| Arc::clone(words));
+            Words { read: Some((listing, words)) }
+        };
+        Self { words: Refreshed::new(look_every, read) }
     }
 
     /// The words as of the last look at the folder.
     pub fn words(&self) -> Arc<LearnedWords> {
-        let listing = self.folder.list();
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, words)) = read.as_ref().filter(|(read_at, _)| *read_at == listing) {
-            return Arc::clone(words);
-        }
-        let words = Arc::new(self.read(&listing));
-        *read = Some((listing, Arc::clone(&words)));
-        words
+        let words = self.words.get();
+        words.read.as_ref().map_or_else(|| Arc::new(LearnedWords::none()), |(_, words)| Arc::clone(words))
     }
+}
 
+impl Reader {
     fn read(&self, listing: &Listing) -> LearnedWords {
         // Of two files for one word, the first in the listing wins.
         let mut files: HashMap<&str, &AddOnFile> = HashMap::new();

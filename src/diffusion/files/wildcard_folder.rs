@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::add_on_folder::{Kind, NotFound, composed};
+use super::refreshed::Refreshed;
 use crate::domain::WildcardShelf;
 
 const EXTENSION: &str = ".txt";
@@ -24,10 +25,7 @@ const KIND: Kind = Kind { one: "wildcard", flag: "--wildcard-dir" };
 /// A folder of wildcards, shared by all threads.
 #[derive(Debug)]
 pub struct WildcardFolder {
-    path: PathBuf,
-    /// How long a listing is used before the folder is read again.
-    look_every: Duration,
-    listed: Mutex<Option<(Instant, Listing)>>,
+    listed: Refreshed<BTreeMap<String, PathBuf>>,
 }
 
 /// The files by their names: their paths below the folder, with `/` and without the extension.
@@ -36,20 +34,17 @@ type Listing = Arc<BTreeMap<String, PathBuf>>;
 impl WildcardFolder {
     /// The folder need not be there yet.
     pub fn new(path: PathBuf, look_every: Duration) -> Self {
-        Self { path, look_every, listed: Mutex::new(None) }
+        let look = move |_: &_| {
+            let mut found = BTreeMap::new();
+            list_into(&mut found, &path, "", 0);
+            found
+        };
+        Self { listed: Refreshed::new(look_every, look) }
     }
 
     /// The files as of the last look at the folder.
     fn list(&self) -> Listing {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, listing)) = listed.as_ref().filter(|(at, _)| at.elapsed() < self.look_every) {
-            return Arc::clone(listing);
-        }
-        let mut found = BTreeMap::new();
-        list_into(&mut found, &self.path, "", 0);
-        let listing = Arc::new(found);
-        *listed = Some((Instant::now(), Arc::clone(&listing)));
-        listing
+        self.listed.get()
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
+use super::decode_room::{Room, Taken};
 use super::{ImageError, RgbImage, tiff};
 use crate::domain::{ImageSize, MAX_IMAGE_PIXELS, PictureFormat, pixel_chunks};
 
@@ -16,10 +17,12 @@ use crate::domain::{ImageSize, MAX_IMAGE_PIXELS, PictureFormat, pixel_chunks};
 const MAX_ALLOC: u64 = MAX_IMAGE_PIXELS * 8 * 2;
 /// The longest side that JPEG and GIF allow. WebP allows less.
 const MAX_SIDE: u32 = 65_535;
+/// For all pictures together: for the largest one, or for many of usual sizes.
+static ROOM: Room = Room::new(MAX_ALLOC);
 
 /// The pixels of a picture file, turned upright by its EXIF orientation.
 pub fn decode_image(bytes: &[u8]) -> Result<RgbImage, ImageError> {
-    let image = reading(bytes, upright)?;
+    let (image, _taken) = reading(bytes, upright)?;
     let (width, height) = (image.width(), image.height());
     Ok(RgbImage { width, height, pixels: rgb(image) })
 }
@@ -29,13 +32,13 @@ pub(super) fn decode_with_alpha(bytes: &[u8]) -> Result<Option<DynamicImage>, Im
     let has_alpha = |bytes: &[u8], format| {
         Ok(unusual(bytes, format)?.is_none() && decoder(bytes, format)?.color_type().has_alpha())
     };
-    if reading(bytes, has_alpha)? { reading(bytes, upright).map(Some) } else { Ok(None) }
+    if reading(bytes, has_alpha)? { reading(bytes, upright).map(|(image, _)| Some(image)) } else { Ok(None) }
 }
 
 /// The size of a picture file, turned upright. Of most formats it reads the header alone.
 pub fn upright_size(bytes: &[u8]) -> Result<ImageSize, ImageError> {
     reading(bytes, |bytes, format| {
-        let ((width, height), orientation) = if let Some((image, orientation)) = unusual(bytes, format)? {
+        let ((width, height), orientation) = if let Some((image, orientation, _)) = unusual(bytes, format)? {
             ((image.width(), image.height()), orientation)
         } else {
             let mut decoder = decoder(bytes, format)?;
@@ -61,24 +64,30 @@ fn reading<T>(
     read(bytes, format).map_err(|reason| ImageError::Decode { format: format.as_str(), reason })
 }
 
-fn upright(bytes: &[u8], format: PictureFormat) -> Result<DynamicImage, String> {
-    let (mut image, orientation) = if let Some(unusual) = unusual(bytes, format)? {
+/// The picture, and the room that it takes until it is in another form. Blocks until there is room.
+fn upright(bytes: &[u8], format: PictureFormat) -> Result<(DynamicImage, Taken<'static>), String> {
+    let (mut image, orientation, taken) = if let Some(unusual) = unusual(bytes, format)? {
         unusual
     } else {
         let mut decoder = decoder(bytes, format)?;
         let orientation = orientation(&mut decoder, bytes, format);
-        (DynamicImage::from_decoder(decoder).map_err(|error| sentence(&error))?, orientation)
+        // As much again for the decoder, or for the next form.
+        let taken = ROOM.take(decoder.total_bytes().saturating_mul(2));
+        (DynamicImage::from_decoder(decoder).map_err(|error| sentence(&error))?, orientation, taken)
     };
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok((image, taken))
 }
 
+/// A picture that is decoded, but not turned.
+type Unturned = (DynamicImage, Orientation, Taken<'static>);
+
 /// The picture, if it is of a kind that `image` does not read.
-fn unusual(bytes: &[u8], format: PictureFormat) -> Result<Option<(DynamicImage, Orientation)>, String> {
-    match format {
-        PictureFormat::Tiff => tiff::unusual(bytes, MAX_IMAGE_PIXELS, MAX_ALLOC),
-        _ => Ok(None),
+fn unusual(bytes: &[u8], format: PictureFormat) -> Result<Option<Unturned>, String> {
+    if format != PictureFormat::Tiff {
+        return Ok(None);
     }
+    tiff::unusual(bytes, MAX_IMAGE_PIXELS, MAX_ALLOC, |bytes| ROOM.take(bytes))
 }
 
 /// The decoder of a file that is within the limits.

@@ -4,6 +4,7 @@
 
 mod clip;
 mod decode;
+mod decode_room;
 mod file;
 mod fit;
 #[cfg(test)]

@@ -18,12 +18,13 @@ const PALETTE: u16 = 3;
 const MEANING: u16 = 262;
 
 /// The picture in a TIFF, if it is of one of these kinds, and how it is to be turned. It has at most `most_pixels` pixels,
-/// and takes about `memory` bytes at most.
-pub(super) fn unusual(
+/// and takes about `memory` bytes at most. `take` is called with the bytes that it will take before it is decoded.
+pub(super) fn unusual<T>(
     bytes: &[u8],
     most_pixels: u64,
     memory: u64,
-) -> Result<Option<(DynamicImage, Orientation)>, String> {
+    take: impl FnOnce(u64) -> T,
+) -> Result<Option<(DynamicImage, Orientation, T)>, String> {
     let refuse = |error: TiffError| error.to_string();
     let mut file = open(bytes, memory).map_err(refuse)?;
     let number = |file: &mut File, tag| file.find_tag_unsigned_vec::<u16>(tag).map_err(refuse);
@@ -37,9 +38,12 @@ pub(super) fn unusual(
         return Ok(None);
     }
     let (width, height) = file.dimensions().map_err(refuse)?;
-    if u64::from(width) * u64::from(height) > most_pixels {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > most_pixels {
         return Err(format!("it is {width}×{height}, but at most {most_pixels} pixels are read"));
     }
+    // All samples of up to 16 bits, and the picture.
+    let taken = take(pixels * (2 * u64::from(samples) + 3));
     let orientation = first(number(&mut file, Tag::Orientation)?).and_then(|turn| u8::try_from(turn).ok());
     let orientation = orientation.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms);
 
@@ -53,7 +57,9 @@ pub(super) fn unusual(
         let shades = first_samples(&mut file, width, height)?;
         GrayImage::from_raw(width, height, shades).map(DynamicImage::from)
     };
-    picture.map(|picture| Some((picture, orientation))).ok_or_else(|| "it has too few samples".to_owned())
+    picture
+        .map(|picture| Some((picture, orientation, taken)))
+        .ok_or_else(|| "it has too few samples".to_owned())
 }
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;

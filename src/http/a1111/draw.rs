@@ -11,7 +11,8 @@ use super::error::A1111Error;
 use super::task::{OpenTask, Task};
 use super::{A1111, State};
 use crate::domain::{JobOutline, NewJob};
-use crate::http::request::{Api, body as request_body};
+use crate::http::request::Api;
+use crate::http::request::body::{self as request_body, Body};
 use crate::http::surface::{Dialect, Drawing, Finish, NotDrawn, Visitor, body, heavy};
 
 pub async fn txt2img(
@@ -41,7 +42,8 @@ async fn draw(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, A1111Error> {
-    let sent = request_body::read(request, payload, request_body::RUNSYNC_LIMIT).await?;
+    let Body { bytes: sent, held: _held } =
+        request_body::read(request, payload, request_body::RUNSYNC_LIMIT).await?;
     let (served, chosen) = (api.clone(), state.choices.get());
     let read = move |sent| Ask::read(&sent, kind, &chosen, &served.endpoints).map(Arc::new);
     let ask: Arc<Ask> = body::on_body(sent, read).await?;

@@ -10,7 +10,8 @@ use super::png_info::{decode, picture};
 use super::{A1111, State};
 use crate::diffusion::image::{decode_image, encode_png, png_texts};
 use crate::domain::{Enlarged, ImageSize, JobKind, NewJob, UPSCALE_GRID, pixel_chunks};
-use crate::http::request::{Api, ServedEndpoint, body as request_body};
+use crate::http::request::body::{self as request_body, Body};
+use crate::http::request::{Api, ServedEndpoint};
 use crate::http::surface::{
     Dialect, Drawing, FieldError, Fields, Finish, MAX_TOTAL, NotDrawn, Translation, Visitor, body, heavy,
     upload,
@@ -119,7 +120,8 @@ async fn enlarge(
     payload: web::Payload,
     pictures: impl Fn(&Fields) -> Result<Vec<Vec<u8>>, FieldError> + Send + 'static,
 ) -> Result<Vec<Vec<u8>>, A1111Error> {
-    let sent = request_body::read(request, payload, request_body::RUNSYNC_LIMIT).await?;
+    let Body { bytes: sent, held: _held } =
+        request_body::read(request, payload, request_body::RUNSYNC_LIMIT).await?;
     let endpoint = state.choices.get().endpoint(&api.endpoints).cloned();
     let endpoint = endpoint.ok_or_else(|| A1111Error::Unsupported("This server has no model.".to_owned()))?;
     let read = move |sent: web::Bytes| {

@@ -9,7 +9,8 @@ use super::error::A1111Error;
 use super::{A1111, State, checkpoint};
 use crate::diffusion::image::PictureFile;
 use crate::domain::NoiseSource;
-use crate::http::request::{Api, body as request_body};
+use crate::http::request::Api;
+use crate::http::request::body::{self as request_body, Body};
 use crate::http::surface::{FieldError, Visitor, body};
 
 pub async fn options(
@@ -22,7 +23,8 @@ pub async fn options(
     if *request.method() != Method::POST {
         return Ok(HttpResponse::Ok().json(all(&api, &state)));
     }
-    let sent = request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
+    let Body { bytes: sent, held: _held } =
+        request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
     let fields = body::on_body(sent, |sent| body::json(&sent)).await?;
     let (chosen, unknown) = state.choices.get().with(&fields, &api.endpoints)?;
     if let Some(name) = unknown {

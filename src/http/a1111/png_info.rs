@@ -7,7 +7,7 @@ use super::error::A1111Error;
 use super::{A1111, State, infotext};
 use crate::diffusion::image::png_texts;
 use crate::domain::ImageSource;
-use crate::http::request::body as request_body;
+use crate::http::request::body::{self as request_body, Body};
 use crate::http::surface::{FieldError, Fields, Visitor, body};
 
 const PARAMETERS: &str = "parameters";
@@ -18,7 +18,8 @@ pub async fn png_info(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, A1111Error> {
-    let sent = request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
+    let Body { bytes: sent, held: _held } =
+        request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
     let answer = body::on_body(sent, |sent| Ok::<_, A1111Error>(read(&body::json(&sent)?)?)).await?;
     Ok(HttpResponse::Ok().json(answer))
 }

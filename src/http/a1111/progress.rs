@@ -120,7 +120,7 @@ pub async fn of_task(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, A1111Error> {
-    let fields = body::json(&request_body::read(&request, payload, MAX_BODY).await?)?;
+    let fields = body::json(&request_body::read(&request, payload, MAX_BODY).await?.bytes)?;
     let id = fields.text(&["id_task"])?.unwrap_or_default();
     let wants_picture = fields.flag(&["live_preview"])?.unwrap_or(true);
     let Some(task) = state.tasks.find(&id) else {

@@ -1,5 +1,7 @@
 //! `GET /docs/{page}`: the guide, which is the Markdown in the folder `docs/` beside the code.
 
+use std::sync::OnceLock;
+
 use actix_web::{HttpResponse, web};
 use maud::html;
 
@@ -11,16 +13,18 @@ use crate::http::request::ApiError;
 pub(super) struct Page {
     pub name: &'static str,
     text: &'static str,
+    /// The whole page as HTML, once it was asked for.
+    html: OnceLock<String>,
 }
 
 macro_rules! pages {
     ($($name:literal),+ $(,)?) => {
-        [$(Page { name: $name, text: include_str!(concat!("../../../docs/", $name, ".md")) }),+]
+        [$(Page { name: $name, text: include_str!(concat!("../../../docs/", $name, ".md")), html: OnceLock::new() }),+]
     };
 }
 
 /// All pages, in the order of the navigation.
-pub(super) const PAGES: [Page; 22] = pages![
+pub(super) static PAGES: [Page; 23] = pages![
     "install",
     "api",
     "page",
@@ -40,6 +44,7 @@ pub(super) const PAGES: [Page; 22] = pages![
     "models",
     "settings",
     "gpu",
+    "proxy",
     "operations",
     "measured",
     "contributing",
@@ -50,13 +55,17 @@ impl Page {
     pub(super) fn title(&self) -> &'static str {
         self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
     }
+
+    fn render(&self) -> String {
+        let rendered = markdown::render(self.text);
+        let contents = html! {
+            @for section in &rendered.sections { a href={ "#" (section.id) } { (section.title) } }
+        };
+        layout::page(Place::Guide(self.name), self.title(), &contents, &rendered.body).into_string()
+    }
 }
 
 pub async fn guide(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let page = PAGES.iter().find(|page| page.name == name.as_str()).ok_or(ApiError::NO_ROUTE)?;
-    let rendered = markdown::render(page.text);
-    let contents = html! {
-        @for section in &rendered.sections { a href={ "#" (section.id) } { (section.title) } }
-    };
-    Ok(super::html(layout::page(Place::Guide(page.name), page.title(), &contents, &rendered.body)))
+    Ok(super::html(page.html.get_or_init(|| page.render()).as_str()))
 }

@@ -10,9 +10,9 @@ mod openapi;
 mod pictures;
 mod reference;
 
+use actix_web::body::MessageBody;
 use actix_web::http::header::{self, ContentType};
 use actix_web::{HttpResponse, web};
-use maud::Markup;
 
 use super::request::{Methods, route};
 
@@ -34,11 +34,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// A page of ours, closed to whatever is not.
-fn html(page: Markup) -> HttpResponse {
+fn html(page: impl MessageBody + 'static) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
         .content_type(ContentType::html())
-        .body(page.into_string())
+        .body(page)
 }
 
 async fn style() -> HttpResponse {

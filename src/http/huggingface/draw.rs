@@ -5,7 +5,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::ask::Ask;
 use super::{HuggingFace, HuggingFaceError};
-use crate::http::request::{Api, body as request_body};
+use crate::http::request::Api;
+use crate::http::request::body::{self as request_body, Body};
 use crate::http::surface::{Dialect, Drawing, SurfaceError, Visitor, body};
 
 pub async fn draw(
@@ -14,7 +15,7 @@ pub async fn draw(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, HuggingFaceError> {
-    let sent = request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
+    let Body { bytes: sent, held } = request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let accept = accept.unwrap_or_default().to_owned();
     let model = request.match_info().get("model").map(str::to_owned);
@@ -23,6 +24,7 @@ pub async fn draw(
         move |sent: web::Bytes| Ask::read(&body::json(&sent)?, &served.endpoints, model.as_deref(), &accept);
     let Ask { job, finish } = body::on_body(sent, read).await?;
     let mut drawing = Drawing::submit(api.clone(), job, HuggingFace::SURFACE).await?;
+    drop(held);
     let job = drawing.end().await?;
     let picture = match job.images.first() {
         Some(image) => drawing.picture(image, finish).await?,

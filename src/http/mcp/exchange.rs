@@ -21,7 +21,8 @@ use super::message::{Kind, Message};
 use super::sessions::Sessions;
 use super::tool_server::ToolServer;
 use super::{Mcp, McpError};
-use crate::http::request::{Api, ApiError, body as request_body, check_site};
+use crate::http::request::body::{self as request_body, Body};
+use crate::http::request::{Api, ApiError, check_site};
 use crate::http::surface::{Visitor, body};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -61,7 +62,8 @@ pub async fn post(
 ) -> Result<HttpResponse, McpError> {
     // The protocol wants it even where a key was sent.
     check_site(&request, &api)?;
-    let sent = request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
+    let Body { bytes: sent, held: _held } =
+        request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
     let message = body::on_body(sent, |sent| Message::read(&sent)).await?;
     let session = match message.kind {
         // A client that initializes begins anew.

@@ -16,7 +16,7 @@ use futures_util::stream;
 use serde_json::json;
 
 use crate::domain::{JobId, JobOutline};
-use crate::http::request::{Api, ApiError, Endpoint, InFlight, JobPath, SignedQuery};
+use crate::http::request::{Api, ApiError, ApiKey, Endpoint, InFlight, JobPath, SignedQuery, enter};
 use crate::queue::{Follower, News};
 use crate::wire::{JobEvent, JobUrls, SignedResource, end_json, image_json, progress_json, status_json};
 
@@ -83,7 +83,8 @@ fn authorized_path(api: &Api, request: &HttpRequest) -> Result<JobPath, ApiError
     if signed.expires <= api.queue.now().unix_seconds() {
         return Err(ApiError::Expired);
     }
-    Ok(JobPath { endpoint, id, in_flight: InFlight::default() })
+    // Whoever has the URL may open it again and again.
+    Ok(JobPath { endpoint, id, in_flight: enter(&ApiKey(None), request)? })
 }
 
 fn has_ended(first: Option<&News>) -> bool {

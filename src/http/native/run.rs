@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::submission;
 use crate::domain::{JobKind, NewJob};
-use crate::http::request::{Api, ApiError, Endpoint, body, idempotency};
+use crate::http::request::body::{self, Body};
+use crate::http::request::{Api, ApiError, Endpoint, idempotency};
 
 pub async fn run(
     api: web::Data<Api>,
@@ -13,9 +14,9 @@ pub async fn run(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body::read(&request, payload, body::RUN_LIMIT).await?;
-    let once = idempotency::from_request(&request, &endpoint, &body)?;
-    let job = submission::read(body, endpoint.id, endpoint.rules, JobKind::Run).await?;
+    let Body { bytes, held: _held } = body::read(&request, payload, body::RUN_LIMIT).await?;
+    let once = idempotency::from_request(&request, &endpoint, &bytes)?;
+    let job = submission::read(bytes, endpoint.id, endpoint.rules, JobKind::Run).await?;
     let submitted = api.submit(NewJob { once, ..job }, super::NAME).await?;
     Ok(HttpResponse::Ok().json(json!({ "id": submitted.id, "status": submitted.status })))
 }

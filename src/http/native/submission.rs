@@ -9,6 +9,7 @@ use serde_json::{Value, error::Category};
 use super::provider::{self, Translated};
 use crate::domain::{EndpointId, GenerationInput, InputRules, JobKind, NewJob, Policy, S3Config, Webhook};
 use crate::http::request::{ApiError, has_few_values, is_quickly_read};
+use crate::http::surface::heavy;
 
 /// The fields with a meaning here. Others are ignored, as the hosted service does.
 #[derive(Deserialize)]
@@ -36,10 +37,7 @@ pub async fn read(
     if is_quickly_read(&body) {
         return parse(&body, endpoint, &rules, kind);
     }
-    actix_web::web::block(move || parse(&body, endpoint, &rules, kind)).await.map_err(|error| {
-        tracing::error!(%error, "reading a request failed");
-        ApiError::Internal
-    })?
+    heavy(move || parse(&body, endpoint, &rules, kind)).await?
 }
 
 fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -> Result<NewJob, ApiError> {

@@ -23,7 +23,7 @@ pub async fn tokens(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body::read(&request, payload, BODY_LIMIT).await?;
+    let body = body::read(&request, payload, BODY_LIMIT).await?.bytes;
     let Prompt { prompt } =
         serde_json::from_slice(&body).map_err(|_| ApiError::BadRequest(EXAMPLE.to_owned()))?;
     if prompt.len() > MAX_PROMPT_BYTES {

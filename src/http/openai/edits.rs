@@ -10,7 +10,8 @@ use super::ask::{self, Ask};
 use super::error::OpenAiError;
 use super::respond::{Kind, respond};
 use crate::domain::{ImageSource, NewJob};
-use crate::http::request::{Api, Endpoints, body as request_body};
+use crate::http::request::body::{self as request_body, Body};
+use crate::http::request::{Api, Endpoints};
 use crate::http::surface::{FieldError, Fields, Form, Translation, Visitor, body, heavy, upload};
 
 /// How much of the picture may change when the request does not say.
@@ -22,12 +23,13 @@ pub async fn edits(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, OpenAiError> {
-    let sent = request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
+    let Body { bytes: sent, held } =
+        request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
     let served = api.clone();
     let read = heavy(move || read(&content_type, sent, &served.endpoints)).await??;
-    respond(api, visitor, &request, Kind::Edit, read).await
+    respond(api, visitor, &request, Kind::Edit, read, held).await
 }
 
 /// What to edit.

@@ -6,7 +6,8 @@ use super::OpenAi;
 use super::ask::Ask;
 use super::error::OpenAiError;
 use super::respond::{Kind, respond};
-use crate::http::request::{Api, body as request_body};
+use crate::http::request::Api;
+use crate::http::request::body::{self as request_body, Body};
 use crate::http::surface::{Visitor, body};
 
 pub async fn generations(
@@ -15,7 +16,7 @@ pub async fn generations(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, OpenAiError> {
-    let sent = request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
+    let Body { bytes: sent, held } = request_body::read(&request, payload, request_body::RUN_LIMIT).await?;
     let served = api.clone();
     let read = move |sent: web::Bytes| {
         let mut ask = Ask::read(&body::json(&sent)?, &served.endpoints, None)?;
@@ -23,5 +24,5 @@ pub async fn generations(
         Ok::<_, OpenAiError>((ask, job))
     };
     let read = body::on_body(sent, read).await?;
-    respond(api, visitor, &request, Kind::Generation, read).await
+    respond(api, visitor, &request, Kind::Generation, read, held).await
 }

@@ -7,6 +7,7 @@ use super::error::OpenAiError;
 use super::{OpenAi, answer, stream};
 use crate::domain::NewJob;
 use crate::http::request::Api;
+use crate::http::request::body::Held;
 use crate::http::surface::{Dialect, Drawing, Visitor};
 
 /// Which of the two it is. Only the names of events differ.
@@ -31,8 +32,10 @@ pub async fn respond(
     request: &HttpRequest,
     kind: Kind,
     (ask, job): (Ask, NewJob),
+    held: Held,
 ) -> Result<HttpResponse, OpenAiError> {
     let mut drawing = Drawing::submit(api.clone(), job, OpenAi::SURFACE).await?;
+    drop(held);
     if ask.partials.is_some() {
         return Ok(stream::answer(api, kind, ask, drawing, visitor.in_flight));
     }

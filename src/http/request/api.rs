@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HOST;
-use actix_web::http::uri::Authority;
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
-use super::{ApiError, ApiKeys, Endpoints, HttpSettings, Limiter};
+use super::body::BodyMemory;
+use super::{ApiError, ApiKeys, Endpoints, HttpSettings, Limiter, proxies};
 use crate::domain::{EndpointId, Job, JobId, NewJob, Timestamp};
 use crate::library::Library;
 use crate::metrics::Metrics;
@@ -24,6 +23,8 @@ pub struct Api {
     pub limiter: Limiter,
     pub metrics: Metrics,
     pub settings: HttpSettings,
+    /// For the bodies of requests.
+    pub body_memory: BodyMemory,
     /// When this server started.
     pub started_at: Timestamp,
     pub signer: UrlSigner,
@@ -104,41 +105,6 @@ impl Api {
         if let Some(url) = &self.public_url {
             return url.clone();
         }
-        match plain_host(request) {
-            Some(host) => format!("http://{host}"),
-            None => format!("http://{}", self.listen),
-        }
-    }
-}
-
-/// The request's `Host`, if it is only a host and perhaps a port. It goes into URLs that others open, so anything else
-/// is not repeated.
-fn plain_host(request: &HttpRequest) -> Option<String> {
-    let mut hosts = request.headers().get_all(HOST);
-    let host = hosts.next()?.to_str().ok()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    let sound = hosts.next().is_none() && !host.is_empty() && host.len() <= 255 && host.chars().all(plain);
-    let authority: Authority = host.parse().ok().filter(|_| sound)?;
-    (!authority.host().is_empty()).then(|| authority.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use actix_web::test::TestRequest;
-
-    #[test]
-    fn urls_repeat_only_a_plain_host() {
-        let host =
-            |host: &str| plain_host(&TestRequest::default().insert_header((HOST, host)).to_http_request());
-        for good in ["localhost:8000", "pictures.example", "[::1]:80", "10.0.0.1"] {
-            assert_eq!(host(good).as_deref(), Some(good));
-        }
-        for bad in
-            ["", "a b", "user@evil.example", "evil.example/path", "a?b", "a#b", "<script>", ":80", "a:b:c"]
-        {
-            assert_eq!(host(bad), None, "{bad}");
-        }
-        assert_eq!(host(&"a".repeat(300)), None);
+        proxies::base_url(request).unwrap_or_else(|| format!("http://{}", self.listen))
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::limits::{self, Caller};
-use super::{Api, ApiError, Surface, browser};
+use super::{Api, ApiError, Surface, browser, proxies};
 
 type KeyHash = [u8; 32];
 
@@ -106,7 +106,7 @@ impl ApiKey {
         let api = request.app_data::<web::Data<Api>>().ok_or(ApiError::Internal)?;
         let presented = presented_to_surface(request);
         let admitted = || api.keys.admit_one_of(presented.iter().map(String::as_str));
-        let is_open = api.settings.open_surfaces.admit(surface, limits::exact_address(request));
+        let is_open = api.settings.open_surfaces.admit(surface, proxies::client_address(request));
         if is_open && browser::check(request, api).is_ok() {
             // Many clients cannot leave the key out and send any text: a wrong one is no guess here.
             return Ok(admitted().unwrap_or(Self(None)));

@@ -11,7 +11,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{HOST, HeaderValue, ORIGIN};
 use url::Url;
 
-use super::{Api, ApiError, HttpSettings};
+use super::{Api, ApiError, HttpSettings, proxies};
 
 /// Names that only the owner of a network gives: no stranger can point one of them at this machine.
 const LOCAL_ENDINGS: [&str; 4] = [".localhost", ".local", ".internal", ".home.arpa"];
@@ -20,7 +20,10 @@ const LOCAL_ENDINGS: [&str; 4] = [".localhost", ".local", ".internal", ".home.ar
 pub(super) fn check(request: &HttpRequest, api: &Api) -> Result<(), ApiError> {
     let public = api.public_url.as_deref().and_then(|url| Url::parse(url).ok());
     let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
-    if !host.is_none_or(|host| is_ours(host, &api.settings, public.as_ref())) {
+    // A page may write what a proxy writes, so the name that the request came to is checked too.
+    let named = proxies::public_host(request);
+    let mut hosts = host.into_iter().chain(named.as_deref());
+    if !hosts.all(|host| is_ours(host, &api.settings, public.as_ref())) {
         return Err(ApiError::UnknownHost);
     }
     check_site(request, api)
@@ -30,7 +33,8 @@ pub(super) fn check(request: &HttpRequest, api: &Api) -> Result<(), ApiError> {
 pub(in crate::http) fn check_site(request: &HttpRequest, api: &Api) -> Result<(), ApiError> {
     let public = api.public_url.as_deref().and_then(|url| Url::parse(url).ok());
     let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
-    match is_from_another_site(request, &api.settings, host, public.as_ref()) {
+    let named = proxies::public_host(request);
+    match is_from_another_site(request, &api.settings, named.as_deref().or(host), public.as_ref()) {
         true => Err(ApiError::AnotherSite),
         false => Ok(()),
     }

@@ -62,6 +62,8 @@ pub enum ApiError {
     TooManyQueued { limit: u64 },
     #[error("The queue is full: the inputs of the jobs that wait take {limit} bytes; try again later.")]
     TooManyBytesQueued { limit: u64 },
+    #[error("The server receives too many request bodies at once: try again in 2 s.")]
+    TooManyBodies,
     #[error("{0}")]
     Unavailable(String),
     #[error("Internal server error: the server's log has the details.")]
@@ -84,7 +86,7 @@ impl ApiError {
             }
             Self::TooManyAtOnce { .. } => Some(1),
             Self::TooManyQueued { .. } | Self::TooManyBytesQueued { .. } => Some(10),
-            Self::Unavailable(_) => Some(2),
+            Self::TooManyBodies | Self::Unavailable(_) => Some(2),
             _ => None,
         }
     }
@@ -110,7 +112,7 @@ impl ResponseError for ApiError {
             | Self::LockedOut { .. }
             | Self::TooManyQueued { .. }
             | Self::TooManyBytesQueued { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyBodies | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
@@ -11,13 +11,15 @@ use actix_web::{Error, web};
 use tracing::Instrument as _;
 
 use super::Api;
+use super::connection::{AnswerBody, Connection};
 use super::request_id::{self, RequestId};
 
 pub async fn observe(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<AnswerBody>, Error> {
     let start = Instant::now();
+    let answering = request.conn_data::<Connection>().map(Connection::answer);
     let request_id = RequestId::from_headers(request.headers());
     // At error level, so that the span is on every line logged meanwhile, errors included.
     let span = tracing::error_span!("http", %request_id);
@@ -42,7 +44,7 @@ pub async fn observe(
             tracing::info!(method, route, status, ms, "request");
         }
     });
-    Ok(response)
+    Ok(response.map_body(|_, body| AnswerBody::new(BoxBody::new(body), answering)))
 }
 
 /// Adds the headers that the operation has not set itself.

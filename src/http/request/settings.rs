@@ -1,8 +1,8 @@
 //! The operator's settings for HTTP.
 
-use super::{OpenSurfaces, RateLimits, Surfaces};
+use super::{OpenSurfaces, RateLimits, Surfaces, TrustedProxies};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     pub rate_limits: RateLimits,
     pub metrics: MetricsAccess,
@@ -14,6 +14,25 @@ pub struct HttpSettings {
     pub surfaces: Surfaces,
     /// The surfaces that need no key.
     pub open_surfaces: OpenSurfaces,
+    /// The proxies whose word about their clients counts.
+    pub trusted_proxies: TrustedProxies,
+    /// Bytes for the bodies of requests that arrive at the same time.
+    pub body_memory: u64,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            rate_limits: RateLimits::default(),
+            metrics: MetricsAccess::default(),
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
+            surfaces: Surfaces::default(),
+            open_surfaces: OpenSurfaces::default(),
+            trusted_proxies: TrustedProxies::default(),
+            body_memory: 256 << 20,
+        }
+    }
 }
 
 /// Who may read `/metrics`.

@@ -1,6 +1,9 @@
 //! What is deleted, when, and how thoroughly.
 
+use serde_json::json;
+
 use super::*;
+use crate::domain::Webhook;
 
 #[test]
 fn each_kind_of_job_is_kept_for_its_own_time() {
@@ -114,6 +117,33 @@ fn what_wildcards_became_is_told_and_forgotten_with_the_picture() {
     test.pass(Duration::from_hours(1));
     assert!(test.queue.sweep().unwrap().clean);
     assert!(!test.on_disk("<drawn-prompt>") && !test.on_disk("<drawn-negative>"));
+}
+
+#[test]
+fn messages_are_forgotten_with_their_job() {
+    let test = TestQueue::new();
+    let url = json!("https://receiver.example/?key=webhook-key");
+    let submit = || {
+        let webhook = Webhook::parse(&url, &json!(["start"])).unwrap();
+        test.submit_job(NewJob { webhook, ..new_job("{}") })
+    };
+    let id = submit();
+    assert!(ended(test.claim().complete(vec![])));
+    // A receiver that does not answer: one message is under way, and one waits behind it.
+    let under_way = test.queue.next_message(1).unwrap().unwrap();
+    assert!(test.on_disk("webhook-key"));
+    test.pass(Duration::from_hours(1));
+    assert_eq!(test.queue.sweep().unwrap(), Swept { jobs: 1, clean: true });
+    assert!(!test.on_disk("webhook-key"));
+    assert!(!under_way.failed().unwrap(), "it is not tried again");
+    drop(under_way);
+    assert!(test.queue.next_message(1).unwrap().is_none());
+    // The same if a client deletes the job.
+    let kept = submit();
+    assert!(ended(test.claim().complete(vec![])));
+    test.run(test.queue.forget(&endpoint(), &kept)).unwrap();
+    assert!(test.queue.next_message(1).unwrap().is_none());
+    assert!(test.find(&id).is_none());
 }
 
 #[test]

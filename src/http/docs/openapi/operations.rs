@@ -134,7 +134,7 @@ fn responses(operation: Operation, words: &Words) -> ResponsesBuilder {
     }
     refuse("429", "Too many requests in 10 seconds or at once, or the queue is full");
     refuse("500", "Internal server error");
-    refuse("503", "The server cannot write to its disk now, or is stopping");
+    refuse("503", "The server cannot write to its disk now, receives too much at once, or is stopping");
     responses
 }
 

@@ -14,7 +14,7 @@ pub(super) const DRAWING: [(&str, &str); 6] = [
     ("408", "The body arrived too slowly"),
     ("413", "The body is too large"),
     ("429", "Too many requests in 10 seconds or at once, or the queue is full"),
-    ("503", "The server cannot write to its disk now, or is stopping"),
+    ("503", "The server cannot write to its disk now, receives too much at once, or is stopping"),
 ];
 
 /// The operation, with a key in any of the ways that surfaces take it.

@@ -20,7 +20,7 @@ use crate::http::request::{Api, Surface};
 pub async fn reference(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     let base = api.base_url(&request);
     let endpoint = api.endpoints.names().first().copied().unwrap_or_default();
-    super::html(page(&openapi::document(&api, &request), &base, endpoint))
+    super::html(page(&openapi::document(&api, &request), &base, endpoint).into_string())
 }
 
 /// `base`: the address at which this reader reached the server; `endpoint`: the one that examples name.

@@ -11,7 +11,8 @@ mod lockout;
 mod settings;
 
 pub use caller::Caller;
-pub(super) use caller::{address, exact_address};
+pub(super) use caller::address;
+pub(in crate::http) use caller::network;
 pub use limiter::{InFlight, Limiter, Refusal};
 pub use settings::{Limit, RateLimits};
 
