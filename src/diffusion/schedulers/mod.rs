@@ -8,8 +8,8 @@
 //! - a `State` (`sampler.rs`): what the formula remembers from earlier calls.
 //!
 //! Samplers share [`Denoise`], which reads the model's answer, and the mathematics in `adams_bashforth.rs`,
-//! `ancestral.rs`, `churn.rs`, `two_calls.rs`, `kdpm2.rs` and `dpm_solver.rs`. [`SchedulerConfig`] is the model's own file. Latents have the shape
-//! `[images, channels, height, width]`. Nothing here knows models, pictures or jobs.
+//! `ancestral.rs`, `churn.rs`, `two_calls.rs`, `kdpm2.rs`, `dpm_solver.rs` and `multistep_sde.rs`. [`SchedulerConfig`] is the
+//! model's own file. Latents have the shape `[images, channels, height, width]`. Nothing here knows models, pictures or jobs.
 //!
 //! # To add a scheduler
 //!
@@ -53,6 +53,7 @@ mod kdpm2;
 mod kdpm2_a;
 mod kdpm2_d;
 mod lcm;
+mod multistep_sde;
 mod pndm;
 mod sampler;
 mod schedule;
