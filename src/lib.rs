@@ -47,12 +47,13 @@
 //! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
 //! | `diffusion` | `domain` `runtime` | the pipeline; knows no jobs, SQL or HTTP |
 //! | `diffusion::image` | `domain` | pixels and PNG files |
-//! | `diffusion::noise` | `domain` | torch's random numbers |
-//! | `diffusion::schedulers` | `domain` `diffusion::noise` | a file for each scheduler |
+//! | `diffusion::bytes` | | numbers and arrays as bytes |
+//! | `diffusion::noise` | `domain` `diffusion::bytes` | torch's random numbers |
+//! | `diffusion::schedulers` | `domain` `diffusion::bytes` `diffusion::noise` | a file for each scheduler |
 //! | `diffusion::text` | `domain` | tokenizer, prompt grammar, chunks, learned words |
 //! | `diffusion::files` | `domain` `diffusion::schedulers` `diffusion::text` | weights, key names, LoRAs, configurations |
 //! | `diffusion::nets` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::noise` `diffusion::text` | sessions and what runs in them |
-//! | `diffusion::pipeline` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
+//! | `diffusion::pipeline` | `domain` `runtime` `diffusion::bytes` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
 //! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
 //! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
 //! | `sweeper` | `queue` | when expired jobs are deleted |

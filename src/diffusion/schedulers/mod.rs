@@ -68,6 +68,7 @@ mod tests;
 pub use self::config::SchedulerConfig;
 pub use self::denoise::{Denoise, PredictionType};
 pub use self::error::SchedulerError;
+pub use self::sampler::State as SchedulerState;
 pub use self::scheduler::Scheduler;
 
 use self::sampler::Sampler;
