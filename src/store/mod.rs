@@ -35,6 +35,7 @@ mod outbox;
 mod requeue;
 mod retention;
 mod rows;
+mod saved_states;
 mod schema;
 mod submit;
 mod tally;

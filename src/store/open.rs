@@ -27,6 +27,7 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/08-warnings.sql")),
     M::up(include_str!("../../migrations/09-finish.sql")),
     M::up(include_str!("../../migrations/10-drawn-prompts.sql")),
+    M::up(include_str!("../../migrations/13-saved-states.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// "sthd" in the file's header, so that `file` and this program recognise it.
