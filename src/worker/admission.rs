@@ -51,6 +51,7 @@ impl<M: Model> Worker<M> {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
+        input.variation = input.variation.with_subseed_of(job.id());
         if input.pictures().iter().any(|(_, picture)| matches!(picture, ImageSource::Url(_))) {
             self.errands.fetch(job, input);
         } else {
