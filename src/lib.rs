@@ -17,7 +17,8 @@
 //! 5. [`diffusion::Pipeline::begin`], called through [`engine::Engine`], encodes the prompt and draws the noise: a
 //!    [`diffusion::Generation`].
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for all jobs in the batch, and then each job's own scheduler. Between
-//!    steps the worker looks at cancel, timeout and shutdown, and publishes progress.
+//!    steps the worker looks at cancel, timeout and shutdown, publishes progress, and saves where long jobs are. A later
+//!    attempt at such a job goes on from there.
 //! 7. [`diffusion::Pipeline::finish`] decodes to PNG. [`queue::ClaimedJob::complete`] writes pictures and state in one
 //!    transaction, if the job still belongs to this attempt, and wakes those who wait. (Pictures for a client's own
 //!    bucket are first uploaded by [`fetch`], while other jobs go on.)

@@ -150,6 +150,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             metrics: metrics.clone(),
             residency: residency.clone(),
             unload_after: config.unload_after,
+            save_every: config.save_every,
         };
         let server = rt::spawn(server);
         threads.spawn_workers(self.endpoints, &settings)?;

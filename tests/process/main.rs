@@ -13,6 +13,7 @@ mod hub;
 mod kills;
 mod pictures;
 mod restart;
+mod resume;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod shared_cache;
