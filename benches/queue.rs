@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use stablehand::domain::{Clock, EndpointId, Job, JobId, JobStatus, NewImage, NewJob, Timestamp};
 use stablehand::metrics::Metrics;
-use stablehand::queue::{JobFilter, JobQueue, QueueSettings};
+use stablehand::queue::{ClaimedJob, JobFilter, JobQueue, QueueSettings};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -41,6 +41,15 @@ fn operations(queued: u32) {
     let claims = (0..200)
         .map(|_| timed(|| claimed.push(queue.claim(&endpoint(), "cpu").expect("it claims").expect("a job"))));
     report("claim", claims.collect());
+    for kib in [64, 320, 1280] {
+        let save = |job: &mut ClaimedJob| {
+            job.save(vec![1; kib << 10]);
+            while job.is_saving() {
+                thread::yield_now();
+            }
+        };
+        report(&format!("save {kib} KiB"), claimed.iter_mut().map(|job| timed(|| save(job))).collect());
+    }
     let image = || NewImage { seed: 1, png: Some(vec![1; 20_000]), prompts: None };
     report(
         "complete",
@@ -112,7 +121,7 @@ fn runtime() -> Runtime {
 fn open(dir: &Path) -> JobQueue {
     let settings = QueueSettings { queue_limit: u64::MAX >> 1, ..QueueSettings::default() };
     let (clock, _) = Clock::manual(NOW);
-    let describe = Arc::new(|job: &Job, _, _| job.id.to_string());
+    let describe = Arc::new(|job: Job, _, _| job.id.to_string());
     JobQueue::open(dir, settings, clock, describe, Metrics::default()).expect("it opens")
 }
 

@@ -77,6 +77,8 @@ pub struct Config {
     pub memory_budget: Option<u64>,
     /// How long a model stays loaded without a job. None means until another model needs the memory.
     pub unload_after: Option<Duration>,
+    /// How often a worker saves where a running job is. None means never.
+    pub save_every: Option<Duration>,
     pub add_ons: AddOnFolders,
     pub listen: SocketAddr,
     /// Without a slash at the end.
@@ -141,6 +143,7 @@ impl ServeArgs {
             endpoints,
             memory_budget: self.memory_budget,
             unload_after: self.unload_after,
+            save_every: Some(self.save_every).filter(|every| !every.is_zero()),
             add_ons: AddOnFolders {
                 loras: self.lora_dir.unwrap_or(usual.loras),
                 controlnets: self.controlnet_dir.unwrap_or(usual.controlnets),

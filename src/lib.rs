@@ -17,7 +17,8 @@
 //! 5. [`diffusion::Pipeline::begin`], called through [`engine::Engine`], encodes the prompt and draws the noise: a
 //!    [`diffusion::Generation`].
 //! 6. [`diffusion::Pipeline::step`] runs the UNet for all jobs in the batch, and then each job's own scheduler. Between
-//!    steps the worker looks at cancel, timeout and shutdown, and publishes progress.
+//!    steps the worker looks at cancel, timeout and shutdown, publishes progress, and saves where long jobs are. A later
+//!    attempt at such a job goes on from there.
 //! 7. [`diffusion::Pipeline::finish`] decodes to PNG. [`queue::ClaimedJob::complete`] writes pictures and state in one
 //!    transaction, if the job still belongs to this attempt, and wakes those who wait. (Pictures for a client's own
 //!    bucket are first uploaded by [`fetch`], while other jobs go on.)
@@ -48,12 +49,13 @@
 //! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
 //! | `diffusion` | `domain` `runtime` | the pipeline; knows no jobs, SQL or HTTP |
 //! | `diffusion::image` | `domain` | pixels and PNG files |
-//! | `diffusion::noise` | `domain` | torch's random numbers |
-//! | `diffusion::schedulers` | `domain` `diffusion::noise` | a file for each scheduler |
+//! | `diffusion::bytes` | | numbers and arrays as bytes |
+//! | `diffusion::noise` | `domain` `diffusion::bytes` | torch's random numbers |
+//! | `diffusion::schedulers` | `domain` `diffusion::bytes` `diffusion::noise` | a file for each scheduler |
 //! | `diffusion::text` | `domain` | tokenizer, prompt grammar, chunks, learned words |
 //! | `diffusion::files` | `domain` `diffusion::schedulers` `diffusion::text` | weights, key names, LoRAs, configurations |
 //! | `diffusion::nets` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::noise` `diffusion::text` | sessions and what runs in them |
-//! | `diffusion::pipeline` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
+//! | `diffusion::pipeline` | `domain` `runtime` `diffusion::bytes` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
 //! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
 //! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
 //! | `sweeper` | `queue` | when expired jobs are deleted |

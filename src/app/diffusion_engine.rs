@@ -123,6 +123,20 @@ impl Engine for Pipeline {
         }
     }
 
+    fn save(&self, work: &Work) -> Option<Vec<u8>> {
+        match work {
+            Work::Drawing(generation) => Pipeline::save(self, generation),
+            Work::Upscaling(..) => None,
+        }
+    }
+
+    fn resume(&mut self, work: &mut Work, saved: &[u8]) -> Result<bool, EngineError> {
+        match work {
+            Work::Drawing(generation) => Ok(Pipeline::resume(self, generation, saved)?),
+            Work::Upscaling(..) => Ok(false),
+        }
+    }
+
     fn cut_short(&mut self, work: &mut Work) -> Result<(), EngineError> {
         match work {
             Work::Drawing(generation) => Ok(Pipeline::cut_short(self, generation)?),

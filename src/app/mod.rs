@@ -166,6 +166,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             metrics: metrics.clone(),
             residency: residency.clone(),
             unload_after: config.unload_after,
+            save_every: config.save_every,
         };
         #[cfg(target_os = "linux")]
         let with_workers: Vec<_> = {

@@ -30,6 +30,7 @@ pub(super) struct WorkerSettings {
     pub metrics: Metrics,
     pub residency: Residency,
     pub unload_after: Option<Duration>,
+    pub save_every: Option<Duration>,
 }
 
 impl Threads {
@@ -79,6 +80,7 @@ impl Threads {
             first_load,
             memory: settings.residency.slot(&endpoint.id, first_load != FirstLoad::OnDemand),
             unload_after: settings.unload_after,
+            save_every: settings.save_every,
         };
         let (queue, model, stop) = (self.queue.clone(), endpoint.model.clone(), self.stop.clone());
         self.handles.push(worker::spawn(queue, assignment, model, stop, ready)?);

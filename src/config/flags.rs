@@ -219,6 +219,10 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_QUEUE_BYTES", value_name = "SIZE", default_value_t = DEFAULT_QUEUE_BYTES,
         value_parser = queue_bytes, hide_default_value = true, help_heading = "Jobs")]
     pub queue_bytes: u64,
+    /// How often a running job saves where it is, to go on from there after a crash or a restart; 0s never saves
+    #[arg(long, env = "STABLEHAND_SAVE_EVERY", value_name = "TIME", default_value = "10s",
+        value_parser = grace, help_heading = "Jobs")]
+    pub save_every: Duration,
     /// How long a stop waits for the running job; then the job goes back to the queue
     #[arg(long, env = "STABLEHAND_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s",
         value_parser = grace, help_heading = "Jobs")]

@@ -2,8 +2,9 @@
 //!
 //! One direction: `text ← files ← nets ← pipeline`. `text` is prompts; `files` is what is read from disk; `nets` are
 //! the model's parts as sessions; `pipeline` opens a [`Model`] and draws with it. `schedulers`, `noise` and `image`
-//! stand beside them and know none of them. Nothing imports back.
+//! stand beside them and know none of them; `bytes` is what they are saved as. Nothing imports back.
 
+mod bytes;
 mod files;
 pub mod image;
 mod nets;

@@ -34,6 +34,13 @@ impl JobId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Random bits that all attempts at the job know.
+    pub fn random(&self) -> u16 {
+        let uuid = self.0.strip_prefix("sync-").unwrap_or(&self.0);
+        let [.., high, low] = Uuid::try_parse(uuid).unwrap_or_default().into_bytes();
+        u16::from_be_bytes([high, low])
+    }
 }
 
 impl fmt::Display for JobId {

@@ -58,6 +58,11 @@ pub trait Engine {
     fn preview(&mut self, generation: &Self::Generation) -> Option<Vec<u8>>;
     /// What the job's client should know about how it was drawn, one sentence each.
     fn warnings(&self, generation: &Self::Generation) -> Vec<String>;
+    /// What [`Self::resume`] goes on with from here, in this process or another; none where there is nothing to go on with.
+    fn save(&self, generation: &Self::Generation) -> Option<Vec<u8>>;
+    /// Brings a job that has just begun to where it was when it was saved. False: what was saved is damaged or of something
+    /// else, and the job begins with its first step.
+    fn resume(&mut self, generation: &mut Self::Generation, saved: &[u8]) -> Result<bool, EngineError>;
     /// Makes the pictures as they look so far the finished ones, for a job whose client wants no more steps.
     fn cut_short(&mut self, generation: &mut Self::Generation) -> Result<(), EngineError>;
     /// Decodes the finished pictures.

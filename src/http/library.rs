@@ -125,7 +125,7 @@ async fn allowed<T: DeserializeOwned>(
         return Err(LibraryError::ReadOnly.into());
     }
     let body = body::read(request, payload, BODY_LIMIT).await?;
-    let body = serde_json::from_slice(&body).map_err(|_| {
+    let body = serde_json::from_slice(&body.bytes).map_err(|_| {
         ApiError::BadRequest(
             r#"The request body should be a JSON object, such as {"name": "ORG/NAME"}."#.to_owned(),
         )

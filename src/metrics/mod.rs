@@ -30,6 +30,7 @@ pub struct Metrics {
     image_seconds: Family<EndpointLabels, Histogram, fn() -> Histogram>,
     jobs_at_once: Family<EndpointLabels, Gauge>,
     jobs_submitted: Family<SubmitLabels, Counter>,
+    jobs_resumed: Family<EndpointLabels, Counter>,
     jobs_ended: Family<EndLabels, Counter>,
     webhooks: Family<OutcomeLabels, Counter>,
     device_used: Family<DeviceLabels, Gauge>,
@@ -96,6 +97,7 @@ impl Default for Metrics {
             image_seconds: Family::new_with_constructor(per_job),
             jobs_at_once: Family::default(),
             jobs_submitted: Family::default(),
+            jobs_resumed: Family::default(),
             jobs_ended: Family::default(),
             webhooks: Family::default(),
             device_used: Family::default(),
@@ -139,6 +141,11 @@ impl Metrics {
     pub fn job_submitted(&self, surface: &'static str, endpoint: &EndpointId) {
         let labels = SubmitLabels { surface, endpoint: endpoint.as_str().to_owned() };
         self.jobs_submitted.get_or_create(&labels).inc();
+    }
+
+    /// A job went on where an earlier attempt had saved it.
+    pub fn job_resumed(&self, endpoint: &EndpointId) {
+        self.jobs_resumed.get_or_create(&labels(endpoint)).inc();
     }
 
     pub fn job_ended(&self, endpoint: &EndpointId, status: JobStatus) {
@@ -204,6 +211,11 @@ impl Metrics {
             "jobs_submitted",
             "Jobs that clients submitted since the start, by the API that they used",
             self.jobs_submitted.clone(),
+        );
+        registry.register(
+            "jobs_resumed",
+            "Jobs that went on where an earlier attempt had saved them",
+            self.jobs_resumed.clone(),
         );
         registry.register("jobs_ended", "Jobs that a worker ended since the start", self.jobs_ended.clone());
         registry.register("webhooks", "Tries to deliver a webhook", self.webhooks.clone());

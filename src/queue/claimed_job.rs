@@ -1,7 +1,7 @@
 //! A job that a worker has claimed. It ends exactly once.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::running::Running;
@@ -25,6 +25,8 @@ pub struct ClaimedJob {
     warnings: Vec<String>,
     /// When the last message about progress was written for its webhook.
     announced_at: Cell<Option<Timestamp>>,
+    /// Alive while a save is being written.
+    saving: Weak<()>,
     ended: bool,
 }
 
@@ -48,7 +50,15 @@ pub type Ended = Result<bool, Box<Unwritten>>;
 
 impl ClaimedJob {
     pub(super) fn new(queue: JobQueue, claim: Claim, running: Arc<Running>) -> Self {
-        Self { queue, claim, running, warnings: Vec::new(), announced_at: Cell::new(None), ended: false }
+        Self {
+            queue,
+            claim,
+            running,
+            warnings: Vec::new(),
+            announced_at: Cell::new(None),
+            saving: Weak::new(),
+            ended: false,
+        }
     }
 
     /// Notes what its client should know about how it was drawn, for when it completes: one sentence each.
@@ -141,6 +151,26 @@ impl ClaimedJob {
         let outbox = Arc::clone(&inner.outbox);
         let message = inner.store.announce_progress(&self.claim.id, self.claim.attempt, progress, now);
         message.after(move |()| outbox.signal.raise()).send_off();
+    }
+
+    /// Saves where it is, in bytes that only the engine can read, so that a later attempt goes on from there. Does not wait. If
+    /// the write fails, the last save stays, and the job goes on.
+    pub fn save(&mut self, state: Vec<u8>) {
+        let saving = Arc::new(());
+        self.saving = Arc::downgrade(&saving);
+        let write = self.queue.inner.store.save_state(&self.claim.id, self.claim.attempt, state);
+        // Dropped with the write, whatever becomes of that.
+        write.after(move |_| drop(saving)).send_off();
+    }
+
+    /// Whether the last save is still being written.
+    pub fn is_saving(&self) -> bool {
+        self.saving.strong_count() > 0
+    }
+
+    /// Where an earlier attempt was saved. Blocks.
+    pub fn saved(&self) -> Result<Option<Vec<u8>>, QueueError> {
+        Ok(self.queue.inner.store.saved_state(&self.claim.id, self.claim.attempt)?)
     }
 
     /// Whether somebody would see a preview and the last one is old enough.

@@ -83,7 +83,7 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     fn jobs(in_queue: u64, in_progress: u64) -> JobCounts {
-        JobCounts { in_queue, in_progress, ..JobCounts::default() }
+        JobCounts { in_progress, in_queue, ..JobCounts::default() }
     }
 
     #[test]

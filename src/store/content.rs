@@ -25,6 +25,13 @@ pub(super) fn insert(db: &Connection, content: &[u8]) -> Result<i64, StoreError>
         .map_err(StoreError::from)
 }
 
+/// Stores `content` in the place of another.
+pub(super) fn replace(db: &Connection, id: i64, content: &[u8]) -> Result<(), StoreError> {
+    db.prepare_cached("update contents set bytes = :bytes where id = :id")?
+        .execute(named_params! {":bytes": lay_out(content), ":id": id})?;
+    Ok(())
+}
+
 pub(super) fn find(db: &Connection, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
     db.prepare_cached("select bytes from contents where id = :id")?
         .query_row(named_params! {":id": id}, |row| row.get(0))

@@ -39,6 +39,7 @@ mod queued_bytes;
 mod requeue;
 mod retention;
 mod rows;
+mod saved_states;
 mod schema;
 mod submit;
 mod tally;

@@ -28,6 +28,7 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/09-finish.sql")),
     M::up(include_str!("../../migrations/10-drawn-prompts.sql")),
     M::up(include_str!("../../migrations/11-outbox-job.sql")),
+    M::up(include_str!("../../migrations/12-saved-states.sql")),
 ];
 /// The version of the schema that this program writes.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]

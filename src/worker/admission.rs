@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::saving::Saves;
 use super::{ActiveJob, Generation, LONGEST_PAUSE, Worker};
 use crate::domain::{GenerationInput, ImageSource, InputRules, Progress};
 use crate::engine::{Engine, Model};
@@ -51,6 +52,7 @@ impl<M: Model> Worker<M> {
             Ok(input) => input,
             Err(error) => return self.write(job.fail(error)),
         };
+        input.variation = input.variation.with_subseed_of(job.id());
         if input.pictures().iter().any(|(_, picture)| matches!(picture, ImageSource::Url(_))) {
             self.errands.fetch(job, input);
         } else {
@@ -59,16 +61,18 @@ impl<M: Model> Worker<M> {
         }
     }
 
-    /// Notes that a job has begun.
+    /// Notes that a job has begun, or goes on where an earlier attempt had saved it.
     pub(super) fn take_in(&mut self, job: ClaimedJob, input: GenerationInput, generation: Generation<M>) {
         self.entry.set(WorkerState::Running);
         let stepping_since = self.queue.now();
-        if let Some((step, steps)) = self.engine.engine().map(|engine| engine.progress(&generation)) {
+        let progress = self.engine.engine().map(|engine| engine.progress(&generation));
+        if let Some((step, steps)) = progress {
             job.publish(Progress { step, steps, eta: None }, None);
         }
         // Its pictures have been read.
         let input = input.without_pictures();
-        self.jobs.active.push(ActiveJob { job, input, generation, stepping_since });
+        let (saves, resumed_at) = (Saves::new(stepping_since), progress.map_or(0, |(step, _)| step));
+        self.jobs.active.push(ActiveJob { job, input, generation, stepping_since, resumed_at, saves });
     }
 }
 

@@ -12,6 +12,7 @@ mod engine_slot;
 mod errands;
 mod loading;
 mod memory;
+mod saving;
 mod stepping;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::queue::{ClaimedJob, Ended, JobQueue, QueueError, Stop, StopReason, WorkerEntry, WorkerState};
 use engine_slot::EngineSlot;
 use errands::Errands;
+use saving::Saves;
 use waiting::{Waiting, reserved_for};
 
 /// What a worker is to do, and how it keeps its engine.
@@ -44,6 +46,8 @@ pub struct Assignment {
     pub memory: MemorySlot,
     /// How long its engine stays without a job; none: until another engine needs its memory.
     pub unload_after: Option<Duration>,
+    /// How often it saves where a job is; none: never.
+    pub save_every: Option<Duration>,
 }
 
 /// When a worker's engine is first loaded.
@@ -82,6 +86,7 @@ pub struct Worker<M: Model> {
     jobs: JobsInHand<Generation<M>>,
     waiting: Waiting<M>,
     errands: Errands,
+    save_every: Option<Duration>,
     pause: Box<dyn FnMut(Duration)>,
 }
 
@@ -102,6 +107,9 @@ struct ActiveJob<G> {
     input: GenerationInput,
     generation: G,
     stepping_since: Timestamp,
+    /// The steps that an earlier attempt had done.
+    resumed_at: u32,
+    saves: Saves,
 }
 
 /// How long a worker waits for work before it looks at the queue anyway, in case a wake-up was missed.
@@ -135,7 +143,8 @@ pub fn spawn<M: Model + Send + 'static>(
 impl<M: Model> Worker<M> {
     /// Loads the engine if `assignment` says so. Fails only if the engine is required and cannot be loaded.
     pub fn new(queue: JobQueue, assignment: Assignment, model: M, stop: Stop) -> Result<Self, String> {
-        let Assignment { endpoint, rules, fetcher, metrics, first_load, memory, unload_after } = assignment;
+        let Assignment { endpoint, rules, fetcher, metrics, first_load, memory, unload_after, save_every } =
+            assignment;
         let patience = stop.clone();
         let mut worker = Self {
             entry: queue.enter_worker(&endpoint),
@@ -143,6 +152,7 @@ impl<M: Model> Worker<M> {
             jobs: JobsInHand { active: Vec::new(), one_by_one: false },
             waiting: Waiting::default(),
             errands: Errands::new(fetcher, queue.clone()),
+            save_every,
             pause: Box::new(move |duration| patience.pause(duration)),
             queue,
             metrics,
@@ -178,7 +188,8 @@ impl<M: Model> Worker<M> {
     /// 4. Take jobs up to the engine's capacity, unless it is to stop. Loads or unloads the engine first if need be.
     /// 5. If the engine has panicked over one job, give back the others.
     /// 6. Step every job once.
-    /// 7. Publish how far each job is, and end those that are done, cancelled, expired or overdue.
+    /// 7. Publish how far each job is, and end those that are done, cancelled, expired or overdue. Save where the others are,
+    ///    from time to time and when it is to stop.
     pub fn tick(&mut self) -> TickOutcome {
         self.entry.note_progress();
         if self.stop.grace_is_over() {
@@ -206,6 +217,7 @@ impl<M: Model> Worker<M> {
         }
         self.step();
         self.settle();
+        self.save_due();
         self.note_use();
         TickOutcome::Worked
     }
@@ -251,7 +263,8 @@ impl<M: Model> Worker<M> {
     }
 
     fn release_active(&mut self) {
-        for active in std::mem::take(&mut self.jobs.active) {
+        for mut active in std::mem::take(&mut self.jobs.active) {
+            self.save(&mut active);
             tracing::info!(job = %active.job.id(), attempt = active.job.attempt(), "put back into the queue");
             self.write(active.job.release());
         }

@@ -52,7 +52,7 @@ impl<M: Model> Worker<M> {
                 self.write(active.job.release());
                 continue;
             };
-            let ActiveJob { job, input, mut generation, stepping_since } = active;
+            let ActiveJob { job, input, mut generation, stepping_since, resumed_at, saves } = active;
             let (step, steps) = engine.progress(&generation);
             match job.stop_requested() {
                 Some(StopReason::Cancelled) => {
@@ -78,7 +78,8 @@ impl<M: Model> Worker<M> {
                 }
                 None => {
                     let elapsed = self.queue.now().since(stepping_since);
-                    let eta = (step > 0).then(|| elapsed * (steps - step) / step);
+                    let done = step.saturating_sub(resumed_at);
+                    let eta = (done > 0).then(|| elapsed * (steps - step) / done);
                     let preview = match job.wants_preview() {
                         true => self.engine.call(|engine| Ok(engine.preview(&generation))),
                         false => Ok(None),
@@ -86,7 +87,9 @@ impl<M: Model> Worker<M> {
                     match preview {
                         Ok(preview) => {
                             job.publish(Progress { step, steps, eta }, preview);
-                            self.jobs.active.push(ActiveJob { job, input, generation, stepping_since });
+                            let active =
+                                ActiveJob { job, input, generation, stepping_since, resumed_at, saves };
+                            self.jobs.active.push(active);
                         }
                         Err(error) => self.write(job.fail(error.to_string())),
                     }

@@ -8,6 +8,7 @@ mod loading;
 mod memory;
 mod pictures;
 mod reservations;
+mod saving;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
@@ -186,6 +187,19 @@ impl Engine for Scripted {
         }
     }
 
+    fn save(&self, drawing: &Drawing) -> Option<Vec<u8>> {
+        (drawing.done > 0).then(|| format!("{} after {}", drawing.prompt, drawing.done).into_bytes())
+    }
+
+    fn resume(&mut self, drawing: &mut Drawing, saved: &[u8]) -> Result<bool, EngineError> {
+        Self::act(&drawing.prompt, "resume")?;
+        let done = std::str::from_utf8(saved)
+            .ok()
+            .and_then(|saved| saved.strip_prefix(&drawing.prompt)?.strip_prefix(" after ")?.parse().ok());
+        drawing.done = done.unwrap_or(0);
+        Ok(done.is_some())
+    }
+
     fn cut_short(&mut self, drawing: &mut Drawing) -> Result<(), EngineError> {
         Self::act(&drawing.prompt, "cut")?;
         drawing.prompt = format!("{} after {} steps", drawing.prompt, drawing.done);
@@ -320,6 +334,7 @@ fn assignment(memory: MemorySlot) -> Assignment {
         first_load: FirstLoad::Required,
         memory,
         unload_after: None,
+        save_every: None,
     }
 }
 

@@ -230,7 +230,8 @@ impl<M: Model> Worker<M> {
 
     /// Begins a job in the engine.
     fn begin(&mut self, job: ClaimedJob, input: GenerationInput, prepared: PreparedBy<M>) {
-        match self.engine.call(|engine| engine.begin(prepared, &input, job.seed())) {
+        let begun = self.engine.call(|engine| engine.begin(prepared, &input, job.seed()));
+        match begun.and_then(|generation| self.resumed(&job, generation)) {
             Ok(generation) => self.take_in(job, input, generation),
             Err(error) => self.write(job.fail(error.to_string())),
         }

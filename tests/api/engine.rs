@@ -185,6 +185,14 @@ impl Engine for ScriptedEngine {
         generation.warnings.clone()
     }
 
+    fn save(&self, _: &Generation) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn resume(&mut self, _: &mut Generation, _: &[u8]) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
     fn cut_short(&mut self, generation: &mut Generation) -> Result<(), EngineError> {
         generation.warnings.push(format!("It was stopped after {} steps.", generation.step));
         Ok(())

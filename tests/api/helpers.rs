@@ -71,6 +71,7 @@ impl TestApp {
             add_ons: usual_add_ons(dir.path()),
             memory_budget: None,
             unload_after: None,
+            save_every: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
             allow_addresses: AllowedAddresses::default(),

@@ -47,6 +47,15 @@ fn the_defaults_match_the_contract() {
     assert!(config.access == Access::OwnKey);
     assert!(config.data_dir.ends_with("stablehand"));
     assert_eq!((config.memory_budget, config.unload_after), (None, None));
+    assert_eq!(config.save_every, Some(Duration::from_secs(10)));
+}
+
+#[test]
+fn saving_jobs_can_be_off() {
+    let every = |text: &str| config(&["--save-every", text]).map(|config| config.save_every);
+    assert_eq!(every("90s"), Ok(Some(Duration::from_secs(90))));
+    assert_eq!(every("0s"), Ok(None));
+    assert!(every("often").unwrap_err().contains("it should be a time such as"));
 }
 
 #[test]

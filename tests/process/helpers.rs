@@ -123,6 +123,14 @@ impl Server {
         Some(self.post("run", &json!({ "input": input }))?["id"].as_str()?.to_owned())
     }
 
+    /// The sum of what the metrics page says of `name`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let request = ureq::get(format!("{}/metrics", self.base)).header("Authorization", KEY);
+        let page = request.call().unwrap().body_mut().read_to_string().unwrap();
+        let values = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// Waits until the job has ended. Returns its status body.
     pub fn wait(&self, id: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;

@@ -18,6 +18,7 @@ mod pictures;
 #[cfg(unix)]
 mod proxies;
 mod restart;
+mod resume;
 mod runtime;
 #[cfg(target_os = "linux")]
 mod shared_cache;

@@ -80,6 +80,7 @@ impl Studio {
             first_load: FirstLoad::Required,
             memory: self.residency.slot(&endpoint(), true),
             unload_after: None,
+            save_every: None,
         };
         Worker::new(self.test.queue.clone(), assignment, self.model.clone(), Stop::default()).unwrap()
     }

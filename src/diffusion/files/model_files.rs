@@ -1,6 +1,7 @@
 //! Everything that a model's files say, read once, apart from the weights themselves.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use super::checker_fault::checker_fault;
@@ -56,6 +57,12 @@ impl ModelFiles {
     /// The files of every part that the model has.
     pub fn parts(&self) -> impl Iterator<Item = &PartFiles> {
         self.parts.values()
+    }
+
+    /// Of every part's files: their names and sizes, and when the last of them was written. Files that are changed have
+    /// another one.
+    pub fn stamp(&self) -> impl fmt::Debug {
+        self.parts().map(|files| (files.part(), files.list(), files.modified())).collect::<Vec<_>>()
     }
 
     /// The weights that LoRAs may change, by name and shape. `None` if the model's own graphs contain the weights.

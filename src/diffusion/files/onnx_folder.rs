@@ -1,7 +1,8 @@
 //! The files of an exported part: its graph, and what lies beside it.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::model_place::has_extension;
 
@@ -32,17 +33,24 @@ pub fn onnx_files(folder: &Path) -> Vec<String> {
 
 /// A folder's files apart from configurations, each with its size in bytes.
 pub fn files_with_weights(folder: &Path) -> Vec<(String, u64)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // By path: the folders of a download cache are made of links.
-            let metadata = fs::metadata(entry.path()).ok()?;
-            (metadata.is_file() && !is_configuration(&name)).then_some((name, metadata.len()))
-        })
-        .collect();
+    let mut files: Vec<_> = weights(folder).map(|(name, metadata)| (name, metadata.len())).collect();
     files.sort();
     files
+}
+
+/// When the last of these files was written.
+pub fn last_modified(folder: &Path) -> Option<SystemTime> {
+    weights(folder).filter_map(|(_, metadata)| metadata.modified().ok()).max()
+}
+
+fn weights(folder: &Path) -> impl Iterator<Item = (String, Metadata)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // By path: the folders of a download cache are made of links.
+        let metadata = fs::metadata(entry.path()).ok()?;
+        (metadata.is_file() && !is_configuration(&name)).then_some((name, metadata))
+    })
 }
 
 /// Whether a file is a configuration, by its name.

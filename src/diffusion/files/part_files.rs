@@ -5,9 +5,10 @@ mod finding;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::lazy_checkpoint::LazyCheckpoint;
-use super::onnx_folder::{files_with_weights, onnx_graph};
+use super::onnx_folder::{files_with_weights, last_modified, onnx_graph};
 use super::{Checkpoint, FileError, GraphBuild, GraphLibrary, Target, TensorFile, WeightlessGraph, Weights};
 use crate::domain::ModelPart;
 
@@ -23,7 +24,7 @@ pub struct PartFiles {
 #[derive(Clone)]
 enum Source {
     /// A graph with its weights in it or beside it.
-    Onnx { path: PathBuf, files: Vec<(String, u64)> },
+    Onnx { path: PathBuf, files: Vec<(String, u64)>, modified: Option<SystemTime> },
     /// Weights for a graph of ours. The VAE's halves share theirs, and so do all parts of a checkpoint in one file.
     Weights { checkpoint: Arc<LazyCheckpoint>, graphs: Arc<GraphLibrary> },
 }
@@ -46,7 +47,8 @@ impl PartFiles {
     /// The part whose ONNX graph lies in `folder`, if one does.
     pub fn from_onnx(part: ModelPart, folder: &Path) -> Option<Self> {
         let path = folder.join(onnx_graph(folder)?);
-        let source = Source::Onnx { path, files: files_with_weights(folder) };
+        let (files, modified) = (files_with_weights(folder), last_modified(folder));
+        let source = Source::Onnx { path, files, modified };
         Some(Self { part, source, hidden_layers: None })
     }
 
@@ -67,6 +69,19 @@ impl PartFiles {
                 let files = checkpoint.get().into_iter().flat_map(Checkpoint::files);
                 files.map(|file| (file.name().to_owned(), file.length())).collect()
             }
+        }
+    }
+
+    /// When the last of these files was written; none inside the binary.
+    pub fn modified(&self) -> Option<SystemTime> {
+        match &self.source {
+            Source::Onnx { modified, .. } => *modified,
+            Source::Weights { checkpoint, .. } => checkpoint
+                .get()
+                .into_iter()
+                .flat_map(Checkpoint::files)
+                .filter_map(TensorFile::modified)
+                .max(),
         }
     }
 

@@ -19,6 +19,7 @@ mod torch_value;
 mod zip_directory;
 
 use std::path::Path;
+use std::time::SystemTime;
 
 pub(super) use self::element_type::ElementType;
 use self::file_bytes::FileBytes;
@@ -98,6 +99,11 @@ impl TensorFile {
     /// The size of the file in bytes.
     pub fn length(&self) -> u64 {
         self.bytes.length()
+    }
+
+    /// When it was last written, if it is on disk.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.bytes.modified()
     }
 
     /// The offset of the first byte after the header.

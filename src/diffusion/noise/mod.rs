@@ -17,6 +17,7 @@ pub use torch_cpu::TorchGenerator;
 pub use variation::NoiseVariation;
 
 use self::philox::PhiloxGenerator;
+use super::bytes::{ByteReader, ByteWriter};
 use crate::domain::NoiseSource;
 
 /// One image's generator.
@@ -39,6 +40,20 @@ impl Generator {
             Self::Cpu(generator) => generator.fill(out),
             Self::Cuda(generator) => generator.fill(out),
         }
+    }
+
+    fn save(&self, out: &mut ByteWriter) {
+        match self {
+            Self::Cpu(generator) => generator.save(out),
+            Self::Cuda(generator) => generator.save(out),
+        }
+    }
+
+    fn read(source: NoiseSource, saved: &mut ByteReader) -> Option<Self> {
+        Some(match source {
+            NoiseSource::Cpu => Self::Cpu(TorchGenerator::read(saved)?),
+            NoiseSource::Cuda => Self::Cuda(PhiloxGenerator::read(saved)?),
+        })
     }
 }
 
@@ -64,6 +79,18 @@ impl BatchNoise {
     /// For `images` images. Image `i` has the seed `seed + i`, wrapping.
     pub fn consecutive(source: NoiseSource, seed: u64, images: usize) -> Self {
         Self::new(source, (0..images as u64).map(|i| seed.wrapping_add(i)))
+    }
+
+    /// Writes how far its generators are, once [`Self::first`] was called.
+    pub fn save(&self, out: &mut ByteWriter) {
+        self.generators.iter().for_each(|generator| generator.save(out));
+    }
+
+    /// The same noise, as far as it was when it was saved.
+    pub fn resumed(&self, saved: &mut ByteReader) -> Option<Self> {
+        let generators = self.seeds.iter().map(|_| Generator::read(self.source, saved));
+        let generators = generators.collect::<Option<_>>()?;
+        Some(Self { generators, source: self.source, seeds: self.seeds.clone(), variation: None })
     }
 
     /// The number of images.

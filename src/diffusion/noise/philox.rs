@@ -11,6 +11,8 @@
 //!
 //! Results are within 1e-6 of a card's, which uses fast, approximate sines.
 
+use crate::diffusion::bytes::{ByteReader, ByteWriter};
+
 /// `torch.Generator("cuda").manual_seed(seed)`.
 #[derive(Debug, Clone)]
 pub struct PhiloxGenerator {
@@ -23,6 +25,17 @@ impl PhiloxGenerator {
     /// All 64 bits of the seed matter.
     pub fn new(seed: u64) -> Self {
         Self { seed, calls: 0 }
+    }
+
+    /// Writes how far it is.
+    pub fn save(&self, out: &mut ByteWriter) {
+        out.u64(self.seed);
+        out.u32(self.calls);
+    }
+
+    /// A generator that is as far as the saved one was.
+    pub fn read(saved: &mut ByteReader) -> Option<Self> {
+        Some(Self { seed: saved.u64()?, calls: saved.u32()? })
     }
 
     /// Fills `out` as one call of `torch.randn` does. Two short calls differ from one long call.

@@ -5,6 +5,8 @@
 //! `tests/golden/noise_golden.py` has the measurements. The numbers are those of the AVX2 kernels, which torch
 //! also uses on AVX-512 machines.
 
+use crate::diffusion::bytes::{ByteReader, ByteWriter};
+
 /// `torch.Generator("cpu").manual_seed(seed)`.
 #[derive(Debug, Clone)]
 pub struct TorchGenerator {
@@ -17,6 +19,26 @@ impl TorchGenerator {
     /// Only the low 32 bits of the seed matter, as in torch.
     pub fn new(seed: u64) -> Self {
         Self { engine: Mt19937::new(seed), cached: None }
+    }
+
+    /// Writes how far it is.
+    pub fn save(&self, out: &mut ByteWriter) {
+        self.engine.state.iter().for_each(|word| out.u32(*word));
+        out.count(self.engine.next);
+        out.u8(self.cached.is_some().into());
+        out.u64(self.cached.unwrap_or_default().to_bits());
+    }
+
+    /// A generator that is as far as the saved one was.
+    pub fn read(saved: &mut ByteReader) -> Option<Self> {
+        let mut state = Box::new([0; STATE]);
+        for word in state.iter_mut() {
+            *word = saved.u32()?;
+        }
+        let next = saved.count().filter(|next| *next <= STATE)?;
+        let is_cached = saved.u8()? == 1;
+        let cached = f64::from_bits(saved.u64()?);
+        Some(Self { engine: Mt19937 { state, next }, cached: is_cached.then_some(cached) })
     }
 
     /// `torch.randn(n, generator=self)`: `n` standard normals as f32.

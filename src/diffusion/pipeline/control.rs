@@ -3,6 +3,7 @@
 //! A ControlNet gives a value for each of the UNet's skip connections and one for its middle. Those of all ControlNets of a
 //! picture are added up, each with its weight (diffusers' `MultiControlNetModel`).
 
+use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use ndarray::{Array1, Array4, ArrayViewMut3, Axis, Zip, s};
@@ -51,6 +52,11 @@ impl Control {
         })?;
         let ControlUnit { weight, start, end, mode, .. } = *unit;
         Ok(Self { loaded, hint: Hint::new(hint), weight, start, end, mode })
+    }
+
+    /// Which ControlNet it is.
+    pub fn key(&self) -> impl fmt::Debug {
+        self.loaded.key()
     }
 
     /// Whether it says something at this one of so many calls (diffusers' `controlnet_keep`).

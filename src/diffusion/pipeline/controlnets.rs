@@ -33,6 +33,10 @@ pub struct LoadedControlNet {
 }
 
 impl LoadedControlNet {
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// The bytes of its memory, with what its session keeps between two calls.
     pub fn held(&self) -> u64 {
         self.bytes + self.kept.load(Ordering::Relaxed).saturating_sub(self.usual_call)

@@ -9,6 +9,7 @@ use super::conditioning::EncodedPrompts;
 use super::control::Control;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
+use super::saved::PictureHash;
 use super::second_pass::{FirstPass, SecondPass};
 use super::tiling::with_rim;
 use crate::diffusion::image::Overlay;
@@ -24,6 +25,8 @@ pub struct Generation {
     pub(super) seed: u64,
     /// How much of the given picture may change, if there is one.
     pub(super) strength: Option<f64>,
+    /// What the request's pictures were, for [`Saved`](super::saved).
+    pub(super) pictures: PictureHash,
     /// Whether the request had a mask, or pixels to add.
     pub(super) is_masked: bool,
     /// The size of the latents in pixels, which may be below the requested size.
@@ -44,8 +47,8 @@ pub struct Generation {
     /// Both with a rim, for a picture that tiles.
     rimmed: Option<(Array4<f32>, Option<Array4<f32>>)>,
     pub(super) noise_pred: Array4<f32>,
-    scheduler: Scheduler,
-    noise: BatchNoise,
+    pub(super) scheduler: Scheduler,
+    pub(super) noise: BatchNoise,
     /// The given picture, where only a part of it is repainted.
     original: Option<Original>,
     /// Laid over the finished pictures.
@@ -53,7 +56,9 @@ pub struct Generation {
     /// The first call. A start from a picture skips calls.
     begin: usize,
     /// The next call.
-    call: usize,
+    pub(super) call: usize,
+    /// The first call whose prediction is, or will be, in `noise_pred`.
+    pub(super) seen_since: usize,
     /// What follows this pass: the second one, until it has begun.
     pub(super) next: Option<Box<SecondPass>>,
     /// What came before it, if it is a second pass.
@@ -98,6 +103,7 @@ impl Generation {
                 .filter(|_| input.image_guidance_scale.is_none())
                 .map(|_| input.prompt_strength),
             warnings: input.warnings.clone(),
+            pictures: PictureHash::new(&input),
             is_masked: input.is_masked(),
             input: input.without_pictures(),
             seed,
@@ -113,6 +119,7 @@ impl Generation {
             overlay: None,
             begin,
             call: begin,
+            seen_since: begin,
             next: None,
             first: None,
             fault: None,
@@ -170,8 +177,15 @@ impl Generation {
         self.has_made_all_calls() && !self.is_done()
     }
 
+    /// Becomes its second pass.
+    pub(super) fn become_second(&mut self, mut second: Self) {
+        let steps = self.progress().1 - second.progress().1.max(1);
+        second.follow(self, steps);
+        *self = second;
+    }
+
     /// It comes after `first`, which took so many steps with all that lay between.
-    pub(super) fn follow(&mut self, first: &mut Self, steps: u32) {
+    fn follow(&mut self, first: &mut Self, steps: u32) {
         let (input, drawn_at) = (first.input.clone(), first.drawn_at);
         let drawn = std::mem::take(&mut first.drawn);
         self.first = Some(Box::new(FirstPass { input, drawn_at, drawn, steps }));
@@ -246,7 +260,7 @@ impl Generation {
 
     /// The same of one image.
     fn predicted_original_of(&self, image: usize, prediction: PredictionType) -> Option<Array3<f32>> {
-        let call = self.call.checked_sub(1).filter(|&call| call >= self.begin)?;
+        let call = self.call.checked_sub(1).filter(|&call| call >= self.seen_since)?;
         let (signal, share) = self.scheduler.noising(call).ok()?;
         // Without any signal, only the next prediction tells.
         if signal <= 0.0 {

@@ -33,6 +33,7 @@ mod preview;
 mod prompt_check;
 mod prompt_encoder;
 mod prompt_texts;
+mod saved;
 mod second_pass;
 mod step;
 mod stretched_latents;

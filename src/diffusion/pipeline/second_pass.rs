@@ -67,6 +67,18 @@ impl SecondPass {
     pub fn progress(&self) -> (u32, u32) {
         (self.done.min(self.pieces - 1), self.pieces - 1 + self.steps.max(1))
     }
+
+    /// The latents of the pictures that are enlarged, where there are any.
+    pub fn enlarged(&self) -> &[Array4<f32>] {
+        &self.enlarged
+    }
+
+    /// Goes on after pictures that were enlarged before, of so many in all.
+    pub fn resume(&mut self, enlarged: Vec<Array4<f32>>, pictures: usize) {
+        let whole = u32::try_from(enlarged.len()).unwrap_or(0);
+        self.done = whole * (self.pieces / u32::try_from(pictures).unwrap_or(1).max(1));
+        self.enlarged = enlarged;
+    }
 }
 
 /// A piece for the decoder and one for the encoder.
@@ -135,8 +147,6 @@ impl Pipeline {
     }
 
     fn try_to_enlarge(&mut self, generation: &mut Generation) -> Result<(), DiffusionError> {
-        let all = generation.progress().1;
-        let (asked, steps) = (generation.input.size, generation.input.num_inference_steps);
         let Some(next) = &mut generation.next else { return Ok(()) };
         let latents = if let Upscaler::Latent(mode) = &next.upscaler {
             interpolate(&generation.latents, self.latent_size(next.target.covers), *mode)
@@ -150,14 +160,34 @@ impl Pipeline {
             concatenate(Axis(0), &views).map_err(|error| DiffusionError::Upscaling(error.to_string()))?
         };
         let latents = middle(&latents, self.latent_size(next.target.kept));
-        let drawing = FirstDrawing { latents, target: next.target, asked, steps };
-        let drawn = next.drawn.clone();
-        let mut second =
-            self.begin_pass(next.prepared.clone(), &next.input, (generation.seed, drawn), Some(drawing))?;
-        let steps = all - next.steps.max(1);
-        second.follow(generation, steps);
-        *generation = second;
+        if let Some(second) = self.begin_second(generation, latents)? {
+            generation.become_second(second);
+        }
         Ok(())
+    }
+
+    /// The second pass of `first`, if it has one, from enlarged latents.
+    fn begin_second(
+        &mut self,
+        first: &Generation,
+        latents: Array4<f32>,
+    ) -> Result<Option<Generation>, DiffusionError> {
+        let Some(next) = &first.next else { return Ok(None) };
+        let (asked, steps) = (first.input.size, first.input.num_inference_steps);
+        let drawing = FirstDrawing { latents, target: next.target, asked, steps };
+        let drawn = (first.seed, next.drawn.clone());
+        self.begin_pass(next.prepared.clone(), &next.input, drawn, Some(drawing)).map(Some)
+    }
+
+    /// The same before the first pass is drawn: its latents are still to come.
+    pub(super) fn begin_second_empty(
+        &mut self,
+        first: &Generation,
+    ) -> Result<Option<Generation>, DiffusionError> {
+        let Some(next) = &first.next else { return Ok(None) };
+        let (height, width) = self.latent_size(next.target.kept);
+        let (images, channels, ..) = first.latents.dim();
+        self.begin_second(first, Array4::zeros((images, channels, height, width)))
     }
 
     /// The next piece of the next picture.

@@ -8,8 +8,8 @@
 //! - a `State` (`sampler.rs`): what the formula remembers from earlier calls.
 //!
 //! Samplers share [`Denoise`], which reads the model's answer, and the mathematics in `adams_bashforth.rs`,
-//! `ancestral.rs`, `churn.rs`, `two_calls.rs`, `kdpm2.rs` and `dpm_solver.rs`. [`SchedulerConfig`] is the model's own file. Latents have the shape
-//! `[images, channels, height, width]`. Nothing here knows models, pictures or jobs.
+//! `ancestral.rs`, `churn.rs`, `two_calls.rs`, `kdpm2.rs`, `dpm_solver.rs` and `multistep_sde.rs`. [`SchedulerConfig`] is the
+//! model's own file. Latents have the shape `[images, channels, height, width]`. Nothing here knows models, pictures or jobs.
 //!
 //! # To add a scheduler
 //!
@@ -37,6 +37,7 @@ mod ddpm;
 mod deis;
 mod denoise;
 mod dpm_2s_a;
+mod dpm_3m_sde;
 mod dpm_m;
 mod dpm_m_sde;
 mod dpm_s;
@@ -52,6 +53,7 @@ mod kdpm2;
 mod kdpm2_a;
 mod kdpm2_d;
 mod lcm;
+mod multistep_sde;
 mod pndm;
 mod sampler;
 mod schedule;
@@ -66,6 +68,7 @@ mod tests;
 pub use self::config::SchedulerConfig;
 pub use self::denoise::{Denoise, PredictionType};
 pub use self::error::SchedulerError;
+pub use self::sampler::State as SchedulerState;
 pub use self::scheduler::Scheduler;
 
 use self::sampler::Sampler;
@@ -131,7 +134,7 @@ pub fn build(
         SchedulerKind::Ddpm => ddpm::build(plan),
         SchedulerKind::Deis => deis::build(plan),
         SchedulerKind::Dpm2SA => dpm_2s_a::build(plan),
-        SchedulerKind::Dpm3MSde => dpm_m_sde::build(plan, dpm_m_sde::Rule::ThirdOrder),
+        SchedulerKind::Dpm3MSde => dpm_3m_sde::build(plan),
         SchedulerKind::DpmM => dpm_m::build(plan),
         SchedulerKind::DpmMSde => dpm_m_sde::build(plan, dpm_m_sde::Rule::Midpoint),
         SchedulerKind::DpmMSdeHeun => dpm_m_sde::build(plan, dpm_m_sde::Rule::Heun),

@@ -6,6 +6,7 @@ use ndarray::Array4;
 
 use super::churn::Churn;
 use super::{Denoise, NoiseLevel, PredictionType, Schedule, SchedulerError};
+use crate::diffusion::bytes::{ByteReader, ByteWriter};
 use crate::diffusion::noise::{BatchNoise, BrownianNoise};
 
 /// The formula of one model call. It holds settings only: what changes from call to call is in [`State`].
@@ -70,7 +71,7 @@ impl Call<'_> {
 /// What a sampler remembers from one call to the next. It is a plain value; with the schedule and the noise
 /// generators it is all that a generation needs to continue.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct State {
+pub struct State {
     /// The number of calls made. It is not the index: an image start leaves calls out.
     pub calls: usize,
     /// Earlier answers in the form in which the sampler combines them (noise, x0 or derivative), newest first.
@@ -79,11 +80,37 @@ pub(super) struct State {
     pub start: Option<Array4<f32>>,
     /// A sum of the answers within such a step (PNDM's Runge-Kutta).
     pub sum: Option<Array4<f32>>,
-    /// The noise of the whole way, for samplers that solve an SDE.
+    /// The noise of the whole way, for samplers that solve an SDE. Whatever was asked of it, it stays the same.
     pub brownian: Option<BrownianNoise>,
 }
 
+/// More than any sampler remembers, and than any schedule has.
+const LONGEST_HISTORY: usize = 8;
+const MOST_CALLS: usize = 1 << 20;
+
 impl State {
+    /// Writes all but the Brownian motion, which the seeds and the schedule make again.
+    pub fn save(&self, out: &mut ByteWriter) {
+        out.count(self.calls);
+        for arrays in [self.history.len(), self.start.iter().len(), self.sum.iter().len()] {
+            out.count(arrays);
+        }
+        self.history.iter().chain(&self.start).chain(&self.sum).for_each(|array| out.array(array));
+    }
+
+    /// What was saved for latents of this shape.
+    pub fn read(saved: &mut ByteReader, shape: &[usize]) -> Option<Self> {
+        let calls = saved.count().filter(|calls| *calls <= MOST_CALLS)?;
+        let lengths = [saved.count()?, saved.count()?, saved.count()?];
+        let mut arrays = |most: usize, count: usize| {
+            let array = |_| saved.array().filter(|array| array.shape() == shape);
+            (count <= most).then(|| (0..count).map(array).collect::<Option<VecDeque<_>>>())?
+        };
+        let history = arrays(LONGEST_HISTORY, lengths[0])?;
+        let (start, sum) = (arrays(1, lengths[1])?.pop_front(), arrays(1, lengths[2])?.pop_front());
+        Some(Self { calls, history, start, sum, brownian: None })
+    }
+
     /// Adds an answer and keeps the newest `most`.
     pub fn remember(&mut self, answer: Array4<f32>, most: usize) {
         self.history.truncate(most - 1);

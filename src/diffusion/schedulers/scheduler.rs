@@ -24,6 +24,16 @@ impl Scheduler {
         Self { kind, schedule, sampler, state: State::default() }
     }
 
+    /// What it remembers of the calls so far.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Goes on with what another scheduler of the same kind, schedule and latents remembered.
+    pub fn resume(&mut self, state: State) {
+        self.state = state;
+    }
+
     /// One timestep per model call, fractional where the reference's are.
     pub fn timesteps(&self) -> &[f32] {
         &self.schedule.timesteps

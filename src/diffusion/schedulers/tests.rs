@@ -2,6 +2,7 @@
 
 mod k_diffusion;
 mod reference;
+mod resumed;
 
 use ndarray::{Array4, Axis};
 

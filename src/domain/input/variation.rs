@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::reader::Reader;
 use super::{GenerationInput, ImageSize, InputRules, MAX_PIXELS};
+use crate::domain::JobId;
 
 /// The fields that change a seed's noise.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -73,6 +74,15 @@ impl Variation {
         self.subseed.filter(|_| self.blends()).map(|subseed| GenerationInput::seed_of(subseed, index))
     }
 
+    /// Takes the subseed from a job's id where it is a random one, so that each attempt draws the same pictures.
+    #[must_use]
+    pub fn with_subseed_of(mut self, job: &JobId) -> Self {
+        if self.blends() {
+            self.subseed = self.subseed.or(Some(job.random().into()));
+        }
+        self
+    }
+
     /// Draws the subseed where it is a random one.
     pub fn with_drawn_subseed(mut self) -> Result<Self, getrandom::Error> {
         if self.blends() && self.subseed.is_none() {
@@ -121,6 +131,19 @@ mod tests {
         let mut request = json!({"prompt": "a fox"});
         request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         GenerationInput::parse(&request, &InputRules::default()).map_err(|violations| violations.0)
+    }
+
+    #[test]
+    fn every_attempt_at_a_job_has_the_same_random_subseed() {
+        let jobs = [(); 8].map(|()| JobId::new(crate::domain::JobKind::RunSync { waited: false }));
+        let random = Variation { strength: 0.3, ..Variation::default() };
+        let subseeds: Vec<_> = jobs.iter().map(|job| random.with_subseed_of(job).subseed.unwrap()).collect();
+        let again: Vec<_> = jobs.iter().map(|job| random.with_subseed_of(job).subseed.unwrap()).collect();
+        assert_eq!(subseeds, again);
+        assert!(subseeds.iter().any(|subseed| *subseed != subseeds[0]), "{subseeds:?}");
+        let asked = Variation { subseed: Some(7), ..random };
+        assert_eq!(asked.with_subseed_of(&jobs[0]), asked);
+        assert_eq!(Variation::default().with_subseed_of(&jobs[0]).subseed, None);
     }
 
     #[test]

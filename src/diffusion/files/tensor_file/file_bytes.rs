@@ -47,6 +47,14 @@ impl FileBytes {
         }
     }
 
+    /// When the file was last written as it was opened.
+    pub fn modified(&self) -> Option<SystemTime> {
+        match self {
+            Self::OnDisk { stamp, .. } => stamp.modified,
+            Self::Embedded(_) => None,
+        }
+    }
+
     /// Fills `into` from the offset `at` on.
     pub fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
         match self {
