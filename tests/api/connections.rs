@@ -50,10 +50,10 @@ fn bodies_that_arrive_at_the_same_time_have_a_limit_together() {
     let hold = || {
         let mut held = TcpStream::connect(("127.0.0.1", app.port)).unwrap();
         let length = 900 * KIB;
-        let head = format!(
+        let start = format!(
             "POST {RUN} HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\nContent-Length: {length}\r\n\r\n{{"
         );
-        held.write_all(head.as_bytes()).unwrap();
+        held.write_all(start.as_bytes()).unwrap();
         held
     };
     for request in [post(400 * KIB), post(400 * KIB).chunked()] {
