@@ -1,10 +1,11 @@
-"""Draws the pictures of these pages again, with the built-in model: samplers, prompts, variations, inpainting and hires.
+"""Draws the pictures of these pages again, with the built-in model: samplers, prompts, variations, inpainting, hires
+and edges.
 
     python -m venv venv && venv/bin/pip install pillow
     venv/bin/python docs/pictures/draw.py target/release/stablehand [NAME…]
 
 The text below each picture on its page states the prompts, seeds and steps: change both together. page.png is a screenshot,
-a1111.png shows interrupted requests, and controlnet.png shows what the preprocessors make: this script does not draw those.
+a1111.png shows interrupted requests, and controlnet.png what the preprocessors make: this script does not draw those.
 """
 
 import subprocess
@@ -130,7 +131,23 @@ def hires(studio):
     return row([picture.resize((144, 144), Image.Resampling.LANCZOS) for picture in studio.draw_all(pairs)])
 
 
-ALL = {maker.__name__: maker for maker in [samplers, prompts, variations, inpainting, hires]}
+def edges(studio):
+    """A map of edges, and things without it and with it."""
+    disc = Image.new("RGB", (128, 128))
+    ImageDraw.Draw(disc).ellipse((14, 30, 74, 90), outline="white")
+    star = Image.new("RGB", (128, 128))
+    corners = [(64, 10), (78, 50), (118, 50), (86, 74), (98, 114), (64, 90), (30, 114), (42, 74), (10, 50), (50, 50)]
+    ImageDraw.Draw(star).polygon(corners, outline="white")
+    pictures = []
+    for edges, things in [(disc, ["a red apple", "the moon"]), (star, ["a purple star"])]:
+        follow = {"controlnet_dir": HERE.parent.parent / "models/tiny-sd/controlnets",
+                  "controlnet": f"canny={studio.file(edges)}"}
+        pictures.append(edges)
+        pictures += studio.draw_all([(thing, {"seed": 2} | more) for thing in things for more in [{}, follow]])
+    return row(pictures)
+
+
+ALL = {maker.__name__: maker for maker in [samplers, prompts, variations, inpainting, hires, edges]}
 
 
 def main():

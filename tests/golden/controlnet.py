@@ -2,7 +2,7 @@
 
     python tests/golden/controlnet.py     # needs models/graphs/requirements.txt and scipy
 
-The ControlNets are not files: each weight is a formula of its name and its place, which `tests/controlnet.rs` computes again.
+The ControlNets are not files: each weight is a formula of its name and its place, which `tests/controlnet` computes again.
 The pipelines run unchanged, with the built-in model's own networks in torch, float32.
 
 It also writes the original name of each tensor, which diffusers' converter of original ControlNets confirms.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::diffusion::AddOnFolders;
-use crate::domain::{JobId, JobStatus};
+use crate::domain::{ImageSize, JobId, JobStatus};
 use crate::engine::{Residency, Stage};
 use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
@@ -31,7 +31,7 @@ fn add_ons(loras: &Path) -> AddOnFolders {
         wildcards: loras.join("none"),
         upscalers: loras.join("upscalers"),
         lora_memory: u64::MAX,
-        look_every: Duration::from_mins(1),
+        look_every: Duration::ZERO,
     }
 }
 
@@ -242,7 +242,11 @@ fn a_lora_beyond_the_budget_is_refused_and_the_sentence_says_what_to_change() {
 #[test]
 fn a_job_is_stepped_while_a_lora_is_merged_for_another() {
     let studio = Studio::new();
-    let (engine, copy) = studio.sizes("both");
+    let (_, copy) = studio.sizes("both");
+    // Beside the usual call, the encoded prompts of two jobs.
+    let small =
+        GenerationInput { size: ImageSize { width: 64, height: 64 }, ..GenerationInput::new("a fox") };
+    let engine = Engine::memory_for(&studio.model.load().unwrap(), &[&small, &small]);
     let mut worker = studio.worker();
     let (with_lora, plain) = (studio.submit("a fox<lora:both>", 3), studio.submit("a fox", 3));
     assert_eq!(worker.tick(), TickOutcome::Worked);

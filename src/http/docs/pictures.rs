@@ -21,6 +21,7 @@ const PICTURES: &[Picture] = pictures![
     "a1111.png",
     "samplers.png",
     "controlnet.png",
+    "edges.png",
     "prompts.png",
     "inpainting.png",
     "variations.png",

@@ -4,9 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "golden/controlnets.rs"]
+#[path = "../golden/controlnets.rs"]
 mod controlnets;
-#[path = "golden/pictures.rs"]
+mod edges;
+#[path = "../golden/pictures.rs"]
 mod pictures;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,8 @@ use stablehand::runtime::{DeviceChoice, Runtime};
 use self::controlnets::{Tensors, diffusers, tensors, write};
 use self::pictures::{distance, start_mask, start_picture};
 
-const GOLDEN: &str = include_str!("golden/controlnet.json");
-const UNET: &[u8] = include_bytes!("../models/tiny-sd/unet/diffusion_pytorch_model.fp16.safetensors");
+const GOLDEN: &str = include_str!("../golden/controlnet.json");
+const UNET: &[u8] = include_bytes!("../../models/tiny-sd/unet/diffusion_pytorch_model.fp16.safetensors");
 /// Relative, for the final latents.
 const TOLERANCE: f64 = 1e-3;
 
