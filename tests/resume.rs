@@ -180,6 +180,8 @@ fn pictures_go_on_to_the_same_bytes() {
 #[test]
 fn second_passes_go_on_to_the_same_bytes() {
     let mut studio = Studio::new();
+    let (picture, mask) = (base64(&start_picture(SIDE, SIDE)), base64(&start_mask(SIDE, SIDE)));
+    let controlnet = json!({"model": "a", "image": picture});
     for (hires, beside) in [
         (json!({"scale": 2, "strength": 0.6}), json!({"num_outputs": 2, "scheduler": "EULER-A"})),
         (
@@ -187,6 +189,14 @@ fn second_passes_go_on_to_the_same_bytes() {
             json!({"num_outputs": 2, "prompt": "a {red|pink} heart", "wildcards": true}),
         ),
         (json!({"scale": 2, "upscaler": "lanczos", "steps": 4, "strength": 0.7}), json!({"num_outputs": 3})),
+        (
+            json!({"scale": 1.5, "strength": 0.7}),
+            json!({"init_image": picture, "mask": mask, "mask_blur": 2, "prompt_strength": 0.9, "controlnet": controlnet}),
+        ),
+        (
+            json!({"scale": 2, "upscaler": "nearest", "strength": 0.7}),
+            json!({"init_image": picture, "mask": mask, "inpaint_area": "masked", "lora": "kohya", "num_outputs": 2}),
+        ),
     ] {
         let mut fields = json!({"hires": hires, "num_inference_steps": 3});
         fields.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
