@@ -23,11 +23,14 @@ const CHUNK: usize = 64;
 /// Input channels that are summed up at once.
 const DEPTH: usize = 128;
 
+/// What is called with the number of a task.
+type Task<'a> = &'a (dyn Fn(usize) + Sync);
+
 /// How to run tasks at once.
 pub struct Threads<'a> {
     pub count: usize,
-    /// Calls a function with 0, 1, … up to a number of tasks.
-    pub run: &'a dyn Fn(usize, &(dyn Fn(usize) + Sync)),
+    /// Calls a task with 0, 1, … up to a number of them.
+    pub run: &'a dyn Fn(usize, Task<'_>),
 }
 
 /// The tensors of a convolution.
@@ -89,10 +92,10 @@ impl Convolution<'_> {
         threads: &Threads<'_>,
     ) -> Result<(), &'static str> {
         let Self { images, inputs, outputs, .. } = *self;
-        let size =
-            |factors: &[usize]| factors.iter().try_fold(1_usize, |size, factor| size.checked_mul(*factor));
-        let of_output = size(&[images.batch, outputs, images.height, images.width]);
-        let of_input = size(&[images.batch, inputs, images.height, images.width]);
+        let count =
+            |factors: &[usize]| factors.iter().try_fold(1_usize, |count, factor| count.checked_mul(*factor));
+        let of_output = count(&[images.batch, outputs, images.height, images.width]);
+        let of_input = count(&[images.batch, inputs, images.height, images.width]);
         for (is_right, tensor) in [
             (
                 inputs.is_multiple_of(LANES) && outputs.is_multiple_of(LANES),
@@ -100,10 +103,10 @@ impl Convolution<'_> {
             ),
             (Some(self.input.len()) == of_input, "the input has another size"),
             (Some(output.len()) == of_output, "the output has another size"),
-            (Some(self.weights.len()) == size(&[inputs, outputs, 9]), "the weights have another size"),
+            (Some(self.weights.len()) == count(&[inputs, outputs, 9]), "the weights have another size"),
             (self.bias.len() == outputs, "the bias has another size"),
             (
-                self.shift.is_none_or(|shift| Some(shift.len()) == size(&[images.batch, outputs])),
+                self.shift.is_none_or(|shift| Some(shift.len()) == count(&[images.batch, outputs])),
                 "the shift has another size",
             ),
             (

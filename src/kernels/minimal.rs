@@ -1,6 +1,8 @@
 //! Winograd's minimal algorithms F(m, 3) in one dimension (Lavin and Gray, "Fast Algorithms for Convolutional Neural
 //! Networks", 2015). Nested, they make m × m results of a 3×3 convolution from (m + 2)² products in place of 9 m².
 
+#![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
+
 use super::vector::Vector;
 
 /// F(M, 3), with N = M + 2: `output(input(d) · weights(g))` is the correlation of `d` with `g`.

@@ -1,7 +1,6 @@
 //! The inner loop: sums of products for a few tiles and output channels, kept in registers.
 
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
-#![expect(clippy::needless_range_loop, reason = "loops of known lengths, which the compiler unrolls")]
 
 use super::level::Level;
 use super::vector::{Four, LANES, Lane, Vector};

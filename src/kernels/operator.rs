@@ -47,7 +47,7 @@ impl Operator for Conv3x3 {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Conv3x3Kernel> {
+    fn create_kernel(&self, _: &KernelContext<'_>) -> ort::Result<Conv3x3Kernel> {
         Ok(Conv3x3Kernel { level: Level::best(), threads: self.threads, scratch: Arc::clone(&self.scratch) })
     }
 

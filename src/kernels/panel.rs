@@ -3,7 +3,7 @@
 //! Transformed weights would take four times their memory, and reading them would take longer than making them anew: a
 //! panel is used for all tiles of a chunk while it is in the cache.
 
-#![expect(clippy::needless_range_loop, reason = "loops of known lengths, which the compiler unrolls")]
+#![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
 
 use super::level::{Level, for_each_level};
 use super::minimal::Minimal;

@@ -1,5 +1,6 @@
 //! The transforms of images by tiles, and the way between planes of pixels and lanes of channels.
 
+#![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
 #![expect(clippy::needless_range_loop, reason = "loops of known lengths, which the compiler unrolls")]
 
 use std::ops::Range;

@@ -1,6 +1,8 @@
 //! Sixteen channels side by side, the unit of all data here, and the processor's vectors that work on them. Code for
 //! vectors is written once and compiled for each [`Level`](super::level::Level).
 
+#![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
+
 /// Sixteen channels of one position.
 pub type Lane = [f32; LANES];
 /// Channels in a [`Lane`].

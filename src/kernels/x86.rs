@@ -3,6 +3,7 @@
 //! Their methods are safe to call only where the processor has the instructions. They are inlined into functions that are
 //! compiled for a level, and those run only at that level: nothing else makes a vector.
 
+#![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
 
 use std::arch::x86_64::{

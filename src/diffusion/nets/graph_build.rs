@@ -93,6 +93,7 @@ fn time_both(channels_in_a_block: usize, runtime: &Runtime) -> Result<[Duration;
     Ok(shortest)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn failed(error: ort::Error) -> ModelError {
     ModelError::Runtime(RuntimeError::Graph(runtime::reason(&error)))
 }
