@@ -37,7 +37,8 @@
 //! | `domain` | | values: jobs, inputs, policies |
 //! | `private_dir` | | creating folders that only their owner may read |
 //! | `size_text` | | sizes in bytes as text for people |
-//! | `runtime` | `private_dir` | ONNX Runtime, devices and their memory |
+//! | `kernels` | | our own inner loops for the processor, as operators of ONNX Runtime |
+//! | `runtime` | `kernels` `private_dir` | ONNX Runtime, devices and their memory |
 //! | `metrics` | `domain` | what is counted and timed |
 //! | `wire` | `domain` | the status body and the signed URLs in it |
 //! | `redirects` | `domain` | how a call follows a redirect |
@@ -83,6 +84,7 @@ pub mod engine;
 pub mod fetch;
 pub mod http;
 pub mod hub;
+pub mod kernels;
 pub mod library;
 pub mod metrics;
 pub mod private_dir;

@@ -21,9 +21,11 @@ import vae
 from cpu import CpuGraph
 from cuda import CudaGraph
 from nchwc import NchwcGraph
+from winograd import WinogradGraph, written_out
 
 
-BUILDS = ("cpu", "nchwc", "cuda")
+BUILDS = ("cpu", "nchwc", "winograd", "cuda")
+OF_CONVOLUTIONS = ("nchwc", "winograd")
 
 
 def unet_inpainting_config(folder):
@@ -94,10 +96,10 @@ def write(folder, out, name, builds):
     module = module_of(settings)
     reference = reference_of(module, settings)
 
-    for kind, layers in (("cpu", CpuGraph), ("nchwc", NchwcGraph)):
-        if kind in builds and not (kind == "nchwc" and name in WITHOUT_CONVOLUTIONS):
+    for kind, layers in (("cpu", CpuGraph), ("nchwc", NchwcGraph), ("winograd", WinogradGraph)):
+        if kind in builds and not (kind in OF_CONVOLUTIONS and name in WITHOUT_CONVOLUTIONS):
             net = graph(layers(name), build, settings)
-            error = check.on_cpu(net, module, reference, cases(settings))
+            error = check.on_cpu(written_out(net), module, reference, cases(settings))
             save(out / f"{name}.{kind}.onnx", net, (error, check.TOLERANCE))
     if "cuda" not in builds:
         return
@@ -115,6 +117,14 @@ def convolution_probe():
     """One blocked convolution. A loader runs it to find out whether the processor has them, and in which block size."""
     net = NchwcGraph("probe")
     net.output(net.conv(net.input("x", [1, 16, 1, 1]), "probe", 16, 16, kernel=1), "y", [1, 16, 1, 1])
+    return net.model()
+
+
+def speed_probe(layers):
+    """One 3×3 convolution. A loader times its builds."""
+    net = layers("probe")
+    shape = ["batch", 64, "height", "width"]
+    net.output(net.conv(net.input("x", shape), "probe", 64, 64), "y", shape)
     return net.model()
 
 
@@ -151,6 +161,8 @@ def main():
     parts = given.only or [p for p in PARTS if p not in ONLY_BY_NAME or not given.folder]
     if not given.folder:
         (out.parent / "probe.nchwc.onnx").write_bytes(convolution_probe().SerializeToString())
+        (out.parent / "probe.speed.nchwc.onnx").write_bytes(speed_probe(NchwcGraph).SerializeToString())
+        (out.parent / "probe.speed.winograd.onnx").write_bytes(speed_probe(WinogradGraph).SerializeToString())
         (out.parent / "probe.attention.onnx").write_bytes(attention_probe().SerializeToString())
     for name in parts:
         write(folder, out, name, given.build or BUILDS)

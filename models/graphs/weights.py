@@ -26,6 +26,9 @@ def as_stored(tensor, array):
         o, i, h, w = array.shape
         b = channels_in_a_block()
         array = array.reshape(o // b, b, i // b, b, h, w).transpose(0, 2, 4, 5, 3, 1).reshape(o, i, h, w)
+    if tensor.doc_string == "OIHWBo":
+        o, i, h, w = array.shape
+        array = array.reshape(o // 16, 16, i, h, w).transpose(0, 2, 3, 4, 1).reshape(o, i, h, w)
     if list(array.shape) != list(tensor.dims):
         raise SystemExit(f"{tensor.name} is {list(array.shape)} in the checkpoint and {list(tensor.dims)} in the graph")
     return np.ascontiguousarray(array, NUMPY[tensor.data_type])

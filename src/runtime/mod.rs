@@ -31,6 +31,8 @@ use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use crate::kernels;
+
 pub use attention::Attention;
 pub use cuda_libraries::{CudaLibrary, LibraryPlace, cuda_libraries};
 pub use device::{CardSettings, Device, DeviceChoice, OnCard};
@@ -161,7 +163,9 @@ impl Runtime {
                     if self.device.is_cpu() {
                         // Repacked matrices are a second copy, and at these sizes no faster (measured). On CUDA
                         // nothing is copied, and `NhwcConv` learns the layout of its weights while it prepacks.
-                        builder = builder.with_config_entry("session.disable_prepacking", "1")?;
+                        builder = builder
+                            .with_config_entry("session.disable_prepacking", "1")?
+                            .with_operators(kernels::operators(self.threads)?)?;
                     }
                     builder.commit_from_memory(onnx)
                 }

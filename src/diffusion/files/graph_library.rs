@@ -16,6 +16,10 @@ pub enum GraphBuild {
     Nchwc {
         channels_in_a_block: usize,
     },
+    /// The same, with our own operator for most convolutions.
+    Winograd {
+        channels_in_a_block: usize,
+    },
     Cuda,
 }
 
@@ -24,14 +28,30 @@ impl GraphBuild {
         match self {
             Self::Cpu => "cpu",
             Self::Nchwc { .. } => "nchwc",
+            Self::Winograd { .. } => "winograd",
             Self::Cuda => "cuda",
         }
     }
 
     pub fn channels_in_a_block(self) -> usize {
         match self {
-            Self::Nchwc { channels_in_a_block } => channels_in_a_block,
+            Self::Nchwc { channels_in_a_block } | Self::Winograd { channels_in_a_block } => {
+                channels_in_a_block
+            }
             Self::Cpu | Self::Cuda => 0,
+        }
+    }
+
+    /// Itself and what a model may have in its place, the best first.
+    fn or_others(self) -> Vec<Self> {
+        match self {
+            // A graph without convolutions has no build of its own for them.
+            Self::Nchwc { .. } => vec![self, Self::Cpu],
+            // A model's own graphs may be older than this build.
+            Self::Winograd { channels_in_a_block } => {
+                vec![self, Self::Nchwc { channels_in_a_block }, Self::Cpu]
+            }
+            Self::Cpu | Self::Cuda => vec![self],
         }
     }
 }
@@ -51,10 +71,8 @@ impl GraphLibrary {
 
     /// The graph of this name in this build.
     pub fn find(&self, name: &str, build: GraphBuild) -> Result<Arc<WeightlessGraph>, FileError> {
-        // A graph without convolutions has no build of its own for them.
-        let builds = [Some(build), matches!(build, GraphBuild::Nchwc { .. }).then_some(GraphBuild::Cpu)];
         let file = |build: GraphBuild| (format!("{name}.{}.onnx", build.name()), build.channels_in_a_block());
-        let files: Vec<_> = builds.into_iter().flatten().map(file).collect();
+        let files: Vec<_> = build.or_others().into_iter().map(file).collect();
         for is_own in [true, false] {
             for (file, channels_in_a_block) in &files {
                 if let Some(graph) = self.read(is_own, file, *channels_in_a_block)? {

@@ -195,7 +195,8 @@ mod tests {
         let parts = PartFiles::find_all(&ModelPlace::Embedded).unwrap();
         let unet = &parts[&ModelPart::UNet];
         let blocks = [8, 16].map(|channels_in_a_block| GraphBuild::Nchwc { channels_in_a_block });
-        for build in [GraphBuild::Cpu, GraphBuild::Cuda, blocks[0], blocks[1]] {
+        let winograd = GraphBuild::Winograd { channels_in_a_block: 8 };
+        for build in [GraphBuild::Cpu, GraphBuild::Cuda, blocks[0], blocks[1], winograd] {
             let PartGraph::Weightless(graph) = unet.graph(build).unwrap() else { panic!("our graph") };
             let mut weights = unet.weights(&graph).unwrap().unwrap();
             for name in [

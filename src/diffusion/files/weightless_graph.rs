@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-use super::weights::{Element, Order, Slot};
+use super::weights::{Element, OUTPUT_BLOCK, Order, Slot};
 use super::{FileError, OnnxFile, Weights};
 
 /// The text encoder's table of embeddings, `[vocabulary, width]`.
@@ -15,6 +15,8 @@ pub const LOCATION: &str = "weights";
 const OHWI: &str = "OHWI";
 /// The same in blocks of channels, which `NCHWc` kernels read.
 const BLOCKS: &str = "OIHWBiBo";
+/// The same in blocks of output channels, for our own operator.
+const OUTPUT_BLOCKS: &str = "OIHWBo";
 /// In bytes, far more than any part of a Stable Diffusion v1 model has.
 const LARGEST: u64 = 16 << 30;
 
@@ -62,6 +64,7 @@ impl WeightlessGraph {
             let order = match tensor.note.as_str() {
                 OHWI if shape.len() == 4 => Order::ChannelsLast,
                 BLOCKS if shape.len() == 4 => Order::Blocks(channels_in_a_block),
+                OUTPUT_BLOCKS if shape.len() == 4 => Order::OutputBlocks,
                 _ => Order::Plain,
             };
             match order {
@@ -70,6 +73,14 @@ impl WeightlessGraph {
                 Order::Blocks(block) => {
                     if block == 0 || !shape[..2].iter().all(|size| size.is_multiple_of(block)) {
                         return Err(broken(&format!("{} is not in blocks of {block} channels", tensor.name)));
+                    }
+                }
+                Order::OutputBlocks => {
+                    if !shape[0].is_multiple_of(OUTPUT_BLOCK) {
+                        return Err(broken(&format!(
+                            "{} is not in blocks of {OUTPUT_BLOCK} channels",
+                            tensor.name
+                        )));
                     }
                 }
             }

@@ -35,7 +35,12 @@ pub(super) enum Order {
     ChannelsLast,
     /// A convolution's in blocks of so many input and output channels.
     Blocks(usize),
+    /// A convolution's in blocks of [`OUTPUT_BLOCK`] output channels.
+    OutputBlocks,
 }
+
+/// The channels in a block of [`Order::OutputBlocks`].
+pub(super) const OUTPUT_BLOCK: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
@@ -216,6 +221,10 @@ impl Slot {
                 let outer = (output / block) * (inputs / block) + input / block;
                 let start = outer * height * width * block * block + input % block * block + output % block;
                 (start, block * block)
+            }
+            Order::OutputBlocks => {
+                let outer = output / OUTPUT_BLOCK * inputs + input;
+                (outer * height * width * OUTPUT_BLOCK + output % OUTPUT_BLOCK, OUTPUT_BLOCK)
             }
         }
     }
