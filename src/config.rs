@@ -134,8 +134,9 @@ impl ServeArgs {
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("invalid webhook secret: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
-        let manage_models =
-            self.manage_models.map_or(access == Access::Everybody, |manage| manage == Switch::On);
+        // Whoever reaches a server without keys over a network may draw, but not fill its disk.
+        let is_own_user = access == Access::Everybody && self.listen.ip().is_loopback();
+        let manage_models = self.manage_models.map_or(is_own_user, |manage| manage == Switch::On);
         let endpoints = self.endpoint_configs();
         let data_dir = self.data_dir.map_or_else(default_data_dir, Ok)?;
         let usual = usual_add_ons(&data_dir);

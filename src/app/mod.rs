@@ -277,7 +277,8 @@ fn server_limits(connections: usize) -> ServerLimits {
     ServerLimits {
         threads: thread::available_parallelism().map_or(2, usize::from).clamp(1, 4),
         connections,
-        connections_of_one: connections / 10,
+        // A browser alone has some.
+        connections_of_one: (connections / 10).max(32),
         shutdown_timeout: ANSWER_GRACE,
     }
 }

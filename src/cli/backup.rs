@@ -89,6 +89,9 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
 /// Prints what is in the folder, and returns whether nothing is wrong.
 pub(super) fn check(args: &CheckArgs) -> Result<bool, Failure> {
     let dir = args.folder.data_dir()?;
+    if !dir.is_dir() {
+        return Err(Failure::Other(format!("{} is no folder", dir.display())));
+    }
     let Some(findings) = store::check(&dir)? else {
         print(&format!("{} has no job database yet\n", dir.display()))?;
         return Ok(true);

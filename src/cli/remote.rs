@@ -114,7 +114,7 @@ pub(super) fn granted((status, body): (u16, Value)) -> Result<Value, Failure> {
     match status {
         200 => Ok(body),
         401 => Err(Failure::Usage(
-            "the server wants an API key: give it with --key or STABLEHAND_API_KEY".to_owned(),
+            "the server wants a right API key: give it with --key or STABLEHAND_API_KEY".to_owned(),
         )),
         status => Err(Failure::Other(match body["error"].as_str() {
             Some(sentence) => format!("the server refused: {}", printable(sentence)),

@@ -145,7 +145,7 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_MODELS_DIR", value_name = "DIR", help_heading = "Model")]
     pub models_dir: Option<PathBuf>,
     /// Whether clients may pull, check and remove models through the API and the page: on or off. All keys are alike, so
-    /// every client with a key could fill the disk [default: off; on with --auth off]
+    /// every client with a key could fill the disk [default: off; on with --auth off on a loopback address]
     #[arg(
         long,
         env = "STABLEHAND_MANAGE_MODELS",

@@ -3,12 +3,12 @@
 //! It runs that command in a process of its own. A model that does not fit, or that brings its reader down, costs this
 //! server nothing then, and a check can be ended at any time.
 
-use std::env;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use super::task::{Handle, Outcome};
 
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Checks the model at `path`, or the built-in one. `folder` is the folder of models.
 pub(super) fn run(path: Option<&Path>, folder: &Path, handle: &Handle) -> Outcome {
-    let mut command = match env::current_exe() {
+    let mut command = match program() {
         Ok(program) => Command::new(program),
         Err(error) => return not_started(&error),
     };
@@ -33,6 +33,9 @@ pub(super) fn run(path: Option<&Path>, folder: &Path, handle: &Handle) -> Outcom
         Ok(child) => child,
         Err(error) => return not_started(&error),
     };
+    // If memory runs out, the check ends and not the server.
+    #[cfg(target_os = "linux")]
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
     let report = read(&mut child);
     let started = Instant::now();
     let draws = loop {
@@ -58,6 +61,11 @@ pub(super) fn run(path: Option<&Path>, folder: &Path, handle: &Handle) -> Outcom
         );
     }
     Outcome::Checked(draws, without_folder(&report, folder))
+}
+
+/// This program, also where its file has been replaced since.
+fn program() -> std::io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }
 
 /// Reads the report while it is written.

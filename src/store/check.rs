@@ -30,7 +30,7 @@ const FAULTS: usize = 20;
 
 /// Contents that are named and missing, and how many jobs are counted wrongly: queries that find nothing in a sound database
 /// with the current schema.
-const INVARIANTS: [(&str, &str); 5] = [
+const INVARIANTS: [(&str, &str); 6] = [
     ("select count(*) from jobs where input not in (select id from contents)", "jobs without their input"),
     (
         "select count(*) from images where png not in (select id from contents) and not withheld",
@@ -40,6 +40,10 @@ const INVARIANTS: [(&str, &str); 5] = [
     (
         "select count(*) from outbox where url not in (select id from contents) or body not in (select id from contents)",
         "messages to webhooks without their text",
+    ),
+    (
+        "select count(*) from saved_states where state not in (select id from contents)",
+        "saved states without their bytes",
     ),
     (
         "select count(*) from tally where counted <> 'RETRIED' and jobs <>

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, bucket_keys, images, rows, warnings};
+use super::{Store, StoreError, Write, bucket_keys, images, rows, saved_states, warnings};
 use crate::domain::{EndpointId, JobId, JobStatus, NewImage, StoredImage, Timestamp};
 
 /// How a worker ends its claim.
@@ -50,8 +50,10 @@ impl Store {
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
         let (id, describe, traces) = (id.clone(), Arc::clone(&self.describe), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
+            // What the end deletes must leave the log, too.
+            let was_saved = saved_states::is_saved(db, &id)?;
             let Some(seq) = self::end(db, &id, attempt, &end, now, &describe)? else { return Ok(false) };
-            traces.fetch_or(bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
+            traces.fetch_or(was_saved || bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
             Ok(true)
         })
     }
@@ -65,9 +67,10 @@ impl Store {
             if status.is_final() {
                 return Ok(Some(status));
             }
+            let was_saved = saved_states::is_saved(db, &id)?;
             db.prepare_cached("update jobs set status = 'CANCELLED', finished_at = :now where seq = :seq")?
                 .execute(named_params! {":now": now.0, ":seq": seq})?;
-            traces.fetch_or(bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
+            traces.fetch_or(was_saved || bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
             outbox::announce(db, seq, Event::End, now, &describe)?;
             Ok(Some(JobStatus::Cancelled))
         })

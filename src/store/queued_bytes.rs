@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::StoreError;
 
-/// `length` does not read the blob.
+/// `length` does not read the blob. A damaged database may lack an input: its job can be ended and deleted all the same.
 const COUNT: &str = "
     create table temp.queued_inputs (endpoint text primary key, bytes integer not null) strict, without rowid;
     insert into queued_inputs
@@ -27,11 +27,11 @@ const COUNT: &str = "
     end;
     create temp trigger queued_inputs_leave after update of status on jobs
         when old.status = 'IN_QUEUE' and new.status <> 'IN_QUEUE' begin
-        update queued_inputs set bytes = bytes - (select length(bytes) from contents where id = new.input)
+        update queued_inputs set bytes = max(0, bytes - coalesce((select length(bytes) from contents where id = new.input), 0))
             where endpoint = new.endpoint;
     end;
     create temp trigger queued_inputs_delete before delete on jobs when old.status = 'IN_QUEUE' begin
-        update queued_inputs set bytes = bytes - (select length(bytes) from contents where id = old.input)
+        update queued_inputs set bytes = max(0, bytes - coalesce((select length(bytes) from contents where id = old.input), 0))
             where endpoint = old.endpoint;
     end;";
 

@@ -2,6 +2,7 @@
 //! after a crash. A job that has crashed the process too often becomes `FAILED` instead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::named_params;
 
@@ -57,7 +58,7 @@ impl Store {
     /// Puts jobs back into the queue that were in progress when the last process ended. A job to which that happened
     /// `max_crashes` times fails with `error`.
     pub fn requeue_orphans(&self, max_crashes: u32, error: String, now: Timestamp) -> Write<'_, Requeued> {
-        let describe = Arc::clone(&self.describe);
+        let (describe, traces) = (Arc::clone(&self.describe), Arc::clone(&self.traces));
         self.writer.grouped(move |db| {
             let failed: Vec<i64> = db
                 .prepare_cached(
@@ -67,6 +68,8 @@ impl Store {
                 )?
                 .query_map(named_params! {":now": now.0, ":error": error, ":max": max_crashes}, |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
+            // Where they were saved must leave the log, too.
+            traces.fetch_or(!failed.is_empty(), Ordering::SeqCst);
             for seq in &failed {
                 outbox::announce(db, *seq, Event::End, now, &describe)?;
             }

@@ -37,6 +37,13 @@ impl Store {
     }
 }
 
+/// Whether a job has saved where it is.
+pub(super) fn is_saved(db: &Connection, id: &JobId) -> Result<bool, StoreError> {
+    Ok(db
+        .prepare_cached("select exists (select 1 from saved_states join jobs on seq = job where id = :id)")?
+        .query_row(named_params! {":id": id.as_str()}, |row| row.get(0))?)
+}
+
 fn save(db: &Connection, id: &JobId, attempt: u32, state: &[u8]) -> Result<bool, StoreError> {
     let found: Option<(i64, Option<i64>)> = db
         .prepare_cached(

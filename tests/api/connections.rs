@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::client::{Request, exchange_all};
 use crate::helpers::{KEY, TestApp, prompt};
@@ -56,8 +57,10 @@ fn bodies_that_arrive_at_the_same_time_have_a_limit_together() {
         held.write_all(start.as_bytes()).unwrap();
         held
     };
+    let deadline = Instant::now() + Duration::from_secs(60);
     for request in [post(400 * KIB), post(400 * KIB).chunked()] {
         let refused = loop {
+            assert!(Instant::now() < deadline, "nothing is refused");
             let _held = hold();
             let response = request.send(app.port);
             // Otherwise the server has not read the other head yet, or does so no more.
@@ -72,6 +75,7 @@ fn bodies_that_arrive_at_the_same_time_have_a_limit_together() {
     assert_eq!(post(16 * KIB).send(app.port).status, 200, "a small body has always room");
     assert_eq!(post(100 * KIB).send(app.port).status, 200);
     while post(400 * KIB).chunked().send(app.port).status != 200 {
+        assert!(Instant::now() < deadline, "the memory is not given back");
         std::thread::yield_now();
     }
 }

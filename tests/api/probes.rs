@@ -1,5 +1,7 @@
 //! `/live` and `/ready`.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::client::{Request, Response};
@@ -16,7 +18,9 @@ fn ready(app: &TestApp, query: &str) -> u16 {
 
 /// The worker's thread needs a moment to start.
 fn until_ready(app: &TestApp) {
+    let deadline = Instant::now() + Duration::from_secs(60);
     while ready(app, "") != 200 {
+        assert!(Instant::now() < deadline, "it is never ready");
         std::thread::yield_now();
     }
 }

@@ -63,7 +63,7 @@ def main(version: int) -> None:
         db.execute(f"insert into images ({', '.join(row)}) values ({', '.join('?' * len(row))})", tuple(row.values()))
 
     queued = job(1, "IN_QUEUE")
-    job(2, "IN_PROGRESS", attempt=1, started_at=START + 100, gpu="CPU")
+    running = job(2, "IN_PROGRESS", attempt=1, started_at=START + 100, gpu="CPU")
     done = job(3, "COMPLETED", attempt=1, started_at=START + 100, finished_at=START + 200, gpu="CPU")
     job(4, "FAILED", attempt=1, started_at=START + 100, finished_at=START + 200, gpu="CPU", error="It failed.")
     job(5, "CANCELLED", finished_at=START + 200)
@@ -94,6 +94,8 @@ def main(version: int) -> None:
     if version >= 10:
         prompts = content(b'{"prompt":"a red dog","negative_prompt":""}')
         db.execute("update images set prompts = ? where job = ? and idx = 0", (prompts, done))
+    if version >= 12:
+        db.execute("insert into saved_states values (?, ?)", (running, content(b"where it is")))
     db.execute("pragma wal_checkpoint(truncate)")
     db.close()
 

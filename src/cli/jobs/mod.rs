@@ -61,12 +61,23 @@ pub(super) fn jobs(args: &JobsArgs) -> Result<(), Failure> {
         }
         JobsCommand::Cancel { ids, place } => {
             let server = place.server()?;
+            let mut refused = 0;
             for id in ids {
-                let job = granted(server.post(&place.path(&format!("cancel/{}", encoded(id))))?)?;
-                let status = printable(job["status"].as_str().unwrap_or("unknown"));
-                print(&format!("{}  {status}\n", printable(id)))?;
+                let outcome = match granted(server.post(&place.path(&format!("cancel/{}", encoded(id))))?) {
+                    Ok(job) => printable(job["status"].as_str().unwrap_or("unknown")),
+                    Err(Failure::Other(why)) => {
+                        refused += 1;
+                        why
+                    }
+                    Err(other) => return Err(other),
+                };
+                print(&format!("{}  {outcome}\n", printable(id)))?;
             }
-            Ok(())
+            match refused {
+                0 => Ok(()),
+                1 => Err(Failure::Other("one job was not cancelled".to_owned())),
+                more => Err(Failure::Other(format!("{more} jobs were not cancelled"))),
+            }
         }
         JobsCommand::Purge { place } => {
             let purged = granted(place.server()?.post(&place.path("purge-queue"))?)?;

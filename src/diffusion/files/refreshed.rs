@@ -1,6 +1,7 @@
 //! A value that a thread of its own reads from files, so that no request waits for a slow or hung disk.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The least time that it waits for the first value.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the start waits for the first value: jobs that go on after a restart name what is in the folders.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The value, read again when it is asked for and old. The thread ends when this is dropped.
 pub(super) struct Refreshed<T> {
@@ -34,7 +37,7 @@ struct State<T> {
 }
 
 impl<T: Default + Send + Sync + 'static> Refreshed<T> {
-    /// Begins to read at once. `read` gets the value before.
+    /// Reads at once, and waits for that for some seconds. `read` gets the value before.
     pub fn new(look_every: Duration, read: impl FnMut(&T) -> T + Send + 'static) -> Self {
         let state = State {
             value: Arc::default(),
@@ -51,6 +54,8 @@ impl<T: Default + Send + Sync + 'static> Refreshed<T> {
             tracing::error!(%error, "no thread to read a folder on: it counts as empty");
             shared.state().is_over = true;
         }
+        let is_unread = |state: &mut State<T>| state.done == 0 && !state.is_over;
+        drop(shared.changed.wait_timeout_while(shared.state(), START_PATIENCE, is_unread));
         Self { shared, look_every }
     }
 
@@ -97,7 +102,13 @@ impl<T> Shared<T> {
             state.begun_at = Instant::now();
             let before = Arc::clone(&state.value);
             drop(state);
-            let value = Arc::new(read(&before));
+            let value = catch_unwind(AssertUnwindSafe(|| read(&before))).map_or_else(
+                |_| {
+                    tracing::error!("reading a folder panicked: what was known of it stays");
+                    before
+                },
+                Arc::new,
+            );
             let mut state = self.state();
             state.value = value;
             state.done = state.begun;

@@ -128,7 +128,9 @@ impl MemoryNeeds {
         if self.is_on_cpu {
             of(rows) * RESIDUAL_COPIES
         } else {
-            (controlnets + 1) * of(rows.next_power_of_two()).min(MOST_BOUND_BYTES as u64)
+            // Larger calls are not captured, and their rows are not padded.
+            let padded = of(rows.next_power_of_two());
+            (controlnets + 1) * if padded <= MOST_BOUND_BYTES as u64 { padded } else { of(rows) }
         }
     }
 

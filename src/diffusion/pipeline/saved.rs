@@ -56,7 +56,9 @@ impl Pipeline {
     /// is left.
     pub fn save(&self, generation: &Generation) -> Option<Vec<u8>> {
         let is_new = generation.first.is_none() && generation.place().0 == 0;
-        if is_new || generation.is_done() {
+        // A picture that may be withheld is not stored in any form.
+        let is_checked = self.checking.is_some() && !generation.input.nsfw;
+        if is_new || is_checked || generation.is_done() {
             return None;
         }
         let mut out = ByteWriter::default();
@@ -143,7 +145,7 @@ impl Place {
         let latents = saved.array().filter(|latents| latents.shape() == shape)?;
         let noise = pass.noise.resumed(saved)?;
         let state = SchedulerState::read(saved, shape)?;
-        let enlarged = saved.count().filter(|enlarged| *enlarged < pass.images())?;
+        let enlarged = saved.count().filter(|enlarged| *enlarged <= pass.images())?;
         let enlarged = (0..enlarged).map(|_| saved.array()).collect::<Option<Vec<_>>>()?;
         let shapes =
             enlarged.iter().all(|latents| latents.dim().0 == 1 && latents.dim() == enlarged[0].dim());

@@ -151,10 +151,14 @@ impl Pipeline {
         let latents = if let Upscaler::Latent(mode) = &next.upscaler {
             interpolate(&generation.latents, self.latent_size(next.target.covers), *mode)
         } else {
-            self.enlarge_pictures(&generation.latents, generation.drawn_at, next)?;
-            next.done += 1;
-            if next.enlarged.len() < generation.latents.dim().0 {
-                return Ok(());
+            let pictures = generation.latents.dim().0;
+            // All of them are there already where the second pass could not begin for want of memory.
+            if next.enlarged.len() < pictures {
+                self.enlarge_pictures(&generation.latents, generation.drawn_at, next)?;
+                next.done += 1;
+                if next.enlarged.len() < pictures {
+                    return Ok(());
+                }
             }
             let views: Vec<_> = next.enlarged.iter().map(|latents| latents.view()).collect();
             concatenate(Axis(0), &views).map_err(|error| DiffusionError::Upscaling(error.to_string()))?

@@ -84,6 +84,8 @@ pub struct Inpainting {
     pub outpaint: Option<Outpaint>,
     /// The size of the results, where it is the picture's and that was known when the pictures were dropped.
     pub result: Option<ImageSize>,
+    /// Whether there was a mask when the pictures were dropped.
+    pub masked: bool,
 }
 
 impl Default for Inpainting {
@@ -95,6 +97,7 @@ impl Default for Inpainting {
             resize_mode: ResizeMode::default(),
             outpaint: None,
             result: None,
+            masked: false,
         }
     }
 }
@@ -166,6 +169,7 @@ impl Inpainting {
             resize_mode: resize_mode.unwrap_or_default(),
             outpaint,
             result: None,
+            masked: false,
         }
     }
 
@@ -286,7 +290,7 @@ impl GenerationInput {
 
     /// Whether only a part of its picture is repainted.
     pub fn is_masked(&self) -> bool {
-        self.mask.is_some() || self.inpainting.outpaint.is_some()
+        self.mask.is_some() || self.inpainting.outpaint.is_some() || self.inpainting.masked
     }
 }
 

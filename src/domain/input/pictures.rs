@@ -66,6 +66,7 @@ impl GenerationInput {
     #[must_use]
     pub fn without_pictures(mut self) -> Self {
         self.inpainting.result = Some(self.result_size());
+        self.inpainting.masked = self.is_masked();
         (self.init_image, self.mask) = (None, None);
         for unit in &mut self.controlnets {
             unit.image = ImageSource::Bytes([].into());

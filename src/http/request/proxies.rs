@@ -66,8 +66,14 @@ fn behind(trusted: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr
     let mut client = peer;
     let mut hops = forwarded_for(headers).into_iter().rev();
     while trusted.contains(client) {
-        let Some(Some(hop)) = hops.next() else { break };
-        client = hop;
+        client = match hops.next() {
+            None => break,
+            // A proxy that does not say who called it: nobody's address, and not this machine's.
+            Some(None) => return Ipv6Addr::UNSPECIFIED.into(),
+            // Only a proxy on this machine can speak for it.
+            Some(Some(hop)) if hop.is_loopback() && !peer.is_loopback() => break,
+            Some(Some(hop)) => hop,
+        };
     }
     client
 }
@@ -194,10 +200,12 @@ mod tests {
             (LOOPBACK, "127.0.0.1:1", &xff("10.0.0.1, 198.51.100.1"), "198.51.100.1"),
             (LOOPBACK, "[::1]:1", &xff("[2001:db8::7]:443"), "2001:db8::7"),
             (LOOPBACK, "[::ffff:127.0.0.1]:1", &xff("::ffff:198.51.100.1"), "198.51.100.1"),
-            (LOOPBACK, "127.0.0.1:1", &xff("whoever"), "127.0.0.1"),
+            (LOOPBACK, "127.0.0.1:1", &xff("whoever"), "::"),
             // A client's own words stand before what the proxies add.
             ("10.0.0.0/8", "10.0.0.2:1", &xff("127.0.0.1, 198.51.100.1:99, 10.0.0.9"), "198.51.100.1"),
-            ("10.0.0.0/8", "10.0.0.2:1", &xff("198.51.100.1, ?, 10.0.0.9"), "10.0.0.9"),
+            ("10.0.0.0/8", "10.0.0.2:1", &xff("198.51.100.1, ?, 10.0.0.9"), "::"),
+            ("10.0.0.0/8", "10.0.0.2:1", &xff("127.0.0.1"), "10.0.0.2"),
+            (LOOPBACK, "127.0.0.1:1", &xff("127.0.0.1"), "127.0.0.1"),
             ("10.0.0.0/8", "10.0.0.2:1", &xff("10.0.0.8, 10.0.0.9"), "10.0.0.8"),
             ("none", "127.0.0.1:1", &xff("198.51.100.1"), "127.0.0.1"),
         ] {
