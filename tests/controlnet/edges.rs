@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma};
+use serde_json::json;
 use stablehand::diffusion::{AddOnFolders, Model, decode_image};
 use stablehand::domain::{GenerationInput, ImageSource};
 use stablehand::runtime::{DeviceChoice, Runtime};
@@ -52,10 +53,12 @@ fn the_repositorys_controlnet_puts_things_where_its_edges_are() {
         look_every: Duration::from_mins(1),
     };
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-    let mut pipeline = Model::open(None, Some(add_ons)).unwrap().load(&runtime).unwrap();
+    let model = Model::open(None, Some(add_ons)).unwrap();
+    let mut pipeline = model.load(&runtime).unwrap();
     let disc = std::f64::consts::PI * RADIUS.powi(2) / f64::from(SIDE * SIDE);
     for prompt in ["a red apple", "the moon"] {
-        let free = GenerationInput::new(prompt);
+        let request = json!({"prompt": prompt, "width": SIDE, "height": SIDE});
+        let free = GenerationInput::parse(&request, model.rules()).unwrap();
         let unit = ControlUnit {
             model: "canny".to_owned(),
             image: map(),
