@@ -34,7 +34,11 @@ struct Proxy {
 impl Proxy {
     fn nginx(server: &Server) -> Self {
         let (dir, port) = (data_dir(), free_port());
-        let site = block("nginx")
+        let block = block("nginx");
+        // The certificate is the reader's own.
+        let lines: Vec<_> = block.lines().filter(|line| !line.contains("ssl_certificate")).collect();
+        let site = lines
+            .join("\n")
             .replace("listen 443 ssl", &format!("listen 127.0.0.1:{port}"))
             .replace("127.0.0.1:8000", server.address());
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
