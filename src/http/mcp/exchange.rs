@@ -151,7 +151,10 @@ fn refused(status: StatusCode, text: &[u8]) -> McpError {
         tracing::error!(%status, %sentence, "a message of MCP could not be served");
         return ApiError::Internal.into();
     }
-    McpError::Protocol { status, sentence }
+    // It calls a message that cannot be read a body of another type.
+    let is_unread =
+        status == StatusCode::UNSUPPORTED_MEDIA_TYPE && sentence.starts_with("fail to deserialize");
+    McpError::Protocol { status: if is_unread { StatusCode::BAD_REQUEST } else { status }, sentence }
 }
 
 fn status(status: http::StatusCode) -> StatusCode {
