@@ -1,4 +1,4 @@
-//! The built-in model draws with ControlNets what diffusers' pipelines draw with them, from every form of file.
+//! The built-in model draws with ControlNets what diffusers' pipelines draw with them.
 //!
 //! `tests/golden/controlnet.py` ran diffusers. The ControlNets are formulas, computed here again.
 
@@ -7,6 +7,9 @@
 #[path = "../golden/controlnets.rs"]
 mod controlnets;
 mod edges;
+mod forms;
+mod maps;
+mod memory;
 #[path = "../golden/pictures.rs"]
 mod pictures;
 
@@ -15,21 +18,19 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use ndarray::{Array4, s};
-use safetensors::SafeTensors;
+use ndarray::Array4;
 use serde::Deserialize;
-use stablehand::diffusion::{Adaptation, AddOnFolders, Generation, Model, Pipeline};
+use stablehand::diffusion::{AddOnFolders, Generation, Model, Pipeline};
 use stablehand::domain::{
     ControlMode, ControlResize, ControlUnit, GenerationInput, ImageSize, Lora, LoraOrigin, Preprocessor,
     SchedulerKind,
 };
 use stablehand::runtime::{DeviceChoice, Runtime};
 
-use self::controlnets::{Tensors, diffusers, tensors, write};
+use self::controlnets::diffusers;
 use self::pictures::{distance, start_mask, start_picture};
 
 const GOLDEN: &str = include_str!("../golden/controlnet.json");
-const UNET: &[u8] = include_bytes!("../../models/tiny-sd/unet/diffusion_pytorch_model.fp16.safetensors");
 /// Relative, for the final latents.
 const TOLERANCE: f64 = 1e-3;
 
@@ -73,32 +74,6 @@ struct Unit {
 fn golden() -> Golden {
     serde_json::from_str(GOLDEN).unwrap()
 }
-
-/// The same with the names of lllyasviel's files.
-fn original(tensors: Tensors) -> Tensors {
-    let names = golden().tensors;
-    tensors.into_iter().map(|(name, shape, values)| (names[&name].original.clone(), shape, values)).collect()
-}
-
-/// The same without the UNet's weights, and the mark of such a file.
-fn difference(tensors: Tensors) -> Tensors {
-    let unet = SafeTensors::deserialize(UNET).unwrap();
-    let base = |name: &str| {
-        let data = unet.tensor(name).ok()?;
-        let halves = data.data().as_chunks::<2>().0.iter();
-        Some(halves.map(|half| half::f16::from_le_bytes(*half).to_f32()).collect::<Vec<f32>>())
-    };
-    let without = |(name, shape, mut values): (String, Vec<usize>, Vec<f32>)| {
-        for (value, base) in values.iter_mut().zip(base(&name).unwrap_or_default()) {
-            *value -= base;
-        }
-        (name, shape, values)
-    };
-    tensors.into_iter().map(without).chain([("difference".to_owned(), vec![1], vec![0.0])]).collect()
-}
-
-/// Lays a ControlNet of this name into a folder.
-type Lay<'a> = &'a dyn Fn(&str, &Path);
 
 struct Studio {
     _dir: tempfile::TempDir,
@@ -197,30 +172,6 @@ fn every_way_to_control_draws_what_diffusers_draws() {
 }
 
 #[test]
-fn every_form_of_a_file_gives_the_same() {
-    let case = golden().cases.remove(2);
-    let forms: [(&str, Lay<'_>); 3] = [
-        ("original names", &|name, folder| {
-            write(&original(tensors(name)), &folder.join(format!("{name}.safetensors")));
-        }),
-        ("bare original names", &|name, folder| {
-            let bare = original(tensors(name)).into_iter();
-            let bare = bare
-                .map(|(name, shape, values)| (name.replace("control_model.", ""), shape, values))
-                .collect();
-            write(&bare, &folder.join("sd15").join(format!("{name}.safetensors")));
-        }),
-        ("differences", &|name, folder| {
-            write(&difference(tensors(name)), &folder.join(format!("{name}.safetensors")));
-        }),
-    ];
-    for (form, lay) in forms {
-        let away = Studio::new(lay).distance(&case);
-        assert!(away <= TOLERANCE, "{form}: {away:e}");
-    }
-}
-
-#[test]
 fn controlled_pictures_share_calls_with_each_other_and_not_with_others() {
     let mut studio = Studio::new(diffusers);
     let cases = golden().cases;
@@ -285,141 +236,4 @@ fn loras_and_long_prompts_go_with_controlnets() {
         "{}",
         texts.request
     );
-}
-
-#[test]
-fn a_controlled_unet_takes_no_weights_of_its_own_and_everything_is_given_back() {
-    let mut studio = Studio::new(diffusers);
-    let (case, seed) = (golden().cases.remove(0), studio.golden.seed);
-    let before = studio.pipeline.memory();
-    let input = studio.input(&case);
-    let generation = studio.draw(&[(input.clone(), seed)]).remove(0);
-    let held = studio.pipeline.prepared_memory();
-    // Its ControlNet in float32, and two usual calls.
-    let weights: usize =
-        golden().tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() * 4).sum();
-    let calls = held - u64::try_from(weights).unwrap();
-    assert!(
-        calls < 2 * studio.pipeline.model().memory_needs(&stablehand::runtime::Device::Cpu).unwrap().usual(2),
-        "{held}"
-    );
-    assert!(studio.pipeline.memory() >= before + u64::try_from(weights).unwrap());
-    assert!(studio.pipeline.unused_copies().is_empty(), "the generation holds them");
-    drop(generation);
-    assert_eq!(studio.pipeline.unused_copies().len(), 2, "the UNet and the ControlNet");
-    studio.pipeline.drop_copies(u64::MAX);
-    assert_eq!(studio.pipeline.memory(), before);
-    // Memory that a larger picture takes is planned before.
-    let larger = GenerationInput { size: ImageSize { width: 256, height: 256 }, ..input };
-    let free = GenerationInput { controlnets: Vec::new(), ..larger.clone() };
-    assert!(studio.pipeline.memory_for(&[&larger]) > studio.pipeline.memory_for(&[&free]));
-}
-
-#[test]
-fn what_a_controlnet_keeps_between_calls_counts_until_it_has_said_everything() {
-    let mut studio = Studio::new(diffusers);
-    let mut input = studio.input(&golden().cases[0]);
-    // Larger than a usual call, which has two rows.
-    (input.num_outputs, input.num_inference_steps) = (4, 4);
-    input.size = ImageSize { width: 128, height: 128 };
-    input.controlnets.truncate(1);
-    input.controlnets[0].end = 0.5;
-    let mut generation = studio.pipeline.begin(&input, 1).unwrap();
-    let mut held = vec![studio.pipeline.prepared_memory()];
-    while !generation.is_done() {
-        studio.pipeline.step(&mut [&mut generation]).unwrap();
-        held.push(studio.pipeline.prepared_memory());
-    }
-    let [begun, one, two, three, end] = held[..] else { panic!("{held:?}") };
-    assert!(one > two && two == three, "it has given back at its last call: {held:?}");
-    assert!(two > begun && end == begun, "the UNet keeps more until the end: {held:?}");
-    drop(generation);
-    // A job that ends before leaves what its sessions keep.
-    let mut cancelled = studio.pipeline.begin(&input, 1).unwrap();
-    studio.pipeline.step(&mut [&mut cancelled]).unwrap();
-    drop(cancelled);
-    assert_eq!(studio.pipeline.prepared_memory(), one);
-    studio.pipeline.drop_copies(u64::MAX);
-    assert_eq!(studio.pipeline.prepared_memory(), 0);
-}
-
-#[test]
-fn requests_that_share_a_controlnet_share_its_key() {
-    let mut studio = Studio::new(diffusers);
-    let cases = golden().cases;
-    let two = studio.input(cases.iter().find(|case| case.units.len() == 2).unwrap());
-    let one =
-        |index: usize| GenerationInput { controlnets: vec![two.controlnets[index].clone()], ..two.clone() };
-    let mut keys = |input: &GenerationInput| match studio.pipeline.adapt(input).unwrap() {
-        Adaptation::Make(making) => making.keys(),
-        Adaptation::Ready(_) => Vec::new(),
-    };
-    let (a, b, both) = (keys(&one(0)), keys(&one(1)), keys(&two));
-    assert_eq!((a.len(), both.len()), (2, 3), "a UNet, and the ControlNets");
-    assert!(a.iter().chain(&b).all(|key| both.contains(key)) && a != b);
-}
-
-#[test]
-fn a_shuffled_picture_is_shuffled_alike_when_one_of_several_is_drawn_again() {
-    let mut studio = Studio::new(diffusers);
-    let mut input = studio.input(&golden().cases[0]);
-    input.controlnets[0].preprocess = Preprocessor::Shuffle;
-    let again = input.clone();
-    input.num_outputs = 2;
-    let pair = studio.draw(&[(input, 7)]).remove(0);
-    let again = studio.draw(&[(again, 8)]).remove(0);
-    let second = pair.latents().slice(s![1..2, .., .., ..]).to_owned();
-    assert!(distance(again.latents(), &second) < 1e-4);
-}
-
-#[test]
-fn a_controlnet_of_another_model_is_refused_in_a_sentence() {
-    let mut studio = Studio::new(|name, folder| {
-        let mut narrow = tensors(name);
-        narrow.iter_mut().filter(|(name, ..)| name == "conv_in.bias").for_each(|(_, shape, values)| {
-            (*shape, *values) = (vec![3], vec![0.0; 3]);
-        });
-        write(&narrow, &folder.join(format!("{name}.safetensors")));
-    });
-    let input = studio.input(&golden().cases[0]);
-    let error = studio.pipeline.begin(&input, 1).err().unwrap().to_string();
-    assert!(error.contains("The ControlNet a cannot be used: the tensor conv_in.bias"), "{error}");
-}
-
-/// `STABLEHAND_TEST_PICTURES=DIR` keeps them side by side: that is the picture of `docs/controlnet.md`.
-#[test]
-fn each_preprocessor_makes_a_map_of_its_own_of_a_drawn_picture() {
-    let mut pipeline =
-        Model::open(None, None).unwrap().load(&Runtime::load(DeviceChoice::Cpu).unwrap()).unwrap();
-    let size = ImageSize { width: 128, height: 128 };
-    let input = GenerationInput {
-        size,
-        num_inference_steps: 25,
-        scheduler: SchedulerKind::DpmM,
-        ..GenerationInput::new("a fox")
-    };
-    let drawn = pipeline.draw(&input, 7).unwrap().remove(0).image;
-    let map = |kind: Preprocessor, numbers: [f32; 2]| {
-        drawn.preprocess(kind, numbers, ControlResize::Crop, size, 4).unwrap()
-    };
-    let maps: Vec<_> = Preprocessor::ALL
-        .into_iter()
-        .map(|kind| match kind {
-            Preprocessor::Tile => map(kind, [6.0, 0.0]),
-            Preprocessor::Blur => map(kind, [5.0, 0.0]),
-            kind => map(kind, kind.thresholds().map(|taken| taken.map_or(0.0, |taken| taken.default))),
-        })
-        .collect();
-    assert_eq!(maps[0], drawn);
-    for (index, map) in maps.iter().enumerate() {
-        assert!(!maps[..index].contains(map), "{index}");
-    }
-    if let Some(folder) = std::env::var_os("STABLEHAND_TEST_PICTURES") {
-        let mut strip = image::RgbImage::new(size.width * 9, size.height);
-        for (at, map) in (0_i64..).zip(maps) {
-            let map = image::RgbImage::from_raw(size.width, size.height, map.pixels).unwrap();
-            image::imageops::replace(&mut strip, &map, at * i64::from(size.width), 0);
-        }
-        strip.save(Path::new(&folder).join("controlnet.png")).unwrap();
-    }
 }

@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -47,6 +48,12 @@ pub struct BenchArgs {
     /// Measure more: other sizes, shapes in turn, long prompts, repeated seeds, 50 steps from end to end
     #[arg(long)]
     full: bool,
+    /// Measure only these, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = names(), conflicts_with = "full")]
+    only: Vec<String>,
+    /// Rows of a step, separated by commas: a guided picture has two [default: 1,2,4,8,16]
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=64))]
+    rows: Vec<u8>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -80,6 +87,16 @@ const FULL: [Measurement; 6] = [
 /// What changes how calls are filled.
 const LAST: [Measurement; 1] = [("batch", speed::batch)];
 
+/// Every measurement, in the order in which they run.
+fn all() -> impl Iterator<Item = &'static Measurement> {
+    PLAN.iter().chain(&FULL).chain(&LAST)
+}
+
+/// What `--only` takes.
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(all().map(|(name, _)| *name))
+}
+
 pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let model = open_model(args.model.as_deref(), None, || args.folders.models_dir())?;
     use_installed_runtimes(&args.folders, args.device);
@@ -89,8 +106,14 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     if let Some(note) = subject.runtime.note() {
         progress.note(note);
     }
-    let full = if args.full { &FULL[..] } else { &[] };
-    for (name, measure) in PLAN.iter().chain(full).chain(&LAST) {
+    if !args.rows.is_empty() {
+        subject.rows = args.rows.iter().map(|rows| usize::from(*rows)).collect();
+    }
+    let is_wanted = |name: &str| match args.only.as_slice() {
+        [] => args.full || !FULL.iter().any(|(full, _)| *full == name),
+        only => only.iter().any(|wanted| wanted == name),
+    };
+    for (name, measure) in all().filter(|(name, _)| is_wanted(name)) {
         progress.say(name);
         rows.extend(measure(&mut subject).unwrap_or_else(|failure| vec![Row::failed(name, &failure)]));
     }

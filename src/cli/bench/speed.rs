@@ -15,7 +15,6 @@ use crate::domain::ImageSize;
 const FIRST_STEPS: u32 = 5;
 /// What a request draws if it says nothing.
 const USUAL_STEPS: u32 = 50;
-const ROWS: [usize; 5] = [1, 2, 4, 8, 16];
 /// A figure is the middle one of so many runs, or of as many as fit into the time; two at least.
 const RUNS: usize = 10;
 const TIME: Duration = Duration::from_secs(2);
@@ -61,7 +60,7 @@ pub(super) fn steps(subject: &mut Subject) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for size in subject.sizes.clone() {
         let mut slowest_row: f64 = 0.0;
-        for count in ROWS {
+        for count in subject.rows.clone() {
             let row = Row::new("step", 0.0, "ms").size(size).rows(count);
             // One to warm up, two to measure.
             let expected = slowest_row * count as f64 * 3.0;

@@ -13,6 +13,8 @@ pub(super) struct Subject {
     pub runtime: Runtime,
     pub pipeline: Pipeline,
     pub sizes: Vec<ImageSize>,
+    /// Of the UNet calls that are timed as a step.
+    pub rows: Vec<usize>,
     /// Of the card, before anything was loaded.
     pub memory_before: Option<MemoryUse>,
     /// What other measurements found, for those that calculate.
@@ -32,6 +34,8 @@ pub(super) struct Found {
     pub steps: Vec<(ImageSize, usize, f64)>,
 }
 
+/// Rows of the UNet calls that are timed, if nobody says otherwise.
+const ROWS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Rows that one call of the UNet takes here: a guided picture has two.
 const IMAGES_PER_CALL: usize = 8;
 pub(super) const PROMPT: &str = "a red fox in the snow, a photograph";
@@ -62,7 +66,18 @@ impl Subject {
         };
         let name = description.name.clone();
         let found = Found::default();
-        Ok((Self { name, runtime, pipeline, sizes, memory_before, found, model, on_cpu: None }, rows))
+        let subject = Self {
+            name,
+            runtime,
+            pipeline,
+            sizes,
+            rows: ROWS.to_vec(),
+            memory_before,
+            found,
+            model,
+            on_cpu: None,
+        };
+        Ok((subject, rows))
     }
 
     /// A guided picture, by the scheduler that the model's requests get.
