@@ -72,7 +72,7 @@ impl TestQueue {
         self.run(self.queue.submit(job)).unwrap().id
     }
 
-    pub fn find(&self, id: &JobId) -> Option<Job> {
+    pub fn find(&self, id: &JobId) -> Option<Arc<Job>> {
         self.run(self.queue.find(&endpoint(), id)).unwrap()
     }
 
@@ -93,7 +93,7 @@ impl TestQueue {
     }
 
     pub fn counts(&self) -> JobCounts {
-        self.run(self.queue.counts(&endpoint())).unwrap()
+        self.queue.counts(&endpoint()).unwrap()
     }
 
     /// Whether `text` is in any file of the data folder.
