@@ -41,5 +41,5 @@ pub(super) use connection::Connection;
 pub(super) use json::{has_few_values, is_quickly_read};
 pub(super) use observe::observe;
 pub(super) use path::enter;
-pub(super) use route::{Methods, no_route, route};
+pub(super) use route::{Methods, RouteName, no_route, route, route_below};
 pub(super) use signed_query::{SignedQuery, canonical};
