@@ -179,7 +179,8 @@ impl<M: Model + Clone + Send + 'static> App<M> {
         threads.spawn_webhooks(&self.webhooks, config.webhooks_at_once as usize)?;
         threads.spawn_sweeper(config.sweep_interval)?;
         #[cfg(target_os = "linux")]
-        if let Some(supervised) = supervisor::Supervised::by_systemd(reachable(self.address), pulse, with_workers)
+        if let Some(supervised) =
+            supervisor::Supervised::by_systemd(reachable(self.address), pulse, with_workers)
         {
             threads.spawn("supervisor", move |queue, stop| supervised.report(queue, stop))?;
         }

@@ -4,6 +4,7 @@ mod buckets;
 mod claims;
 mod ends;
 mod forgetting;
+mod memory;
 mod watching;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::domain::{DrawnPrompts, ImagePlace, ImageRef, JobKind, NewImage, Policy, StoredImage};
+use crate::store::QueueNumbers;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LONG: Duration = Duration::from_mins(10);
@@ -72,8 +74,8 @@ impl TestQueue {
         self.run(self.queue.submit(job)).unwrap().id
     }
 
-    pub fn find(&self, id: &JobId) -> Option<Arc<Job>> {
-        self.run(self.queue.find(&endpoint(), id)).unwrap()
+    pub fn find(&self, id: &JobId) -> Option<Job> {
+        self.run(self.queue.find(&endpoint(), id)).unwrap().map(Arc::unwrap_or_clone)
     }
 
     pub fn status(&self, id: &JobId) -> Option<JobStatus> {

@@ -195,7 +195,7 @@ mod tests {
     fn memory_is_bounded_and_what_is_asked_for_stays() {
         let recent = RecentJobs::default();
         let wanted = kept(&recent, 10);
-        for _ in 0..1_000 {
+        for _ in 0..500 {
             kept(&recent, 50_000);
             assert!(is_here(&recent, &wanted));
         }
@@ -207,7 +207,11 @@ mod tests {
         };
         assert!(newer <= GENERATION_BYTES && older <= GENERATION_BYTES && newer + older > 0);
         recent.drop_if(|job| job.input.len() > 10);
-        assert_eq!(recent.generations().newer.len() + recent.generations().older.len(), 1);
+        let left = {
+            let generations = recent.generations();
+            generations.newer.len() + generations.older.len()
+        };
+        assert_eq!(left, 1);
         assert!(!is_here(&recent, &kept(&recent, LARGEST)), "it is too large");
     }
 }

@@ -23,20 +23,20 @@ mod submission;
 mod tokens;
 mod wait;
 
-use actix_web::dev::HttpServiceFactory;
 use actix_web::http::header::ContentType;
-use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, web};
+use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Scope, web};
 
 pub(super) use requests::{DEFAULT_LIMIT, MAX_LIMIT};
 pub(super) use wait::{DEFAULT_MS, MAX_MS, MIN_MS};
 
 use super::request::{Methods, Operation, no_route, route_below};
+use super::surface::files;
 
 /// What metrics call this API.
 const NAME: &str = "native";
 
 /// The routes of one endpoint.
-pub(super) fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
+pub(super) fn endpoint(prefix: &'static str) -> Scope {
     web::scope(prefix)
         .service(operation(prefix, Operation::Run, run::run))
         .service(operation(prefix, Operation::RunSync, runsync::runsync))
@@ -54,6 +54,7 @@ pub(super) fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
         .service(operation(prefix, Operation::Model, model::model))
         .service(operation(prefix, Operation::Tokens, tokens::tokens))
         .service(route_below(prefix, "/images/{id}/{index}.png", Methods::Get, image::image))
+        .service(route_below(prefix, "/images/{id}/{index}/{finish}", Methods::Get, files::file))
         .default_service(web::to(no_route))
 }
 

@@ -70,7 +70,12 @@ impl Api {
     }
 
     /// Waits for the job to end. After `wait`, or when the server stops, returns the job as it is.
-    pub async fn wait(&self, endpoint: &EndpointId, id: &JobId, wait: Duration) -> Result<Arc<Job>, ApiError> {
+    pub async fn wait(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        wait: Duration,
+    ) -> Result<Arc<Job>, ApiError> {
         let mut stopping = self.stopping.clone();
         let stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
         let ended = std::pin::pin!(self.queue.wait(endpoint, id, wait));

@@ -10,9 +10,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use tracing::Instrument as _;
 
-use super::{Api, RouteName};
 use super::connection::{AnswerBody, Connection};
 use super::request_id::{self, RequestId};
+use super::{Api, RouteName};
 
 pub async fn observe(
     request: ServiceRequest,

@@ -236,7 +236,7 @@ fn a_model_that_cannot_be_loaded_fails_its_own_jobs_only() {
         let queue = &models.bench.test.queue;
         let job = models.bench.test.run(queue.find(&EndpointId::new("bad"), id)).unwrap().unwrap();
         assert_eq!(job.status, JobStatus::Failed);
-        job.error.unwrap()
+        job.error.clone().unwrap()
     };
     for _ in 0..2 {
         let ids = ["bad", "good"].map(|name| models.submit(name, 1));

@@ -242,10 +242,11 @@ mod tests {
         System::new().block_on(async {
             let (mut stream, mut client) = connect(PATIENT);
             let connection = stream.connection().clone();
-            let post = |body: &str| format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let post =
+                |body: &str| format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             let posts = [post("first"), post(&"second".repeat(1_000)), post("third")].concat();
             client.write_all(posts.as_bytes()).unwrap();
-            let mut seen = Vec::new();
+            let mut seen = Vec::with_capacity(64 * 1024);
             for length in [5, 6_000, 5] {
                 let head = stream.read_buf(&mut seen).await.unwrap();
                 assert!(seen.ends_with(b"\r\n\r\n"), "a head alone: {head} bytes");
