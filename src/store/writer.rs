@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use std::{mem, thread};
 
 use rusqlite::Connection;
@@ -21,9 +20,6 @@ use super::{StoreError, tally};
 
 /// The most writes in one transaction, so that the first of them does not wait for too long.
 const GROUP: usize = 512;
-/// How long a group waits for the next write while it is smaller than the last one: clients that were answered together
-/// mostly write together again. One that is alone never waits twice.
-const GATHER: Duration = Duration::from_micros(200);
 
 /// The sending side of the writer's thread.
 pub(super) struct Writer {
@@ -178,7 +174,6 @@ impl<T: Send> Task for Job<T> {
 
 fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>, board: &tally::Board) {
     let mut next = receiver.recv().ok();
-    let mut last = 0;
     while let Some(message) = next.take() {
         match message {
             Message::Stop => break,
@@ -187,7 +182,7 @@ fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>, boa
                 task.answer(done);
             }
             Message::Grouped(first) => {
-                (last, next) = commit(db, first, receiver, last, board);
+                next = commit(db, first, receiver, board);
                 if let Some(nudge) = nudge {
                     nudge.committed();
                 }
@@ -201,15 +196,13 @@ fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>, boa
 }
 
 /// One transaction for `first` and for what arrives until that is done. Each task is answered with its own outcome once that is
-/// final. `last` is how many the last group had. Returns how many this one has, and a message that came meanwhile and does not
-/// belong to it.
+/// final. Returns a message that came meanwhile and does not belong to the group.
 fn commit(
     db: &Connection,
     first: Box<dyn Task>,
     receiver: &Receiver<Message>,
-    last: usize,
     board: &tally::Board,
-) -> (usize, Option<Message>) {
+) -> Option<Message> {
     let mut begun = execute(db, "begin immediate");
     let mut done = Vec::new();
     let mut next = Some(Message::Grouped(first));
@@ -229,13 +222,8 @@ fn commit(
         } else {
             done.push(task);
         }
-        next = match receiver.try_recv() {
-            Ok(message) => Some(message),
-            Err(_) if done.len() < last => receiver.recv_timeout(GATHER).ok(),
-            Err(_) => None,
-        };
+        next = receiver.try_recv().ok();
     }
-    let size = done.len();
     let numbers = begun.is_ok().then(|| tally::read(db));
     let committed = begun.and_then(|()| execute(db, "commit"));
     match (&committed, numbers) {
@@ -244,7 +232,7 @@ fn commit(
         _ => {}
     }
     answer(done, committed.as_ref().copied());
-    (size, next)
+    next
 }
 
 /// Runs one task in a savepoint. An error here means that the transaction itself is lost.

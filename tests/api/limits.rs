@@ -43,7 +43,10 @@ fn what_needs_no_key_has_a_limit_for_each_address() {
         assert_eq!(ask(target).status, 200, "{target}");
     }
     let (seconds, error) = refused(&ask("/docs/input"));
-    assert!(error.starts_with("Too many keyless requests: the limit is 3 in 10 seconds;"), "{error} {seconds}");
+    assert!(
+        error.starts_with("Too many keyless requests: the limit is 3 in 10 seconds;"),
+        "{error} {seconds}"
+    );
     for target in ["/live", "/docs/nothing/here"] {
         assert_ne!(ask(target).status, 429, "{target}");
     }
