@@ -22,8 +22,8 @@
 //! 7. [`diffusion::Pipeline::finish`] decodes to PNG. [`queue::ClaimedJob::complete`] writes pictures and state in one
 //!    transaction, if the job still belongs to this attempt, and wakes those who wait. (Pictures for a client's own
 //!    bucket are first uploaded by [`fetch`], while other jobs go on.)
-//! 8. `status` reads the row, and the image route serves the bytes. [`webhooks`] posts the message that the same
-//!    transaction put into the outbox. [`sweeper`] deletes all of it in time.
+//! 8. `status` reads the row, or the copy of it that the store keeps in memory, and the image route serves the bytes.
+//!    [`webhooks`] posts the message that the same transaction put into the outbox. [`sweeper`] deletes all of it in time.
 //!
 //! `stablehand generate` parses the input, begins once, steps in a loop and finishes, without a queue.
 //!

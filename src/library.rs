@@ -24,7 +24,7 @@ use crate::hub::{HubCache, HubError, ModelsDir, PulledModel, Unfinished};
 use task::Tasks;
 
 /// What a name in the library stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Model,

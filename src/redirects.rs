@@ -3,10 +3,29 @@
 //! A redirect's target must pass the same checks as the first URL, and https never leads to http. Which addresses
 //! may be called, and which of them gets a token, is up to the caller, who makes each call itself.
 
+use std::time::Duration;
+
 use percent_encoding::{AsciiSet, percent_encode};
+use ureq::Agent;
+use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderValue, Response, header};
+use ureq::typestate::AgentScope;
 
 use crate::domain::{WebUrl, WebUrlError};
+
+const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
+
+/// What all agents have in common: they follow no redirect themselves, and get files as they are.
+pub fn agent(connect_time: Duration, max_header_bytes: usize) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(USER_AGENT)
+        .accept_encoding("identity")
+        .max_response_header_size(max_header_bytes)
+        .timeout_resolve(Some(connect_time))
+        .timeout_connect(Some(connect_time))
+}
 
 /// Why a redirect is not followed. It names only the host, because paths and queries may hold keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

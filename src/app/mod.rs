@@ -154,7 +154,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     pub async fn run_until_stopped(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
         let Self { config, queue, metrics, .. } = self;
         let library = self.api.library.clone();
-        let server =
+        let (server, pulse) =
             http::serve(self.listener, self.api, &config.http.cors_origins, server_limits(self.connections))?;
         let handle = server.handle();
 
@@ -179,7 +179,9 @@ impl<M: Model + Clone + Send + 'static> App<M> {
         threads.spawn_webhooks(&self.webhooks, config.webhooks_at_once as usize)?;
         threads.spawn_sweeper(config.sweep_interval)?;
         #[cfg(target_os = "linux")]
-        if let Some(supervised) = supervisor::Supervised::by_systemd(reachable(self.address), with_workers) {
+        if let Some(supervised) =
+            supervisor::Supervised::by_systemd(reachable(self.address), pulse, with_workers)
+        {
             threads.spawn("supervisor", move |queue, stop| supervised.report(queue, stop))?;
         }
 
@@ -187,6 +189,8 @@ impl<M: Model + Clone + Send + 'static> App<M> {
 
         #[cfg(target_os = "linux")]
         supervisor::stopping();
+        // Before its threads end, or it would log that there is none left for the next connection.
+        handle.pause().await;
         self.stopping.send_replace(true);
         let _ = web::block(move || library.stop()).await;
         let answered = handle.stop(true);

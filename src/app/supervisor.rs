@@ -8,6 +8,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::domain::EndpointId;
+use crate::http::Pulse;
 use crate::queue::{JobQueue, Stop};
 
 /// How often it looks whether the models are loaded.
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Supervised {
     /// Where this server answers on this machine.
     address: SocketAddr,
+    pulse: Pulse,
     /// The endpoints with workers.
     endpoints: Vec<EndpointId>,
     watchdog: Option<Duration>,
@@ -26,10 +28,11 @@ pub(super) struct Supervised {
 
 impl Supervised {
     /// None: nobody waits to be told.
-    pub fn by_systemd(address: SocketAddr, endpoints: Vec<EndpointId>) -> Option<Self> {
+    pub fn by_systemd(address: SocketAddr, pulse: Pulse, endpoints: Vec<EndpointId>) -> Option<Self> {
         std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty())?;
         Some(Self {
             address,
+            pulse,
             endpoints,
             watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
         })
@@ -37,7 +40,7 @@ impl Supervised {
 
     /// Reports until it is asked to stop. Blocks: for a thread of its own.
     pub fn report(&self, queue: &JobQueue, stop: &Stop) {
-        while !(queue.have_been_ready(&self.endpoints) && self.is_alive()) {
+        while !(queue.have_been_ready(&self.endpoints) && self.is_alive(queue)) {
             if stop.is_stopping() {
                 return;
             }
@@ -47,7 +50,7 @@ impl Supervised {
         let Some(watchdog) = self.watchdog else { return };
         while !stop.is_stopping() {
             // Whoever does not hear from this server in time restarts it.
-            if self.is_alive() {
+            if self.is_alive(queue) {
                 tell(&[NotifyState::Watchdog]);
             } else {
                 tracing::error!("the server does not answer, or a worker is stuck");
@@ -56,8 +59,12 @@ impl Supervised {
         }
     }
 
-    /// Asks the server over HTTP, as a client would.
-    fn is_alive(&self) -> bool {
+    /// Asks the server over HTTP, as a client would. If clients hold all connections, a restart would not help.
+    fn is_alive(&self, queue: &JobQueue) -> bool {
+        queue.makes_progress() && self.pulse.is_full_but_alive(self.address.ip()) || self.answers()
+    }
+
+    fn answers(&self) -> bool {
         let ask = || -> io::Result<bool> {
             let mut stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;

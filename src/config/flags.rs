@@ -95,7 +95,7 @@ pub struct ServeArgs {
     pub auth: Switch,
 
     /// Request limits per key: off, or changes to the hosted service's limits, as OPERATION=N/M (N in 10 seconds, M at
-    /// the same time), such as run=500/50,cancel=off,unauthorized=20
+    /// the same time), such as run=500/50,cancel=off,unauthorized=20,keyless=500
     #[arg(
         long,
         env = "STABLEHAND_RATE_LIMITS",

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::WebUrl;
+use super::{WebUrl, WebUrlError};
 
 /// The `webhook` and `webhookEvents` of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,13 @@ impl Webhook {
     pub fn parse(url: &Value, events: &Value) -> Result<Option<Self>, String> {
         let url = match url {
             Value::Null => return Ok(None),
-            Value::String(url) => url.parse().map_err(|error| format!("webhook {error}."))?,
+            Value::String(url) => url.parse().map_err(|error| match error {
+                // The error's own example is a picture.
+                WebUrlError::NoUrl => {
+                    "webhook should be an absolute URL, such as https://jobs.example/ended.".to_owned()
+                }
+                error => format!("webhook {error}."),
+            })?,
             _ => return Err("webhook should be a URL in a string.".to_owned()),
         };
         Ok(Some(Self { url, events: WebhookEvents::parse(events)? }))
@@ -74,6 +80,10 @@ mod tests {
         let error = |url: Value, events: Value| Webhook::parse(&url, &events).unwrap_err();
         assert_eq!(error(json!("ftp://a/"), json!(null)), "webhook should be an http or https URL.");
         assert_eq!(error(json!(["http://a/"]), json!(null)), "webhook should be a URL in a string.");
+        assert_eq!(
+            error(json!("jobs.example"), json!(null)),
+            "webhook should be an absolute URL, such as https://jobs.example/ended."
+        );
         for events in [json!("start"), json!(["begin"]), json!([1]), json!({})] {
             assert!(error(json!("http://a/"), events).starts_with("webhookEvents does not meet"));
         }

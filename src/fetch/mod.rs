@@ -56,7 +56,6 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The formats that are read come first: a server that can choose would otherwise send AVIF.
 const ACCEPT: &str = "image/png, image/jpeg, image/webp, image/gif, image/bmp, image/tiff, image/*;q=0.1";
-const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
 
 impl Fetcher {
     pub fn new(allowed: AllowedAddresses) -> Result<Self, FetchError> {
@@ -64,15 +63,8 @@ impl Fetcher {
     }
 
     fn with(allowed: AllowedAddresses, roots: RootCerts, lookup: impl Resolver, limits: Limits) -> Self {
-        let config = Agent::config_builder()
+        let config = redirects::agent(CONNECT_TIME, MAX_HEADER_BYTES)
             .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(USER_AGENT)
-            .accept_encoding("identity")
-            .max_response_header_size(MAX_HEADER_BYTES)
-            .timeout_resolve(Some(CONNECT_TIME))
-            .timeout_connect(Some(CONNECT_TIME))
             .max_idle_connections(0)
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();

@@ -2,9 +2,7 @@
 //! endpoint: what lies on the disk belongs to all of them.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::request::{Api, ApiError, ApiKey, InFlight, Methods, Operation, body, enter, route};
 use crate::library::{Kind, LibraryError};
@@ -27,25 +25,48 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What a body may name.
 struct Wanted {
     name: String,
-    kind: Option<Kind>,
+    kind: Kind,
     sha256: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named {
-    name: String,
-    kind: Option<Kind>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Model {
-    name: String,
+impl Wanted {
+    /// Reads a body that may have these fields, `name` among them.
+    fn read(body: &[u8], known: &[&str]) -> Result<Self, ApiError> {
+        let no_object = || {
+            ApiError::BadRequest(
+                r#"The request body should be a JSON object, such as {"name": "ORG/NAME"}."#.to_owned(),
+            )
+        };
+        let fields: Map<String, Value> = serde_json::from_slice(body).map_err(|_| no_object())?;
+        if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+            let name: String = unknown.chars().filter(|c| !c.is_control()).take(64).collect();
+            let sentence = format!(
+                "Unexpected input. {name} is not a valid input option; this takes {}.",
+                known.join(", ")
+            );
+            return Err(ApiError::BadRequest(sentence));
+        }
+        let text = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(ApiError::BadRequest(format!("{name} should be text."))),
+        };
+        let kind = match text("kind")? {
+            None => Kind::Model,
+            Some(kind) => Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or_else(|| {
+                let known = Kind::ALL.map(Kind::as_str).join(", ");
+                ApiError::BadRequest(format!(
+                    "kind does not meet the constraints. It must be one of {known}."
+                ))
+            })?,
+        };
+        let name =
+            text("name")?.ok_or_else(|| ApiError::BadRequest("name is a required input.".to_owned()))?;
+        Ok(Self { name, kind, sha256: text("sha256")? })
+    }
 }
 
 async fn list(api: web::Data<Api>, key: ApiKey, request: HttpRequest) -> Result<HttpResponse, ApiError> {
@@ -67,10 +88,9 @@ async fn pull(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (wanted, _in_flight) = allowed::<Wanted>(&api, &key, &request, payload).await?;
+    let (wanted, _in_flight) = allowed(&api, &key, &request, payload, &["name", "kind", "sha256"]).await?;
     let Wanted { name, kind, sha256 } = wanted;
     let library = api.library.clone();
-    let kind = kind.unwrap_or(Kind::Model);
     let task = at_the_disk(move || library.pull(kind, &name, sha256.as_deref())).await?;
     Ok(HttpResponse::Accepted().json(task))
 }
@@ -81,7 +101,7 @@ async fn check(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (Model { name }, _in_flight) = allowed(&api, &key, &request, payload).await?;
+    let (Wanted { name, .. }, _in_flight) = allowed(&api, &key, &request, payload, &["name"]).await?;
     let library = api.library.clone();
     let task = at_the_disk(move || library.check(&name)).await?;
     Ok(HttpResponse::Accepted().json(task))
@@ -93,9 +113,9 @@ async fn remove(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (Named { name, kind }, _in_flight) = allowed(&api, &key, &request, payload).await?;
+    let (wanted, _in_flight) = allowed(&api, &key, &request, payload, &["name", "kind"]).await?;
+    let Wanted { name, kind, .. } = wanted;
     let library = api.library.clone();
-    let kind = kind.unwrap_or(Kind::Model);
     let (name, bytes) = at_the_disk(move || library.remove(kind, &name)).await?;
     Ok(HttpResponse::Ok().json(json!({ "name": name, "bytes": bytes })))
 }
@@ -114,23 +134,19 @@ const NO_TASK: ApiError =
     ApiError::NotFound("No such task: it never existed, or the server has restarted since.");
 
 /// The body of a request that changes something, from a caller within its limits.
-async fn allowed<T: DeserializeOwned>(
+async fn allowed(
     api: &Api,
     key: &ApiKey,
     request: &HttpRequest,
     payload: web::Payload,
-) -> Result<(T, InFlight), ApiError> {
+    fields: &[&str],
+) -> Result<(Wanted, InFlight), ApiError> {
     let in_flight = enter(key, request)?;
     if !api.library.may_change() {
         return Err(LibraryError::ReadOnly.into());
     }
     let body = body::read(request, payload, BODY_LIMIT).await?;
-    let body = serde_json::from_slice(&body.bytes).map_err(|_| {
-        ApiError::BadRequest(
-            r#"The request body should be a JSON object, such as {"name": "ORG/NAME"}."#.to_owned(),
-        )
-    })?;
-    Ok((body, in_flight))
+    Ok((Wanted::read(&body.bytes, fields)?, in_flight))
 }
 
 /// Does what looks at the disk on a thread that serves no requests.

@@ -7,7 +7,7 @@
 //! - `library`: the models on the disk, for the operator.
 //! - `request`: what every request goes through, whatever it asks for: key, limits, body, errors, log line.
 //! - `page`: the page to draw on, a client of the public API in the browser.
-//! - `probes`: whether the server is alive and ready.
+//! - `probes`: whether the server is alive and ready. `pulse` says the first without a connection.
 //! - `docs`: what the server says about itself: the guide, the API reference and the OpenAPI document.
 //!
 //! `request` knows none of the others, and no surface knows another; `docs` reads what it describes from all. `routes` lists
@@ -24,11 +24,13 @@ mod native;
 mod openai;
 mod page;
 mod probes;
+mod pulse;
 mod request;
 mod routes;
 mod server;
 mod surface;
 
+pub use pulse::Pulse;
 pub use request::{
     Api, ApiError, ApiKeys, BodyMemory, Endpoints, HttpSettings, Limit, Limiter, MemoryProbe, MemoryUse,
     MetricsAccess, OpenSurfaces, Operation, RateLimits, ServedEndpoint, Surface, Surfaces, TrustedProxies,

@@ -15,6 +15,7 @@ use actix_web::middleware::{Condition, NormalizePath, TrailingSlash, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
 
+use super::pulse::Pulse;
 use super::request::{Api, Patience, Stream, Visitors, observe};
 use super::routes::{SurfaceStates, routes};
 
@@ -37,21 +38,26 @@ const PATIENCE: Patience = Patience {
     answer: Duration::from_secs(30),
 };
 
-/// Starts to serve on a bound socket. The returned future ends when the server's handle stops it. The caller handles
+/// Starts to serve on a bound socket. The returned server is a future that ends when its handle stops it. The caller handles
 /// signals.
 pub fn serve(
     listener: TcpListener,
     api: web::Data<Api>,
     cors_origins: &[String],
     limits: ServerLimits,
-) -> io::Result<Server> {
+) -> io::Result<(Server, Pulse)> {
     let cors_origins = cors_origins.to_vec();
     let surfaces = api.settings.surfaces.clone();
     let states = SurfaceStates::new(&api);
     let threads = limits.threads.max(1);
-    let visitors = Visitors::new(limits.connections_of_one, api.settings.trusted_proxies.clone());
+    let proxies = api.settings.trusted_proxies.clone();
+    let visitors = Visitors::new(limits.connections, limits.connections_of_one, proxies);
+    let pulse = Pulse::new(visitors.clone());
+    let beating = pulse.clone();
     let address = listener.local_addr()?;
+    // On each of the server's threads.
     let service = move || {
+        beating.begin();
         let app = App::new()
             .app_data(api.clone())
             // Before routing: repeated slashes collapse, and a trailing slash is removed.
@@ -84,7 +90,7 @@ pub fn serve(
         .shutdown_timeout(limits.shutdown_timeout.as_secs().max(1))
         .disable_signals()
         .listen("http", listener, service)?;
-    Ok(server.run())
+    Ok((server.run(), pulse))
 }
 
 fn accept(tcp: TcpStream, visitors: &Visitors) -> Result<(Stream, Option<SocketAddr>), DispatchError> {

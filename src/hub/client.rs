@@ -27,7 +27,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-const USER_AGENT: &str = concat!("stablehand/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Debug)]
 pub struct Client {
@@ -182,14 +181,7 @@ impl Client {
 }
 
 fn config(roots: RootCerts) -> ConfigBuilder<AgentScope> {
-    Agent::config_builder()
-        .max_redirects(0)
-        .http_status_as_error(false)
-        .user_agent(USER_AGENT)
-        .accept_encoding("identity")
-        .max_response_header_size(MAX_HEADER_BYTES)
-        .timeout_resolve(Some(CONNECT_TIME))
-        .timeout_connect(Some(CONNECT_TIME))
+    redirects::agent(CONNECT_TIME, MAX_HEADER_BYTES)
         .timeout_recv_response(Some(SILENCE))
         .timeout_per_read(Some(SILENCE))
         .tls_config(TlsConfig::builder().root_certs(roots).build())

@@ -19,6 +19,7 @@ mod error;
 mod hub_cache;
 mod layouts;
 mod listing;
+mod lora_file;
 mod manifest;
 mod models_dir;
 mod page;
@@ -41,6 +42,7 @@ use ureq::tls::RootCerts;
 
 pub use error::HubError;
 pub use hub_cache::{CachedModel, HubCache};
+pub use lora_file::is_lora;
 pub use manifest::{Manifest, ModelKind, PulledFile};
 pub use models_dir::{CopiedModel, ModelsDir, PulledModel, Unfinished};
 pub use path::{PathError, RepoPath};

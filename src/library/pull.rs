@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::task::{Handle, Outcome};
 use super::{Kind, LibraryError, LibrarySettings, Served, refused, sentence, users};
 use crate::domain::Clock;
-use crate::hub::{Hub, HubError, ModelRef, ModelsDir, PullProgress, Pulled, sha256_text};
+use crate::hub::{Hub, HubError, ModelRef, ModelsDir, PullProgress, Pulled, is_lora, sha256_text};
 use crate::size_text::size_text;
 
 /// What is to be pulled, checked as far as that is possible without the network.
@@ -71,6 +71,12 @@ impl Order {
             }
         };
         let (name, bytes) = (model.manifest.name.clone(), model.manifest.bytes());
+        if self.kind == Kind::Model && is_lora(&model.path()) {
+            if let Err(error) = self.folder.remove(&name) {
+                tracing::warn!(%error, "a LoRA stays among the models");
+            }
+            return Outcome::Failed(format!("{name} is a LoRA and no model: pull it with the kind lora."));
+        }
         handle.update(|task| {
             task.name.clone_from(&name);
             (task.bytes, task.total) = (bytes, Some(bytes));

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
 use super::running::Running;
-use crate::domain::{JobId, Progress, Timestamp};
+use crate::domain::{EndpointId, JobId, Progress, Timestamp};
 
 #[derive(Default)]
 pub(super) struct Board {
@@ -93,9 +94,21 @@ impl Board {
     }
 
     /// A new attempt at a job begins. Its listeners are told.
-    pub(super) fn start(&self, id: &JobId) {
-        locked(&self.running).insert(id.clone(), Arc::default());
+    pub(super) fn start(&self, id: &JobId, run: Running) {
+        locked(&self.running).insert(id.clone(), Arc::new(run));
         self.notify(id);
+    }
+
+    /// How long each of an endpoint's running jobs still takes, if such jobs take `usual`.
+    pub(super) fn times_left(
+        &self,
+        endpoint: &EndpointId,
+        usual: Option<Duration>,
+        now: Timestamp,
+    ) -> Vec<Duration> {
+        let running = locked(&self.running);
+        let own = running.values().filter(|run| run.endpoint() == endpoint);
+        own.map(|run| run.time_left(usual, now)).collect()
     }
 
     pub(super) fn running(&self, id: &JobId) -> Option<Arc<Running>> {

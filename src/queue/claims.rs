@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::running::Running;
 use super::{ClaimedJob, Inner, JobQueue, QueueError, WorkerCounts, WorkerEntry};
 use crate::domain::EndpointId;
+use crate::store::Claim;
 
 impl JobQueue {
     /// Claims an endpoint's next job for a worker on `gpu`: by priority, then by age. Jobs during which the process
@@ -17,7 +19,7 @@ impl JobQueue {
         let (after_board, after_outbox) = (Arc::clone(board), Arc::clone(outbox));
         let claim = store.claim(endpoint, gpu, self.now()).after(move |claim| {
             if let Some(claim) = claim {
-                after_board.start(&claim.id);
+                after_board.start(&claim.id, running(claim));
                 if claim.webhook.is_some_and(|events| events.start) {
                     after_outbox.signal.raise();
                 }
@@ -28,8 +30,8 @@ impl JobQueue {
             return Ok(None);
         };
         metrics.job_started(&claim.endpoint, claim.started_at.since(claim.created_at));
-        let running = board.running(&claim.id).unwrap_or_default();
-        Ok(Some(ClaimedJob::new(self.clone(), claim, running)))
+        let run = board.running(&claim.id).unwrap_or_else(|| Arc::new(running(&claim)));
+        Ok(Some(ClaimedJob::new(self.clone(), claim, run)))
     }
 
     /// Whether an endpoint has a job to claim. Blocks.
@@ -64,4 +66,8 @@ impl JobQueue {
     pub fn workers(&self, endpoint: &EndpointId) -> WorkerCounts {
         self.inner.workers.get(endpoint).states.counts()
     }
+}
+
+fn running(claim: &Claim) -> Running {
+    Running::new(claim.endpoint.clone(), claim.started_at)
 }

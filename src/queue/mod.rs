@@ -40,7 +40,7 @@ use crate::domain::{
 };
 use crate::metrics::{Load, Metrics, WorkerLoad};
 pub use crate::store::{Describe, JobFilter, JobPage, NoRetry};
-use crate::store::{Inserted, NewRow, QueueLimit, Store, StoreError};
+use crate::store::{Inserted, NewRow, Store, StoreError};
 
 /// The queue. A clone is another handle to the same one.
 #[derive(Clone)]
@@ -63,6 +63,7 @@ struct Inner {
     board: Arc<board::Board>,
     outbox: Arc<outbox::Outbox>,
     workers: endpoint_workers::WorkersByEndpoint,
+    disk: readiness::Disk,
     metrics: Metrics,
 }
 
@@ -86,8 +87,8 @@ impl JobQueue {
         if orphans.requeued + orphans.failed > 0 {
             tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
         }
-        let (board, outbox, workers) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, outbox, workers, metrics }) })
+        let (board, outbox, workers, disk) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, outbox, workers, disk, metrics }) })
     }
 
     /// Queues a job, unless the same request made one before. When this returns, the job is on the disk.
@@ -97,7 +98,7 @@ impl JobQueue {
         let retention = settings.retention_for(job.kind);
         let workers = workers.get(&job.endpoint);
         let row = NewRow { id: id.clone(), job, retention, now: self.now() };
-        let limit = QueueLimit { jobs: settings.queue_limit, bytes: settings.queue_bytes };
+        let limit = settings.limit();
         let insert = store.insert(row, limit).after(move |_| workers.signal.raise());
         match insert.await? {
             Inserted::Queued => Ok(Submitted { id, status: JobStatus::InQueue }),
@@ -109,8 +110,12 @@ impl JobQueue {
     }
 
     /// The job, if it belongs to `endpoint` and has not expired.
-    pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Option<Job>, QueueError> {
-        let (endpoint, id, now) = (endpoint.clone(), id.clone(), self.now());
+    pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Option<Arc<Job>>, QueueError> {
+        let now = self.now();
+        if let Some(job) = self.inner.store.recent(endpoint, id, now) {
+            return Ok(Some(job));
+        }
+        let (endpoint, id) = (endpoint.clone(), id.clone());
         self.reading(move |store| store.find(&endpoint, &id, now)).await
     }
 
@@ -150,8 +155,8 @@ impl JobQueue {
         endpoint: &EndpointId,
         id: &JobId,
         timeout: Duration,
-    ) -> Result<Option<Job>, QueueError> {
-        let status = |job: &Job| job.status;
+    ) -> Result<Option<Arc<Job>>, QueueError> {
+        let status = |job: &Arc<Job>| job.status;
         self.wait_for_end(id, timeout, || self.find(endpoint, id), status).await
     }
 
@@ -239,9 +244,9 @@ impl JobQueue {
         Ok(removed)
     }
 
-    pub async fn counts(&self, endpoint: &EndpointId) -> Result<JobCounts, QueueError> {
-        let endpoint = endpoint.clone();
-        self.reading(move |store| store.counts(&endpoint)).await
+    /// An endpoint's jobs by state.
+    pub fn counts(&self, endpoint: &EndpointId) -> Result<JobCounts, QueueError> {
+        Ok(self.inner.store.numbers(endpoint)?.jobs)
     }
 
     /// The PNG file of one of a job's pictures.

@@ -1,11 +1,12 @@
 //! Whether the server would take a job now, how long the job would wait, and whether the workers make progress.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::board::locked;
-use super::{JobQueue, QueueError};
-use crate::domain::{EndpointId, JobCounts};
+use super::{Inner, JobQueue, QueueError};
+use crate::domain::EndpointId;
+use crate::store::Store;
 
 /// How much of the usual time the latest job makes up.
 const NEWEST_SHARE: f64 = 0.2;
@@ -28,29 +29,52 @@ impl Pace {
     }
 }
 
+/// Whether the disk has room for another job. Only looked at now and then: a disk that hangs must not hold up those who
+/// ask whether the server is ready.
+#[derive(Default)]
+pub(super) struct Disk(Mutex<Option<(Instant, bool)>>);
+
+/// How old a look at the disk may be.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl JobQueue {
     /// About how long a job would wait that is submitted now, to whichever of these endpoints it waits longest at. None: one
     /// of them would not take it, or nobody is there yet to draw it.
     pub async fn expected_wait(&self, endpoints: &[&EndpointId]) -> Result<Option<Duration>, QueueError> {
-        let now = self.now();
-        let load = match self.reading(move |store| store.has_room().and_then(|()| store.load(now))).await {
-            Ok(load) => load,
-            Err(QueueError::Unavailable(_)) => return Ok(None),
+        if !self.disk_has_room().await? {
+            return Ok(None);
+        }
+        let waits: Result<Option<Vec<_>>, _> = endpoints.iter().map(|name| self.wait_at(name)).collect();
+        Ok(waits?.map(|waits| waits.into_iter().max().unwrap_or_default()))
+    }
+
+    /// The same for one endpoint, if the disk has room. Reads memory only.
+    fn wait_at(&self, endpoint: &EndpointId) -> Result<Option<Duration>, QueueError> {
+        let Inner { store, settings, board, workers, .. } = &*self.inner;
+        let (now, workers) = (self.now(), workers.get(endpoint));
+        let numbers = store.numbers(endpoint)?;
+        if !workers.states.can_draw() || !numbers.has_room(settings.limit()) {
+            return Ok(None);
+        }
+        let usual = workers.pace.usual();
+        let mut free_in = board.times_left(endpoint, usual, now);
+        free_in.extend((0..workers.states.counts().idle).map(|_| Duration::ZERO));
+        let waited = numbers.oldest_queued.map_or(Duration::ZERO, |since| now.since(since));
+        Ok(Some(wait(numbers.jobs.in_queue, free_in, usual, waited)))
+    }
+
+    async fn disk_has_room(&self) -> Result<bool, QueueError> {
+        let latest = *locked(&self.inner.disk.0);
+        if let Some((_, has_room)) = latest.filter(|(at, _)| at.elapsed() < LOOK_AGAIN) {
+            return Ok(has_room);
+        }
+        let has_room = match self.reading(Store::has_room).await {
+            Ok(()) => true,
+            Err(QueueError::Unavailable(_)) => false,
             Err(error) => return Err(error),
         };
-        let mut longest = Duration::ZERO;
-        for endpoint in endpoints {
-            let workers = self.inner.workers.get(endpoint);
-            let jobs = self.counts(endpoint).await?;
-            if !workers.states.have_been_ready() || jobs.in_queue >= self.inner.settings.queue_limit {
-                return Ok(None);
-            }
-            let is_free = workers.states.counts().idle > 0;
-            let oldest = load.oldest_queued.iter().find(|(name, _)| name == endpoint.as_str());
-            let waited = oldest.map_or(Duration::ZERO, |(_, waited)| *waited);
-            longest = longest.max(wait(&jobs, is_free, workers.pace.usual(), waited));
-        }
-        Ok(Some(longest))
+        *locked(&self.inner.disk.0) = Some((Instant::now(), has_room));
+        Ok(has_room)
     }
 
     /// Whether each of these endpoints has a worker that has been able to work.
@@ -64,16 +88,19 @@ impl JobQueue {
     }
 }
 
-/// How long one more job would wait. As many jobs as are in progress are drawn side by side; each takes `usual`. The oldest
-/// job has `waited` so long already, so the next one is not expected sooner.
-fn wait(jobs: &JobCounts, is_free: bool, usual: Option<Duration>, waited: Duration) -> Duration {
-    if jobs.in_queue == 0 && (is_free || jobs.in_progress == 0) {
-        return Duration::ZERO;
+/// How long one more job would wait behind `queued` others. `free_in`: when each place to draw is free. Each job takes
+/// `usual`. The oldest job has `waited` so long already, so the next one is not expected sooner.
+fn wait(queued: u64, mut free_in: Vec<Duration>, usual: Option<Duration>, waited: Duration) -> Duration {
+    // Workers that load their model have no place yet; then one is expected.
+    if free_in.is_empty() {
+        free_in.push(Duration::ZERO);
     }
-    let side_by_side = jobs.in_progress.max(1);
+    free_in.sort_unstable();
+    let places = free_in.len() as u64;
+    let first = free_in[usize::try_from(queued % places).unwrap_or_default()];
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let rounds = (jobs.in_queue + 1) as f64 / side_by_side as f64;
-    usual.map_or(waited, |usual| usual.mul_f64(rounds.min(1e9)).max(waited))
+    let rounds = ((queued / places) as f64).min(1e9);
+    (first + usual.unwrap_or_default().mul_f64(rounds)).max(waited)
 }
 
 #[cfg(test)]
@@ -82,20 +109,20 @@ mod tests {
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    fn jobs(in_queue: u64, in_progress: u64) -> JobCounts {
-        JobCounts { in_progress, in_queue, ..JobCounts::default() }
-    }
-
     #[test]
     fn a_job_waits_for_those_before_it() {
-        assert_eq!(wait(&jobs(0, 0), true, Some(S(10)), S(0)), S(0));
-        assert_eq!(wait(&jobs(0, 1), true, Some(S(10)), S(0)), S(0), "another worker is free");
-        assert_eq!(wait(&jobs(0, 1), false, Some(S(10)), S(0)), S(10));
-        assert_eq!(wait(&jobs(3, 1), false, Some(S(10)), S(5)), S(40));
-        assert_eq!(wait(&jobs(3, 4), false, Some(S(10)), S(5)), S(10), "four are drawn together");
-        assert_eq!(wait(&jobs(3, 1), false, Some(S(10)), S(90)), S(90));
-        assert_eq!(wait(&jobs(3, 1), false, None, S(7)), S(7), "no job has ended yet");
-        assert_eq!(wait(&jobs(u64::MAX - 1, 0), false, Some(S(1)), S(0)), S(1_000_000_000));
+        let usual = Some(S(10));
+        assert_eq!(wait(0, vec![S(0)], usual, S(0)), S(0));
+        assert_eq!(wait(0, vec![S(7), S(0)], usual, S(0)), S(0), "another worker is free");
+        assert_eq!(wait(0, vec![S(7)], usual, S(0)), S(7));
+        assert_eq!(wait(3, vec![S(7)], usual, S(5)), S(37));
+        assert_eq!(wait(3, vec![S(9), S(1), S(8), S(2)], usual, S(5)), S(9), "four are drawn together");
+        assert_eq!(wait(6, vec![S(9), S(1), S(8), S(2)], usual, S(5)), S(18));
+        assert_eq!(wait(3, vec![S(7)], usual, S(90)), S(90));
+        assert_eq!(wait(3, vec![S(0)], None, S(7)), S(7), "no job has ended yet");
+        assert_eq!(wait(0, vec![], usual, S(0)), S(0));
+        assert_eq!(wait(2, vec![], usual, S(0)), S(20), "the model is being loaded");
+        assert_eq!(wait(u64::MAX, vec![S(0)], Some(S(1)), S(0)), S(1_000_000_000));
     }
 
     #[test]

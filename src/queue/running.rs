@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::board::locked;
-use crate::domain::{Frame, Progress, Timestamp};
+use crate::domain::{EndpointId, Frame, Progress, Timestamp};
 
 /// The shortest time between two previews.
 const PREVIEW_EVERY: Duration = Duration::from_secs(1);
@@ -13,8 +13,10 @@ const PREVIEW_EVERY: Duration = Duration::from_secs(1);
 const READER_STAYS: Duration = Duration::from_secs(5);
 
 /// One attempt. Readers see its latest step only: a slow reader misses steps and delays nobody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Running {
+    endpoint: EndpointId,
+    started_at: Timestamp,
     shown: Mutex<Shown>,
     cancelled: AtomicBool,
     cut_short: AtomicBool,
@@ -23,6 +25,7 @@ pub(super) struct Running {
 #[derive(Debug, Default)]
 struct Shown {
     progress: Option<Progress>,
+    published_at: Option<Timestamp>,
     /// The latest step's number.
     number: u64,
     /// The latest preview, with the number of its step.
@@ -34,9 +37,27 @@ struct Shown {
 }
 
 impl Running {
+    pub(super) fn new(endpoint: EndpointId, started_at: Timestamp) -> Self {
+        let (shown, cancelled, cut_short) = Default::default();
+        Self { endpoint, started_at, shown, cancelled, cut_short }
+    }
+
+    pub(super) fn endpoint(&self) -> &EndpointId {
+        &self.endpoint
+    }
+
+    /// How long it still takes at the speed so far; before that is known, if its endpoint's jobs take `usual`.
+    pub(super) fn time_left(&self, usual: Option<Duration>, now: Timestamp) -> Duration {
+        let shown = locked(&self.shown);
+        let published = shown.progress.and_then(|progress| progress.eta).zip(shown.published_at);
+        let (takes, from) = published.unwrap_or((usual.unwrap_or_default(), self.started_at));
+        takes.saturating_sub(now.since(from))
+    }
+
     pub(super) fn publish(&self, number: u64, progress: Progress, preview: Option<Vec<u8>>, now: Timestamp) {
         let mut shown = locked(&self.shown);
         shown.progress = Some(progress);
+        shown.published_at = Some(now);
         shown.number = number;
         if let Some(preview) = preview {
             shown.preview = Some((number, preview.into()));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::JobKind;
+use crate::store::QueueLimit;
 
 /// How long the job of a request that holds it is kept after its end, if a crash keeps the request from deleting it. A slow
 /// client has this time to take its pictures.
@@ -39,6 +40,11 @@ impl Default for QueueSettings {
 }
 
 impl QueueSettings {
+    /// How much may be queued at each endpoint.
+    pub(super) fn limit(&self) -> QueueLimit {
+        QueueLimit { jobs: self.queue_limit, bytes: self.queue_bytes }
+    }
+
     pub(super) fn retention_for(&self, kind: JobKind) -> Duration {
         match kind {
             JobKind::Run => self.retention,

@@ -4,6 +4,7 @@ mod buckets;
 mod claims;
 mod ends;
 mod forgetting;
+mod memory;
 mod watching;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::domain::{DrawnPrompts, ImagePlace, ImageRef, JobKind, NewImage, Policy, StoredImage};
+use crate::store::QueueNumbers;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LONG: Duration = Duration::from_mins(10);
@@ -73,7 +75,7 @@ impl TestQueue {
     }
 
     pub fn find(&self, id: &JobId) -> Option<Job> {
-        self.run(self.queue.find(&endpoint(), id)).unwrap()
+        self.run(self.queue.find(&endpoint(), id)).unwrap().map(Arc::unwrap_or_clone)
     }
 
     pub fn status(&self, id: &JobId) -> Option<JobStatus> {
@@ -93,7 +95,7 @@ impl TestQueue {
     }
 
     pub fn counts(&self) -> JobCounts {
-        self.run(self.queue.counts(&endpoint())).unwrap()
+        self.queue.counts(&endpoint()).unwrap()
     }
 
     /// Whether `text` is in any file of the data folder.

@@ -50,15 +50,24 @@ pub(super) struct States(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     last_number: u64,
-    workers: HashMap<u64, (WorkerState, Instant)>,
+    workers: HashMap<u64, Known>,
     /// Whether one of them has been able to work.
     has_been_ready: bool,
+}
+
+/// What is known of one worker.
+struct Known {
+    state: WorkerState,
+    /// When it was last heard of.
+    since: Instant,
+    /// Whether its engine could not be loaded, the last time that it tried.
+    lacks_engine: bool,
 }
 
 impl States {
     pub(super) fn counts(&self) -> WorkerCounts {
         let mut counts = WorkerCounts::default();
-        for (state, _) in locked(&self.0).workers.values() {
+        for Known { state, .. } in locked(&self.0).workers.values() {
             *match state {
                 WorkerState::Initializing => &mut counts.initializing,
                 WorkerState::Throttled => &mut counts.throttled,
@@ -76,10 +85,17 @@ impl States {
         table.has_been_ready && !table.workers.is_empty()
     }
 
+    /// The same, and one of them can load its engine as far as it knows.
+    pub(super) fn can_draw(&self) -> bool {
+        let table = locked(&self.0);
+        table.has_been_ready && table.workers.values().any(|worker| !worker.lacks_engine)
+    }
+
     /// Whether none has been at one turn with its jobs for too long at `now`.
     pub(super) fn make_progress(&self, now: Instant) -> bool {
-        let is_stuck = |(state, since): &(WorkerState, Instant)| {
-            *state == WorkerState::Running && now.saturating_duration_since(*since) > LONGEST_TURN
+        let is_stuck = |worker: &Known| {
+            let quiet = now.saturating_duration_since(worker.since);
+            worker.state == WorkerState::Running && quiet > LONGEST_TURN
         };
         !locked(&self.0).workers.values().any(is_stuck)
     }
@@ -88,7 +104,8 @@ impl States {
         let mut table = locked(&self.0);
         table.last_number += 1;
         let number = table.last_number;
-        table.workers.insert(number, (WorkerState::Initializing, Instant::now()));
+        let (state, since) = (WorkerState::Initializing, Instant::now());
+        table.workers.insert(number, Known { state, since, lacks_engine: false });
         number
     }
 
@@ -96,9 +113,15 @@ impl States {
     fn note(&self, number: u64, new: Option<WorkerState>) {
         let mut table = locked(&self.0);
         table.has_been_ready |= matches!(new, Some(WorkerState::Idle | WorkerState::Running));
-        if let Some((state, since)) = table.workers.get_mut(&number) {
-            *state = new.unwrap_or(*state);
-            *since = Instant::now();
+        if let Some(worker) = table.workers.get_mut(&number) {
+            worker.state = new.unwrap_or(worker.state);
+            worker.since = Instant::now();
+        }
+    }
+
+    fn note_load(&self, number: u64, has_failed: bool) {
+        if let Some(worker) = locked(&self.0).workers.get_mut(&number) {
+            worker.lacks_engine = has_failed;
         }
     }
 
@@ -125,6 +148,11 @@ impl WorkerEntry {
 
     pub fn set(&mut self, state: WorkerState) {
         self.endpoint.states.note(self.number, Some(state));
+    }
+
+    /// Says whether its engine could not be loaded.
+    pub fn note_load(&self, has_failed: bool) {
+        self.endpoint.states.note_load(self.number, has_failed);
     }
 
     /// Says that the worker still makes progress, for whoever watches it.
@@ -170,7 +198,15 @@ mod tests {
         entry.set(WorkerState::Initializing);
         assert!(endpoint.states.have_been_ready());
         assert_eq!(endpoint.states.counts(), WorkerCounts { initializing: 1, ..WorkerCounts::default() });
+        entry.note_load(true);
+        assert!(endpoint.states.have_been_ready() && !endpoint.states.can_draw());
+        let mut other = WorkerEntry::new(Arc::clone(&endpoint));
+        other.set(WorkerState::Idle);
+        assert!(endpoint.states.can_draw(), "another worker has an engine");
+        drop(other);
+        entry.note_load(false);
+        assert!(endpoint.states.can_draw());
         drop(entry);
-        assert!(!endpoint.states.have_been_ready());
+        assert!(!endpoint.states.have_been_ready() && !endpoint.states.can_draw());
     }
 }

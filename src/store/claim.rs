@@ -32,7 +32,13 @@ impl Store {
     /// last, then by age.
     pub fn claim(&self, endpoint: &EndpointId, gpu: &str, now: Timestamp) -> Write<'_, Option<Claim>> {
         let (endpoint, gpu, describe) = (endpoint.clone(), gpu.to_owned(), Arc::clone(&self.describe));
-        self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now, &describe))
+        let recent = Arc::clone(&self.recent);
+        let claim = self.writer.grouped(move |db| claim(db, &endpoint, &gpu, now, &describe));
+        claim.after(move |claim| {
+            if let Some(claim) = claim {
+                recent.drop_job(&claim.id);
+            }
+        })
     }
 
     /// Whether [`Self::claim`] would find a job.

@@ -48,21 +48,24 @@ impl End {
 impl Store {
     /// Ends a claim. False: the job is no longer in progress under this attempt, and nothing has changed.
     pub fn end(&self, id: &JobId, attempt: u32, end: End, now: Timestamp) -> Write<'_, bool> {
-        let (id, describe, traces) = (id.clone(), Arc::clone(&self.describe), Arc::clone(&self.traces));
-        self.writer.grouped(move |db| {
+        let (describe, traces, recent) =
+            (Arc::clone(&self.describe), Arc::clone(&self.traces), Arc::clone(&self.recent));
+        let (id, changed) = (id.clone(), id.clone());
+        let end = self.writer.grouped(move |db| {
             // What the end deletes must leave the log, too.
             let was_saved = saved_states::is_saved(db, &id)?;
             let Some(seq) = self::end(db, &id, attempt, &end, now, &describe)? else { return Ok(false) };
             traces.fetch_or(was_saved || bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
             Ok(true)
-        })
+        });
+        end.after(move |_| recent.drop_job(&changed))
     }
 
     /// Cancels a job, and returns its state afterwards. A job that has ended keeps its state.
     pub fn cancel(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, Option<JobStatus>> {
         let (endpoint, id, describe) = (endpoint.clone(), id.clone(), Arc::clone(&self.describe));
-        let traces = Arc::clone(&self.traces);
-        self.writer.grouped(move |db| {
+        let (traces, recent, changed) = (Arc::clone(&self.traces), Arc::clone(&self.recent), id.clone());
+        let cancel = self.writer.grouped(move |db| {
             let Some((seq, status)) = rows::status(db, &endpoint, &id, now)? else { return Ok(None) };
             if status.is_final() {
                 return Ok(Some(status));
@@ -73,7 +76,8 @@ impl Store {
             traces.fetch_or(was_saved || bucket_keys::is_named(db, seq)?, Ordering::SeqCst);
             outbox::announce(db, seq, Event::End, now, &describe)?;
             Ok(Some(JobStatus::Cancelled))
-        })
+        });
+        cancel.after(move |_| recent.drop_job(&changed))
     }
 }
 

@@ -38,7 +38,7 @@ impl Store {
 
 /// An endpoint's queue consists of four queues, by priority and by whether the job may have crashed the process. Each is
 /// in the order of submission, so the oldest job is at the head of one of them.
-fn oldest_queued_at(db: &Connection, endpoint: &str) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn oldest_queued_at(db: &Connection, endpoint: &str) -> Result<Option<Timestamp>, StoreError> {
     let mut statement = db.prepare_cached(
         "select created_at from jobs
          where status = 'IN_QUEUE' and endpoint = :endpoint and low_priority = :low and (crashes >= 2) = :suspect

@@ -1,7 +1,8 @@
 //! The data folder: the only SQL of this crate, and the only place that knows SQLite.
 //!
 //! Values of [`crate::domain`] go in and come out. One thread does all writes and commits them in groups ([`writer`]);
-//! reads use a pool of read-only connections. Every read treats an expired job as absent, even before it is swept.
+//! reads use a pool of read-only connections. What is asked for most, [`recent`] jobs and the [`tally`] of each queue, is in
+//! memory. Every read treats an expired job as absent, even before it is swept.
 //! [`content`] and [`retention`] make sure that no byte of a deleted job stays in the files.
 //!
 //! # Every transition of a job
@@ -36,6 +37,7 @@ mod look;
 mod open;
 mod outbox;
 mod queued_bytes;
+mod recent;
 mod requeue;
 mod retention;
 mod rows;
@@ -68,6 +70,7 @@ pub use requeue::{NoRetry, Requeued};
 pub use retention::Forgotten;
 pub use schema::{FolderState, is_in_use};
 pub use submit::{Inserted, NewRow, QueueLimit};
+pub use tally::QueueNumbers;
 pub use writer::Write;
 
 /// One open data folder. No other process has it open as long as this lives.
@@ -75,6 +78,8 @@ pub struct Store {
     writer: writer::Writer,
     checkpointer: checkpointer::Checkpointer,
     readers: Pool<SqliteConnectionManager>,
+    recent: Arc<recent::RecentJobs>,
+    board: Arc<tally::Board>,
     /// Something was deleted whose bytes may still be in the log file.
     traces: Arc<AtomicBool>,
     /// Writes the messages to webhooks.
@@ -92,9 +97,10 @@ impl Store {
         queued_bytes::watch(&connection)?;
         let readers = open::readers(&path)?;
         let checkpointer = checkpointer::Checkpointer::start(&path)?;
-        let writer = writer::Writer::start(connection, checkpointer.nudge())?;
-        let traces = Arc::new(AtomicBool::new(true));
-        Ok(Self { writer, checkpointer, readers, traces, describe, _lock: lock })
+        let board = Arc::new(tally::Board::of(&connection));
+        let writer = writer::Writer::start(connection, checkpointer.nudge(), Arc::clone(&board))?;
+        let (recent, traces) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        Ok(Self { writer, checkpointer, readers, recent, board, traces, describe, _lock: lock })
     }
 
     /// Finishes the writes that were sent, and refuses further ones.

@@ -36,7 +36,8 @@ impl Store {
         now: Timestamp,
     ) -> Write<'_, Option<Result<(), NoRetry>>> {
         let (endpoint, id) = (endpoint.clone(), id.clone());
-        self.writer.grouped(move |db| {
+        let (recent, changed) = (Arc::clone(&self.recent), id.clone());
+        let retry = self.writer.grouped(move |db| {
             let Some((seq, status)) = rows::status(db, &endpoint, &id, now)? else { return Ok(None) };
             if !matches!(status, JobStatus::Failed | JobStatus::TimedOut) {
                 return Ok(Some(Err(NoRetry::Status(status))));
@@ -52,14 +53,16 @@ impl Store {
             )?
             .execute(named_params! {":seq": seq})?;
             Ok(Some(Ok(())))
-        })
+        });
+        retry.after(move |_| recent.drop_job(&changed))
     }
 
     /// Puts jobs back into the queue that were in progress when the last process ended. A job to which that happened
     /// `max_crashes` times fails with `error`.
     pub fn requeue_orphans(&self, max_crashes: u32, error: String, now: Timestamp) -> Write<'_, Requeued> {
-        let (describe, traces) = (Arc::clone(&self.describe), Arc::clone(&self.traces));
-        self.writer.grouped(move |db| {
+        let (describe, traces, recent) =
+            (Arc::clone(&self.describe), Arc::clone(&self.traces), Arc::clone(&self.recent));
+        let requeue = self.writer.grouped(move |db| {
             let failed: Vec<i64> = db
                 .prepare_cached(
                     "update jobs set crashes = crashes + 1, status = 'FAILED', finished_at = :now, error = :error
@@ -80,6 +83,7 @@ impl Store {
                 )?
                 .execute([])?;
             Ok(Requeued { requeued: requeued as u64, failed: failed.len() as u64 })
-        })
+        });
+        requeue.after(move |_| recent.drop_if(|job| job.status == JobStatus::InProgress))
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::open::PATIENCE;
 use super::{Store, StoreError, Write};
-use crate::domain::{EndpointId, JobId, Timestamp};
+use crate::domain::{EndpointId, JobId, JobStatus, Timestamp};
 
 /// How long one step may occupy the writer.
 const STEP: Duration = Duration::from_millis(4);
@@ -40,7 +40,8 @@ impl Store {
     /// Lets a job that has ended expire now. False: it has not ended, or is gone already.
     pub fn expire(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Write<'_, bool> {
         let (endpoint, id) = (endpoint.clone(), id.clone());
-        self.writer.grouped(move |db| {
+        let (recent, changed) = (Arc::clone(&self.recent), id.clone());
+        let expire = self.writer.grouped(move |db| {
             let expired = db
                 .prepare_cached(
                     "update jobs set retention_ms = 0
@@ -48,13 +49,14 @@ impl Store {
                 )?
                 .execute(named_params! {":id": id.as_str(), ":endpoint": endpoint.as_str(), ":now": now.0})?;
             Ok(expired > 0)
-        })
+        });
+        expire.after(move |_| recent.drop_job(&changed))
     }
 
     /// Deletes jobs that have expired, as many as fit a step.
     pub fn forget_expired(&self, now: Timestamp) -> Write<'_, Forgotten> {
-        let traces = Arc::clone(&self.traces);
-        self.writer.grouped(move |db| {
+        let (traces, recent) = (Arc::clone(&self.traces), Arc::clone(&self.recent));
+        let forget = self.writer.grouped(move |db| {
             in_step(|| {
                 let expired: Option<i64> = db
                     .prepare_cached(EXPIRED)?
@@ -64,13 +66,15 @@ impl Store {
                 traces.store(true, Ordering::SeqCst);
                 Ok((delete_part(db, seq)?, false))
             })
-        })
+        });
+        forget.after(move |_| recent.drop_if(|job| job.expires_at <= now))
     }
 
     /// Deletes this job if it has expired, as much of it as fits a step.
     pub fn forget(&self, id: &JobId, now: Timestamp) -> Write<'_, Forgotten> {
         let (id, traces) = (id.clone(), Arc::clone(&self.traces));
-        self.writer.grouped(move |db| {
+        let (recent, changed) = (Arc::clone(&self.recent), id.clone());
+        let forget = self.writer.grouped(move |db| {
             in_step(|| {
                 let expired: Option<i64> = db
                     .prepare_cached("select seq from jobs where id = :id and expires_at <= :now")?
@@ -80,7 +84,8 @@ impl Store {
                 traces.store(true, Ordering::SeqCst);
                 Ok((delete_part(db, seq)?, false))
             })
-        })
+        });
+        forget.after(move |_| recent.drop_job(&changed))
     }
 
     /// The newest job at this moment: a purge goes up to it.
@@ -95,7 +100,8 @@ impl Store {
     /// Deletes an endpoint's queued jobs up to `newest`, as many as fit a step.
     pub fn purge(&self, endpoint: &EndpointId, newest: i64) -> Write<'_, Forgotten> {
         let (endpoint, traces) = (endpoint.clone(), Arc::clone(&self.traces));
-        self.writer.grouped(move |db| {
+        let (recent, purged) = (Arc::clone(&self.recent), endpoint.clone());
+        let purge = self.writer.grouped(move |db| {
             in_step(|| {
                 let deleted = db
                     .prepare_cached(PURGE)?
@@ -103,6 +109,9 @@ impl Store {
                 traces.fetch_or(deleted > 0, Ordering::SeqCst);
                 Ok((deleted as u64, deleted == 0))
             })
+        });
+        purge.after(move |_| {
+            recent.drop_if(|job| job.status == JobStatus::InQueue && job.endpoint == purged);
         })
     }
 

@@ -1,5 +1,6 @@
 //! Jobs read back as values of the domain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -12,8 +13,22 @@ const COLUMNS: &str = "seq, id, endpoint, status, attempt, seed, execution_timeo
 
 impl Store {
     /// An endpoint's job with its input and the list of its pictures.
-    pub fn find(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Result<Option<Job>, StoreError> {
-        self.read(|db| find(db, endpoint, id, now))
+    pub fn find(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Job>>, StoreError> {
+        let look = self.recent.look();
+        let Some(job) = self.read(|db| find(db, endpoint, id, now))? else { return Ok(None) };
+        let job = Arc::new(job);
+        self.recent.keep(&look, &job);
+        Ok(Some(job))
+    }
+
+    /// The same job if it is in memory. Does not block.
+    pub fn recent(&self, endpoint: &EndpointId, id: &JobId, now: Timestamp) -> Option<Arc<Job>> {
+        self.recent.find(endpoint, id, now)
     }
 
     /// The same job without its input, which may be large.

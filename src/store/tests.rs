@@ -196,7 +196,7 @@ fn a_failed_write_in_a_group_undoes_only_itself() {
         let (queued, internal) = (Ok(Inserted::Queued), Err(StoreError::Internal));
         assert_eq!(outcomes, [queued.clone(), queued.clone(), internal.clone(), queued, internal]);
     });
-    assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 3);
+    assert_eq!(store.numbers(&EndpointId::default()).unwrap().jobs.in_queue, 3);
     assert_eq!(store.claim(&EndpointId::default(), "cpu", NOW).wait().unwrap().unwrap().attempt, 1);
 }
 
@@ -214,7 +214,7 @@ fn a_full_disk_is_survived_without_a_restart() {
     assert!(store.find(&EndpointId::default(), &id, NOW).unwrap().is_some());
     store.provoke("pragma max_page_count = 1000000");
     assert_eq!(store.insert(row(&big), room(100)).wait(), Ok(Inserted::Queued));
-    assert_eq!(store.counts(&EndpointId::default()).unwrap().in_queue, 2);
+    assert_eq!(store.numbers(&EndpointId::default()).unwrap().jobs.in_queue, 2);
 }
 
 #[test]

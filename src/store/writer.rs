@@ -1,21 +1,22 @@
 //! The one writer: a thread that owns the write connection and commits writes in groups.
 //!
 //! A commit that survives a crash needs an fsync. While one is under way, further writes collect in the channel. The next
-//! transaction takes all of them, each in a savepoint of its own, and answers them only after its COMMIT has returned. So
-//! there is one fsync for each group and not for each write, and nobody is told of anything that is not on the disk.
+//! transaction takes all of them and what comes while it works, each in a savepoint of its own, and answers them only after its
+//! COMMIT has returned. So there is one fsync for each group and not for each write, and nobody is told of anything that is
+//! not on the disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::{mem, thread};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::StoreError;
 use super::checkpointer::Nudge;
+use super::{StoreError, tally};
 
 /// The most writes in one transaction, so that the first of them does not wait for too long.
 const GROUP: usize = 512;
@@ -60,12 +61,16 @@ struct Job<T> {
 }
 
 impl Writer {
-    /// Calls `nudge` after every commit.
-    pub(super) fn start(db: Connection, nudge: Option<Nudge>) -> Result<Self, StoreError> {
+    /// After every commit it shows the numbers on the board and calls `nudge`.
+    pub(super) fn start(
+        db: Connection,
+        nudge: Option<Nudge>,
+        board: Arc<tally::Board>,
+    ) -> Result<Self, StoreError> {
         let (sender, receiver) = channel();
         let thread = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || run(&db, &receiver, nudge.as_ref()))
+            .spawn(move || run(&db, &receiver, nudge.as_ref(), &board))
             .map_err(|_| StoreError::Internal)?;
         Ok(Self { sender, thread: Mutex::new(Some(thread)) })
     }
@@ -104,10 +109,17 @@ impl<T: Send + 'static> Write<'_, T> {
         receiver.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Calls `after` on the writer's thread once the write is committed, in the order of commits. Also if nobody waits
-    /// for the write any more, such as a client that hung up.
-    pub fn after(self, after: impl FnOnce(&T) + Send + 'static) -> Self {
-        Self { after: Some(Box::new(after)), ..self }
+    /// Calls `after` on the writer's thread once the write is committed, in the order of commits and before it is answered.
+    /// Also if nobody waits for the write any more, such as a client that hung up. Several are called in turn.
+    pub fn after(mut self, after: impl FnOnce(&T) + Send + 'static) -> Self {
+        self.after = Some(match self.after.take() {
+            None => Box::new(after),
+            Some(first) => Box::new(move |value| {
+                first(value);
+                after(value);
+            }),
+        });
+        self
     }
 
     /// Sends it without waiting. Only `after` learns whether it was committed.
@@ -160,7 +172,7 @@ impl<T: Send> Task for Job<T> {
     }
 }
 
-fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>) {
+fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>, board: &tally::Board) {
     let mut next = receiver.recv().ok();
     while let Some(message) = next.take() {
         match message {
@@ -170,18 +182,7 @@ fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>) {
                 task.answer(done);
             }
             Message::Grouped(first) => {
-                let mut group = vec![first];
-                while group.len() < GROUP {
-                    match receiver.try_recv() {
-                        Ok(Message::Grouped(task)) => group.push(task),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
-                commit(db, group);
+                next = commit(db, first, receiver, board);
                 if let Some(nudge) = nudge {
                     nudge.committed();
                 }
@@ -194,31 +195,44 @@ fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>) {
     let _ = super::retention::checkpoint(db);
 }
 
-/// One transaction for all of `group`. Each task is answered with its own outcome once that is final.
-fn commit(db: &Connection, mut group: Vec<Box<dyn Task>>) {
+/// One transaction for `first` and for what arrives until that is done. Each task is answered with its own outcome once that is
+/// final. Returns a message that came meanwhile and does not belong to the group.
+fn commit(
+    db: &Connection,
+    first: Box<dyn Task>,
+    receiver: &Receiver<Message>,
+    board: &tally::Board,
+) -> Option<Message> {
     let mut begun = execute(db, "begin immediate");
-    let mut done = Vec::with_capacity(group.len());
-    for mut task in group.drain(..) {
-        if begun.is_ok() {
-            begun = isolated(db, task.as_mut());
-            if let Err(error) = &begun {
-                // A full or failing disk may roll back the whole transaction.
-                if !db.is_autocommit() {
-                    let _ = execute(db, "rollback");
-                }
-                answer(mem::take(&mut done), Err(error));
-                task.answer(Err(error.clone()));
-                begun = execute(db, "begin immediate");
-                continue;
+    let mut done = Vec::new();
+    let mut next = Some(Message::Grouped(first));
+    while done.len() < GROUP
+        && let Some(Message::Grouped(mut task)) = next.take_if(|next| matches!(next, Message::Grouped(_)))
+    {
+        if begun.is_ok()
+            && let Err(error) = isolated(db, task.as_mut())
+        {
+            // A full or failing disk may roll back the whole transaction.
+            if !db.is_autocommit() {
+                let _ = execute(db, "rollback");
             }
+            answer(mem::take(&mut done), Err(&error));
+            task.answer(Err(error));
+            begun = execute(db, "begin immediate");
+        } else {
+            done.push(task);
         }
-        done.push(task);
+        next = receiver.try_recv().ok();
     }
+    let numbers = begun.is_ok().then(|| tally::read(db));
     let committed = begun.and_then(|()| execute(db, "commit"));
-    if committed.is_err() && !db.is_autocommit() {
-        let _ = execute(db, "rollback");
+    match (&committed, numbers) {
+        (Ok(()), Some(numbers)) => board.show(numbers),
+        _ if !db.is_autocommit() => drop(execute(db, "rollback")),
+        _ => {}
     }
     answer(done, committed.as_ref().copied());
+    next
 }
 
 /// Runs one task in a savepoint. An error here means that the transaction itself is lost.

@@ -158,6 +158,11 @@ impl<M: Model> EngineSlot<M> {
         self.failure = Some(LoadFailure { sentence, until: self.clock.now() + REMEMBERED });
     }
 
+    /// Whether the engine could not be loaded, the last time that it was tried.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Why the engine could not be loaded just now.
     pub fn recent_failure(&self) -> Option<&str> {
         let failure = self.failure.as_ref().filter(|failure| self.clock.now() < failure.until)?;

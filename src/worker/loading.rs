@@ -45,7 +45,8 @@ impl<M: Model> Worker<M> {
             Ok(true) => {}
             Ok(false) => {
                 self.engine.withdraw();
-                return false;
+                self.load_again();
+                return self.engine.is_loaded();
             }
             Err(error) => {
                 if !self.queue.is_closed() {
@@ -64,6 +65,17 @@ impl<M: Model> Worker<M> {
         self.engine.is_loaded()
     }
 
+    /// Tries once more to load an engine that could not be loaded a while ago. Until it is, the endpoint is not ready, so no job
+    /// may come that would try.
+    fn load_again(&mut self) {
+        if self.engine.has_failed()
+            && self.engine.recent_failure().is_none()
+            && let Err(sentence) = self.load_if_it_fits()
+        {
+            self.remember_failure(sentence);
+        }
+    }
+
     fn load_for_work(&mut self) -> Result<(), String> {
         if self.engine.reserve()? {
             return self.load();
@@ -76,6 +88,7 @@ impl<M: Model> Worker<M> {
         self.entry.set(WorkerState::Initializing);
         self.entry.follow_unload();
         self.engine.load()?;
+        self.entry.note_load(false);
         if let Some(engine) = self.engine.engine() {
             self.metrics.jobs_at_once(&self.endpoint, engine.capacity());
         }
@@ -90,6 +103,7 @@ impl<M: Model> Worker<M> {
     fn remember_failure(&mut self, sentence: String) {
         tracing::error!(endpoint = %self.endpoint, error = sentence, "the engine could not be loaded");
         self.engine.remember_failure(sentence);
+        self.entry.note_load(true);
     }
 
     /// Fails the endpoint's jobs, unless another of its workers has an engine for them.

@@ -152,3 +152,31 @@ fn a_body_of_more_values_than_a_request_needs_is_refused_unread() {
     assert!(response.text().len() < 2_000, "{}", response.text().len());
     assert!(response.error().ends_with("4980 more are not valid input options."), "{}", response.error());
 }
+
+#[test]
+fn a_body_is_counted_until_its_job_is_queued_and_no_longer() {
+    let app = TestApp::with(|config| config.http.body_memory = 1 << 20);
+    let padding = "x".repeat(700_000);
+    let mcp = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": "generate_image", "arguments": {"prompt": "a dog", "steps": 1}, "_meta": {"padding": padding},
+    }});
+    for (target, body) in [
+        ("/sdapi/v1/txt2img", json!({"prompt": "a dog", "steps": 1, "padding": padding})),
+        ("/mcp", mcp),
+        ("/v1/images/generations", json!({"prompt": "a dog", "steps": 1, "padding": padding})),
+    ] {
+        app.script.hold();
+        std::thread::scope(|scope| {
+            let drawing = scope.spawn(|| {
+                let request = post(target, body.to_string()).header("Content-Type", "application/json");
+                request.header("Accept", "application/json, text/event-stream").send(app.port)
+            });
+            app.script.wait_for_step(1);
+            let other = json!({"input": {"prompt": "a cat", "num_inference_steps": 1}, "padding": padding});
+            let other = post(RUN, other.to_string()).send(app.port);
+            app.script.open();
+            assert_eq!(other.status, 200, "{target}: {}", other.text());
+            assert_eq!(drawing.join().unwrap().status, 200, "{target}");
+        });
+    }
+}

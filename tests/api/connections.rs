@@ -41,6 +41,26 @@ fn requests_that_are_sent_ahead_are_all_answered_in_their_order() {
 }
 
 #[test]
+fn requests_with_bodies_that_are_sent_ahead_are_all_answered() {
+    let app = TestApp::with(|config| config.endpoints[0].workers = 0);
+    for length in [60, 3 * KIB, 40 * KIB] {
+        let mut ahead = Vec::new();
+        for n in 0..6 {
+            let close = if n == 5 { "Connection: close\r\n" } else { "" };
+            write!(
+                ahead,
+                "POST {RUN} HTTP/1.1\r\nHost: a\r\nAuthorization: {KEY}\r\nContent-Length: {length}\r\n{close}\r\n"
+            )
+            .unwrap();
+            ahead.extend(body(length));
+        }
+        let answers = exchange_all(app.port, &ahead);
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 6, "{length}: {answers}");
+        assert_eq!(answers.to_lowercase().matches("connection: close").count(), 1, "{length}: {answers}");
+    }
+}
+
+#[test]
 fn bodies_that_arrive_at_the_same_time_have_a_limit_together() {
     let app = TestApp::with(|config| {
         config.endpoints[0].workers = 0;

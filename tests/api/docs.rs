@@ -40,6 +40,31 @@ fn the_document_describes_exactly_the_routes_of_the_server() {
 }
 
 #[test]
+fn pages_are_compressed_for_those_who_take_it_and_name_the_address_that_was_asked() {
+    let app = TestApp::start();
+    let ask = |target: &str, host: &str, coding: &str| {
+        let request = Request::new("GET", target).header("Host", host).header("Accept-Encoding", coding);
+        let response = request.send(app.port);
+        assert_eq!(response.status, 200, "{target}");
+        response
+    };
+    for target in ["/docs", "/docs/input", "/docs/page.css", "/docs/page.js", "/openapi.json"] {
+        for host in ["a.example", "b.example", "a.example"] {
+            let (plain, small) = (ask(target, host, "identity"), ask(target, host, "gzip"));
+            assert_eq!(
+                (plain.header("content-encoding"), plain.header("vary")),
+                (None, Some("accept-encoding"))
+            );
+            assert_eq!(small.header("content-encoding"), Some("gzip"));
+            assert!(small.body.len() < plain.body.len() / 2, "{target}");
+            if ["/docs", "/openapi.json"].contains(&target) {
+                assert!(plain.text().contains(&format!("http://{host}/v2")), "{target} {host}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_reference_in_the_document_resolves() {
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {

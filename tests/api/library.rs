@@ -39,21 +39,38 @@ fn the_library_lists_what_is_here_and_says_that_nothing_may_change() {
 #[test]
 fn a_body_is_small_and_exact() {
     let app = TestApp::with(|config| config.manage_models = true);
-    for body in [
-        "",
-        "{}",
-        "[]",
-        "null",
-        r#"{"name": 1}"#,
-        r#"{"name": "a/b", "other": 1}"#,
-        "{\"name\": \"a/b\"",
-        "\u{0}",
+    let no_object = r#"The request body should be a JSON object, such as {"name": "ORG/NAME"}."#;
+    for (body, error) in [
+        ("", no_object),
+        ("[]", no_object),
+        ("null", no_object),
+        ("{\"name\": \"a/b\"", no_object),
+        ("\u{0}", no_object),
+        ("{}", "name is a required input."),
+        (r#"{"name": null}"#, "name is a required input."),
+        (r#"{"name": 1}"#, "name should be text."),
+        (
+            r#"{"name": "a/b", "other": 1}"#,
+            "Unexpected input. other is not a valid input option; this takes ",
+        ),
     ] {
         for what in ["pull", "check", "remove"] {
             let response = app.post_text(&format!("/v2/library/{what}"), body);
             assert_eq!(response.status, 400, "{what} {body}");
+            assert!(response.error().starts_with(error), "{what} {body}: {}", response.error());
         }
     }
+    for (body, error) in [
+        (
+            json!({"name": "a/b", "kind": "vae"}),
+            "kind does not meet the constraints. It must be one of model, controlnet, lora, upscaler.",
+        ),
+        (json!({"name": "a/b", "sha256": 1}), "sha256 should be text."),
+    ] {
+        assert_eq!(app.post("/v2/library/pull", body).error(), error);
+    }
+    let response = app.post("/v2/library/check", json!({"name": "a/b", "kind": "model"}));
+    assert_eq!(response.error(), "Unexpected input. kind is not a valid input option; this takes name.");
     let long = json!({"name": "a".repeat(20_000)}).to_string();
     assert_eq!(app.post_text("/v2/library/pull", &long).status, 413);
     assert_eq!(app.get("/v2/library").json()["task"], Value::Null);

@@ -36,6 +36,24 @@ fn a_key_over_its_limit_gets_429_with_retry_after() {
 }
 
 #[test]
+fn what_needs_no_key_has_a_limit_for_each_address() {
+    let app = TestApp::with(limited("keyless=3"));
+    let ask = |target: &str| Request::new("GET", target).send(app.port);
+    for target in ["/", "/docs", "/openapi.json"] {
+        assert_eq!(ask(target).status, 200, "{target}");
+    }
+    let (seconds, error) = refused(&ask("/docs/input"));
+    assert!(
+        error.starts_with("Too many keyless requests: the limit is 3 in 10 seconds;"),
+        "{error} {seconds}"
+    );
+    for target in ["/live", "/docs/nothing/here"] {
+        assert_ne!(ask(target).status, 429, "{target}");
+    }
+    assert_eq!(app.get("/v2/stable-diffusion-v1/health").status, 200);
+}
+
+#[test]
 fn both_versions_of_the_path_count_together() {
     let app = TestApp::with(limited("status=2"));
     let id = app.submit(&prompt("a dog"));

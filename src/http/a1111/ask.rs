@@ -1,5 +1,7 @@
 //! The fields of a request, read into our own words.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use actix_web::web::Bytes;
 use serde_json::Value;
 
@@ -35,8 +37,8 @@ impl Kind {
 /// A request that was read.
 pub struct Ask {
     pub endpoint: ServedEndpoint,
-    /// What all jobs of the request have in common.
-    translation: Translation,
+    /// What all jobs of the request have in common: its pictures, too.
+    translation: Mutex<Translation>,
     pub batches: Batches,
     pub seeds: Seeds,
     pub canvas: Canvas,
@@ -140,7 +142,7 @@ impl Ask {
         let task = fields.text(&["force_task_id"])?.filter(|id| id.len() <= LONGEST_TASK);
         Ok(Self {
             endpoint,
-            translation: to,
+            translation: Mutex::new(to),
             batches,
             seeds,
             canvas,
@@ -162,7 +164,7 @@ impl Ask {
 
     /// The job of a batch. Blocks while it checks pictures.
     pub fn job(&self, batch: Batch) -> Result<NewJob, A1111Error> {
-        let mut translation = self.translation.clone();
+        let mut translation = self.translation().clone();
         translation.set_from("num_outputs", "batch_size", batch.count);
         self.seeds.translate(batch, &mut translation);
         translation.into_job::<A1111>(&self.endpoint, JobKind::Held)
@@ -170,7 +172,17 @@ impl Ask {
 
     /// Whether its jobs hold pictures, which take long to check.
     pub fn is_heavy(&self) -> bool {
-        ["init_image", "controlnet"].iter().any(|name| self.translation.get(name).is_some())
+        let translation = self.translation();
+        ["init_image", "controlnet"].iter().any(|name| translation.get(name).is_some())
+    }
+
+    /// Frees what only jobs need. There will be no further one.
+    pub fn forget_pictures(&self) {
+        *self.translation() = Translation::default();
+    }
+
+    fn translation(&self) -> MutexGuard<'_, Translation> {
+        self.translation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,7 @@ use super::task::{OpenTask, Task};
 use super::{A1111, State};
 use crate::domain::{JobOutline, NewJob};
 use crate::http::request::Api;
-use crate::http::request::body::{self as request_body, Body};
+use crate::http::request::body::{self as request_body, Body, Held};
 use crate::http::surface::{Dialect, Drawing, Finish, NotDrawn, Visitor, body, heavy};
 
 pub async fn txt2img(
@@ -42,7 +42,7 @@ async fn draw(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, A1111Error> {
-    let Body { bytes: sent, held: _held } =
+    let Body { bytes: sent, held } =
         request_body::read(request, payload, request_body::RUNSYNC_LIMIT).await?;
     let (served, chosen) = (api.clone(), state.choices.get());
     let read = move |sent| Ask::read(&sent, kind, &chosen, &served.endpoints).map(Arc::new);
@@ -55,11 +55,15 @@ async fn draw(
     let begun_at = api.queue.now();
     let task = state.tasks.open(Task::new(id, kind.name(), begun_at, (count, first_pass)));
     let mut drawn = Drawn::new(begun_at, ask.warnings.clone());
+    let (mut left, mut held) = (jobs.len(), Some(held));
     for batch in jobs {
         if task.is_interrupted() {
             break;
         }
-        draw_batch(&api, &task, &ask, batch, &mut drawn).await?;
+        left -= 1;
+        // The last job takes the pictures with it.
+        let held = if left == 0 { held.take() } else { None };
+        draw_batch(&api, &task, &ask, batch, held, &mut drawn).await?;
     }
     drop(task);
     answer::whole(ask, drawn).await
@@ -70,11 +74,16 @@ async fn draw_batch(
     task: &OpenTask<'_>,
     ask: &Arc<Ask>,
     batch: Batch,
+    held: Option<Held>,
     drawn: &mut Drawn,
 ) -> Result<(), A1111Error> {
     task.begin_batch();
     let job = job(ask, batch).await?;
     let mut drawing = Drawing::submit(api.clone(), job, A1111::SURFACE).await?;
+    if held.is_some() {
+        ask.forget_pictures();
+        drop(held);
+    }
     task.submitted(&api.queue, drawing.endpoint(), drawing.id()).await;
     match drawing.end().await {
         Ok(job) => take(&drawing, job, ask, batch, drawn).await?,

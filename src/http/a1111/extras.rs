@@ -10,7 +10,7 @@ use super::png_info::{decode, picture};
 use super::{A1111, State};
 use crate::diffusion::image::{decode_image, encode_png, png_texts};
 use crate::domain::{Enlarged, ImageSize, JobKind, NewJob, UPSCALE_GRID, pixel_chunks};
-use crate::http::request::body::{self as request_body, Body};
+use crate::http::request::body::{self as request_body, Body, Held};
 use crate::http::request::{Api, ServedEndpoint};
 use crate::http::surface::{
     Dialect, Drawing, FieldError, Fields, Finish, MAX_TOTAL, NotDrawn, Translation, Visitor, body, heavy,
@@ -120,7 +120,7 @@ async fn enlarge(
     payload: web::Payload,
     pictures: impl Fn(&Fields) -> Result<Vec<Vec<u8>>, FieldError> + Send + 'static,
 ) -> Result<Vec<Vec<u8>>, A1111Error> {
-    let Body { bytes: sent, held: _held } =
+    let Body { bytes: sent, held } =
         request_body::read(request, payload, request_body::RUNSYNC_LIMIT).await?;
     let endpoint = state.choices.get().endpoint(&api.endpoints).cloned();
     let endpoint = endpoint.ok_or_else(|| A1111Error::Unsupported("This server has no model.".to_owned()))?;
@@ -132,19 +132,24 @@ async fn enlarge(
     };
     let (enlargement, pictures) = body::on_body(sent, read).await?;
     let mut files = Vec::new();
+    let (mut left, mut held) = (pictures.len(), Some(held));
     for picture in pictures {
+        left -= 1;
+        // The last job takes what is left of the body with it.
+        let held = if left == 0 { held.take() } else { None };
         let (enlargement, endpoint) = (enlargement.clone(), endpoint.clone());
         files.push(if enlargement.upscaler.is_none() {
             heavy(move || as_png(&picture)).await??
         } else {
-            draw(api, heavy(move || enlargement.job(&picture, &endpoint)).await??).await?
+            draw(api, heavy(move || enlargement.job(&picture, &endpoint)).await??, held).await?
         });
     }
     Ok(files)
 }
 
-async fn draw(api: &web::Data<Api>, job: NewJob) -> Result<Vec<u8>, A1111Error> {
+async fn draw(api: &web::Data<Api>, job: NewJob, held: Option<Held>) -> Result<Vec<u8>, A1111Error> {
     let mut drawing = Drawing::submit(api.clone(), job, A1111::SURFACE).await?;
+    drop(held);
     let job = drawing.end().await?;
     let image = job.images.first().ok_or(NotDrawn::Expired)?;
     Ok(drawing.picture(image, Finish::default()).await?.ok_or(NotDrawn::Expired)?)

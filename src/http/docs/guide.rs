@@ -2,19 +2,19 @@
 
 use std::sync::OnceLock;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use maud::html;
 
 use super::layout::{self, Place};
 use super::markdown;
-use crate::http::request::ApiError;
+use crate::http::request::{ApiError, Compressed, Keyless};
 
 /// A page of the guide: `docs/{name}.md`.
 pub(super) struct Page {
     pub name: &'static str,
     text: &'static str,
     /// The whole page as HTML, once it was asked for.
-    html: OnceLock<String>,
+    html: OnceLock<Compressed>,
 }
 
 macro_rules! pages {
@@ -65,7 +65,11 @@ impl Page {
     }
 }
 
-pub async fn guide(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub async fn guide(
+    _reader: Keyless,
+    name: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
     let page = PAGES.iter().find(|page| page.name == name.as_str()).ok_or(ApiError::NO_ROUTE)?;
-    Ok(super::html(page.html.get_or_init(|| page.render()).as_str()))
+    Ok(super::html(&request, page.html.get_or_init(|| Compressed::new(page.render()))))
 }

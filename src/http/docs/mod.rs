@@ -9,12 +9,15 @@ mod markdown;
 mod openapi;
 mod pictures;
 mod reference;
+mod rendered;
 
-use actix_web::body::MessageBody;
+use std::sync::LazyLock;
+
 use actix_web::http::header::{self, ContentType};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::request::{Methods, route};
+use super::request::{Compressed, Keyless, Methods, route};
+use rendered::Rendered;
 
 /// Every field of `input` with its schema, from the limits that the parser enforces.
 pub(super) use openapi::input_fields;
@@ -23,8 +26,16 @@ pub(super) use openapi::input_fields;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
 img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+/// What is made of the configuration. All threads of the server share it.
+#[derive(Default)]
+pub(super) struct State {
+    reference: Rendered,
+    openapi: Rendered,
+}
+
+pub(super) fn routes(config: &mut web::ServiceConfig, state: &web::Data<State>) {
     config
+        .app_data(state.clone())
         .service(route("/docs", Methods::Get, reference::reference))
         .service(route("/docs/page.css", Methods::Get, style))
         .service(route("/docs/page.js", Methods::Get, script))
@@ -34,24 +45,27 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// A page of ours, closed to whatever is not.
-fn html(page: impl MessageBody + 'static) -> HttpResponse {
-    HttpResponse::Ok()
+fn html(request: &HttpRequest, page: &Compressed) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
-        .content_type(ContentType::html())
-        .body(page)
+        .content_type(ContentType::html());
+    page.answer(request, response)
 }
 
-async fn style() -> HttpResponse {
-    asset("text/css; charset=utf-8", include_str!("page.css"))
+static STYLE: LazyLock<Compressed> = LazyLock::new(|| Compressed::new(include_str!("page.css")));
+static SCRIPT: LazyLock<Compressed> = LazyLock::new(|| Compressed::new(include_str!("page.js")));
+
+async fn style(_reader: Keyless, request: HttpRequest) -> HttpResponse {
+    asset(&request, "text/css; charset=utf-8", &STYLE)
 }
 
-async fn script() -> HttpResponse {
-    asset("text/javascript; charset=utf-8", include_str!("page.js"))
+async fn script(_reader: Keyless, request: HttpRequest) -> HttpResponse {
+    asset(&request, "text/javascript; charset=utf-8", &SCRIPT)
 }
 
-fn asset(content_type: &str, text: &'static str) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .content_type(content_type)
-        .body(text)
+fn asset(request: &HttpRequest, content_type: &str, text: &Compressed) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-cache")).content_type(content_type);
+    text.answer(request, response)
 }

@@ -3,7 +3,7 @@
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 
-use crate::http::request::ApiError;
+use crate::http::request::{ApiError, Keyless};
 
 struct Picture {
     name: &'static str,
@@ -29,7 +29,7 @@ const PICTURES: &[Picture] = pictures![
     "page.png"
 ];
 
-pub(super) async fn picture(name: web::Path<String>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn picture(_reader: Keyless, name: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let picture = PICTURES.iter().find(|picture| picture.name == name.as_str()).ok_or(ApiError::NO_ROUTE)?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-cache"))

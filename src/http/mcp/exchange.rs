@@ -62,9 +62,10 @@ pub async fn post(
 ) -> Result<HttpResponse, McpError> {
     // The protocol wants it even where a key was sent.
     check_site(&request, &api)?;
-    let Body { bytes: sent, held: _held } =
+    let Body { bytes: sent, held } =
         request_body::read(&request, payload, request_body::RUNSYNC_LIMIT).await?;
     let message = body::on_body(sent, |sent| Message::read(&sent)).await?;
+    message.arguments.hold(held);
     let session = match message.kind {
         // A client that initializes begins anew.
         Kind::Initialize => None,

@@ -7,6 +7,7 @@ use rmcp::model::RequestId;
 use serde_json::{Map, Value};
 
 use super::McpError;
+use crate::http::request::body::Held;
 use crate::http::request::{ApiError, has_few_values};
 
 /// One message.
@@ -27,13 +28,19 @@ pub enum Kind {
     Other,
 }
 
-/// The arguments of a tool. They travel beside the message; whoever takes them has them.
+/// The arguments of a tool, and the memory that is counted for them. They travel beside the message; whoever takes them has
+/// them.
 #[derive(Debug, Clone, Default)]
-pub struct Arguments(Arc<Mutex<Map<String, Value>>>);
+pub struct Arguments(Arc<Mutex<(Map<String, Value>, Held)>>);
 
 impl Arguments {
-    pub fn take(&self) -> Map<String, Value> {
+    pub fn take(&self) -> (Map<String, Value>, Held) {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts this memory until the arguments are used.
+    pub fn hold(&self, held: Held) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = held;
     }
 }
 
@@ -53,7 +60,7 @@ impl Message {
         let kind = kind(&message);
         let arguments = take_arguments(&mut message).unwrap_or_default();
         let json = Value::Object(message).to_string().into_bytes();
-        Ok(Self { json, arguments: Arguments(Arc::new(Mutex::new(arguments))), kind })
+        Ok(Self { json, arguments: Arguments(Arc::new(Mutex::new((arguments, Held::default())))), kind })
     }
 }
 
@@ -97,8 +104,8 @@ mod tests {
             "params": {"name": "generate_image", "arguments": {"prompt": "a fox"}, "_meta": {"progressToken": 1}}});
         let message = read(&call);
         assert_eq!(message.kind, Kind::Request(RequestId::Number(7)));
-        assert_eq!(Value::Object(message.arguments.take()), json!({"prompt": "a fox"}));
-        assert!(message.arguments.take().is_empty());
+        assert_eq!(Value::Object(message.arguments.take().0), json!({"prompt": "a fox"}));
+        assert!(message.arguments.take().0.is_empty());
         let mut expected = call;
         expected["params"]["arguments"] = json!({});
         assert_eq!(serde_json::from_slice::<Value>(&message.json).unwrap(), expected);

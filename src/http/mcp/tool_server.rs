@@ -62,9 +62,10 @@ impl ServerHandler for ToolServer {
         let tool = Tool::named(&request.name).ok_or_else(unknown)?;
         let parts = context.extensions.get::<http::request::Parts>();
         let carried = parts.and_then(|parts| parts.extensions.get::<Arguments>());
-        let arguments = carried.map(Arguments::take).or(request.arguments).unwrap_or_default();
+        let (carried, held) = carried.map(Arguments::take).unzip();
+        let arguments = carried.or(request.arguments).unwrap_or_default();
         let listener = ProgressListener { token: context.meta.get_progress_token(), peer: context.peer };
-        let call = pin!(tool.call(&self.api, arguments, &listener));
+        let call = pin!(tool.call(&self.api, arguments, held.unwrap_or_default(), &listener));
         // When the client has cancelled or is gone, dropping the call cancels its job.
         let result = match select(call, pin!(context.ct.cancelled())).await {
             Either::Left((result, _)) => result,

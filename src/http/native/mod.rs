@@ -23,48 +23,49 @@ mod submission;
 mod tokens;
 mod wait;
 
-use actix_web::dev::HttpServiceFactory;
 use actix_web::http::header::ContentType;
-use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, web};
+use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Scope, web};
 
 pub(super) use requests::{DEFAULT_LIMIT, MAX_LIMIT};
 pub(super) use wait::{DEFAULT_MS, MAX_MS, MIN_MS};
 
-use super::request::{Methods, Operation, no_route, route};
+use super::request::{Methods, Operation, no_route, route_below};
+use super::surface::files;
 
 /// What metrics call this API.
 const NAME: &str = "native";
 
 /// The routes of one endpoint.
-pub(super) fn endpoint(prefix: &'static str) -> impl HttpServiceFactory {
+pub(super) fn endpoint(prefix: &'static str) -> Scope {
     web::scope(prefix)
-        .service(operation(Operation::Run, run::run))
-        .service(operation(Operation::RunSync, runsync::runsync))
-        .service(operation(Operation::Status, status::status))
-        .service(operation(Operation::StatusSync, status_sync::status_sync))
-        .service(operation(Operation::Stream, stream::stream))
-        .service(operation(Operation::Events, events::events))
-        .service(operation(Operation::EventsUrl, events::url))
-        .service(operation(Operation::Cancel, cancel::cancel))
-        .service(operation(Operation::Retry, retry::retry))
-        .service(operation(Operation::PurgeQueue, purge_queue::purge_queue))
-        .service(operation(Operation::Requests, requests::requests))
-        .service(operation(Operation::Health, health::health))
-        .service(operation(Operation::Delete, delete::delete))
-        .service(operation(Operation::Model, model::model))
-        .service(operation(Operation::Tokens, tokens::tokens))
-        .service(route("/images/{id}/{index}.png", Methods::Get, image::image))
+        .service(operation(prefix, Operation::Run, run::run))
+        .service(operation(prefix, Operation::RunSync, runsync::runsync))
+        .service(operation(prefix, Operation::Status, status::status))
+        .service(operation(prefix, Operation::StatusSync, status_sync::status_sync))
+        .service(operation(prefix, Operation::Stream, stream::stream))
+        .service(operation(prefix, Operation::Events, events::events))
+        .service(operation(prefix, Operation::EventsUrl, events::url))
+        .service(operation(prefix, Operation::Cancel, cancel::cancel))
+        .service(operation(prefix, Operation::Retry, retry::retry))
+        .service(operation(prefix, Operation::PurgeQueue, purge_queue::purge_queue))
+        .service(operation(prefix, Operation::Requests, requests::requests))
+        .service(operation(prefix, Operation::Health, health::health))
+        .service(operation(prefix, Operation::Delete, delete::delete))
+        .service(operation(prefix, Operation::Model, model::model))
+        .service(operation(prefix, Operation::Tokens, tokens::tokens))
+        .service(route_below(prefix, "/images/{id}/{index}.png", Methods::Get, image::image))
+        .service(route_below(prefix, "/images/{id}/{index}/{finish}", Methods::Get, files::file))
         .default_service(web::to(no_route))
 }
 
 /// The route of an operation. The request carries the operation, so that limits know what to count.
-fn operation<F, Args>(operation: Operation, handler: F) -> Resource
+fn operation<F, Args>(prefix: &str, operation: Operation, handler: F) -> Resource
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    route(operation.path(), operation.methods(), handler).app_data(operation)
+    route_below(prefix, operation.path(), operation.methods(), handler).app_data(operation)
 }
 
 /// A 200 whose body is JSON text already.

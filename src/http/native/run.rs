@@ -1,12 +1,12 @@
 //! `POST /run`: queues a job and answers its id at once.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::json;
 
 use super::submission;
 use crate::domain::{JobKind, NewJob};
 use crate::http::request::body::{self, Body};
 use crate::http::request::{Api, ApiError, Endpoint, idempotency};
+use crate::wire::JsonObject;
 
 pub async fn run(
     api: web::Data<Api>,
@@ -18,5 +18,6 @@ pub async fn run(
     let once = idempotency::from_request(&request, &endpoint, &bytes)?;
     let job = submission::read(bytes, endpoint.id, endpoint.rules, JobKind::Run).await?;
     let submitted = api.submit(NewJob { once, ..job }, super::NAME).await?;
-    Ok(HttpResponse::Ok().json(json!({ "id": submitted.id, "status": submitted.status })))
+    let mut body = JsonObject::default();
+    Ok(super::json_text(body.field("id", &submitted.id).field("status", &submitted.status).finish()))
 }

@@ -19,7 +19,7 @@ pub async fn status(
 impl Api {
     /// The status body of a job. Its image URLs use the address that this client used.
     pub(super) fn status_body(&self, request: &HttpRequest, job: &Job) -> String {
-        let base = self.base_url(request);
+        let base = if job.images.is_empty() { String::new() } else { self.base_url(request) };
         let urls = JobUrls { base: &base, signer: &self.signer };
         status_body(job, self.queue.progress(&job.id), self.queue.now(), &urls)
     }

@@ -1,17 +1,14 @@
 //! `GET /page/{version}/{name}`: the files of the page, compressed once.
 
-use std::io::Write as _;
 use std::sync::LazyLock;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-use crate::http::request::ApiError;
+use crate::http::request::{ApiError, Compressed, Keyless};
 
 struct Asset {
     name: &'static str,
@@ -71,14 +68,9 @@ static ASSETS: &[Asset] = &assets![
     "zip.js",
 ];
 
-/// The gzip streams, in the order of [`ASSETS`]. Empty if one could not be made.
-static COMPRESSED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let compress = |asset: &Asset| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(asset.text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default()
-    };
-    ASSETS.iter().map(compress).collect()
-});
+/// In the order of [`ASSETS`].
+static COMPRESSED: LazyLock<Vec<Compressed>> =
+    LazyLock::new(|| ASSETS.iter().map(|asset| Compressed::new(asset.text)).collect());
 
 /// The hash of all files.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -102,6 +94,7 @@ pub(super) fn names(ending: &str) -> impl Iterator<Item = &'static str> {
 }
 
 pub(super) async fn asset(
+    _reader: Keyless,
     path: web::Path<(String, String)>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -110,7 +103,7 @@ pub(super) async fn asset(
     let tag = format!("\"{}\"", self::version());
     let is_current = version == self::version();
     let mut response = HttpResponse::Ok();
-    response.insert_header((header::ETAG, tag.clone())).insert_header((header::VARY, "accept-encoding"));
+    response.insert_header((header::ETAG, tag.clone()));
     // A page of an older server may still ask for its own version.
     response.insert_header((
         header::CACHE_CONTROL,
@@ -118,15 +111,11 @@ pub(super) async fn asset(
     ));
     let known = request.headers().get(header::IF_NONE_MATCH);
     if known.is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        response.insert_header((header::VARY, "accept-encoding"));
         return Ok(response.status(actix_web::http::StatusCode::NOT_MODIFIED).finish());
     }
     response.content_type(content_type(&name));
-    match COMPRESSED.get(index).filter(|stream| !stream.is_empty() && takes_gzip(&request)) {
-        Some(stream) => {
-            Ok(response.insert_header((header::CONTENT_ENCODING, "gzip")).body(stream.as_slice()))
-        }
-        None => Ok(response.body(ASSETS[index].text)),
-    }
+    Ok(COMPRESSED[index].answer(&request, response))
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -135,12 +124,4 @@ fn content_type(name: &str) -> &'static str {
         Some("svg") => "image/svg+xml",
         _ => "text/javascript; charset=utf-8",
     }
-}
-
-fn takes_gzip(request: &HttpRequest) -> bool {
-    let accepted = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-    accepted.unwrap_or_default().split(',').any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        parts.next() == Some("gzip") && parts.all(|part| !part.starts_with("q=0") || part.contains('.'))
-    })
 }

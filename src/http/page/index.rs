@@ -1,21 +1,26 @@
 //! `GET /`: the page for browsers; for programs the server's name, version, endpoints and surfaces.
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::{self, Accept, ContentType, Header as _};
 use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{DOCTYPE, Markup, html};
 use serde_json::json;
 
 use super::{CONTENT_SECURITY_POLICY, assets};
-use crate::http::request::Api;
+use crate::http::request::{Api, Compressed, Keyless};
 
-pub async fn index(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
+static PAGE: LazyLock<Compressed> = LazyLock::new(|| Compressed::new(page().into_string()));
+
+pub async fn index(_reader: Keyless, api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
     if wants_html(&request) {
-        return HttpResponse::Ok()
+        let mut response = HttpResponse::Ok();
+        response
             .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
             .insert_header((header::CACHE_CONTROL, "no-cache"))
             .insert_header((header::VARY, "accept"))
-            .content_type(ContentType::html())
-            .body(page().into_string());
+            .content_type(ContentType::html());
+        return PAGE.answer(&request, response);
     }
     let surfaces = api.settings.surfaces.iter().map(|surface| {
         let needs_key = !api.settings.open_surfaces.contains(surface);

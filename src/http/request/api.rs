@@ -1,6 +1,7 @@
 //! The state that every handler uses: built once, shared by all server threads.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
@@ -64,12 +65,17 @@ impl Api {
     }
 
     /// A job, or 404.
-    pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Job, ApiError> {
+    pub async fn find(&self, endpoint: &EndpointId, id: &JobId) -> Result<Arc<Job>, ApiError> {
         self.queue.find(endpoint, id).await?.ok_or(ApiError::NO_JOB)
     }
 
     /// Waits for the job to end. After `wait`, or when the server stops, returns the job as it is.
-    pub async fn wait(&self, endpoint: &EndpointId, id: &JobId, wait: Duration) -> Result<Job, ApiError> {
+    pub async fn wait(
+        &self,
+        endpoint: &EndpointId,
+        id: &JobId,
+        wait: Duration,
+    ) -> Result<Arc<Job>, ApiError> {
         let mut stopping = self.stopping.clone();
         let stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
         let ended = std::pin::pin!(self.queue.wait(endpoint, id, wait));

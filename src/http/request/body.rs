@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Api, ApiError, Connection};
+use super::{Api, ApiError, Connection, freed_memory};
 
 /// The contract's limits on a body's size.
 pub const RUN_LIMIT: usize = 10 * 1024 * 1024;
@@ -36,6 +36,14 @@ pub struct BodyMemory(
 /// Counts a body. Keep it as long as the body, or what was made of it, is in memory.
 #[derive(Debug, Default)]
 pub struct Held(Option<OwnedSemaphorePermit>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.0.as_ref().is_some_and(|permit| permit.num_permits() * 1024 >= freed_memory::LARGE) {
+            freed_memory::note();
+        }
+    }
+}
 
 /// A whole body.
 pub struct Body {

@@ -145,6 +145,9 @@ impl From<Refusal> for ApiError {
             Refusal::Window { operation, limit, retry_after_s } => {
                 Self::RateLimited { operation: operation.name(), limit, retry_after_s }
             }
+            Refusal::Keyless { limit, retry_after_s } => {
+                Self::RateLimited { operation: "keyless", limit, retry_after_s }
+            }
             Refusal::AtOnce { operation, limit } => {
                 Self::TooManyAtOnce { operation: operation.name(), limit }
             }

@@ -10,9 +10,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use tracing::Instrument as _;
 
-use super::Api;
 use super::connection::{AnswerBody, Connection};
 use super::request_id::{self, RequestId};
+use super::{Api, RouteName};
 
 pub async fn observe(
     request: ServiceRequest,
@@ -27,11 +27,13 @@ pub async fn observe(
     complete(response.headers_mut(), &request_id);
 
     let elapsed = start.elapsed();
-    let pattern = response.request().match_pattern();
-    let route = pattern.as_deref().unwrap_or("none");
-    let method = known(response.request().method().as_str());
+    let request = response.request();
+    let name = request.app_data::<RouteName>().cloned();
+    let name = name.or_else(|| Some(RouteName::new(&request.match_pattern()?)));
+    let route = name.as_ref().map_or("none", RouteName::as_str);
+    let method = known(request.method().as_str());
     let status = response.status().as_u16();
-    if let Some(api) = response.request().app_data::<web::Data<Api>>() {
+    if let Some(api) = request.app_data::<web::Data<Api>>() {
         api.metrics.request(route, method, status, elapsed);
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);

@@ -1,5 +1,7 @@
 //! A route: a path, the methods that it accepts, and a 405 or 404 for everything else.
 
+use std::sync::Arc;
+
 use actix_web::{FromRequest, Handler, Resource, Responder, guard, web};
 
 use super::ApiError;
@@ -46,14 +48,39 @@ impl Methods {
     }
 }
 
+/// The whole path of a route, as logs and metrics name it. Its requests carry it, so that nobody looks for it twice.
+#[derive(Debug, Clone)]
+pub struct RouteName(Arc<str>);
+
+impl RouteName {
+    pub fn new(path: &str) -> Self {
+        Self(path.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One route: `handler` for the methods that it accepts, 405 for all others.
-pub fn route<F, Args>(path: impl Into<String>, methods: Methods, handler: F) -> Resource
+pub fn route<F, Args>(path: impl AsRef<str>, methods: Methods, handler: F) -> Resource
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    web::resource(path.into())
+    route_below("", path.as_ref(), methods, handler)
+}
+
+/// The same in the scope of `prefix`.
+pub fn route_below<F, Args>(prefix: &str, path: &str, methods: Methods, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .app_data(RouteName::new(&format!("{prefix}{path}")))
         .route(web::route().guard(methods.guard()).to(handler))
         .default_service(web::to(move || async move { Err::<&str, _>(methods.refusal()) }))
 }

@@ -3,7 +3,7 @@
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, ResponseError, guard, web};
 
 use super::FieldError;
-use crate::http::request::{ApiError, Methods, Operation, Surface};
+use crate::http::request::{ApiError, Methods, Operation, RouteName, Surface};
 
 /// One surface, as a type.
 pub trait Dialect: 'static {
@@ -25,7 +25,9 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
+    let name = RouteName::new(&path);
     web::resource(path)
+        .app_data(name)
         .app_data(operation)
         .route(web::route().guard(methods.guard()).to(handler))
         .default_service(web::to(move || async move { Err::<&str, D::Error>(methods.refusal().into()) }))

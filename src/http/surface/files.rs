@@ -6,15 +6,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Finish;
 use crate::domain::{ImageRef, JobId, JobOutline};
-use crate::http::request::{Api, ApiError, Endpoint, Methods, SignedQuery, canonical, route};
+use crate::http::request::{Api, ApiError, Endpoint, SignedQuery, canonical};
 use crate::wire::{JobUrls, SignedResource};
-
-pub fn routes(config: &mut web::ServiceConfig) {
-    for path in ["/v1/{endpoint}/images/{id}/{index}/{finish}", "/v2/{endpoint}/images/{id}/{index}/{finish}"]
-    {
-        config.service(route(path, Methods::Get, file));
-    }
-}
 
 /// The URL at which a picture can be fetched until its job is deleted. None if the picture is withheld.
 pub fn url(api: &Api, base: &str, job: &JobOutline, image: &ImageRef, finish: Finish) -> Option<String> {
@@ -25,7 +18,7 @@ pub fn url(api: &Api, base: &str, job: &JobOutline, image: &ImageRef, finish: Fi
     urls.finished_image(job, image, &finish.to_string())
 }
 
-async fn file(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+pub async fn file(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let endpoint = Endpoint::from_path(&request)?.id;
     let path = request.match_info();
     let id = path.get("id").and_then(JobId::parse).ok_or(ApiError::BadSignature)?;

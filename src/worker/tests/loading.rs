@@ -236,7 +236,7 @@ fn a_model_that_cannot_be_loaded_fails_its_own_jobs_only() {
         let queue = &models.bench.test.queue;
         let job = models.bench.test.run(queue.find(&EndpointId::new("bad"), id)).unwrap().unwrap();
         assert_eq!(job.status, JobStatus::Failed);
-        job.error.unwrap()
+        job.error.clone().unwrap()
     };
     for _ in 0..2 {
         let ids = ["bad", "good"].map(|name| models.submit(name, 1));
@@ -248,7 +248,11 @@ fn a_model_that_cannot_be_loaded_fails_its_own_jobs_only() {
     assert_eq!(models.loaded(), 2, "it is not tried again for each job");
 
     models.bench.log.refusal.borrow_mut().take();
+    bad.tick();
+    assert!(!bad.engine.is_loaded(), "it failed just now");
     models.bench.test.pass(Duration::from_secs(30));
+    bad.tick();
+    assert!(bad.engine.is_loaded(), "it is tried again without a job");
     let id = models.submit("bad", 1);
     work_off(&mut bad);
     assert_eq!(models.status("bad", &id), JobStatus::Completed, "it was repaired");

@@ -28,17 +28,26 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApi, OpenApiBuilder, ServerBuilder};
 
 use crate::domain::InputRules;
-use crate::http::request::{Api, ApiError};
+use crate::http::docs::State;
+use crate::http::request::{Api, ApiError, Keyless};
 
-pub async fn openapi(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let text = document(&api, &request).to_json().map_err(|error| {
-        tracing::error!(%error, "the OpenAPI document cannot be written");
-        ApiError::Internal
-    })?;
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .content_type("application/json")
-        .body(text))
+pub async fn openapi(
+    _reader: Keyless,
+    api: web::Data<Api>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let described = api.clone();
+    let render = move |base: &str| {
+        document(&described, base).to_json().map_err(|error| {
+            tracing::error!(%error, "the OpenAPI document cannot be written");
+            ApiError::Internal
+        })
+    };
+    let text = state.openapi.at(api.base_url(&request), render).await?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-cache")).content_type("application/json");
+    Ok(text.answer(&request, response))
 }
 
 const ABOUT: &str = "Stable Diffusion on your own machine, with the API of the hosted serverless \
@@ -52,9 +61,8 @@ fn own_schemas() -> ComponentsBuilder {
     library::add_schemas(probes::add_schemas(replies::add(ComponentsBuilder::new())))
 }
 
-/// The document, with the address that this client used.
-pub(super) fn document(api: &Api, request: &HttpRequest) -> OpenApi {
-    let base = api.base_url(request);
+/// The document for a client that reaches the server at `base`.
+pub(super) fn document(api: &Api, base: &str) -> OpenApi {
     let server = |version: &str, about: &str| {
         ServerBuilder::new().url(format!("{base}/{version}")).description(Some(about)).build()
     };

@@ -57,13 +57,14 @@ fn s3_config() -> Object {
     )
 }
 
-/// The parser clamps times, so the schema states no limits.
+/// The parser clamps times, so the schema states no limit but 0.
 pub(super) fn policy() -> Object {
     let defaults = Policy::default();
     let ms = |about: &str, default: std::time::Duration| {
         or_null(
             number(about)
                 .format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)))
+                .minimum(Some(0))
                 .default(Some(json!(u64::try_from(default.as_millis()).unwrap_or(u64::MAX)))),
         )
     };

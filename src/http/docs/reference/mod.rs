@@ -14,13 +14,22 @@ use utoipa::openapi::{Components, OpenApi, RefOr, Response, Schema};
 
 use self::fields::{kind, schema};
 use super::layout::{self, Place, snippet};
-use super::openapi;
-use crate::http::request::{Api, Surface};
+use super::{State, openapi};
+use crate::http::request::{Api, ApiError, Keyless, Surface};
 
-pub async fn reference(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
-    let base = api.base_url(&request);
-    let endpoint = api.endpoints.names().first().copied().unwrap_or_default();
-    super::html(page(&openapi::document(&api, &request), &base, endpoint).into_string())
+pub async fn reference(
+    _reader: Keyless,
+    api: web::Data<Api>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let described = api.clone();
+    let render = move |base: &str| {
+        let endpoint = described.endpoints.names().first().copied().unwrap_or_default();
+        Ok(page(&openapi::document(&described, base), base, endpoint).into_string())
+    };
+    let page = state.reference.at(api.base_url(&request), render).await?;
+    Ok(super::html(&request, &page))
 }
 
 /// `base`: the address at which this reader reached the server; `endpoint`: the one that examples name.

@@ -8,12 +8,14 @@ use super::super::tool_server::ProgressListener;
 use super::super::wait::{Waited, patience, wait};
 use super::super::{Mcp, McpError};
 use super::order::Order;
+use crate::http::request::body::Held;
 use crate::http::request::{Api, Endpoints};
 use crate::http::surface::{Dialect as _, Drawing, Fields, heavy};
 
 pub async fn draw(
     api: &web::Data<Api>,
     fields: Fields,
+    held: Held,
     read: impl FnOnce(&Fields, &Endpoints) -> Result<Order, McpError> + Send + 'static,
     listener: &ProgressListener,
 ) -> Result<CallToolResult, McpError> {
@@ -26,6 +28,7 @@ pub async fn draw(
         false => read(&fields, &served.endpoints)?,
     };
     let mut drawing = Drawing::submit(api.clone(), job, Mcp::SURFACE).await?;
+    drop(held);
     match wait(api, &mut drawing, patience, listener).await? {
         Waited::Completed(job) => answer::pictures(&drawing, job, finish).await,
         Waited::StillDrawing(progress) => {

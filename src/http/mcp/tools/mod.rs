@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::McpError;
 use super::tool_server::ProgressListener;
+use crate::http::request::body::Held;
 use crate::http::request::{Api, Endpoints};
 use crate::http::surface::{FieldError, Fields, heavy};
 
@@ -126,19 +127,20 @@ impl Tool {
             .with_raw_output_schema(Arc::new(output))
     }
 
-    /// Calls it. If the returned future is dropped, what it draws is cancelled.
+    /// Calls it. If the returned future is dropped, what it draws is cancelled. `held` counts the memory of the arguments.
     pub async fn call(
         self,
         api: &web::Data<Api>,
         arguments: Map<String, Value>,
+        held: Held,
         listener: &ProgressListener,
     ) -> Result<CallToolResult, McpError> {
         self.refuse_unknown(&arguments, &api.endpoints)?;
         let fields = Fields::new(arguments);
         match self {
-            Self::GenerateImage => draw::draw(api, fields, order::generate, listener).await,
-            Self::EditImage => draw::draw(api, fields, order::edit, listener).await,
-            Self::UpscaleImage => draw::draw(api, fields, order::upscale, listener).await,
+            Self::GenerateImage => draw::draw(api, fields, held, order::generate, listener).await,
+            Self::EditImage => draw::draw(api, fields, held, order::edit, listener).await,
+            Self::UpscaleImage => draw::draw(api, fields, held, order::upscale, listener).await,
             Self::GetJob => jobs::get(api, &fields, listener).await,
             Self::CancelJob => jobs::cancel(api, &fields).await,
             Self::ListModels => {

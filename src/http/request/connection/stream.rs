@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
+use actix_web::web::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::{Connection, Place, Wanted};
 
-/// How much of a head actix-web gets before it must decode it. The smallest request has 18 bytes, and all that fit into one
-/// piece become requests in memory.
+/// How much of a head actix-web gets before it must decode it.
 const HEAD_PIECE: usize = 4 * 1024;
 /// The same of a body that did not announce its length.
 const BODY_PIECE: usize = 16 * 1024;
@@ -36,6 +36,10 @@ pub struct Stream {
     patience: Patience,
     /// What was read since the task was last polled.
     piece: usize,
+    /// What came in one piece with a head but lies behind its end. actix-web gets it once it is wanted: a request that it
+    /// decodes while it answers the one before would end the connection.
+    ahead: Bytes,
+    head_end: HeadEnd,
     /// How many requests had come when the wait for a head began, and whether some of that head has come.
     waiting: (u64, bool),
     head_due: Option<Pin<Box<Sleep>>>,
@@ -51,6 +55,8 @@ impl Stream {
             connection: Connection::default(),
             patience,
             piece: 0,
+            ahead: Bytes::new(),
+            head_end: HeadEnd::default(),
             waiting: (0, false),
             head_due: None,
             answer_due: None,
@@ -71,6 +77,11 @@ impl Stream {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let room = buf.remaining().min(most);
+        if !self.ahead.is_empty() {
+            let part = self.ahead.split_to(room.min(self.ahead.len()));
+            buf.put_slice(&part);
+            return Poll::Ready(Ok(part.len()));
+        }
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut part))?;
         let count = part.filled().len();
@@ -105,18 +116,29 @@ impl Stream {
             self.waiting = (requests, false);
             self.head_due = None;
         }
-        if let Poll::Ready(count) = self.read_piece(cx, buf, HEAD_PIECE)? {
+        let before = buf.filled().len();
+        if self.read_piece(cx, buf, HEAD_PIECE)?.is_ready() {
+            self.hold_back(buf, before);
             if !self.waiting.1 {
                 self.waiting.1 = true;
                 self.head_due = None;
             }
-            let _: usize = count;
             return Poll::Ready(Ok(()));
         }
         let patience = if self.waiting.1 { self.patience.head } else { self.patience.idle };
         let due = self.head_due.get_or_insert_with(|| Box::pin(sleep(patience)));
         // To actix-web, the client has closed the connection.
         due.as_mut().poll(cx).map(Ok)
+    }
+
+    /// Keeps what lies behind the end of a head.
+    fn hold_back(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let read = &buf.filled()[before..];
+        let Some(end) = self.head_end.find(read).filter(|end| *end < read.len()) else { return };
+        self.ahead = [&read[end..], &self.ahead].concat().into();
+        buf.set_filled(before + end);
+        // actix-web must decode the head before it gets more.
+        self.piece = HEAD_PIECE;
     }
 
     /// Reads nothing, but notices if the client closes the connection.
@@ -128,6 +150,31 @@ impl Stream {
         }
         self.connection.park(cx.waker());
         Poll::Pending
+    }
+}
+
+/// Looks for the empty line that ends a head, in pieces.
+#[derive(Default)]
+struct HeadEnd {
+    /// The line so far is empty, or has only a carriage return.
+    is_empty_line: bool,
+}
+
+impl HeadEnd {
+    /// Where what follows the head begins in this piece.
+    fn find(&mut self, piece: &[u8]) -> Option<usize> {
+        for (at, byte) in piece.iter().enumerate() {
+            match byte {
+                b'\n' if self.is_empty_line => {
+                    self.is_empty_line = false;
+                    return Some(at + 1);
+                }
+                b'\n' => self.is_empty_line = true,
+                b'\r' => {}
+                _ => self.is_empty_line = false,
+            }
+        }
+        None
     }
 }
 
@@ -190,13 +237,52 @@ mod tests {
     };
     const BRIEF: Duration = Duration::from_millis(50);
 
+    #[test]
+    fn a_request_is_held_back_until_the_one_before_it_is_answered() {
+        System::new().block_on(async {
+            let (mut stream, mut client) = connect(PATIENT);
+            let connection = stream.connection().clone();
+            let post =
+                |body: &str| format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let posts = [post("first"), post(&"second".repeat(1_000)), post("third")].concat();
+            client.write_all(posts.as_bytes()).unwrap();
+            let mut seen = Vec::with_capacity(64 * 1024);
+            for length in [5, 6_000, 5] {
+                let head = stream.read_buf(&mut seen).await.unwrap();
+                assert!(seen.ends_with(b"\r\n\r\n"), "a head alone: {head} bytes");
+                let _answering = connection.answer();
+                assert_eq!(read(&mut stream).await, None, "it is not asked for its body yet");
+                let _receiving = connection.receive(Some(length));
+                let until = seen.len() + usize::try_from(length).unwrap();
+                while seen.len() < until {
+                    stream.read_buf(&mut seen).await.unwrap();
+                }
+                assert_eq!(read(&mut stream).await, None);
+            }
+            assert_eq!(seen, posts.as_bytes());
+        });
+    }
+
+    #[test]
+    fn a_head_ends_with_an_empty_line_in_whatever_pieces_it_comes() {
+        for (head, end) in
+            [("GET / HTTP/1.1\r\n\r\nPOST", 18), ("GET / HTTP/1.1\n\n", 16), ("a\r\nb: c\r\n\r\n\r\n", 11)]
+        {
+            assert_eq!(HeadEnd::default().find(head.as_bytes()), Some(end), "{head:?}");
+            let mut bytewise = HeadEnd::default();
+            let found = head.bytes().position(|byte| bytewise.find(&[byte]).is_some());
+            assert_eq!(found, Some(end - 1), "{head:?}");
+        }
+        assert_eq!(HeadEnd::default().find(b"GET / HTTP/1.1\r\nA: b\r\n"), None);
+    }
+
     /// A connection, and the client at its other end.
     fn connect(patience: Patience) -> (Stream, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
-        let place = Visitors::new(1, "none".parse().unwrap()).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
+        let place = Visitors::new(1, 1, "none".parse().unwrap()).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
         (Stream::new(TcpStream::from_std(server).unwrap(), patience, place), client)
     }
 

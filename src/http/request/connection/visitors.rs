@@ -10,48 +10,75 @@ use crate::http::request::limits::network;
 /// The addresses with connections. Clones share them.
 #[derive(Clone)]
 pub struct Visitors {
+    /// Connections in all.
     most: usize,
+    most_of_one: usize,
     proxies: TrustedProxies,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    /// By network. Those of trusted proxies are not counted.
+    of_one: HashMap<IpAddr, usize>,
 }
 
 /// One connection, which counts until this is dropped.
-pub struct Place(Option<(Visitors, IpAddr)>);
+pub struct Place {
+    visitors: Visitors,
+    network: Option<IpAddr>,
+}
 
 impl Visitors {
-    /// `most`: connections of one address, or of one IPv6 network. Trusted proxies have many clients, and have no limit.
-    pub fn new(most: usize, proxies: TrustedProxies) -> Self {
-        Self { most, proxies, counts: Arc::default() }
+    /// `most`: connections that the server takes at once. `most_of_one`: connections of one address, or of one IPv6 network.
+    /// Trusted proxies have many clients, and have no limit of their own.
+    pub fn new(most: usize, most_of_one: usize, proxies: TrustedProxies) -> Self {
+        Self { most, most_of_one, proxies, open: Arc::default() }
     }
 
     /// Counts a connection. None: its address has enough.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
-        if self.proxies.contains(address.to_canonical()) {
-            return Some(Place(None));
+        let network = self.counted(address);
+        let mut open = self.open();
+        if let Some(network) = network {
+            let count = open.of_one.entry(network).or_insert(0);
+            if *count >= self.most_of_one {
+                return None;
+            }
+            *count += 1;
         }
-        let network = network(address);
-        let mut counts = self.counts();
-        let count = counts.entry(network).or_insert(0);
-        if *count >= self.most {
-            return None;
-        }
-        *count += 1;
-        Some(Place(Some((self.clone(), network))))
+        open.all += 1;
+        Some(Place { visitors: self.clone(), network })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a connection from this address would be taken now.
+    pub fn has_place_for(&self, address: IpAddr) -> bool {
+        let network = self.counted(address);
+        let open = self.open();
+        let of_one = network.and_then(|network| open.of_one.get(&network)).copied().unwrap_or_default();
+        open.all < self.most && of_one < self.most_of_one
+    }
+
+    /// Whose connections are counted together; none if they have no limit.
+    fn counted(&self, address: IpAddr) -> Option<IpAddr> {
+        (!self.proxies.contains(address.to_canonical())).then(|| network(address))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((visitors, network)) = self.0.take() else { return };
-        let mut counts = visitors.counts();
-        if let Some(count) = counts.get_mut(&network) {
+        let mut open = self.visitors.open();
+        open.all -= 1;
+        let Some(network) = self.network else { return };
+        if let Some(count) = open.of_one.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&network);
+                open.of_one.remove(&network);
             }
         }
     }
@@ -63,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_and_a_trusted_proxy_any_number() {
-        let visitors = Visitors::new(2, TrustedProxies::default());
+        let visitors = Visitors::new(12, 2, TrustedProxies::default());
         let enter = |address: &str| visitors.enter(address.parse().unwrap());
         let first = enter("2001:db8::1");
         let second = enter("2001:db8::2");
@@ -71,8 +98,13 @@ mod tests {
         assert!(enter("203.0.113.7").is_some());
         drop(first);
         assert!(enter("2001:db8::3").is_some());
+        let has_place = |address: &str| visitors.has_place_for(address.parse().unwrap());
         let proxied: Vec<_> = (0..10).map(|_| enter("::ffff:127.0.0.1").unwrap()).collect();
-        drop((proxied, second));
-        assert!(visitors.counts().is_empty());
+        assert!(has_place("203.0.113.7"));
+        let last = enter("203.0.113.7");
+        assert!(!has_place("203.0.113.8") && !has_place("127.0.0.1"), "the server is full");
+        drop((proxied, second, last));
+        assert!(visitors.open().of_one.is_empty());
+        assert_eq!(visitors.open().all, 0);
     }
 }

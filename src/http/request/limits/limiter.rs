@@ -1,6 +1,7 @@
 //! Counts the requests of each caller and operation, and refuses those over the limit.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ pub struct Limiter<C: Clock = DefaultClock> {
     windows: [Option<Window<C>>; Operation::ALL.len()],
     limits: RateLimits,
     in_flight: Arc<InFlightCounts>,
+    keyless: Option<Window<C, IpAddr>>,
     pub lockout: Lockout<C>,
 }
 
@@ -27,6 +29,7 @@ pub struct Limiter<C: Clock = DefaultClock> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Window { operation: Operation, limit: u32, retry_after_s: u64 },
+    Keyless { limit: u32, retry_after_s: u64 },
     AtOnce { operation: Operation, limit: u32 },
     LockedOut { retry_after_s: u64 },
 }
@@ -51,6 +54,7 @@ impl<C: Clock + Clone> Limiter<C> {
                 .map(|operation| Some(Window::new(limits.limit(operation).per_window?, clock))),
             limits: limits.clone(),
             in_flight: Arc::default(),
+            keyless: limits.keyless.map(|limit| Window::new(limit, clock)),
             lockout: Lockout::new(limits.unauthorized, clock),
         }
     }
@@ -70,6 +74,15 @@ impl<C: Clock + Clone> Limiter<C> {
             retry_after_s: whole_seconds(wait),
         })?;
         Ok(in_flight)
+    }
+
+    /// Counts a request from `address` for something that needs no key.
+    pub fn enter_keyless(&self, address: IpAddr) -> Result<(), Refusal> {
+        let Some(window) = &self.keyless else { return Ok(()) };
+        window.check(&address).map_err(|wait| Refusal::Keyless {
+            limit: window.limit.get(),
+            retry_after_s: whole_seconds(wait),
+        })
     }
 
     fn begin(&self, caller: Caller, operation: Operation) -> Result<InFlight, Refusal> {
@@ -129,8 +142,6 @@ impl<C: Clock + Clone, K: std::hash::Hash + Eq + Clone> Window<C, K> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use governor::clock::FakeRelativeClock;
 
     use super::*;
@@ -183,6 +194,16 @@ mod tests {
         assert_eq!(limiter.in_flight.lock().unwrap().len(), 1);
         drop(second);
         assert!(limiter.in_flight.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_address_without_a_key_has_a_limit_too() {
+        let (limiter, clock) = limiter("keyless=2");
+        let enter = |last: u8| limiter.enter_keyless(IpAddr::from([192, 0, 2, last]));
+        assert!(enter(1).is_ok() && enter(1).is_ok() && enter(2).is_ok());
+        assert_eq!(enter(1), Err(Refusal::Keyless { limit: 2, retry_after_s: 5 }));
+        clock.advance(Duration::from_secs(5));
+        assert!(enter(1).is_ok());
     }
 
     #[test]

@@ -20,15 +20,20 @@ pub struct RateLimits {
     limits: [Limit; Operation::ALL.len()],
     /// Requests without a valid key that one address may send within 10 seconds.
     pub unauthorized: Option<NonZeroU32>,
+    /// Requests for the page and the documentation that one address may send within 10 seconds.
+    pub keyless: Option<NonZeroU32>,
 }
 
 /// The setting's name for requests without a valid key.
 const UNAUTHORIZED: &str = "unauthorized";
+/// The setting's name for requests for what needs no key.
+pub const KEYLESS: &str = "keyless";
 
 impl RateLimits {
     pub const OFF: Self = Self {
         limits: [Limit { per_window: None, at_once: None }; Operation::ALL.len()],
         unauthorized: None,
+        keyless: None,
     };
 
     pub fn limit(&self, operation: Operation) -> Limit {
@@ -48,7 +53,9 @@ impl Default for RateLimits {
             per_window: NonZeroU32::new(per_window),
             at_once: NonZeroU32::new(at_once),
         };
-        let mut limits = Self { unauthorized: NonZeroU32::new(100), ..Self::OFF };
+        // The page has some fifty files, and many readers may share an address.
+        let (unauthorized, keyless) = (NonZeroU32::new(100), NonZeroU32::new(2000));
+        let mut limits = Self { unauthorized, keyless, ..Self::OFF };
         for operation in Operation::ALL {
             limits.set(
                 operation,
@@ -86,17 +93,20 @@ impl FromStr for RateLimits {
                 .split_once('=')
                 .ok_or_else(|| "write off, or a list such as run=1000/200,cancel=off".to_owned())?;
             let limit = limit.parse::<Limit>()?;
-            if name == UNAUTHORIZED {
+            if [UNAUTHORIZED, KEYLESS].contains(&name) {
                 if limit.at_once.is_some() {
-                    return Err(format!("{UNAUTHORIZED} takes one number, such as {UNAUTHORIZED}=100"));
+                    return Err(format!("{name} takes one number, such as {name}=100"));
                 }
-                limits.unauthorized = limit.per_window;
+                match name {
+                    UNAUTHORIZED => limits.unauthorized = limit.per_window,
+                    _ => limits.keyless = limit.per_window,
+                }
                 continue;
             }
             let operation = Operation::ALL.into_iter().find(|known| known.name() == name);
             let operation = operation.ok_or_else(|| {
                 let known = Operation::ALL.map(Operation::name).join(", ");
-                format!("unknown operation {name}; choose from {known} and {UNAUTHORIZED}")
+                format!("unknown operation {name}; choose from {known}, {UNAUTHORIZED} and {KEYLESS}")
             })?;
             limits.set(operation, limit);
         }
@@ -163,19 +173,29 @@ mod tests {
 
     #[test]
     fn an_exception_changes_one_limit_and_no_other() {
-        let limits: RateLimits = "run=5/2, cancel=7,status=off,unauthorized=3".parse().unwrap();
+        let limits: RateLimits = "run=5/2, cancel=7,status=off,unauthorized=3,keyless=9".parse().unwrap();
         assert_eq!(numbers(&limits, Operation::Run), (5, 2));
         assert_eq!(numbers(&limits, Operation::Cancel), (7, 0));
         assert_eq!(numbers(&limits, Operation::Status), (0, 0));
         assert_eq!(numbers(&limits, Operation::RunSync), (2000, 400));
-        assert_eq!(limits.unauthorized, NonZeroU32::new(3));
+        assert_eq!((limits.unauthorized, limits.keyless), (NonZeroU32::new(3), NonZeroU32::new(9)));
         assert_eq!("".parse(), Ok(RateLimits::default()));
         assert_eq!("off".parse(), Ok(RateLimits::OFF));
     }
 
     #[test]
     fn a_bad_limit_is_refused_and_named() {
-        for text in ["on", "run", "run=", "run=0", "run=1/0", "run=-1", "run=1/2/3", "unauthorized=1/2"] {
+        for text in [
+            "on",
+            "run",
+            "run=",
+            "run=0",
+            "run=1/0",
+            "run=-1",
+            "run=1/2/3",
+            "unauthorized=1/2",
+            "keyless=1/2",
+        ] {
             assert!(text.parse::<RateLimits>().is_err(), "{text}");
         }
         let error = "runs=1".parse::<RateLimits>().unwrap_err();

@@ -1,0 +1,2 @@
+-- Requests one path again and again.
+wrk.headers["Authorization"] = "Bearer load-key"
