@@ -30,8 +30,11 @@ impl Pace {
 
 impl JobQueue {
     /// About how long a job would wait that is submitted now, to whichever of these endpoints it waits longest at. None: one
-    /// of them would not take it, or nobody is there yet to draw it.
+    /// of them would not take it, nobody is there yet to draw it, or new jobs are to go elsewhere.
     pub async fn expected_wait(&self, endpoints: &[&EndpointId]) -> Result<Option<Duration>, QueueError> {
+        if self.is_draining() {
+            return Ok(None);
+        }
         let now = self.now();
         let load = match self.reading(move |store| store.has_room().and_then(|()| store.load(now))).await {
             Ok(load) => load,
