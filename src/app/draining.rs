@@ -93,9 +93,10 @@ async fn look(file: &DrainFile, queue: &JobQueue, endpoints: &[EndpointId]) -> R
     let asked = read.map_err(|error| error.to_string())?;
     if asked.is_some() != queue.is_draining() {
         queue.set_draining(asked.is_some());
-        match asked {
-            Some(_) => tracing::info!("draining: new jobs go to other servers"),
-            None => tracing::info!("no longer draining: new jobs come here again"),
+        if asked.is_some() {
+            tracing::info!("draining: new jobs go to other servers");
+        } else {
+            tracing::info!("no longer draining: new jobs come here again");
         }
     }
     let Some(said) = asked else { return Ok(()) };

@@ -109,6 +109,7 @@ impl Task {
     }
 
     /// The same at a server that is one of several: the id carries the server's number.
+    #[must_use]
     pub fn at(mut self, node: Option<Node>) -> Self {
         if let Some(node) = node {
             self.id = node.mark(Uuid::new_v4()).to_string();
