@@ -12,13 +12,13 @@ use stablehand::domain::Node;
 use crate::client::Request;
 use crate::helpers::{TestApp, keyed, prompt};
 
-fn node(number: &str) -> Option<Node> {
-    Some(number.parse().unwrap())
+fn node(number: &str) -> Node {
+    number.parse().unwrap()
 }
 
 fn start_node(number: &str) -> TestApp {
     TestApp::with(|config| {
-        (config.queue.node, config.http.node) = (node(number), node(number));
+        (config.queue.node, config.http.node) = (Some(node(number)), Some(node(number)));
         config.manage_models = true;
         config.signing_key = Some([7; 32]);
     })
@@ -69,7 +69,7 @@ fn jobs_of_before_the_number_changed_stay() {
     let before = app.submit(&prompt("a dog"));
     app.wait(&before);
     for number in ["1", "2"] {
-        app.configure(|config| config.queue.node = node(number));
+        app.configure(|config| config.queue.node = Some(node(number)));
         app.restart();
         assert_eq!(app.status(&before).json()["status"], "COMPLETED");
         assert_eq!(digits(&app.submit(&prompt("a cat"))), format!("000{number}"));
