@@ -97,6 +97,10 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// None means the secret in the data folder.
     pub webhook_secret: Option<WebhookSecret>,
+    /// None means the key in the data folder.
+    pub signing_key: Option<[u8; 32]>,
+    /// Where HAProxy's agent check asks how busy the server is.
+    pub agent_listen: Option<SocketAddr>,
     pub webhooks_at_once: u32,
 }
 
@@ -127,12 +131,19 @@ impl ServeArgs {
             sync_waited_retention: self.sync_retention.unwrap_or(defaults.sync_waited_retention),
             queue_limit: self.queue_limit,
             queue_bytes: self.queue_bytes,
+            node: self.node,
             ..defaults
         };
         // clap would repeat the secret in its error, so it is parsed here.
-        let webhook_secret = self.webhook_secret.as_ref().map(|secret| secret.parse()).transpose();
+        let webhook_secret =
+            secret("webhook-secret", self.webhook_secret.as_ref(), self.webhook_secret_file.as_ref())?;
+        let webhook_secret = webhook_secret.map(|text| text.parse()).transpose();
         let webhook_secret =
             webhook_secret.map_err(|error| ConfigError(format!("invalid webhook secret: {error}")))?;
+        let signing_key = secret("signing-key", self.signing_key.as_ref(), self.signing_key_file.as_ref())?;
+        let signing_key = signing_key.map(|text| values::signing_key(&text)).transpose();
+        let signing_key =
+            signing_key.map_err(|error| ConfigError(format!("invalid signing key: {error}")))?;
         let sweep_interval = self.sweep_interval.unwrap_or_else(|| sweep_interval_for(&queue));
         // Whoever reaches a server without keys over a network may draw, but not fill its disk.
         let is_own_user = access == Access::Everybody && self.listen.ip().is_loopback();
@@ -167,6 +178,7 @@ impl ServeArgs {
                 open_surfaces: self.open_surfaces,
                 trusted_proxies: self.trusted_proxies,
                 body_memory: self.body_memory.unwrap_or_else(usual_body_memory),
+                node: self.node,
             },
             manage_models,
             models_dir: self.models_dir.unwrap_or_else(|| models_dir_in(&data_dir)),
@@ -175,6 +187,8 @@ impl ServeArgs {
             sweep_interval,
             shutdown_grace: self.shutdown_grace,
             webhook_secret,
+            signing_key,
+            agent_listen: self.agent_listen,
             webhooks_at_once: self.webhooks_at_once,
         })
     }
@@ -224,6 +238,20 @@ impl ServeArgs {
             ));
         }
         Ok(if keys.is_empty() { Access::OwnKey } else { Access::Keys(keys) })
+    }
+}
+
+/// A secret that comes as a setting or in a file of its own.
+fn secret(name: &str, text: Option<&String>, file: Option<&PathBuf>) -> Result<Option<String>, ConfigError> {
+    match (text, file) {
+        (Some(_), Some(_)) => Err(ConfigError(format!("give --{name} or --{name}-file, not both"))),
+        (None, Some(path)) => {
+            let read = fs::read_to_string(path);
+            read.map(|text| Some(text.trim().to_owned())).map_err(|error| {
+                ConfigError(format!("cannot read the file {} of --{name}-file: {error}", path.display()))
+            })
+        }
+        (text, None) => Ok(text.cloned()),
     }
 }
 

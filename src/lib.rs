@@ -60,6 +60,7 @@
 //! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
 //! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
 //! | `sweeper` | `queue` | when expired jobs are deleted |
+//! | `agent` | `domain` `queue` | what HAProxy hears of how busy the server is |
 //! | `http` | `domain` `library` `metrics` `queue` `wire` | the server and its route table |
 //! | `http::request` | `domain` `library` `metrics` `queue` `wire` | what every request goes through |
 //! | `http::native` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | the hosted service's API |
@@ -72,9 +73,10 @@
 //! | `http::docs` | `domain` `library` `wire` `http::native` `http::request` | what the server says about itself |
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
-//! | `app` | `config` `diffusion` `domain` `engine` `fetch` `http` `library` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
+//! | `app` | `agent` `config` `diffusion` `domain` `engine` `fetch` `http` `library` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
 //! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `secrets` `size_text` `store` | a file for each command |
 
+pub mod agent;
 pub mod app;
 pub mod cli;
 pub mod config;

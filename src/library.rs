@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub use listing::{Item, Listing, Part, Place};
 pub use task::{Status, Task, Work};
 
-use crate::domain::EndpointId;
+use crate::domain::{EndpointId, Node};
 use crate::fetch::AllowedAddresses;
 use crate::hub::{HubCache, HubError, ModelsDir, PulledModel, Unfinished};
 use task::Tasks;
@@ -55,6 +55,8 @@ pub struct LibrarySettings {
     pub upscalers: PathBuf,
     /// Whether clients may pull, check and remove.
     pub may_change: bool,
+    /// Which of several servers this is. The ids of tasks say it.
+    pub node: Option<Node>,
     /// The addresses that a pull may reach besides public ones.
     pub allowed: AllowedAddresses,
 }
@@ -144,9 +146,8 @@ impl Library {
         self.check_rights()?;
         let order = pull::Order::new(&self.0.settings, kind, checked(name)?, sha256)?;
         let served = self.0.served.clone();
-        self.0
-            .tasks
-            .begin(Task::new(Work::Pull, kind, order.shown()), move |handle| order.run(handle, &served))
+        let task = Task::new(Work::Pull, kind, order.shown()).at(self.0.settings.node);
+        self.0.tasks.begin(task, move |handle| order.run(handle, &served))
     }
 
     /// Begins to check whether a model draws.
@@ -154,9 +155,8 @@ impl Library {
         self.check_rights()?;
         let (name, path) = self.model(checked(name)?)?;
         let folder = self.0.settings.models.clone();
-        self.0.tasks.begin(Task::new(Work::Check, Kind::Model, name), move |handle| {
-            check::run(path.as_deref(), &folder, handle)
-        })
+        let task = Task::new(Work::Check, Kind::Model, name).at(self.0.settings.node);
+        self.0.tasks.begin(task, move |handle| check::run(path.as_deref(), &folder, handle))
     }
 
     /// Removes what was pulled, or an unfinished pull. Returns its full name and the freed bytes.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::AppError;
+use super::{AppError, DrainFile};
 use crate::config::{Access, Config};
 use crate::http::ApiKeys;
 use crate::private_dir;
@@ -30,6 +30,20 @@ pub(super) fn api_keys(config: &Config) -> Result<(ApiKeys, Option<OwnApiKey>), 
             let own = secrets::own_api_key(&config.data_dir)?;
             (ApiKeys::new([own.key.as_str()]), Some(own))
         }
+    })
+}
+
+/// The key that signs image URLs. If none is configured, one is made and kept in the data folder.
+pub(super) fn signing_key(config: &Config) -> Result<[u8; 32], SecretError> {
+    config.signing_key.map_or_else(|| secrets::signing_key(&config.data_dir), Ok)
+}
+
+/// A server that starts takes new jobs.
+pub(super) fn forget_drain(path: &Path) -> Result<(), AppError> {
+    let removed = DrainFile::new(path).remove();
+    removed.map(|_| ()).map_err(|error| AppError::DataDir {
+        path: path.display().to_string(),
+        reason: format!("its file drain cannot be removed: {error}"),
     })
 }
 

@@ -18,8 +18,8 @@ pub enum AppError {
     Secret(#[from] SecretError),
     #[error("cannot make calls to other hosts: {0}")]
     Fetch(#[from] FetchError),
-    #[error("{0} is in use by another program: stop it, or choose another port with --listen")]
-    PortInUse(SocketAddr),
+    #[error("{address} is in use by another program: stop it, or choose another port with {flag}")]
+    PortInUse { address: SocketAddr, flag: &'static str },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(

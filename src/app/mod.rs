@@ -6,6 +6,7 @@
 mod data_dir;
 mod device_memory;
 mod diffusion_engine;
+mod draining;
 mod error;
 mod open_files;
 mod port;
@@ -24,10 +25,13 @@ use std::time::Duration;
 use actix_web::{rt, web};
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use diffusion_engine::PipelineModel;
+pub use draining::{Drain, DrainFile, LOOK as DRAIN_LOOK};
 pub use error::AppError;
 
+use crate::agent;
 use crate::config::Config;
 use crate::domain::{Clock, EndpointId, InputRules};
 use crate::engine::{Model, Residency};
@@ -39,7 +43,7 @@ use crate::library::{Library, LibrarySettings, Served};
 use crate::metrics::Metrics;
 use crate::queue::JobQueue;
 use crate::runtime;
-use crate::secrets::{self, OwnApiKey};
+use crate::secrets::OwnApiKey;
 use crate::webhooks::{self, Post, Webhooks};
 use crate::wire::UrlSigner;
 pub use port::reachable;
@@ -71,6 +75,8 @@ pub struct App<M> {
     fetcher: Fetcher,
     listener: TcpListener,
     address: SocketAddr,
+    /// Where HAProxy's agent check asks.
+    agent: Option<TcpListener>,
     stopping: watch::Sender<bool>,
     own_api_key: Option<OwnApiKey>,
     endpoints: Vec<Endpoint<M>>,
@@ -88,9 +94,11 @@ impl<M: Model + Clone + Send + 'static> App<M> {
     pub fn build(config: &Config, endpoints: Vec<Endpoint<M>>, clock: Clock) -> Result<Self, AppError> {
         let connections = open_files::connections()?;
         // The port first: a second server on one machine should fail before it touches the jobs.
-        let (listener, address) = port::bind(config.listen)?;
+        let (listener, address) = port::bind(config.listen, "--listen")?;
+        let agent = config.agent_listen.map(|address| port::bind(address, "--agent-listen")).transpose()?;
         data_dir::prepare(&config.data_dir)?;
-        let signer = UrlSigner::new(secrets::signing_key(&config.data_dir)?);
+        data_dir::forget_drain(&config.data_dir)?;
+        let signer = UrlSigner::new(data_dir::signing_key(config)?);
         let (keys, own_api_key) = data_dir::api_keys(config)?;
         let secret = data_dir::webhook_secret(config)?;
         let fetcher = Fetcher::new(config.allow_addresses.clone())?;
@@ -134,6 +142,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             fetcher,
             listener,
             address,
+            agent: agent.map(|(listener, _)| listener),
             stopping,
             own_api_key,
             endpoints,
@@ -173,6 +182,7 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             let endpoints = self.endpoints.iter().filter(|endpoint| endpoint.workers > 0);
             endpoints.map(|endpoint| endpoint.id.clone()).collect()
         };
+        let endpoints: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.id.clone()).collect();
         let server = rt::spawn(server);
         threads.spawn_workers(self.endpoints, &settings)?;
         threads.spawn_device_memory(residency, metrics)?;
@@ -185,8 +195,22 @@ impl<M: Model + Clone + Send + 'static> App<M> {
             threads.spawn("supervisor", move |queue, stop| supervised.report(queue, stop))?;
         }
 
+        // They end with this function: while the server stops, no balancer needs to hear of it.
+        let mut asked = JoinSet::new();
+        let drain_file = DrainFile::new(&config.data_dir);
+        asked.spawn_local(draining::watch(drain_file, queue.clone(), endpoints.clone()));
+        if let Some(listener) = self.agent {
+            let queue = queue.clone();
+            asked.spawn_local(async move {
+                if let Err(error) = agent::serve(listener, queue, endpoints).await {
+                    tracing::error!(%error, "HAProxy's agent check gets no answers");
+                }
+            });
+        }
+
         let outcome = wait_for_end(stop, &mut threads, server).await;
 
+        drop(asked);
         #[cfg(target_os = "linux")]
         supervisor::stopping();
         // Before its threads end, or it would log that there is none left for the next connection.
@@ -243,6 +267,7 @@ fn library<M>(config: &Config, endpoints: &[Endpoint<M>]) -> Library {
         loras: config.add_ons.loras.clone(),
         upscalers: config.add_ons.upscalers.clone(),
         may_change: config.manage_models,
+        node: config.http.node,
         allowed: config.allow_addresses.clone(),
     };
     let served = |one: &Endpoint<M>| Served { endpoint: one.id.clone(), path: one.model_path.clone() };

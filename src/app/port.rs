@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use super::AppError;
 
-/// Binds `address`, and says which port that is if it leaves the choice to the system.
-pub(super) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
+/// Binds the address of a flag, and says which port that is if it leaves the choice to the system.
+pub(super) fn bind(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), AppError> {
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => AppError::PortInUse(address),
+        io::ErrorKind::AddrInUse => AppError::PortInUse { address, flag },
         _ => AppError::Listen { address, source },
     };
     let listener = TcpListener::bind(address).map_err(failed)?;

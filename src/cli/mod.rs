@@ -6,6 +6,7 @@ mod bench;
 mod completions;
 mod controlnets;
 mod doctor;
+mod drain;
 mod flag_words;
 mod generate;
 mod health;
@@ -73,6 +74,9 @@ enum Command {
     Health(health::HealthArgs),
     /// List, show and cancel the jobs of a running server
     Jobs(jobs::JobsArgs),
+    /// Send new jobs to other servers, and finish what is here
+    #[command(long_about = drain::ABOUT)]
+    Drain(drain::DrainArgs),
     /// Copy jobs and pictures into one file
     #[command(long_about = backup::BACKUP_ABOUT)]
     Backup(backup::BackupArgs),
@@ -179,6 +183,7 @@ fn obey(command: Command, args: &[OsString]) -> Result<bool, Failure> {
         }
         Command::Models(args) => return models::models(&args),
         Command::Health(args) => return health::health(&args),
+        Command::Drain(args) => return drain::drain(&args),
         Command::Check(args) => return backup::check(&args),
         Command::Serve(parsed) => serve::serve(with_file(*parsed, args)?),
         Command::Mcp(parsed) => {

@@ -21,6 +21,9 @@ use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args.log, args.log_format)?;
     let config = args.into_config()?;
+    if config.http.node.is_some() && config.access == Access::OwnKey {
+        return Err(Failure::Usage(NODE_WITHOUT_KEYS.to_owned()));
+    }
     let devices = config.endpoints.iter().map(|endpoint| endpoint.device);
     use_installed(RuntimesDir::in_data_dir(&config.data_dir), devices);
     let endpoints =
@@ -43,6 +46,10 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
         })
         .map_err(|error| Failure::Other(error.to_string()))
 }
+
+/// Each server would make a key of its own, and refuse the others'.
+const NODE_WITHOUT_KEYS: &str = "--node says that this server is one of several, and they need the same API keys: give all of \
+     them the same --api-keys-file or STABLEHAND_API_KEYS";
 
 /// An endpoint with its model opened; its weights are not loaded yet.
 pub(super) fn endpoint(

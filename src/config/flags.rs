@@ -7,13 +7,14 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::values::{
-    address, body_memory, budget, grace, host, interval, origin, public_url, queue_bytes, retention, size,
-    unload_after,
+    address, agent_address, body_memory, budget, grace, host, interval, origin, public_url, queue_bytes,
+    retention, size, unload_after,
 };
 use super::{
     ConfigError, DEFAULT_LORA_MEMORY, DEFAULT_QUEUE_BYTES, EndpointTable, MAX_WORKERS, default_data_dir,
     models_dir_in,
 };
+use crate::domain::Node;
 use crate::fetch::AllowedAddresses;
 use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces, TrustedProxies};
 use crate::runtime::DeviceChoice;
@@ -76,6 +77,13 @@ pub struct ServeArgs {
     #[arg(long, env = "STABLEHAND_BODY_MEMORY", value_name = "SIZE", value_parser = body_memory,
         help_heading = "Network")]
     pub body_memory: Option<u64>,
+    /// Number of this server among several behind one balancer, from 0 to 65535; the ids of its jobs carry it
+    #[arg(long, env = "STABLEHAND_NODE", value_name = "N", help_heading = "Network")]
+    pub node: Option<Node>,
+    /// Port on 127.0.0.1, or address and port, at which HAProxy's agent check asks how busy this server is, such as 9101
+    #[arg(long, env = "STABLEHAND_AGENT_LISTEN", value_name = "PORT|ADDRESS", value_parser = agent_address,
+        help_heading = "Network")]
+    pub agent_listen: Option<SocketAddr>,
 
     /// API keys, separated by commas; safer in the environment, because `ps` shows flags
     #[arg(long, env = "STABLEHAND_API_KEYS", value_name = "KEYS", help_heading = "Access")]
@@ -83,6 +91,13 @@ pub struct ServeArgs {
     /// File with API keys, one per line; # starts a comment
     #[arg(long, env = "STABLEHAND_API_KEYS_FILE", value_name = "FILE", help_heading = "Access")]
     pub api_keys_file: Option<PathBuf>,
+    /// Key that signs image URLs: base64 of 32 bytes; safer in the environment, because `ps` shows flags
+    /// [default: created at the first start, in the file signing-key of the data folder]
+    #[arg(long, env = "STABLEHAND_SIGNING_KEY", value_name = "KEY", help_heading = "Access")]
+    pub signing_key: Option<String>,
+    /// File with that key
+    #[arg(long, env = "STABLEHAND_SIGNING_KEY_FILE", value_name = "FILE", help_heading = "Access")]
+    pub signing_key_file: Option<PathBuf>,
     /// Whether clients need an API key; off works only on a loopback address
     #[arg(
         long,
@@ -232,6 +247,9 @@ pub struct ServeArgs {
     /// flags [default: created at the first start, in the file webhook-secret of the data folder]
     #[arg(long, env = "STABLEHAND_WEBHOOK_SECRET", value_name = "SECRET", help_heading = "Webhooks")]
     pub webhook_secret: Option<String>,
+    /// File with that secret
+    #[arg(long, env = "STABLEHAND_WEBHOOK_SECRET_FILE", value_name = "FILE", help_heading = "Webhooks")]
+    pub webhook_secret_file: Option<PathBuf>,
     /// Webhook calls at the same time, at most half of them to one receiver
     #[arg(long, env = "STABLEHAND_WEBHOOKS_AT_ONCE", value_name = "N", default_value_t = 8,
         value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Webhooks")]

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use actix_web::http::Uri;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytesize::ByteSize;
 use url::Url;
 
@@ -22,6 +24,23 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
         .ok()
         .or_else(loopback)
         .ok_or_else(|| "it should be an address and port, such as 127.0.0.1:8000".to_owned())
+}
+
+/// The address of the agent. A port alone is one that only this machine reaches.
+pub(super) fn agent_address(text: &str) -> Result<SocketAddr, String> {
+    let on_loopback = text.parse().ok().map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+    on_loopback.map_or_else(|| address(text), Ok).map_err(|_| {
+        "it should be a port of this machine, or an address and port, such as 9101 or 10.0.0.1:9101"
+            .to_owned()
+    })
+}
+
+/// Base64 of 32 bytes, in either alphabet and with or without padding.
+pub(super) fn signing_key(text: &str) -> Result<[u8; 32], String> {
+    let text = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    // The key itself belongs into no error.
+    bytes.ok_or_else(|| "it should be the base64 of 32 random bytes".to_owned())
 }
 
 pub(super) fn public_url(text: &str) -> Result<String, String> {
@@ -141,6 +160,31 @@ fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_alone_is_one_of_this_machine() {
+        for (text, address) in [
+            ("9101", "127.0.0.1:9101"),
+            ("0.0.0.0:9101", "0.0.0.0:9101"),
+            ("localhost:9101", "127.0.0.1:9101"),
+        ] {
+            assert_eq!(agent_address(text).map(|found| found.to_string()).as_deref(), Ok(address));
+        }
+        for text in ["", "65536", ":9101", "10.0.0.1"] {
+            assert!(agent_address(text).unwrap_err().contains("such as 9101"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signing_key_is_read_as_openssl_and_the_data_folder_write_it() {
+        let padded = "+/+/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let key = signing_key(padded).unwrap();
+        assert_eq!(key[..3], [0xfb, 0xff, 0xbf]);
+        assert_eq!(signing_key("-_-_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), Ok(key));
+        for text in ["", "short", &"A".repeat(44), "!".repeat(43).as_str()] {
+            assert_eq!(signing_key(text), Err("it should be the base64 of 32 random bytes".to_owned()));
+        }
+    }
 
     #[test]
     fn a_servers_address_is_read_with_and_without_the_path() {

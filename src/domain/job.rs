@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{DrawnPrompts, Idempotency, Policy, S3Config, Timestamp, Webhook};
+use super::{DrawnPrompts, Idempotency, Node, Policy, S3Config, Timestamp, Webhook};
 
 /// The id of a job: a UUID, with the prefix `sync-` for a job from runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -17,7 +17,12 @@ pub struct JobId(String);
 impl JobId {
     /// A new id. UUIDs of version 7 keep rows of the same time close together in the database.
     pub fn new(kind: JobKind) -> Self {
-        let uuid = Uuid::now_v7();
+        Self::at(kind, None)
+    }
+
+    /// The same at a server that is one of several: the id carries the server's number.
+    pub fn at(kind: JobKind, node: Option<Node>) -> Self {
+        let uuid = node.map_or_else(Uuid::now_v7, Node::uuid_v7);
         Self(match kind {
             JobKind::Run => uuid.to_string(),
             JobKind::RunSync { .. } | JobKind::Held => format!("sync-{uuid}"),
@@ -296,6 +301,9 @@ mod tests {
             let id = JobId::new(kind);
             assert_eq!(JobId::parse(id.as_str()), Some(id.clone()));
             assert_eq!(id.as_str().starts_with("sync-"), kind != JobKind::Run);
+            let id = JobId::at(kind, Some("258".parse().unwrap()));
+            assert_eq!(JobId::parse(id.as_str()), Some(id.clone()));
+            assert!(id.as_str().rsplit('-').next().unwrap().starts_with("0102"), "{id}");
         }
     }
 

@@ -14,6 +14,7 @@ mod lora;
 mod lora_blocks;
 mod model_family;
 mod model_part;
+mod node;
 mod noise;
 mod picture_end;
 mod picture_format;
@@ -54,6 +55,7 @@ pub use lora::{
 pub use lora_blocks::{BlockWeights, LoraBlock, LoraScales};
 pub use model_family::{ModelFamily, ModelIndex, UNetConditioning};
 pub use model_part::ModelPart;
+pub use node::Node;
 pub use noise::NoiseSource;
 pub use picture_format::{PICTURE_FORMATS, PictureFormat};
 pub use png_chunks::pixel_chunks;

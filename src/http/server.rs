@@ -106,7 +106,7 @@ fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
         .allow_any_header()
-        .expose_headers(["retry-after", "x-request-id", "mcp-session-id"])
+        .expose_headers(["retry-after", "x-request-id", "x-stablehand-node", "mcp-session-id"])
         .max_age(3600);
     if origins.iter().any(|origin| origin == "*") {
         return cors.allow_any_origin().send_wildcard();

@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Kind, LibraryError};
+use crate::domain::Node;
 
 /// A task as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,6 +106,15 @@ impl Task {
             report: None,
             error: None,
         }
+    }
+
+    /// The same at a server that is one of several: the id carries the server's number.
+    #[must_use]
+    pub fn at(mut self, node: Option<Node>) -> Self {
+        if let Some(node) = node {
+            self.id = node.mark(Uuid::new_v4()).to_string();
+        }
+        self
     }
 }
 

@@ -24,6 +24,7 @@ mod workers;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use claimed_job::{ClaimedJob, Ended, StopReason, Unwritten};
@@ -65,6 +66,8 @@ struct Inner {
     workers: endpoint_workers::WorkersByEndpoint,
     disk: readiness::Disk,
     metrics: Metrics,
+    /// Whether new jobs are to go elsewhere.
+    draining: AtomicBool,
 }
 
 impl JobQueue {
@@ -87,14 +90,15 @@ impl JobQueue {
         if orphans.requeued + orphans.failed > 0 {
             tracing::info!(requeued = orphans.requeued, failed = orphans.failed, "found unfinished jobs");
         }
-        let (board, outbox, workers, disk) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { store, settings, clock, board, outbox, workers, disk, metrics }) })
+        let (board, outbox, workers, disk, draining) = Default::default();
+        let inner = Inner { store, settings, clock, board, outbox, workers, disk, metrics, draining };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Queues a job, unless the same request made one before. When this returns, the job is on the disk.
     pub async fn submit(&self, job: NewJob) -> Result<Submitted, QueueError> {
         let Inner { store, settings, workers, .. } = &*self.inner;
-        let id = JobId::new(job.kind);
+        let id = JobId::at(job.kind, settings.node);
         let retention = settings.retention_for(job.kind);
         let workers = workers.get(&job.endpoint);
         let row = NewRow { id: id.clone(), job, retention, now: self.now() };
@@ -273,6 +277,16 @@ impl JobQueue {
 
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    /// Says whether new jobs are to go elsewhere. Those that come nevertheless are taken: nobody knows whether another server
+    /// would.
+    pub fn set_draining(&self, draining: bool) {
+        self.inner.draining.store(draining, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
     }
 
     /// Whether [`Self::close`] was called.

@@ -39,9 +39,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl JobQueue {
     /// About how long a job would wait that is submitted now, to whichever of these endpoints it waits longest at. None: one
-    /// of them would not take it, or nobody is there yet to draw it.
+    /// of them would not take it, nobody is there yet to draw it, or new jobs are to go elsewhere.
     pub async fn expected_wait(&self, endpoints: &[&EndpointId]) -> Result<Option<Duration>, QueueError> {
-        if !self.disk_has_room().await? {
+        if self.is_draining() || !self.disk_has_room().await? {
             return Ok(None);
         }
         let waits: Result<Option<Vec<_>>, _> = endpoints.iter().map(|name| self.wait_at(name)).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::JobKind;
+use crate::domain::{JobKind, Node};
 use crate::store::QueueLimit;
 
 /// How long the job of a request that holds it is kept after its end, if a crash keeps the request from deleting it. A slow
@@ -24,6 +24,8 @@ pub struct QueueSettings {
     pub queue_limit: u64,
     /// How many bytes the inputs of an endpoint's queued jobs may take.
     pub queue_bytes: u64,
+    /// Which of several servers this is. The ids of new jobs say it.
+    pub node: Option<Node>,
 }
 
 impl Default for QueueSettings {
@@ -35,6 +37,7 @@ impl Default for QueueSettings {
             max_attempts: 3,
             queue_limit: 10_000,
             queue_bytes: 4 << 30,
+            node: None,
         }
     }
 }

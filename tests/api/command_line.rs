@@ -27,7 +27,7 @@ fn refused(args: &[&str], envs: &[(&str, &str)]) -> (i32, String) {
 #[test]
 fn wrong_usage_is_one_line_and_exit_code_2() {
     for (args, sentence) in [
-        (&["--nonsense"][..], "unexpected argument '--nonsense' found"),
+        (&["--xyzzy"][..], "unexpected argument '--xyzzy' found"),
         (&["dance"], "unrecognized subcommand 'dance'"),
         (
             &["--retention", "soon"],
@@ -56,6 +56,11 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (
             &["serve", "--listen", "0.0.0.0:0", "--auth", "off"],
             "--auth off would let anybody who can reach 0.0.0.0:0 use the server: listen on 127.0.0.1, or leave authentication on",
+        ),
+        (
+            &["--node", "2"],
+            "--node says that this server is one of several, and they need the same API keys: give all of them the same \
+             --api-keys-file or STABLEHAND_API_KEYS",
         ),
         (
             &["--api-keys-file", "/nonexistent"],

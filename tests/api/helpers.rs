@@ -84,6 +84,8 @@ impl TestApp {
             sweep_interval: Duration::from_hours(1),
             shutdown_grace: Duration::from_secs(10),
             webhook_secret: None,
+            signing_key: None,
+            agent_listen: None,
             webhooks_at_once: 2,
         };
         change(&mut config);

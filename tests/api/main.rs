@@ -29,6 +29,7 @@ mod limits;
 mod mcp;
 mod metrics;
 mod model;
+mod nodes;
 mod openai;
 mod overhead;
 mod page;

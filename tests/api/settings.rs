@@ -104,6 +104,48 @@ fn keys_come_from_a_list_and_a_file() {
 }
 
 #[test]
+fn secrets_that_several_servers_share_come_as_text_or_from_files() {
+    let (key, secret) = ("A".repeat(43), format!("whsec_{}", "A".repeat(32)));
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{text}\n")).unwrap();
+        file
+    };
+    let (key_file, secret_file) = (file(&key), file(&secret));
+    let [key_path, secret_path] = [&key_file, &secret_file].map(|file| file.path().to_str().unwrap());
+    for flags in [
+        ["--signing-key", &key, "--webhook-secret", &secret],
+        ["--signing-key-file", key_path, "--webhook-secret-file", secret_path],
+    ] {
+        let config = config(&flags).unwrap();
+        assert_eq!(config.signing_key, Some([0; 32]));
+        assert!(config.webhook_secret == Some(secret.parse().unwrap()));
+    }
+    assert!(config(&[]).unwrap().signing_key.is_none());
+    assert_eq!(
+        config(&["--signing-key", &key, "--signing-key-file", key_path]).err().as_deref(),
+        Some("give --signing-key or --signing-key-file, not both")
+    );
+    let missing = config(&["--webhook-secret-file", "/nonexistent"]).err().unwrap();
+    assert!(missing.starts_with("cannot read the file /nonexistent of --webhook-secret-file: "), "{missing}");
+    // The errors do not repeat a secret.
+    let wrong = config(&["--signing-key", "my secret"]).err();
+    assert_eq!(wrong.as_deref(), Some("invalid signing key: it should be the base64 of 32 random bytes"));
+}
+
+#[test]
+fn a_node_is_a_number_with_an_agent_on_this_machine() {
+    let numbered = config(&["--node", "7", "--agent-listen", "9101"]).unwrap();
+    let node = Some("7".parse().unwrap());
+    assert_eq!((numbered.queue.node, numbered.http.node), (node, node));
+    assert_eq!(numbered.agent_listen.unwrap().to_string(), "127.0.0.1:9101");
+    assert_eq!(config_with("node = 7\n", &[]).unwrap().http.node, node);
+    let usual = config(&[]).unwrap();
+    assert_eq!((usual.http.node, usual.agent_listen), (None, None));
+    assert!(config(&["--node", "65536"]).err().unwrap().contains("it should be a number from 0 to 65535"));
+}
+
+#[test]
 fn authentication_can_be_off_only_on_loopback() {
     assert!(config(&["--auth", "off"]).unwrap().access == Access::Everybody);
     assert!(config(&["--auth", "off", "--listen", "[::1]:1"]).is_ok());

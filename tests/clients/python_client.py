@@ -86,7 +86,9 @@ def test_status_and_health_answer_while_a_job_is_drawn():
         health = endpoint.health()
         assert sorted(health["jobs"]) == ["completed", "failed", "inProgress", "inQueue", "retried"]
         assert sorted(health["workers"]) == ["idle", "initializing", "ready", "running", "throttled"]
-        assert health["jobs"]["inProgress"] == 1 and health["workers"]["running"] == 1, health
+        # Of several servers behind a balancer, it is about one.
+        if not os.environ["BALANCED"]:
+            assert health["jobs"]["inProgress"] == 1 and health["workers"]["running"] == 1, health
     finally:
         job.cancel()
 

@@ -70,7 +70,12 @@ impl Server {
 
     /// Starts `stablehand serve` on a free port and waits until it prints its URL.
     pub fn start_with(data: &Path, configure: impl FnOnce(&mut Command)) -> Self {
-        let mut command = stablehand(&["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
+        Self::start_at("127.0.0.1:0", data, configure)
+    }
+
+    /// The same on this address.
+    pub fn start_at(listen: &str, data: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        let mut command = stablehand(&["serve", "--listen", listen, "--data-dir"]);
         command
             .arg(data)
             .env("STABLEHAND_API_KEYS", KEY)

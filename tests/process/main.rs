@@ -13,6 +13,8 @@ mod generate;
 mod helpers;
 mod hub;
 mod kills;
+#[cfg(target_os = "linux")]
+mod nodes;
 mod operate;
 mod pictures;
 #[cfg(unix)]

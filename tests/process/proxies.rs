@@ -1,4 +1,4 @@
-//! nginx and `HAProxy` in front of the server, with the settings of `docs/proxy.md`. They must be installed.
+//! nginx, `HAProxy` and Caddy in front of the server, with the settings of `docs/proxy.md`. They must be installed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -20,7 +20,7 @@ fn block(language: &str) -> &'static str {
     rest.split_once("```").unwrap().0
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -73,8 +73,25 @@ impl Proxy {
         Self::start(command, port, dir)
     }
 
+    fn caddy(server: &Server) -> Self {
+        let (dir, port) = (data_dir(), free_port());
+        let (_, after) = GUIDE.split_once("## Caddy").unwrap();
+        let site = after.split("```").nth(1).unwrap().trim_start_matches("text\n");
+        let site = site
+            .replace("pictures.example", &format!("http://127.0.0.1:{port}"))
+            .replace("127.0.0.1:8000", server.address());
+        let path = dir.path().join("Caddyfile");
+        fs::write(&path, format!("{{\n    admin off\n}}\n{site}")).unwrap();
+        let mut command = Command::new("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path);
+        // It keeps certificates there.
+        command.env("HOME", dir.path()).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
+        command.stderr(Stdio::null());
+        Self::start(command, port, dir)
+    }
+
     fn start(mut command: Command, port: u16, dir: TempDir) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "{command:?} listens");
@@ -156,4 +173,12 @@ fn haproxy_serves_everything_below_a_path() {
     let data = data_dir();
     let server = Server::start(data.path());
     assert_all_is_served(&Proxy::haproxy(&server));
+}
+
+#[test]
+#[ignore = "needs Caddy"]
+fn caddy_serves_everything_below_a_path() {
+    let data = data_dir();
+    let server = Server::start(data.path());
+    assert_all_is_served(&Proxy::caddy(&server));
 }

@@ -64,6 +64,7 @@ fn private(config: Config, data_dir: &std::path::Path, key: &str) -> Result<Conf
     http.rate_limits = "off".parse().map_err(Failure::Other)?;
     http.cors_origins = Vec::new();
     http.hosts = Vec::new();
+    http.node = None;
     let endpoints = config.endpoints.into_iter().map(|mut endpoint| {
         endpoint.preload = false;
         endpoint
@@ -73,6 +74,7 @@ fn private(config: Config, data_dir: &std::path::Path, key: &str) -> Result<Conf
         unload_after: config.unload_after.or(Some(UNLOAD_AFTER)),
         listen: ([127, 0, 0, 1], 0).into(),
         public_url: None,
+        agent_listen: None,
         access: Access::Keys(vec![key.to_owned()]),
         http,
         data_dir: data_dir.to_owned(),

@@ -40,10 +40,11 @@ impl Exchange {
         let config = StreamableHttpServerConfig::default()
             .with_legacy_session_mode(false)
             .with_max_request_body_bytes(request_body::RUNSYNC_LIMIT);
+        let sessions = Sessions::new(api.settings.node);
         let server = ToolServer::new(api);
         let manager = Arc::new(NeverSessionManager::default());
         let service = StreamableHttpService::new(move || Ok(server.clone()), manager, config);
-        Self { service, sessions: Sessions::default() }
+        Self { service, sessions }
     }
 
     /// The session that a request names.

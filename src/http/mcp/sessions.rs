@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::McpError;
+use crate::domain::Node;
 use crate::http::request::{ApiError, Caller};
 
 /// Sessions at once, of all callers and of one.
@@ -23,7 +24,11 @@ const IDLE: Duration = Duration::from_hours(24);
 
 /// All sessions of the server.
 #[derive(Debug, Clone, Default)]
-pub struct Sessions(Arc<Mutex<HashMap<Uuid, Session>>>);
+pub struct Sessions {
+    open: Arc<Mutex<HashMap<Uuid, Session>>>,
+    /// Which of several servers this is. The ids say it.
+    node: Option<Node>,
+}
 
 #[derive(Debug)]
 struct Session {
@@ -42,6 +47,10 @@ pub struct Running {
 }
 
 impl Sessions {
+    pub fn new(node: Option<Node>) -> Self {
+        Self { node, ..Self::default() }
+    }
+
     /// Begins a session, and returns its id.
     pub fn begin(&self, owner: Caller) -> Result<Uuid, McpError> {
         let mut sessions = self.lock();
@@ -53,6 +62,7 @@ impl Sessions {
             forget_oldest(&mut sessions, |_| true)?;
         }
         let id = Uuid::new_v4();
+        let id = self.node.map_or(id, |node| node.mark(id));
         sessions.insert(id, Session { owner, used_at: Instant::now(), running: HashMap::new() });
         Ok(id)
     }
@@ -95,7 +105,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +149,14 @@ mod tests {
         assert!(sessions.enter("", caller(1)).is_err() && sessions.enter("../..", caller(1)).is_err());
         sessions.end(id);
         assert!(sessions.enter(&id.to_string(), caller(1)).is_err());
+    }
+
+    #[test]
+    fn the_id_says_which_of_several_servers_knows_it() {
+        let sessions = Sessions::new(Some("48879".parse().unwrap()));
+        let id = sessions.begin(caller(1)).unwrap();
+        assert_eq!(&id.to_string()[24..28], "beef");
+        assert_eq!(sessions.enter(&id.to_string(), caller(1)).unwrap(), id);
     }
 
     #[test]

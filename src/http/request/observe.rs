@@ -13,6 +13,9 @@ use tracing::Instrument as _;
 use super::connection::{AnswerBody, Connection};
 use super::request_id::{self, RequestId};
 use super::{Api, RouteName};
+use crate::domain::Node;
+
+const NODE: HeaderName = HeaderName::from_static("x-stablehand-node");
 
 pub async fn observe(
     request: ServiceRequest,
@@ -24,7 +27,11 @@ pub async fn observe(
     // At error level, so that the span is on every line logged meanwhile, errors included.
     let span = tracing::error_span!("http", %request_id);
     let mut response = next.call(request).instrument(span.clone()).await?;
+    let api = response.request().app_data::<web::Data<Api>>().cloned();
     complete(response.headers_mut(), &request_id);
+    if let Some(node) = api.as_ref().and_then(|api| api.settings.node) {
+        name_node(response.headers_mut(), node);
+    }
 
     let elapsed = start.elapsed();
     let request = response.request();
@@ -33,7 +40,7 @@ pub async fn observe(
     let route = name.as_ref().map_or("none", RouteName::as_str);
     let method = known(request.method().as_str());
     let status = response.status().as_u16();
-    if let Some(api) = request.app_data::<web::Data<Api>>() {
+    if let Some(api) = api {
         api.metrics.request(route, method, status, elapsed);
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -62,6 +69,13 @@ fn complete(headers: &mut HeaderMap, request_id: &RequestId) {
     default(header::CACHE_CONTROL, "no-store");
     // Image URLs carry their signature.
     default(header::REFERRER_POLICY, "no-referrer");
+}
+
+/// Says which of several servers has answered, in the digits that its ids have.
+fn name_node(headers: &mut HeaderMap, node: Node) {
+    if let Ok(value) = HeaderValue::try_from(node.to_string()) {
+        headers.insert(NODE, value);
+    }
 }
 
 /// The method as logs and metrics name it. Clients can invent methods; those are `other`.

@@ -1,6 +1,7 @@
 //! The operator's settings for HTTP.
 
 use super::{OpenSurfaces, RateLimits, Surfaces, TrustedProxies};
+use crate::domain::Node;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
@@ -18,6 +19,8 @@ pub struct HttpSettings {
     pub trusted_proxies: TrustedProxies,
     /// Bytes for the bodies of requests that arrive at the same time.
     pub body_memory: u64,
+    /// Which of several servers this is.
+    pub node: Option<Node>,
 }
 
 impl Default for HttpSettings {
@@ -31,6 +34,7 @@ impl Default for HttpSettings {
             open_surfaces: OpenSurfaces::default(),
             trusted_proxies: TrustedProxies::default(),
             body_memory: 256 << 20,
+            node: None,
         }
     }
 }

@@ -54,7 +54,8 @@ const ABOUT: &str = "Stable Diffusion on your own machine, with the API of the h
 endpoint `stable-diffusion-v1`: submit a job, poll its status, download its pictures. The server deletes a job and \
 its pictures half an hour after the job ended. After runsync it is one minute, or five if the request had \
 `wait`.\n\nRepeated slashes in a path collapse. Every error is a JSON object with one sentence, `error`. Every \
-answer has an `X-Request-Id`: the client's own if it sent a usable one.";
+answer has an `X-Request-Id`: the client's own if it sent a usable one. One of several servers behind a balancer says which one it is in \
+`X-Stablehand-Node`.";
 
 /// The answers that no other program's API has.
 fn own_schemas() -> ComponentsBuilder {
