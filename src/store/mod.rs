@@ -46,6 +46,7 @@ mod submit;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod warnings;
 mod writer;
 

@@ -31,6 +31,7 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/10-drawn-prompts.sql")),
     M::up(include_str!("../../migrations/11-outbox-job.sql")),
     M::up(include_str!("../../migrations/12-saved-states.sql")),
+    M::up(include_str!("../../migrations/13-traces.sql")),
 ];
 /// The version of the schema that this program writes.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]

@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 use super::Api;
 use super::connection::{AnswerBody, Connection};
 use super::request_id::{self, RequestId};
+use super::trace::RequestTrace;
 
 pub async fn observe(
     request: ServiceRequest,
@@ -23,7 +24,8 @@ pub async fn observe(
     let request_id = RequestId::from_headers(request.headers());
     // At error level, so that the span is on every line logged meanwhile, errors included.
     let span = tracing::error_span!("http", %request_id);
-    let mut response = next.call(request).instrument(span.clone()).await?;
+    let trace = RequestTrace::begin(&request);
+    let mut response = trace.around(next.call(request)).instrument(span.clone()).await?;
     complete(response.headers_mut(), &request_id);
 
     let elapsed = start.elapsed();
@@ -34,6 +36,7 @@ pub async fn observe(
     if let Some(api) = response.request().app_data::<web::Data<Api>>() {
         api.metrics.request(route, method, status, elapsed);
     }
+    trace.end(method, route, status);
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     // Whoever watches the server asks every few seconds, for ever.
     let is_probe = route.ends_with("/live") || route.ends_with("/ready");
