@@ -7,12 +7,15 @@ mod bad_start;
 #[cfg(target_os = "linux")]
 mod connections;
 mod convert;
+#[cfg(target_os = "linux")]
+mod copies;
 mod endpoints;
 mod files;
 mod generate;
 mod helpers;
 mod hub;
 mod kills;
+mod mix;
 mod operate;
 mod pictures;
 #[cfg(unix)]
@@ -25,3 +28,4 @@ mod shared_cache;
 #[cfg(target_os = "linux")]
 mod supervised;
 mod surfaces;
+mod traces;
