@@ -24,7 +24,7 @@ use crate::webhooks::WebhookSecret;
 pub use environment::forget_empty_variables;
 pub use file::{ConfigFile, EndpointTable};
 pub use flags::{ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs, Switch};
-pub use values::{address, server_url, size};
+pub use values::{address, server_url, size, time};
 
 /// The most workers of one endpoint.
 const MAX_WORKERS: u32 = 64;

@@ -40,13 +40,14 @@
 //! | `kernels` | | our own inner loops for the processor, as operators of ONNX Runtime |
 //! | `runtime` | `kernels` `private_dir` | ONNX Runtime, devices and their memory |
 //! | `metrics` | `domain` | what is counted and timed |
+//! | `traces` | `domain` `fetch` | spans for a collector of OpenTelemetry |
 //! | `wire` | `domain` | the status body and the signed URLs in it |
 //! | `redirects` | `domain` | how a call follows a redirect |
 //! | `fetch` | `domain` `redirects` | calls to hosts that clients name |
 //! | `hub` | `domain` `fetch` `private_dir` `redirects` `size_text` | models from where people publish them |
 //! | `library` | `domain` `fetch` `hub` `size_text` | the models of a running server: what is here, pulls, checks, removal |
 //! | `store` | `domain` `metrics` `private_dir` | the only SQL |
-//! | `queue` | `domain` `metrics` `store` | where HTTP and the workers meet |
+//! | `queue` | `domain` `metrics` `store` `traces` | where HTTP and the workers meet |
 //! | `engine` | `domain` `runtime` | the traits of whatever draws, and who is in a device's memory |
 //! | `diffusion` | `domain` `runtime` | the pipeline; knows no jobs, SQL or HTTP |
 //! | `diffusion::image` | `domain` | pixels and PNG files |
@@ -57,12 +58,12 @@
 //! | `diffusion::files` | `domain` `diffusion::schedulers` `diffusion::text` | weights, key names, LoRAs, configurations |
 //! | `diffusion::nets` | `domain` `runtime` `diffusion::files` `diffusion::image` `diffusion::noise` `diffusion::text` | sessions and what runs in them |
 //! | `diffusion::pipeline` | `domain` `runtime` `diffusion::bytes` `diffusion::files` `diffusion::image` `diffusion::nets` `diffusion::noise` `diffusion::schedulers` `diffusion::text` | open, begin, step, finish |
-//! | `worker` | `domain` `engine` `fetch` `metrics` `queue` | claim → begin → step → finish → complete |
-//! | `webhooks` | `domain` `metrics` `queue` `wire` | delivery of the outbox |
+//! | `worker` | `domain` `engine` `fetch` `metrics` `queue` `traces` | claim → begin → step → finish → complete |
+//! | `webhooks` | `domain` `metrics` `queue` `traces` `wire` | delivery of the outbox |
 //! | `sweeper` | `queue` | when expired jobs are deleted |
 //! | `agent` | `domain` `queue` | what HAProxy hears of how busy the server is |
 //! | `http` | `domain` `library` `metrics` `queue` `wire` | the server and its route table |
-//! | `http::request` | `domain` `library` `metrics` `queue` `wire` | what every request goes through |
+//! | `http::request` | `domain` `library` `metrics` `queue` `traces` `wire` | what every request goes through |
 //! | `http::native` | `diffusion::image` `domain` `queue` `wire` `http::request` `http::surface` | the hosted service's API |
 //! | `http::surface` | `domain` `diffusion::image` `queue` `wire` `http::request` | what the other APIs have in common |
 //! | `http::openai` | `diffusion::image` `domain` `wire` `http::request` `http::surface` | OpenAI's Images API |
@@ -74,7 +75,7 @@
 //! | `secrets` | `webhooks` | keys that are kept in the data folder |
 //! | `config` | `diffusion` `domain` `fetch` `http` `queue` `runtime` `webhooks` | every setting |
 //! | `app` | `agent` `config` `diffusion` `domain` `engine` `fetch` `http` `library` `metrics` `private_dir` `queue` `runtime` `secrets` `sweeper` `webhooks` `wire` `worker` | the server put together; its `diffusion_engine` makes the pipeline an engine |
-//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `secrets` `size_text` `store` | a file for each command |
+//! | `cli` | `app` `config` `diffusion` `domain` `fetch` `hub` `runtime` `secrets` `size_text` `store` `traces` | a file for each command |
 
 pub mod agent;
 pub mod app;
@@ -97,6 +98,7 @@ pub mod secrets;
 pub mod size_text;
 pub mod store;
 pub mod sweeper;
+pub mod traces;
 pub mod webhooks;
 pub mod wire;
 pub mod worker;

@@ -16,7 +16,7 @@ const API_KEY_FILE: &str = "api-key";
 const API_KEY_PREFIX: &str = "sh_";
 
 /// The files of all secrets.
-const FILES: [&str; 3] = [SIGNING_KEY_FILE, WEBHOOK_SECRET_FILE, API_KEY_FILE];
+pub const FILES: [&str; 3] = [SIGNING_KEY_FILE, WEBHOOK_SECRET_FILE, API_KEY_FILE];
 
 /// An error with a secret, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]

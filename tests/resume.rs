@@ -41,7 +41,7 @@ fn folders(dir: &Path) -> AddOnFolders {
         controlnets: dir.join("controlnets"),
         embeddings: dir.join("embeddings"),
         wildcards: dir.join("wildcards"),
-        upscalers: golden("upscalers"),
+        upscalers: dir.join("upscalers"),
         lora_memory: u64::MAX,
         look_every: Duration::ZERO,
     }
@@ -60,6 +60,8 @@ impl Studio {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         diffusers("a", &dir.path().join("controlnets"));
+        fs::create_dir_all(dir.path().join("upscalers")).unwrap();
+        fs::copy(golden("upscalers/x2.safetensors"), dir.path().join("upscalers/x2.safetensors")).unwrap();
         fs::create_dir_all(dir.path().join("embeddings")).unwrap();
         fs::copy(
             golden("lora").join("word.embedding.safetensors"),
@@ -246,6 +248,16 @@ fn what_was_saved_of_something_else_is_refused_and_changes_nothing() {
     let now = std::time::SystemTime::now() + Duration::from_secs(60);
     fs::File::options().write(true).open(&changed).unwrap().set_modified(now).unwrap();
     let mut generation = studio.second.begin(&input, SEED).unwrap();
+    assert!(!studio.second.resume(&mut generation, &saved).unwrap());
+
+    // An upscaler that was changed between the passes.
+    let enlarged = studio.input(&json!({"hires": {"scale": 2, "upscaler": "x2"}, "num_inference_steps": 2}));
+    let saved = studio.saved(&enlarged, SEED);
+    let mut generation = studio.second.begin(&enlarged, SEED).unwrap();
+    assert!(studio.second.resume(&mut generation, &saved).unwrap());
+    let upscaler = studio.dir.path().join("upscalers/x2.safetensors");
+    fs::File::options().write(true).open(upscaler).unwrap().set_modified(now).unwrap();
+    let mut generation = studio.second.begin(&enlarged, SEED).unwrap();
     assert!(!studio.second.resume(&mut generation, &saved).unwrap());
 
     // Words that stand for others now.

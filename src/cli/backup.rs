@@ -11,7 +11,7 @@ use super::print::print;
 use crate::config::DataDirArgs;
 use crate::secrets::{self, SecretError};
 use crate::size_text::size_text;
-use crate::store::{self, BackupError, Findings, StoreError};
+use crate::store::{self, BackupError, Findings, Restore, StoreError};
 
 pub(super) const BACKUP_ABOUT: &str = "Copy the jobs and pictures of the data folder into one file, also while a server uses \
 it. Models, LoRAs and runtimes are not in it. The file holds prompts and pictures until you delete it: the server deletes \
@@ -74,15 +74,11 @@ pub(super) fn backup(args: &BackupArgs) -> Result<(), Failure> {
 
 pub(super) fn restore(args: &RestoreArgs) -> Result<(), Failure> {
     let dir = args.folder.data_dir()?;
-    if let Some((name, _)) = secrets::all(&dir)?.first() {
-        let place = dir.display();
-        return Err(Failure::Other(format!(
-            "{place} has a file {name} already: a backup is restored into an empty data folder only"
-        )));
-    }
-    let found = store::restore(&args.file, &dir)?;
-    secrets::put_back(&dir, &found)?;
-    let with = if found.is_empty() { "; the next start makes new keys" } else { ", with its keys" };
+    let restore = Restore::begin(&args.file, &dir, &secrets::FILES)?;
+    secrets::put_back(&restore.staging(), restore.secrets())?;
+    let has_keys = !restore.secrets().is_empty();
+    restore.finish()?;
+    let with = if has_keys { ", with its keys" } else { "; the next start makes new keys" };
     print(&format!("restored {} into {}{with}\n", args.file.display(), dir.display()))
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use super::Failure;
 use super::print::print;
 use super::remote::AddressArgs;
+use crate::config::time;
 
 pub(super) const ABOUT: &str = "Ask a running server whether it is ready: whether it accepts jobs and draws them. The exit \
 code is 0 if it is, and 1 if it is not or cannot be reached. It needs no API key.";
@@ -20,7 +21,7 @@ pub(super) struct HealthArgs {
     #[arg(long, conflicts_with = "max_wait")]
     live: bool,
     /// Longest time that a new job may have to wait, such as 30s
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     max_wait: Option<Duration>,
 }
 
@@ -30,7 +31,7 @@ pub(super) fn health(args: &HealthArgs) -> Result<bool, Failure> {
     let (path, word) = match (args.live, args.max_wait) {
         (true, _) => ("/live".to_owned(), "alive"),
         (false, None) => ("/ready".to_owned(), "ready"),
-        (false, Some(wait)) => (format!("/ready?max_wait={}", wait.as_secs()), "ready"),
+        (false, Some(wait)) => (format!("/ready?max_wait={}ms", wait.as_millis()), "ready"),
     };
     let (status, body) = server.get(&path)?;
     let base = server.base();

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use tracing::Level;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -17,9 +17,10 @@ use crate::app::{App, Endpoint, PipelineModel};
 use crate::config::{Access, Config, EndpointConfig, LogFormat, ServeArgs};
 use crate::domain::Clock;
 use crate::runtime::{DeviceChoice, Runtime, RuntimesDir, use_installed};
+use crate::traces::{Traces, is_trace};
 
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
-    start_log(&args.log, args.log_format)?;
+    let traces = start_log(&args)?;
     let config = args.into_config()?;
     if config.http.node.is_some() && config.access == Access::OwnKey {
         return Err(Failure::Usage(NODE_WITHOUT_KEYS.to_owned()));
@@ -36,7 +37,7 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     }
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
-    actix_web::rt::System::new()
+    let outcome = actix_web::rt::System::new()
         .block_on(async {
             // Before the first word: who has read it may send a signal.
             let stop = termination()?;
@@ -44,7 +45,9 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
             let _ = io::stdout().write_all(welcome(&app, &config).as_bytes());
             app.run_until_stopped(stop).await
         })
-        .map_err(|error| Failure::Other(error.to_string()))
+        .map_err(|error| Failure::Other(error.to_string()));
+    traces.into_iter().for_each(Traces::finish);
+    outcome
 }
 
 /// Each server would make a key of its own, and refuse the others'.
@@ -75,25 +78,35 @@ pub(super) fn endpoint(
 const MALFORMED: &str = "actix_http::h1::dispatcher=off,rmcp=off";
 
 /// Logs go to stderr, one line each. A bare level means this program's; libraries only warn. No filter makes libraries say
-/// more than `info`: below it, HTTP clients write the URLs of requests, with the secrets in them.
-pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
-    let filter = match filter {
-        "error" | "warn" | "info" | "debug" | "trace" => format!("warn,{MALFORMED},stablehand={filter}"),
+/// more than `info`: below it, HTTP clients write the URLs of requests, with the secrets in them. Traces go to a collector, if
+/// one is named, and their spans are on no line.
+pub(super) fn start_log(args: &ServeArgs) -> Result<Option<Traces>, Failure> {
+    let filter = match args.log.as_str() {
+        "error" | "warn" | "info" | "debug" | "trace" => {
+            format!("warn,{MALFORMED},stablehand={}", args.log)
+        }
         other => other.to_owned(),
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|_| Failure::Usage(format!("invalid value '{filter}' for '--log <FILTER>'")))?;
-    let keeps_secrets =
-        filter_fn(|line| line.target().starts_with("stablehand") || *line.level() <= Level::INFO);
+    let keeps_secrets = filter_fn(|line| {
+        !is_trace(line) && (line.target().starts_with("stablehand") || *line.level() <= Level::INFO)
+    });
+    let keeps_secrets = keeps_secrets.with_max_level_hint(LevelFilter::TRACE);
     // Where standard error is closed, a line about that would go nowhere, and the attempt would end the thread.
     let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
-    let lines = match format {
+    let lines = match args.log_format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
+    let traces = args.otlp.as_deref().map(Traces::to).transpose().map_err(Failure::Other)?;
+    let spans = traces.as_ref().map(Traces::layer);
     // Fails only where a test has a log already.
-    let _ = tracing_subscriber::registry().with(filter).with(keeps_secrets).with(lines).try_init();
-    Ok(())
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter.and(keeps_secrets)))
+        .with(spans)
+        .try_init();
+    Ok(traces)
 }
 
 /// Where the server listens, and a request to paste. The key is shown when it was made just now,

@@ -59,6 +59,33 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_cannot_be_used_is_answered_with_one_that_can() {
+        for (line, sentence) in [
+            (
+                "stablehand health --max-wait banana",
+                "invalid value 'banana' for '--max-wait <TIME>': it should be a time such as 30m, 90s or 1h 30m",
+            ),
+            (
+                "stablehand jobs list --limit 0",
+                "invalid value '0' for '--limit <N>': it must be a whole number, 1 or more",
+            ),
+            (
+                "stablehand jobs list --status done",
+                "invalid value 'done' for '--status <STATUS>': it must be one of IN_QUEUE, IN_PROGRESS, COMPLETED, FAILED, \
+                 CANCELLED, TIMED_OUT",
+            ),
+        ] {
+            assert_eq!(one_line(&Cli::try_parse_from(args(line)).err().unwrap()), sentence);
+        }
+        for status in ["IN_QUEUE", "in_queue", "In-Queue"] {
+            assert!(
+                Cli::try_parse_from(["stablehand", "jobs", "list", "--status", status]).is_ok(),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
     fn usage_errors_are_one_line() {
         for line in ["stablehand nonsense", "stablehand --nonsense", "stablehand --retention soon"] {
             let error = Cli::try_parse_from(args(line)).err().unwrap();

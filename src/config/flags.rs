@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::values::{
-    address, agent_address, body_memory, budget, grace, host, interval, origin, public_url, queue_bytes,
-    retention, size, unload_after,
+    address, agent_address, body_memory, budget, collector, grace, host, interval, origin, public_url,
+    queue_bytes, retention, size, unload_after,
 };
 use super::{
     ConfigError, DEFAULT_LORA_MEMORY, DEFAULT_QUEUE_BYTES, EndpointTable, MAX_WORKERS, default_data_dir,
@@ -268,6 +268,10 @@ pub struct ServeArgs {
         help_heading = "Log"
     )]
     pub log_format: LogFormat,
+    /// Collector of OpenTelemetry that gets the traces of requests and jobs, over HTTP, such as http://127.0.0.1:4318
+    /// [default: none]
+    #[arg(long, env = "STABLEHAND_OTLP", value_name = "URL", value_parser = collector, help_heading = "Log")]
+    pub otlp: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

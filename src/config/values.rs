@@ -59,6 +59,23 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     Ok(base.to_owned())
 }
 
+/// Where OpenTelemetry's collectors take traces.
+const TRACES: &str = "/v1/traces";
+
+/// The address at which a collector takes traces, from its own or from the collector's.
+pub(super) fn collector(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|_| "it should be a URL such as http://127.0.0.1:4318".to_owned())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("it should begin with http:// or https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() || text.contains(['?', '#']) {
+        let keys = "a collector's key belongs into OTEL_EXPORTER_OTLP_HEADERS";
+        return Err(format!("it should have no user, query or fragment; {keys}"));
+    }
+    let text = text.trim_end_matches('/');
+    Ok(if text.ends_with(TRACES) { text.to_owned() } else { format!("{text}{TRACES}") })
+}
+
 /// Reads the address of a server for `--url`. Its path may be that of the tools or not.
 pub fn server_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|_| format!("{text} is not a URL such as http://127.0.0.1:8000"))?;
@@ -147,9 +164,13 @@ fn at_least(smallest: ByteSize, text: &str) -> Result<u64, String> {
     }
 }
 
+/// A time, as people write it.
+pub fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "it should be a time such as 30m, 90s or 1h 30m".to_owned())
+}
+
 fn time_within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text)
-        .map_err(|_| "it should be a time such as 30m, 90s or 1h 30m".to_owned())?;
+    let time = time(text)?;
     if (min..=max).contains(&time) {
         return Ok(time);
     }
@@ -183,6 +204,23 @@ mod tests {
         assert_eq!(signing_key("-_-_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), Ok(key));
         for text in ["", "short", &"A".repeat(44), "!".repeat(43).as_str()] {
             assert_eq!(signing_key(text), Err("it should be the base64 of 32 random bytes".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_collector_is_named_by_its_own_address_or_by_that_for_traces() {
+        for text in ["http://127.0.0.1:4318", "http://127.0.0.1:4318/", "http://127.0.0.1:4318/v1/traces"] {
+            assert_eq!(collector(text).as_deref(), Ok("http://127.0.0.1:4318/v1/traces"), "{text}");
+        }
+        assert_eq!(collector("https://a.example/otlp").as_deref(), Ok("https://a.example/otlp/v1/traces"));
+        for text in [
+            "127.0.0.1:4318",
+            "grpc://a.example:4317",
+            "http://me:key@a.example",
+            "http://a.example?key=1",
+            "",
+        ] {
+            assert!(collector(text).is_err(), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{DrawnPrompts, Idempotency, Node, Policy, S3Config, Timestamp, Webhook};
+use super::{DrawnPrompts, Idempotency, Node, Policy, S3Config, Timestamp, TraceParent, Webhook};
 
 /// The id of a job: a UUID, with the prefix `sync-` for a job from runsync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -160,6 +160,8 @@ pub struct NewJob {
     pub webhook: Option<Webhook>,
     /// Set if the client reads an object as `output`: the name of the finish of its pictures.
     pub finish: Option<String>,
+    /// What caused it, if somebody traces that.
+    pub trace: Option<TraceParent>,
 }
 
 impl NewJob {
@@ -175,6 +177,7 @@ impl NewJob {
             once: None,
             webhook: None,
             finish: None,
+            trace: None,
         }
     }
 }

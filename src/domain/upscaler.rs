@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 /// The longest name of an upscaler model, in bytes.
 const LONGEST_NAME: usize = 256;
+/// The most models that one sentence names.
+const FEW: usize = 10;
 
 /// What enlarges a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +38,8 @@ pub enum PixelMode {
 
 /// The upscaler models that requests may name.
 pub trait UpscalerShelf: Debug + Send + Sync {
-    /// The name on the shelf of the model that `name` means. The error is a sentence that says why there is none.
-    fn find(&self, name: &str) -> Result<String, String>;
+    /// The name on the shelf of the model that `name` means, if there is one. The error is a sentence: there are several.
+    fn find(&self, name: &str) -> Result<Option<String>, String>;
     /// The names of all models, sorted.
     fn names(&self) -> Vec<String>;
 }
@@ -76,11 +78,25 @@ impl Upscaler {
     /// The upscaler that `name` means: a built-in one by our name or A1111's, or a model on the shelf. The error is a
     /// sentence.
     pub fn parse(name: &str, shelf: Option<&dyn UpscalerShelf>) -> Result<Self, String> {
+        Self::find(name, shelf)?.ok_or_else(|| unknown(name, shelf, |_| true))
+    }
+
+    /// The same for a picture that has no latents.
+    pub fn parse_for_pixels(name: &str, shelf: Option<&dyn UpscalerShelf>) -> Result<Self, String> {
+        match Self::find(name, shelf)? {
+            Some(upscaler) if upscaler.is_latent() => {
+                Err("It works on latents, and an upscaled picture has none; use another one.".to_owned())
+            }
+            found => found.ok_or_else(|| unknown(name, shelf, |upscaler| !upscaler.is_latent())),
+        }
+    }
+
+    fn find(name: &str, shelf: Option<&dyn UpscalerShelf>) -> Result<Option<Self>, String> {
         let wanted = bare(name);
         if let Some((.., found)) =
             BUILT_IN.iter().find(|(ours, theirs, _)| bare(ours) == wanted || bare(theirs) == wanted)
         {
-            return Ok(found.clone());
+            return Ok(Some(found.clone()));
         }
         if name.trim().is_empty() {
             return Err("It names no upscaler.".to_owned());
@@ -88,13 +104,7 @@ impl Upscaler {
         if name.len() > LONGEST_NAME {
             return Err(format!("It has {} bytes; at most {LONGEST_NAME} are allowed.", name.len()));
         }
-        match shelf {
-            Some(shelf) => shelf.find(name.trim()).map(Self::Model),
-            None => Err(format!(
-                "There is no upscaler {name}; use one of {}.",
-                Self::built_in().collect::<Vec<_>>().join(", ")
-            )),
-        }
+        Ok(shelf.map(|shelf| shelf.find(name.trim())).transpose()?.flatten().map(Self::Model))
     }
 
     /// The name that requests have for it.
@@ -119,6 +129,15 @@ impl Upscaler {
     }
 }
 
+/// What to use in place of an unknown upscaler.
+fn unknown(name: &str, shelf: Option<&dyn UpscalerShelf>, offered: impl Fn(&Upscaler) -> bool) -> String {
+    let built_in =
+        BUILT_IN.iter().filter(|(.., upscaler)| offered(upscaler)).map(|(ours, ..)| (*ours).to_owned());
+    let models = shelf.map(UpscalerShelf::names).unwrap_or_default().into_iter().take(FEW);
+    let names: Vec<_> = built_in.chain(models).collect();
+    format!("There is no upscaler {name}; use one of {}.", names.join(", "))
+}
+
 fn names(built_in: &Upscaler) -> (&'static str, &'static str) {
     let found = BUILT_IN.iter().find(|(.., upscaler)| upscaler == built_in);
     found.map_or(("latent", "Latent"), |(ours, theirs, _)| (ours, theirs))
@@ -138,8 +157,8 @@ mod tests {
     struct OneModel;
 
     impl UpscalerShelf for OneModel {
-        fn find(&self, name: &str) -> Result<String, String> {
-            if name == "4x-foolhardy" { Ok(name.to_owned()) } else { Err(format!("There is no {name}.")) }
+        fn find(&self, name: &str) -> Result<Option<String>, String> {
+            Ok((name == "4x-foolhardy").then(|| name.to_owned()))
         }
 
         fn names(&self) -> Vec<String> {
@@ -165,7 +184,13 @@ mod tests {
             (model.as_str(), model.a1111_name(), model.is_latent()),
             ("4x-foolhardy", "4x-foolhardy", false)
         );
-        assert_eq!(Upscaler::parse("ESRGAN_4x", Some(&OneModel)).unwrap_err(), "There is no ESRGAN_4x.");
+        let unknown = Upscaler::parse("ESRGAN_4x", Some(&OneModel)).unwrap_err();
+        assert!(unknown.starts_with("There is no upscaler ESRGAN_4x; use one of latent, "), "{unknown}");
+        assert!(unknown.ends_with(", lanczos, nearest, 4x-foolhardy."), "{unknown}");
+        assert_eq!(
+            Upscaler::parse_for_pixels("ESRGAN_4x", Some(&OneModel)).unwrap_err(),
+            "There is no upscaler ESRGAN_4x; use one of none, lanczos, nearest, 4x-foolhardy."
+        );
         assert!(
             Upscaler::parse("x", None)
                 .unwrap_err()

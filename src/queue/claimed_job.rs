@@ -4,12 +4,15 @@ use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::running::Running;
 use super::{JobQueue, QueueError};
 use crate::domain::{
     EndpointId, JobId, JobStatus, NewImage, Policy, Progress, S3Config, StoredImage, Timestamp,
 };
 use crate::store::{Claim, End};
+use crate::traces;
 
 /// The shortest time between two messages about progress to a webhook.
 const BETWEEN_PROGRESS: Duration = Duration::from_secs(1);
@@ -21,6 +24,8 @@ pub struct ClaimedJob {
     queue: JobQueue,
     claim: Claim,
     running: Arc<Running>,
+    /// From its claim to its end, for a trace.
+    span: Span,
     /// What its client should know about how it was drawn.
     warnings: Vec<String>,
     /// When the last message about progress was written for its webhook.
@@ -49,11 +54,12 @@ pub struct Unwritten {
 pub type Ended = Result<bool, Box<Unwritten>>;
 
 impl ClaimedJob {
-    pub(super) fn new(queue: JobQueue, claim: Claim, running: Arc<Running>) -> Self {
+    pub(super) fn new(queue: JobQueue, claim: Claim, running: Arc<Running>, span: Span) -> Self {
         Self {
             queue,
             claim,
             running,
+            span,
             warnings: Vec::new(),
             announced_at: Cell::new(None),
             saving: Weak::new(),
@@ -93,6 +99,18 @@ impl ClaimedJob {
         self.end(End::Released)
     }
 
+    /// The engine died over it, outside of its steps. It goes back to its place in the queue, and this counts as a crash:
+    /// after too many of them, the job fails.
+    pub fn crash(self) -> Ended {
+        let most = self.queue.inner.settings.max_attempts;
+        if self.claim.crashes + 1 < most {
+            return self.end(End::Crashed);
+        }
+        self.fail(format!(
+            "The engine stopped unexpectedly {most} times while it worked on this job; it was given up."
+        ))
+    }
+
     /// Drops it without a write. The next start finds it in progress and puts it back into the queue.
     pub fn abandon(mut self) {
         self.leave();
@@ -100,6 +118,11 @@ impl ClaimedJob {
 
     pub fn id(&self) -> &JobId {
         &self.claim.id
+    }
+
+    /// For a trace: what is done for the job is part of it.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     pub fn endpoint(&self) -> &EndpointId {
@@ -215,6 +238,12 @@ impl ClaimedJob {
         let status = end.status();
         let effect = inner.store.end(&self.claim.id, self.claim.attempt, end, self.queue.now()).wait()?;
         inner.board.notify(&self.claim.id);
+        if effect {
+            self.span.record("job.end", status.map_or("released", JobStatus::as_str));
+            if matches!(status, Some(JobStatus::Failed | JobStatus::TimedOut)) {
+                traces::mark_failed(&self.span);
+            }
+        }
         if let (true, Some(status)) = (effect, status) {
             inner.metrics.job_ended(&self.claim.endpoint, status);
             if status == JobStatus::Completed {

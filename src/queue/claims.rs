@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::field::Empty;
+
 use super::running::Running;
 use super::{ClaimedJob, Inner, JobQueue, QueueError, WorkerCounts, WorkerEntry};
 use crate::domain::EndpointId;
 use crate::store::Claim;
+use crate::traces;
 
 impl JobQueue {
     /// Claims an endpoint's next job for a worker on `gpu`: by priority, then by age. Jobs during which the process
@@ -31,7 +34,19 @@ impl JobQueue {
         };
         metrics.job_started(&claim.endpoint, claim.started_at.since(claim.created_at));
         let run = board.running(&claim.id).unwrap_or_else(|| Arc::new(running(&claim)));
-        Ok(Some(ClaimedJob::new(self.clone(), claim, run)))
+        let queue_wait = claim.started_at.since(claim.created_at);
+        let span = tracing::info_span!(
+            target: traces::TARGET,
+            parent: None,
+            "job",
+            job.id = %claim.id,
+            job.endpoint = %claim.endpoint,
+            job.attempt = traces::number(claim.attempt),
+            job.queue_wait_ms = traces::number(queue_wait.as_millis()),
+            job.end = Empty,
+        );
+        traces::follow(&span, claim.trace);
+        Ok(Some(ClaimedJob::new(self.clone(), claim, run, span)))
     }
 
     /// Whether an endpoint has a job to claim. Blocks.

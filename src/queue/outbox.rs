@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::receivers::Receivers;
 use super::{JobQueue, QueueError, work_signal::WorkSignal};
-use crate::domain::{JobId, WebUrl};
+use crate::domain::{JobId, TraceParent, WebUrl};
 use crate::store::Message;
 
 /// How often a message is tried.
@@ -90,6 +90,11 @@ impl OutboxMessage {
 
     pub fn body(&self) -> &str {
         &self.message.body
+    }
+
+    /// What caused the job, if somebody traces that.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.message.trace
     }
 
     /// Which try this is, from 1.

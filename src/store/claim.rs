@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::outbox::{self, Describe, Event};
-use super::{Store, StoreError, Write, bucket_keys, content, rows};
-use crate::domain::{EndpointId, JobId, Policy, S3Config, Timestamp, WebhookEvents};
+use super::{Store, StoreError, Write, bucket_keys, content, rows, traces};
+use crate::domain::{EndpointId, JobId, Policy, S3Config, Timestamp, TraceParent, WebhookEvents};
 
 /// A claimed job, as its worker needs it.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct Claim {
     pub id: JobId,
     pub endpoint: EndpointId,
     pub attempt: u32,
+    /// How often the process, or the engine at a save, died with it in hand.
+    pub crashes: u32,
     pub input: String,
     pub seed: u64,
     pub policy: Policy,
@@ -25,6 +27,8 @@ pub struct Claim {
     pub expires_at: Timestamp,
     /// Which events its webhook is told besides the end, if it has one.
     pub webhook: Option<WebhookEvents>,
+    /// What caused it, if somebody traces that.
+    pub trace: Option<TraceParent>,
 }
 
 impl Store {
@@ -62,7 +66,7 @@ pub(super) const CLAIM: &str = "
     where seq = (select seq from jobs indexed by jobs_queued
                  where status = 'IN_QUEUE' and endpoint = :endpoint and created_at + ttl_ms > :now
                  order by low_priority, crashes >= 2, seq limit 1)
-    returning id, endpoint, attempt, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
+    returning id, endpoint, attempt, crashes, seed, execution_timeout_ms, ttl_ms, low_priority, created_at, started_at,
               expires_at, input, seq";
 
 fn claim(
@@ -79,6 +83,7 @@ fn claim(
                 id: rows::id(row, "id")?,
                 endpoint: EndpointId::new(row.get::<_, String>("endpoint")?),
                 attempt: row.get("attempt")?,
+                crashes: row.get("crashes")?,
                 input: String::new(),
                 seed: row.get::<_, i64>("seed")?.cast_unsigned(),
                 policy: rows::policy(row)?,
@@ -87,6 +92,7 @@ fn claim(
                 started_at: Timestamp(row.get("started_at")?),
                 expires_at: Timestamp(row.get("expires_at")?),
                 webhook: None,
+                trace: None,
             };
             Ok((claim, row.get("input")?, row.get("seq")?))
         })
@@ -97,5 +103,6 @@ fn claim(
         outbox::announce(db, seq, Event::Start, now, describe)?;
     }
     let (input, s3_config) = (content::text(db, content)?, bucket_keys::find(db, seq)?);
-    Ok(Some(Claim { input, s3_config, webhook, ..claim }))
+    let trace = traces::find(db, seq)?;
+    Ok(Some(Claim { input, s3_config, webhook, trace, ..claim }))
 }

@@ -31,6 +31,8 @@ pub enum End {
     },
     /// Put back into the queue at its old place.
     Released,
+    /// The same, and counted as if the process had died.
+    Crashed,
 }
 
 impl End {
@@ -40,7 +42,7 @@ impl End {
             Self::Completed { .. } | Self::Stored { .. } => Some(JobStatus::Completed),
             Self::Failed { .. } => Some(JobStatus::Failed),
             Self::TimedOut { .. } => Some(JobStatus::TimedOut),
-            Self::Released => None,
+            Self::Released | Self::Crashed => None,
         }
     }
 }
@@ -92,11 +94,11 @@ fn end(
     let status = end.status().unwrap_or(JobStatus::InQueue);
     let error = match end {
         End::Failed { error } | End::TimedOut { error } => Some(error),
-        End::Completed { .. } | End::Stored { .. } | End::Released => None,
+        End::Completed { .. } | End::Stored { .. } | End::Released | End::Crashed => None,
     };
     let seq: Option<i64> = db
         .prepare_cached(
-            "update jobs set status = :status, error = :error,
+            "update jobs set status = :status, error = :error, crashes = crashes + :crashed,
                 gpu = case :status when 'IN_QUEUE' then null else gpu end,
                 finished_at = case :status when 'IN_QUEUE' then null else :now end,
                 started_at = case :status when 'IN_QUEUE' then null else started_at end
@@ -106,6 +108,7 @@ fn end(
         .query_row(
             named_params! {
                 ":status": status.as_str(), ":error": error, ":now": now.0, ":id": id.as_str(), ":attempt": attempt,
+                ":crashed": matches!(end, End::Crashed),
             },
             |row| row.get(0),
         )

@@ -21,6 +21,10 @@ pub enum StoreError {
         .0.display()
     )]
     Newer(PathBuf),
+    #[error(
+        "a restore into {} was cut short: run `stablehand restore` again, or empty the folder", .0.display()
+    )]
+    HalfRestored(PathBuf),
     #[error("the job database is damaged; move it away, or restore a copy, and start again")]
     Damaged,
     #[error("the job database is locked by another program; close it and try again")]

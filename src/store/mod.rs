@@ -39,6 +39,7 @@ mod outbox;
 mod queued_bytes;
 mod recent;
 mod requeue;
+mod restore;
 mod retention;
 mod rows;
 mod saved_states;
@@ -47,6 +48,7 @@ mod submit;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod warnings;
 mod writer;
 
@@ -59,7 +61,7 @@ use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
-pub use backup::{BackupError, Secret, back_up, restore};
+pub use backup::{BackupError, Secret, back_up};
 pub use check::{Findings, check};
 pub use claim::Claim;
 pub use end::End;
@@ -67,6 +69,7 @@ pub use error::StoreError;
 pub use list::{JobFilter, JobPage};
 pub use outbox::{Describe, Message};
 pub use requeue::{NoRetry, Requeued};
+pub use restore::Restore;
 pub use retention::Forgotten;
 pub use schema::{FolderState, is_in_use};
 pub use submit::{Inserted, NewRow, QueueLimit};

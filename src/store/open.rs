@@ -16,6 +16,8 @@ use crate::private_dir;
 
 pub(super) const DATABASE: &str = "stablehand.db";
 pub(super) const LOCK: &str = "lock";
+/// The folder of a restore that is under way or was cut short.
+pub(super) const RESTORING: &str = "restoring";
 pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/01-jobs.sql")),
     M::up(include_str!("../../migrations/02-endpoints.sql")),
@@ -29,6 +31,7 @@ pub(super) const STEPS: &[M<'static>] = &[
     M::up(include_str!("../../migrations/10-drawn-prompts.sql")),
     M::up(include_str!("../../migrations/11-outbox-job.sql")),
     M::up(include_str!("../../migrations/12-saved-states.sql")),
+    M::up(include_str!("../../migrations/13-traces.sql")),
 ];
 /// The version of the schema that this program writes.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
@@ -55,6 +58,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
 /// The write connection, with the schema up to date.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let dir = path.parent().unwrap_or(path);
+    if dir.join(RESTORING).symlink_metadata().is_ok() {
+        return Err(StoreError::HalfRestored(dir.to_owned()));
+    }
     // Made here and not by SQLite, so that the file and its log are readable by the owner only.
     owner_only().open(path).map_err(|error| match fs::metadata(path) {
         Ok(_) if error.kind() == io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
@@ -113,7 +119,7 @@ const LONGEST_LOG: u32 = 16_384;
 /// Each connection is used by one thread at a time; the types make sure of that.
 pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
-fn owner_only() -> OpenOptions {
+pub(super) fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

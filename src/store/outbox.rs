@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use sha2::{Digest, Sha256};
 
-use super::{Store, StoreError, Write, content, disk_space, rows};
-use crate::domain::{Job, JobId, Progress, Timestamp, WebUrl, Webhook, WebhookEvents};
+use super::{Store, StoreError, Write, content, disk_space, rows, traces};
+use crate::domain::{Job, JobId, Progress, Timestamp, TraceParent, WebUrl, Webhook, WebhookEvents};
 
 /// Writes the body of a message about a job as it is at that moment.
 pub type Describe = Arc<dyn Fn(Job, Option<Progress>, Timestamp) -> String + Send + Sync>;
@@ -26,6 +26,8 @@ pub struct Message {
     pub tries: u32,
     /// The same number for all messages to the same host.
     pub receiver: i64,
+    /// What caused the job, if somebody traces that.
+    pub trace: Option<TraceParent>,
 }
 
 /// What a message reports.
@@ -191,7 +193,8 @@ fn message(db: &Connection, id: i64) -> Result<Option<Message>, StoreError> {
             ))
         })?;
     let url = content::text(db, url)?.parse().map_err(|_| StoreError::Damaged)?;
-    Ok(Some(Message { id, job, url, body: content::text(db, body)?, tries, receiver }))
+    let trace = traces::of_job(db, &job)?;
+    Ok(Some(Message { id, job, url, body: content::text(db, body)?, tries, receiver, trace }))
 }
 
 /// A number for a URL's host and port that does not reveal them.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, named_params};
 
 use super::idempotency::{self, Earlier};
-use super::{Store, StoreError, Write, bucket_keys, content, disk_space, outbox, queued_bytes};
+use super::{Store, StoreError, Write, bucket_keys, content, disk_space, outbox, queued_bytes, traces};
 use crate::domain::{JobId, JobStatus, NewJob, Timestamp};
 
 /// A job on its way into the queue.
@@ -99,6 +99,9 @@ fn insert(db: &Connection, row: &NewRow, limit: QueueLimit) -> Result<Inserted, 
     }
     if let Some(config) = &job.s3_config {
         bucket_keys::insert(db, seq, config)?;
+    }
+    if let Some(parent) = job.trace {
+        traces::insert(db, seq, parent)?;
     }
     if let Some(webhook) = &job.webhook {
         outbox::subscribe(db, seq, webhook)?;

@@ -14,11 +14,14 @@ use std::{io, thread};
 
 pub use secret::WebhookSecret;
 
+use tracing::field::Empty;
+
 use abridged::abridged;
 
-use crate::domain::WebUrl;
+use crate::domain::{TraceParent, WebUrl};
 use crate::metrics::Metrics;
 use crate::queue::{Describe, JobQueue, OutboxMessage, QueueError, Stop};
+use crate::traces;
 use crate::wire::{JobUrls, UrlSigner, status_body};
 
 /// How long a receiver may take to answer.
@@ -95,7 +98,24 @@ impl Webhooks {
     /// Delivers one message, if one is due, and says what became of it.
     pub fn deliver_once(&self, stop: &Stop) -> Result<Option<Delivery>, QueueError> {
         let Some(message) = self.queue.next_message(self.to_one)? else { return Ok(None) };
-        let answer = self.post(&message);
+        let span = tracing::info_span!(
+            target: traces::TARGET,
+            parent: None,
+            "webhook",
+            otel.kind = "client",
+            job.id = %message.job(),
+            webhook.attempt = traces::number(message.number()),
+            http.response.status_code = Empty,
+        );
+        traces::follow(&span, message.trace());
+        let answer = self.post(&message, traces::name_of(&span).or(message.trace()));
+        if let Ok(status) = answer {
+            span.record("http.response.status_code", traces::number(status));
+        }
+        if !matches!(answer, Ok(200)) {
+            traces::mark_failed(&span);
+        }
+        drop(span);
         let settled = match &answer {
             Ok(200) => message.arrived().map(|()| Delivery::Arrived),
             _ => message.failed().map(|again| if again { Delivery::Failed } else { Delivery::GivenUp }),
@@ -119,15 +139,17 @@ impl Webhooks {
         }
     }
 
-    fn post(&self, message: &OutboxMessage) -> Result<u16, String> {
+    fn post(&self, message: &OutboxMessage, trace: Option<TraceParent>) -> Result<u16, String> {
         let name = message.name();
         let timestamp = self.queue.clock().time_of_day().unix_seconds();
         let signature = self.secret.sign(&name, timestamp, message.body());
-        let headers = [
+        let (timestamp, trace) = (timestamp.to_string(), trace.map(|trace| trace.to_string()));
+        let mut headers = vec![
             ("webhook-id", name.as_str()),
-            ("webhook-timestamp", &timestamp.to_string()),
+            ("webhook-timestamp", &timestamp),
             ("webhook-signature", &signature),
         ];
+        headers.extend(trace.as_deref().map(|trace| ("traceparent", trace)));
         (self.post)(message.url(), &headers, message.body())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{FirstLoad, IDLE, LONGEST_PAUSE, LOOK, Worker};
 use crate::engine::{Engine, Model};
 use crate::queue::WorkerState;
+use crate::traces;
 
 impl<M: Model> Worker<M> {
     /// Loads the engine that the worker is to begin with.
@@ -87,7 +88,15 @@ impl<M: Model> Worker<M> {
     fn load(&mut self) -> Result<(), String> {
         self.entry.set(WorkerState::Initializing);
         self.entry.follow_unload();
-        self.engine.load()?;
+        // It belongs to no job: those that wait for it are still in the queue.
+        let span = tracing::info_span!(
+            target: traces::TARGET,
+            parent: None,
+            "load",
+            job.endpoint = %self.endpoint
+        );
+        self.engine.load().inspect_err(|_| traces::mark_failed(&span))?;
+        drop(span);
         self.entry.note_load(false);
         if let Some(engine) = self.engine.engine() {
             self.metrics.jobs_at_once(&self.endpoint, engine.capacity());

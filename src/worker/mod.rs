@@ -266,7 +266,8 @@ impl<M: Model> Worker<M> {
         for mut active in std::mem::take(&mut self.jobs.active) {
             self.save(&mut active);
             tracing::info!(job = %active.job.id(), attempt = active.job.attempt(), "put back into the queue");
-            self.write(active.job.release());
+            let ended = if active.saves.panicked { active.job.crash() } else { active.job.release() };
+            self.write(ended);
         }
     }
 

@@ -1,13 +1,16 @@
 //! Saves where long jobs are, so that a later attempt goes on from there and not from the first step.
 //!
 //! A job that takes longer than `save_every` is saved that often, and all jobs are saved when the worker is asked to stop
-//! and when it puts them back. The engine says what is saved, and the queue writes it while the engine goes on. No save
-//! ever fails a job.
+//! and when it puts them back. The engine says what is saved, and the queue writes it while the engine goes on. A save that
+//! cannot be written costs nothing. One over which the engine panics counts as a crash.
+
+use tracing::field::Empty;
 
 use super::{ActiveJob, Generation, Worker};
 use crate::domain::Timestamp;
 use crate::engine::{Engine, EngineError, Model};
 use crate::queue::ClaimedJob;
+use crate::traces;
 
 /// When a job was last saved.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +19,13 @@ pub(super) struct Saves {
     last_at: Timestamp,
     /// Whether that was when the worker had been asked to stop.
     at_stop: bool,
+    /// The engine panicked when it was to say where the job is.
+    pub panicked: bool,
 }
 
 impl Saves {
     pub fn new(begun_at: Timestamp) -> Self {
-        Self { last_at: begun_at, at_stop: false }
+        Self { last_at: begun_at, at_stop: false, panicked: false }
     }
 }
 
@@ -34,7 +39,7 @@ impl<M: Model> Worker<M> {
             let is_due = now.since(active.saves.last_at) >= every || is_stopping && !active.saves.at_stop;
             // A disk that is so slow would be even slower with two writes at once.
             if is_due && !active.job.is_saving() {
-                active.saves = Saves { last_at: now, at_stop: is_stopping };
+                active.saves = Saves { last_at: now, at_stop: is_stopping, panicked: false };
                 self.save(&mut active);
             }
             self.jobs.active.push(active);
@@ -46,10 +51,17 @@ impl<M: Model> Worker<M> {
         if self.save_every.is_none() || !self.engine.is_loaded() {
             return;
         }
-        // A panic unloads the engine, and the next tick puts the job back.
-        if let Ok(Some(state)) = self.engine.call(|engine| Ok(engine.save(&active.generation))) {
-            tracing::debug!(job = %active.job.id(), bytes = state.len(), "saved where the job is");
-            active.job.save(state);
+        let span =
+            tracing::info_span!(target: traces::TARGET, parent: active.job.span(), "save", bytes = Empty);
+        match self.engine.call(|engine| Ok(engine.save(&active.generation))) {
+            Ok(Some(state)) => {
+                tracing::debug!(job = %active.job.id(), bytes = state.len(), "saved where the job is");
+                span.record("bytes", traces::number(state.len()));
+                active.job.save(state);
+            }
+            Ok(None) => {}
+            // This unloads the engine, and the next tick puts the jobs back.
+            Err(_) => active.saves.panicked = true,
         }
     }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{ActiveJob, Generation, Worker};
-use crate::domain::Progress;
+use crate::domain::{GenerationInput, Progress};
 use crate::engine::{Engine, EngineError, Model};
 use crate::queue::{ClaimedJob, StopReason};
+use crate::traces;
 
 impl<M: Model> Worker<M> {
     /// One step of every job: together, or one by one if there is too little memory for all at once.
@@ -33,9 +34,23 @@ impl<M: Model> Worker<M> {
     }
 
     fn step_together(&mut self, active: &mut [ActiveJob<Generation<M>>]) -> Result<(), EngineError> {
+        let rows_of = |input: &GenerationInput| input.rows_per_image() * input.num_outputs;
+        let spans: Vec<_> = active
+            .iter()
+            .map(|one| {
+                tracing::info_span!(
+                    target: traces::TARGET,
+                    parent: one.job.span(),
+                    "step",
+                    batch.jobs = traces::number(active.len()),
+                    batch.rows = traces::number(active.iter().map(|active| rows_of(&active.input)).sum::<u32>())
+                )
+            })
+            .collect();
         let mut batch: Vec<_> = active.iter_mut().map(|active| &mut active.generation).collect();
         let start = Instant::now();
         self.engine.call(|engine| engine.step(&mut batch))?;
+        drop(spans);
         self.metrics.step(&self.endpoint, start.elapsed());
         Ok(())
     }
@@ -99,7 +114,11 @@ impl<M: Model> Worker<M> {
     }
 
     fn finish(&mut self, mut job: ClaimedJob, generation: Generation<M>, steps: u32) {
-        match self.engine.call(|engine| Ok((engine.warnings(&generation), engine.finish(generation)?))) {
+        let span = tracing::info_span!(target: traces::TARGET, parent: job.span(), "finish", steps = traces::number(steps));
+        let outcome =
+            self.engine.call(|engine| Ok((engine.warnings(&generation), engine.finish(generation)?)));
+        drop(span);
+        match outcome {
             Ok((warnings, images)) => {
                 job.warn(warnings);
                 let duration = self.queue.now().since(job.started_at());

@@ -188,6 +188,7 @@ impl Engine for Scripted {
     }
 
     fn save(&self, drawing: &Drawing) -> Option<Vec<u8>> {
+        Self::act(&drawing.prompt, "save").ok()?;
         (drawing.done > 0).then(|| format!("{} after {}", drawing.prompt, drawing.done).into_bytes())
     }
 

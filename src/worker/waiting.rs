@@ -12,6 +12,7 @@ use super::{JobsInHand, MadeBy, PreparedBy, Worker};
 use crate::domain::GenerationInput;
 use crate::engine::{Engine, EngineError, Model, Preparation, Stage};
 use crate::queue::ClaimedJob;
+use crate::traces;
 
 /// A worker's jobs that wait to begin.
 pub(super) struct Waiting<M: Model> {
@@ -230,8 +231,11 @@ impl<M: Model> Worker<M> {
 
     /// Begins a job in the engine.
     fn begin(&mut self, job: ClaimedJob, input: GenerationInput, prepared: PreparedBy<M>) {
+        let span = tracing::info_span!(target: traces::TARGET, parent: job.span(), "begin");
         let begun = self.engine.call(|engine| engine.begin(prepared, &input, job.seed()));
-        match begun.and_then(|generation| self.resumed(&job, generation)) {
+        let begun = begun.and_then(|generation| self.resumed(&job, generation));
+        drop(span);
+        match begun {
             Ok(generation) => self.take_in(job, input, generation),
             Err(error) => self.write(job.fail(error.to_string())),
         }

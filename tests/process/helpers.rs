@@ -161,8 +161,13 @@ impl Server {
 
     /// `kill -9` while clients still talk to the server.
     pub fn kill_now(&self) {
+        self.send("-KILL");
+    }
+
+    /// Sends a signal, such as `-STOP`.
+    pub fn send(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// `kill -9`.
@@ -173,8 +178,7 @@ impl Server {
 
     /// Sends SIGTERM. Returns the exit status.
     pub fn terminate(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.send("-TERM");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -7,12 +7,15 @@ mod bad_start;
 #[cfg(target_os = "linux")]
 mod connections;
 mod convert;
+#[cfg(target_os = "linux")]
+mod copies;
 mod endpoints;
 mod files;
 mod generate;
 mod helpers;
 mod hub;
 mod kills;
+mod mix;
 #[cfg(target_os = "linux")]
 mod nodes;
 mod operate;
@@ -27,3 +30,4 @@ mod shared_cache;
 #[cfg(target_os = "linux")]
 mod supervised;
 mod surfaces;
+mod traces;

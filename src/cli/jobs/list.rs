@@ -21,10 +21,10 @@ const PROMPT: usize = 60;
 #[expect(clippy::doc_markdown, reason = "the help text is for a terminal")]
 pub(super) struct ListArgs {
     /// Only jobs in this state, such as IN_QUEUE
-    #[arg(long, value_parser = |text: &str| JobStatus::parse(text).ok_or_else(unknown))]
+    #[arg(long, value_parser = status)]
     status: Option<JobStatus>,
     /// Most jobs to list
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = limit)]
     limit: usize,
     /// Print a JSON list of the jobs as the API shows them
     #[arg(long)]
@@ -33,8 +33,18 @@ pub(super) struct ListArgs {
     place: PlaceArgs,
 }
 
-fn unknown() -> String {
-    format!("it must be one of {}", JobStatus::ALL.map(JobStatus::as_str).join(", "))
+/// A state, however its name is written.
+fn status(text: &str) -> Result<JobStatus, String> {
+    let word = text.to_ascii_uppercase().replace(['-', ' '], "_");
+    let all = || JobStatus::ALL.map(JobStatus::as_str).join(", ");
+    JobStatus::parse(&word).ok_or_else(|| format!("it must be one of {}", all()))
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|limit| *limit > 0)
+        .ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
 }
 
 pub(super) fn list(args: &ListArgs) -> Result<(), Failure> {

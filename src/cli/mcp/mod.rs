@@ -17,6 +17,7 @@ use super::Failure;
 use super::serve::start_log;
 use crate::config::{ServeArgs, server_url};
 use crate::fetch::root_certificates;
+use crate::traces::Traces;
 
 pub(super) const ABOUT: &str = "Give a chat program such as Claude Desktop or LM Studio tools that draw, over the Model \
 Context Protocol on standard input and output. The chat program starts this command itself. With --url it uses a server \
@@ -39,15 +40,17 @@ pub struct McpArgs {
 /// Serves until the chat program closes standard input. `settings` come from the flags, the environment and the
 /// configuration file.
 pub(super) fn mcp(url: Option<String>, key: Option<String>, settings: ServeArgs) -> Result<(), Failure> {
-    start_log(&settings.log, settings.log_format)?;
-    match url {
+    let traces = start_log(&settings)?;
+    let outcome = match url {
         Some(url) => {
             let roots = root_certificates().map_err(|error| Failure::Other(error.to_string()))?;
             Arc::new(Bridge::new(&url, key, roots)).carry(io::stdin().lock());
             Ok(())
         }
         None => own_server::run(settings),
-    }
+    };
+    traces.into_iter().for_each(Traces::finish);
+    outcome
 }
 
 impl McpArgs {

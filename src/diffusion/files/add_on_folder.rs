@@ -20,7 +20,7 @@ use super::refreshed::Refreshed;
 const DEEPEST: usize = 4;
 const MOST_FILES: usize = 20_000;
 /// The most names in one sentence.
-pub(super) const FEW: usize = 10;
+const FEW: usize = 10;
 
 /// A file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]

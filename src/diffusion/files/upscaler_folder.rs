@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::add_on_folder::{AddOnFile, AddOnFolder, FEW, Kind, NotFound};
-use crate::domain::{Upscaler, UpscalerShelf};
+use super::add_on_folder::{AddOnFile, AddOnFolder, Kind, NotFound};
+use crate::domain::UpscalerShelf;
 
 const KIND: Kind = Kind { one: "upscaler", flag: "--upscaler-dir" };
 
@@ -22,20 +22,17 @@ impl UpscalerFolder {
 
     /// The file that `name` means, or a sentence that says why there is none.
     pub fn file(&self, name: &str) -> Result<AddOnFile, String> {
-        self.folder.find(name).map_err(|error| match error {
-            NotFound::Unknown(there) => {
-                let built_in = Upscaler::built_in().map(str::to_owned);
-                let few: Vec<_> = built_in.chain(there.into_iter().take(FEW)).collect();
-                format!("There is no upscaler {name}; use one of {}.", few.join(", "))
-            }
-            ambiguous @ NotFound::Ambiguous(_) => ambiguous.sentence(KIND, name),
-        })
+        self.folder.find(name).map_err(|error| error.sentence(KIND, name))
     }
 }
 
 impl UpscalerShelf for UpscalerFolder {
-    fn find(&self, name: &str) -> Result<String, String> {
-        self.file(name).map(|file| file.name)
+    fn find(&self, name: &str) -> Result<Option<String>, String> {
+        match self.folder.find(name) {
+            Ok(file) => Ok(Some(file.name)),
+            Err(NotFound::Unknown(_)) => Ok(None),
+            Err(ambiguous) => Err(ambiguous.sentence(KIND, name)),
+        }
     }
 
     fn names(&self) -> Vec<String> {
@@ -48,16 +45,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn models_are_found_by_name_and_unknown_ones_are_answered_with_the_known() {
+    fn models_are_found_by_name() {
         let dir = tempfile::tempdir().unwrap();
         for file in ["RealESRGAN_x4plus.pth", "4x-ink.safetensors"] {
             std::fs::write(dir.path().join(file), "").unwrap();
         }
         let folder = UpscalerFolder::new(dir.path().to_owned(), Duration::ZERO);
         assert_eq!(folder.names(), ["4x-ink", "RealESRGAN_x4plus"]);
-        assert_eq!(folder.find("RealESRGAN_x4plus.pth").unwrap(), "RealESRGAN_x4plus");
-        let unknown = folder.find("SwinIR").unwrap_err();
-        assert!(unknown.starts_with("There is no upscaler SwinIR; use one of latent, "), "{unknown}");
-        assert!(unknown.ends_with("lanczos, nearest, 4x-ink, RealESRGAN_x4plus."), "{unknown}");
+        assert_eq!(folder.find("RealESRGAN_x4plus.pth").unwrap().as_deref(), Some("RealESRGAN_x4plus"));
+        assert_eq!(folder.find("SwinIR"), Ok(None));
+        assert_eq!(
+            folder.file("SwinIR").unwrap_err(),
+            "There is no upscaler SwinIR; use one of 4x-ink, RealESRGAN_x4plus."
+        );
     }
 }

@@ -1,5 +1,9 @@
 //! The encoded prompts of a request: which text the UNet reads at which step, for each picture.
 
+use std::sync::OnceLock;
+
+use sha2::{Digest, Sha256};
+
 use crate::diffusion::nets::EncodedPrompt;
 use crate::diffusion::text::LearnedWord;
 
@@ -15,6 +19,8 @@ pub struct EncodedPrompts {
     pub learned: Vec<LearnedWord>,
     /// The names behind `embedding:` that no learned word has.
     pub unknown: Vec<String>,
+    /// Of the texts, once somebody has asked for it.
+    pub(super) hash: OnceLock<[u8; 32]>,
 }
 
 /// The prompts of one picture.
@@ -54,6 +60,20 @@ impl Timeline {
 }
 
 impl EncodedPrompts {
+    /// A hash of all texts as they are encoded: the text encoder, its LoRAs and learned words are in it. It is taken once;
+    /// the texts do not change.
+    pub fn hash(&self) -> &[u8; 32] {
+        self.hash.get_or_init(|| {
+            let mut hash = Sha256::new();
+            for text in &self.texts {
+                let values = text.values();
+                hash.update((values.len() as u64).to_le_bytes());
+                values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            }
+            hash.finalize().into()
+        })
+    }
+
     /// Of every text of a picture.
     pub fn tokens(&self, picture: usize) -> usize {
         self.positives(picture, 0).next().map_or(0, |(text, _)| text.values().dim().1)

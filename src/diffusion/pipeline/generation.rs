@@ -49,6 +49,9 @@ pub struct Generation {
     pub(super) noise_pred: Array4<f32>,
     pub(super) scheduler: Scheduler,
     pub(super) noise: BatchNoise,
+    /// The latents and the noise with what the scheduler adds before the next call. They count once the call is made: a
+    /// call that fails for want of memory may be made again.
+    raised: Option<(Array4<f32>, BatchNoise)>,
     /// The given picture, where only a part of it is repainted.
     original: Option<Original>,
     /// Laid over the finished pictures.
@@ -115,6 +118,7 @@ impl Generation {
             latents,
             scheduler,
             noise,
+            raised: None,
             original,
             overlay: None,
             begin,
@@ -348,9 +352,15 @@ impl Generation {
     /// Prepares `model_input` for the next call.
     pub(super) fn scale_model_input(&mut self) -> Result<(), SchedulerError> {
         let channels = self.latents.dim().1;
-        self.scheduler.prepare(self.call, &mut self.latents, &mut self.noise)?;
+        self.raised = None;
+        if self.scheduler.prepares() {
+            let (mut latents, mut noise) = (self.latents.clone(), self.noise.clone());
+            self.scheduler.prepare(self.call, &mut latents, &mut noise)?;
+            self.raised = Some((latents, noise));
+        }
+        let latents = self.raised.as_ref().map_or(&self.latents, |(latents, _)| latents);
         let input: ArrayViewMut4<f32> = self.model_input.slice_mut(s![.., ..channels, .., ..]);
-        self.scheduler.scale_model_input(&self.latents, self.call, input)?;
+        self.scheduler.scale_model_input(latents, self.call, input)?;
         if let Some(blind) = &mut self.blind_input {
             let seen = self.model_input.slice(s![.., ..channels, .., ..]);
             blind.slice_mut(s![.., ..channels, .., ..]).assign(&seen);
@@ -363,6 +373,9 @@ impl Generation {
 
     /// Moves the latents on by the UNet's answer in `noise_pred`.
     pub(super) fn advance(&mut self) -> Result<(), SchedulerError> {
+        if let Some((latents, noise)) = self.raised.take() {
+            (self.latents, self.noise) = (latents, noise);
+        }
         self.scheduler.step(&self.noise_pred, self.call, &mut self.latents, &mut self.noise)?;
         self.call += 1;
         if let Some(original) = &self.original {

@@ -2,7 +2,7 @@
 //! concatenated along the token axis. A plain prompt of one chunk is exactly the text encoder's output. Prompts that change
 //! from step to step are encoded once for each of their texts.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::DiffusionError;
@@ -133,7 +133,7 @@ impl PromptEncoder {
             .iter()
             .map(|wanted| encoder.encode(&texts[wanted.text].chunks, wanted).map(EncodedPrompt::new))
             .collect::<Result<_, _>>()?;
-        Ok(EncodedPrompts { texts: read, pictures, cut, learned, unknown })
+        Ok(EncodedPrompts { texts: read, pictures, cut, learned, unknown, hash: OnceLock::new() })
     }
 
     /// Warns once that prompts are cut.

@@ -101,20 +101,19 @@ impl Pipeline {
         let controlnets: Vec<_> = pass.controls.iter().map(Control::key).collect();
         let device = self.device.label();
         // Of pictures, Debug shows the length alone.
-        let of_files = format!("{VERSION} {device} {:?}", self.model.files.stamp());
+        let of_files = format!("{VERSION} {} {device} {:?}", ort::info(), self.model.files.stamp());
         let of_scheduler = format!("{:?} {:?}", self.model.description.scheduler, pass.scheduler.timesteps());
         let of_request = format!("{} {request:?} {:?} {:?}", pass.seed, pass.input, pass.drawn);
-        let of_add_ons = format!("{:?} {controlnets:?}", adapted.map(|adapted| adapted.hashes()));
+        let upscaler = pass.next.as_ref().and_then(|next| self.upscalers.stamp(next.upscaler()));
+        let of_add_ons =
+            format!("{:?} {controlnets:?} {upscaler:?}", adapted.map(|adapted| adapted.hashes()));
         let mut out = ByteWriter::default();
         for text in [of_files, of_scheduler, of_request, of_add_ons] {
             out.count(text.len());
             out.raw(text.as_bytes());
         }
         out.raw(&pass.pictures.0);
-        // The text encoder, its LoRAs and learned words are in these.
-        for text in &pass.prompts.texts {
-            text.values().iter().for_each(|value| out.f32(*value));
-        }
+        out.raw(pass.prompts.hash());
         Sha256::digest(out.into_bytes()).into()
     }
 }

@@ -62,6 +62,10 @@ pub(super) struct FirstPass {
 }
 
 impl SecondPass {
+    pub fn upscaler(&self) -> &Upscaler {
+        &self.upscaler
+    }
+
     /// Steps done between the passes, and all that come after the first pass. The last piece is not counted, unless the
     /// second pass has no steps: the picture is not done before.
     pub fn progress(&self) -> (u32, u32) {

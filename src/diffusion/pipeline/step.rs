@@ -234,3 +234,36 @@ struct Unit {
     generation: usize,
     image: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::diffusion::Model;
+    use crate::domain::GenerationInput;
+    use crate::runtime::{DeviceChoice, Runtime};
+
+    #[test]
+    fn a_call_that_is_made_again_adds_no_more_noise() {
+        let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+        let mut pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap();
+        let request = json!({
+            "prompt": "a dog", "scheduler": "EULER-D", "s_churn": 3, "width": 64, "height": 64, "num_inference_steps": 4,
+        });
+        let input = GenerationInput::parse(&request, pipeline.model().rules()).unwrap();
+        let mut draw = |fails: bool| {
+            let mut generation = pipeline.begin(&input, 7).unwrap();
+            let mut saved = Vec::new();
+            while !generation.is_done() {
+                if fails {
+                    // What comes before a UNet call for which the memory does not suffice.
+                    generation.scale_model_input().unwrap();
+                }
+                saved.push(pipeline.save(&generation));
+                pipeline.step(&mut [&mut generation]).unwrap();
+            }
+            (generation.latents().clone(), saved)
+        };
+        assert!(draw(true) == draw(false));
+    }
+}

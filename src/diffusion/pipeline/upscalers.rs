@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::DiffusionError;
 use crate::diffusion::files::{AddOnFile, UpscalerFile, UpscalerFolder};
 use crate::diffusion::nets::{ModelError, UpscalerNet, upscaler_memory};
-use crate::domain::UpscalerShelf;
+use crate::domain::{Upscaler, UpscalerShelf};
 use crate::runtime::Runtime;
 
 /// A loaded upscaler, which several jobs may use in turn.
@@ -60,6 +60,12 @@ impl Upscalers {
         let known = Known { scale: file.shape().scale, memory: held + run };
         self.known.borrow_mut().insert(name.to_owned(), (place, known));
         Ok(known)
+    }
+
+    /// Which file an upscaler model is. A file that is changed has another one. None if there is none, or no model is needed.
+    pub(super) fn stamp(&self, upscaler: &Upscaler) -> Option<(u64, Option<SystemTime>)> {
+        let Upscaler::Model(name) = upscaler else { return None };
+        self.file(name).ok().map(|file| (file.bytes, file.modified))
     }
 
     /// The upscaler, loaded. It stays so as long as somebody holds it.

@@ -56,6 +56,11 @@ impl Scheduler {
         Ok((level.signal, level.noise))
     }
 
+    /// Whether [`Self::prepare`] changes anything.
+    pub fn prepares(&self) -> bool {
+        self.sampler.churn().is_some()
+    }
+
     /// Adds to `sample` the noise that its sampler wants to be there before call `i`. It comes once, before the input is
     /// scaled.
     pub fn prepare(

@@ -158,7 +158,7 @@ impl Hires {
 }
 
 /// An upscaler by its name.
-pub(super) fn upscaler(reader: &mut Reader, rules: &InputRules, field: &str) -> Option<Upscaler> {
+fn upscaler(reader: &mut Reader, rules: &InputRules, field: &str) -> Option<Upscaler> {
     let name = reader.string(field)?;
     Upscaler::parse(name, rules.upscalers.as_deref()).map_err(|sentence| reader.unmet(field, &sentence)).ok()
 }

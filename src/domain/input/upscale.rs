@@ -1,7 +1,6 @@
 //! `upscale`: a job that enlarges a picture and draws nothing.
 
 use super::enlarged::Enlarged;
-use super::hires::upscaler;
 use super::reader::Reader;
 use super::{InputRules, MAX_OUTPUTS, Upscaler};
 
@@ -23,13 +22,10 @@ impl Upscale {
     pub(super) fn read(reader: &mut Reader, rules: &InputRules, known: &[&str]) -> Option<Self> {
         let upscale = reader.within("upscale", |reader| {
             reader.refuse_unknown(&["model", "scale", "width", "height"]);
-            let upscaler = upscaler(reader, rules, "model");
-            if upscaler.as_ref().is_some_and(Upscaler::is_latent) {
-                reader.unmet(
-                    "model",
-                    "It works on latents, and an upscaled picture has none; use another one.",
-                );
-            }
+            let upscaler = reader.string("model").and_then(|name| {
+                let found = Upscaler::parse_for_pixels(name, rules.upscalers.as_deref());
+                found.map_err(|sentence| reader.unmet("model", &sentence)).ok()
+            });
             let enlarged = Enlarged::read(reader, SCALE);
             Self { upscaler: upscaler.unwrap_or(Upscaler::LANCZOS), enlarged }
         })?;
@@ -92,6 +88,10 @@ mod tests {
                 format!(
                     "upscale.model {NO} It works on latents, and an upscaled picture has none; use another one."
                 ),
+            ),
+            (
+                json!({ "upscale": { "model": "SwinIR" }, "init_image": picture }),
+                format!("upscale.model {NO} There is no upscaler SwinIR; use one of none, lanczos, nearest."),
             ),
         ] {
             assert_eq!(parse(&input).unwrap_err(), sentence);

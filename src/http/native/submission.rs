@@ -67,7 +67,7 @@ fn parse(body: &[u8], endpoint: EndpointId, rules: &InputRules, kind: JobKind) -
         None => (input.get().to_owned(), None),
         Some(Translated { input, finish }) => (input.to_string(), Some(finish)),
     };
-    Ok(NewJob { endpoint, kind, input, seed, policy, s3_config, once: None, webhook, finish })
+    Ok(NewJob { endpoint, kind, input, seed, policy, s3_config, once: None, webhook, finish, trace: None })
 }
 
 /// A field that may be absent.

@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::watch;
 
 use super::body::BodyMemory;
-use super::{ApiError, ApiKeys, Endpoints, HttpSettings, Limiter, proxies};
+use super::{ApiError, ApiKeys, Endpoints, HttpSettings, Limiter, proxies, trace};
 use crate::domain::{EndpointId, Job, JobId, NewJob, Timestamp};
 use crate::library::Library;
 use crate::metrics::Metrics;
@@ -59,6 +59,7 @@ impl Api {
     /// Queues a job. `surface` says which API it came through.
     pub async fn submit(&self, job: NewJob, surface: &'static str) -> Result<Submitted, ApiError> {
         let endpoint = job.endpoint.clone();
+        let job = NewJob { trace: job.trace.or_else(trace::parent), ..job };
         let submitted = self.queue.submit(job).await?;
         self.metrics.job_submitted(surface, &endpoint);
         Ok(submitted)

@@ -25,6 +25,7 @@ mod route;
 mod settings;
 mod signed_query;
 mod surfaces;
+mod trace;
 
 pub use api::{Api, MemoryProbe, MemoryUse};
 pub use auth::{ApiKey, ApiKeys};
@@ -48,3 +49,4 @@ pub(super) use observe::observe;
 pub(super) use path::enter;
 pub(super) use route::{Methods, RouteName, no_route, route, route_below};
 pub(super) use signed_query::{SignedQuery, canonical};
+pub(super) use trace::parent as request_trace;

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use super::connection::{AnswerBody, Connection};
 use super::request_id::{self, RequestId};
+use super::trace::RequestTrace;
 use super::{Api, RouteName};
 use crate::domain::Node;
 
@@ -26,7 +27,8 @@ pub async fn observe(
     let request_id = RequestId::from_headers(request.headers());
     // At error level, so that the span is on every line logged meanwhile, errors included.
     let span = tracing::error_span!("http", %request_id);
-    let mut response = next.call(request).instrument(span.clone()).await?;
+    let trace = RequestTrace::begin(&request);
+    let mut response = trace.around(next.call(request)).instrument(span.clone()).await?;
     let api = response.request().app_data::<web::Data<Api>>().cloned();
     complete(response.headers_mut(), &request_id);
     if let Some(node) = api.as_ref().and_then(|api| api.settings.node) {
@@ -43,6 +45,7 @@ pub async fn observe(
     if let Some(api) = api {
         api.metrics.request(route, method, status, elapsed);
     }
+    trace.end(method, route, status);
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     // Whoever watches the server asks every few seconds, for ever.
     let is_probe = route.ends_with("/live") || route.ends_with("/ready");

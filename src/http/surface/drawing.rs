@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 
 use super::Finish;
 use crate::domain::{EndpointId, ImagePlace, ImageRef, JobId, JobOutline, JobStatus, NewJob, Progress};
-use crate::http::request::{Api, ApiError, Surface};
+use crate::http::request::{Api, ApiError, Surface, request_trace};
 use crate::queue::{Follower, News};
 
 /// Longer than any job lives.
@@ -72,6 +72,7 @@ impl Drawing {
     /// Queues the job.
     pub async fn submit(api: web::Data<Api>, job: NewJob, surface: Surface) -> Result<Self, ApiError> {
         // A task of its own: if the client goes now, the task still ends, and dropping its result cancels the job.
+        let job = NewJob { trace: request_trace(), ..job };
         let task = tokio::spawn(async move {
             let endpoint = job.endpoint.clone();
             let id = api.submit(job, surface.name()).await?.id;

@@ -100,6 +100,7 @@ impl Translation {
             once: None,
             webhook: None,
             finish: None,
+            trace: None,
         })
     }
 }

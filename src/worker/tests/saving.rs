@@ -192,3 +192,19 @@ fn a_job_that_crashes_the_process_is_not_saved_for_ever() {
     let job = bench.test.find(&id).unwrap();
     assert_eq!((job.status, job.attempt), (JobStatus::Failed, 3));
 }
+
+#[test]
+fn a_save_that_panics_counts_as_a_crash_and_costs_others_nothing() {
+    let bench = Bench::new();
+    let (id, other) = (bench.submit("panic in save", 100), bench.submit("a fox", 12));
+    let mut worker = saving(&bench, 2);
+    for _ in 0..40 {
+        bench.test.pass(EVERY);
+        worker.tick();
+    }
+    let job = bench.test.find(&id).unwrap();
+    assert_eq!((job.status, job.attempt), (JobStatus::Failed, 3));
+    let error = "The engine stopped unexpectedly 3 times while it worked on this job; it was given up.";
+    assert_eq!(job.error.as_deref(), Some(error));
+    assert!(bench.completed(&other));
+}
