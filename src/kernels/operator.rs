@@ -162,7 +162,9 @@ mod tests {
         let mut node: Vec<u8> = inputs.iter().flat_map(|name| named(1, name)).collect();
         node.extend([named(2, "y"), named(4, "Conv3x3"), named(7, DOMAIN)].concat());
         let mut graph = [field(1, &node), named(2, "graph")].concat();
-        inputs.iter().for_each(|name| graph.extend(field(11, &value(name))));
+        for name in inputs {
+            graph.extend(field(11, &value(name)));
+        }
         graph.extend(field(12, &value("y")));
         let version = |number: u8| vec![16, number];
         let ours = [named(1, DOMAIN), version(1)].concat();
