@@ -1,8 +1,10 @@
 //! A 3×3 convolution with stride 1 and a border of one zero, by Winograd's algorithm.
 //!
-//! The tiles of the results are worked on in chunks, whose transformed inputs stay in the cache. For each chunk, threads
-//! first transform the inputs, a group of tiles at a time. Then each takes some output channels: it transforms their
-//! weights, sums up the products over all input channels, and transforms the sums into pixels.
+//! The tiles of the results are worked on in pieces. A thread transforms a piece's inputs, all channels of a slab.
+//! Then, for some output channels at a time, it transforms weights, sums up the products, and transforms the sums into
+//! pixels. Where there are fewer pieces than threads, threads share the inputs of a piece and take different output
+//! channels. Slabs come one after the other, so that the transformed inputs stay in the third cache. Those of 2560
+//! channels would come from memory each time.
 //!
 //! The order of all sums depends on the size of an image alone: not on the batch, and not on the threads.
 
@@ -13,15 +15,14 @@ use std::sync::{Mutex, PoisonError};
 use super::level::Level;
 use super::minimal::{F2, F4, Minimal};
 use super::multiply::Product;
-use super::panel::{stride, transform_weights};
-use super::tiles::{Images, Input, Output, Stage, Sums, transform_inputs, transform_outputs};
-use super::vector::{LANES, Lane, grow};
+use super::panel::{of_row, transform_weights};
+use super::tiles::{Images, Input, Output, Stage, transform_inputs, transform_outputs};
+use super::vector::{Grid, LANES, Lane, PIECE, grids, grids_mut, grow, of_grid};
 
-/// Tiles in a chunk. Their inputs take 3 MB for 320 channels, and those weigh as much as the weights that are transformed
-/// for them.
-const CHUNK: usize = 64;
-/// Input channels that are summed up at once.
-const DEPTH: usize = 128;
+/// Lanes of input channels that are summed up at once. Their transformed weights stay in the second cache.
+const DEPTH: usize = 4;
+/// Tiles times lanes of input channels that a thread keeps transformed, 9 MB. They stay in the third cache.
+const SLAB: usize = 64 * PIECE;
 
 /// What is called with the number of a task.
 type Task<'a> = &'a (dyn Fn(usize) + Sync);
@@ -61,6 +62,7 @@ pub struct Scratch {
 #[derive(Default)]
 struct OfThread {
     stage: Stage,
+    values: Vec<Lane>,
     panel: Vec<Lane>,
     sums: Vec<Lane>,
 }
@@ -73,10 +75,11 @@ pub enum Side {
 }
 
 impl Side {
-    /// The faster for an image of this size. To transform weights takes as long as the products of some tiles (measured).
+    /// The faster for two images of this size, a guided step. It goes by the size alone, so that a batch does not change
+    /// the results. To transform weights takes as long as the products of some tiles (measured).
     pub fn fastest(images: Images) -> Self {
-        let two = 16 * (images.tiles(2) + 12);
-        let four = 36 * (images.tiles(4) + 14);
+        let two = 16 * (2 * images.tiles(2) + 10);
+        let four = 36 * (2 * images.tiles(4) + 9);
         if four < two { Self::Four } else { Self::Two }
     }
 }
@@ -97,6 +100,7 @@ impl Convolution<'_> {
         let of_output = count(&[images.batch, outputs, images.height, images.width]);
         let of_input = count(&[images.batch, inputs, images.height, images.width]);
         for (is_right, tensor) in [
+            (inputs > 0, "there are no input channels"),
             (
                 inputs.is_multiple_of(LANES) && outputs.is_multiple_of(LANES),
                 "the channels are no multiples of 16",
@@ -143,116 +147,116 @@ impl Convolution<'_> {
         scratch: &mut Scratch,
         threads: &Threads<'_>,
     ) {
-        let input = Input { images: self.images, channels: self.inputs, pixels: self.input };
-        let total = self.images.batch * self.images.tiles(M);
-        // Each thread needs a group.
-        let chunks = total.div_ceil(CHUNK.max(threads.count * level.tiles()));
-        let Scratch { values, of_threads } = scratch;
-        of_threads.resize_with(threads.count.max(of_threads.len()), Mutex::default);
-        let of_thread = |thread: usize| of_threads[thread].lock().unwrap_or_else(PoisonError::into_inner);
-        for chunk in 0..chunks {
-            let chunk = Chunk::<N>::new(part(&(0..total), chunk, chunks), level, self.inputs);
-            grow(values, chunk.of_group() * chunk.groups);
-            let groups: Vec<_> =
-                values.chunks_mut(chunk.of_group()).take(chunk.groups).map(Mutex::new).collect();
-            threads.each(chunk.groups, &|group, thread| {
-                let tiles = chunk.group(group);
-                let mut values = groups[group].lock().unwrap_or_else(PoisonError::into_inner);
-                let values = &mut values[..N * N * chunk.blocks * tiles.len()];
-                transform_inputs::<A, N, M>(level, &input, tiles, &mut of_thread(thread).stage, values);
-            });
-            drop(groups);
-            let panels = (self.outputs / LANES).div_ceil(level.width());
-            // With many threads, some share a panel.
-            let shares = (2 * threads.count).div_ceil(panels).min(chunk.groups);
-            threads.each(panels * shares, &|task, thread| {
-                let groups = part(&(0..chunk.groups), task % shares, shares);
-                self.finish::<A, N, M>(
-                    level,
-                    &chunk,
-                    values,
-                    task / shares,
-                    groups,
-                    output,
-                    &mut of_thread(thread),
-                );
-            });
+        let blocks = self.inputs / LANES;
+        // As for a guided step, so that a batch does not change the results.
+        let slabs = (blocks * PIECE.min(2 * self.images.tiles(M))).div_ceil(SLAB).max(1);
+        for slab in 0..slabs {
+            self.add_slab::<A, N, M>(level, part(&(0..blocks), slab, slabs), output, scratch, threads);
         }
     }
 
-    /// Makes the results of some output channels for some groups of a chunk.
-    #[expect(clippy::too_many_arguments, reason = "what the threads share, and what they do not")]
+    /// Adds the products of some lanes of input channels to the output. The first lanes put theirs there.
+    fn add_slab<A: Minimal<N, M>, const N: usize, const M: usize>(
+        &self,
+        level: Level,
+        slab: Range<usize>,
+        output: &Output<'_>,
+        scratch: &mut Scratch,
+        threads: &Threads<'_>,
+    ) {
+        let input = Input { images: self.images, channels: self.inputs, pixels: self.input };
+        let total = 0..self.images.batch * self.images.tiles(M);
+        let blocks = slab.len();
+        let panels = (self.outputs / LANES).div_ceil(level.width());
+        let Scratch { values, of_threads } = scratch;
+        of_threads.resize_with(threads.count.max(of_threads.len()), Mutex::default);
+        let of_thread = |thread: usize| of_threads[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        let pieces = total.len().div_ceil(PIECE);
+        if pieces >= threads.count {
+            // Each thread works on pieces of its own.
+            let pieces = pieces.next_multiple_of(threads.count);
+            threads.each(pieces, &|piece, thread| {
+                let tiles = part(&total, piece, pieces);
+                let mut mine = of_thread(thread);
+                let mut values = std::mem::take(&mut mine.values);
+                grow(&mut values, of_grid(N) * blocks);
+                let grids = &mut grids_mut::<N>(&mut values)[..blocks];
+                for (block, grid) in grids.iter_mut().enumerate() {
+                    let (tiles, first) = (tiles.clone(), (slab.start + block) * LANES);
+                    transform_inputs::<A, N, M>(level, &input, tiles, first, &mut mine.stage, grid);
+                }
+                // Threads that start together would write the same planes at the same time.
+                for panel in (0..panels).map(|panel| (panel + piece * panels / pieces) % panels) {
+                    self.finish::<A, N, M>(level, tiles.clone(), (&slab, grids), panel, output, &mut mine);
+                }
+                mine.values = values;
+            });
+            return;
+        }
+        // Threads share pieces, enough for two tasks each.
+        let pieces =
+            pieces.max((2 * threads.count).div_ceil(panels).min(total.len().div_ceil(level.tiles())));
+        grow(values, of_grid(N) * blocks * pieces);
+        let each: Vec<_> = grids_mut::<N>(values).iter_mut().take(blocks * pieces).map(Mutex::new).collect();
+        threads.each(each.len(), &|index, thread| {
+            let (piece, block) = (index / blocks, index % blocks);
+            let (tiles, first) = (part(&total, piece, pieces), (slab.start + block) * LANES);
+            let mut grid = each[index].lock().unwrap_or_else(PoisonError::into_inner);
+            transform_inputs::<A, N, M>(level, &input, tiles, first, &mut of_thread(thread).stage, &mut grid);
+        });
+        drop(each);
+        let grids = grids::<N>(values);
+        threads.each(panels * pieces, &|task, thread| {
+            let (panel, piece) = (task / pieces, task % pieces);
+            let (tiles, grids) = (part(&total, piece, pieces), &grids[piece * blocks..][..blocks]);
+            self.finish::<A, N, M>(level, tiles, (&slab, grids), panel, output, &mut of_thread(thread));
+        });
+    }
+
+    /// Adds to the results of some output channels for a piece, from transformed inputs.
     fn finish<A: Minimal<N, M>, const N: usize, const M: usize>(
         &self,
         level: Level,
-        chunk: &Chunk<N>,
-        values: &[Lane],
+        tiles: Range<usize>,
+        (slab, values): (&Range<usize>, &[Grid<N>]),
         panel: usize,
-        groups: Range<usize>,
         output: &Output<'_>,
         mine: &mut OfThread,
     ) {
         let weights = self.weights.as_chunks::<LANES>().0;
         let first = panel * level.width();
         let width = level.width().min(self.outputs / LANES - first);
-        let OfThread { stage, panel, sums } = mine;
-        let of_sums = N * N * chunk.largest_group() * width;
-        grow(sums, of_sums * groups.len());
-        grow(panel, N * N * stride(DEPTH.min(self.inputs), width));
-        for start in (0..self.inputs).step_by(DEPTH) {
-            let depth = DEPTH.min(self.inputs - start);
-            let panel = &mut panel[..N * N * stride(depth, width)];
-            for at in 0..width {
-                let weights = &weights[((first + at) * self.inputs + start) * 9..][..depth * 9];
-                transform_weights::<A, N, M>(level, weights, panel, width, at);
+        let OfThread { stage, panel, sums, .. } = mine;
+        grow(sums, of_grid(N) * width);
+        let sums = &mut grids_mut::<N>(sums)[..width];
+        let of_panel = N * N * of_row(width);
+        grow(panel, of_panel * DEPTH);
+        let end_of = |start: usize| (start + DEPTH * LANES).min(slab.end * LANES);
+        let weights = |first: usize, width: usize, start: usize| {
+            let mut lanes: [&[Lane]; 2] = [&[]; 2];
+            for (at, lanes) in lanes.iter_mut().enumerate().take(width) {
+                let all = &weights[(first + at) * self.inputs * 9..][..self.inputs * 9];
+                *lanes = &all[start * 9..end_of(start) * 9];
             }
-            for (position, weights) in panel.chunks(stride(depth, width)).enumerate() {
-                for group in groups.clone() {
-                    let tiles = chunk.group(group).len();
-                    let at = group * chunk.of_group() + (position * chunk.blocks + start / LANES) * tiles;
-                    let values = &values[at..][..depth / LANES * tiles];
-                    let at = (group - groups.start) * of_sums + position * tiles * width;
-                    let product = Product { width, tiles, weights: &weights[..depth * width], values };
-                    product.add_to(level, &mut sums[at..][..tiles * width], start == 0);
-                }
-            }
+            lanes
+        };
+        for (index, values) in values.chunks(DEPTH).enumerate() {
+            let start = (slab.start + index * DEPTH) * LANES;
+            let panel = &mut panel[..of_panel * values.len()];
+            transform_weights::<A, N, M>(level, &weights(first, width, start)[..width], panel);
+            let next = if end_of(start) < slab.end * LANES {
+                weights(first, width, end_of(start))
+            } else {
+                let width_of_next = level.width().min(self.outputs / LANES - first - width);
+                weights(first + width, width_of_next, slab.start * LANES)
+            };
+            Product { panel, values, is_first: index == 0, next }.add_to(level, tiles.len(), sums);
         }
-        for group in groups.clone() {
-            for at in 0..width {
-                let lanes = &sums[(group - groups.start) * of_sums..][..of_sums];
-                let sums = Sums { lanes, width, at };
-                let tiles = chunk.group(group);
-                transform_outputs::<A, N, M>(level, sums, tiles, (first + at) * LANES, output, stage);
-            }
+        for (at, sums) in sums.iter().enumerate() {
+            let first = (first + at) * LANES;
+            let is_first = slab.start == 0;
+            transform_outputs::<A, N, M>(level, sums, tiles.clone(), first, is_first, output, stage);
         }
-    }
-}
-
-/// Tiles that are worked on at a time, in nearly equal groups for the inner loop.
-struct Chunk<const N: usize> {
-    tiles: Range<usize>,
-    groups: usize,
-    /// Lanes of input channels.
-    blocks: usize,
-}
-
-impl<const N: usize> Chunk<N> {
-    fn new(tiles: Range<usize>, level: Level, inputs: usize) -> Self {
-        Self { groups: tiles.len().div_ceil(level.tiles()), tiles, blocks: inputs / LANES }
-    }
-
-    /// The tiles of a group.
-    fn group(&self, group: usize) -> Range<usize> {
-        part(&self.tiles, group, self.groups)
-    }
-
-    fn largest_group(&self) -> usize {
-        self.tiles.len().div_ceil(self.groups)
-    }
-
-    /// Lanes of a group's transformed inputs.
-    fn of_group(&self) -> usize {
-        N * N * self.blocks * self.largest_group()
     }
 }
 

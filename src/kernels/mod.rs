@@ -18,4 +18,5 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use operator::operators;
+pub use level::Level;
+pub use operator::{operators, operators_at};

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::level::{Level, for_each_level};
 use super::minimal::Minimal;
-use super::vector::{Four, LANES, Lane, Vector, ZERO, grow};
+use super::vector::{Four, Grid, LANES, Lane, Vector, ZERO, grow, prefetch};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Eight, Sixteen};
 
@@ -55,7 +55,7 @@ struct Run {
     /// The first pixel of its results.
     top: usize,
     left: usize,
-    /// Its first tile, counted from the start of the group.
+    /// Its first tile, counted from the start of the piece.
     first: usize,
     count: usize,
 }
@@ -83,36 +83,27 @@ pub struct Output<'a> {
     pub planes: Vec<Mutex<&'a mut [f32]>>,
 }
 
-/// The sums of products for a group of tiles, and the lane of interest.
-#[derive(Clone, Copy)]
-pub struct Sums<'a> {
-    /// [N²][tiles][width]
-    pub lanes: &'a [Lane],
-    pub width: usize,
-    pub at: usize,
-}
-
 /// The pixels of a run, on their way.
 #[derive(Default)]
 pub struct Stage {
     lanes: Vec<Lane>,
-    pixels: Vec<f32>,
 }
 
 for_each_level! {
-    /// Transforms the tiles of a group into `values` (\[N²\]\[channels / 16\]\[tiles\]).
-    transform_inputs(input: &Input<'_>, tiles: Range<usize>, stage: &mut Stage, values: &mut [Lane]) = inputs
+    /// Transforms sixteen channels from `first` on of the tiles of a piece.
+    transform_inputs(input: &Input<'_>, tiles: Range<usize>, first: usize, stage: &mut Stage, values: &mut Grid<N>) =
+        inputs
 }
 
 #[inline(always)]
 fn inputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
     input: &Input<'_>,
     tiles: Range<usize>,
+    first: usize,
     stage: &mut Stage,
-    values: &mut [Lane],
+    values: &mut Grid<N>,
 ) {
     let Input { images, channels, pixels } = *input;
-    let (blocks, group) = (channels / LANES, tiles.len());
     for run in images.runs(M, tiles) {
         let across = run.count * M + N - M;
         // One pixel of zeros lies around the image.
@@ -121,40 +112,40 @@ fn inputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
         let is_inside = run.top > 0 && run.top + N - 1 <= images.height && columns.len() == across;
         grow(&mut stage.lanes, N * across);
         let lanes = &mut stage.lanes[..N * across];
-        for block in 0..blocks {
-            if !is_inside {
-                lanes.fill(ZERO);
-            }
-            for half in [0, LANES / 2] {
-                let first = run.image * channels + block * LANES + half;
-                for y in 0..N {
-                    let Some(row) = (run.top + y).checked_sub(1).filter(|row| *row < images.height) else {
-                        continue;
-                    };
-                    let plane = |channel| &pixels[(first + channel) * images.plane()..][..images.plane()];
-                    let mut rows: [&[f32]; 8] = [&[]; 8];
-                    for channel in 0..8 {
-                        rows[channel] = &plane(channel)[row * images.width..][columns.clone()];
-                    }
-                    lanes_from_rows::<V>(&rows, &mut lanes[y * across + shift..][..columns.len()], half);
+        if !is_inside {
+            lanes.fill(ZERO);
+        }
+        for half in [0, LANES / 2] {
+            let first = run.image * channels + first + half;
+            for y in 0..N {
+                let Some(row) = (run.top + y).checked_sub(1).filter(|row| *row < images.height) else {
+                    continue;
+                };
+                let mut rows: [&[f32]; 8] = [&[]; 8];
+                for channel in 0..8 {
+                    let plane = &pixels[(first + channel) * images.plane()..][..images.plane()];
+                    rows[channel] = &plane[row * images.width..][columns.clone()];
+                    // Eight channels further on is what is read next.
+                    let next = (first + channel + LANES / 2) * images.plane() + row * images.width;
+                    prefetch(pixels.get(next + columns.start..next + columns.end).unwrap_or(&[]));
                 }
+                lanes_from_rows::<V>(&rows, &mut lanes[y * across + shift..][..columns.len()], half);
             }
-            for tile in 0..run.count {
-                for part in (0..LANES).step_by(V::WIDTH) {
-                    let mut columns = [[V::splat(0.0); N]; N];
-                    for x in 0..N {
-                        let mut column = [V::splat(0.0); N];
-                        for y in 0..N {
-                            column[y] = V::load(&lanes[y * across + tile * M + x], part);
-                        }
-                        columns[x] = A::input(&column);
-                    }
+        }
+        for tile in 0..run.count {
+            for part in (0..LANES).step_by(V::WIDTH) {
+                let mut columns = [[V::splat(0.0); N]; N];
+                for x in 0..N {
+                    let mut column = [V::splat(0.0); N];
                     for y in 0..N {
-                        let row = A::input(&row_of(&columns, y));
-                        for x in 0..N {
-                            let place = ((y * N + x) * blocks + block) * group + run.first + tile;
-                            row[x].store(&mut values[place], part);
-                        }
+                        column[y] = V::load(&lanes[y * across + tile * M + x], part);
+                    }
+                    columns[x] = A::input(&column);
+                }
+                for y in 0..N {
+                    let row = A::input(&row_of(&columns, y));
+                    for x in 0..N {
+                        row[x].store(&mut values[y][x][run.first + tile], part);
                     }
                 }
             }
@@ -163,29 +154,39 @@ fn inputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
 }
 
 for_each_level! {
-    /// Transforms the sums of a group of tiles into the pixels of 16 channels from `first` on.
-    transform_outputs(sums: Sums<'_>, tiles: Range<usize>, first: usize, output: &Output<'_>, stage: &mut Stage) =
-        outputs
+    /// Transforms the sums of a piece's tiles into the pixels of 16 channels from `first` on. They are added to those that
+    /// are there, unless they are the first.
+    transform_outputs(
+        sums: &Grid<N>,
+        tiles: Range<usize>,
+        first: usize,
+        is_first: bool,
+        output: &Output<'_>,
+        stage: &mut Stage,
+    ) = outputs
 }
 
 #[inline(always)]
 fn outputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
-    sums: Sums<'_>,
+    sums: &Grid<N>,
     tiles: Range<usize>,
     first: usize,
+    is_first: bool,
     output: &Output<'_>,
     stage: &mut Stage,
 ) {
-    let (images, group) = (output.images, tiles.len());
+    let images = output.images;
     for run in images.runs(M, tiles) {
         let across = run.count * M;
         grow(&mut stage.lanes, M * across);
         let lanes = &mut stage.lanes[..M * across];
         let mut base = ZERO;
-        base.copy_from_slice(&output.bias[first..first + LANES]);
-        if let Some(shift) = output.shift {
-            let shift = &shift[run.image * output.channels + first..][..LANES];
-            base.iter_mut().zip(shift).for_each(|(base, shift)| *base += shift);
+        if is_first {
+            base.copy_from_slice(&output.bias[first..first + LANES]);
+            if let Some(shift) = output.shift {
+                let shift = &shift[run.image * output.channels + first..][..LANES];
+                base.iter_mut().zip(shift).for_each(|(base, shift)| *base += shift);
+            }
         }
         for tile in 0..run.count {
             for part in (0..LANES).step_by(V::WIDTH) {
@@ -193,8 +194,7 @@ fn outputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
                 for x in 0..N {
                     let mut column = [V::splat(0.0); N];
                     for y in 0..N {
-                        let place = ((y * N + x) * group + run.first + tile) * sums.width + sums.at;
-                        column[y] = V::load(&sums.lanes[place], part);
+                        column[y] = V::load(&sums[y][x][run.first + tile], part);
                     }
                     columns[x] = A::output(&column);
                 }
@@ -207,7 +207,7 @@ fn outputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
                 }
             }
         }
-        write::<V, M>(&run, first, output, lanes, &mut stage.pixels);
+        write::<V, M>(&run, first, is_first, output, lanes);
     }
 }
 
@@ -216,32 +216,34 @@ fn outputs<V: Vector, A: Minimal<N, M>, const N: usize, const M: usize>(
 fn write<V: Vector, const M: usize>(
     run: &Run,
     first: usize,
+    is_first: bool,
     output: &Output<'_>,
     lanes: &[Lane],
-    pixels: &mut Vec<f32>,
 ) {
     let (images, across) = (output.images, run.count * M);
     let (rows, length) = (M.min(images.height - run.top), across.min(images.width - run.left));
-    pixels.resize(pixels.len().max(8 * M * across), 0.0);
     for half in [0, LANES / 2] {
+        let index = run.image * output.channels + first + half;
+        // All threads lock planes in this order.
+        let mut planes: [_; 8] = std::array::from_fn(|channel| {
+            output.planes[index + channel].lock().unwrap_or_else(PoisonError::into_inner)
+        });
         for y in 0..rows {
+            let at = (run.top + y) * images.width + run.left;
+            let mut to: [&mut [f32]; 8] = Default::default();
+            for (to, plane) in to.iter_mut().zip(&mut planes) {
+                *to = &mut plane[at..][..length];
+            }
             let lanes = &lanes[y * across..][..length];
-            rows_from_lanes::<V>(lanes, half, &mut pixels[y * across..], M * across);
-        }
-        for channel in 0..8 {
-            let index = run.image * output.channels + first + half + channel;
-            let pixels = &pixels[channel * M * across..];
-            let mut plane = output.planes[index].lock().unwrap_or_else(PoisonError::into_inner);
-            for y in 0..rows {
-                let at = (run.top + y) * images.width + run.left;
-                let (plane, pixels) = (&mut plane[at..][..length], &pixels[y * across..][..length]);
-                if let Some(image) = output.image {
-                    let image = &image[index * images.plane() + at..][..length];
-                    for ((to, pixel), more) in plane.iter_mut().zip(pixels).zip(image) {
-                        *to = pixel + more;
-                    }
-                } else {
-                    plane.copy_from_slice(pixels);
+            if !is_first {
+                add_from_lanes::<V>(lanes, half, &mut to);
+                continue;
+            }
+            rows_from_lanes::<V>(lanes, half, &mut to);
+            if let Some(image) = output.image {
+                for (channel, to) in to.iter_mut().enumerate() {
+                    let image = &image[(index + channel) * images.plane() + at..][..length];
+                    to.iter_mut().zip(image).for_each(|(pixel, more)| *pixel += more);
                 }
             }
         }
@@ -280,24 +282,39 @@ fn lanes_from_rows<V: Vector>(rows: &[&[f32]; 8], lanes: &mut [Lane], half: usiz
     }
 }
 
-/// The reverse of [`lanes_from_rows`]: a row begins at each multiple of `stride`.
+/// The reverse of [`lanes_from_rows`].
 #[inline(always)]
-fn rows_from_lanes<V: Vector>(lanes: &[Lane], half: usize, rows: &mut [f32], stride: usize) {
+fn rows_from_lanes<V: Vector>(lanes: &[Lane], half: usize, rows: &mut [&mut [f32]; 8]) {
     for at in eights(lanes.len()) {
         let mut block = [[0.0; 8]; 8];
         for (pixel, lane) in block.iter_mut().zip(&lanes[at..]) {
             pixel.copy_from_slice(&lane[half..half + 8]);
         }
         V::transpose(&mut block);
-        for (channel, row) in block.iter().enumerate() {
-            rows[channel * stride + at..][..8].copy_from_slice(row);
+        for (row, channel) in rows.iter_mut().zip(&block) {
+            row[at..at + 8].copy_from_slice(channel);
         }
     }
     if lanes.len() < 8 {
         for (x, lane) in lanes.iter().enumerate() {
             for channel in 0..8 {
-                rows[channel * stride + x] = lane[half + channel];
+                rows[channel][x] = lane[half + channel];
             }
+        }
+    }
+}
+
+/// Adds the lanes to rows.
+#[inline(always)]
+fn add_from_lanes<V: Vector>(lanes: &[Lane], half: usize, rows: &mut [&mut [f32]; 8]) {
+    for (at, lanes) in lanes.chunks(8).enumerate() {
+        let mut block = [[0.0; 8]; 8];
+        for (pixel, lane) in block.iter_mut().zip(lanes) {
+            pixel.copy_from_slice(&lane[half..half + 8]);
+        }
+        V::transpose(&mut block);
+        for (row, channel) in rows.iter_mut().zip(&block) {
+            row[8 * at..].iter_mut().zip(channel).take(lanes.len()).for_each(|(pixel, more)| *pixel += more);
         }
     }
 }

@@ -3,11 +3,39 @@
 
 #![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
 
+#[cfg(target_arch = "x86_64")]
+pub use super::x86::prefetch;
+
+/// Asks for the memory of some values. Here it is the processor's own business.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn prefetch(_: &[f32]) {}
+
 /// Sixteen channels of one position.
 pub type Lane = [f32; LANES];
 /// Channels in a [`Lane`].
 pub const LANES: usize = 16;
 pub const ZERO: Lane = [0.0; LANES];
+
+/// Tiles that are worked on together, at most. Their weights are transformed once.
+pub const PIECE: usize = 64;
+/// One position of a piece's tiles. It has one lane more than tiles: a power of two would put all positions into the same
+/// sets of the cache.
+pub type Row = [Lane; PIECE + 1];
+/// Sixteen channels of a piece, transformed: N × N positions.
+pub type Grid<const N: usize> = [[Row; N]; N];
+
+/// Lanes in a [`Grid`].
+pub const fn of_grid(side: usize) -> usize {
+    side * side * (PIECE + 1)
+}
+
+pub fn grids<const N: usize>(lanes: &[Lane]) -> &[Grid<N>] {
+    lanes.as_chunks().0.as_chunks().0.as_chunks().0
+}
+
+pub fn grids_mut<const N: usize>(lanes: &mut [Lane]) -> &mut [Grid<N>] {
+    lanes.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0
+}
 
 /// Makes room for `length` lanes.
 pub fn grow(lanes: &mut Vec<Lane>, length: usize) {

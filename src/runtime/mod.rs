@@ -111,6 +111,11 @@ impl Runtime {
         &self.library
     }
 
+    /// For sessions of another form than [`Runtime::session`] makes, in measurements.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// Why a card that is there is not used, a sentence.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
