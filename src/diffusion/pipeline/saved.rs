@@ -101,7 +101,9 @@ impl Pipeline {
         let controlnets: Vec<_> = pass.controls.iter().map(Control::key).collect();
         let device = self.device.label();
         // Of pictures, Debug shows the length alone.
-        let of_files = format!("{VERSION} {device} {:?}", self.model.files.stamp());
+        // On a CPU, the last bits depend on how it computes.
+        let means = self.means().unwrap_or_default();
+        let of_files = format!("{VERSION} {device} {means} {:?}", self.model.files.stamp());
         let of_scheduler = format!("{:?} {:?}", self.model.description.scheduler, pass.scheduler.timesteps());
         let of_request = format!("{} {request:?} {:?} {:?}", pass.seed, pass.input, pass.drawn);
         let of_add_ons = format!("{:?} {controlnets:?}", adapted.map(|adapted| adapted.hashes()));
