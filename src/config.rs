@@ -18,16 +18,20 @@ use crate::domain::EndpointId;
 use crate::fetch::AllowedAddresses;
 use crate::http::HttpSettings;
 use crate::queue::QueueSettings;
-use crate::runtime::{self, DeviceChoice};
+use crate::runtime::{self, CpuSettings, DeviceChoice};
 use crate::webhooks::WebhookSecret;
 
 pub use environment::forget_empty_variables;
 pub use file::{ConfigFile, EndpointTable};
-pub use flags::{ControlNetDirArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs, Switch};
+pub use flags::{
+    ControlNetDirArgs, CpuArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs, Switch, ThreadArgs,
+};
 pub use values::{address, server_url, size, time};
 
 /// The most workers of one endpoint.
 const MAX_WORKERS: u32 = 64;
+/// More than any machine has cores.
+const MAX_THREADS: u32 = 1024;
 /// Enough for two sets of merged LoRAs of Stable Diffusion v1 in single precision, or four in half precision. The memory
 /// budget may allow fewer.
 const DEFAULT_LORA_MEMORY: u64 = 8 << 30;
@@ -73,6 +77,8 @@ pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
 pub struct Config {
     /// At least one.
     pub endpoints: Vec<EndpointConfig>,
+    /// How workers use the processor.
+    pub cpu: CpuSettings,
     /// Bytes that models may use on each device. None means a share of the device's memory.
     pub memory_budget: Option<u64>,
     /// How long a model stays loaded without a job. None means until another model needs the memory.
@@ -153,6 +159,7 @@ impl ServeArgs {
         let usual = usual_add_ons(&data_dir);
         Ok(Config {
             endpoints,
+            cpu: self.cpu.settings(),
             memory_budget: self.memory_budget,
             unload_after: self.unload_after,
             save_every: Some(self.save_every).filter(|every| !every.is_zero()),

@@ -10,6 +10,7 @@ mod controlnets;
 mod pictures;
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stablehand::diffusion::{AddOnFolders, Generation, Model, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSource};
-use stablehand::runtime::{DeviceChoice, Runtime};
+use stablehand::runtime::{CpuSettings, CpuSpeed, DeviceChoice, Runtime};
 use tempfile::TempDir;
 
 use self::controlnets::diffusers;
@@ -52,7 +53,11 @@ fn golden(folder: &str) -> PathBuf {
 }
 
 fn load(dir: &Path) -> Pipeline {
-    let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+    load_with(dir, CpuSettings::default())
+}
+
+fn load_with(dir: &Path, cpu: CpuSettings) -> Pipeline {
+    let runtime = Runtime::load(DeviceChoice::Cpu).unwrap().with_cpu(cpu);
     Model::open(None, Some(folders(dir))).unwrap().load(&runtime).unwrap()
 }
 
@@ -239,6 +244,17 @@ fn what_was_saved_of_something_else_is_refused_and_changes_nothing() {
     assert!(!studio.second.resume(&mut of_another_seed, &saved).unwrap());
     let mut same = studio.second.begin(&input, SEED).unwrap();
     assert!(studio.second.resume(&mut same, &saved).unwrap());
+
+    // Other convolutions, or another number of threads: the last bits would be others.
+    let usual = studio.first.means();
+    for (speed, threads) in
+        [(CpuSpeed::Fast, None), (CpuSpeed::Memory, None), (CpuSpeed::Auto, NonZero::new(5))]
+    {
+        let mut pipeline = load_with(studio.dir.path(), CpuSettings { speed, threads });
+        let mut generation = pipeline.begin(&input, SEED).unwrap();
+        let resumed = pipeline.resume(&mut generation, &saved).unwrap();
+        assert_eq!(resumed, pipeline.means() == usual, "{speed} {threads:?}");
+    }
 
     // A file of the same name that was changed.
     diffusers("b", &studio.dir.path().join("elsewhere"));

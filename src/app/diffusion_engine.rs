@@ -7,7 +7,7 @@ use crate::diffusion::{
 };
 use crate::domain::{EndpointId, GenerationInput, NewImage};
 use crate::engine::{Engine, EngineError, Make, Model, Placement, Preparation, PreparationOf, Spare};
-use crate::runtime::{Device, DeviceChoice, Runtime, is_out_of_memory};
+use crate::runtime::{CpuSettings, Device, DeviceChoice, Runtime, is_out_of_memory};
 
 /// An opened model, and the device that it is loaded on.
 #[derive(Debug, Clone)]
@@ -15,11 +15,18 @@ pub struct PipelineModel {
     pub endpoint: EndpointId,
     pub model: diffusion::Model,
     pub device: DeviceChoice,
+    /// How one of its workers uses the processor.
+    pub cpu: CpuSettings,
     /// What models may take of that device's memory together; none is the usual share.
     pub memory_budget: Option<u64>,
 }
 
 impl PipelineModel {
+    fn runtime(&self) -> Result<Runtime, EngineError> {
+        let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
+        Ok(runtime.with_cpu(self.cpu))
+    }
+
     /// The placement on `device`, and the rows of the largest UNet call that it has room for.
     fn plan(&self, device: &Device) -> Result<(Placement, u64), EngineError> {
         let needs = self.model.memory_needs(device).map_err(EngineError::from_reason)?;
@@ -33,13 +40,13 @@ impl Model for PipelineModel {
     type Engine = Pipeline;
 
     fn placement(&self) -> Result<Placement, EngineError> {
-        let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
+        let runtime = self.runtime()?;
         Ok(self.plan(runtime.device())?.0)
     }
 
     fn load(&self) -> Result<Pipeline, EngineError> {
         let started = Instant::now();
-        let runtime = Runtime::load(self.device).map_err(EngineError::from_reason)?;
+        let runtime = self.runtime()?;
         let mut pipeline = self.model.load(&runtime).map_err(EngineError::from_reason)?;
         let (_, most_rows) = self.plan(runtime.device())?;
         pipeline.measure_batching(most_rows).map_err(EngineError::from_reason)?;
@@ -48,7 +55,8 @@ impl Model for PipelineModel {
             tracing::warn!(model, "{warning}");
         }
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(endpoint = %self.endpoint, model, device = %runtime.device(), duration_ms, "ready to draw");
+        let (device, means) = (runtime.device(), pipeline.means());
+        tracing::info!(endpoint = %self.endpoint, model, %device, means, duration_ms, "ready to draw");
         Ok(pipeline)
     }
 }

@@ -69,7 +69,8 @@ pub(super) fn endpoint(
     let model_path = model.path().map(Path::to_owned);
     let EndpointConfig { id, device, workers, preload, .. } = endpoint.clone();
     let memory_budget = config.memory_budget;
-    let model = PipelineModel { endpoint: id.clone(), model, device, memory_budget };
+    let cpu = config.cpu.for_one_of(workers);
+    let model = PipelineModel { endpoint: id.clone(), model, device, cpu, memory_budget };
     Ok(Endpoint { id, workers, rules, model_name, model_path, preload, model })
 }
 

@@ -11,7 +11,7 @@ use super::flag_words::in_flags;
 use super::generate::{Output, base64_of, finite, progress_bar, with_file};
 use super::print::print;
 use super::runtime::use_installed_runtimes;
-use crate::config::{ModelsDirArgs, usual_add_ons};
+use crate::config::{ModelsDirArgs, ThreadArgs, usual_add_ons};
 use crate::diffusion::{Upscalers, decode_image};
 use crate::domain::{GenerationInput, ImageSource, InputRules, Upscaler};
 use crate::runtime::{DeviceChoice, Runtime};
@@ -43,12 +43,14 @@ pub(super) struct UpscaleArgs {
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
     device: DeviceChoice,
     #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
     folders: ModelsDirArgs,
 }
 
 pub(super) fn upscale(args: &UpscaleArgs) -> Result<(), Failure> {
     use_installed_runtimes(&args.folders, args.device);
-    let runtime = Runtime::load(args.device)?;
+    let runtime = Runtime::load(args.device)?.with_cpu(args.threads.settings());
     if let Some(note) = runtime.note() {
         eprintln!("stablehand: {note}");
     }

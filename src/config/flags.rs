@@ -1,6 +1,7 @@
 //! The flags of `stablehand serve`, and those that several commands share. Each has a variable in the environment.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use super::values::{
     queue_bytes, retention, size, unload_after,
 };
 use super::{
-    ConfigError, DEFAULT_LORA_MEMORY, DEFAULT_QUEUE_BYTES, EndpointTable, MAX_WORKERS, default_data_dir,
-    models_dir_in,
+    ConfigError, DEFAULT_LORA_MEMORY, DEFAULT_QUEUE_BYTES, EndpointTable, MAX_THREADS, MAX_WORKERS,
+    default_data_dir, models_dir_in,
 };
 use crate::domain::Node;
 use crate::fetch::AllowedAddresses;
 use crate::http::{MetricsAccess, OpenSurfaces, RateLimits, Surfaces, TrustedProxies};
-use crate::runtime::DeviceChoice;
+use crate::runtime::{CpuSettings, CpuSpeed, DeviceChoice};
 
 /// The flags of `stablehand serve`.
 #[derive(Args, Clone)]
@@ -172,6 +173,8 @@ pub struct ServeArgs {
     /// Device to draw on: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Model")]
     pub device: DeviceChoice,
+    #[command(flatten, next_help_heading = "Model")]
+    pub cpu: CpuArgs,
     /// Load models at start, as far as memory allows; false loads each model for its first job
     #[arg(long, env = "STABLEHAND_PRELOAD", value_name = "true|false", default_value_t = true,
         action = ArgAction::Set, hide_possible_values = true, help_heading = "Model")]
@@ -272,6 +275,42 @@ pub struct ServeArgs {
     /// [default: none]
     #[arg(long, env = "STABLEHAND_OTLP", value_name = "URL", value_parser = collector, help_heading = "Log")]
     pub otlp: Option<String>,
+}
+
+/// The flags for the processor, of all commands that draw.
+#[derive(Debug, Args, Clone, Copy, Default)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct CpuArgs {
+    /// Convolutions on a CPU: auto takes the faster ones, timed once for each processor; fast takes stablehand's own, and
+    /// memory ONNX Runtime's, which need less memory. Pictures differ in the last bits
+    #[arg(long, env = "STABLEHAND_CPU_SPEED", value_name = "auto|fast|memory", default_value_t)]
+    cpu_speed: CpuSpeed,
+    #[command(flatten)]
+    threads: ThreadArgs,
+}
+
+/// The flag for the processor's threads, of commands that have no choice of convolutions.
+#[derive(Debug, Args, Clone, Copy, Default)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct ThreadArgs {
+    /// Threads that draw on a CPU, for each worker [default: one for each physical core; the workers of an endpoint
+    /// share them]
+    #[arg(long, env = "STABLEHAND_THREADS", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
+    threads: Option<u32>,
+}
+
+impl ThreadArgs {
+    pub fn settings(self) -> CpuSettings {
+        let threads = self.threads.and_then(|threads| NonZero::new(threads as usize));
+        CpuSettings { threads, ..CpuSettings::default() }
+    }
+}
+
+impl CpuArgs {
+    pub fn settings(self) -> CpuSettings {
+        CpuSettings { speed: self.cpu_speed, ..self.threads.settings() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

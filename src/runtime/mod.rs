@@ -5,6 +5,7 @@
 mod attention;
 mod cgroup;
 mod cores;
+mod cpu;
 mod cuda_libraries;
 mod device;
 mod driver;
@@ -17,8 +18,10 @@ mod memory;
 mod message;
 mod packages;
 mod pip;
+mod remembered;
 mod telemetry;
 mod trust;
+mod turns;
 
 use std::env;
 use std::error::Error as _;
@@ -34,6 +37,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use crate::kernels;
 
 pub use attention::Attention;
+pub use cpu::{CpuSettings, CpuSpeed};
 pub use cuda_libraries::{CudaLibrary, LibraryPlace, cuda_libraries};
 pub use device::{CardSettings, Device, DeviceChoice, OnCard};
 pub use driver::{Card, Driver, has_card_node};
@@ -45,7 +49,9 @@ pub use library::{Library, Origin, Planned, use_installed, why_no_card};
 pub use memory::{MemoryUse, card_memory, driver_version, machine_memory, machine_memory_use};
 pub use message::{is_out_of_memory, reason};
 pub use packages::{CUDA_MINIMUM, CUDA_PACKAGES, CUDA_VERSION, DRIVER_MINIMUM, Licence, Package, serves};
+pub use remembered::Remembered;
 pub use telemetry::disable_telemetry;
+pub use turns::{CoreTurn, take_cores};
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,7 @@ pub struct Runtime {
     library: Arc<Library>,
     device: Device,
     note: Option<String>,
+    cpu: CpuSettings,
     threads: usize,
     /// Where sessions write their profiles, if they do.
     profiles: Option<PathBuf>,
@@ -100,6 +107,7 @@ impl Runtime {
             library,
             device,
             note,
+            cpu: CpuSettings::default(),
             threads: cores::physical_cores(),
             profiles: None,
             on_card: CardSettings::default(),
@@ -119,6 +127,16 @@ impl Runtime {
     /// Why a card that is there is not used, a sentence.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
+    }
+
+    /// Sessions made from now on use the processor in this way.
+    #[must_use]
+    pub fn with_cpu(self, cpu: CpuSettings) -> Self {
+        Self { cpu, threads: cpu.thread_count(), ..self }
+    }
+
+    pub fn cpu(&self) -> CpuSettings {
+        self.cpu
     }
 
     /// Threads that work on one operator.

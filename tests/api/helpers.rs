@@ -14,7 +14,7 @@ use stablehand::domain::{Clock, EndpointId, InputRules, Timestamp};
 use stablehand::fetch::AllowedAddresses;
 use stablehand::http::HttpSettings;
 use stablehand::queue::QueueSettings;
-use stablehand::runtime::DeviceChoice;
+use stablehand::runtime::{CpuSettings, DeviceChoice};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -69,6 +69,7 @@ impl TestApp {
         let mut config = Config {
             endpoints: vec![endpoint(EndpointId::DEFAULT, 1)],
             add_ons: usual_add_ons(dir.path()),
+            cpu: CpuSettings::default(),
             memory_budget: None,
             unload_after: None,
             save_every: None,

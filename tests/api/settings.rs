@@ -1,12 +1,13 @@
 //! Settings from flags and from the configuration file.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 use stablehand::config::{Access, Config, ConfigFile, EndpointConfig, ServeArgs};
 use stablehand::domain::EndpointId;
 use stablehand::fetch::AllowedAddresses;
-use stablehand::runtime::DeviceChoice;
+use stablehand::runtime::{CpuSpeed, DeviceChoice};
 
 fn command() -> Command {
     ServeArgs::augment_args(Command::new("serve").no_binary_name(true))
@@ -56,6 +57,17 @@ fn saving_jobs_can_be_off() {
     assert_eq!(every("90s"), Ok(Some(Duration::from_secs(90))));
     assert_eq!(every("0s"), Ok(None));
     assert!(every("often").unwrap_err().contains("it should be a time such as"));
+}
+
+#[test]
+fn the_processor_s_settings_come_from_flags_and_the_file() {
+    let usual = config(&[]).unwrap().cpu;
+    assert_eq!((usual.speed, usual.threads), (CpuSpeed::Auto, None));
+    let cpu = config_with("cpu-speed = 'memory'\nthreads = 3\n", &["--cpu-speed", "fast"]).unwrap().cpu;
+    assert_eq!((cpu.speed, cpu.threads.map(NonZero::get)), (CpuSpeed::Fast, Some(3)));
+    let slow = config(&["--cpu-speed", "slow"]).map(|config| config.cpu);
+    assert!(slow.unwrap_err().contains("auto, fast or memory"));
+    assert!(config(&["--threads", "0"]).is_err());
 }
 
 #[test]

@@ -149,6 +149,8 @@ fn invalid_settings_are_usage_errors() {
         (("STABLEHAND_DEVICE", "tpu"), &["auto, cpu, cuda or cuda:N"]),
         (("STABLEHAND_PUBLIC_URL", "example.org"), &["public"]),
         (("STABLEHAND_LISTEN", "8000"), &["listen"]),
+        (("STABLEHAND_CPU_SPEED", "slow"), &["cpu-speed", "auto, fast or memory"]),
+        (("STABLEHAND_THREADS", "0"), &["threads", "1..=1024"]),
     ] {
         let output = {
             let mut command = stablehand(&["serve", "--data-dir"]);

@@ -7,6 +7,7 @@ mod bad_start;
 #[cfg(target_os = "linux")]
 mod connections;
 mod convert;
+mod convolutions;
 #[cfg(target_os = "linux")]
 mod copies;
 mod endpoints;

@@ -55,6 +55,7 @@ impl Studio {
             endpoint: endpoint(),
             model: diffusion::Model::open(None, Some(add_ons)).unwrap(),
             device: DeviceChoice::Cpu,
+            cpu: CpuSettings::default(),
             memory_budget: None,
         };
         Self { test: TestQueue::new(), residency: Residency::new(|| {}), model, loras }
@@ -220,6 +221,11 @@ fn a_lora_beyond_the_budget_is_refused_and_the_sentence_says_what_to_change() {
     let (engine, copy) = studio.sizes("both");
     let budget = engine + copy / 2;
     let studio = studio.with_budget(budget);
+    // With the encoded prompts.
+    let pipeline = studio.model.load().unwrap();
+    let small =
+        GenerationInput { size: ImageSize { width: 64, height: 64 }, ..GenerationInput::new("a fox") };
+    let needed = Engine::memory_for(&pipeline, &[&small]) + copy;
     let mut worker = studio.worker();
     let refused = studio.submit("a fox<lora:both>", 1);
     work_off(&studio, &mut worker);
@@ -229,7 +235,7 @@ fn a_lora_beyond_the_budget_is_refused_and_the_sentence_says_what_to_change() {
         format!(
             "This needs about {} of memory ({} of it for its LoRAs), and models may use {}: ask for a picture without \
              LoRAs, or let the server draw with a larger --memory-budget or on another --device.",
-            size(engine + copy),
+            size(needed),
             size(copy),
             size(budget)
         )

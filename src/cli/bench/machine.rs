@@ -18,6 +18,8 @@ pub(super) struct Machine {
     pub logical_cores: usize,
     /// Threads that work on one operator.
     pub threads: usize,
+    /// Whose convolutions the CPU draws with, and on how many threads.
+    pub means: Option<String>,
     /// Bytes.
     pub memory: Option<u64>,
     pub system: String,
@@ -55,6 +57,7 @@ impl Machine {
             cpu: cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             logical_cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: runtime.threads(),
+            means: subject.pipeline.means(),
             memory: machine_memory(),
             system: format!("{} {}", std::env::consts::OS, kernel.trim()).trim().to_owned(),
             onnxruntime: format!("{version}, {from}"),
@@ -91,6 +94,9 @@ impl fmt::Display for Machine {
             "  {}, {} logical cores, {} threads{memory}",
             self.cpu, self.logical_cores, self.threads
         )?;
+        if let Some(means) = &self.means {
+            writeln!(f, "  {means}")?;
+        }
         writeln!(f, "  {}, ONNX Runtime {}", self.system, self.onnxruntime)
     }
 }

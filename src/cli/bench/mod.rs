@@ -22,7 +22,7 @@ use super::Failure;
 use super::open_model::open_model;
 use super::print::print;
 use super::runtime::use_installed_runtimes;
-use crate::config::ModelsDirArgs;
+use crate::config::{CpuArgs, ModelsDirArgs};
 use crate::domain::ImageSize;
 use crate::runtime::DeviceChoice;
 use machine::Machine;
@@ -57,6 +57,8 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    cpu: CpuArgs,
     #[command(flatten)]
     folders: ModelsDirArgs,
 }
@@ -102,7 +104,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     use_installed_runtimes(&args.folders, args.device);
     let progress = Progress::new();
     progress.say("load");
-    let (mut subject, mut rows) = Subject::load(model, args.device, &args.sizes)?;
+    let (mut subject, mut rows) = Subject::load(model, args.device, args.cpu.settings(), &args.sizes)?;
     if let Some(note) = subject.runtime.note() {
         progress.note(note);
     }

@@ -6,7 +6,7 @@ use super::Failure;
 use super::row::Row;
 use crate::diffusion::{Generation, Model, Picture, Pipeline, RgbImage};
 use crate::domain::{GenerationInput, ImageSize, Sampling};
-use crate::runtime::{CardSettings, DeviceChoice, MemoryUse, Runtime};
+use crate::runtime::{CardSettings, CpuSettings, DeviceChoice, MemoryUse, Runtime};
 
 pub(super) struct Subject {
     pub name: String,
@@ -46,10 +46,11 @@ impl Subject {
     pub fn load(
         model: Model,
         device: DeviceChoice,
+        cpu: CpuSettings,
         sizes: &[ImageSize],
     ) -> Result<(Self, Vec<Row>), Failure> {
         let started = Instant::now();
-        let runtime = Runtime::load(device)?;
+        let runtime = Runtime::load(device)?.with_cpu(cpu);
         let runtime_took = started.elapsed();
         let memory_before = runtime.device().memory_use();
         let started = Instant::now();
@@ -125,7 +126,10 @@ impl Subject {
     pub fn draw_on_cpu(&mut self, input: &GenerationInput, seed: u64) -> Result<RgbImage, Failure> {
         let pipeline = match &mut self.on_cpu {
             Some(pipeline) => pipeline,
-            on_cpu => on_cpu.insert(pipeline(&self.model, &Runtime::load(DeviceChoice::Cpu)?)?),
+            on_cpu => on_cpu.insert(pipeline(
+                &self.model,
+                &Runtime::load(DeviceChoice::Cpu)?.with_cpu(self.runtime.cpu()),
+            )?),
         };
         draw(pipeline, input, seed)
     }

@@ -10,8 +10,9 @@ use crate::config::{Config, EndpointConfig};
 use crate::diffusion::{DiffusionError, Model};
 use crate::domain::{GenerationInput, ImageSize};
 use crate::runtime::{
-    CUDA_VERSION, CudaLibrary, Device, DeviceChoice, Driver, Library, LibraryPlace, Origin, Planned, Runtime,
-    RuntimesDir, cache_dir, card_memory, cuda_libraries, unpacked, use_installed, why_no_card,
+    CUDA_VERSION, CpuSettings, CudaLibrary, Device, DeviceChoice, Driver, Library, LibraryPlace, Origin,
+    Planned, Runtime, RuntimesDir, cache_dir, card_memory, cuda_libraries, unpacked, use_installed,
+    why_no_card,
 };
 use crate::size_text::size_text;
 
@@ -40,7 +41,7 @@ pub(super) fn examine(config: &Config, runtimes: &RuntimesDir, choices: &[Device
     use_installed(runtimes.clone(), choices.iter().copied());
     let mut devices = Vec::new();
     for choice in choices {
-        let (device, taken, drawn) = select_device(*choice, &planned);
+        let (device, taken, drawn) = select_device(*choice, config.cpu, &planned);
         if device.is_none() {
             let (reason, remedy) = split_remedy(&taken.because);
             let remedy = remedy.unwrap_or_else(|| "use --device auto or --device cpu".to_owned());
@@ -126,7 +127,11 @@ fn libraries(library: &Library) -> Option<Check> {
 
 /// Finds the device for a choice, and tries to draw on it. ONNX Runtime is not loaded if it would have to be unpacked first,
 /// because the doctor changes nothing.
-fn select_device(choice: DeviceChoice, planned: &Planned) -> (Option<Device>, DeviceTaken, Option<Check>) {
+fn select_device(
+    choice: DeviceChoice,
+    cpu: CpuSettings,
+    planned: &Planned,
+) -> (Option<Device>, DeviceTaken, Option<Check>) {
     let taken = |takes: Option<&Device>, because: String| DeviceTaken {
         asked: choice.to_string(),
         takes: takes.map(Device::name),
@@ -143,7 +148,7 @@ fn select_device(choice: DeviceChoice, planned: &Planned) -> (Option<Device>, De
         return (Some(Device::Cpu), taken(Some(&Device::Cpu), because), None);
     }
     let runtime = match Runtime::load(choice) {
-        Ok(runtime) => runtime,
+        Ok(runtime) => runtime.with_cpu(cpu),
         Err(error) => return (None, taken(None, error.to_string()), None),
     };
     let device = runtime.device().clone();
@@ -162,11 +167,13 @@ fn drawing(runtime: &Runtime) -> Check {
     let device = runtime.device();
     let started = Instant::now();
     match draw(runtime) {
-        Ok(()) => {
+        Ok(means) => {
             let took = started.elapsed().as_secs_f64();
+            let means = means.map(|means| format!(", with {means}")).unwrap_or_default();
+            let name = device.name();
             Check::ok(
                 NAME,
-                format!("the built-in model draws on {}: loaded and drawn in {took:.1} s", device.name()),
+                format!("the built-in model draws on {name}: loaded and drawn in {took:.1} s{means}"),
             )
         }
         Err(reason) => {
@@ -183,7 +190,8 @@ fn drawing(runtime: &Runtime) -> Check {
     }
 }
 
-fn draw(runtime: &Runtime) -> Result<(), DiffusionError> {
+/// Returns how it drew.
+fn draw(runtime: &Runtime) -> Result<Option<String>, DiffusionError> {
     let model = Model::open(None, None)?;
     let mut pipeline = model.load(runtime)?;
     let rules = model.rules();
@@ -193,7 +201,8 @@ fn draw(runtime: &Runtime) -> Result<(), DiffusionError> {
         scheduler: rules.scheduler,
         ..GenerationInput::new("a picture")
     };
-    pipeline.draw(&input, 0).map(drop)
+    pipeline.draw(&input, 0)?;
+    Ok(pipeline.means())
 }
 
 /// Why the CPU is selected.

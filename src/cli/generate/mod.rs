@@ -27,7 +27,7 @@ use super::flag_words::{in_flags, with_flags};
 use super::open_model::open_model;
 use super::print::print;
 use super::runtime::use_installed_runtimes;
-use crate::config::{ModelsDirArgs, usual_add_ons};
+use crate::config::{CpuArgs, ModelsDirArgs, usual_add_ons};
 use crate::diffusion::AddOnFolders;
 use crate::domain::{GenerationInput, MAX_IMAGE_BYTES};
 use crate::runtime::{DeviceChoice, Runtime};
@@ -78,6 +78,8 @@ pub struct GenerateArgs {
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t)]
     device: DeviceChoice,
+    #[command(flatten)]
+    cpu: CpuArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
@@ -162,7 +164,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     };
 
     use_installed_runtimes(&args.folders, args.device);
-    let runtime = Runtime::load(args.device)?;
+    let runtime = Runtime::load(args.device)?.with_cpu(args.cpu.settings());
     if let Some(note) = runtime.note() {
         eprintln!("stablehand: {note}");
     }

@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use crate::cli::open_model::open_model;
 use crate::cli::paragraph::wrap_within;
 use crate::cli::print::print;
 use crate::cli::runtime::use_installed_runtimes;
-use crate::config::ModelsDirArgs;
-use crate::diffusion::{Model, Pipeline};
+use crate::config::{CpuArgs, ModelsDirArgs};
+use crate::diffusion::{MemoryNeeds, Model, Pipeline};
 use crate::domain::{GenerationInput, ImageSize, Sampling};
-use crate::runtime::{DeviceChoice, Runtime};
+use crate::runtime::{CpuSettings, DeviceChoice, Runtime};
+use crate::size_text::size_text;
 
 pub(super) const ABOUT: &str = "Say whether a model can draw, by drawing a small picture as a test, and show what it \
 contains and what works with it. The first line is the verdict. The exit code is 0 if the model can draw, and 1 if not.";
@@ -30,6 +32,8 @@ pub(super) struct CheckArgs {
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, env = "STABLEHAND_DEVICE", default_value_t, hide_env_values = true)]
     device: DeviceChoice,
+    #[command(flatten)]
+    cpu: CpuArgs,
     #[command(flatten)]
     folders: ModelsDirArgs,
 }
@@ -51,7 +55,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<bool, Failure> {
     use_installed_runtimes(&args.folders, args.device);
     let broken = model.broken_weights();
     let mut findings = String::new();
-    let drawn = draw(&model, args.device, &mut findings).map_err(|failure| failure.to_string());
+    let drawn =
+        draw(&model, args.device, args.cpu.settings(), &mut findings).map_err(|failure| failure.to_string());
     let drawn = match (drawn, &broken) {
         (Err(reason), Ok(broken)) if !broken.is_empty() && reason.contains(NOT_FINITE) => Err(format!(
             "{} of its tensors hold values that are {NOT_FINITE}: use another copy of the model",
@@ -92,8 +97,13 @@ fn lines_about_broken(broken: &[(String, usize)]) -> Vec<(String, String)> {
 
 /// Draws a picture, and writes what the model holds to `findings` as far as it comes. Returns the end of the sentence that
 /// the model draws.
-fn draw(model: &Model, device: DeviceChoice, findings: &mut String) -> Result<String, Failure> {
-    let runtime = Runtime::load(device)?;
+fn draw(
+    model: &Model,
+    device: DeviceChoice,
+    cpu: CpuSettings,
+    findings: &mut String,
+) -> Result<String, Failure> {
+    let runtime = Runtime::load(device)?.with_cpu(cpu);
     let sentences = |sentences: &[String]| -> Vec<(String, String)> {
         sentences.iter().map(|sentence| (String::new(), sentence.clone())).collect()
     };
@@ -105,7 +115,8 @@ fn draw(model: &Model, device: DeviceChoice, findings: &mut String) -> Result<St
             return Err(error.into());
         }
     };
-    let checker_bytes = model.memory_needs(runtime.device())?.checker();
+    let needs = model.memory_needs(runtime.device())?;
+    let checker_bytes = needs.checker();
     *findings = format!("\n{}", Report { model, parts: &loaded.parts(), checker_bytes });
     let mut pipeline = match loaded.into_pipeline() {
         Ok(pipeline) => pipeline,
@@ -114,11 +125,27 @@ fn draw(model: &Model, device: DeviceChoice, findings: &mut String) -> Result<St
             return Err(error.into());
         }
     };
+    list(findings, "Memory", lines_about_memory(&needs, &pipeline));
     list(findings, "Warnings", sentences(&pipeline.warnings()));
     let side = side(model);
     let step = time_of_a_step(&mut pipeline, side)?;
     let device = runtime.device();
     Ok(format!("a step at {side}×{side} px took {:.2} s on the {device}", step.as_secs_f64()))
+}
+
+/// What it takes of the device's memory, and how it computes there. Estimates.
+fn lines_about_memory(needs: &MemoryNeeds, pipeline: &Pipeline) -> Vec<(String, String)> {
+    /// Of a guided picture.
+    const ROWS: u64 = 2;
+    let side = needs.usual_size().width;
+    let picture = needs.usual(ROWS) - needs.weights();
+    let mut drawing = format!("{} more at most while it draws {side}×{side} px", size_text(picture));
+    if pipeline.has_own_convolutions() {
+        let _ = write!(drawing, ", {} of them for its convolutions", size_text(needs.usual_tiles(ROWS)));
+    }
+    let weights = format!("{} on {}", size_text(needs.weights()), pipeline.device().name());
+    let lines = [("weights", Some(weights)), ("drawing", Some(drawing)), ("drawn with", pipeline.means())];
+    lines.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// The smallest side that the model draws.

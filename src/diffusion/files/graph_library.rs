@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::embedded::SD_V1;
@@ -21,6 +22,20 @@ pub enum GraphBuild {
         channels_in_a_block: usize,
     },
     Cuda,
+}
+
+/// For people.
+impl fmt::Display for GraphBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("ONNX Runtime's convolutions"),
+            Self::Nchwc { channels_in_a_block } => {
+                write!(f, "ONNX Runtime's convolutions in blocks of {channels_in_a_block} channels")
+            }
+            Self::Winograd { .. } => f.write_str("stablehand's own convolutions (Winograd)"),
+            Self::Cuda => f.write_str("CUDA's convolutions"),
+        }
+    }
 }
 
 impl GraphBuild {

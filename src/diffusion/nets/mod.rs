@@ -24,7 +24,7 @@ use crate::domain::ModelPart;
 use crate::runtime::RuntimeError;
 
 pub use controlnet::{ControlNet, ControlRows, Hint};
-pub use graph_build::plain_build;
+pub use graph_build::{best_build, plain_build};
 pub use hidden_layers::HiddenLayers;
 pub use port::Port;
 pub use replay::MOST_BOUND_BYTES;

@@ -18,7 +18,7 @@ use super::replay::Replays;
 use super::{ModelError, card};
 use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
 use crate::domain::ModelPart;
-use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
+use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError, take_cores};
 
 /// What becomes of the memory that a run took, after the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub enum WorkingMemory {
     /// would wait for the card.
     GiveBack,
 }
+
+/// A session on a CPU whose runs take longer than this takes turns with those of other workers. Small ones leave parts of the
+/// cores idle, which another worker can use: with turns they drew half as much together (measured).
+const LONG_RUN: Duration = Duration::from_millis(100);
 
 /// Changes a part's weights before a session reads them.
 pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
@@ -53,9 +57,13 @@ pub struct PartSession {
     /// Options for a run after which the session gives its memory back. `None` on a card.
     giving_back: Option<RunOptions>,
     is_on_card: bool,
+    /// Of the processor that a run takes. None on a card.
+    threads: Option<usize>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     in_run: Duration,
+    /// What the last run took.
+    last_run: Duration,
 }
 
 impl PartSession {
@@ -153,8 +161,19 @@ impl PartSession {
             session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
         let outputs =
             session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        let in_run = Duration::ZERO;
-        Ok(Self { part, session, weights, uncaptured, giving_back, is_on_card, inputs, outputs, in_run })
+        Ok(Self {
+            part,
+            session,
+            weights,
+            uncaptured,
+            giving_back,
+            is_on_card,
+            threads: (!is_on_card).then_some(runtime.threads()),
+            inputs,
+            outputs,
+            in_run: Duration::ZERO,
+            last_run: Duration::ZERO,
+        })
     }
 
     /// The first input for which `is` holds. `what` describes it in the error.
@@ -272,6 +291,7 @@ impl PartSession {
         let inputs: Vec<(&str, SessionInputValue)> =
             inputs.into_iter().map(|(name, value)| (name, value.into())).collect();
         let _turn = self.is_on_card.then(card_turn::shared);
+        let _cores = self.threads.filter(|_| self.last_run > LONG_RUN).map(take_cores);
         let started = Instant::now();
         let giving_back = self.giving_back.as_ref().filter(|_| memory == WorkingMemory::GiveBack);
         let outputs = match self.uncaptured.as_ref().or(giving_back) {
@@ -279,7 +299,8 @@ impl PartSession {
             None => self.session.run(inputs),
         };
         let outputs = outputs.map_err(failed)?;
-        self.in_run += started.elapsed();
+        self.last_run = started.elapsed();
+        self.in_run += self.last_run;
         then(&outputs)
     }
 

@@ -13,7 +13,7 @@ use super::ModelError;
 use super::card_turn::{self, OnTurn};
 use crate::diffusion::files::{FileError, UpscalerFile, UpscalerShape};
 use crate::diffusion::image::RgbImage;
-use crate::runtime::{self, GraphSource, OnCard, Runtime};
+use crate::runtime::{self, GraphSource, OnCard, Runtime, take_cores};
 
 /// Maps at the output's size that a run holds at once: a layer's input, its result, and one of them reordered.
 const LARGE_MAPS: u64 = 3;
@@ -26,6 +26,8 @@ pub struct UpscalerNet {
     session: OnTurn<Session>,
     giving_back: Option<RunOptions>,
     is_on_card: bool,
+    /// Of the processor that a run takes. None on a card.
+    threads: Option<usize>,
     shape: UpscalerShape,
 }
 
@@ -51,6 +53,7 @@ impl UpscalerNet {
             session: OnTurn::new(session, is_on_card),
             giving_back,
             is_on_card,
+            threads: (!is_on_card).then_some(runtime.threads()),
             shape: file.shape(),
         })
     }
@@ -89,6 +92,7 @@ impl UpscalerNet {
         let failed = |error: ort::Error| failed(&name, &error);
         let x = Tensor::from_array(unshuffled(pixels, self.shape.unshuffle)).map_err(failed)?;
         let _turn = self.is_on_card.then(card_turn::shared);
+        let _cores = self.threads.map(take_cores);
         let outputs = match &self.giving_back {
             Some(options) => self.session.run_with_options(ort::inputs!["x" => x], options),
             None => self.session.run(ort::inputs!["x" => x]),

@@ -15,10 +15,10 @@ use super::vae::{Decoding, Encoding};
 use super::working::Kept;
 use crate::diffusion::files::{PartFiles, UNetConfig};
 use crate::diffusion::nets::{
-    ModelError, PartSession, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder,
+    ModelError, PartSession, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder, best_build,
 };
 use crate::domain::ModelPart;
-use crate::runtime::Runtime;
+use crate::runtime::{CpuSettings, CpuSpeed, Runtime};
 
 /// The sessions of every part that the model has.
 pub struct LoadedModel {
@@ -44,6 +44,13 @@ impl LoadedModel {
         runtime: Runtime,
         wants: impl Fn(ModelPart) -> bool,
     ) -> Result<Self, ModelError> {
+        let runtime = match runtime.cpu().speed {
+            CpuSpeed::Auto if model.memory_needs(runtime.device())?.is_small() => {
+                let cpu = CpuSettings { speed: CpuSpeed::Memory, ..runtime.cpu() };
+                runtime.with_cpu(cpu)
+            }
+            _ => runtime,
+        };
         let load = |files: &PartFiles| Ok((files.part(), PartSession::load(files, &runtime)?));
         let wanted = model.files.parts().filter(|files| wants(files.part()));
         let sessions = wanted.map(load).collect::<Result<_, ModelError>>()?;
@@ -125,6 +132,8 @@ impl LoadedModel {
             upscalers: Upscalers::new(model.upscalers.clone(), &runtime),
             batching: Batching::usual(runtime.device()),
             device: runtime.device().clone(),
+            build: best_build(&runtime),
+            threads: runtime.threads(),
             model,
         })
     }

@@ -62,18 +62,22 @@ pub use self::upscalers::Upscalers;
 pub use self::upscaling::Upscaling;
 use self::vae::{Decoding, Encoding};
 use self::working::Kept;
-use super::files::LoraError;
+use super::files::{GraphBuild, LoraError, PartFiles};
 use super::image::{EncodedPicture, ImageError, PictureFile, PictureTexts, RgbImage};
 use super::nets::{ModelError, UNet};
 use super::schedulers::{SchedulerError, by_whole_timesteps};
 use super::text::PromptError;
-use crate::domain::{DrawnPrompts, GenerationInput, SchedulerKind};
+use crate::domain::{DrawnPrompts, GenerationInput, ModelPart, SchedulerKind};
 use crate::runtime::Device;
 
 /// A loaded model on a device. One thread owns it.
 pub struct Pipeline {
     model: Model,
     device: Device,
+    /// Which graphs its sessions have, where they are ours, and on how many threads those on a CPU run. With others, the
+    /// last bits of its pictures would be others.
+    build: GraphBuild,
+    threads: usize,
     prompts: PromptEncoder,
     unet: UNet,
     decoding: Decoding,
@@ -176,6 +180,24 @@ impl Pipeline {
 
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Whether it draws with stablehand's own convolutions.
+    pub fn has_own_convolutions(&self) -> bool {
+        matches!(self.build, GraphBuild::Winograd { .. })
+    }
+
+    /// Whose convolutions it draws with, and on how many threads, for people. None where that is a card's to say.
+    pub fn means(&self) -> Option<String> {
+        let threads = match self.threads {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        };
+        match self.model.files.part(ModelPart::UNet).is_some_and(PartFiles::takes_our_graph) {
+            _ if !self.device.is_cpu() => None,
+            true => Some(format!("{}, {threads}", self.build)),
+            false => Some(format!("the model's own graphs, {threads}")),
+        }
     }
 
     /// Finds out how many images should share a UNet call, where that is the device's to say. It takes some calls, of

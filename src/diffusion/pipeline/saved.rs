@@ -101,7 +101,10 @@ impl Pipeline {
         let controlnets: Vec<_> = pass.controls.iter().map(Control::key).collect();
         let device = self.device.label();
         // Of pictures, Debug shows the length alone.
-        let of_files = format!("{VERSION} {} {device} {:?}", ort::info(), self.model.files.stamp());
+        // On a CPU, the last bits depend on how it computes.
+        let means = self.means().unwrap_or_default();
+        let stamp = self.model.files.stamp();
+        let of_files = format!("{VERSION} {} {device} {means} {stamp:?}", ort::info());
         let of_scheduler = format!("{:?} {:?}", self.model.description.scheduler, pass.scheduler.timesteps());
         let of_request = format!("{} {request:?} {:?} {:?}", pass.seed, pass.input, pass.drawn);
         let upscaler = pass.next.as_ref().and_then(|next| self.upscalers.stamp(next.upscaler()));
