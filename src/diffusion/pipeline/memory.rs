@@ -40,6 +40,8 @@ const F16: u64 = 2;
 const UNET_MAPS: u64 = 32;
 /// The same for the VAE, for each pixel: four maps twice as wide as the last level.
 const VAE_MAPS: u64 = 8;
+/// Maps of a tiny VAE at the picture's size: a block's input, two results of its convolutions, and one in another order.
+const TINY_VAE_MAPS: u64 = 4;
 /// The scores of attention, and their softmax.
 const ATTENTION_MAPS: u64 = 2;
 /// Values of a ControlNet's first layers for each pixel.
@@ -60,6 +62,8 @@ impl MemoryNeeds {
             let bytes = weight_bytes(part, device)?.unwrap_or_else(|| exported_bytes(part, device));
             match part.part() {
                 ModelPart::SafetyChecker => checker += bytes,
+                // Counted where a job asks for it.
+                ModelPart::TinyVae => {}
                 _ => weights += bytes,
             }
             if !device.is_cpu() && [ModelPart::VaeDecoder, ModelPart::VaeEncoder].contains(&part.part()) {
@@ -137,6 +141,16 @@ impl MemoryNeeds {
     /// The bytes that a call of one half of the VAE takes besides the weights.
     pub(super) fn vae(&self, size: ImageSize) -> u64 {
         self.vae_values(size) * self.value
+    }
+
+    /// The bytes that a call of a tiny decoder with layers of so many features takes besides the weights.
+    pub(super) fn tiny_vae(&self, size: ImageSize, features: u64) -> u64 {
+        pixels_per_call(pixels(size)) * features * TINY_VAE_MAPS * self.value_of_ours()
+    }
+
+    /// Bytes of a value in graphs of ours.
+    fn value_of_ours(&self) -> u64 {
+        if self.is_on_cpu { F32 } else { F16 }
     }
 
     /// The additional bytes for the VAE in float32, with its weights.
