@@ -25,6 +25,7 @@ pub use environment::forget_empty_variables;
 pub use file::{ConfigFile, EndpointTable};
 pub use flags::{
     ControlNetDirArgs, CpuArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs, Switch, ThreadArgs,
+    TinyVaeDirArgs,
 };
 pub use values::{address, server_url, size, time};
 
@@ -67,6 +68,7 @@ pub fn usual_add_ons(data_dir: &Path) -> AddOnFolders {
         embeddings: data_dir.join("embeddings"),
         wildcards: data_dir.join("wildcards"),
         upscalers: data_dir.join("upscalers"),
+        tiny_vaes: data_dir.join("tiny-vaes"),
         lora_memory: DEFAULT_LORA_MEMORY,
         look_every: Duration::from_secs(1),
     }
@@ -169,6 +171,7 @@ impl ServeArgs {
                 embeddings: self.embeddings_dir.unwrap_or(usual.embeddings),
                 wildcards: self.wildcard_dir.unwrap_or(usual.wildcards),
                 upscalers: self.upscaler_dir.unwrap_or(usual.upscalers),
+                tiny_vaes: self.tiny_vae_dir.unwrap_or(usual.tiny_vaes),
                 lora_memory: self.lora_memory,
                 ..usual
             },

@@ -94,6 +94,7 @@ fn features() -> Vec<Feature> {
                 {"model": "a", "image": mask, "control_mode": "control", "weight": 0.6},
             ]}),
         ),
+        feature("a tiny VAE", "vae", json!({"vae": "tiny"})),
         feature("hires", "hires", json!({"hires": {"scale": 1.5, "strength": 0.6}})),
         feature(
             "hires by a model",
@@ -148,6 +149,7 @@ impl Studio {
         let dir = tempfile::tempdir().unwrap();
         let folders = AddOnFolders {
             upscalers: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/upscalers"),
+            tiny_vaes: "/nowhere".into(),
             loras: dir.path().join("loras"),
             controlnets: dir.path().join("controlnets"),
             wildcards: dir.path().join("wildcards"),

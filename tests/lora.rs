@@ -36,6 +36,7 @@ impl Studio {
             loras,
             embeddings,
             upscalers: "/nowhere".into(),
+            tiny_vaes: "/nowhere".into(),
             wildcards: "/nowhere".into(),
             lora_memory,
             look_every: Duration::ZERO,

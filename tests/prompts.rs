@@ -109,6 +109,7 @@ fn wildcards_are_drawn_by_each_picture_s_seed_and_the_png_says_what_was_drawn() 
     std::fs::write(dir.path().join("colour.txt"), "red\nblue\ngreen\nyellow\n").unwrap();
     let folders = AddOnFolders {
         upscalers: "/nowhere".into(),
+        tiny_vaes: "/nowhere".into(),
         controlnets: "/nowhere".into(),
         loras: dir.path().join("none"),
         embeddings: dir.path().join("none"),

@@ -43,6 +43,7 @@ fn folders(dir: &Path) -> AddOnFolders {
         embeddings: dir.join("embeddings"),
         wildcards: dir.join("wildcards"),
         upscalers: dir.join("upscalers"),
+        tiny_vaes: "/nowhere".into(),
         lora_memory: u64::MAX,
         look_every: Duration::ZERO,
     }

@@ -159,6 +159,7 @@ fn a_controlnet_draws_the_latents(device: DeviceChoice, tolerance: f64) {
         serde_json::from_slice(&fs::read(folder.join("golden/controlnet.json")).unwrap()).unwrap();
     let add_ons = AddOnFolders {
         upscalers: "/nowhere".into(),
+        tiny_vaes: "/nowhere".into(),
         wildcards: "/nowhere".into(),
         loras: folder.join("loras"),
         controlnets: folder.join("controlnets"),

@@ -18,6 +18,7 @@ import text_encoder
 import torch_models
 import unet
 import vae
+import vae_tiny
 from cpu import CpuGraph
 from cuda import CudaGraph
 from nchwc import NchwcGraph
@@ -74,11 +75,15 @@ PARTS = {
                     lambda m, _: lambda x: [m.decode(x).sample], check.decoder_cases),
     "vae_encoder": (config.vae, vae.build_encoder, torch_models.vae,
                     lambda m, _: lambda x: [m.quant_conv(m.encoder(x))], check.encoder_cases),
+    "vae_tiny": (config.vae_tiny, vae_tiny.build_decoder, torch_models.vae_tiny,
+                 lambda m, _: lambda x: [m.decode(x).sample], check.decoder_cases),
     "safety_checker": (config.safety_checker, safety_checker.build, torch_models.safety_checker,
                        lambda m, _: torch_models.safety_scores(m), check.checker_cases),
 }
 # CLIP's networks have no convolutions that a processor would do in blocks.
 WITHOUT_CONVOLUTIONS = ("text_encoder", "safety_checker")
+# Its convolutions are narrow, and stay in blocks from the first to the last. A loader without this build takes the one of blocks.
+WITHOUT_WINOGRAD = ("vae_tiny",)
 # Of a folder, these are written only where --only names them: few models have them.
 ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "unet_inpainting_controlled", "safety_checker")
 
@@ -97,7 +102,8 @@ def write(folder, out, name, builds):
     reference = reference_of(module, settings)
 
     for kind, layers in (("cpu", CpuGraph), ("nchwc", NchwcGraph), ("winograd", WinogradGraph)):
-        if kind in builds and not (kind in OF_CONVOLUTIONS and name in WITHOUT_CONVOLUTIONS):
+        is_none = kind in OF_CONVOLUTIONS and name in WITHOUT_CONVOLUTIONS or kind == "winograd" and name in WITHOUT_WINOGRAD
+        if kind in builds and not is_none:
             net = graph(layers(name), build, settings)
             error = check.on_cpu(written_out(net), module, reference, cases(settings))
             save(out / f"{name}.{kind}.onnx", net, (error, check.TOLERANCE))
@@ -158,7 +164,9 @@ def main():
     folder = given.folder or config.SD_V1
     out = folder / "graphs" if given.folder else folder
     out.mkdir(parents=True, exist_ok=True)
-    parts = given.only or [p for p in PARTS if p not in ONLY_BY_NAME or not given.folder]
+    usual = [p for p in PARTS if p not in ONLY_BY_NAME or not given.folder]
+    has_tiny_vae = (folder / "vae_tiny").is_dir()
+    parts = given.only or [p for p in usual if p != "vae_tiny" or has_tiny_vae]
     if not given.folder:
         (out.parent / "probe.nchwc.onnx").write_bytes(convolution_probe().SerializeToString())
         (out.parent / "probe.speed.nchwc.onnx").write_bytes(speed_probe(NchwcGraph).SerializeToString())

@@ -17,6 +17,7 @@ UNET_ASSUMES = {
     "use_linear_projection": False,
 }
 VAE_ASSUMES = {"act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True}
+TINY_VAE_ASSUMES = {"act_fn": "relu", "upsampling_scaling_factor": 2, "upsample_fn": "nearest"}
 TEXT_ASSUMES = {"hidden_act": "quick_gelu"}
 VISION_ASSUMES = {"hidden_act": "quick_gelu", "num_channels": 3}
 FALSY = (None, False)
@@ -49,6 +50,11 @@ def unet(folder):
 def vae(folder):
     """AutoencoderKL's config."""
     return read(folder, "vae", VAE_ASSUMES)
+
+
+def vae_tiny(folder):
+    """AutoencoderTiny's config."""
+    return read(folder, "vae_tiny", TINY_VAE_ASSUMES)
 
 
 def safety_checker(folder):

@@ -40,6 +40,27 @@ class CpuGraph(Graph):
         y = self.op("Conv", x, weight, bias, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=pads)
         return self.op("Add", y, plus) if plus else y
 
+    def conv_relu(self, x, name, c_in, c_out, plus=None, relu=True, bias=True):
+        """A 3×3 convolution, plus the image `plus`, then ReLU. In a stack of these, see `blocks_in`."""
+        inputs = [x, self.parameter(f"{name}.weight", [c_out, c_in, 3, 3])]
+        if bias:
+            inputs.append(self.parameter(f"{name}.bias", [c_out]))
+        y = self.op("Conv", *inputs, kernel_shape=[3, 3], pads=[1] * 4)
+        y = self.op("Add", y, plus) if plus else y
+        return self.op("Relu", y) if relu else y
+
+    def blocks_in(self, x):
+        """An image -> the layout in which the convolutions of a stack have it."""
+        return x
+
+    def blocks_out(self, x, channels):
+        """The way back."""
+        return x
+
+    def double(self, x):
+        """Nearest-neighbour upsampling to twice the size, within a stack."""
+        return self.upsample(x)
+
     def conv_add_time(self, x, name, c_in, c_out, time, norm, groups, epsilon):
         """Convolution, plus the time embedding [b, c_out], then group norm and SiLU."""
         y = self.op("Add", self.conv(x, name, c_in, c_out), self.op("Unsqueeze", time, self.ints(2, 3)))

@@ -75,6 +75,21 @@ class CudaGraph(Graph):
         inputs = [x, weight, bias] if bias else [x, weight]
         return self.microsoft("NhwcConv", *inputs, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=pads)
 
+    def conv_relu(self, x, name, c_in, c_out, plus=None, relu=True, bias=True):
+        """A 3×3 convolution, plus the image `plus`, then ReLU."""
+        y = self.bare_conv(x, name, c_in, c_out, bias=self.parameter(f"{name}.bias", [c_out]) if bias else None)
+        y = self.op("Add", y, plus) if plus else y
+        return self.op("Relu", y) if relu else y
+
+    def blocks_in(self, x):
+        return x
+
+    def blocks_out(self, x, channels):
+        return x
+
+    def double(self, x):
+        return self.upsample(x)
+
     def conv_add_time(self, x, name, c_in, c_out, time, norm, groups, epsilon):
         """Convolution, plus the time embedding [b, c_out], then group norm and SiLU."""
         if self.has_group_norm(c_out, groups):

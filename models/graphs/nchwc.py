@@ -24,3 +24,23 @@ class NchwcGraph(CpuGraph):
                     pads=pads or [kernel // 2] * 4)
         y = self.op("ReorderOutput", y, domain=DOMAIN, channels=c_out)
         return self.op("Add", y, plus) if plus else y
+
+    def conv_relu(self, x, name, c_in, c_out, plus=None, relu=True, bias=True):
+        """Between `blocks_in` and `blocks_out`, images stay in blocks: the kernel adds and clips by itself."""
+        if c_in % MULTIPLE or c_out % MULTIPLE:
+            return super().conv_relu(x, name, c_in, c_out, plus, relu, bias)
+        weight = self.parameter(f"{name}.weight", [c_out, c_in, 3, 3], LAYOUT)
+        inputs = [x, weight, self.parameter(f"{name}.bias", [c_out]) if bias else None, plus]
+        while inputs[-1] is None:
+            inputs.pop()
+        clipped = {"activation": "Relu"} if relu else {}
+        return self.op("Conv", *inputs, domain=DOMAIN, kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4, **clipped)
+
+    def blocks_in(self, x):
+        return self.op("ReorderInput", x, domain=DOMAIN)
+
+    def blocks_out(self, x, channels):
+        return self.op("ReorderOutput", x, domain=DOMAIN, channels=channels)
+
+    def double(self, x):
+        return self.op("Upsample", x, domain=DOMAIN, scales=[1, 1, 2, 2])

@@ -1,7 +1,7 @@
 """The networks in torch, with random parameters. The graphs are compared with them."""
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel
 
@@ -68,6 +68,10 @@ def controlled(module):
 
 def vae(config):
     return randomised(AutoencoderKL.from_config(config))
+
+
+def vae_tiny(config):
+    return randomised(AutoencoderTiny.from_config(config))
 
 
 class TextEncoder:

@@ -204,6 +204,9 @@ pub struct ServeArgs {
     /// Folder of upscalers (.safetensors, .pth); requests use them by name [default: upscalers in the data folder]
     #[arg(long, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR", help_heading = "Model")]
     pub upscaler_dir: Option<PathBuf>,
+    /// Folder of tiny VAEs (.safetensors, .pth); requests use one by "vae": "tiny" [default: tiny-vaes in the data folder]
+    #[arg(long, env = "STABLEHAND_TINY_VAE_DIR", value_name = "DIR", help_heading = "Model")]
+    pub tiny_vae_dir: Option<PathBuf>,
     /// The most memory that each worker keeps for merged LoRAs, and as much again for ControlNets, within --memory-budget
     /// [default: 8GiB]
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
@@ -369,6 +372,28 @@ impl ControlNetDirArgs {
         }
         let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
         Ok(super::usual_add_ons(&data_dir).controlnets)
+    }
+}
+
+/// Where tiny VAEs are.
+#[derive(Debug, Args, Clone)]
+#[command(mut_args(|arg| arg.hide_env_values(true)))]
+pub struct TinyVaeDirArgs {
+    /// Folder of tiny VAEs, with --tiny-vae [default: tiny-vaes in the data folder]
+    #[arg(long, env = "STABLEHAND_TINY_VAE_DIR", value_name = "DIR")]
+    tiny_vae_dir: Option<PathBuf>,
+}
+
+impl TinyVaeDirArgs {
+    /// `data_dir` tells where the data folder is.
+    pub fn tiny_vae_dir(
+        &self,
+        data_dir: impl FnOnce() -> Result<PathBuf, ConfigError>,
+    ) -> Result<PathBuf, ConfigError> {
+        match &self.tiny_vae_dir {
+            Some(path) => Ok(path.clone()),
+            None => Ok(super::usual_add_ons(&data_dir()?).tiny_vaes),
+        }
     }
 }
 

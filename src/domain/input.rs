@@ -39,7 +39,7 @@ pub use self::upscale::{UPSCALE_GRID, Upscale};
 pub use self::variation::Variation;
 use super::lora::{Lora, LoraOrigin};
 use super::{
-    ControlUnit, ImageSource, NoiseSource, SchedulerKind, Upscaler, prompt_parts, without_lora_tags,
+    ControlUnit, ImageSource, NoiseSource, SchedulerKind, Upscaler, Vae, prompt_parts, without_lora_tags,
 };
 
 /// The longest accepted prompt, in bytes. A model reads far less.
@@ -102,6 +102,8 @@ pub struct GenerationInput {
     pub hires: Option<Hires>,
     /// Enlarges `init_image`, and draws nothing.
     pub upscale: Option<Upscale>,
+    /// What decodes the pictures.
+    pub vae: Vae,
     /// Whether to return pictures that the model's safety checker flags.
     pub nsfw: bool,
     /// What of the request has no effect, a sentence each.
@@ -143,6 +145,7 @@ impl GenerationInput {
             controlnets: Vec::new(),
             hires: None,
             upscale: None,
+            vae: Vae::Full,
             nsfw: true,
             warnings: Vec::new(),
         }
@@ -209,6 +212,7 @@ impl GenerationInput {
                 "It cannot be combined with hires, whose enlarged picture would have seams.",
             );
         }
+        let vae = vae(&mut reader, rules);
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
@@ -241,6 +245,7 @@ impl GenerationInput {
             controlnets,
             hires,
             upscale,
+            vae: vae.unwrap_or(defaults.vae),
             nsfw: nsfw.unwrap_or(defaults.nsfw),
             warnings,
         })
@@ -303,6 +308,9 @@ impl GenerationInput {
         if let Some(hires) = &self.hires {
             request["hires"] = hires.request();
         }
+        if self.vae != Vae::Full {
+            request["vae"] = json!(self.vae.as_str());
+        }
         request
     }
 
@@ -335,6 +343,17 @@ fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
         },
     );
     None
+}
+
+fn vae(reader: &mut Reader, rules: &InputRules) -> Option<Vae> {
+    let vae = reader.choice("vae", &Vae::ALL.map(|vae| (vae.as_str(), vae)))?;
+    if vae == Vae::Tiny {
+        let found = rules.tiny_vae.as_ref().map(|shelf| shelf.check());
+        if let Err(reason) = found.unwrap_or_else(|| Err("this model has no tiny VAE".to_owned())) {
+            reader.unmet("vae", &format!("It is tiny, but {reason}."));
+        }
+    }
+    Some(vae)
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

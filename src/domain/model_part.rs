@@ -10,12 +10,14 @@ pub enum ModelPart {
     VaeDecoder,
     VaeEncoder,
     SafetyChecker,
+    /// The decoder of a tiny VAE, which a model may have beside its own.
+    TinyVae,
     /// Not part of a model: it comes in a file of its own.
     ControlNet,
 }
 
 impl ModelPart {
-    /// The parts that a model may have.
+    /// The parts that a model may have as graphs.
     pub const ALL: [Self; 5] =
         [Self::TextEncoder, Self::UNet, Self::VaeDecoder, Self::VaeEncoder, Self::SafetyChecker];
     /// The parts that every model needs; the others add abilities.
@@ -30,6 +32,7 @@ impl ModelPart {
             Self::VaeDecoder => "vae_decoder",
             Self::VaeEncoder => "vae_encoder",
             Self::SafetyChecker => "safety_checker",
+            Self::TinyVae => "vae_tiny",
             Self::ControlNet => "controlnet",
         }
     }

@@ -18,6 +18,8 @@ pub enum ModelKind {
     Onnx,
     /// A ControlNet as diffusers writes it. One in a single file is a file.
     ControlNet,
+    /// The same of a tiny VAE.
+    TinyVae,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +95,7 @@ impl fmt::Display for ModelKind {
             Self::Diffusers => "diffusers folder",
             Self::Onnx => "ONNX folder",
             Self::ControlNet => "ControlNet folder",
+            Self::TinyVae => "tiny VAE folder",
         })
     }
 }

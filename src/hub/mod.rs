@@ -67,6 +67,7 @@ pub struct Hub {
 enum Wanted {
     Model,
     ControlNet,
+    TinyVae,
 }
 
 /// The announced checksum of a file, in hexadecimal digits.
@@ -118,6 +119,12 @@ impl Hub {
     #[must_use]
     pub fn for_controlnets(self) -> Self {
         Self { wanted: Wanted::ControlNet, ..self }
+    }
+
+    /// The same, but a repository's tiny VAE is pulled.
+    #[must_use]
+    pub fn for_tiny_vaes(self) -> Self {
+        Self { wanted: Wanted::TinyVae, ..self }
     }
 
     pub fn base(&self) -> &WebUrl {

@@ -9,7 +9,7 @@ use super::selection::Selection;
 use super::staging::Place;
 use super::url_plan::Found;
 use super::{Checksum, Hub, HubError, ModelKind, ModelRef, RepoPath, Repository, Wanted};
-use crate::domain::{ControlNetConfig, ModelFamily, ModelIndex, UNetConditioning, WebUrl};
+use crate::domain::{ControlNetConfig, ModelFamily, ModelIndex, TinyVaeConfig, UNetConditioning, WebUrl};
 
 pub struct Plan {
     /// The name of the model.
@@ -81,7 +81,8 @@ impl Hub {
         let tree = self.tree(repository, &commit)?;
         let name = repository.to_string();
         let selected = match (self.wanted, path) {
-            (Wanted::ControlNet, path) => Selection::controlnet(&tree, &name, path),
+            // Both are one part of a model, alone in its folder.
+            (Wanted::ControlNet | Wanted::TinyVae, path) => Selection::controlnet(&tree, &name, path),
             (Wanted::Model, Some(path)) => Selection::at(&tree, &name, path),
             (Wanted::Model, None) => Selection::from_tree(&tree, &name),
         };
@@ -94,12 +95,18 @@ impl Hub {
                 return Err(error);
             }
         };
-        if self.wanted == Wanted::ControlNet
-            && [ModelKind::Diffusers, ModelKind::Onnx].contains(&selection.kind)
-        {
+        let one = match self.wanted {
+            Wanted::Model => None,
+            Wanted::ControlNet => Some("ControlNet"),
+            Wanted::TinyVae => Some("tiny VAE"),
+        };
+        if let Some(one) = one.filter(|_| [ModelKind::Diffusers, ModelKind::Onnx].contains(&selection.kind)) {
             return Err(HubError::Refused(format!(
-                "{repository} is a whole model and no ControlNet: pull it with `stablehand models pull`"
+                "{repository} is a whole model and no {one}: pull it with `stablehand models pull`"
             )));
+        }
+        if self.wanted == Wanted::TinyVae && selection.kind == ModelKind::ControlNet {
+            selection.kind = ModelKind::TinyVae;
         }
         if selection.kind != ModelKind::File {
             self.check_family(repository, &commit, &selection)?;
@@ -157,14 +164,19 @@ impl Hub {
             let is_it = |file: &&RepoPath| selection.local(file).is_ok_and(|local| local.as_str() == path);
             selection.files.iter().find(is_it)
         };
+        let refuse = |fault: Option<String>| match fault {
+            Some(fault) => Err(HubError::Refused(format!("{repository} cannot be used: {fault}"))),
+            None => Ok(()),
+        };
         if selection.kind == ModelKind::ControlNet {
             let config =
                 find("config.json").map(|path| self.config::<ControlNetConfig>(repository, commit, path));
-            let fault = config.transpose()?.as_ref().and_then(ControlNetConfig::fault);
-            return match fault {
-                Some(fault) => Err(HubError::Refused(format!("{repository} cannot be used: {fault}"))),
-                None => Ok(()),
-            };
+            return refuse(config.transpose()?.as_ref().and_then(ControlNetConfig::fault));
+        }
+        if selection.kind == ModelKind::TinyVae {
+            let config =
+                find("config.json").map(|path| self.config::<TinyVaeConfig>(repository, commit, path));
+            return refuse(config.transpose()?.as_ref().and_then(TinyVaeConfig::fault));
         }
         let index = find("model_index.json").map(|path| self.config::<ModelIndex>(repository, commit, path));
         let unet =

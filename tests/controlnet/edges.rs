@@ -49,6 +49,7 @@ fn the_repositorys_controlnet_puts_things_where_its_edges_are() {
         embeddings: "none".into(),
         wildcards: "none".into(),
         upscalers: "none".into(),
+        tiny_vaes: "/nowhere".into(),
         lora_memory: u64::MAX,
         look_every: Duration::from_mins(1),
     };

@@ -94,6 +94,7 @@ impl Studio {
         fs::copy(lora, folder("loras").join("kohya.safetensors")).unwrap();
         let folders = AddOnFolders {
             upscalers: "/nowhere".into(),
+            tiny_vaes: "/nowhere".into(),
             wildcards: "/nowhere".into(),
             loras: folder("loras"),
             controlnets: folder("controlnets"),

@@ -25,6 +25,7 @@ fn load(folder: &Path) -> Pipeline {
         wildcards: nowhere(),
         embeddings: nowhere(),
         upscalers: nowhere(),
+        tiny_vaes: nowhere(),
         lora_memory: 1 << 30,
         look_every: Duration::from_mins(1),
     };

@@ -5,6 +5,7 @@
     python make_sd15.py OUT --tiny --weights ../../models/tiny-sd     # the same sizes with the trained weights
 
     OUT/ldm.safetensors                 original names, half, the VAE inside
+    OUT/ldm.taesd.safetensors           a tiny VAE for it, of random weights
     OUT/ldm.bf16.safetensors            the same in bfloat16, and ldm.full.safetensors in full precision     (--all)
     OUT/ldm.ema.safetensors             with running averages, which have other values                       (--all)
     OUT/diffusers/                      safetensors per component, variant fp16
@@ -122,6 +123,20 @@ def save_ldm(state, path, dtype):
     from safetensors.torch import save_file
 
     save_file({k: v.to(dtype).contiguous() if v.is_floating_point() else v for k, v in state.items()}, path)
+
+
+def save_tiny_vae(folder, path):
+    """The decoder of a tiny VAE with random weights, under the original's names: its first layer only squeezes its input."""
+    import torch
+    from safetensors.torch import save_file
+
+    sys.path.insert(0, str(MODELS / "graphs"))
+    import config
+    import torch_models
+
+    layers = torch_models.vae_tiny(config.vae_tiny(folder)).decoder.layers.state_dict()
+    state = {f"{int(number) + 1}.{rest}": v for (number, rest), v in ((k.split(".", 1), v) for k, v in layers.items())}
+    save_file({k: v.to(torch.float16).contiguous() for k, v in state.items()}, path)
 
 
 def with_averages(state):
@@ -276,6 +291,7 @@ def main():
     save_diffusers(pipe, out, everything, sizes / "scheduler/scheduler_config.json")
     state = ldm_state(pipe)
     save_ldm(state, out / "ldm.safetensors", torch.float16)
+    save_tiny_vae(sizes, out / "ldm.taesd.safetensors")
     if everything:
         if not given.weights:  # trained weights do not fit bfloat16
             save_ldm(state, out / "ldm.bf16.safetensors", torch.bfloat16)

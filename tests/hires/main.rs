@@ -56,6 +56,7 @@ fn with_wildcards(wildcards: PathBuf) -> Pipeline {
         wildcards,
         embeddings: "/nowhere".into(),
         upscalers: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/upscalers"),
+        tiny_vaes: "/nowhere".into(),
         lora_memory: 0,
         look_every: Duration::from_mins(1),
     };

@@ -60,6 +60,7 @@ fn drawn(folder: &Path, fields: &Value) -> Vec<u8> {
         embeddings: folder.join("embeddings"),
         wildcards: folder.join("wildcards"),
         upscalers: folder.join("upscalers"),
+        tiny_vaes: "/nowhere".into(),
         lora_memory: 0,
         look_every: Duration::ZERO,
     };

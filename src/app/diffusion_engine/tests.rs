@@ -30,6 +30,7 @@ fn add_ons(loras: &Path) -> AddOnFolders {
         embeddings: loras.join("none"),
         wildcards: loras.join("none"),
         upscalers: loras.join("upscalers"),
+        tiny_vaes: loras.join("tiny-vaes"),
         lora_memory: u64::MAX,
         look_every: Duration::ZERO,
     }

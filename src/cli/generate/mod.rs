@@ -94,6 +94,9 @@ pub struct GenerateArgs {
     /// The share of the steps that are guided, 0 to 1 [default: the model's own, or 1]
     #[arg(long, help_heading = SAMPLING, value_name = "SHARE", value_parser = finite, allow_negative_numbers = true)]
     guidance_end: Option<f64>,
+    /// What decodes the picture: full, or tiny for a tiny VAE, which is faster and nearly the same [default: full]
+    #[arg(long, help_heading = SAMPLING, value_name = "WHICH")]
+    vae: Option<String>,
     /// Picture to start from (PNG, JPEG, WebP, GIF, BMP or TIFF)
     #[arg(long, help_heading = PICTURES, value_name = "FILE")]
     init_image: Option<PathBuf>,
@@ -144,6 +147,9 @@ pub struct GenerateArgs {
     /// Folder of upscalers [default: upscalers in the data folder]
     #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_UPSCALER_DIR", value_name = "DIR")]
     upscaler_dir: Option<PathBuf>,
+    /// Folder of tiny VAEs, for --vae tiny [default: tiny-vaes in the data folder]
+    #[arg(long, help_heading = FOLDERS, env = "STABLEHAND_TINY_VAE_DIR", value_name = "DIR")]
+    tiny_vae_dir: Option<PathBuf>,
     #[command(flatten, next_help_heading = FOLDERS)]
     folders: ModelsDirArgs,
 }
@@ -207,6 +213,7 @@ impl GenerateArgs {
             embeddings: self.embeddings_dir.clone().unwrap_or(usual.embeddings),
             wildcards: self.wildcard_dir.clone().unwrap_or(usual.wildcards),
             upscalers: self.upscaler_dir.clone().unwrap_or(usual.upscalers),
+            tiny_vaes: self.tiny_vae_dir.clone().unwrap_or(usual.tiny_vaes),
             ..usual
         }
     }
@@ -247,6 +254,7 @@ impl GenerateArgs {
         self.sampling.write(&mut input);
         input.insert("seed".into(), json!(self.seed));
         input.insert("noise".into(), json!(self.noise));
+        input.insert("vae".into(), json!(self.vae));
         input.insert("clip_skip".into(), json!(self.clip_skip));
         input.insert("init_image".into(), json!(self.init_image.as_deref().map(base64_of).transpose()?));
         input.insert("mask".into(), json!(self.mask.as_deref().map(base64_of).transpose()?));

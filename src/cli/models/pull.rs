@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use super::Failure;
 use crate::cli::print::print;
 use crate::cli::signals::exit_on_signal;
-use crate::config::ModelsDirArgs;
+use crate::config::{ModelsDirArgs, TinyVaeDirArgs};
 use crate::domain::Clock;
 use crate::hub::{self, Hub, HubCache, ModelRef, ModelsDir, PullProgress, Pulled, PulledModel};
 use crate::size_text::size_text;
@@ -29,6 +29,11 @@ pub(super) struct PullArgs {
     /// Expected SHA-256 of the file, in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     sha256: Option<String>,
+    /// It is a tiny VAE, such as madebyollin/taesd, for "vae": "tiny"
+    #[arg(long)]
+    tiny_vae: bool,
+    #[command(flatten)]
+    tiny_vaes: TinyVaeDirArgs,
     #[command(flatten)]
     folders: ModelsDirArgs,
 }
@@ -36,6 +41,9 @@ pub(super) struct PullArgs {
 pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let hub = Hub::from_environment()?;
     let reference = ModelRef::parse(&args.model, hub.base())?;
+    if args.tiny_vae {
+        return pull_tiny_vae(args, hub, &reference);
+    }
     let models = ModelsDir::new(args.folders.models_dir()?);
     tell_of_the_cache(&reference);
     let (model, verb) = pull_into(&models, &hub, &reference, args.sha256.as_deref())?;
@@ -47,6 +55,14 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
         manifest.form(),
         quoted(&manifest.name)
     ))
+}
+
+fn pull_tiny_vae(args: &PullArgs, hub: Hub, reference: &ModelRef) -> Result<(), Failure> {
+    let folder = ModelsDir::new(args.tiny_vaes.tiny_vae_dir(|| args.folders.data_dir())?);
+    let (model, verb) = pull_into(&folder, &hub.for_tiny_vaes(), reference, args.sha256.as_deref())?;
+    let manifest = &model.manifest;
+    let size = size_text(manifest.bytes());
+    print(&format!("{} {verb} ({size}): use it with --vae tiny or \"vae\": \"tiny\"\n", manifest.name))
 }
 
 /// Pulls into a folder. Returns what is there now, and what has become of it.

@@ -70,6 +70,10 @@ pub(super) static TINY_SD: EmbeddedFiles = embedded!["tiny-sd":
     "graphs/vae_encoder.nchwc.onnx",
     "graphs/vae_encoder.winograd.onnx",
     "graphs/vae_encoder.cuda.onnx",
+    "vae_tiny/diffusion_pytorch_model.fp16.safetensors",
+    "graphs/vae_tiny.cpu.onnx",
+    "graphs/vae_tiny.nchwc.onnx",
+    "graphs/vae_tiny.cuda.onnx",
 ];
 
 /// Stable Diffusion v1 without its weights.
@@ -120,6 +124,9 @@ pub(super) static SD_V1: EmbeddedFiles = embedded!["graphs/sd-v1":
     "vae_encoder.nchwc.onnx",
     "vae_encoder.winograd.onnx",
     "vae_encoder.cuda.onnx",
+    "vae_tiny.cpu.onnx",
+    "vae_tiny.nchwc.onnx",
+    "vae_tiny.cuda.onnx",
     "safety_checker.cpu.onnx",
     "safety_checker.cuda.onnx",
 ];

@@ -7,6 +7,7 @@
 
 mod add_on_folder;
 mod architecture;
+mod beside;
 mod checker_fault;
 mod checkpoint;
 mod config_expectations;
@@ -37,10 +38,10 @@ mod shards;
 mod tensor_file;
 mod textual_inversion;
 mod textual_inversion_folder;
+mod tiny_vae;
 mod unread;
 mod upscaler_file;
 mod upscaler_folder;
-mod vae_beside;
 mod weightless_graph;
 mod weights;
 mod wildcard_folder;
@@ -70,6 +71,7 @@ pub use part_files::{PartFiles, PartGraph};
 use quoted_name::{quoted_few, quoted_name};
 use tensor_file::{EXTENSIONS, TensorFile, extension_rank};
 pub use textual_inversion_folder::TextualInversionFolder;
+pub use tiny_vae::TinyVae;
 pub use unread::Unread;
 pub use upscaler_file::{UpscalerFile, UpscalerShape};
 pub use upscaler_folder::UpscalerFolder;

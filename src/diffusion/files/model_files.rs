@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::checker_fault::checker_fault;
 use super::config_expectations::{self, GraphOf};
+use super::tiny_vae::tiny_vae_fault;
 use super::{FileError, ModelConfigs, ModelPlace, PartFiles, Target, Unread, refusal};
 use crate::diffusion::text::{Tokenizer, TokenizerFiles};
 use crate::domain::ModelPart;
@@ -18,6 +19,8 @@ pub struct ModelFiles {
     parts: BTreeMap<ModelPart, PartFiles>,
     /// Why the model's safety checker cannot be used, if it has one that cannot.
     pub checker_fault: Option<String>,
+    /// The same of its tiny VAE.
+    pub tiny_vae_fault: Option<String>,
 }
 
 impl ModelFiles {
@@ -43,10 +46,15 @@ impl ModelFiles {
         if checker_fault.is_some() {
             parts.remove(&ModelPart::SafetyChecker);
         }
+        let tiny = parts.get(&ModelPart::TinyVae);
+        let tiny_vae_fault = tiny.and_then(|files| tiny_vae_fault(files, &configs.vae));
+        if tiny_vae_fault.is_some() {
+            parts.remove(&ModelPart::TinyVae);
+        }
         let rows = parts.get(&ModelPart::TextEncoder).and_then(PartFiles::embedding_rows);
         let tokenizer = tokenizer(&place, rows)?;
         let unread = Unread::find(&place, &parts);
-        Ok((Self { place, configs, unread, parts, checker_fault }, tokenizer))
+        Ok((Self { place, configs, unread, parts, checker_fault, tiny_vae_fault }, tokenizer))
     }
 
     /// The files of `part`, where the model has it.

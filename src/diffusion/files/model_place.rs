@@ -14,7 +14,7 @@ use super::{Architecture, ConfigFile, FileError, TensorFile, extension_rank, ref
 /// The largest configuration or vocabulary, in bytes. A `tokenizer.json` has a few million.
 const LARGEST_TEXT: u64 = 64 << 20;
 /// What stands between the name and the ending of a file that is a part of the checkpoint beside it.
-const BESIDE: [&str; 2] = ["vae", "safety_checker"];
+const BESIDE: [&str; 3] = ["vae", "safety_checker", "taesd"];
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
 #[derive(Clone)]

@@ -36,6 +36,8 @@ const UNET_EMA: &str = "model_ema.diffusion_model";
 pub const CONTROLNET: &str = "control_model.";
 const CONTROLNETS: [&str; 3] = [CONTROLNET, "", "controlnet."];
 const SAFETY_CHECKERS: [&str; 2] = ["", "safety_checker."];
+/// Files of the original decoder alone have numbers, and dumps of both halves a name before them.
+const TINY_VAES: [&str; 4] = ["", "decoder.", "taesd_decoder.", "vae."];
 const VAES: [&str; 3] = ["first_stage_model.", "", "vae."];
 
 /// The names that a weight may have, the likeliest first. `diffusers` is its name there.
@@ -70,6 +72,11 @@ pub fn names(part: ModelPart, diffusers: &str, depth: Depth) -> Vec<String> {
             let original = controlnet(diffusers).or_else(|| unet(diffusers, depth));
             both(&CONTROLNETS, &[original, Some(own)].into_iter().flatten().collect::<Vec<_>>())
         }
+        // The original is one sequence, in which the decoder's first layer only squeezes its input.
+        ModelPart::TinyVae => {
+            let original = tiny_decoder(diffusers);
+            both(&TINY_VAES, &[Some(own), original].into_iter().flatten().collect::<Vec<_>>())
+        }
         // Newer transformers leave out a level. Dumps of whole pipelines have a prefix.
         ModelPart::SafetyChecker => {
             let bare = diffusers.strip_prefix("vision_model.").filter(|bare| bare.contains('.'));
@@ -89,6 +96,12 @@ pub fn unwrapped(name: &str) -> Cow<'_, str> {
         true => Cow::Owned(name.split('.').filter(|part| !is_wrapper(part)).collect::<Vec<_>>().join(".")),
         false => Cow::Borrowed(name),
     }
+}
+
+/// `decoder.layers.3.conv.0.weight` is layer 4 of the original decoder.
+fn tiny_decoder(name: &str) -> Option<String> {
+    let (number, rest) = name.strip_prefix("decoder.layers.")?.split_once('.')?;
+    Some(format!("{}.{rest}", number.parse::<usize>().ok()? + 1))
 }
 
 fn unet(name: &str, depth: Depth) -> Option<String> {

@@ -9,7 +9,10 @@ use std::time::SystemTime;
 
 use super::lazy_checkpoint::LazyCheckpoint;
 use super::onnx_folder::{files_with_weights, last_modified, onnx_graph};
-use super::{Checkpoint, FileError, GraphBuild, GraphLibrary, Target, TensorFile, WeightlessGraph, Weights};
+use super::{
+    Architecture, Checkpoint, FileError, GraphBuild, GraphLibrary, ModelPlace, Target, TensorFile,
+    WeightlessGraph, Weights,
+};
 use crate::domain::ModelPart;
 
 /// The files of one part of a model.
@@ -135,6 +138,20 @@ impl PartFiles {
         Ok(Some(Self { part: ModelPart::ControlNet, source, hidden_layers: None }))
     }
 
+    /// The tiny VAE in `file`, for the model at `place`, which may have a graph of its own for it.
+    pub fn tiny_vae(file: Arc<TensorFile>, place: &ModelPlace) -> Self {
+        let checkpoint = Checkpoint::new(vec![file], Architecture::StableDiffusionV1);
+        let checkpoint = LazyCheckpoint::opened(checkpoint);
+        let source = Source::Weights { checkpoint, graphs: Arc::new(GraphLibrary::new(place.clone())) };
+        Self { part: ModelPart::TinyVae, source, hidden_layers: None }
+    }
+
+    /// The shape of a weight, if the weights come without a graph.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        let Source::Weights { checkpoint, .. } = &self.source else { return None };
+        checkpoint.get().ok()?.shape(self.part, name)
+    }
+
     /// The channels that a UNet reads, if its weights come without a graph.
     pub fn unet_channels(&self) -> Option<usize> {
         let Source::Weights { checkpoint, .. } = &self.source else { return None };
@@ -188,7 +205,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::diffusion::files::{ModelPlace, Originals, Parameters as _};
+    use crate::diffusion::files::{Originals, Parameters as _};
 
     #[test]
     fn weights_are_changed_in_the_graph_s_own_order_and_precision() {

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::architecture::FOREIGN;
+use super::beside::{VAE, beside};
 use super::original_names::unwrapped;
 use super::own_words::{V_PREDICTION, ZERO_SNR};
 use super::shards::other_weights;
-use super::vae_beside::vaes_beside;
 use super::{GraphBuild, ModelPlace, PartFiles, PartGraph, TensorFile, lora_kind, quoted_few, quoted_name};
 use crate::domain::ModelPart;
 
@@ -70,7 +70,7 @@ impl Unread {
     /// VAEs that another one replaces.
     fn add_files_beside(&mut self, checkpoint: &Path) {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let names: Vec<String> = vaes_beside(checkpoint).iter().map(|path| name(path)).collect();
+        let names: Vec<String> = beside(checkpoint, VAE).iter().map(|path| name(path)).collect();
         for other in names.iter().skip(1) {
             self.not_read.push(format!("{other} beside it is not read: {} is", names[0]));
             self.in_short.push(other.clone());
@@ -156,7 +156,8 @@ struct Wants {
 fn wants_by_file(parts: &BTreeMap<ModelPart, PartFiles>) -> Vec<(Arc<TensorFile>, Wants)> {
     let mut files: Vec<Arc<TensorFile>> = Vec::new();
     let mut wants: HashMap<usize, Wants> = HashMap::new();
-    for files_of_part in parts.values() {
+    // A tiny VAE's encoder lies beside its decoder, and nobody misses it.
+    for files_of_part in parts.values().filter(|files| files.part() != ModelPart::TinyVae) {
         // Weights that cannot be read are an error where they are used.
         let Some(Ok(checkpoint)) = files_of_part.checkpoint() else { continue };
         let Ok(PartGraph::Weightless(graph)) = files_of_part.graph(GraphBuild::Cpu) else { continue };

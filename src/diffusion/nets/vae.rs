@@ -27,6 +27,11 @@ pub struct VaeDecoder {
 }
 
 impl VaeDecoder {
+    /// A tiny decoder, in a model with this VAE: it reads latents as the UNet has them.
+    pub fn tiny(session: PartSession, config: &VaeConfig) -> Result<Self, ModelError> {
+        Ok(Self { scaling_factor: 1.0, ..Self::new(session, config)? })
+    }
+
     pub fn new(session: PartSession, config: &VaeConfig) -> Result<Self, ModelError> {
         let latent_sample = session.input("latents", |port| port.rank() == 4)?;
         session.only(&[&latent_sample])?;

@@ -1,4 +1,4 @@
-//! What an operator lays beside a model: folders of LoRAs, ControlNets, textual inversions, wildcards and upscalers.
+//! What an operator lays beside a model: folders of LoRAs, ControlNets, textual inversions, wildcards, upscalers and tiny VAEs.
 //!
 //! Only models whose weights go into graphs of ours take the first three; an ONNX export has its weights in its graphs.
 
@@ -18,6 +18,7 @@ pub struct AddOnFolders {
     /// The text files that prompts draw words from.
     pub wildcards: PathBuf,
     pub upscalers: PathBuf,
+    pub tiny_vaes: PathBuf,
     /// The most bytes that one pipeline keeps in parts of the model with LoRAs merged in.
     pub lora_memory: u64,
     /// How old the knowledge of what lies in the folders may be.

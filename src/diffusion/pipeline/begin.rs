@@ -16,7 +16,7 @@ use crate::diffusion::image::Mask;
 use crate::diffusion::nets::{ModelError, Posterior};
 use crate::diffusion::noise::{BatchNoise, NoiseVariation};
 use crate::diffusion::text::PromptSteps;
-use crate::domain::{DrawnPrompts, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ModelPart};
+use crate::domain::{DrawnPrompts, GenerationInput, IMAGE_GUIDANCE_SCALE, ImageSize, ModelPart, Vae};
 
 impl Pipeline {
     /// Tokenises, encodes and draws the noise. Image i comes from `seed + i`. LoRAs are merged first, here and now.
@@ -41,6 +41,9 @@ impl Pipeline {
         // Both passes have the same random subseed.
         let input = &self.completed(input)?;
         let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref(), "")?;
+        if input.vae == Vae::Tiny {
+            self.tiny.load()?;
+        }
         // What cannot be done in the second pass is refused before the first.
         let second = self.second_pass(&prepared, input, seed)?;
         let mut generation = self.begin_pass(prepared, input, (seed, drawn), None)?;

@@ -7,7 +7,7 @@ use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline, tiling};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
-use crate::domain::{ImageSize, Sampling};
+use crate::domain::{ImageSize, Sampling, Vae};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -18,12 +18,13 @@ impl Pipeline {
         if let Some(fault) = &generation.fault {
             return Err(DiffusionError::Upscaling(fault.clone()));
         }
-        self.note_decoding(self.size_with_rim(&generation.input, generation.drawn_at));
+        let vae = generation.input.vae;
+        self.note_decoding(vae, self.size_with_rim(&generation.input, generation.drawn_at));
         let mut pictures = Vec::with_capacity(generation.images());
         for (index, latents) in (0..).zip(generation.latents.axis_chunks_iter(Axis(0), 1)) {
             let mut image = match generation.input.variation.tiling {
                 true => self.decode_tile(generation, &latents.to_owned())?,
-                false => self.decode(&latents.to_owned())?,
+                false => self.decode_by(vae, &latents.to_owned())?,
             };
             // Before it is enlarged: the checker looks at 224 pixels anyway.
             let flagged = match self.checking.as_mut().filter(|_| !generation.input.nsfw) {
@@ -45,15 +46,29 @@ impl Pipeline {
     }
 
     /// On a card, the decoder keeps what its largest call took.
-    pub(super) fn note_decoding(&mut self, size: ImageSize) {
-        if !self.device.is_cpu() {
-            self.kept.decoder = self.kept.decoder.max(self.memory_needs.vae(size));
+    pub(super) fn note_decoding(&mut self, vae: Vae, size: ImageSize) {
+        if self.device.is_cpu() {
+            return;
         }
+        let taken = self.decoding_memory(vae, size);
+        let kept = match vae {
+            Vae::Full => &mut self.kept.decoder,
+            Vae::Tiny => &mut self.kept.tiny,
+        };
+        *kept = taken.max(*kept);
     }
 
     /// The picture from latents `[1, channels, height, width]`, not enlarged.
     pub fn decode(&mut self, latents: &Array4<f32>) -> Result<RgbImage, DiffusionError> {
-        let pixels = self.decoding.decode(latents)?;
+        self.decode_by(Vae::Full, latents)
+    }
+
+    /// The same by either decoder.
+    pub(super) fn decode_by(&mut self, vae: Vae, latents: &Array4<f32>) -> Result<RgbImage, DiffusionError> {
+        let pixels = match vae {
+            Vae::Full => self.decoding.decode(latents)?,
+            Vae::Tiny => self.tiny.decode(latents)?,
+        };
         Ok(RgbImage::from_tensor(pixels.index_axis(Axis(0), 0))?)
     }
 
@@ -63,7 +78,7 @@ impl Pipeline {
         generation: &Generation,
         latents: &Array4<f32>,
     ) -> Result<RgbImage, DiffusionError> {
-        let decoded = self.decode(&tiling::with_rim(latents))?;
+        let decoded = self.decode_by(generation.input.vae, &tiling::with_rim(latents))?;
         let region = tiling::part_within_rim(generation.drawn_at, self.model.description.vae_scale_factor);
         Ok(decoded.resize_part(region, generation.input.size)?)
     }
@@ -92,6 +107,10 @@ impl Pipeline {
             not_read.push("zero terminal SNR".to_owned());
         }
         let mut further = input.variation.infotext(index);
+        if input.vae == Vae::Tiny {
+            // A1111's words.
+            further.push(("VAE Decoder", "TAESD".to_owned()));
+        }
         if generation.is_masked {
             further.extend(input.inpainting.infotext(input.mask_blur, input.mask_invert));
         }

@@ -10,6 +10,7 @@ use super::checking::Checking;
 use super::controlnets::ControlNets;
 use super::model::Model;
 use super::prompt_encoder::PromptEncoder;
+use super::tiny_decoding::TinyDecoding;
 use super::upscalers::Upscalers;
 use super::vae::{Decoding, Encoding};
 use super::working::Kept;
@@ -122,6 +123,7 @@ impl LoadedModel {
         Ok(Pipeline {
             prompts,
             unet,
+            tiny: TinyDecoding::new(&model, &runtime),
             decoding: Decoding::new(vae_decoder, &model, &runtime),
             encoding: vae_encoder.map(|encoder| Encoding::new(encoder, &model, &runtime)),
             checking: Checking::new(&model, &runtime, safety_checker),

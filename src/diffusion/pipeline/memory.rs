@@ -50,6 +50,8 @@ const TILES_OF_A_THREAD: u64 = 65;
 /// UNet has four times as many, and its convolutions read two maps.
 const UNET_WIDEST: u64 = 8;
 const VAE_WIDEST: u64 = 4;
+/// Maps of a tiny VAE at the picture's size: a block's input, two results of its convolutions, and one in another order.
+const TINY_VAE_MAPS: u64 = 4;
 /// The scores of attention, and their softmax.
 const ATTENTION_MAPS: u64 = 2;
 /// Values of a ControlNet's first layers for each pixel.
@@ -70,6 +72,8 @@ impl MemoryNeeds {
             let bytes = weight_bytes(part, device)?.unwrap_or_else(|| exported_bytes(part, device));
             match part.part() {
                 ModelPart::SafetyChecker => checker += bytes,
+                // Counted where a job asks for it.
+                ModelPart::TinyVae => {}
                 _ => weights += bytes,
             }
             if !device.is_cpu() && [ModelPart::VaeDecoder, ModelPart::VaeEncoder].contains(&part.part()) {
@@ -174,6 +178,16 @@ impl MemoryNeeds {
     pub(super) fn vae(&self, size: ImageSize) -> u64 {
         let in_call = pixels_per_call(pixels(size));
         self.vae_values(size) * self.value + self.tiles(in_call, VAE_WIDEST * self.vae_channels)
+    }
+
+    /// The bytes that a call of a tiny decoder with layers of so many features takes besides the weights.
+    pub(super) fn tiny_vae(&self, size: ImageSize, features: u64) -> u64 {
+        pixels_per_call(pixels(size)) * features * TINY_VAE_MAPS * self.value_of_ours()
+    }
+
+    /// Bytes of a value in graphs of ours.
+    fn value_of_ours(&self) -> u64 {
+        if self.is_on_cpu { F32 } else { F16 }
     }
 
     /// The additional bytes for the VAE in float32, with its weights.

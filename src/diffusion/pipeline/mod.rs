@@ -38,6 +38,7 @@ mod second_pass;
 mod step;
 mod stretched_latents;
 mod tiling;
+mod tiny_decoding;
 mod upscalers;
 mod upscaling;
 mod vae;
@@ -58,6 +59,7 @@ pub use self::memory::MemoryNeeds;
 pub use self::model::Model;
 pub use self::prepared::{Adaptation, Made, Making, Prepared};
 use self::prompt_encoder::PromptEncoder;
+use self::tiny_decoding::TinyDecoding;
 pub use self::upscalers::Upscalers;
 pub use self::upscaling::Upscaling;
 use self::vae::{Decoding, Encoding};
@@ -81,6 +83,7 @@ pub struct Pipeline {
     prompts: PromptEncoder,
     unet: UNet,
     decoding: Decoding,
+    tiny: TinyDecoding,
     /// `None` if the model cannot start from pictures.
     encoding: Option<Encoding>,
     /// `None` if the model has no safety checker that works.
@@ -142,6 +145,9 @@ pub enum DiffusionError {
     Prompt(#[from] PromptError),
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+    /// The tiny VAE cannot be used: a sentence.
+    #[error("{0}")]
+    TinyVae(String),
     /// A picture cannot be enlarged: a sentence.
     #[error("{0}")]
     Upscaling(String),
@@ -234,6 +240,11 @@ impl Pipeline {
     pub fn time_in_run(&self) -> Duration {
         let encoder = self.encoding.as_ref().map_or(Duration::ZERO, Encoding::time_in_run);
         let checker = self.checking.as_ref().map_or(Duration::ZERO, Checking::time_in_run);
-        self.prompts.time_in_run() + self.unet.time_in_run() + self.decoding.time_in_run() + encoder + checker
+        self.prompts.time_in_run()
+            + self.unet.time_in_run()
+            + self.decoding.time_in_run()
+            + self.tiny.time_in_run()
+            + encoder
+            + checker
     }
 }

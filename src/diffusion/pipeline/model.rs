@@ -14,7 +14,7 @@ use super::loaded::LoadedModel;
 use super::memory::MemoryNeeds;
 use super::prompt_check::ChunkCheck;
 use crate::diffusion::files::{
-    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, UNetConfig, Unread,
+    GraphBuild, ModelFiles, PartFiles, PartGraph, TOKEN_EMBEDDING, Target, TinyVae, UNetConfig, Unread,
     UpscalerFolder, WildcardFolder,
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
@@ -34,6 +34,7 @@ pub struct Model {
     rules: InputRules,
     takes_add_ons: bool,
     pub(super) add_ons: Option<AddOns>,
+    pub(super) tiny_vae: Arc<TinyVae>,
     /// Any model can be used with them. None without folders of add-ons.
     pub(super) upscalers: Option<Arc<UpscalerFolder>>,
 }
@@ -61,6 +62,8 @@ impl Model {
         let upscalers = add_ons
             .as_ref()
             .map(|folders| Arc::new(UpscalerFolder::new(folders.upscalers.clone(), folders.look_every)));
+        let tiny_folder = add_ons.as_ref().map(|folders| (folders.tiny_vaes.clone(), folders.look_every));
+        let tiny_vae = Arc::new(TinyVae::find(&files, tiny_folder));
         let add_ons = add_ons
             .filter(|_| takes_add_ons)
             .map(|folders| AddOns::new(folders, Arc::clone(&tokenizer), width));
@@ -79,6 +82,7 @@ impl Model {
                 .filter(|_| !edits_images(&files) && !description.embeds_guidance)
                 .map(|add_ons| Arc::clone(&add_ons.controlnets) as _),
             upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
+            tiny_vae: Some(Arc::clone(&tiny_vae) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
@@ -95,6 +99,7 @@ impl Model {
             rules,
             takes_add_ons,
             add_ons,
+            tiny_vae,
             upscalers,
         })
     }
@@ -155,10 +160,17 @@ impl Model {
         }
     }
 
-    /// Loads what drawing needs. The safety checker is loaded when a request first wants its verdict.
+    /// Loads what drawing needs. The safety checker and the tiny VAE are loaded when a request first wants them.
     pub fn load(&self, runtime: &Runtime) -> Result<Pipeline, ModelError> {
-        LoadedModel::load(self.clone(), runtime.clone(), |part| part != ModelPart::SafetyChecker)?
-            .into_pipeline()
+        LoadedModel::load(self.clone(), runtime.clone(), |part| {
+            ![ModelPart::SafetyChecker, ModelPart::TinyVae].contains(&part)
+        })?
+        .into_pipeline()
+    }
+
+    /// Whether it has a tiny VAE that can be used, or the end of a sentence that says why not.
+    pub fn tiny_vae(&self) -> Result<Option<String>, String> {
+        Ok(self.tiny_vae.file()?.file.map(|file| file.name))
     }
 
     /// Loads every part, to be looked at before it becomes a pipeline.
@@ -253,7 +265,7 @@ mod tests {
         write_checkpoint(&checkpoint);
         let diffusers = format!("{ROOT}/models/tiny-sd");
         let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
-        for (path, headers) in [(None, 3), (Some(checkpoint.as_path()), 2), (Some(Path::new(&diffusers)), 3)]
+        for (path, headers) in [(None, 4), (Some(checkpoint.as_path()), 2), (Some(Path::new(&diffusers)), 4)]
         {
             reads::take();
             let add_ons = AddOnFolders {
@@ -262,6 +274,7 @@ mod tests {
                 embeddings: "/nowhere".into(),
                 wildcards: "/nowhere".into(),
                 upscalers: "/nowhere".into(),
+                tiny_vaes: "/nowhere".into(),
                 lora_memory: 0,
                 look_every: Duration::from_mins(1),
             };

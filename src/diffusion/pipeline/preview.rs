@@ -1,4 +1,5 @@
-//! Previews of a picture while it is drawn, from its latents alone: without the decoder, so they cost almost nothing.
+//! Previews of a picture while it is drawn, from its latents alone: without the decoder, so they cost almost nothing. A job
+//! with a tiny VAE gets them from that, since it is there: larger and sharper.
 //!
 //! A linear map makes one pixel of each latent, and the small picture is scaled. The map is applied to the clean latents
 //! according to the last prediction, since the current ones are mostly noise.
@@ -6,25 +7,38 @@
 //! The worker asks for a preview after a step (`worker/stepping.rs`), through `Engine::preview`, and only while a client
 //! listens to the job's events or stream.
 
-use ndarray::{Array2, Array3, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView3, Axis};
 
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::image::{ImageError, RgbImage, encode_png};
-use crate::domain::ImageSize;
+use crate::domain::{ImageSize, Vae};
 
 /// The longer side of a preview, in pixels.
 const LONGEST: u32 = 128;
+/// The same of one by a tiny VAE.
+const LONGEST_DECODED: u32 = 256;
 
 impl Pipeline {
     /// A preview of the first image, as a small PNG file. `None` if the model has no map from latents to colours, before
     /// the first step, and if a safety checker must see the picture first.
-    pub fn preview(&self, generation: &Generation) -> Option<Vec<u8>> {
+    pub fn preview(&mut self, generation: &Generation) -> Option<Vec<u8>> {
         if self.checking.is_some() && !generation.input.nsfw {
             return None;
         }
-        let map = self.model.description.latent_rgb.as_ref()?;
         let prediction = self.model.description.scheduler.prediction().ok()?;
-        map.draw(generation.predicted_original(prediction)?.view()).ok()
+        let clean = generation.predicted_original(prediction)?;
+        match generation.input.vae {
+            Vae::Full => self.model.description.latent_rgb.as_ref()?.draw(clean.view()).ok(),
+            Vae::Tiny => self.decoded_preview(generation.drawn_at, clean),
+        }
+    }
+
+    /// The preview of clean latents by the tiny VAE. None if it is gone.
+    fn decoded_preview(&mut self, drawn_at: ImageSize, clean: Array3<f32>) -> Option<Vec<u8>> {
+        self.note_decoding(Vae::Tiny, drawn_at);
+        let picture = self.decode_by(Vae::Tiny, &clean.insert_axis(Axis(0))).ok()?;
+        let longer = LONGEST_DECODED.min(picture.width.max(picture.height));
+        encode_png(&picture.resize(preview_size(picture.size(), longer)).ok()?, &[]).ok()
     }
 
     /// Ends a generation where it is: its pictures are what they look like so far.
@@ -77,15 +91,15 @@ impl LatentRgb {
             }
         }
         let small = RgbImage::from_tensor(pixels.view())?;
-        encode_png(&small.resize(preview_size(small.size()))?, &[])
+        encode_png(&small.resize(preview_size(small.size(), LONGEST))?, &[])
     }
 }
 
-/// The latents' aspect with the longer side `LONGEST`.
-fn preview_size(latents: ImageSize) -> ImageSize {
-    let longest = latents.width.max(latents.height).max(1);
-    let scaled = |side: u32| (side * LONGEST / longest).max(1);
-    ImageSize { width: scaled(latents.width), height: scaled(latents.height) }
+/// The same aspect with this longer side.
+fn preview_size(size: ImageSize, longer: u32) -> ImageSize {
+    let longest = size.width.max(size.height).max(1);
+    let scaled = |side: u32| (side * longer / longest).max(1);
+    ImageSize { width: scaled(size.width), height: scaled(size.height) }
 }
 
 #[cfg(test)]
@@ -108,6 +122,9 @@ mod tests {
     #[test]
     fn latents_of_another_model_have_no_preview() {
         assert!(LatentRgb::stable_diffusion_v1().draw(Array3::zeros((16, 8, 8)).view()).is_err());
-        assert_eq!(preview_size(ImageSize { width: 0, height: 0 }), ImageSize { width: 1, height: 1 });
+        assert_eq!(
+            preview_size(ImageSize { width: 0, height: 0 }, LONGEST),
+            ImageSize { width: 1, height: 1 }
+        );
     }
 }

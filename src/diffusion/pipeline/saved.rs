@@ -13,7 +13,7 @@ use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::bytes::{ByteReader, ByteWriter};
 use crate::diffusion::noise::BatchNoise;
 use crate::diffusion::schedulers::SchedulerState;
-use crate::domain::{GenerationInput, ImageSource};
+use crate::domain::{GenerationInput, ImageSource, Vae};
 
 /// Raise it with every change after which a job that an earlier program began would not end in the same bytes: of this
 /// layout, of a sampler, of noise. Programs whose versions differ in the first two numbers never go on with each other's
@@ -110,8 +110,11 @@ impl Pipeline {
         let upscaler = pass.next.as_ref().and_then(|next| self.upscalers.stamp(next.upscaler()));
         let of_add_ons =
             format!("{:?} {controlnets:?} {upscaler:?}", adapted.map(|adapted| adapted.hashes()));
+        // Between two passes, it has decoded some of the pictures.
+        let tiny = self.tiny.stamp().filter(|_| request.vae == Vae::Tiny);
+        let of_tiny = tiny.map(|file| format!("{file:?}")).unwrap_or_default();
         let mut out = ByteWriter::default();
-        for text in [of_files, of_scheduler, of_request, of_add_ons] {
+        for text in [of_files, of_scheduler, of_request, of_add_ons, of_tiny] {
             out.count(text.len());
             out.raw(text.as_bytes());
         }

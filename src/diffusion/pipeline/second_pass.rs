@@ -208,8 +208,9 @@ impl Pipeline {
         match &mut next.enlarging {
             None => {
                 let index = next.enlarged.len();
-                self.note_decoding(drawn_at);
-                let picture = self.decode(&latents.slice(s![index..=index, .., .., ..]).to_owned())?;
+                self.note_decoding(next.input.vae, drawn_at);
+                let picture =
+                    self.decode_by(next.input.vae, &latents.slice(s![index..=index, .., .., ..]).to_owned())?;
                 // The middle is cut from the latents: the encoder sees all of the picture, as in A1111.
                 let whole = Target { kept: next.target.covers, ..next.target };
                 next.enlarging = Some(self.upscalers.enlarging(picture, whole, &next.upscaler)?);

@@ -9,7 +9,7 @@ use super::enlarging::Enlarging;
 use super::{tiling, vae::Encoding};
 use crate::diffusion::image::drawing_size;
 use crate::diffusion::text::{MAX_ENCODED, may_change};
-use crate::domain::{GenerationInput, ImageSize, ResizeMode, Upscaler, prompt_parts};
+use crate::domain::{GenerationInput, ImageSize, ResizeMode, Upscaler, Vae, prompt_parts};
 
 /// The bytes of a prompt that fill a chunk: four for each of its 75 tokens.
 const BYTES_OF_A_CHUNK: usize = 300;
@@ -19,6 +19,8 @@ const BYTES_OF_A_CHUNK: usize = 300;
 pub(super) struct Kept {
     pub unet: u64,
     pub decoder: u64,
+    /// The tiny VAE.
+    pub tiny: u64,
     pub encoder: u64,
 }
 
@@ -67,14 +69,17 @@ impl Pipeline {
         let own_sizes = || jobs.iter().filter_map(|job| self.encoded_size(job));
         let passes = self.passes(jobs);
         let sizes = || passes.iter().map(|pass| pass.size);
-        // On a CPU the two halves of the VAE take turns.
+        let tiny = self.tiny_memory(&passes);
+        // On a CPU the two halves of the VAE take turns, and so does the tiny one.
+        let decoding = passes.iter().map(|Pass { job, size, .. }| match (job.vae, self.device.is_cpu()) {
+            (Vae::Tiny, true) if !self.encodes(job) => self.decoding_memory(Vae::Tiny, *size),
+            (Vae::Tiny, false) => 0,
+            _ => needs.vae(*size),
+        });
         let on_cpu = own_sizes().chain(enlarged_by_pixels(jobs)).filter(|_| self.device.is_cpu());
-        let decoder = sizes().chain(on_cpu).map(|size| needs.vae(size));
+        let decoder = decoding.chain(on_cpu.map(|size| needs.vae(size)));
         let decoder = decoder.chain([needs.vae(usual), self.kept.decoder]).max();
-        let reads = |job: &&&GenerationInput| {
-            !self.device.is_cpu()
-                && (job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images())
-        };
+        let reads = |job: &&&GenerationInput| !self.device.is_cpu() && self.encodes(job);
         let reading = jobs.iter().filter(reads).map(|job| needs.vae(self.drawing_size(job)));
         // In each pass, an inpainting UNet sees a picture. Under a mask, a second pass keeps one.
         let is_shown = |pass: &&Pass<'_>| self.unet.is_inpainting() || pass.job.is_masked();
@@ -96,6 +101,7 @@ impl Pipeline {
         needs.weights()
             + in_float32.filter(|_| has_float32).unwrap_or(0)
             + if checks { needs.checker() } else { 0 }
+            + tiny
             + unet
             + largest_by_unet(adapted)
             + self.controls(jobs)
@@ -173,6 +179,32 @@ impl Pipeline {
         let picture =
             input.init_image.as_ref().filter(|_| input.inpainting.resize_mode == ResizeMode::Latent)?;
         Some(picture.size()?.fitted(self.model.description.vae_scale_factor))
+    }
+
+    /// Whether a job's pictures go through the encoder at the size of its drawing.
+    fn encodes(&self, job: &GenerationInput) -> bool {
+        job.init_image.is_some() || self.unet.is_inpainting() || self.unet.edits_images()
+    }
+
+    /// The bytes of a call of either decoder, besides its weights.
+    pub(super) fn decoding_memory(&self, vae: Vae, size: ImageSize) -> u64 {
+        match vae {
+            Vae::Full => self.memory_needs.vae(size),
+            Vae::Tiny => self.tiny.size().map_or(0, |(_, width)| self.memory_needs.tiny_vae(size, width)),
+        }
+    }
+
+    /// The bytes of the tiny VAE, where it is loaded or one of these passes asks for it. On a card, with those of its
+    /// largest call.
+    fn tiny_memory(&self, passes: &[Pass<'_>]) -> u64 {
+        let asked = passes.iter().filter(|pass| pass.job.vae == Vae::Tiny);
+        let calls = asked.map(|pass| self.decoding_memory(Vae::Tiny, pass.size)).max();
+        if calls.is_none() && !self.tiny.is_loaded() {
+            return 0;
+        }
+        let weights = self.tiny.size().map_or(0, |(bytes, _)| bytes);
+        let kept = calls.unwrap_or(0).max(self.kept.tiny);
+        weights + if self.device.is_cpu() { 0 } else { kept }
     }
 
     fn calls_of<'a>(&'a self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {

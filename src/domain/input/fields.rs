@@ -4,7 +4,7 @@ use super::{GenerationInput, Inpainting, Variation};
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 43] = [
+    pub const FIELDS: [&str; 44] = [
         "prompt",
         "negative_prompt",
         "wildcards",
@@ -45,6 +45,7 @@ impl GenerationInput {
         "controlnet",
         "hires",
         "upscale",
+        "vae",
         "nsfw",
         "lora",
         "lora_scale",

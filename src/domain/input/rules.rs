@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::CheckedPrompt;
-use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing, UpscalerShelf, WildcardShelf};
+use crate::domain::{
+    ControlNetShelf, LoraShelf, SchedulerKind, Spacing, TinyVaeShelf, UpscalerShelf, WildcardShelf,
+};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct InputRules {
     pub wildcards: Option<Arc<dyn WildcardShelf>>,
     /// The upscaler models on the server. None if it has no folder for them.
     pub upscalers: Option<Arc<dyn UpscalerShelf>>,
+    /// Knows whether the model has a tiny VAE. None if it cannot have one.
+    pub tiny_vae: Option<Arc<dyn TinyVaeShelf>>,
     /// The model's own check of prompts.
     pub prompts: Option<Arc<dyn PromptCheck>>,
 }
@@ -74,6 +78,7 @@ impl InputRules {
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),
             "controlnet" => self.controlnets.is_some(),
+            "vae" => self.tiny_vae.as_ref().is_some_and(|shelf| shelf.check().is_ok()),
             "clip_skip" => self.max_clip_skip > 1,
             _ => true,
         }
@@ -97,6 +102,7 @@ impl Default for InputRules {
             controlnets: None,
             wildcards: None,
             upscalers: None,
+            tiny_vae: None,
             prompts: None,
         }
     }

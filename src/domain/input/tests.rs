@@ -1,9 +1,11 @@
 //! Inputs of requests: defaults, limits and error sentences.
 
+use std::sync::Arc;
+
 use serde_json::{Map, json};
 
 use super::*;
-use crate::domain::Spacing;
+use crate::domain::{Spacing, TinyVaeShelf};
 
 /// The names of these schedulers, as error sentences list them.
 fn names(kinds: impl IntoIterator<Item = SchedulerKind>) -> String {
@@ -205,4 +207,37 @@ fn and_is_refused_where_it_cannot_be_drawn() {
     );
     let embeds = InputRules { embeds_guidance: true, ..InputRules::default() };
     assert!(refused("a AND b", &embeds).ends_with("because its UNet takes the guidance scale itself."));
+}
+
+#[derive(Debug)]
+struct OneTinyVae;
+
+impl TinyVaeShelf for OneTinyVae {
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_tiny_vae_is_asked_for_by_name_and_drawn_with_again() {
+    let parse = |vae: Value, rules: &InputRules| {
+        GenerationInput::parse(&json!({"prompt": "a fox", "vae": vae}), rules)
+            .map_err(|error| error.to_string())
+    };
+    let none = InputRules::default();
+    assert_eq!(
+        parse(json!("tiny"), &none).unwrap_err(),
+        "vae does not meet the constraints. It is tiny, but this model has no tiny VAE."
+    );
+    assert_eq!(
+        parse(json!("small"), &none).unwrap_err(),
+        "vae does not meet the constraints. It is \"small\"; it must be one of full, tiny."
+    );
+    let full = parse(json!("full"), &none).unwrap();
+    assert_eq!((full.vae, full.request_for(1, 0).get("vae")), (Vae::Full, None));
+    let rules = InputRules { tiny_vae: Some(Arc::new(OneTinyVae)), ..none };
+    let tiny = parse(json!("tiny"), &rules).unwrap();
+    assert_eq!(tiny.vae, Vae::Tiny);
+    assert_eq!(GenerationInput::parse(&tiny.request_for(1, 0), &rules).unwrap().vae, Vae::Tiny);
+    assert!(rules.takes("vae") && !InputRules::default().takes("vae"));
 }

@@ -129,6 +129,7 @@ impl Ask {
         }
         scripts::translate(&fields, &mut to, &mut warnings)?;
         ignored(&fields, &settings, &mut warnings)?;
+        decoder(&settings, &endpoint, &mut to, &mut warnings);
 
         let strength = match kind {
             Kind::Text => hires.as_ref().map(Hires::strength),
@@ -271,6 +272,18 @@ fn sampling(fields: &Fields, to: &mut Translation, warnings: &mut Vec<String>) -
         to.number(name, fields, &[name])?;
     }
     Ok(choice)
+}
+
+/// TAESD, if the settings name it and the model has a tiny VAE. The picture is nearly the same without.
+fn decoder(settings: &Fields, endpoint: &ServedEndpoint, to: &mut Translation, warnings: &mut Vec<String>) {
+    const NAME: &str = "sd_vae_decode_method";
+    if settings.text(&[NAME]).ok().flatten().is_none_or(|method| method != "TAESD") {
+        return;
+    }
+    match endpoint.rules.takes("vae") {
+        true => to.set_from("vae", NAME, "tiny"),
+        false => warnings.push(format!("{NAME} TAESD was ignored: there is no tiny VAE for this model.")),
+    }
 }
 
 /// Warns of what asks for another picture than comes out, but for one that is much the same.

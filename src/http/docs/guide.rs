@@ -30,6 +30,7 @@ pub(super) static PAGES: [Page; 24] = pages![
     "page",
     "input",
     "samplers",
+    "speed",
     "prompts",
     "inpainting",
     "variations",

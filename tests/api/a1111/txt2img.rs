@@ -187,6 +187,10 @@ fn what_was_ignored_is_said() {
         (json!({"prompt": "warn"}), "The script has no \"ink\"."),
         (json!({"sampler_name": "Restart"}), "The sampler Restart is not here; Heun draws instead."),
         (json!({"sampler_name": "magic"}), "The sampler magic is not known here; DPM++ 2M is used."),
+        (
+            json!({"override_settings": {"sd_vae_decode_method": "TAESD"}}),
+            "sd_vae_decode_method TAESD was ignored: there is no tiny VAE for this model.",
+        ),
         (json!({"restore_faces": true}), "restore_faces was ignored: there is no face restorer here."),
         (
             json!({"override_settings": {"sd_model_checkpoint": "other.safetensors"}}),

@@ -267,6 +267,7 @@ impl Studio {
             embeddings: folder.join("embeddings"),
             wildcards: folder.join("wildcards"),
             upscalers: folder.join("upscalers"),
+            tiny_vaes: folder.join("tiny-vaes"),
             lora_memory: 0,
             look_every: Duration::ZERO,
         };

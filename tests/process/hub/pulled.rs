@@ -389,3 +389,46 @@ fn a_controlnet_is_pulled_into_its_own_folder_and_listed_by_the_name_for_request
     assert!(said(&controlnets(&["rm", "org/canny"])).starts_with("removed org/canny"));
     assert!(!said(&controlnets(&["list"])).contains("org/canny"));
 }
+
+#[test]
+fn a_tiny_vae_is_pulled_into_its_own_folder() {
+    let (hub, folder) = (FakeHub::start(), data_dir());
+    let of = |config: &[u8]| {
+        vec![
+            ("README.md", b"# TAESD".to_vec()),
+            ("config.json", config.to_vec()),
+            ("diffusion_pytorch_model.safetensors", safetensors(4000, 2)),
+            ("taesd_decoder.safetensors", safetensors(2000, 3)),
+            ("taesd_encoder.safetensors", safetensors(2000, 4)),
+        ]
+    };
+    hub.add("org/taesd", &of(br#"{"_class_name": "AutoencoderTiny", "latent_channels": 4}"#));
+    hub.add("org/taesd3", &of(br#"{"_class_name": "AutoencoderTiny", "latent_channels": 16}"#));
+    hub.add("org/vae", &of(br#"{"_class_name": "AutoencoderKL", "latent_channels": 4}"#));
+    hub.add("org/model", &diffusers());
+    let pull = |name: &str| {
+        let mut command = on_hub(&hub, "models", &["pull", "--tiny-vae", name]);
+        command.env("STABLEHAND_TINY_VAE_DIR", folder.path());
+        output(command)
+    };
+    let pulled = said(&pull("org/taesd"));
+    let expected = "org/taesd has been pulled (4.1 kB): use it with --vae tiny or \"vae\": \"tiny\"\n";
+    assert_eq!(pulled, expected);
+    assert_eq!(
+        names(&folder.path().join("org/taesd")),
+        [".pulled.json", "config.json", "diffusion_pytorch_model.safetensors"]
+    );
+    let pulled = said(&pull("org/taesd3:taesd_decoder.safetensors"));
+    assert!(pulled.contains("taesd_decoder"), "{pulled}");
+    for (name, reason) in [
+        ("org/taesd3", "cannot be used: it decodes latents of 16 channels; Stable Diffusion v1's have 4"),
+        (
+            "org/vae",
+            "it is a AutoencoderKL according to its config.json; only an AutoencoderTiny can be used",
+        ),
+        ("org/model", "is a whole model and no tiny VAE"),
+    ] {
+        let refused = noted(&pull(name));
+        assert!(refused.contains(reason), "{refused}");
+    }
+}

@@ -143,6 +143,11 @@ impl Report<'_> {
             true => "yes",
             false => "no: its weights lie inside its graphs",
         };
+        let tiny_vae = match self.model.tiny_vae() {
+            Ok(None) => "yes, its own, loaded when a request first wants it".to_owned(),
+            Ok(Some(name)) => format!("yes, {name} of --tiny-vae-dir, loaded when a request first wants it"),
+            Err(reason) => format!("no: {reason}"),
+        };
         let safety_checker = match self.model.safety_checker() {
             Ok(()) => {
                 format!(
@@ -166,6 +171,7 @@ impl Report<'_> {
             ("previews", previews.to_owned()),
             ("LoRAs", add_ons.to_owned()),
             ("safety checker", safety_checker),
+            ("tiny VAE", tiny_vae),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

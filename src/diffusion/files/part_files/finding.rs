@@ -5,20 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{PartFiles, Source};
+use crate::diffusion::files::beside::{TINY_VAE, VAE, beside};
 use crate::diffusion::files::lazy_checkpoint::LazyCheckpoint;
 use crate::diffusion::files::model_place::has_extension;
 use crate::diffusion::files::onnx_folder::GRAPH_NAMES;
 use crate::diffusion::files::shards::{check_shards, weight_files};
-use crate::diffusion::files::vae_beside::vaes_beside;
 use crate::diffusion::files::{Architecture, Checkpoint, FileError, GraphLibrary, ModelPlace, TensorFile};
 use crate::domain::ModelPart;
 
 /// Where diffusers keeps the weights of the parts. The VAE's halves share theirs.
-const WEIGHT_FOLDERS: [(&str, &[ModelPart]); 4] = [
+const WEIGHT_FOLDERS: [(&str, &[ModelPart]); 5] = [
     ("text_encoder", &[ModelPart::TextEncoder]),
     ("unet", &[ModelPart::UNet]),
     ("vae", &[ModelPart::VaeDecoder, ModelPart::VaeEncoder]),
     ("safety_checker", &[ModelPart::SafetyChecker]),
+    ("vae_tiny", &[ModelPart::TinyVae]),
 ];
 
 /// A weight that every safety checker has.
@@ -113,11 +114,11 @@ fn parts_of_checkpoint(
 ) -> BTreeMap<ModelPart, PartFiles> {
     let main = Arc::clone(file);
     let all = LazyCheckpoint::new(move || Ok(Checkpoint::new(vec![Arc::clone(&main)], architecture)));
-    let vae = match vaes_beside(path).into_iter().next() {
-        Some(beside) => {
+    let vae = match beside(path, VAE).into_iter().next() {
+        Some(other) => {
             let main = Arc::clone(file);
             LazyCheckpoint::new(move || {
-                let files = vec![Arc::new(TensorFile::open(&beside)?), Arc::clone(&main)];
+                let files = vec![Arc::new(TensorFile::open(&other)?), Arc::clone(&main)];
                 Ok(Checkpoint::new(files, architecture))
             })
         }
@@ -132,10 +133,10 @@ fn parts_of_checkpoint(
     if vae.get().is_ok_and(|vae| vae.has(ModelPart::VaeEncoder, "encoder.conv_in.weight")) {
         parts.insert(ModelPart::VaeEncoder, from_weights(ModelPart::VaeEncoder, &vae, graphs));
     }
-    let beside = path.with_extension("safety_checker.safetensors");
-    let checker = match beside.is_file() {
+    let checker_beside = path.with_extension("safety_checker.safetensors");
+    let checker = match checker_beside.is_file() {
         true => Some(LazyCheckpoint::new(move || {
-            Ok(Checkpoint::new(vec![Arc::new(TensorFile::open(&beside)?)], architecture))
+            Ok(Checkpoint::new(vec![Arc::new(TensorFile::open(&checker_beside)?)], architecture))
         })),
         false => {
             Some(all).filter(|all| all.get().is_ok_and(|all| all.has(ModelPart::SafetyChecker, CONCEPTS)))
@@ -143,6 +144,12 @@ fn parts_of_checkpoint(
     };
     if let Some(checker) = checker {
         parts.insert(ModelPart::SafetyChecker, from_weights(ModelPart::SafetyChecker, &checker, graphs));
+    }
+    if let Some(beside) = beside(path, TINY_VAE).into_iter().next() {
+        let tiny = LazyCheckpoint::new(move || {
+            Ok(Checkpoint::new(vec![Arc::new(TensorFile::open(&beside)?)], architecture))
+        });
+        parts.insert(ModelPart::TinyVae, from_weights(ModelPart::TinyVae, &tiny, graphs));
     }
     parts
 }

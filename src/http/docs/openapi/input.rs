@@ -12,6 +12,7 @@ use super::schema::{choice, flag, integer, number, object, or_null, text};
 use crate::domain::{
     ControlMode, ControlResize, GenerationInput, InputRules, MAX_CONTROL_WEIGHT, MAX_MASK_BLUR, MAX_OUTPUTS,
     MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Preprocessor, SchedulerKind, Spacing,
+    Vae,
 };
 
 fn example(rules: &InputRules) -> serde_json::Value {
@@ -173,6 +174,16 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
                     NoiseSource::ALL.map(NoiseSource::as_str),
                 )
                 .default(Some(json!(defaults.noise.as_str()))),
+            ),
+        ),
+        (
+            "vae",
+            or_null(
+                choice(
+                    "What decodes the pictures: the model's own VAE, or a tiny one, which is faster and nearly the same",
+                    Vae::ALL.map(Vae::as_str),
+                )
+                .default(Some(json!(defaults.vae.as_str()))),
             ),
         ),
         (

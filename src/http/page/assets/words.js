@@ -230,7 +230,7 @@ export const words = {
     "latent-antialiased": "Latent, antialiased", "latent-bicubic": "Latent, bicubic", "latent-bicubic-antialiased": "Latent, bicubic, antialiased",
     "latent-nearest": "Latent, nearest", "latent-nearest-exact": "Latent, nearest exact", lanczos: "Lanczos", nearest: "Nearest",
     canny: "Canny edges", invert: "Inverted", tile: "Tile", shuffle: "Shuffled", blur: "Blurred", luminance: "Luminance", intensity: "Intensity", threshold: "Threshold",
-    balanced: "Balanced", prompt: "The prompt", control: "The control", none: "None",
+    balanced: "Balanced", prompt: "The prompt", control: "The control", none: "None", full: "The model's own", tiny: "Tiny",
   },
   fields: {
     num_inference_steps: { label: "Steps", help: "20 to 30 are usual. More take longer." },
@@ -247,6 +247,7 @@ export const words = {
     s_noise: { label: "Noise of the churn", help: "How strong that noise is. 1 is usual." },
     clip_skip: { label: "Clip skip", help: "2 suits many anime models." },
     noise: { label: "Random numbers", help: "CUDA gives the seeds of other programs their pictures." },
+    vae: { label: "Decoder", help: "Tiny is faster, and nearly the same." },
     nsfw: { label: "Show everything", help: "Off withholds what the safety checker flags." },
     tiling: { label: "Tiling", help: "The picture continues at its edges." },
     wildcards: { label: "Wildcards", help: "{a|b} and __name__ choose at random." },
