@@ -15,13 +15,17 @@ use ort::value::{DynValue, TensorElementType, ValueRef, ValueType};
 
 use super::convolution::{Convolution, Scratch, Side, Threads};
 use super::level::Level;
+use super::linear_operator::LinearInt8;
 use super::tiles::Images;
 
 const DOMAIN: &str = "stablehand";
 
 /// The operators for a session that works with so many threads.
 pub fn operators(threads: usize) -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(Conv3x3 { threads: threads.max(1), scratch: Arc::default() })
+    let threads = threads.max(1);
+    OperatorDomain::new(DOMAIN)?
+        .add(Conv3x3 { threads, scratch: Arc::default() })?
+        .add(LinearInt8::new(threads))
 }
 
 struct Conv3x3 {
