@@ -7,7 +7,7 @@ use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline, tiling};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
-use crate::domain::{ImageSize, Sampling};
+use crate::domain::{ImageSize, Precision, Sampling};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -92,6 +92,9 @@ impl Pipeline {
             not_read.push("zero terminal SNR".to_owned());
         }
         let mut further = input.variation.infotext(index);
+        if input.precision != Precision::default() {
+            further.push(("Precision", input.precision.as_str().to_owned()));
+        }
         if generation.is_masked {
             further.extend(input.inpainting.infotext(input.mask_blur, input.mask_invert));
         }

@@ -4,7 +4,7 @@ use super::{GenerationInput, Inpainting, Variation};
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 43] = [
+    pub const FIELDS: [&str; 44] = [
         "prompt",
         "negative_prompt",
         "wildcards",
@@ -26,6 +26,7 @@ impl GenerationInput {
         "s_noise",
         "seed",
         "noise",
+        "precision",
         Variation::FIELDS[0],
         Variation::FIELDS[1],
         Variation::FIELDS[2],

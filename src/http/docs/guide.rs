@@ -24,7 +24,7 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) static PAGES: [Page; 23] = pages![
+pub(super) static PAGES: [Page; 24] = pages![
     "install",
     "api",
     "page",
@@ -43,6 +43,7 @@ pub(super) static PAGES: [Page; 23] = pages![
     "webhooks",
     "models",
     "settings",
+    "speed",
     "gpu",
     "proxy",
     "operations",

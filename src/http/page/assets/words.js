@@ -247,6 +247,7 @@ export const words = {
     s_noise: { label: "Noise of the churn", help: "How strong that noise is. 1 is usual." },
     clip_skip: { label: "Clip skip", help: "2 suits many anime models." },
     noise: { label: "Random numbers", help: "CUDA gives the seeds of other programs their pictures." },
+    precision: { label: "Precision", help: "int8 is faster on a CPU, and changes the picture a little." },
     nsfw: { label: "Show everything", help: "Off withholds what the safety checker flags." },
     tiling: { label: "Tiling", help: "The picture continues at its edges." },
     wildcards: { label: "Wildcards", help: "{a|b} and __name__ choose at random." },
