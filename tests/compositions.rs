@@ -77,6 +77,7 @@ fn features() -> Vec<Feature> {
         feature("a prompt that changes", "prompt", json!({"prompt": "a [red:blue:0.25] heart"})),
         feature("a prompt of parts", "prompt", json!({"prompt": "a red heart AND a green tree"})),
         feature("CUDA's noise", "noise", json!({"noise": "cuda"})),
+        feature("int8", "precision", json!({"precision": "int8"})),
         feature("Karras sigmas", "scheduler", json!({"scheduler": "DPM-M", "karras": true})),
         feature("an ancestral scheduler", "scheduler", json!({"scheduler": "EULER-A"})),
         feature("two pictures", "outputs", json!({"num_outputs": 2})),

@@ -3,6 +3,7 @@
 mod controlnet;
 mod drawn;
 mod enlarged;
+mod few_steps;
 mod fields;
 mod hires;
 mod image_size;
@@ -39,7 +40,8 @@ pub use self::upscale::{UPSCALE_GRID, Upscale};
 pub use self::variation::Variation;
 use super::lora::{Lora, LoraOrigin};
 use super::{
-    ControlUnit, ImageSource, NoiseSource, SchedulerKind, Upscaler, Vae, prompt_parts, without_lora_tags,
+    ControlUnit, ImageSource, NoiseSource, Precision, SchedulerKind, Upscaler, Vae, prompt_parts,
+    without_lora_tags,
 };
 
 /// The longest accepted prompt, in bytes. A model reads far less.
@@ -79,6 +81,8 @@ pub struct GenerationInput {
     /// The seed of image 0; image i has `seed + i`. None means a random seed.
     pub seed: Option<u64>,
     pub noise: NoiseSource,
+    /// That of the UNet's linear layers.
+    pub precision: Precision,
     /// How the noise differs from the seed's own.
     pub variation: Variation,
     /// The picture to start from.
@@ -134,6 +138,7 @@ impl GenerationInput {
             sampling: Sampling::default(),
             seed: None,
             noise: NoiseSource::Cpu,
+            precision: Precision::Full,
             variation: Variation::default(),
             init_image: None,
             mask: None,
@@ -181,6 +186,7 @@ impl GenerationInput {
         let (scheduler, sampling) = Sampling::read(&mut reader, rules, &mut warnings);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
+        let precision = precision(&mut reader, rules);
         if rules.embeds_guidance {
             let is_empty = negative_prompt.is_empty();
             let fields = [("negative_prompt", !is_empty), ("guidance_rescale", true), ("guidance_end", true)];
@@ -191,6 +197,9 @@ impl GenerationInput {
                 )
             }));
         }
+        let (scale, few) =
+            (guidance_scale.unwrap_or(defaults.guidance_scale), num_inference_steps.map_or(steps, small));
+        warnings.extend(few_steps::hint(&loras, scale, few));
         let pictures = Pictures::read(&mut reader, rules, scheduler, &mut warnings);
         let Pictures { init_image, mask, prompt_strength, image_guidance_scale } = pictures;
         let mask_invert = reader.flag("mask_invert");
@@ -234,6 +243,7 @@ impl GenerationInput {
             sampling,
             seed,
             noise: noise.unwrap_or(defaults.noise),
+            precision: precision.unwrap_or(defaults.precision),
             variation,
             init_image,
             mask,
@@ -295,6 +305,9 @@ impl GenerationInput {
             "noise": self.noise.as_str(),
         });
         self.sampling.write(&mut request);
+        if self.precision != Precision::default() {
+            request["precision"] = json!(self.precision.as_str());
+        }
         if self.wildcards {
             request["wildcards"] = json!(true);
         }
@@ -326,6 +339,19 @@ impl GenerationInput {
     pub fn seed_of(seed: u64, index: u32) -> u64 {
         seed.wrapping_add(u64::from(index))
     }
+}
+
+fn precision(reader: &mut Reader, rules: &InputRules) -> Option<Precision> {
+    let precision =
+        reader.choice("precision", &Precision::ALL.map(|precision| (precision.as_str(), precision)));
+    if precision == Some(Precision::Int8) && !rules.takes_int8 {
+        reader.unmet(
+            "precision",
+            "It is int8; this model supports only full, because its weights are inside its ONNX graphs.",
+        );
+        return None;
+    }
+    precision
 }
 
 fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {

@@ -262,7 +262,7 @@ impl Convolution<'_> {
 
 impl Threads<'_> {
     /// Calls `task(index, thread)` for each index below `total`. A thread takes the next when it is done.
-    fn each(&self, total: usize, task: &(dyn Fn(usize, usize) + Sync)) {
+    pub fn each(&self, total: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         let next = AtomicUsize::new(0);
         (self.run)(self.count.min(total), &|thread| {
             loop {

@@ -15,6 +15,7 @@ use ort::value::{DynValue, TensorElementType, ValueRef, ValueType};
 
 use super::convolution::{Convolution, Scratch, Side, Threads};
 use super::level::Level;
+use super::linear_operator::LinearInt8;
 use super::tiles::Images;
 
 const DOMAIN: &str = "stablehand";
@@ -29,7 +30,10 @@ pub fn operators_at(threads: usize, level: Level) -> ort::Result<OperatorDomain>
     if !Level::all().contains(&level) {
         return Err(ort::Error::new(format!("this processor has no {level:?}")));
     }
-    OperatorDomain::new(DOMAIN)?.add(Conv3x3 { threads: threads.max(1), level, scratch: Arc::default() })
+    let threads = threads.max(1);
+    OperatorDomain::new(DOMAIN)?
+        .add(Conv3x3 { threads, level, scratch: Arc::default() })?
+        .add(LinearInt8::new(threads))
 }
 
 struct Conv3x3 {

@@ -178,10 +178,13 @@ impl Runtime {
             match source {
                 GraphSource::File(path) => builder.commit_from_file(path),
                 GraphSource::Memory(onnx) => builder.commit_from_memory(onnx),
-                GraphSource::Weightless { onnx, location, weights } => {
+                GraphSource::Weightless { onnx, files } => {
+                    for (location, weights) in files {
+                        builder = builder
+                            .with_external_initializer_file_in_memory(location, Arc::clone(weights))?;
+                    }
                     // Read where they are: ONNX Runtime would copy them otherwise.
                     builder = builder
-                        .with_external_initializer_file_in_memory(location, Arc::clone(weights))?
                         .with_config_entry("session.use_external_initializer_file_buffers_directly", "1")?;
                     if self.device.is_cpu() {
                         // Repacked matrices are a second copy, and at these sizes no faster (measured). On CUDA
@@ -228,9 +231,14 @@ pub enum GraphSource<'a> {
     File(&'a Path),
     /// A graph without weights, in memory.
     Memory(&'a [u8]),
-    /// A graph whose weights would be in a file beside it, called `location`, and are in memory. Whoever holds the
+    /// A graph whose weights would be in files beside it, and are in memory: the files' names and bytes. Whoever holds the
     /// session holds them as long.
-    Weightless { onnx: &'a [u8], location: &'a str, weights: &'a Arc<[u8]> },
+    Weightless { onnx: &'a [u8], files: &'a [(&'a str, &'a Arc<[u8]>)] },
+}
+
+/// Whether the processor's own instructions multiply numbers of eight bits.
+pub fn multiplies_int8() -> bool {
+    kernels::multiplies_int8()
 }
 
 /// The process's one ONNX Runtime.

@@ -55,7 +55,8 @@ impl Graphs {
     }
 
     pub fn session(&self, graph: &Graph, runtime: &Runtime) -> Session {
-        let source = GraphSource::Weightless { onnx: &graph.onnx, location: WEIGHTS, weights: &self.weights };
+        let files = [(WEIGHTS, &self.weights)];
+        let source = GraphSource::Weightless { onnx: &graph.onnx, files: &files };
         let on_card = OnCard { attention: Attention::requested(), captures: false };
         runtime
             .session_on_card(source, on_card)

@@ -85,6 +85,9 @@ pub struct GenerateArgs {
     /// Noise that a seed gives: cpu is PyTorch's CPU generator, cuda its CUDA generator, as the hosted service used
     #[arg(long, help_heading = SAMPLING, value_name = "SOURCE", default_value = "cpu")]
     noise: String,
+    /// Precision of the UNet's linear layers: int8 is faster on a CPU, and changes the picture
+    #[arg(long, help_heading = SAMPLING, value_name = "PRECISION", default_value = "full")]
+    precision: String,
     /// Layer of the text encoder to use, counted from the end: 1 is the last, 2 the one before it
     #[arg(long, help_heading = SAMPLING, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     clip_skip: u32,
@@ -255,6 +258,7 @@ impl GenerateArgs {
         input.insert("seed".into(), json!(self.seed));
         input.insert("noise".into(), json!(self.noise));
         input.insert("vae".into(), json!(self.vae));
+        input.insert("precision".into(), json!(self.precision));
         input.insert("clip_skip".into(), json!(self.clip_skip));
         input.insert("init_image".into(), json!(self.init_image.as_deref().map(base64_of).transpose()?));
         input.insert("mask".into(), json!(self.mask.as_deref().map(base64_of).transpose()?));

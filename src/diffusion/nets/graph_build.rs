@@ -127,9 +127,8 @@ fn failed(error: ort::Error) -> ModelError {
 
 /// A session that reads `weights`, which the caller keeps.
 fn open(graph: &WeightlessGraph, weights: &Weights, runtime: &Runtime) -> Result<Session, ModelError> {
-    let source =
-        GraphSource::Weightless { onnx: graph.onnx(), location: LOCATION, weights: weights.buffer() };
-    Ok(runtime.session(source)?)
+    let files = [(LOCATION, weights.buffer())];
+    Ok(runtime.session(GraphSource::Weightless { onnx: graph.onnx(), files: &files })?)
 }
 
 /// A build with the same weights, for callers that only look at it and have no runtime.

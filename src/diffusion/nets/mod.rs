@@ -16,6 +16,7 @@ mod safety_checker;
 mod session;
 mod text_encoder;
 mod unet;
+mod unet_form;
 mod upscaler;
 mod vae;
 
@@ -32,6 +33,7 @@ pub use safety_checker::SafetyChecker;
 pub use session::{PartSession, WorkingMemory};
 pub use text_encoder::{TextEncoder, Vocabulary};
 pub use unet::{EDITING_CHANNELS, EncodedPrompt, UNet, UNetRows};
+pub use unet_form::UNetForm;
 pub use upscaler::{Tile, UpscalerNet, tiles, upscaler_memory};
 pub use vae::{Posterior, VaeDecoder, VaeEncoder, pixels_per_call};
 

@@ -3,6 +3,7 @@
 //! Only this module knows the element types of a graph. Callers use f32 (and token ids), and values are converted here,
 //! so that half-precision and integer graphs need no other code.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use half::f16;
@@ -15,9 +16,12 @@ use super::card_turn::{self, OnTurn};
 use super::graph_build::best_build;
 use super::port::{Port, element_name};
 use super::replay::Replays;
+use super::unet_form::UNetForm;
 use super::{ModelError, card};
-use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
-use crate::domain::ModelPart;
+use crate::diffusion::files::{
+    GraphBuild, INT8_LOCATION, Int8Graph, LOCATION, PartFiles, PartGraph, Weights,
+};
+use crate::domain::{ModelPart, Precision};
 use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError, take_cores};
 
 /// What becomes of the memory that a run took, after the run.
@@ -41,8 +45,8 @@ pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
 enum Filled<'a> {
     /// The part's usual graph, its weights from the part's files.
     Adjusted(&'a Adjust<'a>),
-    /// The graph of a UNet that takes what ControlNets give.
-    Controlled { shared: Option<Weights>, adjust: &'a Adjust<'a> },
+    /// The graph of a UNet in another form.
+    UNet { form: UNetForm, shared: Option<Weights>, adjust: &'a Adjust<'a> },
 }
 
 /// One part's session with its ports.
@@ -52,6 +56,8 @@ pub struct PartSession {
     /// The weights that the session reads in place, so they are dropped after it. `None` if the graph contains them, or if
     /// the card has its own copy.
     weights: Option<Weights>,
+    /// The quantised ones beside them, which it reads in place, too.
+    _int8: Option<Arc<[u8]>>,
     /// Options for a run without capture. `None` if the session captures no runs.
     uncaptured: Option<RunOptions>,
     /// Options for a run after which the session gives its memory back. `None` on a card.
@@ -81,15 +87,16 @@ impl PartSession {
         Self::load_build(files, best_build(runtime), runtime, Filled::Adjusted(adjust))
     }
 
-    /// A UNet's session whose graph takes what ControlNets give. It reads `shared`, the weights of a session of the plain
-    /// graph, where there are any. `adjust` changes its own weights otherwise.
-    pub fn load_controlled(
+    /// A UNet's session in another form. It reads `shared`, the weights of a session of the plain graph, where there are
+    /// any. `adjust` changes its own weights otherwise.
+    pub fn load_unet(
         files: &PartFiles,
         runtime: &Runtime,
+        form: UNetForm,
         shared: Option<Weights>,
         adjust: &Adjust<'_>,
     ) -> Result<Self, ModelError> {
-        Self::load_build(files, best_build(runtime), runtime, Filled::Controlled { shared, adjust })
+        Self::load_build(files, best_build(runtime), runtime, Filled::UNet { form, shared, adjust })
     }
 
     /// The same in float32, on a card too. `None` if the graph contains its weights.
@@ -110,14 +117,15 @@ impl PartSession {
         let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
         let is_on_card = !runtime.device().is_cpu();
         let turn = || is_on_card.then(card_turn::shared);
-        let (graph, shared, adjust) = match filled {
-            Filled::Adjusted(adjust) => (files.graph(build)?, None, adjust),
-            Filled::Controlled { shared, adjust } => (files.controlled_graph(build)?, shared, adjust),
+        let (form, shared, adjust) = match filled {
+            Filled::Adjusted(adjust) => (UNetForm::default(), None, adjust),
+            Filled::UNet { form, shared, adjust } => (form, shared, adjust),
         };
-        let (session, weights, captures) = match graph {
+        let graph = if form.is_controlled { files.controlled_graph(build)? } else { files.graph(build)? };
+        let (session, weights, int8, captures) = match graph {
             PartGraph::Onnx(path) => {
                 let _turn = turn();
-                (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, false)
+                (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, None, false)
             }
             PartGraph::Weightless(graph) => {
                 let weights = if let Some(shared) = shared.filter(|shared| shared.fit(&graph)) {
@@ -127,11 +135,17 @@ impl PartSession {
                     adjust(&mut weights)?;
                     weights
                 };
-                let source = GraphSource::Weightless {
-                    onnx: graph.onnx(),
-                    location: LOCATION,
-                    weights: weights.buffer(),
+                let int8 = match form.precision {
+                    Precision::Full => None,
+                    Precision::Int8 => Some(graph.in_int8()?),
                 };
+                let quantized = int8.as_ref().map(|int8| int8.quantize(&weights)).transpose()?;
+                let files: Vec<_> = [(LOCATION, weights.buffer())]
+                    .into_iter()
+                    .chain(quantized.iter().map(|quantized| (INT8_LOCATION, quantized)))
+                    .collect();
+                let onnx = int8.as_ref().map_or(graph.onnx(), Int8Graph::onnx);
+                let source = GraphSource::Weightless { onnx, files: &files };
                 // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
                 // place, and a graph with such nodes cannot be captured.
                 let is_wholly_on_card = is_on_card && build == GraphBuild::Cuda && graph.is_built_in();
@@ -144,7 +158,7 @@ impl PartSession {
                     false => OnCard { attention: Some(card::attention(runtime)), captures },
                 };
                 let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
-                (session, (!is_wholly_on_card).then_some(weights), captures)
+                (session, (!is_wholly_on_card).then_some(weights), quantized, captures)
             }
         };
         let session = OnTurn::new(session, is_on_card);
@@ -165,6 +179,7 @@ impl PartSession {
             part,
             session,
             weights,
+            _int8: int8,
             uncaptured,
             giving_back,
             is_on_card,

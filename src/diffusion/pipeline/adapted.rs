@@ -1,9 +1,9 @@
-//! Copies of a model with LoRAs merged in or for ControlNets, and a cache of them.
+//! Copies of a model with LoRAs merged in, for ControlNets or in int8, and a cache of them.
 //!
 //! A combination of LoRAs gets its own copy of the parts that it changes (`merge.rs`). A generation holds its copy until
 //! it ends. Then the copy is kept for further jobs, up to a limit, until its memory is needed; the least recently used
-//! is dropped first. A UNet that takes what ControlNets give is such a copy too; on a CPU it reads the weights of the
-//! model's own UNet where no LoRA changes them.
+//! is dropped first. A UNet that takes what ControlNets give is such a copy too, and so is one in int8; on a CPU they read
+//! the weights of the model's own UNet where no LoRA changes them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -15,7 +15,7 @@ use super::merge::{Combination, Merge, Merged, Wanted};
 use super::model::Model;
 use super::prepared::Copy;
 use crate::diffusion::files::{LoraFolder, ModuleNames};
-use crate::diffusion::nets::{TextEncoder, UNet};
+use crate::diffusion::nets::{TextEncoder, UNet, UNetForm};
 use crate::diffusion::text::Learned;
 use crate::domain::Lora;
 use crate::runtime::Runtime;
@@ -70,8 +70,8 @@ pub struct AdaptedModels {
     recent: Vec<Recent>,
     /// All copies, also those that are only used by generations.
     all: Vec<(Combination, Weak<Adapted>)>,
-    /// The UNet that requests with these LoRAs draw with, with ControlNets or without. The most recently asked for is last.
-    seen: Vec<((Vec<Lora>, bool), SeenUNet)>,
+    /// The UNet that requests with these LoRAs draw with, in each form. The most recently asked for is last.
+    seen: Vec<((Vec<Lora>, UNetForm), SeenUNet)>,
 }
 
 /// The UNet that requests with some LoRAs draw with. None: the model's own.
@@ -83,7 +83,7 @@ pub(super) enum UNetOf<'a> {
     Model,
     Copy(&'a Combination),
     /// Nobody has looked at these LoRAs yet.
-    Unknown(&'a [Lora], bool),
+    Unknown(&'a [Lora], UNetForm),
 }
 
 /// Sets of LoRAs whose UNet is remembered: far more than jobs wait or draw at a time.
@@ -116,27 +116,26 @@ impl AdaptedModels {
         }
     }
 
-    /// The parts with these LoRAs merged in, or what is to be done for them. None if the model itself is used. `controlled` is
-    /// the model's own UNet, for a request with ControlNets.
+    /// The parts with these LoRAs merged in, or what is to be done for them. None if the model itself is used. `form` is how
+    /// the request's UNet differs from `own`, the model's.
     pub fn get(
         &mut self,
         loras: &[Lora],
-        controlled: Option<&UNet>,
+        (form, own): (UNetForm, &UNet),
         usual_unet_call: u64,
     ) -> Result<Copy, DiffusionError> {
         let wanted = Wanted::of(loras, &self.loras)?;
-        let is_controlled = controlled.is_some();
-        if wanted.is_empty() && !is_controlled {
-            self.see(loras, false, None);
+        if wanted.is_empty() && form.is_usual() {
+            self.see(loras, form, None);
             return Ok(Copy::Ready(None));
         }
-        let combination = Wanted::combination(&wanted, is_controlled);
+        let combination = Wanted::combination(&wanted, form);
         if let Some(place) = self.recent.iter().position(|recent| recent.combination == combination) {
             let kept = Recent { used_at: Instant::now(), ..self.recent.remove(place) };
             let adapted = Arc::clone(&kept.adapted);
             self.recent.push(kept);
             self.trim(0);
-            self.see(loras, is_controlled, adapted.unet.is_some().then_some(combination));
+            self.see(loras, form, adapted.unet.is_some().then_some(combination));
             return Ok(Copy::Ready(Some(adapted)));
         }
         let names = match self.names.take() {
@@ -144,8 +143,8 @@ impl AdaptedModels {
             None => ModuleNames::new(self.model.lora_targets()?),
         };
         let names = self.names.insert(names);
-        let merge = Merge::new(&self.model, &self.runtime, names, (wanted, controlled), usual_unet_call)?;
-        self.see(loras, is_controlled, merge.changes_unet().then_some(combination));
+        let merge = Merge::new(&self.model, &self.runtime, names, wanted, (form, own), usual_unet_call)?;
+        self.see(loras, form, merge.changes_unet().then_some(combination));
         Ok(Copy::Merge(Box::new(merge)))
     }
 
@@ -183,21 +182,21 @@ impl AdaptedModels {
     }
 
     /// Notes which UNet requests with these LoRAs draw with.
-    fn see(&mut self, loras: &[Lora], is_controlled: bool, unet: SeenUNet) {
-        self.seen.retain(|((seen, controlled), _)| seen != loras || *controlled != is_controlled);
+    fn see(&mut self, loras: &[Lora], form: UNetForm, unet: SeenUNet) {
+        self.seen.retain(|((seen, of), _)| seen != loras || *of != form);
         if self.seen.len() >= MOST_SEEN {
             self.seen.remove(0);
         }
-        self.seen.push(((loras.to_vec(), is_controlled), unet));
+        self.seen.push(((loras.to_vec(), form), unet));
     }
 
     /// The UNet that a request with these LoRAs draws with.
-    pub(super) fn unet_of<'a>(&'a self, loras: &'a [Lora], is_controlled: bool) -> UNetOf<'a> {
-        let is_it = |(seen, controlled): &(Vec<Lora>, bool)| seen == loras && *controlled == is_controlled;
+    pub(super) fn unet_of<'a>(&'a self, loras: &'a [Lora], form: UNetForm) -> UNetOf<'a> {
+        let is_it = |(seen, of): &(Vec<Lora>, UNetForm)| seen == loras && *of == form;
         match self.seen.iter().find(|(seen, _)| is_it(seen)) {
             Some((_, None)) => UNetOf::Model,
             Some((_, Some(combination))) => UNetOf::Copy(combination),
-            None => UNetOf::Unknown(loras, is_controlled),
+            None => UNetOf::Unknown(loras, form),
         }
     }
 

@@ -60,6 +60,7 @@ impl Pipeline {
         second: Option<FirstDrawing>,
     ) -> Result<Generation, DiffusionError> {
         let Prepared { adapted, controlnets } = prepared;
+        let not_in_int8 = self.not_in_int8(input);
         let input = &self.completed(input)?;
         let scheduler = self.scheduler(input)?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
@@ -108,6 +109,9 @@ impl Pipeline {
                 .warn(format!("the LoRA {lora} is used in part: this model has no place for {skipped}."));
         }
         generation.adapted = adapted;
+        if let Some(sentence) = not_in_int8 {
+            generation.warn(sentence);
+        }
         if let Some(sentence) = self.unchecked(input) {
             generation.warn(sentence);
         }
@@ -122,6 +126,7 @@ impl Pipeline {
             true => input.image_guidance_scale.or(Some(IMAGE_GUIDANCE_SCALE)),
             false => None,
         };
+        input.precision = self.precision(&input);
         if self.unet.edits_images() {
             input.mask = None;
         }

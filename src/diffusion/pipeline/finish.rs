@@ -7,7 +7,7 @@ use super::drawn_prompts::in_request;
 use super::{DiffusionError, Generation, Picture, Pipeline, tiling};
 use crate::diffusion::image::{Parameters, PictureFile, PictureTexts, RgbImage};
 use crate::diffusion::schedulers;
-use crate::domain::{ImageSize, Sampling, Vae};
+use crate::domain::{ImageSize, Precision, Sampling, Vae};
 
 impl Pipeline {
     /// Decodes the latents, and enlarges the pictures where the model draws smaller ones than requested.
@@ -110,6 +110,9 @@ impl Pipeline {
         if input.vae == Vae::Tiny {
             // A1111's words.
             further.push(("VAE Decoder", "TAESD".to_owned()));
+        }
+        if input.precision != Precision::default() {
+            further.push(("Precision", input.precision.as_str().to_owned()));
         }
         if generation.is_masked {
             further.extend(input.inpainting.infotext(input.mask_blur, input.mask_invert));

@@ -226,6 +226,14 @@ pub(super) fn weight_bytes(part: &PartFiles, device: &Device) -> Result<Option<u
     })
 }
 
+/// The bytes of a UNet's quantised weights, which come on top of the others. Fails if none of its layers can be quantised.
+pub(super) fn int8_bytes(unet: &PartFiles) -> Result<u64, FileError> {
+    match unet.graph(plain_build(&Device::Cpu))? {
+        PartGraph::Weightless(graph) => Ok(graph.in_int8()?.length() as u64),
+        PartGraph::Onnx(_) => Err(FileError::Graph("it comes with its weights".to_owned())),
+    }
+}
+
 /// Bytes of an exported part's weights in memory, estimated from its files.
 fn exported_bytes(part: &PartFiles, device: &Device) -> u64 {
     let bytes: u64 = part.list().iter().map(|(_, bytes)| bytes).sum();

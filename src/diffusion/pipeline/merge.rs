@@ -1,4 +1,4 @@
-//! Making a copy of the model's parts, with LoRAs merged in or for ControlNets, on whatever thread.
+//! Making a copy of the model's parts, with LoRAs merged in, for ControlNets or in int8, on whatever thread.
 //!
 //! It takes seconds, so a server does it beside its jobs. Everything is opened and checked before: a [`Merge`] knows
 //! what it will take. Its outcome goes to the thread that draws.
@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use super::DiffusionError;
-use super::memory::weight_bytes;
+use super::memory::{int8_bytes, weight_bytes};
 use super::model::Model;
 use crate::diffusion::files::{
     AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, Originals, Parameters, PartFiles, Weights,
     merge_loras,
 };
-use crate::diffusion::nets::{ModelError, PartSession, TextEncoder, UNet};
+use crate::diffusion::nets::{ModelError, PartSession, TextEncoder, UNet, UNetForm};
 use crate::diffusion::text::Learned;
-use crate::domain::{Lora, LoraScales, ModelPart};
+use crate::domain::{Lora, LoraScales, ModelPart, Precision};
 use crate::runtime::Runtime;
 
 /// What makes a copy.
@@ -25,8 +25,7 @@ use crate::runtime::Runtime;
 pub(super) struct Combination {
     /// The LoRAs' files as they were, and the scales of each.
     loras: Vec<(String, Option<SystemTime>, u64, Vec<u32>)>,
-    /// Whether its UNet takes what ControlNets give.
-    is_controlled: bool,
+    unet: UNetForm,
 }
 
 /// A LoRA's file and its scales.
@@ -75,24 +74,25 @@ impl Wanted {
         Ok(wanted.into_values().filter(|wanted| !wanted.scales.is_zero()).collect())
     }
 
-    pub fn combination(wanted: &[Self], is_controlled: bool) -> Combination {
+    pub fn combination(wanted: &[Self], unet: UNetForm) -> Combination {
         let of_one =
             |Self { file, scales }: &Self| (file.name.clone(), file.modified, file.bytes, scales.key());
-        Combination { loras: wanted.iter().map(of_one).collect(), is_controlled }
+        Combination { loras: wanted.iter().map(of_one).collect(), unet }
     }
 }
 
 impl Merge {
-    /// Opens the files and checks that they fit the model. Beside the LoRAs is the model's own UNet, for a copy whose UNet takes
-    /// what ControlNets give. `usual_unet_call` is what the copy's UNet takes while it runs.
+    /// Opens the files and checks that they fit the model. Beside the LoRAs is the form of the copy's UNet, and the model's own
+    /// UNet. `usual_unet_call` is what the copy's UNet takes while it runs.
     pub(super) fn new(
         model: &Model,
         runtime: &Runtime,
         names: &ModuleNames,
-        (wanted, controlled): (Vec<Wanted>, Option<&UNet>),
+        wanted: Vec<Wanted>,
+        (form, own): (UNetForm, &UNet),
         usual_unet_call: u64,
     ) -> Result<Self, DiffusionError> {
-        let combination = Wanted::combination(&wanted, controlled.is_some());
+        let combination = Wanted::combination(&wanted, form);
         let opened = wanted.into_iter().map(|wanted| {
             let file = LoraFile::open(&wanted.file.name, &wanted.file.path, names)?;
             Ok((file, wanted))
@@ -103,14 +103,17 @@ impl Merge {
                 && opened.iter().any(|(file, wanted)| file.touches(part, &wanted.scales))
         };
         let (text_encoder, unet) = (changes(ModelPart::TextEncoder), changes(ModelPart::UNet));
-        let shared = controlled.filter(|_| !unet).and_then(UNet::weights).cloned();
-        let unet = unet || controlled.is_some();
+        let shared = own.weights().filter(|_| !unet && !form.is_usual()).cloned();
+        let unet = unet || !form.is_usual();
         let mut bytes = if unet { usual_unet_call } else { 0 };
         for (part, _) in ModelPart::ADAPTABLE.into_iter().zip([text_encoder, unet]).filter(|(_, is)| *is) {
             let files = model.files.part(part);
             let weights = files.map(|files| weight_bytes(files, runtime.device())).transpose();
             let weights = weights.map_err(ModelError::from)?.flatten().unwrap_or(0);
             bytes += if part == ModelPart::UNet && shared.is_some() { 0 } else { weights };
+        }
+        if let Some(files) = model.files.part(ModelPart::UNet).filter(|_| form.precision == Precision::Int8) {
+            bytes += int8_bytes(files).map_err(ModelError::from)?;
         }
         let (model, runtime) = (model.clone(), runtime.clone());
         Ok(Self { model, runtime, combination, opened, text_encoder, unet, shared, bytes, usual_unet_call })
@@ -145,7 +148,7 @@ impl Merge {
             loras = self.opened.len(),
             bytes = self.bytes,
             duration_ms,
-            is_controlled = self.combination.is_controlled,
+            unet = ?self.combination.unet,
             "made a copy of the model"
         );
         merged
@@ -195,9 +198,12 @@ impl Merge {
                 let parameters = Originals { weights, files };
                 Ok(merge_loras(&scaled, part, &mut Interruptible { parameters, given_up })?)
             };
-            match part == ModelPart::UNet && self.combination.is_controlled {
-                true => PartSession::load_controlled(files, &self.runtime, self.shared.clone(), &adjust),
-                false => PartSession::load_adjusted(files, &self.runtime, &adjust),
+            match part {
+                ModelPart::UNet => {
+                    let (form, shared) = (self.combination.unet, self.shared.clone());
+                    PartSession::load_unet(files, &self.runtime, form, shared, &adjust)
+                }
+                _ => PartSession::load_adjusted(files, &self.runtime, &adjust),
             }
         };
         if given_up.load(Ordering::Relaxed) {

@@ -28,6 +28,7 @@ mod loaded;
 mod memory;
 mod merge;
 mod model;
+mod precision;
 mod prepared;
 mod preview;
 mod prompt_check;

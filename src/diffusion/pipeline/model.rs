@@ -84,6 +84,7 @@ impl Model {
             upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
             tiny_vae: Some(Arc::clone(&tiny_vae) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
+            takes_int8: add_ons.is_some(),
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),

@@ -150,12 +150,11 @@ impl Making {
 impl Pipeline {
     /// What the request needs before [`Self::begin_with`].
     pub fn adapt(&mut self, input: &GenerationInput) -> Result<Adaptation, DiffusionError> {
-        let usual_unet_call = self.usual_unet_call();
+        let (usual_unet_call, form) = (self.usual_unet_call(), self.unet_form(input));
         let (Some(adapted), Some(controlnets)) = (&mut self.adapted, &mut self.controlnets) else {
             return Ok(Adaptation::Ready(Prepared::default()));
         };
-        let is_controlled = !input.controlnets.is_empty();
-        let copy = adapted.get(&input.loras, is_controlled.then_some(&self.unet), usual_unet_call)?;
+        let copy = adapted.get(&input.loras, (form, &self.unet), usual_unet_call)?;
         let wanted = input.controlnets.iter().map(|unit| controlnets.get(&unit.model, usual_unet_call));
         let controlnets = wanted.collect::<Result<Vec<_>, _>>()?;
         let ready = |wanted: &WantedControlNet| match wanted {

@@ -210,10 +210,11 @@ impl Pipeline {
     fn calls_of<'a>(&'a self, jobs: &[&'a GenerationInput]) -> Vec<Calls<'a>> {
         let mut all: Vec<Calls<'a>> = Vec::new();
         for Pass { job, size, rows_each } in self.passes(jobs) {
+            let form = self.unet_form(job);
             let unet = match &self.adapted {
-                _ if job.loras.is_empty() && job.controlnets.is_empty() => UNetOf::Model,
-                Some(adapted) => adapted.unet_of(&job.loras, !job.controlnets.is_empty()),
-                None => UNetOf::Unknown(&job.loras, !job.controlnets.is_empty()),
+                _ if job.loras.is_empty() && form.is_usual() => UNetOf::Model,
+                Some(adapted) => adapted.unet_of(&job.loras, form),
+                None => UNetOf::Unknown(&job.loras, form),
             };
             let images = job.num_outputs as usize;
             match all.iter_mut().find(|calls| calls.size == size && calls.unet == unet) {

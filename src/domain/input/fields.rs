@@ -26,6 +26,7 @@ impl GenerationInput {
         "s_noise",
         "seed",
         "noise",
+        "precision",
         Variation::FIELDS[0],
         Variation::FIELDS[1],
         Variation::FIELDS[2],

@@ -29,6 +29,8 @@ pub struct InputRules {
     pub edits_images: bool,
     /// Whether it takes the guidance scale itself, so that nothing is drawn to be guided away from.
     pub embeds_guidance: bool,
+    /// Whether it can draw in int8. Its UNet's weights must not be inside its own graph.
+    pub takes_int8: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The ControlNets for the model. None if it does not support ControlNets.
@@ -80,6 +82,7 @@ impl InputRules {
             "controlnet" => self.controlnets.is_some(),
             "vae" => self.tiny_vae.as_ref().is_some_and(|shelf| shelf.check().is_ok()),
             "clip_skip" => self.max_clip_skip > 1,
+            "precision" => self.takes_int8,
             _ => true,
         }
     }
@@ -98,6 +101,7 @@ impl Default for InputRules {
             takes_images: true,
             edits_images: false,
             embeds_guidance: false,
+            takes_int8: false,
             loras: None,
             controlnets: None,
             wildcards: None,

@@ -44,6 +44,7 @@ pub(super) static PAGES: [Page; 24] = pages![
     "webhooks",
     "models",
     "settings",
+    "speed",
     "gpu",
     "proxy",
     "scale",

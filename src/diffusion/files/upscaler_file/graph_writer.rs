@@ -4,6 +4,7 @@ use half::f16;
 
 use super::Weights;
 use crate::diffusion::files::FileError;
+use crate::diffusion::files::protobuf::{bytes, number, tag};
 
 /// `TensorProto.DataType`.
 const FLOAT: u64 = 1;
@@ -237,28 +238,4 @@ fn image(name: &str, channels: Option<usize>) -> Vec<u8> {
     bytes(&mut info, 1, name.as_bytes());
     bytes(&mut info, 2, &kind);
     info
-}
-
-fn tag(out: &mut Vec<u8>, field: u64, wire: u64) {
-    varint(out, field << 3 | wire);
-}
-
-fn number(out: &mut Vec<u8>, field: u64, value: u64) {
-    tag(out, field, 0);
-    varint(out, value);
-}
-
-fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
-    tag(out, field, 2);
-    varint(out, value.len() as u64);
-    out.extend(value);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

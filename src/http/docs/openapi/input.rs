@@ -11,8 +11,8 @@ use super::inpainting::{inpainting, variations};
 use super::schema::{choice, flag, integer, number, object, or_null, text};
 use crate::domain::{
     ControlMode, ControlResize, GenerationInput, InputRules, MAX_CONTROL_WEIGHT, MAX_MASK_BLUR, MAX_OUTPUTS,
-    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Preprocessor, SchedulerKind, Spacing,
-    Vae,
+    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Precision, Preprocessor, SchedulerKind,
+    Spacing, Vae,
 };
 
 fn example(rules: &InputRules) -> serde_json::Value {
@@ -184,6 +184,16 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
                     Vae::ALL.map(Vae::as_str),
                 )
                 .default(Some(json!(defaults.vae.as_str()))),
+            ),
+        ),
+        (
+            "precision",
+            or_null(
+                choice(
+                    "The precision of the UNet's linear layers: int8 is faster on a CPU and changes the picture",
+                    Precision::ALL.map(Precision::as_str),
+                )
+                .default(Some(json!(defaults.precision.as_str()))),
             ),
         ),
         (

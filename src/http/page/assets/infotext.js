@@ -54,6 +54,7 @@ function fields(settings) {
     height: height || undefined,
     clip_skip: number("Clip skip"),
     noise: { CPU: "cpu", NV: "cuda" }[settings["RNG"]],
+    precision: settings["Precision"],
     prompt_strength: number("Denoising strength"),
     mask_blur: number("Mask blur"),
     subseed: settings["Variation seed"],

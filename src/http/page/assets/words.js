@@ -248,6 +248,7 @@ export const words = {
     clip_skip: { label: "Clip skip", help: "2 suits many anime models." },
     noise: { label: "Random numbers", help: "CUDA gives the seeds of other programs their pictures." },
     vae: { label: "Decoder", help: "Tiny is faster, and nearly the same." },
+    precision: { label: "Precision", help: "int8 is faster on a CPU, and changes the picture a little." },
     nsfw: { label: "Show everything", help: "Off withholds what the safety checker flags." },
     tiling: { label: "Tiling", help: "The picture continues at its edges." },
     wildcards: { label: "Wildcards", help: "{a|b} and __name__ choose at random." },
