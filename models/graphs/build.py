@@ -56,14 +56,21 @@ def unet_inpainting_controlled_config(folder):
 PARTS = {
     "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
                      torch_models.TextEncoder, check.text_encoder_cases),
-    "unet": (config.unet, unet.build, torch_models.unet,
-             lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+    "unet": (config.unet, unet.build, torch_models.unet, lambda m, _: torch_models.whole(m), check.unet_cases),
     "unet_inpainting": (unet_inpainting_config, unet.build, torch_models.unet,
-                        lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+                        lambda m, _: torch_models.whole(m), check.unet_cases),
     "unet_guided": (unet_guided_config, unet.build, torch_models.unet,
-                    lambda m, _: lambda *a: [m(*a[:3], timestep_cond=a[3]).sample], check.guided_unet_cases),
+                    lambda m, _: torch_models.whole(m), check.guided_unet_cases),
     "unet_pix2pix": (unet_pix2pix_config, unet.build, torch_models.unet,
-                     lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+                     lambda m, _: torch_models.whole(m), check.unet_cases),
+    "unet_shallow": (config.unet, unet.build_shallow, torch_models.shallow_unet,
+                     lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
+    "unet_inpainting_shallow": (unet_inpainting_config, unet.build_shallow, torch_models.shallow_unet,
+                                lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
+    "unet_guided_shallow": (unet_guided_config, unet.build_shallow, torch_models.shallow_unet,
+                            lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
+    "unet_pix2pix_shallow": (unet_pix2pix_config, unet.build_shallow, torch_models.shallow_unet,
+                             lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
     "controlnet": (config.unet, controlnet.build, torch_models.controlnet,
                    lambda m, _: torch_models.residuals(m), check.controlnet_cases),
     "unet_controlled": (unet_controlled_config, unet.build, torch_models.unet,
@@ -80,7 +87,8 @@ PARTS = {
 # CLIP's networks have no convolutions that a processor would do in blocks.
 WITHOUT_CONVOLUTIONS = ("text_encoder", "safety_checker")
 # Of a folder, these are written only where --only names them: few models have them.
-ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "unet_inpainting_controlled", "safety_checker")
+ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "unet_inpainting_shallow", "unet_guided_shallow",
+                "unet_pix2pix_shallow", "unet_inpainting_controlled", "safety_checker")
 
 
 def graph(net, build, settings):

@@ -3,6 +3,8 @@
 //! Only this module knows the element types of a graph. Callers use f32 (and token ids), and values are converted here,
 //! so that half-precision and integer graphs need no other code.
 
+mod loading;
+
 use std::time::{Duration, Instant};
 
 use half::f16;
@@ -10,15 +12,16 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
+use super::ModelError;
 use super::card::CardMemory;
 use super::card_turn::{self, OnTurn};
-use super::graph_build::best_build;
 use super::port::{Port, element_name};
 use super::replay::Replays;
-use super::{ModelError, card};
-use crate::diffusion::files::{GraphBuild, LOCATION, PartFiles, PartGraph, Weights};
+use crate::diffusion::files::Weights;
 use crate::domain::ModelPart;
-use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError};
+use crate::runtime::{self, Runtime};
+
+pub(super) use self::loading::OuterLayers;
 
 /// What becomes of the memory that a run took, after the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +31,6 @@ pub enum WorkingMemory {
     /// The system gets it back. On a card it is kept: a captured graph still writes there, and every other allocation
     /// would wait for the card.
     GiveBack,
-}
-
-/// Changes a part's weights before a session reads them.
-pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
-
-/// Which graph a session has, and where its weights come from.
-enum Filled<'a> {
-    /// The part's usual graph, its weights from the part's files.
-    Adjusted(&'a Adjust<'a>),
-    /// The graph of a UNet that takes what ControlNets give.
-    Controlled { shared: Option<Weights>, adjust: &'a Adjust<'a> },
 }
 
 /// One part's session with its ports.
@@ -56,107 +48,11 @@ pub struct PartSession {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     in_run: Duration,
+    /// The outer layers of the same UNet.
+    shallow: Option<OuterLayers>,
 }
 
 impl PartSession {
-    /// Creates the session, and reads the weights if the graph does not contain them.
-    pub fn load(files: &PartFiles, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::load_adjusted(files, runtime, &|_| Ok(()))
-    }
-
-    /// The same, but `adjust` changes the weights first. It is not called if the graph contains them.
-    pub fn load_adjusted(
-        files: &PartFiles,
-        runtime: &Runtime,
-        adjust: &Adjust<'_>,
-    ) -> Result<Self, ModelError> {
-        Self::load_build(files, best_build(runtime), runtime, Filled::Adjusted(adjust))
-    }
-
-    /// A UNet's session whose graph takes what ControlNets give. It reads `shared`, the weights of a session of the plain
-    /// graph, where there are any. `adjust` changes its own weights otherwise.
-    pub fn load_controlled(
-        files: &PartFiles,
-        runtime: &Runtime,
-        shared: Option<Weights>,
-        adjust: &Adjust<'_>,
-    ) -> Result<Self, ModelError> {
-        Self::load_build(files, best_build(runtime), runtime, Filled::Controlled { shared, adjust })
-    }
-
-    /// The same in float32, on a card too. `None` if the graph contains its weights.
-    pub fn load_float32(files: &PartFiles, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
-        if !files.takes_our_graph() {
-            return Ok(None);
-        }
-        Self::load_build(files, GraphBuild::Cpu, runtime, Filled::Adjusted(&|_| Ok(()))).map(Some)
-    }
-
-    fn load_build(
-        files: &PartFiles,
-        build: GraphBuild,
-        runtime: &Runtime,
-        filled: Filled<'_>,
-    ) -> Result<Self, ModelError> {
-        let part = files.part();
-        let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
-        let is_on_card = !runtime.device().is_cpu();
-        let turn = || is_on_card.then(card_turn::shared);
-        let (graph, shared, adjust) = match filled {
-            Filled::Adjusted(adjust) => (files.graph(build)?, None, adjust),
-            Filled::Controlled { shared, adjust } => (files.controlled_graph(build)?, shared, adjust),
-        };
-        let (session, weights, captures) = match graph {
-            PartGraph::Onnx(path) => {
-                let _turn = turn();
-                (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, false)
-            }
-            PartGraph::Weightless(graph) => {
-                let weights = if let Some(shared) = shared.filter(|shared| shared.fit(&graph)) {
-                    shared
-                } else {
-                    let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
-                    adjust(&mut weights)?;
-                    weights
-                };
-                let source = GraphSource::Weightless {
-                    onnx: graph.onnx(),
-                    location: LOCATION,
-                    weights: weights.buffer(),
-                };
-                // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
-                // place, and a graph with such nodes cannot be captured.
-                let is_wholly_on_card = is_on_card && build == GraphBuild::Cuda && graph.is_built_in();
-                let captures = is_wholly_on_card
-                    && matches!(part, ModelPart::UNet | ModelPart::ControlNet)
-                    && !runtime.card_settings().no_captures;
-                let _turn = turn();
-                let on_card = match runtime.device().is_cpu() {
-                    true => OnCard::default(),
-                    false => OnCard { attention: Some(card::attention(runtime)), captures },
-                };
-                let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
-                (session, (!is_wholly_on_card).then_some(weights), captures)
-            }
-        };
-        let session = OnTurn::new(session, is_on_card);
-        let options = |key, value| {
-            let options = options(key, value);
-            options.map(Some).map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))
-        };
-        let uncaptured = if captures { options("gpu_graph_id", "-1")? } else { None };
-        let giving_back = match runtime.device().is_cpu() {
-            true => options("memory.enable_memory_arena_shrinkage", "cpu:0")?,
-            false => None,
-        };
-        let inputs =
-            session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        let outputs =
-            session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        let in_run = Duration::ZERO;
-        Ok(Self { part, session, weights, uncaptured, giving_back, is_on_card, inputs, outputs, in_run })
-    }
-
     /// The first input for which `is` holds. `what` describes it in the error.
     pub fn input(&self, what: &str, is: impl Fn(&Port) -> bool) -> Result<Port, ModelError> {
         use TensorElementType as Element;
@@ -325,13 +221,6 @@ fn read(outputs: &SessionOutputs<'_>, output: &Port) -> ort::Result<ArrayD<f32>>
         }
         _ => Ok(value.try_extract_array::<f32>()?.to_owned()),
     }
-}
-
-/// Options for a run, with one entry.
-fn options(key: &str, value: &str) -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    options.set(key, value)?;
-    Ok(options)
 }
 
 /// `values` as the tensor that `port` declares.

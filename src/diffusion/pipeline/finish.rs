@@ -92,6 +92,9 @@ impl Pipeline {
             not_read.push("zero terminal SNR".to_owned());
         }
         let mut further = input.variation.infotext(index);
+        if input.cache_interval > 1 {
+            further.push(("Cache interval", input.cache_interval.to_string()));
+        }
         if generation.is_masked {
             further.extend(input.inpainting.infotext(input.mask_blur, input.mask_invert));
         }

@@ -4,7 +4,7 @@ use super::{GenerationInput, Inpainting, Variation};
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 43] = [
+    pub const FIELDS: [&str; 44] = [
         "prompt",
         "negative_prompt",
         "wildcards",
@@ -13,6 +13,7 @@ impl GenerationInput {
         "height",
         "num_outputs",
         "num_inference_steps",
+        "cache_interval",
         "guidance_scale",
         "guidance_rescale",
         "guidance_end",

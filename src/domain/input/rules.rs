@@ -27,6 +27,8 @@ pub struct InputRules {
     pub edits_images: bool,
     /// Whether it takes the guidance scale itself, so that nothing is drawn to be guided away from.
     pub embeds_guidance: bool,
+    /// Whether calls of its UNet can reuse the deep features of earlier ones.
+    pub reuses_features: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The ControlNets for the model. None if it does not support ControlNets.
@@ -73,6 +75,7 @@ impl InputRules {
             "hires" => !self.edits_images,
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),
+            "cache_interval" => self.reuses_features,
             "controlnet" => self.controlnets.is_some(),
             "clip_skip" => self.max_clip_skip > 1,
             _ => true,
@@ -93,6 +96,7 @@ impl Default for InputRules {
             takes_images: true,
             edits_images: false,
             embeds_guidance: false,
+            reuses_features: true,
             loras: None,
             controlnets: None,
             wildcards: None,

@@ -61,6 +61,7 @@ function fields(settings) {
     seed_resize_width: resizeWidth || undefined,
     seed_resize_height: resizeHeight || undefined,
     eta: number("Eta"),
+    cache_interval: number("Cache interval"),
     tiling: settings["Tiling"] === "True" ? true : undefined,
     spacing: SPACINGS[settings["Schedule type"]],
     hires: hires(settings, number),
