@@ -127,12 +127,13 @@ impl PartFiles {
     /// graph has them. `None` where that graph gives none: those that come with a model may be older.
     pub fn shallow_graph(&self, build: GraphBuild) -> Result<Option<Arc<WeightlessGraph>>, FileError> {
         let Source::Weights { checkpoint, graphs } = &self.source else { return Ok(None) };
-        let name = self.graph_name(checkpoint.get()?)?;
-        let whole = graphs.find(name, build)?;
-        if self.part != ModelPart::UNet || !whole.outputs().iter().any(|output| output == DEEP_FEATURE) {
+        if self.part != ModelPart::UNet {
             return Ok(None);
         }
-        let shallow = graphs.find(&format!("{name}_shallow"), build).ok();
+        let name = self.graph_name(checkpoint.get()?)?;
+        let whole = graphs.find(name, build)?;
+        let gives_it = whole.outputs().iter().any(|output| output == DEEP_FEATURE);
+        let shallow = graphs.find(&format!("{name}_shallow"), build).ok().filter(|_| gives_it);
         Ok(shallow.filter(|shallow| whole.has_weights_of(shallow)))
     }
 

@@ -38,7 +38,7 @@ const F32: u64 = 4;
 const F16: u64 = 2;
 /// Values that the UNet's outer layers hold at once for each latent pixel and feature of their level: the gates of their
 /// feed-forward, and the maps around it.
-const OUTER_MAPS: u64 = 24;
+const OUTER_MAPS: u64 = 28;
 /// How often the deep features of a call are in memory on a CPU beside those that are kept: as a session gives or takes
 /// them, and stacked.
 const DEEP_COPIES: u64 = 2;

@@ -24,12 +24,13 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) static PAGES: [Page; 23] = pages![
+pub(super) static PAGES: [Page; 24] = pages![
     "install",
     "api",
     "page",
     "input",
     "samplers",
+    "speed",
     "prompts",
     "inpainting",
     "variations",
