@@ -159,6 +159,9 @@ fn text_goes_on_to_the_same_bytes() {
         json!({"scheduler": "PNDM", "tiling": true}),
         json!({"prompt": "a {red|blue|green} __colour__ heart", "wildcards": true, "num_outputs": 2}),
         json!({"subseed": 5, "subseed_strength": 0.3, "seed_resize_width": 128, "scheduler": "HEUN"}),
+        json!({"cache_interval": 3, "num_inference_steps": 8, "num_outputs": 2, "scheduler": "EULER-A"}),
+        json!({"cache_interval": 2, "scheduler": "HEUN", "tiling": true, "prompt": "a [cat:dog:0.5] AND a heart"}),
+        json!({"cache_interval": 4, "num_inference_steps": 12, "scheduler": "UNIPC", "lora": "kohya"}),
         json!({"prompt": "zorblax <lora:peft:0.5>", "lora": "kohya", "lora_scale": 0.7, "scheduler": "DPM-M"}),
     ] {
         studio.assert_resumes(&fields);
@@ -195,6 +198,10 @@ fn second_passes_go_on_to_the_same_bytes() {
         (
             json!({"scale": 1.5, "upscaler": "x2", "strength": 0.8, "prompt": "a {blue|green} heart", "scheduler": "UNIPC"}),
             json!({"num_outputs": 2, "prompt": "a {red|pink} heart", "wildcards": true}),
+        ),
+        (
+            json!({"scale": 2, "strength": 1, "steps": 5}),
+            json!({"cache_interval": 2, "scheduler": "EULER-A"}),
         ),
         (json!({"scale": 2, "upscaler": "lanczos", "steps": 4, "strength": 0.7}), json!({"num_outputs": 3})),
         (

@@ -57,14 +57,21 @@ def unet_inpainting_controlled_config(folder):
 PARTS = {
     "text_encoder": (config.text_encoder, text_encoder.build, torch_models.text_encoder,
                      torch_models.TextEncoder, check.text_encoder_cases),
-    "unet": (config.unet, unet.build, torch_models.unet,
-             lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+    "unet": (config.unet, unet.build, torch_models.unet, lambda m, _: torch_models.whole(m), check.unet_cases),
     "unet_inpainting": (unet_inpainting_config, unet.build, torch_models.unet,
-                        lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+                        lambda m, _: torch_models.whole(m), check.unet_cases),
     "unet_guided": (unet_guided_config, unet.build, torch_models.unet,
-                    lambda m, _: lambda *a: [m(*a[:3], timestep_cond=a[3]).sample], check.guided_unet_cases),
+                    lambda m, _: torch_models.whole(m), check.guided_unet_cases),
     "unet_pix2pix": (unet_pix2pix_config, unet.build, torch_models.unet,
-                     lambda m, _: lambda *a: [m(*a).sample], check.unet_cases),
+                     lambda m, _: torch_models.whole(m), check.unet_cases),
+    "unet_shallow": (config.unet, unet.build_shallow, torch_models.shallow_unet,
+                     lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
+    "unet_inpainting_shallow": (unet_inpainting_config, unet.build_shallow, torch_models.shallow_unet,
+                                lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
+    "unet_guided_shallow": (unet_guided_config, unet.build_shallow, torch_models.shallow_unet,
+                            lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
+    "unet_pix2pix_shallow": (unet_pix2pix_config, unet.build_shallow, torch_models.shallow_unet,
+                             lambda m, _: torch_models.shallow(m), check.shallow_unet_cases),
     "controlnet": (config.unet, controlnet.build, torch_models.controlnet,
                    lambda m, _: torch_models.residuals(m), check.controlnet_cases),
     "unet_controlled": (unet_controlled_config, unet.build, torch_models.unet,
@@ -85,7 +92,8 @@ WITHOUT_CONVOLUTIONS = ("text_encoder", "safety_checker")
 # Its convolutions are narrow, and stay in blocks from the first to the last. A loader without this build takes the one of blocks.
 WITHOUT_WINOGRAD = ("vae_tiny",)
 # Of a folder, these are written only where --only names them: few models have them.
-ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "unet_inpainting_controlled", "safety_checker")
+ONLY_BY_NAME = ("unet_inpainting", "unet_guided", "unet_pix2pix", "unet_inpainting_shallow", "unet_guided_shallow",
+                "unet_pix2pix_shallow", "unet_inpainting_controlled", "safety_checker")
 
 
 def graph(net, build, settings):

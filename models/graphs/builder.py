@@ -22,6 +22,7 @@ class Graph:
         self.element_type = element_type
         self.inputs, self.outputs, self.nodes = [], [], []
         self.parameters, self.constants = {}, {}
+        self.places = None  # another graph's parameters, whose offsets these have, too
         self.weights_length = 0
         self.counter = 0
 
@@ -60,9 +61,10 @@ class Graph:
         tensor = TensorProto(name=name, data_type=element_type, data_location=TensorProto.EXTERNAL, doc_string=doc)
         tensor.dims.extend(dims)
         length = math.prod(dims) * BYTES[element_type]
-        for key, value in (("location", "weights"), ("offset", self.weights_length), ("length", length)):
+        offset = self.weights_length if self.places is None else offset_of(self.places[name])
+        for key, value in (("location", "weights"), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
-        self.weights_length += -(-length // ALIGNMENT) * ALIGNMENT
+        self.weights_length = offset + -(-length // ALIGNMENT) * ALIGNMENT
         self.parameters[name] = tensor
         return name
 
@@ -85,3 +87,8 @@ class Graph:
         others = {node.domain for node in self.nodes} - {"", MICROSOFT}
         opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in [MICROSOFT, *sorted(others)])]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="stablehand")
+
+
+def offset_of(tensor):
+    """Where a parameter lies in the buffer."""
+    return next(int(entry.value) for entry in tensor.external_data if entry.key == "offset")

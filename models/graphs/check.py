@@ -37,6 +37,12 @@ def guided_unet_cases(config):
         yield sample, timestep, context, torch.randn(len(sample), config["time_cond_proj_dim"])
 
 
+def shallow_unet_cases(config):
+    cases = guided_unet_cases if config.get("time_cond_proj_dim") else unet_cases
+    for sample, *others in cases(config):
+        yield sample, *others, torch.randn(len(sample), config["block_out_channels"][0], *sample.shape[2:])
+
+
 def controlnet_cases(config):
     for sample, timestep, context in unet_cases(config):
         batch, _, h, w = sample.shape
@@ -72,6 +78,7 @@ def session(model, state):
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_prepacking", "1")  # half the memory, the same results
     options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
+    model = weights.compact(model)
     data = weights.fill(model, state).tobytes()
     options.add_external_initializers_from_files_in_memory(["weights"], [data], [len(data)])
     running = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -114,6 +121,7 @@ def resolves(model):
     """Raises if ONNX Runtime finds a wrong name, type or attribute. The CPU has no kernel for NhwcConv, which is expected."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    model = weights.compact(model)
     length = max(offset + length for _, offset, length in weights.parameters(model))
     data = bytes(length)  # the options point to it
     options.add_external_initializers_from_files_in_memory(["weights"], [data], [length])

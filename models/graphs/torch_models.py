@@ -58,6 +58,45 @@ def residuals(module):
     return outputs
 
 
+def whole(module):
+    """The outputs of a UNet's graph: what it predicts, and what comes into the last layer of its way up."""
+    def outputs(sample, timestep, context, *guidance):
+        seen = []
+        hook = module.up_blocks[-1].resnets[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        predicted = module(sample, timestep, context, timestep_cond=next(iter(guidance), None)).sample
+        hook.remove()
+        return [predicted, seen[0][:, :module.config.block_out_channels[0]]]
+    return outputs
+
+
+def shallow_unet(config):
+    """What a shallow call runs of a UNet: without the rest, which would take gigabytes."""
+    with torch.device("meta"):
+        module = UNet2DConditionModel.from_config(config)
+    module.down_blocks, module.mid_block = torch.nn.ModuleList(), None
+    for part in ("resnets", "attentions"):
+        for i, block in enumerate(module.up_blocks):
+            kept = block if i + 1 == len(module.up_blocks) else torch.nn.Module()
+            module.up_blocks[i] = kept
+            layers = getattr(kept, part, [])
+            for j in range(len(layers) - 1):
+                layers[j] = torch.nn.Module()
+    return randomised(module.to_empty(device="cpu"))
+
+
+def shallow(module):
+    """The output of a UNet whose last layer of the way up is given what comes into it."""
+    def outputs(sample, timestep, context, *further):
+        guidance, deep = next(iter(further[:-1]), None), further[-1]
+        time = module.time_embedding(module.get_time_embed(sample, timestep), guidance)
+        layers = module.up_blocks[-1]
+        x = layers.resnets[-1](torch.cat([deep, module.conv_in(sample)], 1), time)
+        if getattr(layers, "attentions", None):
+            x = layers.attentions[-1](x, encoder_hidden_states=context).sample
+        return [module.conv_out(module.conv_act(module.conv_norm_out(x)))]
+    return outputs
+
+
 def controlled(module):
     """The output of a UNet with what ControlNets give: for each skip connection, then for the middle."""
     def outputs(sample, timestep, context, *residuals):

@@ -1,9 +1,12 @@
 """The denoising network (diffusers' UNet2DConditionModel, as Stable Diffusion v1 uses it)."""
+import copy
 import math
 
 import numpy as np
 
 NORM_EPSILON_OF_TRANSFORMERS = 1e-6
+# What comes into the last layer of the way up, beside the first skip connection.
+DEEP_FEATURE = "deep_feature"
 
 
 def build(net, config):
@@ -12,26 +15,55 @@ def build(net, config):
     With `time_cond_proj_dim`, also timestep_cond [b, time_cond_proj_dim]: the embedding of the guidance scale.
     With `is_controlled`, also down_block_residual.0 … and mid_block_residual, which ControlNets give: the sums of theirs.
     The parameters and their order stay the same, so that one buffer of weights serves both graphs.
+    Without, another output is deep_feature [b, c₀, h, w], for `build_shallow`.
     """
     channels = config["block_out_channels"]
-    sample = net.input("sample", ["batch", config["in_channels"], "height", "width"])
-    timestep = net.input("timestep", ["batch"])
-    context = net.input("encoder_hidden_states", ["batch", "tokens", config["cross_attention_dim"]])
-    unet = UNet(net, config, net.from_float(context))
-
-    x = net.conv(net.image_in(sample), "conv_in", config["in_channels"], channels[0])
-    guidance_dim = config.get("time_cond_proj_dim")
-    guidance = net.input("timestep_cond", ["batch", guidance_dim]) if guidance_dim else None
-    unet.time = time_embedding(net, timestep, guidance, config)
+    unet, x = begin(net, config)
     x = unet.mid_block(unet.down_blocks(x), channels[-1])
     if config.get("is_controlled"):
         for i, ((skip, c), level) in enumerate(zip(unet.skips, unet.skip_levels())):
             unet.skips[i] = add_residual(net, skip, f"down_block_residual.{i}", c, level), c
         x = add_residual(net, x, "mid_block_residual", channels[-1], len(channels) - 1)
-    x = unet.up_blocks(x)
-    x = net.group_norm(x, "conv_norm_out", channels[0], unet.groups, unet.epsilon, silu=True)
-    x = net.conv(x, "conv_out", channels[0], config["out_channels"])
-    net.output(net.image_out(x), "out_sample", ["batch", config["out_channels"], "height", "width"])
+    end(unet, unet.up_blocks(x))
+    if not config.get("is_controlled"):
+        net.output(net.image_out(unet.deep), DEEP_FEATURE, ["batch", channels[0], "height", "width"])
+
+
+def build_shallow(net, config):
+    """The same inputs and deep_feature [b, c₀, h, w] -> out_sample: the first convolution, the last layer of the way up, and
+    the last convolution. All between is in the deep feature, which comes from an earlier call of the whole UNet (DeepCache,
+    Ma et al. 2023, arXiv 2312.00858, with a branch at the first skip connection).
+
+    The parameters lie where the whole UNet has them.
+    """
+    whole = copy.deepcopy(net)
+    build(whole, config)
+    net.places = whole.parameters
+    unet, x = begin(net, config)
+    unet.skips.append((x, unet.channels[0]))
+    deep = net.image_in(net.input(DEEP_FEATURE, ["batch", unet.channels[0], "height", "width"]))
+    end(unet, unet.up_layer(deep, len(unet.channels) - 1, unet.layers, unet.channels[0]))
+
+
+def begin(net, config):
+    """The inputs, the time embedding, and the first convolution of the sample."""
+    sample = net.input("sample", ["batch", config["in_channels"], "height", "width"])
+    timestep = net.input("timestep", ["batch"])
+    context = net.input("encoder_hidden_states", ["batch", "tokens", config["cross_attention_dim"]])
+    unet = UNet(net, config, net.from_float(context))
+    x = net.conv(net.image_in(sample), "conv_in", config["in_channels"], unet.channels[0])
+    guidance_dim = config.get("time_cond_proj_dim")
+    guidance = net.input("timestep_cond", ["batch", guidance_dim]) if guidance_dim else None
+    unet.time = time_embedding(net, timestep, guidance, config)
+    return unet, x
+
+
+def end(unet, x):
+    """From the last layer to the output."""
+    net, channels, c_out = unet.net, unet.channels[0], unet.config["out_channels"]
+    x = net.group_norm(x, "conv_norm_out", channels, unet.groups, unet.epsilon, silu=True)
+    x = net.conv(x, "conv_out", channels, c_out)
+    net.output(net.image_out(x), "out_sample", ["batch", c_out, "height", "width"])
 
 
 def add_residual(net, x, name, channels, level):
@@ -69,6 +101,7 @@ class UNet:
         self.groups, self.epsilon = config["norm_num_groups"], config.get("norm_eps", 1e-5)
         self.channels, self.layers = config["block_out_channels"], config["layers_per_block"]
         self.time = None
+        self.deep = None
         self.skips = []  # (value, channels), the newest last
 
     def down_blocks(self, x):
@@ -107,21 +140,27 @@ class UNet:
     def up_blocks(self, x):
         """From the smallest size to full size. Uses the skip connections, the newest first."""
         c_in = self.channels[-1]
-        for i, (kind, c) in enumerate(zip(self.config["up_block_types"], reversed(self.channels))):
-            block = f"up_blocks.{i}"
+        for i, c in enumerate(reversed(self.channels)):
             for j in range(self.layers + 1):
-                skip, c_skip = self.skips.pop()
-                x = self.net.concat_channels(x, skip)
-                x = self.resnet(x, f"{block}.resnets.{j}", c_in + c_skip, c)
-                if kind == "CrossAttnUpBlock2D":
-                    x = self.transformer(x, f"{block}.attentions.{j}", c)
-                elif kind != "UpBlock2D":
-                    raise SystemExit(f"{kind} is not a block of Stable Diffusion v1")
+                self.deep = x
+                x = self.up_layer(x, i, j, c_in)
                 c_in = c
             if i + 1 < len(self.channels):
                 # Upsample to the size of the skip connection: halving an odd size rounds up, so doubling would be too large.
                 x = self.net.upsample(x, like=self.skips[-1][0])
-                x = self.net.conv(x, f"{block}.upsamplers.0.conv", c, c)
+                x = self.net.conv(x, f"up_blocks.{i}.upsamplers.0.conv", c, c)
+        return x
+
+    def up_layer(self, x, i, j, c_in):
+        """Layer `j` of block `i` of the way up, with the newest skip connection."""
+        block, kind, c = f"up_blocks.{i}", self.config["up_block_types"][i], self.channels[-1 - i]
+        skip, c_skip = self.skips.pop()
+        x = self.net.concat_channels(x, skip)
+        x = self.resnet(x, f"{block}.resnets.{j}", c_in + c_skip, c)
+        if kind == "CrossAttnUpBlock2D":
+            x = self.transformer(x, f"{block}.attentions.{j}", c)
+        elif kind != "UpBlock2D":
+            raise SystemExit(f"{kind} is not a block of Stable Diffusion v1")
         return x
 
     def resnet(self, x, name, c_in, c_out):

@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto
 
-from builder import BYTES, Graph
+from builder import ALIGNMENT, BYTES, Graph
 
 NUMPY = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
@@ -51,6 +51,19 @@ def channels_in_a_block():
         except ort.capi.onnxruntime_pybind11_state.Fail:
             pass
     raise SystemExit("this processor has no blocked convolutions: build the other graphs with --build cpu --build cuda")
+
+
+def compact(model):
+    """The same graph with its parameters one behind the other. A graph that has the places of a larger one leaves gaps."""
+    twin = type(model)()
+    twin.CopyFrom(model)
+    end = 0
+    for tensor, _, length in parameters(twin):
+        for entry in tensor.external_data:
+            if entry.key == "offset":
+                entry.value = str(end)
+        end += -(-length // ALIGNMENT) * ALIGNMENT
+    return twin
 
 
 def fill(model, state):

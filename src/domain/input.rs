@@ -1,5 +1,6 @@
 //! The `input` of a request: parsed and checked once.
 
+mod cache_interval;
 mod controlnet;
 mod drawn;
 mod enlarged;
@@ -20,6 +21,7 @@ mod variation;
 
 use serde_json::{Value, json};
 
+pub use self::cache_interval::MAX_CACHE_INTERVAL;
 pub use self::controlnet::CONTROLNET_FIELDS;
 pub use self::enlarged::{Enlarged, MAX_ENLARGED_SIDE, MAX_SCALE, Target};
 use self::hires::First;
@@ -68,6 +70,8 @@ pub struct GenerationInput {
     pub size: ImageSize,
     pub num_outputs: u32,
     pub num_inference_steps: u32,
+    /// Every such call of the UNet is a whole one.
+    pub cache_interval: u32,
     pub guidance_scale: f32,
     /// How far a guided prediction is brought back to the deviation of the one for the prompt, 0 to 1 (Lin et al. 2023,
     /// arXiv 2305.08891, section 3.4).
@@ -131,6 +135,7 @@ impl GenerationInput {
             size: ImageSize { width: 512, height: 512 },
             num_outputs: 1,
             num_inference_steps: 50,
+            cache_interval: 1,
             guidance_scale: 7.5,
             guidance_rescale: 0.0,
             guidance_end: 1.0,
@@ -205,6 +210,7 @@ impl GenerationInput {
         let mask_invert = reader.flag("mask_invert");
         let mask_blur = reader.integer("mask_blur", 0, MAX_MASK_BLUR);
         let controlnets = controlnet::read(&mut reader, rules);
+        let cache_interval = cache_interval::read(&mut reader, rules, !controlnets.is_empty(), &mut warnings);
         let inpainting = Inpainting::read(&mut reader, rules, &mut warnings);
         let size =
             inpainting.checked_size(&mut reader, rules, (size, has_size), (init_image.as_ref(), num_outputs));
@@ -234,6 +240,7 @@ impl GenerationInput {
             size,
             num_outputs: num_outputs.map_or(defaults.num_outputs, small),
             num_inference_steps: num_inference_steps.map_or(defaults.num_inference_steps, small),
+            cache_interval,
             guidance_scale: guidance_scale.unwrap_or(defaults.guidance_scale),
             guidance_rescale: guidance_rescale
                 .filter(|_| !rules.embeds_guidance)
@@ -310,6 +317,9 @@ impl GenerationInput {
         }
         if self.wildcards {
             request["wildcards"] = json!(true);
+        }
+        if self.cache_interval > 1 {
+            request["cache_interval"] = json!(self.cache_interval);
         }
         self.variation.write_to(&mut request, index);
         if let Some(scale) = self.image_guidance_scale {

@@ -42,10 +42,10 @@ pub use idempotency::{BadIdempotencyKey, Idempotency};
 pub use image_source::{ImageSource, MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS};
 pub use input::{
     CONTROLNET_FIELDS, CheckedPrompt, Enlarged, GenerationInput, Hires, IMAGE_GUIDANCE_SCALE, ImageSize,
-    InpaintArea, InpaintFill, Inpainting, InputRules, MAX_ENLARGED_SIDE, MAX_INPAINT_PADDING, MAX_MASK_BLUR,
-    MAX_OUTPAINT, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_RESULT_SIDE, MAX_SCALE, MAX_STEPS, MIN_SIDE,
-    Outpaint, PromptCheck, PromptLength, ResizeMode, Sampling, Target, UPSCALE_GRID, Upscale, Variation,
-    Violations,
+    InpaintArea, InpaintFill, Inpainting, InputRules, MAX_CACHE_INTERVAL, MAX_ENLARGED_SIDE,
+    MAX_INPAINT_PADDING, MAX_MASK_BLUR, MAX_OUTPAINT, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES,
+    MAX_RESULT_SIDE, MAX_SCALE, MAX_STEPS, MIN_SIDE, Outpaint, PromptCheck, PromptLength, ResizeMode,
+    Sampling, Target, UPSCALE_GRID, Upscale, Variation, Violations,
 };
 pub use job::{
     EndpointId, Frame, ImagePlace, ImageRef, Job, JobCounts, JobId, JobKind, JobOutline, JobStatus, NewImage,

@@ -44,7 +44,7 @@ impl Graphs {
         let paths = entries.map(|entry| entry.unwrap().path());
         let paths = paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx"));
         let graphs: Vec<_> = paths.map(Graph::read).collect();
-        assert_eq!(graphs.len(), 18, "eleven of Stable Diffusion v1 and seven of tiny-sd");
+        assert_eq!(graphs.len(), 24, "fifteen of Stable Diffusion v1 and nine of tiny-sd");
         let length = graphs.iter().map(|graph| graph.weight_bytes).max().unwrap();
         Self { graphs, weights: vec![0; length].into() }
     }
@@ -87,6 +87,7 @@ impl Graph {
     fn shapes(&self) -> Vec<[usize; 4]> {
         let (rows, tokens): (&[usize], &[usize]) = match self.part() {
             "unet" | "unet_inpainting" | "unet_guided" | "unet_pix2pix" => (&ROWS, &TOKENS),
+            part if part.ends_with("_shallow") => (&ROWS[..3], &TOKENS),
             "controlnet" | "unet_controlled" | "unet_inpainting_controlled" => (&ROWS[..3], &TOKENS),
             _ => (&ROWS[..2], &TOKENS[..1]),
         };

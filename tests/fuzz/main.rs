@@ -279,7 +279,7 @@ fn requests() {
     let rules = Model::open(None, None).unwrap().rules().clone();
     let full = json!({
         "prompt": "a dog", "negative_prompt": "rain", "width": 512, "height": 768, "num_outputs": 3,
-        "num_inference_steps": 20, "guidance_scale": 7.5, "scheduler": "K-LMS", "seed": 7, "karras": true, "spacing": "karras", "eta": 0.5, "s_churn": 1.0, "s_tmin": 0.0, "s_tmax": 10.0, "s_noise": 1.0, "guidance_rescale": 0.5, "guidance_end": 0.7, "precision": "int8",
+        "num_inference_steps": 20, "cache_interval": 3, "guidance_scale": 7.5, "scheduler": "K-LMS", "seed": 7, "karras": true, "spacing": "karras", "eta": 0.5, "s_churn": 1.0, "s_tmin": 0.0, "s_tmax": 10.0, "s_noise": 1.0, "guidance_rescale": 0.5, "guidance_end": 0.7, "precision": "int8",
         "noise": "cpu", "vae": "tiny", "clip_skip": 1, "nsfw": false, "prompt_strength": 0.8,
     });
     let full = full.to_string();

@@ -70,7 +70,7 @@ pub use lora_folder::LoraFolder;
 pub use model_files::ModelFiles;
 use model_place::ModelPlace;
 pub use onnx_file::{OnnxFile, StoredTensor};
-pub use part_files::{PartFiles, PartGraph};
+pub use part_files::{DEEP_FEATURE, PartFiles, PartGraph};
 use quoted_name::{quoted_few, quoted_name};
 use tensor_file::{EXTENSIONS, TensorFile, extension_rank};
 pub use textual_inversion_folder::TextualInversionFolder;

@@ -39,6 +39,8 @@ pub enum PartGraph<'a> {
 }
 
 const CONV_IN: &str = "conv_in.weight";
+/// What our graphs call the feature map that comes into the last layer of a UNet's way up.
+pub const DEEP_FEATURE: &str = "deep_feature";
 /// A UNet that was distilled with an embedding of the guidance scale has this weight.
 const GUIDANCE: &str = "time_embedding.cond_proj.weight";
 const NO_GUIDED_INPAINTING: &str =
@@ -104,8 +106,13 @@ impl PartFiles {
             Source::Onnx { path, .. } => return Ok(PartGraph::Onnx(path)),
             Source::Weights { checkpoint, graphs } => (checkpoint.get()?, graphs),
         };
+        Ok(PartGraph::Weightless(graphs.find(self.graph_name(checkpoint)?, build)?))
+    }
+
+    /// The name of our graph for these weights.
+    fn graph_name(&self, checkpoint: &Checkpoint) -> Result<&'static str, FileError> {
         let is_guided = self.part == ModelPart::UNet && checkpoint.has(ModelPart::UNet, GUIDANCE);
-        let name = match (self.part, self.unet_channels()) {
+        Ok(match (self.part, self.unet_channels()) {
             (ModelPart::UNet, Some(9)) if is_guided => {
                 return Err(FileError::Graph(NO_GUIDED_INPAINTING.to_owned()));
             }
@@ -116,8 +123,21 @@ impl PartFiles {
             (ModelPart::UNet, Some(9)) => "unet_inpainting",
             (ModelPart::UNet, Some(8)) => "unet_pix2pix",
             (part, _) => part.name(),
-        };
-        Ok(PartGraph::Weightless(graphs.find(name, build)?))
+        })
+    }
+
+    /// The outer layers of our UNet, which take the deep feature that [`Self::graph`] gives. Their weights lie where that
+    /// graph has them. `None` where that graph gives none: those that come with a model may be older.
+    pub fn shallow_graph(&self, build: GraphBuild) -> Result<Option<Arc<WeightlessGraph>>, FileError> {
+        let Source::Weights { checkpoint, graphs } = &self.source else { return Ok(None) };
+        if self.part != ModelPart::UNet {
+            return Ok(None);
+        }
+        let name = self.graph_name(checkpoint.get()?)?;
+        let whole = graphs.find(name, build)?;
+        let gives_it = whole.outputs().iter().any(|output| output == DEEP_FEATURE);
+        let shallow = graphs.find(&format!("{name}_shallow"), build).ok().filter(|_| gives_it);
+        Ok(shallow.filter(|shallow| whole.has_weights_of(shallow)))
     }
 
     /// The build of our UNet that takes what ControlNets give. Its weights lie where the plain one's do.
@@ -241,6 +261,34 @@ mod tests {
             assert!(weights.replace("nothing", &[]).unwrap_err().contains("no weight nothing"));
             let _reader = std::sync::Arc::clone(weights.buffer());
             assert!(weights.replace("conv_in.weight", &[0.0; 1728]).unwrap_err().contains("in use"));
+        }
+    }
+
+    #[test]
+    fn the_outer_layers_of_a_unet_have_their_weights_where_the_whole_unet_has_them() {
+        let parts = PartFiles::find_all(&ModelPlace::Embedded).unwrap();
+        let block = 8;
+        for build in [
+            GraphBuild::Cpu,
+            GraphBuild::Cuda,
+            GraphBuild::Nchwc { channels_in_a_block: block },
+            GraphBuild::Winograd { channels_in_a_block: block },
+        ] {
+            let library = GraphLibrary::new(ModelPlace::Embedded);
+            let outer = parts[&ModelPart::UNet].shallow_graph(build).unwrap().unwrap();
+            let PartGraph::Weightless(whole) = parts[&ModelPart::UNet].graph(build).unwrap() else {
+                panic!("our graph")
+            };
+            assert!(whole.has_weights_of(&outer) && !outer.has_weights_of(&whole), "{build:?}");
+            assert!(outer.weight_bytes() * 4 < whole.weight_bytes(), "{build:?}");
+            assert!(parts[&ModelPart::VaeDecoder].shallow_graph(build).unwrap().is_none());
+            for name in ["unet_inpainting", "unet_guided", "unet_pix2pix"] {
+                let [whole, outer] =
+                    ["", "_shallow"].map(|end| library.find(&format!("{name}{end}"), build).unwrap());
+                // The built-in model has a guided graph of its own.
+                assert!(whole.has_weights_of(&outer), "{name} {build:?}");
+                assert!(whole.outputs().iter().any(|output| output == DEEP_FEATURE), "{name} {build:?}");
+            }
         }
     }
 

@@ -126,6 +126,16 @@ impl WeightlessGraph {
         self.slots == *slots
     }
 
+    /// Whether it has each weight of `other` at the same place.
+    pub(super) fn has_weights_of(&self, other: &Self) -> bool {
+        other.slots.iter().all(|(name, slot)| self.slots.get(name) == Some(slot))
+    }
+
+    /// Bytes of its weights without the gaps between them.
+    pub fn weight_bytes(&self) -> usize {
+        self.slots.values().map(|slot| slot.length).sum()
+    }
+
     /// A weight's shape in the order of checkpoints: a convolution's is `[out, in, height, width]`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.slots.get(name).map(|slot| slot.shape.as_slice())

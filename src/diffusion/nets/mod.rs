@@ -14,6 +14,7 @@ mod port;
 mod replay;
 mod safety_checker;
 mod session;
+mod shallow;
 mod text_encoder;
 mod unet;
 mod unet_form;

@@ -3,6 +3,8 @@
 //! Only this module knows the element types of a graph. Callers use f32 (and token ids), and values are converted here,
 //! so that half-precision and integer graphs need no other code.
 
+mod loading;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,18 +13,16 @@ use ndarray::{Array, ArrayD, ArrayViewD, Dimension};
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, Tensor, TensorElementType};
 
+use super::ModelError;
 use super::card::CardMemory;
 use super::card_turn::{self, OnTurn};
-use super::graph_build::best_build;
 use super::port::{Port, element_name};
 use super::replay::Replays;
-use super::unet_form::UNetForm;
-use super::{ModelError, card};
-use crate::diffusion::files::{
-    GraphBuild, INT8_LOCATION, Int8Graph, LOCATION, PartFiles, PartGraph, Weights,
-};
-use crate::domain::{ModelPart, Precision};
-use crate::runtime::{self, GraphSource, OnCard, Runtime, RuntimeError, take_cores};
+use crate::diffusion::files::Weights;
+use crate::domain::ModelPart;
+use crate::runtime::{self, Runtime, take_cores};
+
+pub(super) use self::loading::OuterLayers;
 
 /// What becomes of the memory that a run took, after the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,17 +37,6 @@ pub enum WorkingMemory {
 /// A session on a CPU whose runs take longer than this takes turns with those of other workers. Small ones leave parts of the
 /// cores idle, which another worker can use: with turns they drew half as much together (measured).
 const LONG_RUN: Duration = Duration::from_millis(100);
-
-/// Changes a part's weights before a session reads them.
-pub type Adjust<'a> = dyn Fn(&mut Weights) -> Result<(), ModelError> + 'a;
-
-/// Which graph a session has, and where its weights come from.
-enum Filled<'a> {
-    /// The part's usual graph, its weights from the part's files.
-    Adjusted(&'a Adjust<'a>),
-    /// The graph of a UNet in another form.
-    UNet { form: UNetForm, shared: Option<Weights>, adjust: &'a Adjust<'a> },
-}
 
 /// One part's session with its ports.
 pub struct PartSession {
@@ -70,127 +59,11 @@ pub struct PartSession {
     in_run: Duration,
     /// What the last run took.
     last_run: Duration,
+    /// The outer layers of the same UNet.
+    shallow: Option<OuterLayers>,
 }
 
 impl PartSession {
-    /// Creates the session, and reads the weights if the graph does not contain them.
-    pub fn load(files: &PartFiles, runtime: &Runtime) -> Result<Self, ModelError> {
-        Self::load_adjusted(files, runtime, &|_| Ok(()))
-    }
-
-    /// The same, but `adjust` changes the weights first. It is not called if the graph contains them.
-    pub fn load_adjusted(
-        files: &PartFiles,
-        runtime: &Runtime,
-        adjust: &Adjust<'_>,
-    ) -> Result<Self, ModelError> {
-        Self::load_build(files, best_build(runtime), runtime, Filled::Adjusted(adjust))
-    }
-
-    /// A UNet's session in another form. It reads `shared`, the weights of a session of the plain graph, where there are
-    /// any. `adjust` changes its own weights otherwise.
-    pub fn load_unet(
-        files: &PartFiles,
-        runtime: &Runtime,
-        form: UNetForm,
-        shared: Option<Weights>,
-        adjust: &Adjust<'_>,
-    ) -> Result<Self, ModelError> {
-        Self::load_build(files, best_build(runtime), runtime, Filled::UNet { form, shared, adjust })
-    }
-
-    /// The same in float32, on a card too. `None` if the graph contains its weights.
-    pub fn load_float32(files: &PartFiles, runtime: &Runtime) -> Result<Option<Self>, ModelError> {
-        if !files.takes_our_graph() {
-            return Ok(None);
-        }
-        Self::load_build(files, GraphBuild::Cpu, runtime, Filled::Adjusted(&|_| Ok(()))).map(Some)
-    }
-
-    fn load_build(
-        files: &PartFiles,
-        build: GraphBuild,
-        runtime: &Runtime,
-        filled: Filled<'_>,
-    ) -> Result<Self, ModelError> {
-        let part = files.part();
-        let unusable = |error: RuntimeError| ModelError::Graph { part, reason: error.to_string() };
-        let is_on_card = !runtime.device().is_cpu();
-        let turn = || is_on_card.then(card_turn::shared);
-        let (form, shared, adjust) = match filled {
-            Filled::Adjusted(adjust) => (UNetForm::default(), None, adjust),
-            Filled::UNet { form, shared, adjust } => (form, shared, adjust),
-        };
-        let graph = if form.is_controlled { files.controlled_graph(build)? } else { files.graph(build)? };
-        let (session, weights, int8, captures) = match graph {
-            PartGraph::Onnx(path) => {
-                let _turn = turn();
-                (runtime.session(GraphSource::File(path)).map_err(unusable)?, None, None, false)
-            }
-            PartGraph::Weightless(graph) => {
-                let weights = if let Some(shared) = shared.filter(|shared| shared.fit(&graph)) {
-                    shared
-                } else {
-                    let mut weights = files.weights(&graph)?.unwrap_or_else(|| graph.allocate());
-                    adjust(&mut weights)?;
-                    weights
-                };
-                let int8 = match form.precision {
-                    Precision::Full => None,
-                    Precision::Int8 => Some(graph.in_int8()?),
-                };
-                let quantized = int8.as_ref().map(|int8| int8.quantize(&weights)).transpose()?;
-                let files: Vec<_> = [(LOCATION, weights.buffer())]
-                    .into_iter()
-                    .chain(quantized.iter().map(|quantized| (INT8_LOCATION, quantized)))
-                    .collect();
-                let onnx = int8.as_ref().map_or(graph.onnx(), Int8Graph::onnx);
-                let source = GraphSource::Weightless { onnx, files: &files };
-                // Tests make sure of this for the builds inside the binary. Nodes on the CPU would read weights in
-                // place, and a graph with such nodes cannot be captured.
-                let is_wholly_on_card = is_on_card && build == GraphBuild::Cuda && graph.is_built_in();
-                let captures = is_wholly_on_card
-                    && matches!(part, ModelPart::UNet | ModelPart::ControlNet)
-                    && !runtime.card_settings().no_captures;
-                let _turn = turn();
-                let on_card = match runtime.device().is_cpu() {
-                    true => OnCard::default(),
-                    false => OnCard { attention: Some(card::attention(runtime)), captures },
-                };
-                let session = runtime.session_on_card(source, on_card).map_err(unusable)?;
-                (session, (!is_wholly_on_card).then_some(weights), quantized, captures)
-            }
-        };
-        let session = OnTurn::new(session, is_on_card);
-        let options = |key, value| {
-            let options = options(key, value);
-            options.map(Some).map_err(|error| unusable(RuntimeError::Graph(runtime::reason(&error))))
-        };
-        let uncaptured = if captures { options("gpu_graph_id", "-1")? } else { None };
-        let giving_back = match runtime.device().is_cpu() {
-            true => options("memory.enable_memory_arena_shrinkage", "cpu:0")?,
-            false => None,
-        };
-        let inputs =
-            session.inputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        let outputs =
-            session.outputs().iter().filter_map(|port| Port::read(port.name(), port.dtype())).collect();
-        Ok(Self {
-            part,
-            session,
-            weights,
-            _int8: int8,
-            uncaptured,
-            giving_back,
-            is_on_card,
-            threads: (!is_on_card).then_some(runtime.threads()),
-            inputs,
-            outputs,
-            in_run: Duration::ZERO,
-            last_run: Duration::ZERO,
-        })
-    }
-
     /// The first input for which `is` holds. `what` describes it in the error.
     pub fn input(&self, what: &str, is: impl Fn(&Port) -> bool) -> Result<Port, ModelError> {
         use TensorElementType as Element;
@@ -361,13 +234,6 @@ fn read(outputs: &SessionOutputs<'_>, output: &Port) -> ort::Result<ArrayD<f32>>
         }
         _ => Ok(value.try_extract_array::<f32>()?.to_owned()),
     }
-}
-
-/// Options for a run, with one entry.
-fn options(key: &str, value: &str) -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    options.set(key, value)?;
-    Ok(options)
 }
 
 /// `values` as the tensor that `port` declares.

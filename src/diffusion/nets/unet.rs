@@ -11,8 +11,9 @@ use super::guidance::guidance_embedding;
 use super::port::Port;
 use super::replay::{Call, Input, Output, Replays, Values};
 use super::session::{PartSession, WorkingMemory, ranked, tensor};
+use super::shallow::Shallow;
 use super::{ModelError, TextEncoder};
-use crate::diffusion::files::Weights;
+use crate::diffusion::files::{DEEP_FEATURE, Weights};
 use crate::domain::{ModelFamily, ModelPart};
 use crate::runtime::Runtime;
 
@@ -36,9 +37,12 @@ pub struct UNet {
     encoder_hidden_states: Port,
     /// The embedding of the guidance scale, for a UNet that was distilled with guidance.
     timestep_cond: Option<Port>,
-    /// The inputs for what ControlNets give. Empty for a UNet that takes nothing of them.
-    residuals: Vec<Port>,
+    /// The inputs for feature maps. Empty for a UNet that takes none.
+    features: Vec<Port>,
     out_sample: Port,
+    /// What comes into the last layer of its way up, if its graph gives that.
+    deep_feature: Option<Port>,
+    outer_layers: Shallow,
     /// Captured graphs of its calls, on a card. Their bindings hold the session, too.
     replays: Option<OnTurn<Replays>>,
 }
@@ -52,9 +56,9 @@ pub struct UNetRows<'a> {
     pub embeddings: Vec<&'a EncodedPrompt>,
     /// For a UNet that embeds them.
     pub guidance_scales: Vec<f32>,
-    /// What ControlNets add, for a UNet that takes it: `[rows, channels, height, width]` for each skip connection, then for
-    /// the middle.
-    pub residuals: Vec<Array4<f32>>,
+    /// For a UNet that takes feature maps, `[rows, channels, height, width]` each: what ControlNets add to each skip
+    /// connection, then to the middle; or the deep feature of an earlier call.
+    pub features: Vec<Array4<f32>>,
 }
 
 /// The text encoder's output for a prompt. Its unique number shows whether a card has it already.
@@ -88,7 +92,8 @@ pub(super) fn prompts<'a>(port: &'a Port, embeddings: &[&'a EncodedPrompt]) -> I
 }
 
 impl UNet {
-    pub fn new(session: PartSession, runtime: &Runtime) -> Result<Self, ModelError> {
+    pub fn new(mut session: PartSession, runtime: &Runtime) -> Result<Self, ModelError> {
+        let outer_layers = session.take_outer_layers();
         let sample = session.input("sample", |port| port.rank() == 4)?;
         let timestep = session.input("timestep", |port| port.rank() <= 1)?;
         let encoder_hidden_states = session.input("text embedding", |port| port.rank() == 3)?;
@@ -96,9 +101,12 @@ impl UNet {
         let timestep_cond =
             session.input("guidance embedding", |port| port.name == GUIDANCE_INPUT && port.rank() == 2).ok();
         let mut known = vec![&sample, &timestep, &encoder_hidden_states];
-        let residuals = residual_ports(session.inputs());
+        let is_feature = |port: &&Port| port.name == DEEP_FEATURE;
+        let mut features = residual_ports(session.inputs());
+        features.extend(session.inputs().iter().find(is_feature).cloned());
+        let deep_feature = session.outputs().iter().find(is_feature).cloned();
         known.extend(&timestep_cond);
-        known.extend(&residuals);
+        known.extend(&features);
         session.only(&known)?;
         let is_known =
             |channels: i64| usize::try_from(channels).is_ok_and(|channels| CHANNELS.contains(&channels));
@@ -123,6 +131,7 @@ impl UNet {
                 .refuse(format!("it was exported for a batch of {rows} only; export it with dynamic axes")));
         }
         let replays = session.replays(runtime)?;
+        let outer_layers = Shallow::new(outer_layers.filter(|_| deep_feature.is_some()), runtime)?;
         let stated = sample.fixed(1).and_then(|channels| usize::try_from(channels).ok());
         let channels = stated.unwrap_or(USUAL_CHANNELS);
         Ok(Self {
@@ -132,8 +141,10 @@ impl UNet {
             timestep,
             encoder_hidden_states,
             timestep_cond,
-            residuals,
+            features,
             out_sample,
+            deep_feature,
+            outer_layers,
             replays,
         })
     }
@@ -198,6 +209,52 @@ impl UNet {
 
     /// The noise prediction `[rows, channels, height, width]`. `memory` says what becomes of the memory that it took.
     pub fn predict(&mut self, rows: &UNetRows<'_>, memory: WorkingMemory) -> Result<Array4<f32>, ModelError> {
+        let out_sample = self.out_sample.clone();
+        ranked(ModelPart::UNet, self.run(rows, memory, &[(out_sample, USUAL_CHANNELS)])?.remove(0))
+    }
+
+    /// The same, and the deep feature of each row, `[rows, features, height, width]`.
+    pub fn predict_and_keep(
+        &mut self,
+        rows: &UNetRows<'_>,
+        memory: WorkingMemory,
+    ) -> Result<(Array4<f32>, Array4<f32>), ModelError> {
+        let Some(deep_feature) = self.deep_feature.clone() else { return Err(self.no_outer_layers()) };
+        let channels = deep_feature.fixed(1).and_then(|channels| usize::try_from(channels).ok()).unwrap_or(0);
+        let outputs = [(self.out_sample.clone(), USUAL_CHANNELS), (deep_feature, channels)];
+        let mut given = self.run(rows, memory, &outputs)?.into_iter();
+        let mut next = || ranked(ModelPart::UNet, given.next().unwrap_or_default());
+        Ok((next()?, next()?))
+    }
+
+    /// The noise prediction of the outer layers. `rows.features` has the deep feature of each row from an earlier call.
+    pub fn predict_shallow(
+        &mut self,
+        rows: &UNetRows<'_>,
+        memory: WorkingMemory,
+    ) -> Result<Array4<f32>, ModelError> {
+        match self.outer_layers.made() {
+            Some(outer_layers) => outer_layers.predict(rows, memory),
+            None => Err(self.no_outer_layers()),
+        }
+    }
+
+    /// Whether [`Self::predict_shallow`] is possible. Makes the session for it, if there is none yet.
+    pub fn ready_outer_layers(&mut self) -> Result<bool, ModelError> {
+        self.outer_layers.ready(self.session.weights())
+    }
+
+    fn no_outer_layers(&self) -> ModelError {
+        self.session.refuse("it has no outer layers of its own")
+    }
+
+    /// These outputs of a call, each with its channels.
+    fn run(
+        &mut self,
+        rows: &UNetRows<'_>,
+        memory: WorkingMemory,
+        outputs: &[(Port, usize)],
+    ) -> Result<Vec<ArrayD<f32>>, ModelError> {
         let guidance = self.timestep_cond.as_ref().map(|port| {
             let width = port.fixed(1).and_then(|width| usize::try_from(width).ok()).unwrap_or(USUAL_WIDTH);
             guidance_embedding(&rows.guidance_scales, width)
@@ -211,14 +268,15 @@ impl UNet {
             if let (Some(port), Some(guidance)) = (&self.timestep_cond, &guidance) {
                 inputs.push(Input::rows(&port.name, guidance));
             }
-            let residuals = self.residuals.iter().zip(&rows.residuals);
-            inputs.extend(residuals.map(|(port, residual)| Input::rows(&port.name, residual)));
+            let features = self.features.iter().zip(&rows.features);
+            inputs.extend(features.map(|(port, feature)| Input::rows(&port.name, feature)));
             let (count, _, height, width) = rows.sample.dim();
-            let predicted =
-                Output { name: &self.out_sample.name, shape: vec![USUAL_CHANNELS, height, width] };
-            let call = Call { rows: count, inputs, outputs: vec![predicted] };
-            if let Some(mut outputs) = self.session.run_by(|session| replays.run(session, &call))? {
-                return ranked(ModelPart::UNet, outputs.remove(0));
+            let outputs = outputs
+                .iter()
+                .map(|(port, channels)| Output { name: &port.name, shape: vec![*channels, height, width] });
+            let call = Call { rows: count, inputs, outputs: outputs.collect() };
+            if let Some(outputs) = self.session.run_by(|session| replays.run(session, &call))? {
+                return Ok(outputs);
             }
         }
         let embeddings: Vec<_> =
@@ -237,21 +295,23 @@ impl UNet {
         if let (Some(port), Some(guidance)) = (&self.timestep_cond, &guidance) {
             inputs.push((port.name.as_str(), tensor(port, guidance)?));
         }
-        for (port, residual) in self.residuals.iter().zip(&rows.residuals) {
-            inputs.push((port.name.as_str(), tensor(port, residual)?));
+        for (port, feature) in self.features.iter().zip(&rows.features) {
+            inputs.push((port.name.as_str(), tensor(port, feature)?));
         }
-        ranked(ModelPart::UNet, self.session.run_and(memory, inputs, &self.out_sample)?)
+        let ports: Vec<Port> = outputs.iter().map(|(port, _)| port.clone()).collect();
+        self.session.run_for_all(memory, inputs, &ports)
     }
 
     /// Channels, height and width of each value that it takes from ControlNets, for latents of this height and width. Empty
     /// for a UNet that takes none.
     pub fn residual_shapes(&self, height: usize, width: usize) -> Vec<[usize; 3]> {
-        self.residuals.iter().map(|port| residual_shape(port, height, width)).collect()
+        self.features.iter().map(|port| residual_shape(port, height, width)).collect()
     }
 
     /// The bytes that its captured graphs' tensors take on a card.
     pub fn bound_bytes(&self) -> u64 {
-        self.replays.as_ref().map_or(0, |replays| replays.bytes() as u64)
+        let own = self.replays.as_ref().map_or(0, |replays| replays.bytes() as u64);
+        own + self.outer_layers.bound_bytes()
     }
 
     /// Its weights in memory, for another session with the same. `None` if a card or its graph has them.
@@ -260,6 +320,6 @@ impl UNet {
     }
 
     pub fn time_in_run(&self) -> Duration {
-        self.session.time_in_run()
+        self.session.time_in_run() + self.outer_layers.time_in_run()
     }
 }

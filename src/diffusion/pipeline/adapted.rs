@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::DiffusionError;
 use super::add_ons::AddOns;
+use super::deep_features::Depth;
 use super::merge::{Combination, Merge, Merged, Wanted};
 use super::model::Model;
 use super::prepared::Copy;
@@ -31,8 +32,8 @@ pub struct Adapted {
     bytes: u64,
     /// What a usual UNet call takes.
     usual_unet_call: u64,
-    /// The bytes that its UNet keeps between two calls.
-    pub(super) unet_keeps: AtomicU64,
+    /// The bytes that its UNet keeps between two calls, for each [`Depth`].
+    pub(super) unet_keeps: [AtomicU64; Depth::ALL.len()],
 }
 
 impl Adapted {
@@ -53,7 +54,11 @@ impl Adapted {
 
     /// The bytes of its memory, with what its UNet keeps between two calls.
     pub fn held(&self) -> u64 {
-        self.bytes + self.unet_keeps.load(Ordering::Relaxed).saturating_sub(self.usual_unet_call)
+        self.bytes + self.kept_by_unet().saturating_sub(self.usual_unet_call)
+    }
+
+    fn kept_by_unet(&self) -> u64 {
+        self.unet_keeps.iter().map(|keeps| keeps.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -160,7 +165,7 @@ impl AdaptedModels {
             words,
             bytes,
             usual_unet_call,
-            unet_keeps: AtomicU64::new(0),
+            unet_keeps: Default::default(),
         });
         self.all.retain(|(_, copy)| copy.strong_count() > 0);
         self.all.push((combination.clone(), Arc::downgrade(&adapted)));
@@ -203,11 +208,7 @@ impl AdaptedModels {
     /// The bytes that the UNet of a combination's copy keeps between two calls, as [`Self::held`] counts them.
     pub(super) fn kept_by(&self, combination: &Combination) -> u64 {
         let copies = self.all.iter().filter(|(of, _)| of == combination);
-        copies
-            .filter_map(|(_, copy)| copy.upgrade())
-            .map(|copy| copy.unet_keeps.load(Ordering::Relaxed))
-            .max()
-            .unwrap_or(0)
+        copies.filter_map(|(_, copy)| copy.upgrade()).map(|copy| copy.kept_by_unet()).max().unwrap_or(0)
     }
 
     /// The bytes of all copies that are kept or in use.

@@ -103,7 +103,7 @@ fn time(unet: &mut UNet, model: &Model, rows: usize) -> Result<Duration, ModelEr
         timesteps: Array1::from_elem(rows, 500.0),
         embeddings: vec![&prompt; rows],
         guidance_scales: vec![USUAL_GUIDANCE; rows],
-        residuals: Vec::new(),
+        features: Vec::new(),
     };
     unet.predict(&call, WorkingMemory::Keep)?;
     let mut shortest = Duration::MAX;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use ndarray::Array4;
 
 use super::control::Control;
+use super::deep_features::DeepFeatures;
 use super::drawn_prompts::drawn_prompts;
 use super::first_latents::{FirstLatents, Given};
 use super::layout::{Drawing, Layout};
@@ -115,7 +116,21 @@ impl Pipeline {
         if let Some(sentence) = self.unchecked(input) {
             generation.warn(sentence);
         }
+        if input.cache_interval > 1
+            && generation.controls.is_empty()
+            && self.ready_outer_layers(&generation)?
+        {
+            generation.deep = DeepFeatures::every(input.cache_interval);
+        }
         Ok(generation)
+    }
+
+    /// Whether the generation's UNet can run its outer layers alone.
+    fn ready_outer_layers(&mut self, generation: &Generation) -> Result<bool, ModelError> {
+        match generation.adapted_unet() {
+            Some(unet) => unet.lock().unwrap_or_else(PoisonError::into_inner).ready_outer_layers(),
+            None => self.unet.ready_outer_layers(),
+        }
     }
 
     /// The request with the fields that this kind of UNet needs, and without those that it has no use for.

@@ -114,6 +114,9 @@ impl Pipeline {
         if input.precision != Precision::default() {
             further.push(("Precision", input.precision.as_str().to_owned()));
         }
+        if input.cache_interval > 1 {
+            further.push(("Cache interval", input.cache_interval.to_string()));
+        }
         if generation.is_masked {
             further.extend(input.inpainting.infotext(input.mask_blur, input.mask_invert));
         }

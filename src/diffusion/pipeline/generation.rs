@@ -7,6 +7,7 @@ use ndarray::{Array3, Array4, ArrayViewMut4, Axis, Zip, s};
 use super::adapted::Adapted;
 use super::conditioning::EncodedPrompts;
 use super::control::Control;
+use super::deep_features::DeepFeatures;
 use super::first_latents::{FirstLatents, Original};
 use super::float32::is_finite;
 use super::saved::PictureHash;
@@ -47,6 +48,7 @@ pub struct Generation {
     /// Both with a rim, for a picture that tiles.
     rimmed: Option<(Array4<f32>, Option<Array4<f32>>)>,
     pub(super) noise_pred: Array4<f32>,
+    pub(super) deep: DeepFeatures,
     pub(super) scheduler: Scheduler,
     pub(super) noise: BatchNoise,
     /// The latents and the noise with what the scheduler adds before the next call. They count once the call is made: a
@@ -100,6 +102,7 @@ impl Generation {
             model_input,
             blind_input,
             rimmed: None,
+            deep: DeepFeatures::every(1),
             strength: input
                 .init_image
                 .as_ref()
@@ -218,11 +221,6 @@ impl Generation {
     /// The request of all passes.
     pub(super) fn request(&self) -> &GenerationInput {
         self.first.as_ref().map_or(&self.input, |first| &first.input)
-    }
-
-    /// Whether no UNet call follows the next one.
-    pub(super) fn is_at_last_call(&self) -> bool {
-        self.call + 1 >= self.scheduler.timesteps().len() || self.is_done()
     }
 
     /// The steps done and all steps: those requested, without those that a start from a picture skips. Schedulers that

@@ -3,6 +3,7 @@
 //! The estimates are the account that decides which models fit beside each other, which jobs wait, and which can never
 //! run. Nothing is loaded for them. `working.rs` adds them up for the jobs of a batch.
 
+use super::deep_features::Depth;
 use crate::diffusion::files::{FileError, ModelFiles, PartFiles, PartGraph, UNetConfig};
 use crate::diffusion::nets::{MOST_BOUND_BYTES, pixels_per_call, plain_build};
 use crate::domain::{ImageSize, ModelPart};
@@ -37,6 +38,12 @@ pub struct MemoryNeeds {
 
 const F32: u64 = 4;
 const F16: u64 = 2;
+/// Values that the UNet's outer layers hold at once for each latent pixel and feature of their level: the gates of their
+/// feed-forward, and the maps around it.
+const OUTER_MAPS: u64 = 28;
+/// How often the deep features of a call are in memory on a CPU beside those that are kept: as a session gives or takes
+/// them, and stacked.
+const DEEP_COPIES: u64 = 2;
 /// Values that the UNet holds at once for each latent pixel and feature of its first level: the skip connections, and a
 /// feed-forward's gates (eight times as wide, twice).
 const UNET_MAPS: u64 = 32;
@@ -75,6 +82,10 @@ impl MemoryNeeds {
                 // Counted where a job asks for it.
                 ModelPart::TinyVae => {}
                 _ => weights += bytes,
+            }
+            if !device.is_cpu() {
+                weights +=
+                    part.shallow_graph(plain_build(device))?.map_or(0, |graph| graph.weight_bytes() as u64);
             }
             if !device.is_cpu() && [ModelPart::VaeDecoder, ModelPart::VaeEncoder].contains(&part.part()) {
                 float32_vae += weight_bytes(part, &Device::Cpu)?.unwrap_or(0);
@@ -148,6 +159,24 @@ impl MemoryNeeds {
     /// The bytes that our own convolutions of images with so many values in a channel hold besides the images.
     fn tiles(&self, values: u64, channels: u64) -> u64 {
         values.div_ceil(16).min(self.threads * TILES_OF_A_THREAD) * channels * TILE_VALUES * F32
+    }
+
+    /// The same of a call of this depth.
+    pub(super) fn unet_of(&self, depth: Depth, size: ImageSize, rows: u64) -> u64 {
+        match depth {
+            Depth::Whole => self.unet(size, rows),
+            Depth::Outer => rows * self.latents(pixels(size)) * self.unet_channels * OUTER_MAPS * self.value,
+        }
+    }
+
+    /// The bytes of so many rows' deep features, with calls of `in_call` rows. A card holds those of a call alone: where
+    /// captured graphs have them, with padded rows.
+    pub(super) fn deep_features(&self, size: ImageSize, rows: u64, in_call: u64) -> u64 {
+        let of = |rows: u64| rows * self.latents(pixels(size)) * self.unet_channels * F32;
+        match self.is_on_cpu {
+            true => of(rows) + of(in_call) * DEEP_COPIES,
+            false => of(in_call.next_power_of_two()) * Depth::ALL.len() as u64,
+        }
     }
 
     /// The bytes that a ControlNet's call of `rows` rows takes besides the weights. Its layers are half of the UNet's.

@@ -14,6 +14,7 @@ mod chunk_encoder;
 mod conditioning;
 mod control;
 mod controlnets;
+mod deep_features;
 mod description;
 mod drawn_prompts;
 mod enlarging;

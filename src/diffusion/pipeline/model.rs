@@ -85,6 +85,7 @@ impl Model {
             tiny_vae: Some(Arc::clone(&tiny_vae) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
             takes_int8: add_ons.is_some(),
+            reuses_features: reuses_features(&files)?,
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),
@@ -189,6 +190,13 @@ fn edits_images(files: &ModelFiles) -> bool {
     let by_weights = files.part(ModelPart::UNet).and_then(PartFiles::unet_channels);
     let by_config = || files.configs.unet.as_ref().and_then(UNetConfig::channels);
     by_weights.or_else(by_config) == Some(EDITING_CHANNELS)
+}
+
+/// Whether the outer layers of its UNet can run alone.
+fn reuses_features(files: &ModelFiles) -> Result<bool, ModelError> {
+    // The same in every build.
+    let graph = files.part(ModelPart::UNet).map(|unet| unet.shallow_graph(GraphBuild::Cpu)).transpose()?;
+    Ok(graph.flatten().is_some())
 }
 
 /// Rows and width of the text encoder's table of embeddings, where its weights are not inside its own graph.

@@ -9,6 +9,7 @@ use ndarray::Array4;
 use sha2::{Digest, Sha256};
 
 use super::control::Control;
+use super::deep_features::Depth;
 use super::{DiffusionError, Generation, Pipeline};
 use crate::diffusion::bytes::{ByteReader, ByteWriter};
 use crate::diffusion::noise::BatchNoise;
@@ -52,8 +53,8 @@ struct Place {
 }
 
 impl Pipeline {
-    /// What [`Self::resume`] goes on with from here. None where there is nothing to go on with: no call was made, or none
-    /// is left.
+    /// What [`Self::resume`] goes on with from here, or from the last call of the whole UNet where the next call is not one.
+    /// None where there is nothing to go on with: no call was made, or none is left.
     pub fn save(&self, generation: &Generation) -> Option<Vec<u8>> {
         let is_new = generation.first.is_none() && generation.place().0 == 0;
         // A picture that may be withheld is not stored in any form.
@@ -64,10 +65,10 @@ impl Pipeline {
         let mut out = ByteWriter::default();
         out.u8(generation.first.is_some().into());
         out.raw(&self.identity(generation, generation.request()));
-        out.count(generation.call);
-        out.array(&generation.latents);
-        generation.noise.save(&mut out);
-        generation.scheduler.state().save(&mut out);
+        match generation.is_drawing() && generation.depth() == Depth::Outer {
+            true => out.raw(generation.deep.place.as_ref()?),
+            false => out.raw(&generation.place_bytes()),
+        }
         let enlarged = generation.next.as_ref().map_or(&[][..], |next| next.enlarged());
         out.count(enlarged.len());
         for latents in enlarged {
@@ -125,6 +126,16 @@ impl Pipeline {
 }
 
 impl Generation {
+    /// What changes from call to call.
+    pub(super) fn place_bytes(&self) -> Vec<u8> {
+        let mut out = ByteWriter::default();
+        out.count(self.call);
+        out.array(&self.latents);
+        self.noise.save(&mut out);
+        self.scheduler.state().save(&mut out);
+        out.into_bytes()
+    }
+
     fn resume(&mut self, place: Place) {
         let Place { call, latents, noise, state, enlarged } = place;
         (self.call, self.seen_since) = (call, call);

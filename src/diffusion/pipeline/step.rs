@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use ndarray::{Array1, Array4, Axis, Zip, s};
 
 use super::control::{OwnRows, residuals};
+use super::deep_features::{Depth, Row, deep_features};
 use super::guidance::{compose, rescale_noise_pred};
 use super::tiling::within_rim;
 use super::{DiffusionError, Generation, Pipeline};
@@ -22,6 +23,7 @@ impl Pipeline {
         }
         let mut units = Vec::new();
         for (index, generation) in batch.iter_mut().enumerate().filter(|(_, g)| g.is_drawing()) {
+            generation.note_place();
             generation.scale_model_input()?;
             units.extend((0..generation.images()).map(|image| Unit { generation: index, image }));
         }
@@ -31,6 +33,7 @@ impl Pipeline {
         }
         for generation in batch.iter_mut().filter(|generation| generation.is_drawing()) {
             generation.advance()?;
+            generation.drop_deep_features();
         }
         Ok(())
     }
@@ -47,6 +50,7 @@ impl Pipeline {
                 && other.latents.dim().2 == first.latents.dim().2
                 && other.latents.dim().3 == first.latents.dim().3
                 && other.has_rim() == first.has_rim()
+                && other.depth() == first.depth()
                 && other.prompts.tokens(unit.image) == tokens
                 && (self.unet.takes_mixed_timesteps() || other.timestep() == first.timestep());
             let taken = shares && call.len() < self.batching.images;
@@ -71,7 +75,8 @@ impl Pipeline {
         let negative = |unit: &Unit| batch[unit.generation].guided_by(unit.image);
         let negatives = guided.iter().filter_map(|unit| Some((unit, negative(unit)?, Row::Negative)));
         let positives = call.iter().flat_map(|unit| {
-            batch[unit.generation].positives(unit.image).map(move |(prompt, _)| (unit, prompt, Row::Positive))
+            let parts = batch[unit.generation].positives(unit.image).enumerate();
+            parts.map(move |(part, (prompt, _))| (unit, prompt, Row::Positive(part)))
         });
         let blinds = blind.filter_map(|unit| Some((unit, negative(unit)?, Row::Blind)));
         let rows = negatives.chain(positives).chain(blinds);
@@ -80,11 +85,13 @@ impl Pipeline {
         let mut embeddings = Vec::new();
         let mut timesteps = Vec::new();
         let mut guidance_scales = Vec::new();
+        let mut shown = Vec::new();
         for (unit, prompt, row) in rows {
             let generation = &batch[unit.generation];
             sample.push(generation.unet_input(row == Row::Blind).index_axis(Axis(0), unit.image));
             embeddings.push(prompt);
-            positive_rows += usize::from(row == Row::Positive);
+            positive_rows += usize::from(matches!(row, Row::Positive(_)));
+            shown.push((unit.generation, (unit.image, row)));
             timesteps.push(generation.timestep());
             guidance_scales.push(generation.input.guidance_scale);
         }
@@ -95,40 +102,59 @@ impl Pipeline {
             embeddings,
             timesteps: Array1::from(timesteps),
             guidance_scales,
-            residuals: Vec::new(),
+            features: Vec::new(),
         };
         // All generations of a call have the same UNet and the same size.
         let Some(first) = call.first().map(|unit| &batch[unit.generation]) else { return Ok(()) };
+        let depth = first.depth();
+        if depth == Depth::Outer {
+            rows.features = vec![deep_features(&shown, batch)?];
+        }
+        let keeps = call.iter().any(|unit| batch[unit.generation].keeps_deep_features());
         let adapted = first.adapted.as_ref().filter(|adapted| adapted.unet.is_some());
         let mut with_this_unet = batch.iter().filter(|g| is_one(g.adapted_unet(), first.adapted_unet()));
-        let memory = match with_this_unet.all(|generation| generation.is_at_last_call()) {
+        let memory = match with_this_unet.all(|generation| generation.is_at_last_call_of(depth)) {
             true => WorkingMemory::GiveBack,
             false => WorkingMemory::Keep,
         };
         let seen_at = self.size_with_rim(&first.input, first.drawn_at);
-        let taken = self.memory_needs.unet(seen_at, rows.embeddings.len() as u64);
-        let (predicted, bound) = match first.adapted_unet() {
+        let taken = self.memory_needs.unet_of(depth, seen_at, rows.embeddings.len() as u64);
+        let run = |unet: &mut UNet, rows: &UNetRows<'_>| match (depth, keeps) {
+            (Depth::Outer, _) => Ok((unet.predict_shallow(rows, memory)?, None)),
+            (Depth::Whole, false) => Ok((unet.predict(rows, memory)?, None)),
+            (Depth::Whole, true) => {
+                unet.predict_and_keep(rows, memory).map(|(predicted, deep)| (predicted, Some(deep)))
+            }
+        };
+        let ((predicted, deep), bound) = match first.adapted_unet() {
             Some(unet) => {
                 let mut unet = unet.lock().unwrap_or_else(PoisonError::into_inner);
                 let (_, _, height, width) = rows.sample.dim();
                 let shapes = unet.residual_shapes(height, width);
                 if !shapes.is_empty() {
-                    rows.residuals = residuals(&own_rows(call, batch), &rows, &shapes, &self.memory_needs)?;
+                    rows.features = residuals(&own_rows(call, batch), &rows, &shapes, &self.memory_needs)?;
                 }
-                (unet.predict(&rows, memory)?, unet.bound_bytes())
+                (run(&mut unet, &rows)?, unet.bound_bytes())
             }
-            None => (self.unet.predict(&rows, memory)?, self.unet.bound_bytes()),
+            None => (run(&mut self.unet, &rows)?, self.unet.bound_bytes()),
         };
         let gives_back = self.device.is_cpu() && memory == WorkingMemory::GiveBack;
         let kept = |before: u64| if gives_back { 0 } else { before.max(taken + bound) };
         match adapted {
             Some(adapted) => {
-                let before = adapted.unet_keeps.load(Ordering::Relaxed);
-                adapted.unet_keeps.store(kept(before), Ordering::Relaxed);
+                let keeps = &adapted.unet_keeps[depth as usize];
+                keeps.store(kept(keeps.load(Ordering::Relaxed)), Ordering::Relaxed);
             }
-            None => self.kept.unet = kept(self.kept.unet),
+            None => self.kept.unet[depth as usize] = kept(self.kept.unet[depth as usize]),
         }
 
+        for ((generation, row), feature) in
+            shown.into_iter().zip(deep.iter().flat_map(|deep| deep.outer_iter()))
+        {
+            if batch[generation].keeps_deep_features() {
+                batch[generation].deep.keep(row, feature);
+            }
+        }
         guide(&predicted, call, batch, (guided.len(), positive_rows));
         Ok(())
     }
@@ -216,16 +242,6 @@ fn is_one(a: Option<&Mutex<UNet>>, b: Option<&Mutex<UNet>>) -> bool {
         (Some(a), Some(b)) => std::ptr::eq(a, b),
         (a, b) => a.is_none() && b.is_none(),
     }
-}
-
-/// What a row of a call shows the UNet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Row {
-    Positive,
-    /// The negative prompt.
-    Negative,
-    /// The negative prompt, and no picture to change.
-    Blind,
 }
 
 /// One image of one generation in the batch.

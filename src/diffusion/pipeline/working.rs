@@ -5,6 +5,7 @@
 
 use super::Pipeline;
 use super::adapted::UNetOf;
+use super::deep_features::Depth;
 use super::enlarging::Enlarging;
 use super::{tiling, vae::Encoding};
 use crate::diffusion::image::drawing_size;
@@ -17,7 +18,8 @@ const BYTES_OF_A_CHUNK: usize = 300;
 /// Bytes that sessions keep between their runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Kept {
-    pub unet: u64,
+    /// For each [`Depth`].
+    pub unet: [u64; Depth::ALL.len()],
     pub decoder: u64,
     /// The tiny VAE.
     pub tiny: u64,
@@ -31,6 +33,8 @@ struct Calls<'a> {
     images: usize,
     /// The most rows that one of them takes.
     rows_each: u64,
+    /// Whether some of their calls run the outer layers alone.
+    caches: bool,
 }
 
 /// One pass of a job.
@@ -52,9 +56,11 @@ impl Pipeline {
     pub fn memory_for(&self, jobs: &[&GenerationInput]) -> u64 {
         let needs = &self.memory_needs;
         let usual = needs.usual_size();
-        let (mut unet, mut adapted) = (self.kept.unet.max(self.usual_unet_call()), Vec::new());
+        let [whole, outer] = self.kept.unet;
+        let (mut unet, mut adapted) = (whole.max(self.usual_unet_call()) + outer, Vec::new());
         for calls in self.calls_of(jobs) {
-            let bytes = needs.unet(calls.size, self.rows(&calls));
+            let depths = Depth::ALL.into_iter().filter(|depth| *depth == Depth::Whole || calls.caches);
+            let bytes = depths.map(|depth| needs.unet_of(depth, calls.size, self.rows(&calls))).sum::<u64>();
             let counted = match (&calls.unet, &self.adapted) {
                 (UNetOf::Model, _) => {
                     unet = unet.max(bytes);
@@ -105,6 +111,7 @@ impl Pipeline {
             + unet
             + largest_by_unet(adapted)
             + self.controls(jobs)
+            + self.deep_features(jobs)
             + decoder.unwrap_or(0)
             + encoder.unwrap_or(0)
             + self.upscalers_memory(jobs)
@@ -150,6 +157,22 @@ impl Pipeline {
             given += needs.residuals(size, rows, job.controlnets.len() as u64);
         }
         largest_of_each(further) + given
+    }
+
+    /// The bytes of the deep features that jobs keep between calls of the whole UNet.
+    fn deep_features(&self, jobs: &[&GenerationInput]) -> u64 {
+        let passes = self.passes(jobs);
+        let of = |Pass { job, size, rows_each }: &Pass<'_>| {
+            let images = u64::from(job.num_outputs);
+            let in_call = images.min(self.batching.images as u64);
+            self.memory_needs.deep_features(*size, images * rows_each, in_call * rows_each)
+        };
+        passes.iter().filter(|pass| self.caches(pass.job)).map(of).sum()
+    }
+
+    /// Whether some calls of a job run the outer layers of the UNet alone.
+    fn caches(&self, job: &GenerationInput) -> bool {
+        job.cache_interval > 1 && job.controlnets.is_empty() && self.model.rules().reuses_features
     }
 
     /// The bytes of a UNet call of the model's own size, as large as a server's calls are.
@@ -216,13 +239,14 @@ impl Pipeline {
                 Some(adapted) => adapted.unet_of(&job.loras, form),
                 None => UNetOf::Unknown(&job.loras, form),
             };
-            let images = job.num_outputs as usize;
+            let (images, caches) = (job.num_outputs as usize, self.caches(job));
             match all.iter_mut().find(|calls| calls.size == size && calls.unet == unet) {
                 Some(calls) => {
                     calls.images += images;
                     calls.rows_each = calls.rows_each.max(rows_each);
+                    calls.caches |= caches;
                 }
-                None => all.push(Calls { size, unet, images, rows_each }),
+                None => all.push(Calls { size, unet, images, rows_each, caches }),
             }
         }
         all

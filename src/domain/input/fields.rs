@@ -13,6 +13,7 @@ impl GenerationInput {
         "height",
         "num_outputs",
         "num_inference_steps",
+        "cache_interval",
         "guidance_scale",
         "guidance_rescale",
         "guidance_end",

@@ -31,6 +31,8 @@ pub struct InputRules {
     pub embeds_guidance: bool,
     /// Whether it can draw in int8. Its UNet's weights must not be inside its own graph.
     pub takes_int8: bool,
+    /// Whether calls of its UNet can reuse the deep features of earlier ones.
+    pub reuses_features: bool,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The ControlNets for the model. None if it does not support ControlNets.
@@ -79,6 +81,7 @@ impl InputRules {
             "hires" => !self.edits_images,
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),
+            "cache_interval" => self.reuses_features,
             "controlnet" => self.controlnets.is_some(),
             "vae" => self.tiny_vae.as_ref().is_some_and(|shelf| shelf.check().is_ok()),
             "clip_skip" => self.max_clip_skip > 1,
@@ -102,6 +105,7 @@ impl Default for InputRules {
             edits_images: false,
             embeds_guidance: false,
             takes_int8: false,
+            reuses_features: true,
             loras: None,
             controlnets: None,
             wildcards: None,

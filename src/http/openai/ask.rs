@@ -196,6 +196,7 @@ fn words(fields: &Fields, to: &mut Translation) -> Result<(), FieldError> {
     to.flag("wildcards", fields, &["wildcards"])?;
     to.seed(fields, &["seed"])?;
     to.integer("num_inference_steps", fields, &["num_inference_steps", "steps", "step"])?;
+    to.integer("cache_interval", fields, &["cache_interval"])?;
     to.number("guidance_scale", fields, &["guidance_scale", "cfg_scale", "cfg"])?;
     to.number("guidance_rescale", fields, &["guidance_rescale"])?;
     to.number("guidance_end", fields, &["guidance_end"])?;

@@ -112,3 +112,19 @@ fn jobs_take_what_their_largest_call_takes_and_each_set_of_loras_its_own() {
     assert_eq!(beside(&[&fox, &ink]), unet(2) + 2 * further);
     assert_eq!(beside(&[&fox, &input(side / 2, 1, &["fox"])]), unet(2) + further);
 }
+
+#[test]
+fn a_job_that_reuses_deep_features_takes_them_and_the_outer_layers_as_well() {
+    let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
+    let mut pipeline = Model::open(None, None).unwrap().load(&runtime).unwrap();
+    let needs = pipeline.memory_needs;
+    let usual = needs.usual_size();
+    let plain = input(usual.width, 3, &[]);
+    let reusing = GenerationInput { cache_interval: 3, num_inference_steps: 4, ..plain.clone() };
+    let more = pipeline.memory_for(&[&reusing]) - pipeline.memory_for(&[&plain]);
+    assert_eq!(more, needs.unet_of(Depth::Outer, usual, 2) + needs.deep_features(usual, 6, 2));
+    // Its sessions give everything back with their last calls.
+    let before = pipeline.memory();
+    pipeline.draw(&reusing, 1).unwrap();
+    assert_eq!((pipeline.memory(), pipeline.kept.unet), (before, [0; 2]));
+}

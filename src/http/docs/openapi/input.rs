@@ -10,9 +10,9 @@ use utoipa::openapi::{Object, ObjectBuilder};
 use super::inpainting::{inpainting, variations};
 use super::schema::{choice, flag, integer, number, object, or_null, text};
 use crate::domain::{
-    ControlMode, ControlResize, GenerationInput, InputRules, MAX_CONTROL_WEIGHT, MAX_MASK_BLUR, MAX_OUTPUTS,
-    MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Precision, Preprocessor, SchedulerKind,
-    Spacing, Vae,
+    ControlMode, ControlResize, GenerationInput, InputRules, MAX_CACHE_INTERVAL, MAX_CONTROL_WEIGHT,
+    MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Precision,
+    Preprocessor, SchedulerKind, Spacing, Vae,
 };
 
 fn example(rules: &InputRules) -> serde_json::Value {
@@ -91,6 +91,16 @@ pub fn fields(rules: &InputRules) -> Vec<(&'static str, Object)> {
         (
             "num_inference_steps",
             bounded("Denoising steps", 1, MAX_STEPS.into(), &json!(defaults.num_inference_steps)),
+        ),
+        (
+            "cache_interval",
+            bounded(
+                "Every how many steps the whole UNet is called. The steps between reuse its deep features: they are faster \
+                 and less exact",
+                1,
+                MAX_CACHE_INTERVAL.into(),
+                &json!(defaults.cache_interval),
+            ),
         ),
     ];
     fields.extend(guidance(rules));

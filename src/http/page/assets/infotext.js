@@ -63,6 +63,7 @@ function fields(settings) {
     seed_resize_height: resizeHeight || undefined,
     eta: number("Eta"),
     vae: settings["VAE Decoder"] === "TAESD" ? "tiny" : undefined,
+    cache_interval: number("Cache interval"),
     tiling: settings["Tiling"] === "True" ? true : undefined,
     spacing: SPACINGS[settings["Schedule type"]],
     hires: hires(settings, number),

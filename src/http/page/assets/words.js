@@ -234,6 +234,7 @@ export const words = {
   },
   fields: {
     num_inference_steps: { label: "Steps", help: "20 to 30 are usual. More take longer." },
+    cache_interval: { label: "Whole steps", help: "1 is exact. At 3, every third step is a whole one: faster, with other details." },
     guidance_scale: { label: "Guidance", help: "How closely to follow the prompt. 5 to 9 are usual." },
     guidance_rescale: { label: "Guidance rescale", help: "Takes back contrast that guidance adds." },
     guidance_end: { label: "Guided share", help: "The share of the steps that are guided." },
