@@ -19,7 +19,7 @@ use crate::diffusion::files::{
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
-use crate::domain::{InputRules, ModelPart};
+use crate::domain::{InputRules, ModelPart, Precision};
 use crate::runtime::{Device, Runtime};
 
 /// Cheap to clone: its clones share what was read.
@@ -80,7 +80,7 @@ impl Model {
                 .map(|add_ons| Arc::clone(&add_ons.controlnets) as _),
             upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
-            takes_int8: add_ons.is_some(),
+            precisions: if add_ons.is_some() { &Precision::ALL } else { &[Precision::Full] },
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::CheckedPrompt;
-use crate::domain::{ControlNetShelf, LoraShelf, SchedulerKind, Spacing, UpscalerShelf, WildcardShelf};
+use crate::domain::{
+    ControlNetShelf, LoraShelf, Precision, SchedulerKind, Spacing, UpscalerShelf, WildcardShelf,
+};
 
 /// The limits of a model, and its defaults.
 #[derive(Debug, Clone)]
@@ -27,8 +29,8 @@ pub struct InputRules {
     pub edits_images: bool,
     /// Whether it takes the guidance scale itself, so that nothing is drawn to be guided away from.
     pub embeds_guidance: bool,
-    /// Whether it can draw in int8. Its UNet's weights must not be inside its own graph.
-    pub takes_int8: bool,
+    /// The precisions that it can draw in. In int8 it can if its UNet's weights are not inside its own graph.
+    pub precisions: &'static [Precision],
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The ControlNets for the model. None if it does not support ControlNets.
@@ -77,7 +79,7 @@ impl InputRules {
             "lora" | "lora_scale" => self.loras.is_some(),
             "controlnet" => self.controlnets.is_some(),
             "clip_skip" => self.max_clip_skip > 1,
-            "precision" => self.takes_int8,
+            "precision" => self.precisions.len() > 1,
             _ => true,
         }
     }
@@ -96,7 +98,7 @@ impl Default for InputRules {
             takes_images: true,
             edits_images: false,
             embeds_guidance: false,
-            takes_int8: false,
+            precisions: &[Precision::Full],
             loras: None,
             controlnets: None,
             wildcards: None,
