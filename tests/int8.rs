@@ -164,7 +164,7 @@ fn a_copy_in_int8_shares_the_other_weights() {
 #[test]
 fn a_model_with_its_weights_in_its_graphs_refuses_int8() {
     // Those of such a folder; `tests/models/refused.rs` opens one.
-    let rules = InputRules { takes_int8: false, ..InputRules::default() };
+    let rules = InputRules { precisions: &[Precision::Full], ..InputRules::default() };
     let parse =
         |precision: &str| GenerationInput::parse(&json!({"prompt": "", "precision": precision}), &rules);
     assert_eq!(parse("full").unwrap().precision, Precision::Full);
@@ -180,7 +180,7 @@ fn a_model_with_its_weights_in_its_graphs_refuses_int8() {
 }
 
 /// The figures of `docs/speed.md`: the time of a guided step, the memory of the copy, and the likeness over 24 prompts. The
-/// built-in model, or the one in STABLEHAND_MODEL at 512 × 512 and few pictures. Compile it with optimisation:
+/// built-in model, or the one in `STABLEHAND_MODEL` at 512 × 512 and few pictures. Compile it with optimisation:
 /// `CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --test int8 figures -- --ignored --nocapture`
 #[test]
 #[ignore = "takes minutes, and says nothing without optimisation"]

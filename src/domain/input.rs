@@ -354,7 +354,7 @@ impl GenerationInput {
 fn precision(reader: &mut Reader, rules: &InputRules) -> Option<Precision> {
     let precision =
         reader.choice("precision", &Precision::ALL.map(|precision| (precision.as_str(), precision)));
-    if precision == Some(Precision::Int8) && !rules.takes_int8 {
+    if precision.is_some_and(|precision| !rules.precisions.contains(&precision)) {
         reader.unmet(
             "precision",
             "It is int8; this model supports only full, because its weights are inside its ONNX graphs.",

@@ -114,6 +114,7 @@ impl<const T: usize> Multiply<T> for Portable {
 pub use x86::{Avx2, Avx512Vnni, AvxVnni};
 
 #[cfg(target_arch = "x86_64")]
+#[expect(clippy::cast_ptr_alignment, reason = "loads and stores that need no alignment")]
 mod x86 {
     use std::arch::x86_64::{
         __m128i, __m256i, __m512i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepu8_epi16,

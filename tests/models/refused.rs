@@ -40,7 +40,7 @@ fn files_that_are_not_checkpoints_are_refused_by_their_kind() {
 fn an_onnx_folder_takes_no_loras() {
     let folder = Folder::tiny_sd();
     let model = Model::open(Some(folder.path()), Some(usual_add_ons(Path::new("/nowhere")))).unwrap();
-    assert!(!model.takes_add_ons() && model.rules().loras.is_none() && !model.rules().takes_int8);
+    assert!(!model.takes_add_ons() && model.rules().loras.is_none() && !model.rules().takes("precision"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::diffusion::files::{
 };
 use crate::diffusion::nets::{EDITING_CHANNELS, HiddenLayers, ModelError, Vocabulary};
 use crate::diffusion::text::Tokenizer;
-use crate::domain::{InputRules, ModelPart};
+use crate::domain::{InputRules, MAX_CACHE_INTERVAL, ModelPart, Precision};
 use crate::runtime::{Device, Runtime};
 
 /// Cheap to clone: its clones share what was read.
@@ -84,8 +84,8 @@ impl Model {
             upscalers: upscalers.as_ref().map(|folder| Arc::clone(folder) as _),
             tiny_vae: Some(Arc::clone(&tiny_vae) as _),
             takes_images: files.part(ModelPart::VaeEncoder).is_some(),
-            takes_int8: add_ons.is_some(),
-            reuses_features: reuses_features(&files)?,
+            precisions: if add_ons.is_some() { &Precision::ALL } else { &[Precision::Full] },
+            max_cache_interval: if reuses_features(&files)? { MAX_CACHE_INTERVAL } else { 1 },
             edits_images: edits_images(&files),
             embeds_guidance: description.embeds_guidance,
             max_clip_skip: hidden_layers.as_ref().map_or(1, HiddenLayers::max_clip_skip),

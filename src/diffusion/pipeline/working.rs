@@ -172,7 +172,7 @@ impl Pipeline {
 
     /// Whether some calls of a job run the outer layers of the UNet alone.
     fn caches(&self, job: &GenerationInput) -> bool {
-        job.cache_interval > 1 && job.controlnets.is_empty() && self.model.rules().reuses_features
+        job.cache_interval > 1 && job.controlnets.is_empty() && self.model.rules().max_cache_interval > 1
     }
 
     /// The bytes of a UNet call of the model's own size, as large as a server's calls are.

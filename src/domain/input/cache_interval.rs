@@ -15,7 +15,7 @@ pub(super) fn read(
     warnings: &mut Vec<String>,
 ) -> u32 {
     let interval = reader.integer("cache_interval", 1, u64::from(MAX_CACHE_INTERVAL)).map_or(1, small);
-    let why_not = match (rules.reuses_features, is_controlled) {
+    let why_not = match (rules.max_cache_interval > 1, is_controlled) {
         _ if interval == 1 => return 1,
         (true, false) => return interval,
         (false, _) => "with this model, because its UNet does not give its deep features",
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_model_without_deep_features_draws_every_step_and_says_so() {
-        let rules = InputRules { reuses_features: false, ..InputRules::default() };
+        let rules = InputRules { max_cache_interval: 1, ..InputRules::default() };
         let input = parse(&json!(3), &rules).unwrap();
         assert_eq!(input.cache_interval, 1);
         assert_eq!(

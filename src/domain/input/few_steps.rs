@@ -1,7 +1,7 @@
 //! A hint for LoRAs that draw in few steps without guidance, where a request asks for many steps or for guidance.
 //!
 //! Nothing in such a file says what it is for, but its name usually does: those of latent consistency models have `lcm`,
-//! Trajectory Consistency Distillation's `tcd`, and ByteDance's `hyper` and `sd`. Variants that keep guidance say `cfg`.
+//! Trajectory Consistency Distillation's `tcd`, and those of Hyper-SD `hyper` and `sd`. Variants that keep guidance say `cfg`.
 
 use crate::domain::Lora;
 

@@ -3,9 +3,10 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::CheckedPrompt;
+use super::{CheckedPrompt, MAX_CACHE_INTERVAL};
 use crate::domain::{
-    ControlNetShelf, LoraShelf, SchedulerKind, Spacing, TinyVaeShelf, UpscalerShelf, WildcardShelf,
+    ControlNetShelf, LoraShelf, Precision, SchedulerKind, Spacing, TinyVaeShelf, UpscalerShelf,
+    WildcardShelf,
 };
 
 /// The limits of a model, and its defaults.
@@ -29,10 +30,10 @@ pub struct InputRules {
     pub edits_images: bool,
     /// Whether it takes the guidance scale itself, so that nothing is drawn to be guided away from.
     pub embeds_guidance: bool,
-    /// Whether it can draw in int8. Its UNet's weights must not be inside its own graph.
-    pub takes_int8: bool,
-    /// Whether calls of its UNet can reuse the deep features of earlier ones.
-    pub reuses_features: bool,
+    /// The precisions that it can draw in. In int8 it can if its UNet's weights are not inside its own graph.
+    pub precisions: &'static [Precision],
+    /// The largest `cache_interval`. 1 if calls of its UNet cannot reuse the deep features of earlier ones.
+    pub max_cache_interval: u32,
     /// The LoRAs for the model. None if it does not support LoRAs.
     pub loras: Option<Arc<dyn LoraShelf>>,
     /// The ControlNets for the model. None if it does not support ControlNets.
@@ -81,11 +82,11 @@ impl InputRules {
             "hires" => !self.edits_images,
             "negative_prompt" | "guidance_rescale" | "guidance_end" => !self.embeds_guidance,
             "lora" | "lora_scale" => self.loras.is_some(),
-            "cache_interval" => self.reuses_features,
+            "cache_interval" => self.max_cache_interval > 1,
             "controlnet" => self.controlnets.is_some(),
             "vae" => self.tiny_vae.as_ref().is_some_and(|shelf| shelf.check().is_ok()),
             "clip_skip" => self.max_clip_skip > 1,
-            "precision" => self.takes_int8,
+            "precision" => self.precisions.len() > 1,
             _ => true,
         }
     }
@@ -104,8 +105,8 @@ impl Default for InputRules {
             takes_images: true,
             edits_images: false,
             embeds_guidance: false,
-            takes_int8: false,
-            reuses_features: true,
+            precisions: &[Precision::Full],
+            max_cache_interval: MAX_CACHE_INTERVAL,
             loras: None,
             controlnets: None,
             wildcards: None,

@@ -117,7 +117,9 @@ fn only_plain_products_of_unshared_weights_are_changed() {
     const LAYER: &str = "a.transformer_blocks.0.ff.net.2.weight";
     let node = |kind: &str, inputs: &[&str], attributes: &[(&str, u64)]| {
         let mut node = Vec::new();
-        inputs.iter().for_each(|input| bytes(&mut node, 1, input.as_bytes()));
+        for input in inputs {
+            bytes(&mut node, 1, input.as_bytes());
+        }
         bytes(&mut node, 2, b"y");
         bytes(&mut node, 4, kind.as_bytes());
         for (name, value) in attributes {
@@ -142,7 +144,9 @@ fn only_plain_products_of_unshared_weights_are_changed() {
         (vec![usual.clone(), node("Identity", &[LAYER], &[])], false),
     ] {
         let mut graph = Vec::new();
-        nodes.iter().for_each(|node| bytes(&mut graph, 1, node));
+        for node in &nodes {
+            bytes(&mut graph, 1, node);
+        }
         let mut tensor = Vec::new();
         number(&mut tensor, 1, 16);
         number(&mut tensor, 1, 8);
