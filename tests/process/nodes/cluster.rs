@@ -55,8 +55,12 @@ impl Cluster {
         let nodes = (1..=3).map(|number| (format!("{number:04x}"), node(number))).collect();
         let mut cluster = Self { nodes, port, agent_port, haproxy, public_port, _dir: dir };
         let names: Vec<_> = cluster.nodes.keys().cloned().collect();
-        names.iter().for_each(|name| cluster.start_node(name));
-        names.iter().for_each(|name| cluster.wait_until_ready(name));
+        for name in &names {
+            cluster.start_node(name);
+        }
+        for name in &names {
+            cluster.wait_until_ready(name);
+        }
         thread::sleep(HEARD);
         cluster
     }
