@@ -64,7 +64,7 @@ impl Mix {
     }
 
     pub fn short(&self, random: &mut u64) -> usize {
-        below(SHORT, random)
+        below(SHORT.min(self.inputs.len()), random)
     }
 
     pub fn long(&self, random: &mut u64) -> usize {

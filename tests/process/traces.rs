@@ -13,6 +13,8 @@ use crate::helpers::{KEY, PATIENCE, Server, data_dir, small};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+/// The code of a span that failed.
+const ERROR: i32 = 2;
 const PROMPT: &str = "a secret heart";
 
 // The parts of `opentelemetry/proto/collector/trace/v1` that are looked at.
@@ -315,7 +317,6 @@ fn a_caller_that_keeps_no_trace_is_not_traced_and_failures_are_marked() {
     let (spans, _) = collector.spans();
     assert!(spans.iter().all(|span| span.trace() != TRACE), "{spans:?}");
     let refused = spans.iter().find(|span| span.attribute("http.response.status_code") == 401).unwrap();
-    const ERROR: i32 = 2;
     let code = |span: &Span| span.status.as_ref().map_or(0, |status| status.code);
     assert_eq!(code(refused), 0, "that is the client's error");
     let failed = spans.iter().find(|span| span.attribute("job.id") == failed).unwrap();

@@ -128,8 +128,8 @@ fn cut_after(moves: usize, file: &Path) -> TempDir {
     let dir = TempDir::new().unwrap();
     let mut restore = Restore::begin(file, dir.path(), &[KEY]).unwrap();
     fs::write(restore.staging().join(KEY), "s3cret").unwrap();
-    let moved = restore.names().filter(|name| restore.staging().join(name).exists());
-    for name in moved.collect::<Vec<_>>().into_iter().take(moves) {
+    let written = restore.names().filter(|name| restore.staging().join(name).exists());
+    for name in written.collect::<Vec<_>>().into_iter().take(moves) {
         fs::rename(restore.staging().join(name), dir.path().join(name)).unwrap();
     }
     // Nobody cleans up.
