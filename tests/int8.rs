@@ -56,6 +56,7 @@ fn add_ons(dir: &Path) -> AddOnFolders {
         embeddings: "/nowhere".into(),
         upscalers: "/nowhere".into(),
         wildcards: "/nowhere".into(),
+        tiny_vaes: "/nowhere".into(),
         lora_memory: 1 << 30,
         look_every: Duration::ZERO,
     }

@@ -100,7 +100,7 @@ async fn look(file: &DrainFile, queue: &JobQueue, endpoints: &[EndpointId]) -> R
         }
     }
     let Some(said) = asked else { return Ok(()) };
-    let is_empty = is_empty(queue, endpoints).await.map_err(|error| error.to_string())?;
+    let is_empty = is_empty(queue, endpoints).map_err(|error| error.to_string())?;
     let state = if is_empty { Drain::Drained } else { Drain::Draining };
     if said == state {
         return Ok(());
@@ -117,9 +117,9 @@ async fn look(file: &DrainFile, queue: &JobQueue, endpoints: &[EndpointId]) -> R
     written.await.map_err(|error| error.to_string())?.map_err(|error: io::Error| error.to_string())
 }
 
-async fn is_empty(queue: &JobQueue, endpoints: &[EndpointId]) -> Result<bool, QueueError> {
+fn is_empty(queue: &JobQueue, endpoints: &[EndpointId]) -> Result<bool, QueueError> {
     for endpoint in endpoints {
-        let jobs = queue.counts(endpoint).await?;
+        let jobs = queue.counts(endpoint)?;
         if jobs.in_queue + jobs.in_progress > 0 {
             return Ok(false);
         }

@@ -97,7 +97,6 @@ impl<M: Model + Clone + Send + 'static> App<M> {
         let (listener, address) = port::bind(config.listen, "--listen")?;
         let agent = config.agent_listen.map(|address| port::bind(address, "--agent-listen")).transpose()?;
         data_dir::prepare(&config.data_dir)?;
-        data_dir::forget_drain(&config.data_dir)?;
         let signer = UrlSigner::new(data_dir::signing_key(config)?);
         let (keys, own_api_key) = data_dir::api_keys(config)?;
         let secret = data_dir::webhook_secret(config)?;
@@ -108,6 +107,8 @@ impl<M: Model + Clone + Send + 'static> App<M> {
         let describe = webhooks::describe(signer.clone(), base);
         let queue = JobQueue::open(&config.data_dir, config.queue.clone(), clock, describe, metrics.clone())
             .map_err(|source| AppError::Queue { path: config.data_dir.display().to_string(), source })?;
+        // Only now is it certain that no other server has this folder.
+        data_dir::forget_drain(&config.data_dir)?;
         let post = post_with(fetcher.clone());
         let at_once = config.webhooks_at_once as usize;
         let webhooks = Webhooks::new(queue.clone(), secret, post, at_once, metrics.clone());

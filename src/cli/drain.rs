@@ -10,7 +10,7 @@ use clap::Args;
 use super::Failure;
 use super::print::print;
 use crate::app::{DRAIN_LOOK, Drain, DrainFile};
-use crate::config::DataDirArgs;
+use crate::config::{DataDirArgs, time};
 
 pub(super) const ABOUT: &str = "Drain the server that uses this data folder: balancers that ask it send new jobs to other \
 servers, and it finishes the jobs that it has. Their pictures stay until their time is over. A server that starts again no longer \
@@ -22,7 +22,7 @@ const NOTICE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
     /// Wait until no job waits or runs, for this time at most, such as 10m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "off")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "off")]
     wait: Option<Duration>,
     /// Take new jobs again
     #[arg(long)]
@@ -43,9 +43,8 @@ pub(super) fn drain(args: &DrainArgs) -> Result<bool, Failure> {
         print(&if was_asked { "new jobs come here again\n" } else { "the server does not drain\n" })?;
         return Ok(true);
     }
-    if file.read().map_err(failed)?.is_none() {
-        file.write(Drain::Asked).map_err(failed)?;
-    }
+    // Also if the file is there: a server that has ended may have left it.
+    file.write(Drain::Asked).map_err(failed)?;
     let begun = Instant::now();
     let mut noticed = false;
     loop {

@@ -192,16 +192,7 @@ impl GenerationInput {
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
         let precision = precision(&mut reader, rules);
-        if rules.embeds_guidance {
-            let is_empty = negative_prompt.is_empty();
-            let fields = [("negative_prompt", !is_empty), ("guidance_rescale", true), ("guidance_end", true)];
-            let without_effect = fields.into_iter().filter(|(name, says)| *says && reader.is_present(name));
-            warnings.extend(without_effect.map(|(name, _)| {
-                format!(
-                    "{name} has no effect with this model, because its UNet takes the guidance scale itself."
-                )
-            }));
-        }
+        warnings.extend(without_guidance(&reader, rules, &negative_prompt));
         let (scale, few) =
             (guidance_scale.unwrap_or(defaults.guidance_scale), num_inference_steps.map_or(steps, small));
         warnings.extend(few_steps::hint(&loras, scale, few));
@@ -349,6 +340,20 @@ impl GenerationInput {
     pub fn seed_of(seed: u64, index: u32) -> u64 {
         seed.wrapping_add(u64::from(index))
     }
+}
+
+/// A warning for each field that has no effect because the UNet takes the guidance scale itself.
+fn without_guidance(reader: &Reader, rules: &InputRules, negative_prompt: &str) -> Vec<String> {
+    let fields = [
+        ("negative_prompt", !negative_prompt.is_empty()),
+        ("guidance_rescale", true),
+        ("guidance_end", true),
+    ];
+    let without_effect = fields.into_iter().filter(|(name, says)| *says && reader.is_present(name));
+    let sentence = |name| {
+        format!("{name} has no effect with this model, because its UNet takes the guidance scale itself.")
+    };
+    without_effect.filter(|_| rules.embeds_guidance).map(|(name, _)| sentence(name)).collect()
 }
 
 fn precision(reader: &mut Reader, rules: &InputRules) -> Option<Precision> {

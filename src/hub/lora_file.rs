@@ -18,6 +18,7 @@ pub fn is_lora(path: &Path) -> bool {
     })
 }
 
+#[expect(clippy::zero_sized_map_values, reason = "the form in which serde reads names and skips the rest")]
 fn names(path: &Path) -> io::Result<HashMap<String, IgnoredAny>> {
     let mut file = File::open(path)?;
     let mut length = [0; 8];

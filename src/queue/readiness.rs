@@ -29,10 +29,17 @@ impl Pace {
     }
 }
 
-/// Whether the disk has room for another job. Only looked at now and then: a disk that hangs must not hold up those who
-/// ask whether the server is ready.
+/// Whether the disk has room for another job. Only looked at now and then, by one at a time: a disk that hangs must not hold
+/// up all who ask whether the server is ready.
 #[derive(Default)]
-pub(super) struct Disk(Mutex<Option<(Instant, bool)>>);
+pub(super) struct Disk(Mutex<Option<Look>>);
+
+#[derive(Clone, Copy)]
+struct Look {
+    /// When it began.
+    at: Instant,
+    has_room: bool,
+}
 
 /// How old a look at the disk may be.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -64,16 +71,22 @@ impl JobQueue {
     }
 
     async fn disk_has_room(&self) -> Result<bool, QueueError> {
-        let latest = *locked(&self.inner.disk.0);
-        if let Some((_, has_room)) = latest.filter(|(at, _)| at.elapsed() < LOOK_AGAIN) {
-            return Ok(has_room);
+        {
+            let mut disk = locked(&self.inner.disk.0);
+            if let Some(latest) = &mut *disk {
+                if latest.at.elapsed() < LOOK_AGAIN {
+                    return Ok(latest.has_room);
+                }
+                // Others get the last answer meanwhile.
+                latest.at = Instant::now();
+            }
         }
         let has_room = match self.reading(Store::has_room).await {
             Ok(()) => true,
             Err(QueueError::Unavailable(_)) => false,
             Err(error) => return Err(error),
         };
-        *locked(&self.inner.disk.0) = Some((Instant::now(), has_room));
+        *locked(&self.inner.disk.0) = Some(Look { at: Instant::now(), has_room });
         Ok(has_room)
     }
 

@@ -95,9 +95,10 @@ impl Generations {
             self.older = std::mem::take(&mut self.newer);
             self.newer_bytes = 0;
         }
-        // Two requests may have read it at once.
-        if self.newer.insert(job.id.clone(), job).is_none() {
-            self.newer_bytes += bytes;
+        self.newer_bytes += bytes;
+        // Two requests may have read it at once, and one of them a later state.
+        if let Some(replaced) = self.newer.insert(job.id.clone(), job) {
+            self.newer_bytes -= size(&replaced);
         }
     }
 

@@ -38,6 +38,8 @@ enum Message {
 /// Work for the write connection. It is answered once its outcome is certain.
 trait Task: Send {
     fn run(&mut self, db: &Connection) -> Result<(), StoreError>;
+    /// Once the outcome is certain, and before anybody of the group is answered.
+    fn conclude(&mut self, committed: Result<(), &StoreError>);
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
@@ -57,6 +59,7 @@ type Reply<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 struct Job<T> {
     work: Option<Work<T>>,
     outcome: Option<Result<T, StoreError>>,
+    after: Option<After<T>>,
     reply: Reply<T>,
 }
 
@@ -128,14 +131,7 @@ impl<T: Send + 'static> Write<'_, T> {
     }
 
     fn send(self, reply: Reply<T>) {
-        let after = self.after;
-        let reply = Box::new(move |outcome: Result<T, StoreError>| {
-            if let (Ok(value), Some(after)) = (&outcome, after) {
-                after(value);
-            }
-            reply(outcome);
-        });
-        let task = Box::new(Job { work: Some(self.work), outcome: None, reply });
+        let task = Box::new(Job { work: Some(self.work), outcome: None, after: self.after, reply });
         let message = if self.alone { Message::Alone(task) } else { Message::Grouped(task) };
         // If the writer has stopped, the task is dropped with its reply, and whoever waits gets `Closed`.
         let _ = self.writer.sender.send(message);
@@ -162,6 +158,12 @@ impl<T: Send> Task for Job<T> {
         succeeded
     }
 
+    fn conclude(&mut self, committed: Result<(), &StoreError>) {
+        if let (Ok(()), Some(Ok(value)), Some(after)) = (committed, &self.outcome, self.after.take()) {
+            after(value);
+        }
+    }
+
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let outcome = match (self.outcome, committed) {
             (Some(Ok(value)), Ok(())) => Ok(value),
@@ -179,6 +181,7 @@ fn run(db: &Connection, receiver: &Receiver<Message>, nudge: Option<&Nudge>, boa
             Message::Stop => break,
             Message::Alone(mut task) => {
                 let done = task.run(db);
+                task.conclude(done.as_ref().copied());
                 task.answer(done);
             }
             Message::Grouped(first) => {
@@ -248,7 +251,11 @@ fn isolated(db: &Connection, task: &mut dyn Task) -> Result<(), StoreError> {
     execute(db, "release task")
 }
 
-fn answer(tasks: Vec<Box<dyn Task>>, committed: Result<(), &StoreError>) {
+/// First what follows from the commit is done for all: whoever is answered finds nothing that is older.
+fn answer(mut tasks: Vec<Box<dyn Task>>, committed: Result<(), &StoreError>) {
+    for task in &mut tasks {
+        task.conclude(committed);
+    }
     for task in tasks {
         task.answer(committed.map_err(Clone::clone));
     }

@@ -158,6 +158,10 @@ impl<M: Model> EngineSlot<M> {
         self.failure = Some(LoadFailure { sentence, until: self.clock.now() + REMEMBERED });
     }
 
+    pub fn forget_failure(&mut self) {
+        self.failure = None;
+    }
+
     /// Whether the engine could not be loaded, the last time that it was tried.
     pub fn has_failed(&self) -> bool {
         self.failure.is_some()

@@ -69,11 +69,16 @@ impl<M: Model> Worker<M> {
     /// Tries once more to load an engine that could not be loaded a while ago. Until it is, the endpoint is not ready, so no job
     /// may come that would try.
     fn load_again(&mut self) {
-        if self.engine.has_failed()
-            && self.engine.recent_failure().is_none()
-            && let Err(sentence) = self.load_if_it_fits()
-        {
-            self.remember_failure(sentence);
+        if self.engine.has_failed() && self.engine.recent_failure().is_none() {
+            match self.load_if_it_fits() {
+                Err(sentence) => self.remember_failure(sentence),
+                Ok(()) if self.engine.is_loaded() => {}
+                // Another engine has the memory. A job would get it, and shows whether this one loads.
+                Ok(()) => {
+                    self.engine.forget_failure();
+                    self.entry.note_load(false);
+                }
+            }
         }
     }
 

@@ -39,7 +39,7 @@ const BACKGROUNDS: [(&str, &str); 12] = [
     ("a tree on a pink background", "pink"),
 ];
 
-fn nearest_colour(colour: [f32; 3]) -> &'static str {
+pub fn nearest_colour(colour: [f32; 3]) -> &'static str {
     let distance = |to: &[f32; 3]| colour.iter().zip(to).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
     COLOURS.iter().min_by(|(_, a), (_, b)| distance(a).total_cmp(&distance(b))).unwrap().0
 }

@@ -15,7 +15,7 @@ use stablehand::diffusion::{Model, Picture, Pipeline};
 use stablehand::domain::{GenerationInput, ImageSize, NoiseSource, Sampling, SchedulerKind, Spacing};
 use stablehand::runtime::{DeviceChoice, Runtime};
 
-use self::backgrounds::the_background_has_the_colour_that_the_prompt_names;
+use self::backgrounds::{nearest_colour, the_background_has_the_colour_that_the_prompt_names};
 
 thread_local! {
     /// Each test has a thread of its own.

@@ -114,6 +114,8 @@ fn copies_of_a_busy_folder_open_with_all_that_was_acknowledged() {
         "{copies} copies in {:.0} s, {spoilt} of them without the end of the log; {known} jobs acknowledged",
         begun.elapsed().as_secs_f64()
     );
+    // Mostly nothing is written in so short a time, and there is no end to lose.
+    assert!(spoilt > 0 || copies < 100, "no copy was without the end of the log");
     assert!(known > 0 && server.terminate().code() == Some(0));
 }
 

@@ -60,7 +60,7 @@ impl DeepFeatures {
         if call.is_multiple_of(self.interval) { Depth::Whole } else { Depth::Outer }
     }
 
-    pub fn keep(&mut self, row: RowOfImage, feature: ArrayView3<f32>) {
+    pub fn keep(&mut self, row: RowOfImage, feature: &ArrayView3<f32>) {
         self.rows.insert(row, feature.to_owned());
     }
 }

@@ -152,7 +152,7 @@ impl Pipeline {
             shown.into_iter().zip(deep.iter().flat_map(|deep| deep.outer_iter()))
         {
             if batch[generation].keeps_deep_features() {
-                batch[generation].deep.keep(row, feature);
+                batch[generation].deep.keep(row, &feature);
             }
         }
         guide(&predicted, call, batch, (guided.len(), positive_rows));

@@ -4,7 +4,7 @@ use super::{GenerationInput, Inpainting, Variation};
 
 impl GenerationInput {
     /// The names of all fields.
-    pub const FIELDS: [&str; 44] = [
+    pub const FIELDS: [&str; 46] = [
         "prompt",
         "negative_prompt",
         "wildcards",

@@ -24,7 +24,7 @@ macro_rules! pages {
 }
 
 /// All pages, in the order of the navigation.
-pub(super) static PAGES: [Page; 24] = pages![
+pub(super) static PAGES: [Page; 25] = pages![
     "install",
     "api",
     "page",
@@ -44,7 +44,6 @@ pub(super) static PAGES: [Page; 24] = pages![
     "webhooks",
     "models",
     "settings",
-    "speed",
     "gpu",
     "proxy",
     "scale",

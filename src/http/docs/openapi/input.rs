@@ -178,33 +178,27 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ),
         (
             "noise",
-            or_null(
-                choice(
-                    "Which random numbers a seed means: torch's on the CPU or torch's on CUDA",
-                    NoiseSource::ALL.map(NoiseSource::as_str),
-                )
-                .default(Some(json!(defaults.noise.as_str()))),
-            ),
+            or_null(defaulted(
+                "Which random numbers a seed means: torch's on the CPU or torch's on CUDA",
+                NoiseSource::ALL.map(NoiseSource::as_str),
+                defaults.noise.as_str(),
+            )),
         ),
         (
             "vae",
-            or_null(
-                choice(
+            or_null(defaulted(
                     "What decodes the pictures: the model's own VAE, or a tiny one, which is faster and nearly the same",
                     Vae::ALL.map(Vae::as_str),
-                )
-                .default(Some(json!(defaults.vae.as_str()))),
-            ),
+                    defaults.vae.as_str(),
+            )),
         ),
         (
             "precision",
-            or_null(
-                choice(
-                    "The precision of the UNet's linear layers: int8 is faster on a CPU and changes the picture",
-                    Precision::ALL.map(Precision::as_str),
-                )
-                .default(Some(json!(defaults.precision.as_str()))),
-            ),
+            or_null(defaulted(
+                "The precision of the UNet's linear layers: int8 is faster on a CPU and changes the picture",
+                Precision::ALL.map(Precision::as_str),
+                defaults.precision.as_str(),
+            )),
         ),
         (
             "clip_skip",
@@ -247,6 +241,11 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
         ("lora", or_null(text(LORA))),
         ("lora_scale", fraction("The strength of the LoRA in the field lora", &json!(1.0))),
     ]
+}
+
+/// A word of these. Without one, it is the default.
+fn defaulted<const N: usize>(description: &str, words: [&'static str; N], default: &str) -> ObjectBuilder {
+    choice(description, words).default(Some(json!(default)))
 }
 
 /// One ControlNet, or a list of them.
