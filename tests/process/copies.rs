@@ -1,9 +1,9 @@
 //! Copies of the data folder at random moments of a busy server: what a power loss leaves. Each opens, and what was
 //! acknowledged before the copy is in it.
 //!
-//! The server stands still while its folder is copied, so a copy is what the system had been told to write. Half of the
-//! copies lose some of that, too: the end of the log after the last acknowledged commit is cut off or overwritten, as by a
-//! disk that had not written it yet.
+//! The server stands still while its folder is copied, so a copy is what the system had been told to write. Where a commit
+//! came after the last one that is looked for, every second copy loses that, too: the end of the log is cut off or overwritten,
+//! as by a disk that had not written it yet.
 //!
 //! `STABLEHAND_COPIES=200 cargo test --test process copies -- --ignored --nocapture` is the proof at its full size.
 
