@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::{CheckedPrompt, MAX_CACHE_INTERVAL};
 use crate::domain::{
-    ControlNetShelf, LoraShelf, Precision, SchedulerKind, Spacing, TinyVaeShelf, UpscalerShelf,
-    WildcardShelf,
+    ControlNetShelf, LoraShelf, Precision, SchedulerKind, Spacing, TinyVaeShelf, UpscalerShelf, WildcardShelf,
 };
 
 /// The limits of a model, and its defaults.
