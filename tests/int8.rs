@@ -150,6 +150,9 @@ fn loras_are_merged_before_weights_are_brought_into_int8() {
 
 #[test]
 fn a_copy_in_int8_shares_the_other_weights() {
+    if !multiplies_int8() {
+        return;
+    }
     let mut studio = Studio::new();
     let before = studio.pipeline.prepared_memory();
     studio.draw(&json!({"precision": "int8"}));

@@ -162,6 +162,7 @@ fn text_goes_on_to_the_same_bytes() {
         json!({"cache_interval": 3, "num_inference_steps": 8, "num_outputs": 2, "scheduler": "EULER-A"}),
         json!({"cache_interval": 2, "scheduler": "HEUN", "tiling": true, "prompt": "a [cat:dog:0.5] AND a heart"}),
         json!({"cache_interval": 4, "num_inference_steps": 12, "scheduler": "UNIPC", "lora": "kohya"}),
+        json!({"precision": "int8", "num_outputs": 2, "scheduler": "EULER-A"}),
         json!({"prompt": "zorblax <lora:peft:0.5>", "lora": "kohya", "lora_scale": 0.7, "scheduler": "DPM-M"}),
     ] {
         studio.assert_resumes(&fields);
@@ -204,6 +205,10 @@ fn second_passes_go_on_to_the_same_bytes() {
             json!({"cache_interval": 2, "scheduler": "EULER-A"}),
         ),
         (json!({"scale": 2, "upscaler": "lanczos", "steps": 4, "strength": 0.7}), json!({"num_outputs": 3})),
+        (
+            json!({"scale": 2, "upscaler": "lanczos", "strength": 0.7}),
+            json!({"vae": "tiny", "num_outputs": 2}),
+        ),
         (
             json!({"scale": 1.5, "strength": 0.7}),
             json!({"init_image": picture, "mask": mask, "mask_blur": 2, "prompt_strength": 0.9, "controlnet": controlnet}),

@@ -29,7 +29,7 @@ impl PipelineModel {
 
     /// The placement on `device`, and the rows of the largest UNet call that it has room for.
     fn plan(&self, device: &Device) -> Result<(Placement, u64), EngineError> {
-        let needs = self.model.memory_needs(device).map_err(EngineError::from_reason)?;
+        let needs = self.model.memory_needs(device).map_err(EngineError::from_reason)?.with_cpu(self.cpu);
         let budget = device.budget(self.memory_budget);
         let rows = batch_rows(device, budget, |rows| needs.usual(rows));
         Ok((Placement { device: device.clone(), needs: needs.usual(rows), budget }, rows))

@@ -207,8 +207,8 @@ pub struct ServeArgs {
     /// Folder of tiny VAEs (.safetensors, .pth); requests use one by "vae": "tiny" [default: tiny-vaes in the data folder]
     #[arg(long, env = "STABLEHAND_TINY_VAE_DIR", value_name = "DIR", help_heading = "Model")]
     pub tiny_vae_dir: Option<PathBuf>,
-    /// The most memory that each worker keeps for merged LoRAs, and as much again for ControlNets, within --memory-budget
-    /// [default: 8GiB]
+    /// The most memory that each worker keeps for merged LoRAs and int8, and as much again for ControlNets, within
+    /// --memory-budget [default: 8GiB]
     #[arg(long, env = "STABLEHAND_LORA_MEMORY", value_name = "SIZE",
         default_value_t = DEFAULT_LORA_MEMORY, value_parser = size, hide_default_value = true, help_heading = "Model")]
     pub lora_memory: u64,

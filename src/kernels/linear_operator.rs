@@ -51,7 +51,7 @@ impl Operator for LinearInt8 {
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let inputs = context.inputs();
         if let [input @ ValueType::Tensor { .. }, ValueType::Tensor { shape: weight, .. }, ..] = &inputs[..]
-            && let Some(blocks) = weight.first()
+            && let Some(blocks) = weight.first().filter(|blocks| **blocks >= 0)
         {
             let mut result = input.clone();
             if let ValueType::Tensor { shape, dimension_symbols, .. } = &mut result

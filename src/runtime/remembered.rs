@@ -55,15 +55,21 @@ impl Remembered {
         text.strip_prefix(&*self.of).map(|answer| answer.trim_end().to_owned())
     }
 
-    /// Keeps an answer, where the cache folder is there and can be written to.
+    /// Keeps an answer, where the cache folder can be written to.
     pub fn keep(&self, answer: &str) {
         if let Err(error) = self.write(answer) {
-            tracing::debug!(%error, path = %self.path.display(), "not remembered");
+            tracing::warn!(
+                %error,
+                path = %self.path.display(),
+                "what was found out about this processor cannot be kept: each start finds it out anew"
+            );
         }
     }
 
     fn write(&self, answer: &str) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
+        // With another ONNX Runtime than the embedded one, nothing has made it yet.
+        fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
         // Users who share a cache may read what root found out.
         #[cfg(unix)]
@@ -144,10 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn without_a_folder_nothing_is_remembered() {
-        let question = Remembered::in_folder(Path::new("/nonexistent"), "fastest", "1.0", "zen");
-        question.keep("ours");
-        assert_eq!(question.recall(), None);
+    fn where_there_can_be_no_folder_nothing_is_remembered() {
+        let parent = tempfile::tempdir().unwrap();
+        let (file, missing) = (parent.path().join("file"), parent.path().join("missing"));
+        fs::write(&file, "no folder").unwrap();
+        let question = |folder: &Path| Remembered::in_folder(folder, "fastest", "1.0", "zen");
+        question(&file).keep("ours");
+        assert_eq!(question(&file).recall(), None);
+        question(&missing).keep("ours");
+        assert_eq!(question(&missing).recall().as_deref(), Some("ours"), "the folder is made");
     }
 
     #[test]

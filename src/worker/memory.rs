@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 
 use super::engine_slot::EngineSlot;
-use crate::domain::{GenerationInput, ImageSize};
+use crate::domain::{GenerationInput, ImageSize, Precision};
 use crate::engine::{Engine, Grant, Model};
 
 /// A picture that takes next to nothing.
@@ -78,17 +78,30 @@ impl<M: Model> EngineSlot<M> {
             self.engine().map_or(0, |engine| engine.memory_for(&[job])) + prepared
         };
         let now = needs(job, prepared);
-        let (for_what, without) = match (job.loras.is_empty(), job.controlnets.is_empty()) {
-            (_, true) => ("LoRAs", "a picture without LoRAs"),
-            (true, false) => ("ControlNets", "a picture without ControlNets"),
-            (false, false) => ("LoRAs and ControlNets", "a picture without LoRAs and ControlNets"),
+        let add_ons = [("LoRAs", !job.loras.is_empty()), ("ControlNets", !job.controlnets.is_empty())];
+        let mut prepared_for: Vec<_> =
+            add_ons.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect();
+        let is_int8 = job.precision == Precision::Int8;
+        let without = match (prepared_for.join(" and "), is_int8) {
+            (names, true) if names.is_empty() => "a picture in full precision".to_owned(),
+            (names, true) => format!("a picture in full precision without {names}"),
+            (names, false) => format!("a picture without {names}"),
         };
-        let plain = GenerationInput { loras: Vec::new(), controlnets: Vec::new(), ..job.clone() };
+        if is_int8 {
+            prepared_for.push("weights in int8");
+        }
+        let plain = GenerationInput {
+            loras: Vec::new(),
+            controlnets: Vec::new(),
+            precision: Precision::Full,
+            ..job.clone()
+        };
         let changes = [
             ("a smaller picture", needs(&GenerationInput { size: SMALLEST, ..job.clone() }, prepared)),
             ("a picture without hires", needs(&GenerationInput { hires: None, ..job.clone() }, prepared)),
             ("fewer outputs", needs(&GenerationInput { num_outputs: 1, ..job.clone() }, prepared)),
-            (without, needs(&plain, 0)),
+            // Without any of those, there is nothing to leave out.
+            (&*without, if prepared_for.is_empty() { now } else { needs(&plain, 0) }),
             (
                 "a picture that is not checked (`nsfw: true`)",
                 needs(&GenerationInput { nsfw: true, ..job.clone() }, prepared),
@@ -99,9 +112,9 @@ impl<M: Model> EngineSlot<M> {
             changes.iter().filter(|(_, needs)| *needs <= budget).map(|(way, _)| *way).collect();
         let helpful: Vec<_> = changes.iter().filter(|(_, needs)| *needs < now).map(|(way, _)| *way).collect();
         let ways = if enough.is_empty() { helpful.join(" and ") } else { enough.join(" or ") };
-        let for_what = match prepared {
-            0 => String::new(),
-            _ => format!(" ({} of it for its {for_what})", ByteSize(prepared)),
+        let for_what = match prepared_for.join(" and ") {
+            names if names.is_empty() || prepared == 0 => String::new(),
+            names => format!(" ({} of it for its {names})", ByteSize(prepared)),
         };
         let asks = if ways.is_empty() { String::new() } else { format!("ask for {ways}, or ") };
         format!(

@@ -260,5 +260,5 @@ fn opened(model: Option<&Path>, config: &Config, device: &Device) -> Result<(Str
     let model =
         open_model(model, None, || Ok(config.models_dir.clone())).map_err(|error| error.to_string())?;
     let needs = model.memory_needs(device).map_err(|error| error.to_string())?;
-    Ok((model.name().to_owned(), needs.usual(2)))
+    Ok((model.name().to_owned(), needs.with_cpu(config.cpu).usual(2)))
 }

@@ -125,7 +125,7 @@ fn draw(
             return Err(error.into());
         }
     };
-    list(findings, "Memory", lines_about_memory(&needs, &pipeline));
+    list(findings, "Memory", lines_about_memory(pipeline.memory_needs(), &pipeline));
     list(findings, "Warnings", sentences(&pipeline.warnings()));
     let side = side(model);
     let step = time_of_a_step(&mut pipeline, side)?;

@@ -39,6 +39,8 @@ impl Pipeline {
         input: &GenerationInput,
         seed: u64,
     ) -> Result<Generation, DiffusionError> {
+        // Of what was asked for: completed, it is in full precision.
+        let not_in_int8 = self.not_in_int8(input);
         // Both passes have the same random subseed.
         let input = &self.completed(input)?;
         let drawn = drawn_prompts(input, seed, self.model.rules().wildcards.as_deref(), "")?;
@@ -49,6 +51,9 @@ impl Pipeline {
         let second = self.second_pass(&prepared, input, seed)?;
         let mut generation = self.begin_pass(prepared, input, (seed, drawn), None)?;
         generation.next = second;
+        if let Some(sentence) = not_in_int8 {
+            generation.warn(sentence);
+        }
         Ok(generation)
     }
 
@@ -61,7 +66,6 @@ impl Pipeline {
         second: Option<FirstDrawing>,
     ) -> Result<Generation, DiffusionError> {
         let Prepared { adapted, controlnets } = prepared;
-        let not_in_int8 = self.not_in_int8(input);
         let input = &self.completed(input)?;
         let scheduler = self.scheduler(input)?;
         let text_encoder = adapted.as_ref().and_then(|adapted| adapted.text_encoder.as_ref());
@@ -110,9 +114,6 @@ impl Pipeline {
                 .warn(format!("the LoRA {lora} is used in part: this model has no place for {skipped}."));
         }
         generation.adapted = adapted;
-        if let Some(sentence) = not_in_int8 {
-            generation.warn(sentence);
-        }
         if let Some(sentence) = self.unchecked(input) {
             generation.warn(sentence);
         }

@@ -9,12 +9,13 @@ use super::batching::Batching;
 use super::checking::Checking;
 use super::controlnets::ControlNets;
 use super::model::Model;
+use super::precision::without_int8;
 use super::prompt_encoder::PromptEncoder;
 use super::tiny_decoding::TinyDecoding;
 use super::upscalers::Upscalers;
 use super::vae::{Decoding, Encoding};
 use super::working::Kept;
-use crate::diffusion::files::{PartFiles, UNetConfig};
+use crate::diffusion::files::{GraphBuild, PartFiles, UNetConfig};
 use crate::diffusion::nets::{
     ModelError, PartSession, Port, SafetyChecker, TextEncoder, UNet, VaeDecoder, VaeEncoder, best_build,
 };
@@ -120,6 +121,7 @@ impl LoadedModel {
         });
         let controlnets =
             model.add_ons.as_ref().map(|add_ons| ControlNets::new(model.clone(), runtime.clone(), add_ons));
+        let build = best_build(&runtime);
         Ok(Pipeline {
             prompts,
             unet,
@@ -127,15 +129,18 @@ impl LoadedModel {
             decoding: Decoding::new(vae_decoder, &model, &runtime),
             encoding: vae_encoder.map(|encoder| Encoding::new(encoder, &model, &runtime)),
             checking: Checking::new(&model, &runtime, safety_checker),
-            memory_needs: model.memory_needs(runtime.device())?,
+            memory_needs: model
+                .memory_needs(runtime.device())?
+                .with_own_convolutions(matches!(build, GraphBuild::Winograd { .. }), runtime.threads()),
             kept: Kept::default(),
             adapted,
             controlnets,
             upscalers: Upscalers::new(model.upscalers.clone(), &runtime),
             batching: Batching::usual(runtime.device()),
             device: runtime.device().clone(),
-            build: best_build(&runtime),
+            build,
             threads: runtime.threads(),
+            without_int8: without_int8(runtime.device()),
             model,
         })
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use super::DiffusionError;
-use super::memory::{int8_bytes, weight_bytes};
+use super::memory::{int8_bytes, outer_layers_bytes, weight_bytes};
 use super::model::Model;
 use crate::diffusion::files::{
     AddOnFile, LoraError, LoraFile, LoraFolder, ModuleNames, Originals, Parameters, PartFiles, Weights,
@@ -111,6 +111,10 @@ impl Merge {
             let weights = files.map(|files| weight_bytes(files, runtime.device())).transpose();
             let weights = weights.map_err(ModelError::from)?.flatten().unwrap_or(0);
             bytes += if part == ModelPart::UNet && shared.is_some() { 0 } else { weights };
+        }
+        // The build for ControlNets has no outer layers.
+        if let Some(files) = model.files.part(ModelPart::UNet).filter(|_| unet && !form.is_controlled) {
+            bytes += outer_layers_bytes(files, runtime.device()).map_err(ModelError::from)?;
         }
         if let Some(files) = model.files.part(ModelPart::UNet).filter(|_| form.precision == Precision::Int8) {
             bytes += int8_bytes(files).map_err(ModelError::from)?;

@@ -82,6 +82,8 @@ pub struct Pipeline {
     /// last bits of its pictures would be others.
     build: GraphBuild,
     threads: usize,
+    /// Why it draws nothing in int8, if so.
+    without_int8: Option<&'static str>,
     prompts: PromptEncoder,
     unet: UNet,
     decoding: Decoding,
@@ -184,6 +186,11 @@ impl Pipeline {
             );
         }
         warnings
+    }
+
+    /// What it takes as it draws.
+    pub fn memory_needs(&self) -> &MemoryNeeds {
+        &self.memory_needs
     }
 
     pub fn device(&self) -> &Device {

@@ -1,11 +1,12 @@
 //! Previews of a picture while it is drawn, from its latents alone: without the decoder, so they cost almost nothing. A job
-//! with a tiny VAE gets them from that, since it is there: larger and sharper.
+//! with a tiny VAE gets them from that, since it is there: larger and sharper. Each of those decodes the whole picture on the
+//! engine's thread, so it takes as long as the tiny VAE takes at the end.
 //!
 //! A linear map makes one pixel of each latent, and the small picture is scaled. The map is applied to the clean latents
 //! according to the last prediction, since the current ones are mostly noise.
 //!
-//! The worker asks for a preview after a step (`worker/stepping.rs`), through `Engine::preview`, and only while a client
-//! listens to the job's events or stream.
+//! The worker asks for a preview after a step (`worker/stepping.rs`), through `Engine::preview`, at most once a second and
+//! only while a client listens to the job's events or stream.
 
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 

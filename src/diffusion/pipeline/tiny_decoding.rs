@@ -13,7 +13,6 @@ use super::memory::weight_bytes;
 use super::{DiffusionError, Model};
 use crate::diffusion::files::{AddOnFile, TinyVae};
 use crate::diffusion::nets::{PartSession, VaeDecoder};
-use crate::domain::ModelPart;
 use crate::runtime::Runtime;
 
 pub(super) struct TinyDecoding {
@@ -73,7 +72,7 @@ impl TinyDecoding {
 
 /// For a job that was taken when there was a tiny VAE.
 fn sentence(reason: &str) -> String {
-    format!("the {} is not there any more: {reason}", ModelPart::TinyVae)
+    format!("the tiny VAE is not there any more: {reason}")
 }
 
 #[cfg(test)]

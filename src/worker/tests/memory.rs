@@ -1,6 +1,7 @@
 //! Jobs and models that are too large for the memory.
 
 use super::*;
+use crate::domain::{Lora, LoraOrigin, Precision};
 
 const TOO_LITTLE: &str = "The server's device (cuda:0) has too little memory for this:";
 
@@ -82,6 +83,42 @@ fn a_refusal_names_what_helps_and_nothing_else() {
         "This needs about 14 B of memory, and models may use 12 B: let the server draw with a larger \
          --memory-budget or on another --device."
     );
+}
+
+#[test]
+fn a_refusal_names_what_is_prepared_for_the_job() {
+    let bench = Bench::new();
+    let placement = Placement { device: card(), needs: 10, budget: Some(20) };
+    let mut worker = bench.try_worker(bench.assignment(), 1, placement).unwrap();
+    let fits = bench.submit("a fox", 1);
+    work_off(&mut worker);
+    assert!(bench.completed(&fits));
+    let lora = Lora {
+        name: "ink".to_owned(),
+        unet: 1.0,
+        text_encoder: 1.0,
+        blocks: None,
+        origin: LoraOrigin::Field,
+    };
+    for (loras, precision, parts, way) in [
+        (vec![lora.clone()], Precision::Full, "LoRAs", "a picture without LoRAs"),
+        (Vec::new(), Precision::Int8, "weights in int8", "a picture in full precision"),
+        (
+            vec![lora],
+            Precision::Int8,
+            "LoRAs and weights in int8",
+            "a picture in full precision without LoRAs",
+        ),
+    ] {
+        let job = GenerationInput { loras, precision, num_outputs: 1, ..GenerationInput::new("a fox") };
+        assert_eq!(
+            worker.engine.too_large(&job, 15),
+            format!(
+                "This needs about 25 B of memory (15 B of it for its {parts}), and models may use 20 B: ask for \
+                 {way}, or let the server draw with a larger --memory-budget or on another --device."
+            )
+        );
+    }
 }
 
 #[test]

@@ -71,8 +71,8 @@ fn a_waiting_job_that_can_never_begin_is_refused_although_there_are_spares() {
     work_off(&mut worker);
     assert_eq!(
         bench.error(&large),
-        "This needs about 55 B of memory (15 B of it for its LoRAs), and models may use 50 B: ask for fewer outputs \
-         or a picture without LoRAs, or let the server draw with a larger --memory-budget or on another --device."
+        "This needs about 55 B of memory, and models may use 50 B: ask for fewer outputs, or let the server draw with \
+         a larger --memory-budget or on another --device."
     );
     drop(other);
     work_off(&mut worker);

@@ -173,7 +173,7 @@ fn models_of_stable_diffusion_1_use_the_one_in_the_folder() {
     // A job that was taken before the file went fails with a sentence.
     fs::remove_dir_all(&pulled).unwrap();
     let error = pipeline.draw(&input, 3).unwrap_err().to_string();
-    assert!(error.starts_with("the vae_tiny is not there any more: there is no tiny VAE"), "{error}");
+    assert!(error.starts_with("the tiny VAE is not there any more: there is no tiny VAE"), "{error}");
 }
 
 #[test]
