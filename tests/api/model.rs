@@ -18,10 +18,14 @@ fn a_model_names_the_fields_that_it_takes() {
     let model = app.get(MODEL).json();
     assert_eq!(model["name"], "scripted");
     let fields = names(&model["fields"]);
-    // The scripted model takes no LoRAs, gives only its last layer, and is no InstructPix2Pix model.
+    // The scripted model takes no LoRAs, gives only its last layer, is no InstructPix2Pix model, has no tiny VAE, and draws in
+    // full precision alone.
     let missing: Vec<&str> =
         GenerationInput::FIELDS.into_iter().filter(|field| !fields.contains(field)).collect();
-    assert_eq!(missing, ["clip_skip", "image_guidance_scale", "controlnet", "lora", "lora_scale"]);
+    assert_eq!(
+        missing,
+        ["clip_skip", "precision", "image_guidance_scale", "controlnet", "vae", "lora", "lora_scale"]
+    );
     assert_eq!(names(&model["required"]), ["prompt"]);
     assert_eq!(model["defaults"]["scheduler"], "K-LMS");
     assert_eq!((&model["grid"], &model["max_clip_skip"]), (&64.into(), &1.into()));

@@ -11,8 +11,8 @@ use super::inpainting::{inpainting, variations};
 use super::schema::{choice, flag, integer, number, object, or_null, text};
 use crate::domain::{
     ControlMode, ControlResize, GenerationInput, InputRules, MAX_CACHE_INTERVAL, MAX_CONTROL_WEIGHT,
-    MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Precision,
-    Preprocessor, SchedulerKind, Spacing, Vae,
+    MAX_MASK_BLUR, MAX_OUTPUTS, MAX_PIXELS, MAX_PROMPT_BYTES, MAX_STEPS, MIN_SIDE, NoiseSource, Preprocessor,
+    SchedulerKind, Spacing, Vae,
 };
 
 fn example(rules: &InputRules) -> serde_json::Value {
@@ -188,7 +188,7 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
             "vae",
             or_null(defaulted(
                     "What decodes the pictures: the model's own VAE, or a tiny one, which is faster and nearly the same",
-                    Vae::ALL.map(Vae::as_str),
+                    Vae::ALL.into_iter().filter(|vae| *vae != Vae::Tiny || rules.tiny_vae.is_some()).map(Vae::as_str),
                     defaults.vae.as_str(),
             )),
         ),
@@ -196,7 +196,7 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
             "precision",
             or_null(defaulted(
                 "The precision of the UNet's linear layers: int8 is faster on a CPU and changes the picture",
-                Precision::ALL.map(Precision::as_str),
+                rules.precisions.iter().map(|precision| precision.as_str()),
                 defaults.precision.as_str(),
             )),
         ),
@@ -244,7 +244,11 @@ fn drawing(rules: &InputRules) -> Vec<(&'static str, Object)> {
 }
 
 /// A word of these. Without one, it is the default.
-fn defaulted<const N: usize>(description: &str, words: [&'static str; N], default: &str) -> ObjectBuilder {
+fn defaulted(
+    description: &str,
+    words: impl IntoIterator<Item = &'static str>,
+    default: &str,
+) -> ObjectBuilder {
     choice(description, words).default(Some(json!(default)))
 }
 

@@ -26,6 +26,8 @@ pub struct Connection(Rc<RefCell<State>>);
 #[derive(Default)]
 struct State {
     wanted: Wanted,
+    /// How many bytes of its body a request's head has brought along.
+    brought: u64,
     /// How many requests have come.
     requests: u64,
     /// The connection's task, while the client has sent something that is not wanted yet.
@@ -55,8 +57,14 @@ impl Connection {
 
     /// The request's body is read until the guard is dropped.
     pub fn receive(&self, length: Option<u64>) -> Receiving {
-        self.want(Wanted::Body(length));
+        let brought = self.0.borrow().brought;
+        self.want(Wanted::Body(length.map(|length| length.saturating_sub(brought))));
         Receiving(self.clone())
+    }
+
+    /// Notes that a head has come with so many bytes of its body.
+    fn brought(&self, bytes: u64) {
+        self.0.borrow_mut().brought = bytes;
     }
 
     fn want(&self, wanted: Wanted) {

@@ -15,6 +15,8 @@ use super::{Connection, Place, Wanted};
 
 /// How much of a head actix-web gets before it must decode it.
 const HEAD_PIECE: usize = 4 * 1024;
+/// How much of a line is looked at.
+const LINE: usize = 64;
 /// The same of a body that did not announce its length.
 const BODY_PIECE: usize = 16 * 1024;
 
@@ -131,10 +133,17 @@ impl Stream {
         due.as_mut().poll(cx).map(Ok)
     }
 
-    /// Keeps what lies behind the end of a head.
+    /// Keeps what lies behind the end of a head, but for a body that has come whole: an operation that reads no body would
+    /// otherwise end the connection.
     fn hold_back(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
-        let Some(end) = self.head_end.find(read).filter(|end| *end < read.len()) else { return };
+        let Some(head) = self.head_end.find(read) else { return };
+        let end = head.end.saturating_add(head.body);
+        let end = if end > read.len() { head.end } else { end };
+        self.connection.brought((end - head.end) as u64);
+        if end == read.len() {
+            return;
+        }
         self.ahead = [&read[end..], &self.ahead].concat().into();
         buf.set_filled(before + end);
         // actix-web must decode the head before it gets more.
@@ -156,26 +165,48 @@ impl Stream {
 /// Looks for the empty line that ends a head, in pieces.
 #[derive(Default)]
 struct HeadEnd {
-    /// The line so far is empty, or has only a carriage return.
-    is_empty_line: bool,
+    /// The line so far, in small letters and without its carriage return. Not more of it than a length needs.
+    line: Vec<u8>,
+    /// The length of the body, once a line has said it.
+    body: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    /// Where what follows it begins in the last piece.
+    end: usize,
+    /// How long its body is, if it says so.
+    body: usize,
 }
 
 impl HeadEnd {
-    /// Where what follows the head begins in this piece.
-    fn find(&mut self, piece: &[u8]) -> Option<usize> {
+    /// The head, if it ends in this piece.
+    fn find(&mut self, piece: &[u8]) -> Option<Head> {
         for (at, byte) in piece.iter().enumerate() {
             match byte {
-                b'\n' if self.is_empty_line => {
-                    self.is_empty_line = false;
-                    return Some(at + 1);
+                b'\n' if self.line.is_empty() => {
+                    let body = std::mem::take(&mut self.body);
+                    return Some(Head { end: at + 1, body });
                 }
-                b'\n' => self.is_empty_line = true,
+                b'\n' => {
+                    if let Some(length) = announced(&self.line) {
+                        self.body = length;
+                    }
+                    self.line.clear();
+                }
                 b'\r' => {}
-                _ => self.is_empty_line = false,
+                byte if self.line.len() < LINE => self.line.push(byte.to_ascii_lowercase()),
+                _ => {}
             }
         }
         None
     }
+}
+
+/// The length that a line of a head announces.
+fn announced(line: &[u8]) -> Option<usize> {
+    let value = std::str::from_utf8(line).ok()?.strip_prefix("content-length:")?;
+    value.trim().parse().ok()
 }
 
 impl AsyncRead for Stream {
@@ -247,13 +278,16 @@ mod tests {
             let posts = [post("first"), post(&"second".repeat(1_000)), post("third")].concat();
             client.write_all(posts.as_bytes()).unwrap();
             let mut seen = Vec::with_capacity(64 * 1024);
-            for length in [5, 6_000, 5] {
+            // The long body comes in pieces, the short ones come with their heads.
+            for (length, left) in [(5, 0), (6_000, 6_000), (5, 0)] {
+                let begun = seen.len();
                 let head = stream.read_buf(&mut seen).await.unwrap();
-                assert!(seen.ends_with(b"\r\n\r\n"), "a head alone: {head} bytes");
+                let with_body = if left == 0 { length } else { 0 };
+                assert!(seen[..seen.len() - with_body].ends_with(b"\r\n\r\n"), "{head} bytes after {begun}");
                 let _answering = connection.answer();
-                assert_eq!(read(&mut stream).await, None, "it is not asked for its body yet");
-                let _receiving = connection.receive(Some(length));
-                let until = seen.len() + usize::try_from(length).unwrap();
+                assert_eq!(read(&mut stream).await, None, "it is not asked for more yet");
+                let _receiving = connection.receive(Some(length as u64));
+                let until = seen.len() + left;
                 while seen.len() < until {
                     stream.read_buf(&mut seen).await.unwrap();
                 }
@@ -265,10 +299,13 @@ mod tests {
 
     #[test]
     fn a_head_ends_with_an_empty_line_in_whatever_pieces_it_comes() {
-        for (head, end) in
-            [("GET / HTTP/1.1\r\n\r\nPOST", 18), ("GET / HTTP/1.1\n\n", 16), ("a\r\nb: c\r\n\r\n\r\n", 11)]
-        {
-            assert_eq!(HeadEnd::default().find(head.as_bytes()), Some(end), "{head:?}");
+        for (head, end, body) in [
+            ("GET / HTTP/1.1\r\n\r\nPOST", 18, 0),
+            ("GET / HTTP/1.1\n\n", 16, 0),
+            ("a\r\nb: c\r\n\r\n\r\n", 11, 0),
+            ("a\r\nContent-Length: 12\r\n\r\nhello", 25, 12),
+        ] {
+            assert_eq!(HeadEnd::default().find(head.as_bytes()), Some(Head { end, body }), "{head:?}");
             let mut bytewise = HeadEnd::default();
             let found = head.bytes().position(|byte| bytewise.find(&[byte]).is_some());
             assert_eq!(found, Some(end - 1), "{head:?}");
