@@ -155,7 +155,6 @@ fn a_body_of_more_values_than_a_request_needs_is_refused_unread() {
 
 #[test]
 fn a_body_is_counted_until_its_job_is_queued_and_no_longer() {
-    let app = TestApp::with(|config| config.http.body_memory = 1 << 20);
     let padding = "x".repeat(700_000);
     let mcp = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
         "name": "generate_image", "arguments": {"prompt": "a dog", "steps": 1}, "_meta": {"padding": padding},
@@ -165,6 +164,7 @@ fn a_body_is_counted_until_its_job_is_queued_and_no_longer() {
         ("/mcp", mcp),
         ("/v1/images/generations", json!({"prompt": "a dog", "steps": 1, "padding": padding})),
     ] {
+        let app = TestApp::with(|config| config.http.body_memory = 1 << 20);
         app.script.hold();
         std::thread::scope(|scope| {
             let drawing = scope.spawn(|| {

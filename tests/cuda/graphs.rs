@@ -44,7 +44,7 @@ impl Graphs {
         let paths = entries.map(|entry| entry.unwrap().path());
         let paths = paths.filter(|path| path.to_string_lossy().ends_with(".cuda.onnx"));
         let graphs: Vec<_> = paths.map(Graph::read).collect();
-        assert_eq!(graphs.len(), 24, "fifteen of Stable Diffusion v1 and nine of tiny-sd");
+        assert_eq!(graphs.len(), 26, "sixteen of Stable Diffusion v1 and ten of tiny-sd");
         let length = graphs.iter().map(|graph| graph.weight_bytes).max().unwrap();
         Self { graphs, weights: vec![0; length].into() }
     }
@@ -143,7 +143,7 @@ impl Graph {
         let shape: Vec<_> = shape.iter().map(|&size| usize::try_from(size).unwrap()).collect();
         let expected = match self.part() {
             "text_encoder" => vec![rows, tokens, shape[2]],
-            "vae_decoder" => vec![rows, 3, 8 * height, 8 * width],
+            "vae_decoder" | "vae_tiny" => vec![rows, 3, 8 * height, 8 * width],
             "vae_encoder" => vec![rows, 8, height, width],
             "safety_checker" => vec![rows, 20],
             // Its first output, which is as large as the latents.
