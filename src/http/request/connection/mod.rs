@@ -5,6 +5,7 @@
 //! gives it the head of one request in small pieces, then nothing until the request is answered, except for a body that is
 //! read. The rest stays in the kernel, where TCP slows the sender down.
 
+mod head_end;
 mod stream;
 mod visitors;
 

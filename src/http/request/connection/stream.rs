@@ -11,12 +11,11 @@ use actix_web::web::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::head_end::HeadEnd;
 use super::{Connection, Place, Wanted};
 
 /// How much of a head actix-web gets before it must decode it.
 const HEAD_PIECE: usize = 4 * 1024;
-/// How much of a line is looked at.
-const LINE: usize = 64;
 /// The same of a body that did not announce its length.
 const BODY_PIECE: usize = 16 * 1024;
 
@@ -162,53 +161,6 @@ impl Stream {
     }
 }
 
-/// Looks for the empty line that ends a head, in pieces.
-#[derive(Default)]
-struct HeadEnd {
-    /// The line so far, in small letters and without its carriage return. Not more of it than a length needs.
-    line: Vec<u8>,
-    /// The length of the body, once a line has said it.
-    body: usize,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Head {
-    /// Where what follows it begins in the last piece.
-    end: usize,
-    /// How long its body is, if it says so.
-    body: usize,
-}
-
-impl HeadEnd {
-    /// The head, if it ends in this piece.
-    fn find(&mut self, piece: &[u8]) -> Option<Head> {
-        for (at, byte) in piece.iter().enumerate() {
-            match byte {
-                b'\n' if self.line.is_empty() => {
-                    let body = std::mem::take(&mut self.body);
-                    return Some(Head { end: at + 1, body });
-                }
-                b'\n' => {
-                    if let Some(length) = announced(&self.line) {
-                        self.body = length;
-                    }
-                    self.line.clear();
-                }
-                b'\r' => {}
-                byte if self.line.len() < LINE => self.line.push(byte.to_ascii_lowercase()),
-                _ => {}
-            }
-        }
-        None
-    }
-}
-
-/// The length that a line of a head announces.
-fn announced(line: &[u8]) -> Option<usize> {
-    let value = std::str::from_utf8(line).ok()?.strip_prefix("content-length:")?;
-    value.trim().parse().ok()
-}
-
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -295,22 +247,6 @@ mod tests {
             }
             assert_eq!(seen, posts.as_bytes());
         });
-    }
-
-    #[test]
-    fn a_head_ends_with_an_empty_line_in_whatever_pieces_it_comes() {
-        for (head, end, body) in [
-            ("GET / HTTP/1.1\r\n\r\nPOST", 18, 0),
-            ("GET / HTTP/1.1\n\n", 16, 0),
-            ("a\r\nb: c\r\n\r\n\r\n", 11, 0),
-            ("a\r\nContent-Length: 12\r\n\r\nhello", 25, 12),
-        ] {
-            assert_eq!(HeadEnd::default().find(head.as_bytes()), Some(Head { end, body }), "{head:?}");
-            let mut bytewise = HeadEnd::default();
-            let found = head.bytes().position(|byte| bytewise.find(&[byte]).is_some());
-            assert_eq!(found, Some(end - 1), "{head:?}");
-        }
-        assert_eq!(HeadEnd::default().find(b"GET / HTTP/1.1\r\nA: b\r\n"), None);
     }
 
     /// A connection, and the client at its other end.
