@@ -10,6 +10,7 @@ mod hires;
 mod image_size;
 mod inpainting;
 mod loras;
+mod model_fields;
 mod outpaint;
 mod pictures;
 mod prompts;
@@ -179,7 +180,7 @@ impl GenerationInput {
             Prompts::read(&mut reader, rules, steps, (needs_prompt, false));
         let mut warnings = Vec::new();
         let loras = loras::read(&mut reader, rules, &prompt, &mut warnings);
-        let clip_skip = clip_skip(&mut reader, rules);
+        let clip_skip = model_fields::clip_skip(&mut reader, rules);
         let size = ImageSize::read(&mut reader, rules, defaults.size);
         let has_size = reader.is_present("width") || reader.is_present("height");
         let num_outputs = reader.integer("num_outputs", 1, u64::from(MAX_OUTPUTS));
@@ -191,8 +192,8 @@ impl GenerationInput {
         let (scheduler, sampling) = Sampling::read(&mut reader, rules, &mut warnings);
         let seed = reader.seed("seed");
         let noise = reader.choice("noise", &NoiseSource::ALL.map(|source| (source.as_str(), source)));
-        let precision = precision(&mut reader, rules);
-        warnings.extend(without_guidance(&reader, rules, &negative_prompt));
+        let precision = model_fields::precision(&mut reader, rules);
+        warnings.extend(model_fields::without_guidance(&reader, rules, &negative_prompt));
         let (scale, few) =
             (guidance_scale.unwrap_or(defaults.guidance_scale), num_inference_steps.map_or(steps, small));
         warnings.extend(few_steps::hint(&loras, scale, few));
@@ -218,7 +219,7 @@ impl GenerationInput {
                 "It cannot be combined with hires, whose enlarged picture would have seams.",
             );
         }
-        let vae = vae(&mut reader, rules);
+        let vae = model_fields::vae(&mut reader, rules);
         let nsfw = reader.flag("nsfw");
 
         reader.finish()?;
@@ -340,61 +341,6 @@ impl GenerationInput {
     pub fn seed_of(seed: u64, index: u32) -> u64 {
         seed.wrapping_add(u64::from(index))
     }
-}
-
-/// A warning for each field that has no effect because the UNet takes the guidance scale itself.
-fn without_guidance(reader: &Reader, rules: &InputRules, negative_prompt: &str) -> Vec<String> {
-    let fields = [
-        ("negative_prompt", !negative_prompt.is_empty()),
-        ("guidance_rescale", true),
-        ("guidance_end", true),
-    ];
-    let without_effect = fields.into_iter().filter(|(name, says)| *says && reader.is_present(name));
-    let sentence = |name| {
-        format!("{name} has no effect with this model, because its UNet takes the guidance scale itself.")
-    };
-    without_effect.filter(|_| rules.embeds_guidance).map(|(name, _)| sentence(name)).collect()
-}
-
-fn precision(reader: &mut Reader, rules: &InputRules) -> Option<Precision> {
-    let precision =
-        reader.choice("precision", &Precision::ALL.map(|precision| (precision.as_str(), precision)));
-    if precision.is_some_and(|precision| !rules.precisions.contains(&precision)) {
-        reader.unmet(
-            "precision",
-            "It is int8; this model supports only full, because its weights are inside its ONNX graphs.",
-        );
-        return None;
-    }
-    precision
-}
-
-fn clip_skip(reader: &mut Reader, rules: &InputRules) -> Option<u32> {
-    let layer = small(reader.integer("clip_skip", 1, u64::from(MAX_CLIP_SKIP))?);
-    if layer <= rules.max_clip_skip {
-        return Some(layer);
-    }
-    reader.unmet(
-        "clip_skip",
-        &match rules.max_clip_skip {
-            0 | 1 => {
-                format!("It is {layer}; this model supports only 1, because its text encoder gives only its last layer.")
-            }
-            max => format!("It is {layer}; this model supports 1 to {max}, because its text encoder gives only these layers."),
-        },
-    );
-    None
-}
-
-fn vae(reader: &mut Reader, rules: &InputRules) -> Option<Vae> {
-    let vae = reader.choice("vae", &Vae::ALL.map(|vae| (vae.as_str(), vae)))?;
-    if vae == Vae::Tiny {
-        let found = rules.tiny_vae.as_ref().map(|shelf| shelf.check());
-        if let Err(reason) = found.unwrap_or_else(|| Err("this model has no tiny VAE".to_owned())) {
-            reader.unmet("vae", &format!("It is tiny, but {reason}."));
-        }
-    }
-    Some(vae)
 }
 
 /// The shortest decimal form of a number: 7.3, not 7.300000190734863.

@@ -1,6 +1,7 @@
 //! `stablehand models pull`, `list` and `rm` with a fake hub on this machine.
 
 #[cfg(unix)]
+mod add_ons;
 mod cached;
 mod fake_hub;
 mod interrupted;
