@@ -1,7 +1,9 @@
-"""CPU layers whose 3×3 convolutions with stride 1 are the loader's own operator, which needs a quarter of the products.
+"""CPU layers with the loader's own operators.
 
-The operator reads and writes images as all other layers do, so nothing is reordered around it. It adds the bias, and what the
-graph would add next: the time embedding or another image. The other convolutions are those of the `nchwc` build.
+`Conv3x3` is a 3×3 convolution with stride 1 that needs a quarter of the products. It reads and writes images as all other layers
+do, so nothing is reordered around it. It adds the bias, and what the graph would add next: the time embedding or another image.
+The other convolutions are those of the `nchwc` build. `GroupNorm` is a group norm, and SiLU if it follows, in two passes over an
+image; ONNX's own operators take five.
 """
 from onnx import helper
 
@@ -31,6 +33,10 @@ class WinogradGraph(NchwcGraph):
         y = self.conv(x, name, c_in, c_out, shift=time)
         return self.group_norm(y, norm, c_out, groups, epsilon, silu=True)
 
+    def group_norm(self, x, name, channels, groups, epsilon, silu=False):
+        parameters = (self.parameter(f"{name}.{p}", [channels]) for p in ("weight", "bias"))
+        return self.op("GroupNorm", x, *parameters, domain=DOMAIN, groups=groups, epsilon=epsilon, silu=int(silu))
+
 
 def written_out(model):
     """The same graph in ONNX's own operators, for a runtime that lacks ours."""
@@ -41,23 +47,50 @@ def written_out(model):
     for node in model.graph.node:
         if node.domain != DOMAIN:
             twin.graph.node.append(node)
-            continue
-        x, weight, bias, shift, image = [*node.input, "", ""][:5]
-        if weight not in blocks:
-            blocks[weight] = plain_order(twin.graph, weight)
-        steps = [("Conv", [x, blocks[weight], bias], {"kernel_shape": [3, 3], "pads": [1] * 4})]
-        if shift:
-            twin.graph.initializer.append(helper.make_tensor(f"{node.output[0]}.axes", 7, [2], [2, 3]))
-            twin.graph.node.append(helper.make_node("Unsqueeze", [shift, f"{node.output[0]}.axes"], [f"{node.output[0]}.shift"]))
-            steps.append(("Add", [f"{node.output[0]}.shift"], {}))
-        if image:
-            steps.append(("Add", [image], {}))
-        value = None
-        for i, (kind, inputs, attributes) in enumerate(steps):
-            output = node.output[0] if i + 1 == len(steps) else f"{node.output[0]}.{i}"
-            twin.graph.node.append(helper.make_node(kind, inputs + ([value] if value else []), [output], **attributes))
-            value = output
+        elif node.op_type == "GroupNorm":
+            norm_written_out(twin.graph, node)
+        else:
+            conv_written_out(twin.graph, node, blocks)
     return twin
+
+
+def norm_written_out(graph, node):
+    (x, weight, bias), result = node.input, node.output[0]
+    of = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+    def add(kind, inputs, name, **attributes):
+        graph.node.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def constant(name, element_type, values):
+        graph.initializer.append(helper.make_tensor(f"{result}.{name}", element_type, [len(values)], values))
+        return f"{result}.{name}"
+
+    per_channel = constant("per_channel", 7, [-1, 1, 1])
+    ones, zeros = (constant(name, 1, [value] * of["groups"]) for name, value in (("ones", 1.0), ("zeros", 0.0)))
+    y = add("GroupNormalization", [x, ones, zeros], f"{result}.normal", num_groups=of["groups"], epsilon=of["epsilon"])
+    y = add("Mul", [y, add("Reshape", [weight, per_channel], f"{result}.weight")], f"{result}.scaled")
+    y = add("Add", [y, add("Reshape", [bias, per_channel], f"{result}.bias")], f"{result}.shifted" if of["silu"] else result)
+    if of["silu"]:
+        add("Mul", [y, add("Sigmoid", [y], f"{result}.sigmoid")], result)
+
+
+def conv_written_out(graph, node, blocks):
+    x, weight, bias, shift, image = [*node.input, "", ""][:5]
+    if weight not in blocks:
+        blocks[weight] = plain_order(graph, weight)
+    steps = [("Conv", [x, blocks[weight], bias], {"kernel_shape": [3, 3], "pads": [1] * 4})]
+    if shift:
+        graph.initializer.append(helper.make_tensor(f"{node.output[0]}.axes", 7, [2], [2, 3]))
+        graph.node.append(helper.make_node("Unsqueeze", [shift, f"{node.output[0]}.axes"], [f"{node.output[0]}.shift"]))
+        steps.append(("Add", [f"{node.output[0]}.shift"], {}))
+    if image:
+        steps.append(("Add", [image], {}))
+    value = None
+    for i, (kind, inputs, attributes) in enumerate(steps):
+        output = node.output[0] if i + 1 == len(steps) else f"{node.output[0]}.{i}"
+        graph.node.append(helper.make_node(kind, inputs + ([value] if value else []), [output], **attributes))
+        value = output
 
 
 def plain_order(graph, weight):

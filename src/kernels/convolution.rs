@@ -281,3 +281,6 @@ fn part(whole: &Range<usize>, index: usize, count: usize) -> Range<usize> {
     let at = |index: usize| whole.start + whole.len() * index / count;
     at(index)..at(index + 1)
 }
+
+#[cfg(test)]
+mod tests;

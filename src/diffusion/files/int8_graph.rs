@@ -1,7 +1,7 @@
 //! A UNet's graph whose linear layers compute in int8.
 //!
 //! It is made from a float32 build when it is first wanted, so every build and every kind of UNet has one, those that a
-//! model brings along, too. The layers of the transformers become `LinearInt8` nodes (`kernels::linear_operator`). Their
+//! model brings along, too. The layers of the transformers become `LinearInt8` nodes (`kernels::operators`). Their
 //! weights lie in a second buffer; everything else stays where it was, so the first buffer can be another session's.
 //!
 //! Two kinds of layers stay as they are, because they cost next to nothing and matter much: those of the time embedding,

@@ -3,17 +3,11 @@
 use serde_json::Value;
 
 use super::*;
+use crate::kernels::tests::spawn;
 
 fn run(layer: &Linear<'_>, dot: Dot, threads: usize, scratch: &mut LinearScratch) -> Vec<f32> {
     let mut output = vec![f32::NAN; layer.input.len() / layer.inputs * layer.outputs];
-    let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
-        std::thread::scope(|scope| {
-            for index in 0..tasks {
-                scope.spawn(move || task(index));
-            }
-        });
-    };
-    layer.run(dot, &mut output, scratch, &Threads { count: threads, run: &run }).unwrap();
+    layer.run(dot, &mut output, scratch, &Threads { count: threads, run: &spawn }).unwrap();
     output
 }
 
