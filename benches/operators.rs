@@ -42,7 +42,9 @@ fn main() {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .collect();
     profiles.sort();
-    profiles.iter().for_each(|profile| print_shares(profile));
+    for profile in &profiles {
+        print_shares(profile);
+    }
 }
 
 /// Prints a session's operators, the longest first.
