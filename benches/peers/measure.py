@@ -1,4 +1,4 @@
-"""Measures every program in turns and prints one table: python measure.py MODEL [--rounds N] [--only NAMES]"""
+"""Measures every program in turns and prints one table: python measure.py MODEL [--rounds N] [--only NAMES] [--avx2]"""
 import argparse
 import json
 import os
@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import without_avx512
 
 HERE = Path(__file__).resolve().parent
 # The first is the one that the others are compared with.
@@ -41,7 +43,12 @@ def main():
     arguments.add_argument("model", type=Path)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--only", default=",".join(PEERS), help="names, separated by commas")
+    arguments.add_argument("--avx2", action="store_true", help="hold all programs to AVX2; without stable-diffusion.cpp")
     given = arguments.parse_args()
+    if given.avx2:
+        # That one is compiled for this processor.
+        del PEERS["sdcpp"]
+        os.environ.update(without_avx512.environment(given.model.parent / "avx2", os.environ["STABLEHAND_BIN"]))
     names = [name for name in PEERS if name in given.only.split(",")]
 
     if "openvino" in names and not (given.model / "openvino/decoder.xml").exists():
@@ -55,7 +62,8 @@ def main():
         rounds.append(found)
 
     base = names[0]
-    print(f"\n{machine()}; {given.rounds} rounds\n")
+    held = " held to AVX2" if given.avx2 else ""
+    print(f"\n{machine()}{held}; {given.rounds} rounds\n")
     print("| program | step | decode | 20 steps | memory | our rate, step | 20 steps |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in names:

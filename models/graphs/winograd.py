@@ -3,7 +3,7 @@
 `Conv3x3` is a 3×3 convolution with stride 1 that needs a quarter of the products. It reads and writes images as all other layers
 do, so nothing is reordered around it. It adds the bias, and what the graph would add next: the time embedding or another image.
 The other convolutions are those of the `nchwc` build. `GroupNorm` is a group norm, and SiLU if it follows, in two passes over an
-image; ONNX's own operators take five.
+image; ONNX's own operators take five. `GeGlu` is what follows a projection's product in a transformer: bias, GELU and product.
 """
 from onnx import helper
 
@@ -37,6 +37,10 @@ class WinogradGraph(NchwcGraph):
         parameters = (self.parameter(f"{name}.{p}", [channels]) for p in ("weight", "bias"))
         return self.op("GroupNorm", x, *parameters, domain=DOMAIN, groups=groups, epsilon=epsilon, silu=int(silu))
 
+    def geglu(self, x, name, channels, inner):
+        projected = self.linear(x, name, channels, 2 * inner, bias=False)
+        return self.op("GeGlu", projected, self.parameter(f"{name}.bias", [2 * inner]), domain=DOMAIN)
+
 
 def written_out(model):
     """The same graph in ONNX's own operators, for a runtime that lacks ours."""
@@ -44,14 +48,25 @@ def written_out(model):
     twin.CopyFrom(model)
     del twin.graph.node[:]
     blocks = {}
+    ways = {"Conv3x3": lambda graph, node: conv_written_out(graph, node, blocks), "GroupNorm": norm_written_out,
+            "GeGlu": geglu_written_out}
     for node in model.graph.node:
-        if node.domain != DOMAIN:
-            twin.graph.node.append(node)
-        elif node.op_type == "GroupNorm":
-            norm_written_out(twin.graph, node)
+        if node.domain == DOMAIN:
+            ways[node.op_type](twin.graph, node)
         else:
-            conv_written_out(twin.graph, node, blocks)
+            twin.graph.node.append(node)
     return twin
+
+
+def geglu_written_out(graph, node):
+    (x, bias), result = node.input, node.output[0]
+    halves = [f"{result}.value", f"{result}.gate"]
+    graph.node.extend([
+        helper.make_node("Add", [x, bias], [f"{result}.sum"]),
+        helper.make_node("Split", [f"{result}.sum"], halves, axis=-1, num_outputs=2),
+        helper.make_node("Gelu", [halves[1]], [f"{result}.gelu"]),
+        helper.make_node("Mul", [halves[0], f"{result}.gelu"], [result]),
+    ])
 
 
 def norm_written_out(graph, node):

@@ -34,12 +34,18 @@ pub(super) struct DrainArgs {
 /// Returns false if jobs are left after the time.
 pub(super) fn drain(args: &DrainArgs) -> Result<bool, Failure> {
     let folder = args.folder.data_dir()?;
+    if !folder.is_dir() {
+        return Err(Failure::Other(format!("there is no data folder at {}", folder.display())));
+    }
     let file = DrainFile::new(&folder);
     let failed = |error: io::Error| {
         Failure::Other(format!("cannot drain the server on {}: {error}", folder.display()))
     };
     if args.off {
         let was_asked = file.remove().map_err(failed)?;
+        // The server may have been writing how far it is.
+        thread::sleep(DRAIN_LOOK);
+        file.remove().map_err(failed)?;
         print(&if was_asked { "new jobs come here again\n" } else { "the server does not drain\n" })?;
         return Ok(true);
     }

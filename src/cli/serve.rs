@@ -22,9 +22,6 @@ use crate::traces::{Traces, is_trace};
 pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     let traces = start_log(&args)?;
     let config = args.into_config()?;
-    if config.http.node.is_some() && config.access == Access::OwnKey {
-        return Err(Failure::Usage(NODE_WITHOUT_KEYS.to_owned()));
-    }
     let devices = config.endpoints.iter().map(|endpoint| endpoint.device);
     use_installed(RuntimesDir::in_data_dir(&config.data_dir), devices);
     let endpoints =
@@ -37,6 +34,10 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     }
     let app =
         App::build(&config, endpoints, Clock::system()).map_err(|error| Failure::Other(error.to_string()))?;
+    // A start that fails says one thing.
+    for odd in config.oddities() {
+        tracing::warn!("{}: {}", odd.finding, odd.remedy);
+    }
     let outcome = actix_web::rt::System::new()
         .block_on(async {
             // Before the first word: who has read it may send a signal.
@@ -49,10 +50,6 @@ pub(super) fn serve(args: ServeArgs) -> Result<(), Failure> {
     traces.into_iter().for_each(Traces::finish);
     outcome
 }
-
-/// Each server would make a key of its own, and refuse the others'.
-const NODE_WITHOUT_KEYS: &str = "--node says that this server is one of several, and they need the same API keys: give all of \
-     them the same --api-keys-file or STABLEHAND_API_KEYS";
 
 /// An endpoint with its model opened; its weights are not loaded yet.
 pub(super) fn endpoint(

@@ -115,19 +115,21 @@ fn normalise(level: Level, group: &mut Group<'_>, epsilon: f32, silu: bool) {
 fn normalise_group(group: &mut Group<'_>, epsilon: f32, with_silu: bool) {
     let (mean, variance) = moments(group.input);
     let inverse = (variance + f64::from(epsilon)).sqrt().recip();
+    // Taken from a value first, so that a large mean costs no digits.
+    let middle = single(mean);
     let pixels = group.input.len() / group.weight.len();
     let channels = group.input.chunks(pixels).zip(group.output.chunks_mut(pixels));
     for ((input, output), (weight, bias)) in channels.zip(group.weight.iter().zip(group.bias)) {
         let scale = f64::from(*weight) * inverse;
-        let shift = single(f64::from(*bias) - mean * scale);
+        let shift = single(f64::from(*bias) - (mean - f64::from(middle)) * scale);
         let scale = single(scale);
         if with_silu {
             for (result, value) in output.iter_mut().zip(input) {
-                *result = silu(value * scale + shift);
+                *result = silu((value - middle) * scale + shift);
             }
         } else {
             for (result, value) in output.iter_mut().zip(input) {
-                *result = value * scale + shift;
+                *result = (value - middle) * scale + shift;
             }
         }
     }

@@ -5,11 +5,14 @@
 //! `multiply` the innermost loop. All work on lanes of sixteen channels with the vectors of `vector`, compiled for each `level`
 //! of a processor's instructions.
 //!
-//! `group_norm` has group norms with `silu`. `linear` has linear layers in int8: `rounding` brings a row into eight bits, and
+//! `group_norm` has group norms with `silu`, and `geglu` the middle of a transformer's feed-forward layers. `linear` has linear layers in int8: `rounding` brings a row into eight bits, and
 //! `dot` is the innermost loop. Knows no models and no graphs.
 
 mod convolution;
 mod dot;
+mod exponential;
+mod geglu;
+mod gelu;
 mod group_norm;
 mod level;
 mod linear;

@@ -2,6 +2,7 @@
 
 mod call;
 mod conv3x3;
+mod geglu;
 mod group_norm;
 mod linear_int8;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use ort::operator::OperatorDomain;
 
 use self::call::Pool;
 use self::conv3x3::Conv3x3;
+use self::geglu::GeGluOperator;
 use self::group_norm::GroupNormOperator;
 use self::linear_int8::LinearInt8;
 use super::level::Level;
@@ -30,6 +32,7 @@ pub fn operators_at(threads: usize, level: Level) -> ort::Result<OperatorDomain>
     let threads = threads.max(1);
     OperatorDomain::new(DOMAIN)?
         .add(Conv3x3 { threads, level, scratch: Pool::default() })?
+        .add(GeGluOperator { threads, level })?
         .add(GroupNormOperator { threads, level })?
         .add(LinearInt8 { threads, scratch: Pool::default() })
 }

@@ -1,41 +1,12 @@
-//! `SiLU`, x / (1 + e⁻ˣ), written so that the compiler makes vectors of it.
+//! `SiLU`, x / (1 + e⁻ˣ).
 
 #![expect(clippy::inline_always, reason = "it must be compiled for the instructions of its caller")]
 
-/// 1.5 · 2²³. Adding it rounds to a whole number, which is then in the lowest bits.
-const WHOLE: f32 = 12_582_912.0;
-/// ln 2 in two parts. The first has so few digits that its products with whole numbers are exact.
-const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-/// eʳ for |r| ≤ ½ ln 2: the polynomial of Cephes' `expf` (Moshier), from r² up; 1 + r come before.
-const POWERS: [f32; 6] = [0.5, 1.666_666_5e-1, 4.166_579_6e-2, 8.333_452e-3, 1.398_2e-3, 1.987_569_1e-4];
-/// Beyond these, e to it is no normal number in float32.
-const SMALLEST: f32 = -87.3;
-const LARGEST: f32 = 88.0;
+use super::exponential::exp;
 
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
-}
-
-/// eˣ with an error of two units in the last place. What is too large or too small becomes the largest or smallest result.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    let x = in_range(x);
-    let shifted = x * std::f32::consts::LOG2_E + WHOLE;
-    let twos = shifted - WHOLE;
-    let r = x - twos * LN_2[0] - twos * LN_2[1];
-    let [p0, p1, p2, p3, p4, p5] = POWERS;
-    let tail = ((((p5 * r + p4) * r + p3) * r + p2) * r + p1) * r + p0;
-    let power = tail * (r * r) + r + 1.0;
-    // 2 to the whole number: its bits become the exponent.
-    f32::from_bits(power.to_bits().wrapping_add(shifted.to_bits() << 23))
-}
-
-/// Other than `f32::clamp`, this makes [`SMALLEST`] of what is no number, and is two instructions.
-#[inline(always)]
-fn in_range(x: f32) -> f32 {
-    let x = if x > SMALLEST { x } else { SMALLEST };
-    if x < LARGEST { x } else { LARGEST }
 }
 
 #[cfg(test)]

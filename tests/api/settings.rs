@@ -147,11 +147,11 @@ fn secrets_that_several_servers_share_come_as_text_or_from_files() {
 
 #[test]
 fn a_node_is_a_number_with_an_agent_on_this_machine() {
-    let numbered = config(&["--node", "7", "--agent-listen", "9101"]).unwrap();
+    let numbered = config(&["--node", "7", "--agent-listen", "9101", "--api-keys", "a"]).unwrap();
     let node = Some("7".parse().unwrap());
     assert_eq!((numbered.queue.node, numbered.http.node), (node, node));
     assert_eq!(numbered.agent_listen.unwrap().to_string(), "127.0.0.1:9101");
-    assert_eq!(config_with("node = 7\n", &[]).unwrap().http.node, node);
+    assert_eq!(config_with("node = 7\napi-keys = \"a\"\n", &[]).unwrap().http.node, node);
     let usual = config(&[]).unwrap();
     assert_eq!((usual.http.node, usual.agent_listen), (None, None));
     assert!(config(&["--node", "65536"]).err().unwrap().contains("it should be a number from 0 to 65535"));

@@ -201,6 +201,9 @@ fn doctor_names_what_would_stop_the_server() {
     let (verdict, finding) = check(&report, "port");
     assert!(verdict == "fail" && finding.contains(&format!("{address} is taken by ")), "{report}");
 
+    let (code, report) = doctor(data.path(), &["--agent-listen", &address]);
+    assert_eq!((code, check(&report, "agent port").0.as_str()), (Some(1), "fail"), "{report}");
+
     let (code, report) = doctor(data.path(), &["--model", model.path().to_str().unwrap()]);
     assert_eq!((code, check(&report, "model").0.as_str()), (Some(1), "fail"));
 
@@ -210,6 +213,22 @@ fn doctor_names_what_would_stop_the_server() {
 
     let (code, report) = doctor(data.path(), &["--device", "cuda:7"]);
     assert_eq!((code, &report["devices"][0]["takes"]), (Some(1), &Value::Null));
+}
+
+#[test]
+fn doctor_finds_secrets_that_are_short_or_not_shared() {
+    let data = data_dir();
+    let (code, report) = doctor(data.path(), &["--api-keys", "a"]);
+    let (verdict, finding) = check(&report, "access");
+    assert_eq!((code, verdict.as_str()), (Some(0), "warning"), "{report}");
+    assert!(finding.contains("shortest API key"), "{finding}");
+
+    let key = "0123456789abcdef";
+    let (_, report) = doctor(data.path(), &["--api-keys", key, "--node", "1"]);
+    let finding = check(&report, "access").1;
+    assert!(finding.contains("signing key") && finding.contains("webhook secret"), "{finding}");
+    let (_, report) = doctor(data.path(), &["--api-keys", key]);
+    assert!(report["checks"].as_array().unwrap().iter().all(|check| check["name"] != "access"), "{report}");
 }
 
 #[test]

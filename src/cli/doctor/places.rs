@@ -1,8 +1,8 @@
-//! Checks the data folder, the cache folder and the port.
+//! Checks the data folder, the cache folder, the ports, and who may use the server.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::listener::listener_on;
@@ -16,7 +16,11 @@ use crate::store::{FolderState, is_in_use};
 const LITTLE_ROOM: u64 = 1_000_000_000;
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
-    vec![data_folder(&config.data_dir), cache_folder(&config.data_dir), port(config)]
+    let mut checks = vec![data_folder(&config.data_dir), cache_folder(&config.data_dir)];
+    checks.push(port("port", config.listen, "--listen"));
+    checks.extend(config.agent_listen.map(|address| port("agent port", address, "--agent-listen")));
+    checks.extend(config.oddities().into_iter().map(|odd| Check::warning("access", odd.finding, odd.remedy)));
+    checks
 }
 
 fn data_folder(path: &Path) -> Check {
@@ -93,39 +97,37 @@ fn writable(path: &Path) -> Option<PathBuf> {
     (is_folder && tempfile::tempfile_in(folder).is_ok()).then(|| folder.to_owned())
 }
 
-fn port(config: &Config) -> Check {
-    const NAME: &str = "port";
-    let address = config.listen;
+fn port(name: &'static str, address: SocketAddr, flag: &str) -> Check {
     match TcpListener::bind(address) {
-        Ok(_) if address.port() == 0 => Check::ok(NAME, format!("{address}: any free port")),
-        Ok(_) => Check::ok(NAME, format!("{address} is free")),
+        Ok(_) if address.port() == 0 => Check::ok(name, format!("{address}: any free port")),
+        Ok(_) => Check::ok(name, format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let process = listener_on(address.port());
             if let Some(process) = process.as_ref().filter(|process| process.name == "stablehand") {
                 let id = process.id;
                 let finding = format!(
                     "{address} is taken by the stablehand that runs now (process {id}), and a second one needs another \
-                     --listen"
+                     {flag}"
                 );
-                return Check::note(NAME, finding);
+                return Check::note(name, finding);
             }
             let by = match process {
                 Some(process) => format!(" by {} (process {})", process.name, process.id),
                 None => " by another program".to_owned(),
             };
             Check::fail(
-                NAME,
+                name,
                 format!("{address} is taken{by}"),
-                "stop it, or choose another port with --listen",
+                format!("stop it, or choose another port with {flag}"),
             )
         }
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Check::fail(
-            NAME,
+            name,
             format!("{address} is not an address of this machine"),
             "listen on 127.0.0.1, or on 0.0.0.0 for all of this machine's addresses",
         ),
         Err(error) => {
-            Check::fail(NAME, format!("{address}: {error}"), "choose another address with --listen")
+            Check::fail(name, format!("{address}: {error}"), format!("choose another address with {flag}"))
         }
     }
 }

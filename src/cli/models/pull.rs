@@ -48,6 +48,13 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     tell_of_the_cache(&reference);
     let (model, verb) = pull_into(&models, &hub, &reference, args.sha256.as_deref())?;
     let manifest = &model.manifest;
+    if hub::is_lora(&model.path()) {
+        models.remove(&manifest.name)?;
+        return Err(Failure::Other(format!(
+            "{} is a LoRA and no model: put its file into --lora-dir, and name it in the prompt as <lora:NAME:0.8>",
+            manifest.name
+        )));
+    }
     let size = size_text(manifest.bytes());
     print(&format!(
         "{} {verb} ({}, {size}): use it with --model {}\n",

@@ -9,9 +9,16 @@ use crate::http::request::{ApiError, Compressed};
 /// How many addresses are remembered. A server has few names; a client may invent any number.
 const MOST: usize = 8;
 
-/// One page, for the latest addresses.
+/// One page, for some addresses.
 #[derive(Default)]
-pub(super) struct Rendered(Mutex<Vec<(String, Arc<Compressed>)>>);
+pub(super) struct Rendered(Mutex<Vec<Known>>);
+
+struct Known {
+    base: String,
+    page: Arc<Compressed>,
+    /// How often it was asked for. Addresses that a client has invented drive out each other, not those in use.
+    uses: u64,
+}
 
 impl Rendered {
     /// The page for readers at `base`. `render` runs on a thread that serves no requests.
@@ -29,15 +36,21 @@ impl Rendered {
             ApiError::Internal
         })??;
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.retain(|(known, _)| *known != base);
-        pages.truncate(MOST - 1);
-        pages.insert(0, (base, Arc::clone(&page)));
+        pages.retain(|known| known.base != base);
+        if pages.len() == MOST
+            && let Some(least) = (0..MOST).min_by_key(|index| pages[*index].uses)
+        {
+            pages.remove(least);
+        }
+        pages.push(Known { base, page: Arc::clone(&page), uses: 1 });
         Ok(page)
     }
 
     fn find(&self, base: &str) -> Option<Arc<Compressed>> {
-        let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.iter().find(|(known, _)| known == base).map(|(_, page)| Arc::clone(page))
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = pages.iter_mut().find(|known| known.base == base)?;
+        known.uses += 1;
+        Some(Arc::clone(&known.page))
     }
 }
 
@@ -58,7 +71,8 @@ mod tests {
                 at(base).await.unwrap();
             }
             assert_eq!(page.0.lock().unwrap().len(), MOST);
-            assert!(page.find("99").is_some() && page.find("0").is_none());
+            assert!(page.find("99").is_some() && page.find("1").is_none());
+            assert!(Arc::ptr_eq(&first, &at(0).await.unwrap()), "it was asked for twice");
             assert!(page.at(String::new(), |_| Err(ApiError::Internal)).await.is_err());
         });
     }

@@ -66,6 +66,18 @@ fn defaults(rules: &InputRules) -> Value {
     let Ok(input) = GenerationInput::parse(&least, rules) else { return json!({}) };
     let mut defaults = input.request_for(0, 0);
     if let Some(fields) = defaults.as_object_mut() {
+        // Requests are written without what gives something up, unless they ask for it.
+        let whole = [
+            ("cache_interval", json!(input.cache_interval)),
+            ("precision", json!(input.precision.as_str())),
+            ("vae", json!(input.vae.as_str())),
+        ];
+        fields.extend(
+            whole
+                .into_iter()
+                .filter(|(name, _)| rules.takes(name))
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         // What has no default, or another one each time.
         fields.retain(|name, value| {
             !value.is_null() && !["prompt", "negative_prompt", "seed"].contains(&name.as_str())

@@ -210,6 +210,7 @@ fn words(fields: &Fields, to: &mut Translation) -> Result<(), FieldError> {
     to.text("lora", fields, &["lora"])?;
     to.number("lora_scale", fields, &["lora_scale"])?;
     to.text("noise", fields, &["noise"])?;
+    to.text("precision", fields, &["precision"])?;
     to.text("vae", fields, &["vae"])?;
     to.number("prompt_strength", fields, &["prompt_strength", "strength"])?;
     to.number("image_guidance_scale", fields, &["image_guidance_scale"])?;

@@ -5,9 +5,10 @@ use ort::value::Tensor;
 use super::*;
 use crate::runtime::{DeviceChoice, GraphSource, Runtime};
 
-/// A field of ONNX's protobuf with some bytes, of which there are few.
+/// A field of ONNX's protobuf with some bytes, of which there are at most 16,383.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, u8::try_from(value.len()).unwrap()], value].concat()
+    let low = |bits: usize| u8::try_from(value.len() >> bits & 127).unwrap();
+    [&[number << 3 | 2, low(0) | 128, low(7)], value].concat()
 }
 
 /// A graph of one node whose inputs have no shapes.
@@ -161,6 +162,24 @@ fn a_group_norm_of_equal_values_is_its_bias() {
     }
     let error = run(&mut group_norm(&[whole("groups", 0), epsilon()]).unwrap(), &[&[2, 8], &[8], &[8]]);
     assert!(error.unwrap_err().to_string().contains("multiple of the groups"));
+}
+
+#[test]
+fn geglu_takes_two_halves() {
+    let mut session = opened(&graph("GeGlu", &INPUTS[..2], &[])).unwrap();
+    // With the bias, 2 times the GELU of 2.
+    let (shape, values) = run(&mut session, &[&[2, 3, 8], &[8]]).unwrap();
+    assert_eq!(shape, [2, 3, 4]);
+    assert!(values.iter().all(|value| (value - 3.908_999_4).abs() < 1e-6), "{values:?}");
+    for (x, bias, reason) in [
+        (&[2, 3, 7][..], &[7][..], "two halves"),
+        (&[], &[0], "two halves"),
+        (&[2, 0], &[0], "bias"),
+        (&[2, 8], &[4], "bias"),
+    ] {
+        let error = run(&mut session, &[x, bias]).unwrap_err().to_string();
+        assert!(error.contains(reason), "{x:?}: {error}");
+    }
 }
 
 #[test]

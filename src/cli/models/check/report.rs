@@ -148,6 +148,14 @@ impl Report<'_> {
             Ok(Some(name)) => format!("yes, {name} of --tiny-vae-dir, loaded when a request first wants it"),
             Err(reason) => format!("no: {reason}"),
         };
+        let int8 = match self.model.takes_add_ons() {
+            true => "yes, for its UNet's linear layers on a CPU",
+            false => "no: its weights lie inside its graphs",
+        };
+        let cache_interval = match self.model.rules().max_cache_interval {
+            0 | 1 => "no: its UNet does not give its deep features".to_owned(),
+            most => format!("yes, 1 to {most}"),
+        };
         let safety_checker = match self.model.safety_checker() {
             Ok(()) => {
                 format!(
@@ -172,6 +180,8 @@ impl Report<'_> {
             ("LoRAs", add_ons.to_owned()),
             ("safety checker", safety_checker),
             ("tiny VAE", tiny_vae),
+            ("int8", int8.to_owned()),
+            ("cache_interval", cache_interval),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
