@@ -3,7 +3,9 @@
 //!     cargo bench --bench kernels                     # everything
 //!     cargo bench --bench kernels -- UNet             # its convolutions; or VAE
 //!     cargo bench --bench kernels -- norms            # group norms
+//!     cargo bench --bench kernels -- attention        # attention
 
+mod attention;
 mod convolutions;
 mod norms;
 mod onnx;
@@ -39,6 +41,9 @@ fn main() -> ort::Result<()> {
     }
     if wants("norms") {
         norms::table(&bench)?;
+    }
+    if wants("attention") {
+        attention::table(&bench)?;
     }
     Ok(())
 }

@@ -5,9 +5,11 @@
 //! `multiply` the innermost loop. All work on lanes of sixteen channels with the vectors of `vector`, compiled for each `level`
 //! of a processor's instructions.
 //!
-//! `group_norm` has group norms with `silu`, and `geglu` the middle of a transformer's feed-forward layers. `linear` has linear layers in int8: `rounding` brings a row into eight bits, and
+//! `attention` has attention that never holds all scores. `group_norm` has group norms with `silu`, and `geglu` the middle of a
+//! transformer's feed-forward layers. `linear` has linear layers in int8: `rounding` brings a row into eight bits, and
 //! `dot` is the innermost loop. Knows no models and no graphs.
 
+mod attention;
 mod convolution;
 mod dot;
 mod exponential;

@@ -1,5 +1,6 @@
 //! The kernels as operators of ONNX Runtime, in the domain `stablehand`. Each has a file with its inputs, outputs and attributes.
 
+mod attention;
 mod call;
 mod conv3x3;
 mod geglu;
@@ -10,6 +11,7 @@ mod tests;
 
 use ort::operator::OperatorDomain;
 
+use self::attention::AttentionOperator;
 use self::call::Pool;
 use self::conv3x3::Conv3x3;
 use self::geglu::GeGluOperator;
@@ -31,6 +33,7 @@ pub fn operators_at(threads: usize, level: Level) -> ort::Result<OperatorDomain>
     }
     let threads = threads.max(1);
     OperatorDomain::new(DOMAIN)?
+        .add(AttentionOperator { threads, level, scratch: Pool::default() })?
         .add(Conv3x3 { threads, level, scratch: Pool::default() })?
         .add(GeGluOperator { threads, level })?
         .add(GroupNormOperator { threads, level })?

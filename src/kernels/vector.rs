@@ -60,6 +60,7 @@ pub trait Vector: Copy {
     /// factor × self + other
     fn times_plus(self, factor: f32, other: Self) -> Self;
     fn times(self, factor: f32) -> Self;
+    fn times_each(self, other: Self) -> Self;
 
     /// Swaps rows with columns.
     #[inline(always)]
@@ -119,5 +120,10 @@ impl Vector for Four {
     #[inline(always)]
     fn times(self, factor: f32) -> Self {
         self.each(self, |a, _| a * factor)
+    }
+
+    #[inline(always)]
+    fn times_each(self, other: Self) -> Self {
+        self.each(other, |a, b| a * b)
     }
 }

@@ -68,6 +68,12 @@ impl Vector for Eight {
     }
 
     #[inline(always)]
+    fn times_each(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn transpose(rows: &mut [[f32; 8]; 8]) {
         // SAFETY: see the head of this file.
         unsafe { transpose(rows) };
@@ -117,6 +123,12 @@ impl Vector for Sixteen {
     fn times(self, factor: f32) -> Self {
         // SAFETY: see the head of this file.
         Self(unsafe { _mm512_mul_ps(self.0, _mm512_set1_ps(factor)) })
+    }
+
+    #[inline(always)]
+    fn times_each(self, other: Self) -> Self {
+        // SAFETY: see the head of this file.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stablehand::app::{App, Endpoint};
@@ -147,6 +147,13 @@ impl TestApp {
     /// Stops the server and starts another in the same folder.
     pub fn restart(&mut self) {
         self.stop();
+        // A thread that read something when the server stopped may hold the folder for a moment longer.
+        let stopped = Instant::now();
+        while stablehand::store::is_in_use(&self.config.data_dir)
+            && stopped.elapsed() < Duration::from_secs(10)
+        {
+            std::thread::yield_now();
+        }
         self.serve();
     }
 

@@ -48,6 +48,10 @@ fn group_norm(attributes: &[Vec<u8>]) -> ort::Result<Session> {
     opened(&graph("GroupNorm", &INPUTS[..3], attributes))
 }
 
+fn attention(attributes: &[Vec<u8>]) -> ort::Result<Session> {
+    opened(&graph("Attention", &INPUTS[..3], attributes))
+}
+
 fn opened(graph: &[u8]) -> ort::Result<Session> {
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
     let builder = Session::builder(runtime.environment()).unwrap();
@@ -180,6 +184,34 @@ fn geglu_takes_two_halves() {
         let error = run(&mut session, &[x, bias]).unwrap_err().to_string();
         assert!(error.contains(reason), "{x:?}: {error}");
     }
+}
+
+#[test]
+fn attention_to_equal_values_is_that_value() {
+    let mut session = attention(&[whole("heads", 2)]).unwrap();
+    let (shape, values) = run(&mut session, &[&[2, 5, 12], &[2, 7, 12], &[2, 7, 12]]).unwrap();
+    assert_eq!(shape, [2, 5, 12]);
+    assert!(values.iter().all(|value| (value - 1.0).abs() < 1e-6), "{values:?}");
+    let (_, none) = run(&mut session, &[&[2, 0, 12], &[2, 7, 12], &[2, 7, 12]]).unwrap();
+    assert!(none.is_empty());
+    for (shapes, reason) in [
+        ([&[5, 12][..], &[7, 12], &[7, 12]], "rows of channels"),
+        ([&[2, 5, 12], &[2, 7, 2, 6], &[2, 7, 12]], "rows of channels"),
+        ([&[2, 5, 12], &[1, 7, 12], &[1, 7, 12]], "other queries"),
+        ([&[2, 5, 12], &[2, 7, 10], &[2, 7, 10]], "other queries"),
+        ([&[2, 5, 12], &[2, 7, 12], &[2, 6, 12]], "other keys"),
+        ([&[2, 5, 12], &[2, 7, 12], &[2, 7]], "other keys"),
+        ([&[2, 5, 12], &[2, 0, 12], &[2, 0, 12]], "no keys"),
+        ([&[2, 5, 13], &[2, 7, 13], &[2, 7, 13]], "multiple of the heads"),
+        ([&[2, 5, 0], &[2, 7, 0], &[2, 7, 0]], "multiple of the heads"),
+    ] {
+        let error = run(&mut session, &shapes).unwrap_err().to_string();
+        assert!(error.contains(reason), "{shapes:?}: {error}");
+    }
+    assert!(attention(&[]).unwrap_err().to_string().contains("it has no heads"));
+    let mut without = attention(&[whole("heads", 0)]).unwrap();
+    let error = run(&mut without, &[&[2, 5, 12], &[2, 7, 12], &[2, 7, 12]]).unwrap_err();
+    assert!(error.to_string().contains("multiple of the heads"), "{error}");
 }
 
 #[test]

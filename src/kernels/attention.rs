@@ -1,0 +1,127 @@
+//! Attention: for each query, the mean of the values, weighted by the softmax of the query's products with the keys.
+//!
+//! A block of queries meets one block of keys after the other, with a maximum and a sum that grow (Milakov and Gimelshein,
+//! "Online normalizer calculation for softmax", 2018; Dao et al., "`FlashAttention`", 2022). So the scores never leave the
+//! first cache. The lanes of all vectors are queries: a maximum or a sum over keys is then one over vectors, and a head needs no
+//! multiple of anything. First the keys and values of some heads are packed, then all threads work on their queries.
+//!
+//! The order of all sums depends on the numbers of keys and of channels alone: not on the batch, and not on the threads.
+
+use std::sync::{Mutex, PoisonError};
+
+use self::block::{Block, Head, OfThread, Shape, TASK, attend, pack};
+use super::convolution::Threads;
+use super::level::Level;
+
+mod block;
+mod rows;
+mod softmax;
+
+/// Packed keys and values that are in memory at once, 8 MB. They stay in the third cache. One head may need more.
+const PACKED: usize = 2 << 20;
+
+/// The tensors of an attention.
+#[derive(Clone, Copy)]
+pub struct Attention<'a> {
+    pub batch: usize,
+    pub heads: usize,
+    /// Of all heads, side by side.
+    pub channels: usize,
+    pub queries: usize,
+    pub keys: usize,
+    /// [batch][queries][channels]
+    pub q: &'a [f32],
+    /// [batch][keys][channels]
+    pub k: &'a [f32],
+    /// [batch][keys][channels]
+    pub v: &'a [f32],
+}
+
+/// Memory that later calls use again.
+#[derive(Default)]
+pub struct Scratch {
+    packed: Vec<f32>,
+    of_threads: Vec<Mutex<OfThread>>,
+}
+
+impl Attention<'_> {
+    /// Writes `output`: [batch][queries][channels]. The error says what does not fit.
+    pub fn run(
+        &self,
+        level: Level,
+        output: &mut [f32],
+        scratch: &mut Scratch,
+        threads: &Threads<'_>,
+    ) -> Result<(), &'static str> {
+        let Self { batch, heads, channels, queries, keys, .. } = *self;
+        let count = |rows: usize| batch.checked_mul(rows)?.checked_mul(channels);
+        for (is_right, what) in [
+            (
+                heads > 0 && channels > 0 && channels.is_multiple_of(heads),
+                "the channels are no multiple of the heads",
+            ),
+            (keys > 0, "there are no keys"),
+            (Some(self.q.len()) == count(queries), "the queries have another size"),
+            (Some(self.k.len()) == count(keys), "the keys have another size"),
+            (Some(self.v.len()) == count(keys), "the values have another size"),
+            (output.len() == self.q.len(), "the output has another size"),
+        ] {
+            if !is_right {
+                return Err(what);
+            }
+        }
+        if output.is_empty() {
+            return Ok(());
+        }
+        let shape = Shape::new(level, channels / heads, keys);
+        let Scratch { packed, of_threads } = scratch;
+        of_threads.resize_with(threads.count.max(of_threads.len()), Mutex::default);
+        let of_head = shape.of_head();
+        let at_once = (PACKED / of_head).clamp(1, batch * heads);
+        packed.resize(packed.len().max(at_once * of_head), 0.0);
+
+        // Heads write side by side into the same rows.
+        let rows: Vec<_> = output
+            .chunks_mut(queries * channels)
+            .flat_map(|image| image.chunks_mut(TASK * channels))
+            .map(Mutex::new)
+            .collect();
+        let tasks = queries.div_ceil(TASK);
+        for first in (0..batch * heads).step_by(at_once) {
+            let here = at_once.min(batch * heads - first);
+            let head = |index: usize| {
+                let (image, head) = ((first + index) / heads, (first + index) % heads);
+                Head { image, first: head * shape.channels, row: channels }
+            };
+            let blocks: Vec<_> =
+                packed[..here * of_head].chunks_mut(shape.of_block()).map(Mutex::new).collect();
+            threads.each(blocks.len(), &|index, _| {
+                let (index, block) = (index / shape.blocks(), index % shape.blocks());
+                let mut packed =
+                    blocks[index * shape.blocks() + block].lock().unwrap_or_else(PoisonError::into_inner);
+                let (head, keys) = (head(index), shape.keys_of(block));
+                let part = |values| head.rows(values, self.keys, keys.clone());
+                pack(level, &shape, &head, [part(self.k), part(self.v)], &mut packed);
+            });
+            drop(blocks);
+            let packed = &*packed;
+            threads.each(here * tasks, &|task, thread| {
+                let (index, task) = (task / tasks, task % tasks);
+                let head = head(index);
+                let queries = task * TASK..self.queries.min((task + 1) * TASK);
+                let block = Block {
+                    shape: &shape,
+                    head: &head,
+                    queries: head.rows(self.q, self.queries, queries),
+                    packed: &packed[index * of_head..][..of_head],
+                    rows: &rows[head.image * tasks + task],
+                };
+                attend(level, &block, &mut of_threads[thread].lock().unwrap_or_else(PoisonError::into_inner));
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
