@@ -6,6 +6,7 @@
 mod environment;
 mod file;
 mod flags;
+mod oddities;
 mod values;
 
 use std::fs;
@@ -112,48 +113,9 @@ pub struct Config {
     pub webhooks_at_once: u32,
 }
 
-/// A setting that works and is hardly meant so: what is odd, and what to do.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Oddity {
-    pub finding: String,
-    pub remedy: &'static str,
-}
-
 /// Each server would make a key of its own, and refuse the others'.
 const NODE_WITHOUT_KEYS: &str = "--node says that this server is one of several, and they need the same API keys: give all of \
      them the same --api-keys-file or STABLEHAND_API_KEYS";
-/// With fewer characters, a key is soon guessed.
-const SHORT_KEY: usize = 8;
-
-impl Config {
-    /// What is odd about who may use the server.
-    pub fn oddities(&self) -> Vec<Oddity> {
-        let mut oddities = Vec::new();
-        if let Access::Keys(keys) = &self.access
-            && let Some(shortest) = keys.iter().map(String::len).min().filter(|length| *length < SHORT_KEY)
-        {
-            let finding = format!("the shortest API key has {shortest} characters, so it is soon guessed");
-            oddities
-                .push(Oddity { finding, remedy: "use random keys, such as those of `openssl rand -hex 20`" });
-        }
-        if self.http.node.is_some() {
-            let own = [
-                ("signing key", self.signing_key.is_none()),
-                ("webhook secret", self.webhook_secret.is_none()),
-            ];
-            let own: Vec<_> = own.into_iter().filter(|(_, is_own)| *is_own).map(|(name, _)| name).collect();
-            if !own.is_empty() {
-                let finding = format!(
-                    "this node has its own {}, which the other nodes do not know",
-                    own.join(" and its own ")
-                );
-                let remedy = "give all nodes the same by --signing-key-file and --webhook-secret-file";
-                oddities.push(Oddity { finding, remedy });
-            }
-        }
-        oddities
-    }
-}
 
 /// An error in the settings, as a sentence for the operator.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,8 @@
 """How to hold the programs to AVX2 on a processor with AVX-512.
 
 OpenVINO and torch have settings for it. stablehand and ONNX Runtime ask the processor: `xgetbv` tells which registers the system
-saves. Copies of them get another instruction in its place, which says that it saves none of AVX-512's.
+saves. Copies of them get two other instructions in its place, which say that it saves none of AVX-512's. They write below the stack's
+end, where a function that calls no other may keep values: if a copy fails or draws wrong pictures, that is why.
 """
 import os
 import subprocess

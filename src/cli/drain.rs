@@ -45,7 +45,9 @@ pub(super) fn drain(args: &DrainArgs) -> Result<bool, Failure> {
         let was_asked = file.remove().map_err(failed)?;
         // The server may have been writing how far it is.
         thread::sleep(DRAIN_LOOK);
-        file.remove().map_err(failed)?;
+        if matches!(file.read().map_err(failed)?, Some(Drain::Draining | Drain::Drained)) {
+            file.remove().map_err(failed)?;
+        }
         print(&if was_asked { "new jobs come here again\n" } else { "the server does not drain\n" })?;
         return Ok(true);
     }

@@ -20,6 +20,9 @@ mod softmax;
 /// Packed keys and values that are in memory at once, 8 MB. They stay in the third cache. One head may need more.
 const PACKED: usize = 2 << 20;
 
+/// Channels of a head at most: each thread holds some hundred rows of them. Those of Stable Diffusion have 512 at most.
+const WIDEST: usize = 4096;
+
 /// The tensors of an attention.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {
@@ -60,6 +63,7 @@ impl Attention<'_> {
                 heads > 0 && channels > 0 && channels.is_multiple_of(heads),
                 "the channels are no multiple of the heads",
             ),
+            (channels / heads.max(1) <= WIDEST, "a head is too wide"),
             (keys > 0, "there are no keys"),
             (Some(self.q.len()) == count(queries), "the queries have another size"),
             (Some(self.k.len()) == count(keys), "the keys have another size"),
@@ -74,11 +78,13 @@ impl Attention<'_> {
             return Ok(());
         }
         let shape = Shape::new(level, channels / heads, keys);
-        let Scratch { packed, of_threads } = scratch;
+        let Scratch { packed: room, of_threads } = scratch;
         of_threads.resize_with(threads.count.max(of_threads.len()), Mutex::default);
         let of_head = shape.of_head();
         let at_once = (PACKED / of_head).clamp(1, batch * heads);
-        packed.resize(packed.len().max(at_once * of_head), 0.0);
+        let missing = (at_once * of_head).saturating_sub(room.len());
+        room.try_reserve(missing).map_err(|_| "its keys need more memory than there is")?;
+        room.resize(room.len() + missing, 0.0);
 
         // Heads write side by side into the same rows.
         let rows: Vec<_> = output
@@ -94,7 +100,7 @@ impl Attention<'_> {
                 Head { image, first: head * shape.channels, row: channels }
             };
             let blocks: Vec<_> =
-                packed[..here * of_head].chunks_mut(shape.of_block()).map(Mutex::new).collect();
+                room[..here * of_head].chunks_mut(shape.of_block()).map(Mutex::new).collect();
             threads.each(blocks.len(), &|index, _| {
                 let (index, block) = (index / shape.blocks(), index % shape.blocks());
                 let mut packed =
@@ -104,7 +110,7 @@ impl Attention<'_> {
                 pack(level, &shape, &head, [part(self.k), part(self.v)], &mut packed);
             });
             drop(blocks);
-            let packed = &*packed;
+            let packed = &*room;
             threads.each(here * tasks, &|task, thread| {
                 let (index, task) = (task / tasks, task % tasks);
                 let head = head(index);
@@ -119,6 +125,10 @@ impl Attention<'_> {
                 attend(level, &block, &mut of_threads[thread].lock().unwrap_or_else(PoisonError::into_inner));
             });
         }
+        drop(rows);
+        // One large head is no reason to hold so much for ever.
+        room.truncate(PACKED);
+        room.shrink_to(PACKED);
         Ok(())
     }
 }

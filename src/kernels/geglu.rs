@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::convolution::Threads;
 use super::gelu::gelu;
-use super::level::Level;
+use super::level::{Level, at_each_level};
 
 /// Rows of a task.
 const ROWS: usize = 16;
@@ -43,28 +43,9 @@ impl GeGlu<'_> {
     }
 }
 
-/// Runs [`each_row`], compiled for the level's instructions.
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls of functions that need instructions"))]
-fn rows(level: Level, input: &[f32], output: &mut [f32], bias: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn avx2(input: &[f32], output: &mut [f32], bias: &[f32]) {
-        each_row(input, output, bias);
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,avx512f")]
-    fn avx512(input: &[f32], output: &mut [f32], bias: &[f32]) {
-        each_row(input, output, bias);
-    }
-    match level {
-        Level::Baseline => each_row(input, output, bias),
-        // SAFETY: a `Level` is only made where the processor has its instructions.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2(input, output, bias) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512(input, output, bias) },
-    }
+at_each_level! {
+    /// Writes some rows of results.
+    rows(input: &[f32], output: &mut [f32], bias: &[f32]) = each_row
 }
 
 #[inline(always)]

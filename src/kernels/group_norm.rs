@@ -10,7 +10,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::convolution::Threads;
-use super::level::Level;
+use super::level::{Level, at_each_level};
 use super::silu::silu;
 
 /// Values whose mean and variance are found together: 16 KiB, which stay in the first cache for the second.
@@ -87,28 +87,9 @@ impl GroupNorm<'_> {
     }
 }
 
-/// Runs [`normalise_group`], compiled for the level's instructions.
-#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls of functions that need instructions"))]
-fn normalise(level: Level, group: &mut Group<'_>, epsilon: f32, silu: bool) {
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn avx2(group: &mut Group<'_>, epsilon: f32, silu: bool) {
-        normalise_group(group, epsilon, silu);
-    }
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,avx512f")]
-    fn avx512(group: &mut Group<'_>, epsilon: f32, silu: bool) {
-        normalise_group(group, epsilon, silu);
-    }
-    match level {
-        Level::Baseline => normalise_group(group, epsilon, silu),
-        // SAFETY: a `Level` is only made where the processor has its instructions.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2(group, epsilon, silu) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512(group, epsilon, silu) },
-    }
+at_each_level! {
+    /// Writes a group's results.
+    normalise(group: &mut Group<'_>, epsilon: f32, silu: bool) = normalise_group
 }
 
 #[inline(always)]

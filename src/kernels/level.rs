@@ -87,3 +87,34 @@ macro_rules! for_each_level {
     };
 }
 pub(super) use for_each_level;
+
+/// Defines a function that runs `$body`, compiled for a level's instructions, of whose loops the compiler makes vectors. Products
+/// are rounded before they are added, so that all levels give the same bits.
+macro_rules! at_each_level {
+    ($(#[$meta:meta])* $name:ident($($argument:ident: $of:ty),* $(,)?) = $body:ident) => {
+        $(#[$meta])*
+        #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls of functions that need instructions"))]
+        fn $name(level: Level, $($argument: $of),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2($($argument: $of),*) {
+                $body($($argument),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,avx512f")]
+            fn avx512($($argument: $of),*) {
+                $body($($argument),*);
+            }
+            match level {
+                Level::Baseline => $body($($argument),*),
+                // SAFETY: a `Level` is only made where the processor has its instructions.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { avx2($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { avx512($($argument),*) },
+            }
+        }
+    };
+}
+pub(super) use at_each_level;

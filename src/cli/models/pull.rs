@@ -51,7 +51,8 @@ pub(super) fn pull(args: &PullArgs) -> Result<(), Failure> {
     if hub::is_lora(&model.path()) {
         models.remove(&manifest.name)?;
         return Err(Failure::Other(format!(
-            "{} is a LoRA and no model: put its file into --lora-dir, and name it in the prompt as <lora:NAME:0.8>",
+            "{} is a LoRA and no model, so it was not kept: download its file into --lora-dir, and name it in the prompt as \
+             <lora:NAME:0.8>",
             manifest.name
         )));
     }

@@ -17,7 +17,7 @@ pub enum GraphBuild {
     Nchwc {
         channels_in_a_block: usize,
     },
-    /// The same, with our own operator for most convolutions.
+    /// The same, with our own operators for most convolutions, attention and norms.
     Winograd {
         channels_in_a_block: usize,
     },

@@ -41,6 +41,8 @@ impl Rendered {
             && let Some(least) = (0..MOST).min_by_key(|index| pages[*index].uses)
         {
             pages.remove(least);
+            // So that an address that was in use once does not stay for ever.
+            pages.iter_mut().for_each(|known| known.uses = known.uses.div_ceil(2));
         }
         pages.push(Known { base, page: Arc::clone(&page), uses: 1 });
         Ok(page)

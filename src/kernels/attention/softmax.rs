@@ -44,13 +44,14 @@ impl State {
             less.0[lane] = self.largest.0[lane];
             each(&mut less.0[lane], &largest, |before, largest| power_of_two::<FUSED>(before - largest));
             self.largest.0[lane] = largest;
-            let mut sum = self.sum.0[lane];
-            each(&mut sum, &less.0[lane], |sum, less| sum * less);
+            // By itself first: a long chain of sums loses digits.
+            let mut sum = [0.0; LANES];
             for row in &mut *scores {
                 each(&mut row.0[lane], &largest, |score, largest| power_of_two::<FUSED>(score - largest));
                 each(&mut sum, &row.0[lane], |sum, weight| sum + weight);
             }
-            self.sum.0[lane] = sum;
+            each(&mut self.sum.0[lane], &less.0[lane], |before, less| before * less);
+            each(&mut self.sum.0[lane], &sum, |before, sum| before + sum);
         }
         less
     }

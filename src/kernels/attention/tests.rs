@@ -92,6 +92,19 @@ fn it_is_the_definition_on_all_sizes_and_levels() {
 fn heads_that_are_packed_one_after_the_other_do_not_mix() {
     // Each needs more than half of the room.
     is_the_definition(&Tensors::new([2, 3, 3000, 2, 200], 1.0), 3e-6);
+    // Four at a time, and then the last. One alone that is larger than the room.
+    is_the_definition(&Tensors::new([1, 3, 3000, 5, 80], 1.0), 3e-6);
+    is_the_definition(&Tensors::new([1, 3, 4200, 1, 512], 1.0), 3e-6);
+}
+
+#[test]
+fn equal_weights_of_many_keys_sum_up_exactly() {
+    let mut tensors = Tensors::new([1, 3, 16_384, 1, 8], 1.0);
+    tensors.k.fill(0.25);
+    tensors.v.fill(1.0);
+    for result in run(&tensors.attention(), Level::best()).unwrap() {
+        assert!((result - 1.0).abs() < 3e-6, "{result}");
+    }
 }
 
 #[test]

@@ -103,13 +103,18 @@ pub fn like_first_input(
     else {
         return Ok(());
     };
-    if change(&mut shape).is_none() {
+    // Without a shape it looks like a scalar.
+    if shape.is_empty() || change(&mut shape).is_none() {
         return Ok(());
     }
-    // A size that is neither known nor named cannot be said, so it gets a name of its own.
+    // A size that is neither known nor named cannot be said, so it gets a name of its own. A known one has none.
     let sizes = shape.iter().zip(dimension_symbols.iter());
     let dimension_symbols = sizes
-        .map(|(size, name)| if *size < 0 && name.is_empty() { new_name() } else { name.clone() })
+        .map(|(size, name)| match (*size >= 0, name.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => new_name(),
+            (false, false) => name.clone(),
+        })
         .collect();
     context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols })
 }

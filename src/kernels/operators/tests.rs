@@ -204,6 +204,7 @@ fn attention_to_equal_values_is_that_value() {
         ([&[2, 5, 12], &[2, 0, 12], &[2, 0, 12]], "no keys"),
         ([&[2, 5, 13], &[2, 7, 13], &[2, 7, 13]], "multiple of the heads"),
         ([&[2, 5, 0], &[2, 7, 0], &[2, 7, 0]], "multiple of the heads"),
+        ([&[1, 1, 9000], &[1, 1, 9000], &[1, 1, 9000]], "too wide"),
     ] {
         let error = run(&mut session, &shapes).unwrap_err().to_string();
         assert!(error.contains(reason), "{shapes:?}: {error}");
@@ -215,7 +216,7 @@ fn attention_to_equal_values_is_that_value() {
 }
 
 #[test]
-fn graphs_of_a_models_own_have_no_such_operator() {
+fn exported_graphs_have_no_such_operator() {
     let runtime = Runtime::load(DeviceChoice::Cpu).unwrap();
     let error =
         runtime.session(GraphSource::Memory(&graph("Conv3x3", &INPUTS[..3], &[]))).unwrap_err().to_string();

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use crate::cli::paragraph::wrap_within;
 use crate::diffusion::{Model, PartReport, Port};
 use crate::domain::ModelPart;
+use crate::runtime::multiplies_int8;
 use crate::size_text::size_text;
 
 pub(super) const WIDTH: usize = 100;
@@ -148,9 +149,10 @@ impl Report<'_> {
             Ok(Some(name)) => format!("yes, {name} of --tiny-vae-dir, loaded when a request first wants it"),
             Err(reason) => format!("no: {reason}"),
         };
-        let int8 = match self.model.takes_add_ons() {
-            true => "yes, for its UNet's linear layers on a CPU",
-            false => "no: its weights lie inside its graphs",
+        let int8 = match (self.model.takes_add_ons(), multiplies_int8()) {
+            (true, true) => "yes, for its UNet's linear layers on a CPU",
+            (true, false) => "no: it needs an x86-64 processor with AVX2",
+            (false, _) => "no: its weights lie inside its graphs",
         };
         let cache_interval = match self.model.rules().max_cache_interval {
             0 | 1 => "no: its UNet does not give its deep features".to_owned(),
