@@ -17,9 +17,9 @@ impl Config {
     pub fn oddities(&self) -> Vec<Oddity> {
         let mut oddities = Vec::new();
         if let Access::Keys(keys) = &self.access
-            && let Some(shortest) = keys.iter().map(String::len).min().filter(|length| *length < SHORT_KEY)
+            && keys.iter().any(|key| key.len() < SHORT_KEY)
         {
-            let finding = format!("the shortest API key has {shortest} characters, so it is soon guessed");
+            let finding = format!("an API key is shorter than {SHORT_KEY} characters, so it is soon guessed");
             oddities
                 .push(Oddity { finding, remedy: "use random keys, such as those of `openssl rand -hex 20`" });
         }
@@ -64,7 +64,7 @@ mod tests {
     fn short_keys_and_secrets_that_no_other_node_knows_are_odd() {
         assert_eq!(findings(&[]), [""; 0]);
         assert_eq!(findings(&["--api-keys", "12345678"]), [""; 0]);
-        let short = "the shortest API key has 1 characters, so it is soon guessed";
+        let short = "an API key is shorter than 8 characters, so it is soon guessed";
         assert_eq!(findings(&["--api-keys", "12345678,a"]), [short]);
         assert_eq!(
             findings(&["--api-keys", "12345678", "--node", "1"]),
