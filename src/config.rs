@@ -7,6 +7,7 @@ mod environment;
 mod file;
 mod flags;
 mod oddities;
+mod shared_flags;
 mod values;
 
 use std::fs;
@@ -24,10 +25,8 @@ use crate::webhooks::WebhookSecret;
 
 pub use environment::forget_empty_variables;
 pub use file::{ConfigFile, EndpointTable};
-pub use flags::{
-    ControlNetDirArgs, CpuArgs, DataDirArgs, LogFormat, ModelsDirArgs, ServeArgs, Switch, ThreadArgs,
-    TinyVaeDirArgs,
-};
+pub use flags::{LogFormat, ServeArgs, Switch};
+pub use shared_flags::{ControlNetDirArgs, CpuArgs, DataDirArgs, ModelsDirArgs, ThreadArgs, TinyVaeDirArgs};
 pub use values::{address, server_url, size, time};
 
 /// The most workers of one endpoint.

@@ -1,6 +1,6 @@
 //! Group norm, and `SiLU` after it: one pass for the mean and the variance, and one that writes the results.
 //!
-//! ONNX has no such operator for a CPU. In its own operators it takes five passes over an image, each through memory.
+//! ONNX Runtime has no kernel for it on a CPU. In the operators that it has, it takes five passes over an image, through memory.
 //!
 //! The order of all sums depends on a group's size alone, and products are rounded before they are added. So every processor,
 //! every batch and every number of threads give the same results.

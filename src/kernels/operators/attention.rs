@@ -7,7 +7,7 @@ use ort::operator::ShapeInferenceContext;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
-use super::call::{Call, Pool, like_first_input};
+use super::call::{Call, Pool, count, like_first_input};
 use crate::kernels::attention::{Attention, Scratch};
 use crate::kernels::level::Level;
 
@@ -35,13 +35,10 @@ impl Operator for AttentionOperator {
     }
 
     fn create_kernel(&self, context: &KernelContext<'_>) -> ort::Result<AttentionKernel> {
-        let heads: Option<i64> = context.get("heads");
-        let heads = heads.ok_or_else(|| ort::Error::new(format!("{NAME}: it has no heads")))?;
         Ok(AttentionKernel {
             threads: self.threads,
             level: self.level,
-            heads: usize::try_from(heads)
-                .map_err(|_| ort::Error::new(format!("{NAME}: heads are negative")))?,
+            heads: count(context, NAME, "heads")?,
             scratch: self.scratch.clone(),
         })
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ort::operator::{ComputeContext, ShapeInferenceContext};
+use ort::operator::{ComputeContext, KernelContext, ShapeInferenceContext};
 use ort::value::{DynValue, PrimitiveTensorElementType, ValueRef, ValueType};
 
 use crate::kernels::convolution::Threads;
@@ -66,6 +66,16 @@ impl<'a> Call<'a> {
         work(output, &Threads { count: threads, run: &run }).map_err(|reason| self.refused(reason))?;
         failure.take().map_or(Ok(()), Err)
     }
+}
+
+/// A node's attribute that counts something.
+pub fn count(context: &KernelContext<'_>, operator: &str, name: &str) -> ort::Result<usize> {
+    let count: i64 = context.get(name).ok_or_else(|| missing(operator, name))?;
+    usize::try_from(count).map_err(|_| ort::Error::new(format!("{operator}: {name} are negative")))
+}
+
+pub fn missing(operator: &str, name: &str) -> ort::Error {
+    ort::Error::new(format!("{operator}: it has no {name}"))
 }
 
 /// What calls leave for the next, one for each call at the same time.

@@ -7,7 +7,7 @@ use ort::operator::ShapeInferenceContext;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
-use super::call::{Call, like_first_input};
+use super::call::{Call, count, like_first_input, missing};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::level::Level;
 
@@ -34,14 +34,11 @@ impl Operator for GroupNormOperator {
     }
 
     fn create_kernel(&self, context: &KernelContext<'_>) -> ort::Result<GroupNormKernel> {
-        let missing = |name: &str| ort::Error::new(format!("{NAME}: it has no {name}"));
-        let groups: i64 = context.get("groups").ok_or_else(|| missing("groups"))?;
         Ok(GroupNormKernel {
             threads: self.threads,
             level: self.level,
-            groups: usize::try_from(groups)
-                .map_err(|_| ort::Error::new(format!("{NAME}: groups are negative")))?,
-            epsilon: context.get("epsilon").ok_or_else(|| missing("epsilon"))?,
+            groups: count(context, NAME, "groups")?,
+            epsilon: context.get("epsilon").ok_or_else(|| missing(NAME, "epsilon"))?,
             silu: context.get("silu") == Some(1_i64),
         })
     }
