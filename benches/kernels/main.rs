@@ -4,9 +4,11 @@
 //!     cargo bench --bench kernels -- UNet             # its convolutions; or VAE
 //!     cargo bench --bench kernels -- norms            # group norms
 //!     cargo bench --bench kernels -- attention        # attention
+//!     cargo bench --bench kernels -- linear           # linear layers
 
 mod attention;
 mod convolutions;
+mod linear;
 mod norms;
 mod onnx;
 
@@ -44,6 +46,9 @@ fn main() -> ort::Result<()> {
     }
     if wants("attention") {
         attention::table(&bench)?;
+    }
+    if wants("linear") {
+        linear::table(&bench)?;
     }
     Ok(())
 }

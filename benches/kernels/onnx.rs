@@ -24,6 +24,14 @@ impl Graph {
         self.0.extend(bytes(1, &node));
     }
 
+    /// Splits a value along its last axis.
+    pub fn halves(&mut self, whole_value: &str, halves: [&str; 2]) {
+        let names: Vec<u8> = halves.iter().flat_map(|half| text(2, half)).collect();
+        let attributes = [whole("axis", 3), whole("num_outputs", 2)].map(|attribute| bytes(5, &attribute));
+        let node = [text(1, whole_value), names, text(4, "Split"), attributes.concat()].concat();
+        self.0.extend(bytes(1, &node));
+    }
+
     pub fn floats(&mut self, name: &str, sizes: &[usize], values: &[f32]) {
         let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.tensor(name, sizes, 1, &raw);

@@ -170,6 +170,11 @@ class CudaGraph(Graph):
         weight, bias = (self.parameter(f"{name}.{p}", [channels]) for p in ("weight", "bias"))
         return self.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon)
 
+    def linear_add_and_norm(self, x, skip, name, norm, channels, epsilon=1e-5):
+        """(a linear layer of x plus skip, and the layer norm of that)"""
+        y = self.linear(x, name, channels, channels, bias=False)
+        return self.add_and_norm(y, skip, f"{name}.bias", norm, channels, epsilon)
+
     def add_and_norm(self, x, skip, bias, name, channels, epsilon=1e-5):
         """(x + bias + skip, that through layer norm); `bias` is a parameter's name."""
         weight, shift = (self.parameter(f"{name}.{p}", [channels]) for p in ("weight", "bias"))

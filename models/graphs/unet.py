@@ -182,18 +182,18 @@ class UNet:
 
         normed = net.layer_norm(h, f"{block}.norm1", c)
         attended = self.attention(normed, normed, f"{block}.attn1", c, c, heads)
-        h, normed = net.add_and_norm(attended, h, f"{block}.attn1.to_out.0.bias", f"{block}.norm2", c)
+        h, normed = net.linear_add_and_norm(attended, h, f"{block}.attn1.to_out.0", f"{block}.norm2", c)
         attended = self.attention(normed, self.context, f"{block}.attn2", c, dim, heads)
-        h, normed = net.add_and_norm(attended, h, f"{block}.attn2.to_out.0.bias", f"{block}.norm3", c)
+        h, normed = net.linear_add_and_norm(attended, h, f"{block}.attn2.to_out.0", f"{block}.norm3", c)
         gated = net.geglu(normed, f"{block}.ff.net.0.proj", c, 4 * c)
         h = net.linear(gated, f"{block}.ff.net.2", 4 * c, c, plus=h)
 
         return net.conv(net.to_image(h, like=x), f"{name}.proj_out", c, c, kernel=1, plus=x)
 
     def attention(self, x, context, name, c, c_context, heads):
-        """[b, n, c], [b, m, c_context] -> [b, n, c]. The caller adds the bias of the output projection."""
+        """[b, n, c], [b, m, c_context] -> [b, n, c], without the output projection."""
         net = self.net
         q = net.linear(x, f"{name}.to_q", c, c, bias=False)
         k = net.linear(context, f"{name}.to_k", c_context, c, bias=False)
         v = net.linear(context, f"{name}.to_v", c_context, c, bias=False)
-        return net.linear(net.attention(q, k, v, heads, c), f"{name}.to_out.0", c, c, bias=False)
+        return net.attention(q, k, v, heads, c)

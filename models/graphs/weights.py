@@ -29,6 +29,9 @@ def as_stored(tensor, array):
     if tensor.doc_string == "OIHWBo":
         o, i, h, w = array.shape
         array = array.reshape(o // 16, 16, i, h, w).transpose(0, 2, 3, 4, 1).reshape(o, i, h, w)
+    if tensor.doc_string == "OIBo":
+        o, i = array.shape
+        array = array.reshape(o // 16, 16, i).transpose(0, 2, 1).reshape(o, i)
     if list(array.shape) != list(tensor.dims):
         raise SystemExit(f"{tensor.name} is {list(array.shape)} in the checkpoint and {list(tensor.dims)} in the graph")
     return np.ascontiguousarray(array, NUMPY[tensor.data_type])

@@ -118,3 +118,34 @@ macro_rules! at_each_level {
     };
 }
 pub(super) use at_each_level;
+
+/// Defines a function that runs `$body` with the vectors of a level and with tiles of so many rows, compiled for its
+/// instructions. The rows are those of the baseline, AVX2 and AVX-512: as many as a processor's registers hold sums for.
+macro_rules! in_tiles {
+    ($(#[$meta:meta])* $visible:vis $name:ident($($argument:ident: $of:ty),* $(,)?) = $body:ident[$baseline:expr, $avx2:expr, $avx512:expr]) => {
+        $(#[$meta])*
+        #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls of functions that need instructions"))]
+        $visible fn $name(level: Level, $($argument: $of),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $of),*) {
+                $body::<$crate::kernels::x86::Eight, { $avx2 }>($($argument),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f")]
+            fn avx512($($argument: $of),*) {
+                $body::<$crate::kernels::x86::Sixteen, { $avx512 }>($($argument),*);
+            }
+            match level {
+                Level::Baseline => $body::<$crate::kernels::vector::Four, { $baseline }>($($argument),*),
+                // SAFETY: a `Level` is only made where the processor has its instructions.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { avx2($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { avx512($($argument),*) },
+            }
+        }
+    };
+}
+pub(super) use in_tiles;

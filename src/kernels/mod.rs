@@ -5,19 +5,20 @@
 //! `multiply` the innermost loop. All work on lanes of sixteen channels with the vectors of `vector`, compiled for each `level`
 //! of a processor's instructions.
 //!
-//! `attention` has attention that never holds all scores. `group_norm` has group norms with `silu`, and `geglu` the middle of a
-//! transformer's feed-forward layers. `linear` has linear layers in int8: `rounding` brings a row into eight bits, and
-//! `dot` is the innermost loop. Knows no models and no graphs.
+//! `attention` has attention that never holds all scores, and `group_norm` group norms with `silu`. `linear` has linear layers in
+//! float32 and `linear_int8` in int8, for which `rounding` brings a row into eight bits and `dot` is the innermost loop. What
+//! both have around their products is in `layer`. Knows no models and no graphs.
 
 mod attention;
 mod convolution;
 mod dot;
 mod exponential;
-mod geglu;
 mod gelu;
 mod group_norm;
+mod layer;
 mod level;
 mod linear;
+mod linear_int8;
 mod minimal;
 mod multiply;
 mod operators;

@@ -3,8 +3,9 @@
 mod attention;
 mod call;
 mod conv3x3;
-mod geglu;
 mod group_norm;
+mod layer;
+mod linear;
 mod linear_int8;
 #[cfg(test)]
 mod tests;
@@ -14,9 +15,9 @@ use ort::operator::OperatorDomain;
 use self::attention::AttentionOperator;
 use self::call::Pool;
 use self::conv3x3::Conv3x3;
-use self::geglu::GeGluOperator;
 use self::group_norm::GroupNormOperator;
-use self::linear_int8::LinearInt8;
+use self::linear::LinearOperator;
+use self::linear_int8::LinearInt8Operator;
 use super::level::Level;
 
 const DOMAIN: &str = "stablehand";
@@ -35,7 +36,7 @@ pub fn operators_at(threads: usize, level: Level) -> ort::Result<OperatorDomain>
     OperatorDomain::new(DOMAIN)?
         .add(AttentionOperator { threads, level, scratch: Pool::default() })?
         .add(Conv3x3 { threads, level, scratch: Pool::default() })?
-        .add(GeGluOperator { threads, level })?
         .add(GroupNormOperator { threads, level })?
-        .add(LinearInt8 { threads, scratch: Pool::default() })
+        .add(LinearOperator { threads, level, scratch: Pool::default() })?
+        .add(LinearInt8Operator { threads, level, scratch: Pool::default() })
 }

@@ -51,6 +51,8 @@ pub fn grow(lanes: &mut Vec<Lane>, length: usize) {
 pub trait Vector: Copy {
     /// Values in a vector. A lane is one or more vectors.
     const WIDTH: usize;
+    /// Whether a product and a sum are one instruction, which rounds once.
+    const IS_FUSED: bool;
     /// The part of the lane that starts at `at`.
     fn load(lane: &Lane, at: usize) -> Self;
     fn store(self, lane: &mut Lane, at: usize);
@@ -82,6 +84,7 @@ impl Four {
 
 impl Vector for Four {
     const WIDTH: usize = 4;
+    const IS_FUSED: bool = cfg!(target_arch = "aarch64");
 
     #[inline(always)]
     fn load(lane: &Lane, at: usize) -> Self {
@@ -111,10 +114,7 @@ impl Vector for Four {
     #[inline(always)]
     fn times_plus(self, factor: f32, other: Self) -> Self {
         // Where it is not one instruction, `mul_add` is a slow call.
-        self.each(
-            other,
-            |a, b| if cfg!(target_arch = "aarch64") { a.mul_add(factor, b) } else { a * factor + b },
-        )
+        self.each(other, |a, b| if Self::IS_FUSED { a.mul_add(factor, b) } else { a * factor + b })
     }
 
     #[inline(always)]

@@ -24,6 +24,7 @@ pub struct Sixteen(__m512);
 
 impl Vector for Eight {
     const WIDTH: usize = 8;
+    const IS_FUSED: bool = true;
 
     #[inline(always)]
     fn load(lane: &Lane, at: usize) -> Self {
@@ -82,6 +83,7 @@ impl Vector for Eight {
 
 impl Vector for Sixteen {
     const WIDTH: usize = LANES;
+    const IS_FUSED: bool = true;
 
     #[inline(always)]
     fn load(lane: &Lane, _: usize) -> Self {

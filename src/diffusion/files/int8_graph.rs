@@ -17,6 +17,10 @@ use super::{FileError, WeightlessGraph, Weights};
 pub const INT8_LOCATION: &str = "int8";
 const DOMAIN: &str = "stablehand";
 const OPERATOR: &str = "LinearInt8";
+/// Our operator for the same layer in float32.
+const LINEAR: &str = "Linear";
+/// Which input of a layer is its weight.
+const WEIGHT: usize = 1;
 const MICROSOFT: &str = "com.microsoft";
 /// `TensorProto.DataType`.
 const UINT8: u64 = 2;
@@ -117,8 +121,18 @@ impl WeightlessGraph {
             let Some(node) = field.bytes(1) else { continue };
             let node = Node::read(node)?;
             match node.weight() {
-                Some(weight) if !names.contains(&weight) => names.push(weight),
-                Some(_) => {}
+                Some(weight) => {
+                    if !names.contains(&weight) {
+                        names.push(weight);
+                    }
+                    others.extend(
+                        node.inputs
+                            .iter()
+                            .enumerate()
+                            .filter(|(index, _)| *index != WEIGHT)
+                            .map(|(_, name)| *name),
+                    );
+                }
                 None => others.extend(node.inputs),
             }
         }
@@ -189,28 +203,39 @@ impl<'a> Node<'a> {
         self.fields.iter().find_map(|field| field.text(number)).unwrap_or_default()
     }
 
-    /// The weight of a product `x · weightᵀ`, which is all that the node computes.
+    /// The weight of a layer, which is a product `x · weightᵀ` and no more, or our own operator.
     fn weight(&self) -> Option<&'a str> {
+        match (self.text(4), self.text(7)) {
+            (LINEAR, DOMAIN) => self.inputs.get(WEIGHT).copied(),
+            ("FusedMatMul", MICROSOFT) if self.inputs.len() == 2 && self.is_only_transposed() => {
+                Some(self.inputs[WEIGHT])
+            }
+            _ => None,
+        }
+    }
+
+    fn is_only_transposed(&self) -> bool {
         let mut attributes = self.fields.iter().filter_map(|field| field.bytes(5));
         let is_transposed = attributes.next().and_then(fields).is_some_and(|attribute| {
             let is_one = |field: &Field<'_>| field.number == 3 && field.value == Value::Number(1);
             attribute.iter().any(|field| field.text(1) == Some("transB")) && attribute.iter().any(is_one)
         });
-        let is_product = self.text(4) == "FusedMatMul" && self.text(7) == MICROSOFT;
-        match self.inputs[..] {
-            [_, weight] if is_product && is_transposed && attributes.next().is_none() => Some(weight),
-            _ => None,
-        }
+        is_transposed && attributes.next().is_none()
     }
 
-    /// The node for the same product in int8.
+    /// The node for the same layer in int8. Our own has all that is around the product, too.
     fn in_int8(&self, layer: &Layer) -> Vec<u8> {
         let mut out = Vec::new();
-        bytes(&mut out, 1, self.inputs[0].as_bytes());
-        bytes(&mut out, 1, layer.quantized_name().as_bytes());
+        for (index, input) in self.inputs.iter().enumerate() {
+            let name = if index == WEIGHT { layer.quantized_name() } else { (*input).to_owned() };
+            bytes(&mut out, 1, name.as_bytes());
+        }
         bytes(&mut out, 2, self.text(2).as_bytes());
         bytes(&mut out, 3, self.text(3).as_bytes());
         bytes(&mut out, 4, OPERATOR.as_bytes());
+        if self.text(7) == DOMAIN {
+            self.fields.iter().filter(|field| field.number == 5).for_each(|field| out.extend(field.whole));
+        }
         bytes(&mut out, 7, DOMAIN.as_bytes());
         out
     }

@@ -15,8 +15,9 @@ pub const LOCATION: &str = "weights";
 const OHWI: &str = "OHWI";
 /// The same in blocks of channels, which `NCHWc` kernels read.
 const BLOCKS: &str = "OIHWBiBo";
-/// The same in blocks of output channels, for our own operator.
+/// A convolution's and a linear layer's weight in blocks of output channels, for our own operators.
 const OUTPUT_BLOCKS: &str = "OIHWBo";
+const LINEAR_BLOCKS: &str = "OIBo";
 /// In bytes, far more than any part of a Stable Diffusion v1 model has.
 const LARGEST: u64 = 16 << 30;
 
@@ -65,6 +66,7 @@ impl WeightlessGraph {
                 OHWI if shape.len() == 4 => Order::ChannelsLast,
                 BLOCKS if shape.len() == 4 => Order::Blocks(channels_in_a_block),
                 OUTPUT_BLOCKS if shape.len() == 4 => Order::OutputBlocks,
+                LINEAR_BLOCKS if shape.len() == 2 => Order::OutputBlocks,
                 _ => Order::Plain,
             };
             match order {

@@ -35,7 +35,7 @@ pub(super) enum Order {
     ChannelsLast,
     /// A convolution's in blocks of so many input and output channels.
     Blocks(usize),
-    /// A convolution's in blocks of [`OUTPUT_BLOCK`] output channels.
+    /// A convolution's or a linear layer's in blocks of [`OUTPUT_BLOCK`] output channels.
     OutputBlocks,
 }
 
@@ -80,11 +80,15 @@ impl Weights {
     pub fn values(&self, name: &str) -> Option<Vec<f32>> {
         let slot = self.slots.get(name)?;
         let bytes = self.buffer.get(slot.at..slot.at + slot.length)?;
-        Some(
-            (0..slot.length / slot.element.width())
-                .map(|i| slot.element.read(bytes, slot.position(i)))
-                .collect(),
-        )
+        let count = slot.length / slot.element.width();
+        let run = slot.run().unwrap_or(count).max(1);
+        let mut values = Vec::with_capacity(count);
+        for first in (0..count).step_by(run) {
+            let (start, stride) = slot.spread(first / run);
+            let places = 0..run.min(count - first);
+            values.extend(places.map(|place| slot.element.read(bytes, start + place * stride)));
+        }
+        Some(values)
     }
 
     /// Where to write each of them, all at once; nothing while a session reads them.
@@ -163,16 +167,16 @@ impl WeightWriter<'_> {
         let element = self.slot.element;
         let room = self.bytes.len() / element.width() - self.next;
         let values = &values[..values.len().min(room)];
-        if let Some(kernel) = self.slot.kernel() {
+        if let Some(run) = self.slot.run() {
             let mut index = self.next;
             let mut rest = values;
             while !rest.is_empty() {
-                let (start, stride) = self.slot.spread(index / kernel);
-                let (of_pair, others) = rest.split_at(rest.len().min(kernel - index % kernel));
-                for (place, value) in (index % kernel..).zip(of_pair) {
+                let (start, stride) = self.slot.spread(index / run);
+                let (of_run, others) = rest.split_at(rest.len().min(run - index % run));
+                for (place, value) in (index % run..).zip(of_run) {
                     element.write(&mut self.bytes[(start + place * stride) * element.width()..], *value);
                 }
-                (index, rest) = (index + of_pair.len(), others);
+                (index, rest) = (index + of_run.len(), others);
             }
         } else {
             let bytes = &mut self.bytes[self.next * element.width()..];
@@ -194,37 +198,34 @@ impl WeightWriter<'_> {
 }
 
 impl Slot {
-    /// The graph's position of the value at `index` of the checkpoint's order.
-    fn position(&self, index: usize) -> usize {
-        let Some(kernel) = self.kernel() else { return index };
-        let (start, stride) = self.spread(index / kernel);
-        start + index % kernel * stride
-    }
-
-    /// The number of values for each pair of output and input channel, where the graph has an order of its own.
-    fn kernel(&self) -> Option<usize> {
-        match self.shape[..] {
-            [_, _, height, width] if self.order != Order::Plain => Some((height * width).max(1)),
-            _ => None,
+    /// The number of values in a row that have equal distances in the graph's order, where it has one of its own: those for an
+    /// output channel, or for a pair of channels.
+    fn run(&self) -> Option<usize> {
+        let of_output = || self.shape.get(1..).map(|sizes| sizes.iter().product::<usize>().max(1));
+        match self.order {
+            Order::Plain => None,
+            Order::OutputBlocks => of_output(),
+            Order::ChannelsLast | Order::Blocks(_) => {
+                Some(self.shape.get(2..)?.iter().product::<usize>().max(1))
+            }
         }
     }
 
-    /// The positions of the values of a pair of channels in the graph's order: that of the first, and the distance from
-    /// one to the next.
-    fn spread(&self, pair: usize) -> (usize, usize) {
-        let [_, inputs, height, width] = self.shape[..] else { return (pair, 1) };
-        let (output, input) = (pair / inputs, pair % inputs);
+    /// Where a run is in the graph's order: the position of its first value, and the distance from one to the next.
+    fn spread(&self, run: usize) -> (usize, usize) {
+        let inputs = self.shape.get(1).copied().unwrap_or(1).max(1);
+        let of_run = self.run().unwrap_or(1);
+        let (output, input) = (run / inputs, run % inputs);
         match self.order {
-            Order::Plain => (pair * height * width, 1),
-            Order::ChannelsLast => (output * height * width * inputs + input, inputs),
+            Order::Plain => (run * of_run, 1),
+            Order::ChannelsLast => (output * of_run * inputs + input, inputs),
             Order::Blocks(block) => {
                 let outer = (output / block) * (inputs / block) + input / block;
-                let start = outer * height * width * block * block + input % block * block + output % block;
+                let start = outer * of_run * block * block + input % block * block + output % block;
                 (start, block * block)
             }
             Order::OutputBlocks => {
-                let outer = output / OUTPUT_BLOCK * inputs + input;
-                (outer * height * width * OUTPUT_BLOCK + output % OUTPUT_BLOCK, OUTPUT_BLOCK)
+                (run / OUTPUT_BLOCK * of_run * OUTPUT_BLOCK + run % OUTPUT_BLOCK, OUTPUT_BLOCK)
             }
         }
     }

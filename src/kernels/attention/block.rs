@@ -7,10 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::rows::{load_queries, store_results};
 use super::softmax::State;
-use crate::kernels::level::Level;
-use crate::kernels::vector::{Four, LANES, Lane, Vector};
-#[cfg(target_arch = "x86_64")]
-use crate::kernels::x86::{Eight, Sixteen};
+use crate::kernels::level::{Level, in_tiles};
+use crate::kernels::vector::{LANES, Lane, Vector};
 
 /// Lanes of queries that are worked on together.
 pub const LANES_OF_QUERIES: usize = 2;
@@ -140,41 +138,17 @@ pub struct OfThread {
     scores: Vec<Queries>,
 }
 
-macro_rules! for_each_level {
-    ($name:ident = $body:ident($($argument:ident: $of:ty),* $(,)?)) => {
-        /// Runs the function with the vectors of a level, compiled for its instructions.
-        #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls of functions that need instructions"))]
-        pub fn $name(level: Level, $($argument: $of),*) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2($($argument: $of),*) {
-                $body::<Eight, ROWS_AVX2, true>($($argument),*);
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,avx512f")]
-            fn avx512($($argument: $of),*) {
-                $body::<Sixteen, ROWS_AVX512, true>($($argument),*);
-            }
-            match level {
-                Level::Baseline => {
-                    $body::<Four, ROWS_BASELINE, { cfg!(target_arch = "aarch64") }>($($argument),*);
-                }
-                // SAFETY: a `Level` is only made where the processor has its instructions.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => unsafe { avx2($($argument),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => unsafe { avx512($($argument),*) },
-            }
-        }
-    };
+in_tiles! {
+    pub pack(shape: &Shape, head: &Head, rows: [&[f32]; 2], packed: &mut [f32])
+        = pack_block[ROWS_BASELINE, ROWS_AVX2, ROWS_AVX512]
 }
-for_each_level!(pack = pack_block(shape: &Shape, head: &Head, rows: [&[f32]; 2], packed: &mut [f32]));
-for_each_level!(attend = attend_block(block: &Block<'_, '_>, mine: &mut OfThread));
+in_tiles! {
+    pub attend(block: &Block<'_, '_>, mine: &mut OfThread) = attend_block[ROWS_BASELINE, ROWS_AVX2, ROWS_AVX512]
+}
 
 /// Packs a block of keys and values, of which `rows` has the rows.
 #[inline(always)]
-fn pack_block<V: Vector, const R: usize, const FUSED: bool>(
+fn pack_block<V: Vector, const R: usize>(
     shape: &Shape,
     head: &Head,
     [keys, values]: [&[f32]; 2],
@@ -208,7 +182,7 @@ fn pack_block<V: Vector, const R: usize, const FUSED: bool>(
 }
 
 #[inline(always)]
-fn attend_block<V: Vector, const R: usize, const FUSED: bool>(block: &Block<'_, '_>, mine: &mut OfThread) {
+fn attend_block<V: Vector, const R: usize>(block: &Block<'_, '_>, mine: &mut OfThread) {
     let &Block { shape, head, .. } = block;
     let (channels, padded) = (shape.channels, shape.padded());
     let parts = (block.queries.len() / head.row).div_ceil(TOGETHER);
@@ -239,7 +213,7 @@ fn attend_block<V: Vector, const R: usize, const FUSED: bool>(block: &Block<'_, 
                 }
             }
             let scores = &mut scores[..count];
-            let less = state.weigh::<FUSED>(scores);
+            let less = state.weigh::<V>(scores);
             let sums = &mut sums[part * padded..][..padded];
             let before = (index > 0).then_some(&less);
             for (sums, values) in sums.as_chunks_mut::<R>().0.iter_mut().zip(values.chunks(count)) {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::inline_always, reason = "all of it must be compiled for one level")]
 
-use crate::kernels::vector::LANES;
+use crate::kernels::vector::{LANES, Vector};
 
 use super::block::{LANES_OF_QUERIES, Queries, each};
 
@@ -27,9 +27,8 @@ impl State {
         Self { largest: Queries([[f32::MIN; LANES]; LANES_OF_QUERIES]), sum: Queries::ZERO };
 
     /// Makes weights of the scores: 2 to them, less the largest. Returns what the weights of earlier blocks become less by.
-    /// `FUSED`: whether a product and a sum are one instruction.
     #[inline(always)]
-    pub fn weigh<const FUSED: bool>(&mut self, scores: &mut [Queries]) -> Queries {
+    pub fn weigh<V: Vector>(&mut self, scores: &mut [Queries]) -> Queries {
         let mut less = Queries::ZERO;
         for lane in 0..LANES_OF_QUERIES {
             let mut largest = self.largest.0[lane];
@@ -42,12 +41,12 @@ impl State {
                 );
             }
             less.0[lane] = self.largest.0[lane];
-            each(&mut less.0[lane], &largest, |before, largest| power_of_two::<FUSED>(before - largest));
+            each(&mut less.0[lane], &largest, |before, largest| power_of_two::<V>(before - largest));
             self.largest.0[lane] = largest;
             // By itself first: a long chain of sums loses digits.
             let mut sum = [0.0; LANES];
             for row in &mut *scores {
-                each(&mut row.0[lane], &largest, |score, largest| power_of_two::<FUSED>(score - largest));
+                each(&mut row.0[lane], &largest, |score, largest| power_of_two::<V>(score - largest));
                 each(&mut sum, &row.0[lane], |sum, weight| sum + weight);
             }
             each(&mut self.sum.0[lane], &less.0[lane], |before, less| before * less);
@@ -59,8 +58,8 @@ impl State {
 
 /// 2ˣ for x ≤ 0. What is too small becomes the smallest result, and what is no number stays none.
 #[inline(always)]
-fn power_of_two<const FUSED: bool>(x: f32) -> f32 {
-    let times_plus = |a: f32, b: f32, c: f32| if FUSED { a.mul_add(b, c) } else { a * b + c };
+fn power_of_two<V: Vector>(x: f32) -> f32 {
+    let times_plus = |a: f32, b: f32, c: f32| if V::IS_FUSED { a.mul_add(b, c) } else { a * b + c };
     let x = if SMALLEST > x { SMALLEST } else { x };
     let shifted = x + WHOLE_AND_BIAS;
     let r = x - (shifted - WHOLE_AND_BIAS);

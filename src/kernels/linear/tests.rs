@@ -1,133 +1,196 @@
-//! Against numpy's layer of `tests/golden/linear_int8.py`, and each way to multiply against the others.
-
-use serde_json::Value;
+//! Against sums in float64, at every level.
 
 use super::*;
-use crate::kernels::tests::spawn;
+use crate::kernels::gelu::gelu;
+use crate::kernels::layer::Norm;
+use crate::kernels::tests::{random, spawn};
 
-fn run(layer: &Linear<'_>, dot: Dot, threads: usize, scratch: &mut LinearScratch) -> Vec<f32> {
-    let mut output = vec![f32::NAN; layer.input.len() / layer.inputs * layer.outputs];
-    layer.run(dot, &mut output, scratch, &Threads { count: threads, run: &spawn }).unwrap();
+/// A layer's tensors, with the weights in the order [outputs][inputs].
+struct Case {
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+    is_gated: bool,
+    input: Vec<f32>,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    plus: Vec<f32>,
+    norm: [Vec<f32>; 2],
+}
+
+impl Case {
+    fn new([rows, inputs, outputs]: [usize; 3], is_gated: bool) -> Self {
+        Self {
+            rows,
+            inputs,
+            outputs,
+            is_gated,
+            input: random(rows * inputs, 1),
+            weights: random(inputs * outputs, 2),
+            bias: random(outputs, 3),
+            plus: random(rows * outputs / if is_gated { 2 } else { 1 }, 4),
+            norm: [random(inputs, 5), random(inputs, 6)],
+        }
+    }
+
+    fn in_blocks(&self) -> Vec<f32> {
+        let blocks = self.weights.chunks(LANES * self.inputs);
+        let place = |at: usize| at % LANES * self.inputs + at / LANES;
+        blocks.flat_map(|block| (0..block.len()).map(move |at| block[place(at)])).collect()
+    }
+
+    /// The layer with all, or with nothing, around its products.
+    fn layer(&self, has_all: bool) -> Layer<'_> {
+        let norm = Norm { weight: &self.norm[0], bias: &self.norm[1], epsilon: 1e-5 };
+        Layer {
+            inputs: self.inputs,
+            outputs: self.outputs,
+            input: &self.input,
+            norm: has_all.then_some(norm),
+            bias: has_all.then_some(&self.bias),
+            plus: has_all.then_some(&self.plus),
+            is_gated: self.is_gated,
+        }
+    }
+
+    fn expected(&self, has_all: bool) -> Vec<f64> {
+        let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|value| f64::from(*value)).collect() };
+        let mut results = Vec::new();
+        for row in self.input.chunks(self.inputs) {
+            let mut row = wide(row);
+            if has_all {
+                #[expect(clippy::cast_precision_loss, reason = "a count of channels")]
+                let count = self.inputs as f64;
+                let mean = row.iter().sum::<f64>() / count;
+                let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+                for (value, (weight, bias)) in row.iter_mut().zip(self.norm[0].iter().zip(&self.norm[1])) {
+                    *value =
+                        (*value - mean) / (variance + 1e-5).sqrt() * f64::from(*weight) + f64::from(*bias);
+                }
+            }
+            let mut products: Vec<f64> = self
+                .weights
+                .chunks(self.inputs)
+                .map(|weights| wide(weights).iter().zip(&row).map(|(weight, value)| weight * value).sum())
+                .collect();
+            if has_all {
+                products.iter_mut().zip(&self.bias).for_each(|(product, bias)| *product += f64::from(*bias));
+            }
+            if self.is_gated {
+                let gates = products.split_off(self.outputs / 2);
+                #[expect(clippy::cast_possible_truncation, reason = "its own tests are exact")]
+                products
+                    .iter_mut()
+                    .zip(gates)
+                    .for_each(|(value, gate)| *value *= f64::from(gelu(gate as f32)));
+            }
+            results.extend(products);
+        }
+        if has_all {
+            results.iter_mut().zip(&self.plus).for_each(|(result, plus)| *result += f64::from(*plus));
+        }
+        results
+    }
+}
+
+fn run(linear: &Linear<'_>, level: Level, threads: usize, scratch: &mut Scratch) -> Vec<f32> {
+    let mut output = vec![f32::NAN; linear.layer.input.len() / linear.layer.inputs * linear.layer.width()];
+    linear.run(level, &mut output, scratch, &Threads { count: threads, run: &spawn }).unwrap();
     output
 }
 
-/// Weights of any bytes, with scales from 0.5 to 1.
-fn weights(inputs: usize, outputs: usize) -> Vec<u8> {
-    let mut weights: Vec<u8> = (0..weight_bytes(inputs, outputs).unwrap())
-        .map(|index| u8::try_from(index * 7919 % 255 + 1).unwrap())
-        .collect();
-    for block in weights.chunks_mut(HEAD + inputs * COLUMNS) {
-        for (column, scale) in block[..HEAD].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            *scale = (0.5 + f32::from(u8::try_from(column).unwrap()) / 32.0).to_le_bytes();
+#[test]
+fn layers_are_right_whatever_is_around_them() {
+    let mut scratch = Scratch::default();
+    for (sizes, is_gated) in [
+        ([1, 16, 16], false),
+        ([5, 16, 48], false),
+        ([7, 48, 32], true),
+        ([13, 320, 64], false),
+        ([110, 336, 96], true),
+        // More inputs than are multiplied at once.
+        ([26, 1296, 48], false),
+        ([100, 2576, 32], true),
+    ] {
+        let case = Case::new(sizes, is_gated);
+        let weights = case.in_blocks();
+        for has_all in [false, true] {
+            let linear = Linear { layer: case.layer(has_all), weights: &weights };
+            let expected = case.expected(has_all);
+            let largest = expected.iter().fold(0_f64, |largest, value| largest.max(value.abs()));
+            for level in Level::all() {
+                let results = run(&linear, level, 2, &mut scratch);
+                assert_eq!(results.len(), expected.len());
+                for (place, (result, expected)) in results.iter().zip(&expected).enumerate() {
+                    let error = (f64::from(*result) - expected).abs() / largest;
+                    assert!(error < 2e-6, "{sizes:?}, {is_gated}, {has_all}, {level:?}, {place}: {error}");
+                }
+            }
         }
     }
-    weights
-}
-
-#[expect(clippy::cast_precision_loss, reason = "small numbers")]
-fn rows(rows: usize, inputs: usize) -> Vec<f32> {
-    (0..rows * inputs).map(|index| (index as f32 * 0.37).sin() * 3.0).collect()
 }
 
 #[test]
-fn a_layer_gives_what_numpy_computes() {
-    let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/linear_int8.json")).unwrap();
-    #[expect(clippy::cast_possible_truncation, reason = "numpy's values are f32")]
-    let numbers = |name: &str| -> Vec<f32> {
-        golden[name].as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
-    };
-    let size = |name: &str| usize::try_from(golden[name].as_u64().unwrap()).unwrap();
-    let packed = golden["packed"].as_array().unwrap().iter();
-    let weights: Vec<u8> = packed.map(|byte| u8::try_from(byte.as_u64().unwrap()).unwrap()).collect();
-    let (input, expected) = (numbers("input"), numbers("output"));
-    let layer = Linear { inputs: size("inputs"), outputs: size("outputs"), input: &input, weights: &weights };
-    for dot in Dot::all() {
-        let output = run(&layer, dot, 1, &mut LinearScratch::default());
-        for (row, (output, expected)) in
-            output.chunks(layer.outputs).zip(expected.chunks(layer.outputs)).enumerate()
-        {
-            let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-            for (output, expected) in output.iter().zip(expected) {
-                // The sums are exact; the two scales are rounded.
+fn threads_and_batches_change_no_bit() {
+    let mut scratch = Scratch::default();
+    for (sizes, is_gated) in [([200, 32, 80], false), ([97, 1312, 64], true), ([3, 64, 1024], false)] {
+        let case = Case::new(sizes, is_gated);
+        let weights = case.in_blocks();
+        for level in Level::all() {
+            let linear = Linear { layer: case.layer(true), weights: &weights };
+            let expected = run(&linear, level, 1, &mut scratch);
+            for threads in [2, 7] {
                 assert!(
-                    (output - expected).abs() <= 1e-6 * largest,
-                    "{dot:?}, row {row}: {output}, {expected}"
+                    run(&linear, level, threads, &mut scratch) == expected,
+                    "{level:?}, {threads} threads"
                 );
             }
-        }
-    }
-}
-
-#[test]
-fn all_processors_threads_and_batches_give_the_same_bits() {
-    let mut scratch = LinearScratch::default();
-    for (count, inputs, outputs) in [(1, 4, 16), (5, 8, 48), (97, 64, 32), (200, 12, 16), (25, 320, 64)] {
-        let (input, weights) = (rows(count, inputs), weights(inputs, outputs));
-        let layer = Linear { inputs, outputs, input: &input, weights: &weights };
-        let expected = run(&layer, Dot::Portable, 1, &mut scratch);
-        assert!(expected.iter().all(|value| value.is_finite()) && expected.iter().any(|value| *value != 0.0));
-        for dot in Dot::all() {
-            for threads in [1, 2, 7] {
-                let output = run(&layer, dot, threads, &mut scratch);
-                assert_eq!(output, expected, "{dot:?}, {threads} threads, {count} × {inputs} × {outputs}");
-            }
-            // The last row by itself.
-            let alone = Linear { input: &input[(count - 1) * inputs..], ..layer };
-            assert_eq!(run(&alone, dot, 2, &mut scratch), expected[(count - 1) * outputs..]);
-        }
-    }
-}
-
-#[test]
-fn the_largest_sums_do_not_overflow() {
-    let (inputs, outputs) = (MOST_INPUTS, 16);
-    let mut weights = vec![255; weight_bytes(inputs, outputs).unwrap()];
-    weights[..HEAD].as_chunks_mut::<4>().0.fill(1.0_f32.to_le_bytes());
-    for (value, expected) in [(1.0_f32, 127.0 * 65536.0), (-1.0, -127.0 * 65536.0)] {
-        let input = vec![value; inputs];
-        let layer = Linear { inputs, outputs, input: &input, weights: &weights };
-        for dot in Dot::all() {
-            for output in run(&layer, dot, 1, &mut LinearScratch::default()) {
-                assert!((output - expected).abs() < 1.0, "{dot:?}: {output}");
-            }
-        }
-    }
-}
-
-#[test]
-fn what_is_no_number_makes_its_row_none_and_no_other() {
-    let weights = weights(8, 16);
-    for value in [f32::NAN, f32::INFINITY] {
-        let mut input = rows(3, 8);
-        input[9] = value;
-        let layer = Linear { inputs: 8, outputs: 16, input: &input, weights: &weights };
-        for dot in Dot::all() {
-            let output = run(&layer, dot, 1, &mut LinearScratch::default());
-            let is_number = |row: &[f32]| row.iter().all(|value| value.is_finite());
-            assert!(is_number(&output[..16]) && is_number(&output[32..]));
-            assert!(output[16..32].iter().all(|value| value.is_nan()), "{dot:?}");
+            let last = case.rows - 1;
+            let width = linear.layer.width();
+            let alone = Layer {
+                input: &case.input[last * case.inputs..],
+                plus: Some(&case.plus[last * width..]),
+                ..linear.layer
+            };
+            let alone = run(&Linear { layer: alone, weights: &weights }, level, 2, &mut scratch);
+            assert!(alone == expected[last * width..], "{level:?}: the last row by itself");
         }
     }
 }
 
 #[test]
 fn tensors_of_other_sizes_are_refused() {
-    let (input, weights) = (rows(2, 8), weights(8, 16));
-    let layer = Linear { inputs: 8, outputs: 16, input: &input, weights: &weights };
-    let refused = |layer: &Linear<'_>, outputs: usize| {
+    let case = Case::new([2, 32, 64], true);
+    let weights = case.in_blocks();
+    let right = case.layer(true);
+    let refused = |layer: Layer<'_>, weights: &[f32], outputs: usize| {
         let threads = Threads { count: 1, run: &|_, task| task(0) };
         let mut output = vec![0.0; outputs];
-        layer.run(Dot::Portable, &mut output, &mut LinearScratch::default(), &threads).unwrap_err()
+        let linear = Linear { layer, weights };
+        linear.run(Level::best(), &mut output, &mut Scratch::default(), &threads).err().unwrap_or_default()
     };
-    assert!(refused(&Linear { inputs: 6, ..layer }, 32).contains("inputs"));
-    assert!(refused(&Linear { inputs: 0, ..layer }, 32).contains("inputs"));
-    assert!(refused(&Linear { inputs: 1 << 20, ..layer }, 32).contains("inputs"));
-    assert!(refused(&Linear { outputs: 15, ..layer }, 32).contains("outputs"));
-    assert!(refused(&Linear { input: &input[1..], ..layer }, 32).contains("input has"));
-    assert!(refused(&layer, 31).contains("output has"));
-    assert!(refused(&Linear { weights: &weights[1..], ..layer }, 32).contains("weights"));
+    assert_eq!(refused(right, &weights, 64), "");
+    for (layer, reason) in [
+        (Layer { outputs: 0, ..right }, "outputs"),
+        (Layer { outputs: 48, ..right }, "outputs"),
+        (Layer { outputs: 40, is_gated: false, ..right }, "outputs"),
+        (Layer { inputs: 0, ..right }, "input has"),
+        (Layer { inputs: 24, ..right }, "input has"),
+        (Layer { input: &case.input[32..], ..right }, "output has"),
+        (Layer { inputs: 8, norm: None, ..right }, "output has"),
+        (Layer { bias: Some(&case.bias[1..]), ..right }, "bias"),
+        (Layer { plus: Some(&case.plus[1..]), ..right }, "added"),
+        (Layer { norm: right.norm.map(|norm| Norm { weight: &norm.weight[1..], ..norm }), ..right }, "norm"),
+        (Layer { norm: right.norm.map(|norm| Norm { bias: &[], ..norm }), ..right }, "norm"),
+    ] {
+        let error = refused(layer, &weights, 64);
+        assert!(error.contains(reason), "{error} in place of {reason}");
+    }
+    assert!(refused(right, &weights[1..], 64).contains("weights"));
+    assert!(refused(right, &weights, 63).contains("added"));
+    let narrow = Layer { inputs: 8, norm: None, plus: None, ..right };
+    assert!(refused(narrow, &weights[..8 * 64], 8 * 32).contains("multiple of 16"));
     // Nothing to do is no error.
-    let threads = Threads { count: 2, run: &|_, _| panic!("no task") };
-    let none = Linear { input: &[], ..layer };
-    none.run(Dot::best(), &mut [], &mut LinearScratch::default(), &threads).unwrap();
+    let none = Layer { input: &[], plus: Some(&[]), ..right };
+    assert_eq!(refused(none, &weights, 0), "");
 }

@@ -26,6 +26,10 @@ impl<'a> Call<'a> {
         Ok(Self { operator, context, inputs })
     }
 
+    pub fn operator(&self) -> &'static str {
+        self.operator
+    }
+
     pub fn refused(&self, reason: &str) -> ort::Error {
         ort::Error::new(format!("{}: {reason}", self.operator))
     }

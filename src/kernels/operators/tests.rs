@@ -29,7 +29,7 @@ fn graph(operator: &str, inputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
     [vec![8, 9], field(7, &graph), field(8, &version(21)), field(8, &ours)].concat()
 }
 
-const INPUTS: [&str; 5] = ["x", "w", "b", "s", "i"];
+const INPUTS: [&str; 6] = ["x", "w", "b", "s", "i", "n"];
 
 /// An attribute that is a small whole number.
 fn whole(name: &str, value: u8) -> Vec<u8> {
@@ -168,22 +168,43 @@ fn a_group_norm_of_equal_values_is_its_bias() {
     assert!(error.unwrap_err().to_string().contains("multiple of the groups"));
 }
 
+fn linear(inputs: usize, attributes: &[Vec<u8>]) -> Session {
+    opened(&graph("Linear", &INPUTS[..inputs], attributes)).unwrap()
+}
+
 #[test]
-fn geglu_takes_two_halves() {
-    let mut session = opened(&graph("GeGlu", &INPUTS[..2], &[])).unwrap();
-    // With the bias, 2 times the GELU of 2.
-    let (shape, values) = run(&mut session, &[&[2, 3, 8], &[8]]).unwrap();
-    assert_eq!(shape, [2, 3, 4]);
-    assert!(values.iter().all(|value| (value - 3.908_999_4).abs() < 1e-6), "{values:?}");
-    for (x, bias, reason) in [
-        (&[2, 3, 7][..], &[7][..], "two halves"),
-        (&[], &[0], "two halves"),
-        (&[2, 0], &[0], "bias"),
-        (&[2, 8], &[4], "bias"),
-    ] {
-        let error = run(&mut session, &[x, bias]).unwrap_err().to_string();
-        assert!(error.contains(reason), "{x:?}: {error}");
+fn a_linear_layer_has_what_is_around_it() {
+    let shapes: [&[usize]; 6] = [&[2, 3, 32], &[64, 32], &[64], &[2, 3, 64], &[32], &[32]];
+    // 32 products, the bias, and what is added. Normed values of ones are the norm's bias of 1.
+    for (inputs, expected) in [(2, 32.0), (3, 33.0), (4, 34.0), (6, 34.0)] {
+        let (shape, values) = run(&mut linear(inputs, &[float("epsilon", 1e-5)]), &shapes[..inputs]).unwrap();
+        assert_eq!(shape, [2, 3, 64]);
+        assert!(values.iter().all(|value| (value - expected).abs() < 1e-4), "{inputs}: {values:?}");
     }
+    let mut gated = linear(3, &[whole("gated", 1)]);
+    let (shape, values) = run(&mut gated, &shapes[..3]).unwrap();
+    // GELU of 33 is 33.
+    assert_eq!(shape, [2, 3, 32]);
+    assert!(values.iter().all(|value| (value - 33.0 * 33.0).abs() < 1e-2), "{values:?}");
+    let (_, none) = run(&mut gated, &[&[2, 0, 32], &[64, 32], &[64]]).unwrap();
+    assert!(none.is_empty());
+    for (shapes, reason) in [
+        ([&[][..], &[64, 32], &[64]], "needs rows"),
+        ([&[2, 3, 32], &[64], &[64]], "weight for rows"),
+        ([&[2, 3, 16], &[64, 32], &[64]], "other rows"),
+        ([&[2, 3, 0], &[64, 0], &[64]], "input has"),
+        ([&[2, 3, 32], &[48, 32], &[48]], "multiple of 16, or of 32"),
+        ([&[2, 3, 32], &[0, 32], &[0]], "multiple of 16, or of 32"),
+        ([&[2, 3, 8], &[64, 8], &[64]], "multiple of 16"),
+        ([&[2, 3, 32], &[64, 32], &[32]], "bias"),
+    ] {
+        let error = run(&mut gated, &shapes).unwrap_err().to_string();
+        assert!(error.contains(reason), "{shapes:?}: {error}");
+    }
+    let error = run(&mut linear(6, &[]), &shapes).unwrap_err().to_string();
+    assert!(error.contains("it has no epsilon"), "{error}");
+    let error = run(&mut linear(5, &[float("epsilon", 1e-5)]), &shapes[..5]).unwrap_err().to_string();
+    assert!(error.contains("no weight or no bias"), "{error}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn a_graph_without_such_layers_is_refused() {
 }
 
 #[test]
-fn only_plain_products_of_unshared_weights_are_changed() {
+fn only_layers_with_unshared_weights_are_changed() {
     const LAYER: &str = "a.transformer_blocks.0.ff.net.2.weight";
     let node = |kind: &str, inputs: &[&str], attributes: &[(&str, u64)]| {
         let mut node = Vec::new();
@@ -128,7 +128,8 @@ fn only_plain_products_of_unshared_weights_are_changed() {
             number(&mut attribute, 3, *value);
             bytes(&mut node, 5, &attribute);
         }
-        bytes(&mut node, 7, MICROSOFT.as_bytes());
+        let domain = if kind == LINEAR { DOMAIN } else { MICROSOFT };
+        bytes(&mut node, 7, domain.as_bytes());
         node
     };
     let transposed = [("transB", 1)];
@@ -142,6 +143,9 @@ fn only_plain_products_of_unshared_weights_are_changed() {
         (vec![node("FusedMatMul", &[LAYER, "x"], &transposed)], false),
         (vec![node("MatMul", &["x", LAYER], &transposed)], false),
         (vec![usual.clone(), node("Identity", &[LAYER], &[])], false),
+        (vec![usual.clone(), node("FusedMatMul", &[LAYER, "y"], &transposed)], false),
+        (vec![node("Linear", &["x", LAYER, "b", "", "n", "m"], &[("gated", 1)])], true),
+        (vec![node("Linear", &["x", LAYER, "", LAYER], &[])], false),
     ] {
         let mut graph = Vec::new();
         for node in &nodes {
