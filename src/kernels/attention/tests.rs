@@ -200,3 +200,26 @@ fn tensors_of_other_sizes_are_refused() {
         assert!(run(&wrong, Level::best()).is_err());
     }
 }
+
+#[test]
+fn images_that_are_alike_get_what_each_would_get() {
+    let mut tensors = Tensors::new([4, 37, 20, 2, 11], 1.0);
+    // The third is the first, and the fourth the second but for its last value.
+    for values in [&mut tensors.q, &mut tensors.k, &mut tensors.v] {
+        let half = values.len() / 2;
+        values.copy_within(..half, half);
+    }
+    *tensors.v.last_mut().unwrap() += 1.0;
+    let attention = tensors.attention();
+    let alike = |image, other| attention.are_alike(image, other);
+    assert!(alike(2, 0) && !alike(3, 1) && !alike(1, 0) && !alike(3, 0));
+    for level in Level::all() {
+        let together = run(&attention, level).unwrap();
+        for (image, results) in together.chunks(together.len() / 4).enumerate() {
+            let Attention { q, k, v, .. } = attention;
+            let [q, k, v] = [q, k, v].map(|values| &values[image * values.len() / 4..][..values.len() / 4]);
+            let alone = run(&Attention { batch: 1, q, k, v, ..attention }, level).unwrap();
+            assert!(alone == results, "{image}, {level:?}");
+        }
+    }
+}
