@@ -66,7 +66,9 @@ impl Graph {
         let builder = Session::builder(environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(threads)?
-            .with_intra_op_spinning(false)?;
+            .with_intra_op_spinning(false)?
+            // As in the server, where repacked weights would be a second copy.
+            .with_config_entry("session.disable_prepacking", "1")?;
         let mut builder = match level {
             Some(level) => builder.with_operators(operators_at(threads, level)?)?,
             None => builder,

@@ -20,7 +20,7 @@ MULTIPLE = 16
 
 
 class Normed(NamedTuple):
-    """A layer norm that the linear layers behind it compute."""
+    """A layer norm that the linear layers after it compute."""
     value: str
     parameters: list
     epsilon: float

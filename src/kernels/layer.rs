@@ -1,13 +1,15 @@
-//! What linear layers have in common, whatever their weights are: a layer norm before the products, and what is made of them
-//! behind. So no tensor in between is ever written.
+//! What linear layers have in common, whatever their weights are: a layer norm before the products, and what is done with the
+//! products afterwards. So no tensor in between is ever written.
 //!
 //! A gated layer is GEGLU (Shazeer, "GLU Variants Improve Transformer", 2020): one half of the products times the GELU of the
-//! other. Results are worked on in groups of two blocks of products, which are side by side, or a block of each half.
+//! other. A group is two neighbouring blocks of sixteen products. In a gated layer it is one block of each half.
 
 #![expect(clippy::inline_always, reason = "it must be compiled for the instructions of its caller")]
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
+use super::convolution::Threads;
 use super::gelu::gelu;
 use super::level::{Level, at_each_level};
 use super::vector::{LANES, Lane, ZERO};
@@ -16,7 +18,7 @@ use super::vector::{LANES, Lane, ZERO};
 pub type Group = [Lane; 2];
 /// Tasks for each thread at least, so that none waits long for the last.
 const TASKS: usize = 6;
-/// The bytes of a task's weights, at most. They stay in the third cache.
+/// About the most bytes of a task's weights. They stay in the third cache.
 const SHARE: usize = 4 << 20;
 /// Rows whose results are made at once.
 const AT_ONCE: usize = 24;
@@ -48,6 +50,10 @@ pub struct Norm<'a> {
     pub bias: &'a [f32],
     pub epsilon: f32,
 }
+
+/// Memory of each thread that later calls use again.
+#[derive(Default)]
+pub struct Scratch<S>(Vec<Mutex<S>>);
 
 /// Rows and groups that one thread does at a time, with where its results go: a slice for each row.
 pub struct Task<'a> {
@@ -97,15 +103,29 @@ impl Layer<'_> {
         if self.is_gated { LANES } else { 2 * LANES }
     }
 
-    /// The tasks for so many threads: some rows each, and not all groups where there are few rows or where the weights have many
-    /// bytes. Tasks with the same groups follow each other, so that their weights come from memory once.
-    pub fn tasks<'a>(
+    /// Lets threads do all tasks of so many rows each. Where there are few rows, or where the weights have many bytes, a task has
+    /// not all groups. Tasks with the same groups follow each other, so that their weights come from memory once.
+    pub fn each<S: Default + Send>(
         &self,
-        output: &'a mut [f32],
-        rows: usize,
-        bytes: usize,
-        threads: usize,
-    ) -> Vec<Task<'a>> {
+        output: &mut [f32],
+        (rows, bytes): (usize, usize),
+        scratch: &mut Scratch<S>,
+        threads: &Threads<'_>,
+        work: impl Fn(&mut Task<'_>, &mut S) + Sync,
+    ) {
+        if output.is_empty() {
+            return;
+        }
+        let tasks: Vec<_> =
+            self.tasks(output, rows, bytes, threads.count).into_iter().map(Mutex::new).collect();
+        scratch.0.resize_with(threads.count.max(scratch.0.len()), Mutex::default);
+        threads.each(tasks.len(), &|task, thread| {
+            let mut task = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut task, &mut scratch.0[thread].lock().unwrap_or_else(PoisonError::into_inner));
+        });
+    }
+
+    fn tasks<'a>(&self, output: &'a mut [f32], rows: usize, bytes: usize, threads: usize) -> Vec<Task<'a>> {
         let (width, groups) = (self.width(), self.width().div_ceil(self.columns()));
         let of_rows = (output.len() / width).div_ceil(rows).max(1);
         let shares = (TASKS * threads).div_ceil(of_rows).max(bytes.div_ceil(SHARE)).min(groups);
@@ -129,7 +149,7 @@ impl Layer<'_> {
         tasks
     }
 
-    /// What a row's values are multiplied as. `room` may be needed for them.
+    /// A row as it is multiplied: normed, if there is a norm. `room` is for that.
     pub fn row<'r>(&'r self, level: Level, index: usize, room: &'r mut Vec<f32>) -> &'r [f32] {
         let row = &self.input[index * self.inputs..][..self.inputs];
         let Some(norm) = &self.norm else { return row };
@@ -240,7 +260,7 @@ fn normalize_row(norm: &Norm<'_>, row: &[f32], results: &mut [f32]) {
     }
 }
 
-/// By many sums side by side, which are exact, and take vectors.
+/// By many sums side by side: they lose fewer digits than one, and take vectors.
 #[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "a count of channels")]
 fn mean(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {

@@ -8,10 +8,8 @@
 
 #![expect(clippy::inline_always, reason = "it must be compiled for the instructions of its caller")]
 
-use std::sync::{Mutex, PoisonError};
-
 use super::convolution::Threads;
-use super::layer::{Group, Layer, Task};
+use super::layer::{self, Group, Layer, Task};
 use super::level::{Level, in_tiles};
 use super::vector::{LANES, Lane, Vector, ZERO};
 
@@ -19,6 +17,8 @@ use super::vector::{LANES, Lane, Vector, ZERO};
 const CHAIN: usize = 20;
 /// Lanes of inputs that are multiplied at once, a multiple of the chain.
 const DEPTH: usize = 4 * CHAIN;
+/// With more, a norm would be computed very often.
+const MOST_INPUTS: usize = 1 << 16;
 /// Rows of a task, a multiple of all tiles' rows. Packed, they stay in the second cache.
 const ROWS: usize = 96;
 
@@ -32,15 +32,14 @@ pub struct Linear<'a> {
 }
 
 /// Memory that later calls use again.
-#[derive(Default)]
-pub struct Scratch(Vec<Mutex<OfThread>>);
+pub type Scratch = layer::Scratch<OfThread>;
 
 #[derive(Default)]
-struct OfThread {
+pub struct OfThread {
     row: Vec<f32>,
     /// `[tiles][depth][rows of a tile]`
     packed: Vec<Lane>,
-    /// Of one tile, or of all where not all inputs are multiplied at once.
+    /// Of one tile. If the inputs are multiplied in several parts, of all tiles.
     products: Vec<Group>,
 }
 
@@ -56,36 +55,25 @@ impl Linear<'_> {
     ) -> Result<(), &'static str> {
         let layer = &self.layer;
         layer.check(output)?;
-        if !layer.inputs.is_multiple_of(LANES) {
-            return Err("the inputs are no multiple of 16");
+        if !layer.inputs.is_multiple_of(LANES) || layer.inputs > MOST_INPUTS {
+            return Err("the inputs are no multiple of 16 up to 65536");
         }
         if layer.inputs.checked_mul(layer.outputs) != Some(self.weights.len()) {
             return Err("the weights have another size");
         }
-        if output.is_empty() {
-            return Ok(());
-        }
-        let tasks: Vec<_> = layer
-            .tasks(output, ROWS, size_of_val(self.weights), threads.count)
-            .into_iter()
-            .map(Mutex::new)
-            .collect();
-        scratch.0.resize_with(threads.count.max(scratch.0.len()), Mutex::default);
-        threads.each(tasks.len(), &|task, thread| {
-            let mut task = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
-            let mut room = scratch.0[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            finish(level, self, level, &mut task, &mut room);
+        layer.each(output, (ROWS, size_of_val(self.weights)), scratch, threads, |task, room| {
+            multiply(level, self, level, task, room);
         });
         Ok(())
     }
 }
 
 in_tiles! {
-    finish(linear: &Linear<'_>, level: Level, task: &mut Task<'_>, room: &mut OfThread) = finish_task[6, 6, 12]
+    multiply(linear: &Linear<'_>, level: Level, task: &mut Task<'_>, room: &mut OfThread) = multiply_task[6, 6, 12]
 }
 
 #[inline(always)]
-fn finish_task<V: Vector, const R: usize>(
+fn multiply_task<V: Vector, const R: usize>(
     linear: &Linear<'_>,
     level: Level,
     task: &mut Task<'_>,

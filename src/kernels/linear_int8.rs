@@ -6,13 +6,11 @@
 //! A product of `value · weight` is `scale_of_row · scale_of_channel · Σ number · (weight + 128)`, less 128 times the sum of
 //! the row's numbers.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::convolution::Threads;
 #[cfg(target_arch = "x86_64")]
 use super::dot::{Avx2, Avx512Vnni, AvxVnni};
 use super::dot::{COLUMNS, DEPTH, Dot, Multiply, Portable, Sums};
-use super::layer::{Group, Layer, Task};
+use super::layer::{self, Group, Layer, Task};
 use super::level::Level;
 
 /// Rows of a task. Each task reads all the weights of its channels, and more rows would not fit into the cache.
@@ -33,12 +31,11 @@ pub struct LinearInt8<'a> {
 }
 
 /// Memory that later calls use again.
-#[derive(Default)]
-pub struct Scratch(Vec<Mutex<OfThread>>);
+pub type Scratch = layer::Scratch<OfThread>;
 
 /// What a thread quantises its rows into.
 #[derive(Default)]
-struct OfThread {
+pub struct OfThread {
     row: Vec<f32>,
     numbers: Vec<i8>,
     /// The scale of each row, and what its sums begin with.
@@ -71,36 +68,24 @@ impl LinearInt8<'_> {
         if weight_bytes(inputs, outputs) != Some(self.weights.len()) {
             return Err("the weights have another size");
         }
-        if output.is_empty() {
-            return Ok(());
-        }
-        let tasks: Vec<_> = self
-            .layer
-            .tasks(output, ROWS, self.weights.len(), threads.count)
-            .into_iter()
-            .map(Mutex::new)
-            .collect();
-        scratch.0.resize_with(threads.count.max(scratch.0.len()), Mutex::default);
-        threads.each(tasks.len(), &|task, thread| {
-            let mut task = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
-            let mut room = scratch.0[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            let OfThread { row, numbers, rows, quads, long_quads, short_quads } = &mut *room;
+        self.layer.each(output, (ROWS, self.weights.len()), scratch, threads, |task, room| {
+            let OfThread { row, numbers, rows, quads, long_quads, short_quads } = room;
             let room = (row, numbers, rows);
             match dot {
-                Dot::Portable => self.finish::<Portable, 4>(level, &mut task, room, short_quads),
+                Dot::Portable => self.multiply::<Portable, 4>(level, task, room, short_quads),
                 #[cfg(target_arch = "x86_64")]
-                Dot::Avx2 => self.finish::<Avx2, 6>(level, &mut task, room, long_quads),
+                Dot::Avx2 => self.multiply::<Avx2, 6>(level, task, room, long_quads),
                 #[cfg(target_arch = "x86_64")]
-                Dot::AvxVnni => self.finish::<AvxVnni, 6>(level, &mut task, room, quads),
+                Dot::AvxVnni => self.multiply::<AvxVnni, 6>(level, task, room, quads),
                 #[cfg(target_arch = "x86_64")]
-                Dot::Avx512Vnni => self.finish::<Avx512Vnni, 24>(level, &mut task, room, quads),
+                Dot::Avx512Vnni => self.multiply::<Avx512Vnni, 24>(level, task, room, quads),
             }
         });
         Ok(())
     }
 
     #[expect(unsafe_code, reason = "calls of functions that need instructions")]
-    fn finish<M: Multiply<T>, const T: usize>(
+    fn multiply<M: Multiply<T>, const T: usize>(
         &self,
         level: Level,
         task: &mut Task<'_>,

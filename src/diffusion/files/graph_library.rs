@@ -17,7 +17,7 @@ pub enum GraphBuild {
     Nchwc {
         channels_in_a_block: usize,
     },
-    /// The same, with our own operators for most convolutions, attention and norms.
+    /// The same, with our own operators for most convolutions, attention, linear layers and norms.
     Winograd {
         channels_in_a_block: usize,
     },

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::protobuf::{Field, Value, bytes, fields, number};
+use super::weights::Order;
 use super::{FileError, WeightlessGraph, Weights};
 
 /// The name of the file that the graph has the quantised weights in. It is in memory, like the one of the others.
@@ -120,21 +121,12 @@ impl WeightlessGraph {
         for field in graph {
             let Some(node) = field.bytes(1) else { continue };
             let node = Node::read(node)?;
-            match node.weight() {
-                Some(weight) => {
-                    if !names.contains(&weight) {
-                        names.push(weight);
-                    }
-                    others.extend(
-                        node.inputs
-                            .iter()
-                            .enumerate()
-                            .filter(|(index, _)| *index != WEIGHT)
-                            .map(|(_, name)| *name),
-                    );
-                }
-                None => others.extend(node.inputs),
-            }
+            let weight = node.weight().filter(|weight| self.order(weight) == Some(node.order()));
+            names.extend(weight.filter(|weight| !names.contains(weight)));
+            let inputs = node.inputs.iter().enumerate();
+            others.extend(
+                inputs.filter(|(index, _)| weight.is_none() || *index != WEIGHT).map(|(_, name)| *name),
+            );
         }
         let mut at = 0;
         let mut layers = Vec::new();
@@ -212,6 +204,11 @@ impl<'a> Node<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The order in which the layer reads its weight.
+    fn order(&self) -> Order {
+        if self.text(7) == DOMAIN { Order::OutputBlocks } else { Order::Plain }
     }
 
     fn is_only_transposed(&self) -> bool {

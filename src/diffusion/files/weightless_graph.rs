@@ -143,6 +143,10 @@ impl WeightlessGraph {
         self.slots.get(name).map(|slot| slot.shape.as_slice())
     }
 
+    pub(super) fn order(&self, name: &str) -> Option<Order> {
+        self.slots.get(name).map(|slot| slot.order)
+    }
+
     /// A buffer for the weights, all zero.
     pub fn allocate(&self) -> Weights {
         Weights::zeroed(self.slots.clone(), self.length)

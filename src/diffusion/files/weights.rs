@@ -201,14 +201,14 @@ impl Slot {
     /// The number of values in a row that have equal distances in the graph's order, where it has one of its own: those for an
     /// output channel, or for a pair of channels.
     fn run(&self) -> Option<usize> {
-        let of_output = || self.shape.get(1..).map(|sizes| sizes.iter().product::<usize>().max(1));
-        match self.order {
-            Order::Plain => None,
-            Order::OutputBlocks => of_output(),
-            Order::ChannelsLast | Order::Blocks(_) => {
-                Some(self.shape.get(2..)?.iter().product::<usize>().max(1))
-            }
-        }
+        let axes = match self.order {
+            Order::Plain => return None,
+            Order::OutputBlocks => 1,
+            Order::ChannelsLast | Order::Blocks(_) => 2,
+        };
+        // A weight without values may claim any sizes.
+        let product = |product: usize, size: &usize| product.saturating_mul(*size);
+        Some(self.shape.get(axes..)?.iter().fold(1, product).max(1))
     }
 
     /// Where a run is in the graph's order: the position of its first value, and the distance from one to the next.
@@ -251,6 +251,39 @@ impl Element {
         match self {
             Self::F32 => bytes[..4].copy_from_slice(&value.to_le_bytes()),
             Self::F16 => bytes[..2].copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_come_in_pieces_go_where_the_graph_has_them() {
+        // Of output o, input i and place p of a kernel, in blocks of output channels.
+        for shape in [vec![32, 3], vec![32, 2, 3, 3]] {
+            let count: usize = shape.iter().product();
+            let of_output = count / 32;
+            let slot = Slot {
+                shape: shape.clone(),
+                element: Element::F32,
+                order: Order::OutputBlocks,
+                at: 64,
+                length: 4 * count,
+            };
+            let mut weights = Weights::zeroed(BTreeMap::from([("w".to_owned(), slot)]), 64 + 4 * count);
+            let values: Vec<f32> = (0_u16..).map(f32::from).take(count).collect();
+            for (_, mut writer) in weights.writers() {
+                values.chunks(5).for_each(|piece| writer.write(piece));
+            }
+            for (index, value) in values.iter().enumerate() {
+                let (output, rest) = (index / of_output, index % of_output);
+                let place = output / 16 * of_output * 16 + rest * 16 + output % 16;
+                let bytes = &weights.buffer()[64 + 4 * place..][..4];
+                assert_eq!(bytes, value.to_le_bytes(), "{shape:?}: value {index}");
+            }
+            assert_eq!(weights.values("w").unwrap(), values);
         }
     }
 }

@@ -45,7 +45,7 @@ const OUTER_MAPS: u64 = 28;
 /// them, and stacked.
 const DEEP_COPIES: u64 = 2;
 /// Values that the UNet holds at once for each latent pixel and feature of its first level: the skip connections, and a
-/// feed-forward's gates (eight times as wide, twice).
+/// feed-forward's gates (eight times as wide, twice). Our own linear layers need less.
 const UNET_MAPS: u64 = 32;
 /// The same for the VAE, for each pixel: four maps twice as wide as the last level.
 const VAE_MAPS: u64 = 8;

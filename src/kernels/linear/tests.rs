@@ -111,6 +111,8 @@ fn layers_are_right_whatever_is_around_them() {
         // More inputs than are multiplied at once.
         ([26, 1296, 48], false),
         ([100, 2576, 32], true),
+        // And several groups in a task.
+        ([200, 1296, 1024], false),
     ] {
         let case = Case::new(sizes, is_gated);
         let weights = case.in_blocks();

@@ -141,7 +141,7 @@ fn tensors_of_other_sizes_are_refused() {
 }
 
 #[test]
-fn what_is_around_the_products_is_that_of_float32_layers() {
+fn what_is_around_the_products_is_done_in_float32() {
     let (inputs, outputs, count) = (64, 96, 30);
     let (input, weights) = (rows(count, inputs), weights(inputs, outputs));
     let (bias, plus) = (rows(1, outputs), rows(count, outputs / 2));

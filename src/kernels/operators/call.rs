@@ -78,6 +78,15 @@ pub fn count(context: &KernelContext<'_>, operator: &str, name: &str) -> ort::Re
     usize::try_from(count).map_err(|_| ort::Error::new(format!("{operator}: {name} are negative")))
 }
 
+/// A node's attribute that says yes by 1 and no by 0, as it does without.
+pub fn flag(context: &KernelContext<'_>, operator: &str, name: &str) -> ort::Result<bool> {
+    match context.get::<i64>(name) {
+        None | Some(0) => Ok(false),
+        Some(1) => Ok(true),
+        Some(_) => Err(ort::Error::new(format!("{operator}: {name} is neither 0 nor 1"))),
+    }
+}
+
 pub fn missing(operator: &str, name: &str) -> ort::Error {
     ort::Error::new(format!("{operator}: it has no {name}"))
 }

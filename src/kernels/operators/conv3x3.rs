@@ -69,6 +69,10 @@ impl Kernel for Conv3x3Kernel {
         if inputs != of_weights {
             return Err(call.refused("the weights are for other channels"));
         }
+        let results = vec![batch, outputs, height, width];
+        if call.optional::<f32>(4)?.is_some_and(|(shape, _)| shape != results) {
+            return Err(call.refused("the image to add has another shape"));
+        }
         let convolution = Convolution {
             images: Images { batch: call.size(batch)?, height: call.size(height)?, width: call.size(width)? },
             inputs: call.size(inputs)?,
@@ -81,7 +85,7 @@ impl Kernel for Conv3x3Kernel {
         };
         let (level, side) = (self.level, Side::fastest(convolution.images));
         self.scratch.lend(|scratch| {
-            call.write(vec![batch, outputs, height, width], self.threads, |output, threads| {
+            call.write(results, self.threads, |output, threads| {
                 convolution.run(level, side, output, scratch, threads)
             })
         })

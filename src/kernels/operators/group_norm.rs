@@ -7,7 +7,7 @@ use ort::operator::ShapeInferenceContext;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
-use super::call::{Call, count, like_first_input, missing};
+use super::call::{Call, count, flag, like_first_input, missing};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::level::Level;
 
@@ -39,7 +39,7 @@ impl Operator for GroupNormOperator {
             level: self.level,
             groups: count(context, NAME, "groups")?,
             epsilon: context.get("epsilon").ok_or_else(|| missing(NAME, "epsilon"))?,
-            silu: context.get("silu") == Some(1_i64),
+            silu: flag(context, NAME, "silu")?,
         })
     }
 

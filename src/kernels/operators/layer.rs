@@ -7,7 +7,7 @@
 use ort::operator::{KernelContext, OperatorInput, ShapeInferenceContext};
 use ort::value::{TensorElementType, ValueType};
 
-use super::call::{Call, like_first_input, missing};
+use super::call::{Call, flag, like_first_input, missing};
 use crate::kernels::layer::{Layer, Norm};
 
 const EPSILON: &str = "epsilon";
@@ -21,8 +21,8 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    pub fn of(context: &KernelContext<'_>) -> Self {
-        Self { is_gated: context.get(GATED) == Some(1_i64), epsilon: context.get(EPSILON) }
+    pub fn of(context: &KernelContext<'_>, operator: &str) -> ort::Result<Self> {
+        Ok(Self { is_gated: flag(context, operator, GATED)?, epsilon: context.get(EPSILON) })
     }
 
     /// The layer of a call, whose weights have so many outputs.
@@ -40,6 +40,11 @@ impl Attributes {
             (None, None) => None,
             _ => return Err(call.refused("its norm has no weight or no bias")),
         };
+        let width = if self.is_gated { outputs / 2 } else { outputs };
+        let results: Vec<_> = rows.iter().copied().chain([width]).collect();
+        if call.optional::<f32>(3)?.is_some_and(|(shape, _)| shape != results) {
+            return Err(call.refused("what is added has another shape"));
+        }
         let layer = Layer {
             inputs: call.size(*inputs)?,
             outputs: call.size(outputs)?,
@@ -49,8 +54,7 @@ impl Attributes {
             plus: values(3)?,
             is_gated: self.is_gated,
         };
-        let width = if self.is_gated { outputs / 2 } else { outputs };
-        Ok((rows.iter().copied().chain([width]).collect(), layer))
+        Ok((results, layer))
     }
 }
 

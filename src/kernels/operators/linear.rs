@@ -36,7 +36,7 @@ impl Operator for LinearOperator {
     }
 
     fn create_kernel(&self, context: &KernelContext<'_>) -> ort::Result<LinearKernel> {
-        let attributes = Attributes::of(context);
+        let attributes = Attributes::of(context, NAME)?;
         Ok(LinearKernel {
             attributes,
             level: self.level,

@@ -38,7 +38,7 @@ impl Operator for LinearInt8Operator {
 
     fn create_kernel(&self, context: &KernelContext<'_>) -> ort::Result<LinearInt8Kernel> {
         Ok(LinearInt8Kernel {
-            attributes: Attributes::of(context),
+            attributes: Attributes::of(context, NAME)?,
             with: (Dot::best(), self.level),
             threads: self.threads,
             scratch: self.scratch.clone(),

@@ -20,7 +20,7 @@ fn graph(operator: &str, inputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
     node.extend([named(2, "y"), named(4, operator), named(7, DOMAIN)].concat());
     node.extend(attributes.iter().flat_map(|attribute| field(5, attribute)));
     let mut graph = [field(1, &node), named(2, "graph")].concat();
-    for name in inputs {
+    for name in inputs.iter().filter(|name| !name.is_empty()) {
         graph.extend(field(11, &value(name)));
     }
     graph.extend(field(12, &value("y")));
@@ -61,12 +61,21 @@ fn opened(graph: &[u8]) -> ort::Result<Session> {
 
 /// What comes out for tensors of ones in these shapes: the shape, and the values.
 fn run(session: &mut Session, shapes: &[&[usize]]) -> ort::Result<(Vec<i64>, Vec<f32>)> {
+    run_with(session, shapes, [1.0; 6])
+}
+
+/// The same for tensors of other values, one for each input.
+fn run_with(
+    session: &mut Session,
+    shapes: &[&[usize]],
+    values: [f32; 6],
+) -> ort::Result<(Vec<i64>, Vec<f32>)> {
     let inputs: Vec<(&str, SessionInputValue<'_>)> = INPUTS
         .into_iter()
-        .zip(shapes)
-        .map(|(name, shape)| {
-            let ones = Tensor::from_array(ArrayD::<f32>::ones(IxDyn(shape))).unwrap();
-            (name, ones.into())
+        .zip(shapes.iter().zip(values))
+        .map(|(name, (shape, value))| {
+            let equal = Tensor::from_array(ArrayD::from_elem(IxDyn(shape), value)).unwrap();
+            (name, equal.into())
         })
         .collect();
     let outputs = session.run(inputs)?;
@@ -101,15 +110,14 @@ fn tensors_of_wrong_shapes_are_refused() {
         (0, &[1, 2, 16, 4, 5], "needs an image"),
         (0, &[2, 32, 4, 5], "other channels"),
         (0, &[2, 8, 4, 5], "other channels"),
-        (0, &[3, 16, 4, 5], "another size"),
+        (0, &[3, 16, 4, 5], "image to add"),
         (0, &[2, 16, 5, 5], "image to add"),
         (1, &[32, 16, 9], "needs an image"),
         (1, &[32, 16, 5, 5], "3×3 weights"),
         (1, &[32, 16, 3, 1], "3×3 weights"),
         (1, &[32], "3×3 weights"),
         (1, &[], "3×3 weights"),
-        (1, &[31, 16, 3, 3], "multiples of 16"),
-        (1, &[48, 16, 3, 3], "another size"),
+        (1, &[48, 16, 3, 3], "image to add"),
         (2, &[16], "bias"),
         (2, &[0], "bias"),
         (2, &[], "bias"),
@@ -117,11 +125,16 @@ fn tensors_of_wrong_shapes_are_refused() {
         (3, &[0, 32], "shift"),
         (4, &[2, 32, 4], "image to add"),
         (4, &[2, 32, 0, 5], "image to add"),
+        (4, &[2, 32, 5, 4], "image to add"),
     ] {
         let mut shapes = right;
         shapes[input] = shape;
         let error = run(&mut session, &shapes).unwrap_err().to_string();
         assert!(error.contains(reason), "{} {shape:?}: {error}", INPUTS[input]);
+    }
+    for (weight, reason) in [(&[31, 16, 3, 3][..], "multiples of 16"), (&[48, 16, 3, 3], "another size")] {
+        let error = run(&mut self::session(3), &[right[0], weight, right[2]]).unwrap_err().to_string();
+        assert!(error.contains(reason), "{weight:?}: {error}");
     }
 }
 
@@ -175,36 +188,74 @@ fn linear(inputs: usize, attributes: &[Vec<u8>]) -> Session {
 #[test]
 fn a_linear_layer_has_what_is_around_it() {
     let shapes: [&[usize]; 6] = [&[2, 3, 32], &[64, 32], &[64], &[2, 3, 64], &[32], &[32]];
-    // 32 products, the bias, and what is added. Normed values of ones are the norm's bias of 1.
-    for (inputs, expected) in [(2, 32.0), (3, 33.0), (4, 34.0), (6, 34.0)] {
-        let (shape, values) = run(&mut linear(inputs, &[float("epsilon", 1e-5)]), &shapes[..inputs]).unwrap();
+    // Of the input, weight, bias, what is added, and the weight and bias of the norm. Equal values are normed to its bias.
+    let values = [1.0, 2.0, 5.0, 7.0, 3.0, 4.0];
+    for (inputs, expected) in [(2, 64.0), (3, 69.0), (4, 76.0), (6, 268.0)] {
+        let mut session = linear(inputs, &[float("epsilon", 1e-5)]);
+        let (shape, results) = run_with(&mut session, &shapes[..inputs], values).unwrap();
         assert_eq!(shape, [2, 3, 64]);
-        assert!(values.iter().all(|value| (value - expected).abs() < 1e-4), "{inputs}: {values:?}");
+        assert!(results.iter().all(|result| (result - expected).abs() < 1e-3), "{inputs}: {results:?}");
     }
+    // Inputs may be left out in between.
+    let names = ["x", "w", "", "s", "", ""];
+    let mut session = opened(&graph("Linear", &names, &[])).unwrap();
+    let given = ["x", "w", "s"].map(|name| {
+        let place = INPUTS.iter().position(|input| *input == name).unwrap();
+        let tensor = Tensor::from_array(ArrayD::from_elem(IxDyn(shapes[place]), values[place])).unwrap();
+        (name, SessionInputValue::from(tensor))
+    });
+    let outputs = session.run(Vec::from(given)).unwrap();
+    let (_, results) = outputs[0].try_extract_tensor::<f32>().unwrap();
+    assert!(results.iter().all(|result| (result - 71.0).abs() < 1e-3), "{results:?}");
+    drop(outputs);
     let mut gated = linear(3, &[whole("gated", 1)]);
-    let (shape, values) = run(&mut gated, &shapes[..3]).unwrap();
+    let (shape, results) = run(&mut gated, &shapes[..3]).unwrap();
     // GELU of 33 is 33.
     assert_eq!(shape, [2, 3, 32]);
-    assert!(values.iter().all(|value| (value - 33.0 * 33.0).abs() < 1e-2), "{values:?}");
+    assert!(results.iter().all(|result| (result - 33.0 * 33.0).abs() < 1e-2), "{results:?}");
     let (_, none) = run(&mut gated, &[&[2, 0, 32], &[64, 32], &[64]]).unwrap();
     assert!(none.is_empty());
-    for (shapes, reason) in [
-        ([&[][..], &[64, 32], &[64]], "needs rows"),
-        ([&[2, 3, 32], &[64], &[64]], "weight for rows"),
-        ([&[2, 3, 16], &[64, 32], &[64]], "other rows"),
-        ([&[2, 3, 0], &[64, 0], &[64]], "input has"),
-        ([&[2, 3, 32], &[48, 32], &[48]], "multiple of 16, or of 32"),
-        ([&[2, 3, 32], &[0, 32], &[0]], "multiple of 16, or of 32"),
-        ([&[2, 3, 8], &[64, 8], &[64]], "multiple of 16"),
-        ([&[2, 3, 32], &[64, 32], &[32]], "bias"),
+}
+
+#[test]
+fn linear_layers_of_wrong_shapes_are_refused() {
+    let right: [&[usize]; 6] = [&[2, 3, 32], &[64, 32], &[64], &[2, 3, 32], &[32], &[32]];
+    let attributes = [whole("gated", 1), float("epsilon", 1e-5)];
+    let mut session = linear(6, &attributes);
+    run(&mut session, &right).unwrap();
+    for (input, shape, reason) in [
+        (0, &[][..], "needs rows"),
+        (0, &[2, 3, 16], "other rows"),
+        (1, &[64], "weight for rows"),
+        (1, &[64, 16], "other rows"),
+        (1, &[48, 32], "another shape"),
+        (2, &[32], "bias"),
+        (3, &[2, 3, 64], "another shape"),
+        (3, &[3, 2, 32], "another shape"),
+        (4, &[16], "norm"),
+        (5, &[0], "norm"),
     ] {
-        let error = run(&mut gated, &shapes).unwrap_err().to_string();
-        assert!(error.contains(reason), "{shapes:?}: {error}");
+        let mut shapes = right;
+        shapes[input] = shape;
+        let error = run(&mut session, &shapes).unwrap_err().to_string();
+        assert!(error.contains(reason), "{} {shape:?}: {error}", INPUTS[input]);
     }
-    let error = run(&mut linear(6, &[]), &shapes).unwrap_err().to_string();
+    for (x, weight, reason) in [
+        (&[2, 3, 0][..], &[64, 0][..], "input has"),
+        (&[2, 3, 32], &[48, 32], "multiple of 16, or of 32"),
+        (&[2, 3, 32], &[0, 32], "multiple of 16, or of 32"),
+        (&[2, 3, 8], &[64, 8], "multiple of 16"),
+    ] {
+        let mut plain = linear(2, &attributes);
+        let error = run(&mut plain, &[x, weight]).unwrap_err().to_string();
+        assert!(error.contains(reason), "{x:?} {weight:?}: {error}");
+    }
+    let error = run(&mut linear(6, &[whole("gated", 1)]), &right).unwrap_err().to_string();
     assert!(error.contains("it has no epsilon"), "{error}");
-    let error = run(&mut linear(5, &[float("epsilon", 1e-5)]), &shapes[..5]).unwrap_err().to_string();
+    let error = run(&mut linear(5, &attributes), &right[..5]).unwrap_err().to_string();
     assert!(error.contains("no weight or no bias"), "{error}");
+    let error = opened(&graph("Linear", &INPUTS[..2], &[whole("gated", 2)])).unwrap_err().to_string();
+    assert!(error.contains("gated is neither 0 nor 1"), "{error}");
 }
 
 #[test]

@@ -133,19 +133,24 @@ fn only_layers_with_unshared_weights_are_changed() {
         node
     };
     let transposed = [("transB", 1)];
+    let ours = node("Linear", &["x", LAYER, "b", "", "n", "m"], &[("gated", 1)]);
     let usual = node("FusedMatMul", &["x", LAYER], &transposed);
-    for (nodes, is_changed) in [
-        (vec![usual.clone()], true),
-        (vec![usual.clone(), usual.clone()], true),
-        (vec![node("FusedMatMul", &["x", LAYER], &[])], false),
-        (vec![node("FusedMatMul", &["x", LAYER], &[("transB", 0)])], false),
-        (vec![node("FusedMatMul", &["x", LAYER], &[("transB", 1), ("transA", 1)])], false),
-        (vec![node("FusedMatMul", &[LAYER, "x"], &transposed)], false),
-        (vec![node("MatMul", &["x", LAYER], &transposed)], false),
-        (vec![usual.clone(), node("Identity", &[LAYER], &[])], false),
-        (vec![usual.clone(), node("FusedMatMul", &[LAYER, "y"], &transposed)], false),
-        (vec![node("Linear", &["x", LAYER, "b", "", "n", "m"], &[("gated", 1)])], true),
-        (vec![node("Linear", &["x", LAYER, "", LAYER], &[])], false),
+    // The weight's note tells which order its values have.
+    for (nodes, note, is_changed) in [
+        (vec![usual.clone()], "", true),
+        (vec![usual.clone(), usual.clone()], "", true),
+        (vec![node("FusedMatMul", &["x", LAYER], &[])], "", false),
+        (vec![node("FusedMatMul", &["x", LAYER], &[("transB", 0)])], "", false),
+        (vec![node("FusedMatMul", &["x", LAYER], &[("transB", 1), ("transA", 1)])], "", false),
+        (vec![node("FusedMatMul", &[LAYER, "x"], &transposed)], "", false),
+        (vec![node("MatMul", &["x", LAYER], &transposed)], "", false),
+        (vec![usual.clone(), node("Identity", &[LAYER], &[])], "", false),
+        (vec![usual.clone(), node("FusedMatMul", &[LAYER, "y"], &transposed)], "", false),
+        (vec![usual.clone()], "OIBo", false),
+        (vec![ours.clone()], "OIBo", true),
+        (vec![ours.clone()], "", false),
+        (vec![ours.clone(), usual.clone()], "OIBo", false),
+        (vec![node("Linear", &["x", LAYER, "", LAYER], &[])], "OIBo", false),
     ] {
         let mut graph = Vec::new();
         for node in &nodes {
@@ -156,6 +161,7 @@ fn only_layers_with_unshared_weights_are_changed() {
         number(&mut tensor, 1, 8);
         number(&mut tensor, 2, 1);
         bytes(&mut tensor, 8, LAYER.as_bytes());
+        bytes(&mut tensor, 12, note.as_bytes());
         for (key, value) in [("location", "weights"), ("offset", "0"), ("length", "512")] {
             let mut entry = Vec::new();
             bytes(&mut entry, 1, key.as_bytes());
@@ -166,6 +172,21 @@ fn only_layers_with_unshared_weights_are_changed() {
         let mut model = Vec::new();
         bytes(&mut model, 7, &graph);
         let graph = WeightlessGraph::read(Cow::Owned(model), 0).unwrap();
-        assert_eq!(graph.in_int8().is_ok(), is_changed, "{nodes:?}");
+        let int8 = graph.in_int8();
+        assert_eq!(int8.is_ok(), is_changed, "{note}: {nodes:?}");
+        if nodes == [ours.as_slice()] && is_changed {
+            let model = int8.unwrap();
+            let graph = fields(fields(model.onnx()).unwrap()[0].bytes(7).unwrap()).unwrap();
+            let node = Node::read(graph[0].bytes(1).unwrap()).unwrap();
+            assert_eq!(node.inputs, ["x", &format!("{LAYER}.int8"), "b", "", "n", "m"]);
+            assert_eq!([node.text(2), node.text(4), node.text(7)], ["y", OPERATOR, DOMAIN]);
+            let attributes: Vec<_> = node.fields.iter().filter_map(|field| field.bytes(5)).collect();
+            let before = Node::read(&ours).unwrap();
+            assert_eq!(
+                attributes,
+                before.fields.iter().filter_map(|field| field.bytes(5)).collect::<Vec<_>>()
+            );
+            assert_eq!(attributes.len(), 1);
+        }
     }
 }
