@@ -7,7 +7,7 @@ use ort::session::Session;
 use stablehand::kernels::Level;
 
 use crate::onnx::{Graph, whole};
-use crate::{Bench, Totals, random, times_of};
+use crate::{Bench, Totals, random, row, times_of};
 
 /// Batch, queries, keys, heads, channels of a head; how many a step or a decode has.
 const SHAPES: [([usize; 5], u16); 9] = [
@@ -53,15 +53,9 @@ pub fn table(bench: &Bench<'_>) -> ort::Result<()> {
         let x = Array4::from_shape_vec((1, batch, queries, channels), case.q.clone()).expect("as many");
         let mut errors = Vec::new();
         let times = times_of(&mut sessions, &x, |_, results| errors.push(case.error(results)))?;
-        print!("{:>28}", format!("{batch}×{queries}×{keys} {heads}×{of_head}, {count}"));
         #[expect(clippy::cast_precision_loss, reason = "to show")]
         let work = 4.0 * (batch * queries * keys * channels) as f64;
-        for (index, (time, error)) in times.iter().zip(&errors).enumerate() {
-            let width = if index == 0 { 16 } else { 26 };
-            let cell = format!("{time:.2} ({:.0}, {error:.0e})", work / time / 1e6);
-            print!(" {cell:>width$}");
-        }
-        println!("   {:.2}", times[0] / times[times.len() - 1]);
+        row(&format!("{batch}×{queries}×{keys} {heads}×{of_head}, {count}"), work, &times, &errors);
         totals.add(&times, count);
     }
     totals.print();

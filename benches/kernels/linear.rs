@@ -8,7 +8,7 @@ use ort::session::Session;
 use stablehand::kernels::Level;
 
 use crate::onnx::{Graph, float, whole};
-use crate::{Bench, Totals, random, times_of};
+use crate::{Bench, Totals, random, row, times_of};
 
 /// What is around the products.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,15 +77,9 @@ pub fn table(bench: &Bench<'_>) -> ort::Result<()> {
         let x = Array4::from_shape_vec((1, 1, rows, inputs), case.x.clone()).expect("as many");
         let mut errors = Vec::new();
         let times = times_of(&mut sessions, &x, |_, results| errors.push(case.error(results)))?;
-        print!("{:>28}", format!("{rows}×{inputs}→{outputs} {around:?}, {count}"));
         #[expect(clippy::cast_precision_loss, reason = "to show")]
         let work = 2.0 * (rows * inputs * outputs) as f64;
-        for (index, (time, error)) in times.iter().zip(&errors).enumerate() {
-            let width = if index == 0 { 16 } else { 26 };
-            let cell = format!("{time:.2} ({:.0}, {error:.0e})", work / time / 1e6);
-            print!(" {cell:>width$}");
-        }
-        println!("   {:.2}", times[0] / times[times.len() - 1]);
+        row(&format!("{rows}×{inputs}→{outputs} {around:?}, {count}"), work, &times, &errors);
         totals.add(&times, count);
     }
     totals.print();

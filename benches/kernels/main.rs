@@ -64,6 +64,17 @@ impl Bench<'_> {
     }
 }
 
+/// Prints a row: each time with the rate in GFLOP/s and the error, and how much longer ONNX Runtime takes than the best of ours.
+fn row(name: &str, work: f64, times: &[f64], errors: &[f64]) {
+    print!("{name:>28}");
+    for (index, (time, error)) in times.iter().zip(errors).enumerate() {
+        let width = if index == 0 { 16 } else { 26 };
+        let cell = format!("{time:.2} ({:.0}, {error:.0e})", work / time / 1e6);
+        print!(" {cell:>width$}");
+    }
+    println!("   {:.2}", times[0] / times[times.len() - 1]);
+}
+
 /// The shortest time of each session, in milliseconds. They take turns, and the first turn goes to `check`.
 fn times_of(
     sessions: &mut [Session],

@@ -1,10 +1,10 @@
 //! A linear layer in float32, with what [`Layer`] has around its products.
 //!
 //! A thread takes some rows, packs them in tiles, and goes through the weights in groups of two blocks of sixteen products. A
-//! tile's products with a group stay in registers over all inputs, or over 1280 of them at a time: more of the rows would not
-//! stay in the second cache.
+//! tile's products with a group are summed up in registers over 320 inputs, and then added to those before. At most 1280 inputs
+//! are multiplied at once: more of the rows would not stay in the second cache.
 //!
-//! The order of a sum is that of the inputs: it depends neither on the batch nor on the threads.
+//! So the order of a sum depends on the inputs alone: not on the batch, and not on the threads.
 
 #![expect(clippy::inline_always, reason = "it must be compiled for the instructions of its caller")]
 

@@ -69,6 +69,10 @@ impl LinearInt8<'_> {
             return Err("the weights have another size");
         }
         self.layer.each(output, (ROWS, self.weights.len()), scratch, threads, |task, room| {
+            #[cfg_attr(
+                not(target_arch = "x86_64"),
+                expect(unused_variables, reason = "only x86-64 has instructions for them")
+            )]
             let OfThread { row, numbers, rows, quads, long_quads, short_quads } = room;
             let room = (row, numbers, rows);
             match dot {
